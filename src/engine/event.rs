@@ -1,0 +1,259 @@
+//! What goes in and out of the engine.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::results::{
+    Answer, CellState, Environment, Insight, Metrics, ModelInfo, ModuleResult, Seconds, StudyResult,
+};
+use crate::study::{CellSpec, StudySpec};
+
+/// How a study is to be run, apart from what it measures.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Go on with the newest unfinished study of the store that has the same definition.
+    pub resume: bool,
+    /// Only plan: report the plan and the estimate, then finish.
+    pub dry_run: bool,
+    /// Run even if the estimate says that memory will not do.
+    pub force: bool,
+    /// Export every finished cell into a folder of its own below this one.
+    pub save_models: Option<PathBuf>,
+}
+
+/// What a client asks of the engine.
+#[derive(Debug)]
+pub enum Command {
+    /// Runs a study from the beginning, or resumes it.
+    Start(Box<StudySpec>, RunOptions),
+    /// Goes on with a study of the store: cells that are done stay, all others run.
+    Resume(i64, RunOptions),
+    /// Queues one more cell of the running (or last) study.
+    AddCell(CellSpec),
+    /// Stops the running cell within one module, or takes a waiting one out of the queue.
+    CancelCell(String),
+    /// The waiting cells in their new order; cells that are not named keep theirs, behind.
+    Reorder(Vec<String>),
+    /// Stops computing at the next module until [`Command::Unpause`].
+    Pause,
+    /// Goes on.
+    Unpause,
+    /// Stops: after the block in hand where `after_block`, else within one module. Everything whole is kept.
+    Shutdown {
+        /// Finish and checkpoint the block in hand first.
+        after_block: bool,
+    },
+}
+
+/// What the engine is doing in a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Fetching files from the hub.
+    Download,
+    /// Reading weights, tokenising texts.
+    Load,
+    /// Dense pass that collects statistics, and the pruned pass over calibration states.
+    Calibrate,
+    /// Choosing and updating weights.
+    Prune,
+    /// Perplexity and divergences.
+    Evaluate,
+    /// Generating task answers.
+    Answer,
+    /// Writing a pruned model.
+    Export,
+}
+
+/// The latest word on how far things are. Sent over a `watch`: only the newest counts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Progress {
+    /// Running cell; `None` while the base is measured or nothing runs.
+    pub cell: Option<String>,
+    /// What is being done.
+    pub phase: Option<Phase>,
+    /// Steps of the phase done, e.g. blocks.
+    pub done: u64,
+    /// Steps of the phase in all; 0 where unknown.
+    pub total: u64,
+    /// What a step is: `blocks`, `bytes`, `answers`.
+    pub unit: &'static str,
+    /// Share of the whole study done, `0 … 1`.
+    pub study: f64,
+    /// Tokens per second through blocks, of late.
+    pub tokens_per_second: f64,
+    /// Blocks per second, of late.
+    pub blocks_per_second: f64,
+    /// Seconds that are left for the study, as far as can be told.
+    pub eta_seconds: Option<f64>,
+    /// Whether the engine is paused.
+    pub paused: bool,
+}
+
+/// What a study needs, foretold.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Peak resident memory of the host, in bytes.
+    pub host_bytes: u64,
+    /// Memory the host has free for it, in bytes.
+    pub host_available: u64,
+    /// Peak memory of the device, in bytes; 0 on the CPU.
+    pub device_bytes: u64,
+    /// Bytes written below the store's folder.
+    pub disk_bytes: u64,
+    /// Bytes free there.
+    pub disk_available: u64,
+    /// Seconds for the whole study; measured by a short calibration of this machine.
+    pub seconds: f64,
+}
+
+/// Something that happened. Never dropped; in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The study is understood and about to run.
+    Plan {
+        /// Its number in the store; 0 for a dry run.
+        study: i64,
+        /// The model.
+        model: ModelInfo,
+        /// The machine.
+        environment: Environment,
+        /// Its cells in the order they will run, with the state that they start from.
+        cells: Vec<PlannedCell>,
+        /// What it needs.
+        estimate: Estimate,
+    },
+    /// A cell (or the base: `None`) changed its state.
+    Cell {
+        /// Id of the cell; `None` is the base.
+        cell: Option<String>,
+        /// Its new state.
+        state: CellState,
+    },
+    /// Work of another kind begins.
+    Phase {
+        /// Id of the cell; `None` is the base or the study.
+        cell: Option<String>,
+        /// What begins.
+        phase: Phase,
+    },
+    /// A module was pruned.
+    Module {
+        /// Id of the cell.
+        cell: String,
+        /// What was done to it.
+        module: ModuleResult,
+    },
+    /// A block was pruned and is safe on disk.
+    Checkpoint {
+        /// Id of the cell.
+        cell: String,
+        /// Block number, from 0.
+        block: usize,
+    },
+    /// More is known of a cell (or of the base: `None`); carries all that is known.
+    Metrics {
+        /// Id of the cell; `None` is the base.
+        cell: Option<String>,
+        /// All measurements so far.
+        metrics: Metrics,
+    },
+    /// A task record was answered.
+    Answer {
+        /// Id of the cell; `None` is the base.
+        cell: Option<String>,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A cell (or the base: `None`) is complete.
+    CellDone {
+        /// Id of the cell; `None` is the base.
+        cell: Option<String>,
+        /// Where its time went.
+        seconds: Seconds,
+        /// Zeroes over weights, counted; `None` for the base.
+        achieved_sparsity: Option<f64>,
+    },
+    /// Which metric ranks the cells as the tasks do, over the cells done so far.
+    Insight {
+        /// The rank correlations.
+        insight: Insight,
+    },
+    /// What the machine is doing; about once a second while work runs.
+    Resources {
+        /// The sample.
+        sample: ResourceSample,
+    },
+    /// A person should know this.
+    Warning {
+        /// Id of the cell it belongs to, if any.
+        cell: Option<String>,
+        /// What to know.
+        message: String,
+    },
+    /// A pruned model was written.
+    Exported {
+        /// Id of the cell.
+        cell: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// One cell failed; the study goes on with the next.
+    CellFailed {
+        /// Id of the cell; `None` is the base.
+        cell: Option<String>,
+        /// Why.
+        message: String,
+    },
+    /// The queue is empty; cells may still be added.
+    Finished {
+        /// Everything found out.
+        result: Box<StudyResult>,
+    },
+    /// The study could not start or go on.
+    Failed {
+        /// Why, and what to do.
+        message: String,
+        /// What the process should exit with when it gives up: 2 for the user's mistake, else 1.
+        exit_code: u8,
+    },
+    /// The engine has shut down on request; the last event there is.
+    Stopped {
+        /// The study that can be resumed, if one was running.
+        resumable: Option<i64>,
+    },
+}
+
+/// A cell in a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedCell {
+    /// Id of the cell.
+    pub id: String,
+    /// What it is.
+    pub spec: CellSpec,
+    /// `Done` for a cell that an earlier run finished.
+    pub state: CellState,
+    /// Blocks that an earlier run finished.
+    pub blocks_done: usize,
+}
+
+/// What the machine was doing at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ResourceSample {
+    /// CPU use of the process, in cores.
+    pub cpu_cores: f32,
+    /// Resident memory of the process, in bytes.
+    pub rss_bytes: u64,
+    /// Memory in use on the host, in bytes.
+    pub host_used_bytes: u64,
+    /// Memory of the host, in bytes.
+    pub host_total_bytes: u64,
+    /// GPU use, `0 … 1`, where there is one that tells.
+    pub gpu: Option<f32>,
+    /// GPU memory in use, in bytes.
+    pub gpu_used_bytes: Option<u64>,
+    /// GPU memory, in bytes.
+    pub gpu_total_bytes: Option<u64>,
+}

@@ -1,0 +1,65 @@
+//! The one error type of the library.
+//!
+//! Three things can happen to a person: they made a mistake ([`Error::Mistake`], exit code 2), something
+//! failed under them ([`Error::Failure`] and friends, exit code 1), or they asked to stop
+//! ([`Error::Cancelled`], exit code 130). Messages of mistakes name what was found and what is accepted,
+//! since they are printed as they are.
+
+use std::path::Path;
+
+/// Result of the library's fallible functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, by whose doing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The user's mistake: the message names the file, flag or key, what was found and what is accepted.
+    #[error("{0}")]
+    Mistake(String),
+    /// Something outside the user's control failed; the message says what was being done.
+    #[error("{0}")]
+    Failure(String),
+    /// An input or output operation failed.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done, with the path.
+        context: String,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+    /// A tensor operation failed: a bug, or a device out of memory.
+    #[error("tensor computation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The results database failed.
+    #[error("the results store failed: {0}")]
+    Store(#[from] rusqlite::Error),
+    /// The work was cancelled on request.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// A mistake of the user.
+    pub fn mistake(message: impl Into<String>) -> Self {
+        Self::Mistake(message.into())
+    }
+
+    /// A failure that is not the user's.
+    pub fn failure(message: impl Into<String>) -> Self {
+        Self::Failure(message.into())
+    }
+
+    /// An I/O failure while doing `what` (a verb phrase such as `cannot write`) to `path`.
+    pub fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { context: format!("{what} {}", path.display()), source }
+    }
+
+    /// The process exit code that this error deserves: 2 mistake, 130 cancelled, 1 anything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Mistake(_) => 2,
+            Self::Cancelled => 130,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! What a study finds out: metrics of the base and of every cell, the figures of every module, the answers.
+//! Plain data; the JSON that the command line prints is these types as serde writes them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::study::{CellSpec, Method, Sparsity};
+
+/// Version of the JSON report.
+pub const REPORT_VERSION: u32 = 1;
+
+/// Floats that JSON cannot hold are written as the strings `inf`, `-inf` and `nan`, so that nothing is lost.
+pub mod number {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes a float, or its name where JSON has no number for it.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+    pub fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { s.serialize_f64(*value) } else { s.serialize_str(name(*value)) }
+    }
+
+    /// Reads what [`serialize`] wrote.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Number(f64),
+            Name(String),
+        }
+        match Either::deserialize(d)? {
+            Either::Number(v) => Ok(v),
+            Either::Name(n) => match n.as_str() {
+                "inf" => Ok(f64::INFINITY),
+                "-inf" => Ok(f64::NEG_INFINITY),
+                "nan" => Ok(f64::NAN),
+                other => Err(serde::de::Error::custom(format!("`{other}` is no number"))),
+            },
+        }
+    }
+
+    fn name(value: f64) -> &'static str {
+        if value.is_nan() {
+            "nan"
+        } else if value > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+    }
+
+    /// The same for a pair.
+    pub mod pair {
+        use super::{Deserialize, Deserializer, Serializer};
+        use serde::Serialize;
+        use serde::ser::SerializeTuple;
+
+        #[derive(Serialize, Deserialize)]
+        struct Wrapped(#[serde(with = "super")] f64);
+
+        /// Writes two floats as a list.
+        pub fn serialize<S: Serializer>(value: &[f64; 2], s: S) -> Result<S::Ok, S::Error> {
+            let mut tuple = s.serialize_tuple(2)?;
+            tuple.serialize_element(&Wrapped(value[0]))?;
+            tuple.serialize_element(&Wrapped(value[1]))?;
+            tuple.end()
+        }
+
+        /// Reads what [`serialize`] wrote.
+        pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[f64; 2], D::Error> {
+            let [a, b] = <[Wrapped; 2]>::deserialize(d)?;
+            Ok([a.0, b.0])
+        }
+    }
+}
+
+/// A mean with its 95% interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    #[serde(with = "number")]
+    pub value: f64,
+    /// Lower and upper end of the 95% interval.
+    #[serde(with = "number::pair")]
+    pub ci95: [f64; 2],
+}
+
+/// Perplexity on one text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Perplexity {
+    /// Short name of the text.
+    pub corpus: String,
+    /// `exp` of the mean over windows of the mean negative log-likelihood.
+    #[serde(with = "number")]
+    pub value: f64,
+    /// 95% interval: `exp(mean ± 1.96 standard errors over windows)`.
+    #[serde(with = "number::pair")]
+    pub ci95: [f64; 2],
+    /// Standard error over windows of the mean negative log-likelihood, in nats.
+    #[serde(with = "number")]
+    pub standard_error_nats: f64,
+    /// Windows measured.
+    pub windows: usize,
+}
+
+/// A divergence between the next-token distributions of base and cell on one text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// Short name of the text.
+    pub corpus: String,
+    /// Mean over positions, in bits.
+    #[serde(with = "number")]
+    pub bits: f64,
+    /// The same in nats.
+    #[serde(with = "number")]
+    pub nats: f64,
+    /// 95% interval in bits, over windows.
+    #[serde(with = "number::pair")]
+    pub ci95: [f64; 2],
+}
+
+/// How often base and cell rank the same token first, on one text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Short name of the text.
+    pub corpus: String,
+    /// Share of positions, `0 … 1`, with its interval over windows.
+    #[serde(flatten)]
+    pub estimate: Estimate,
+}
+
+/// Scores on one task file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskScores {
+    /// Short name of the task file.
+    pub name: String,
+    /// Records answered.
+    pub n: usize,
+    /// SQuAD exact match, `0 … 1`.
+    pub exact_match: Estimate,
+    /// SQuAD token F1, `0 … 1`.
+    pub f1: Estimate,
+    /// ROUGE-1 F-measure, `0 … 1`.
+    pub rouge1: Estimate,
+}
+
+/// Everything measured on one model; the base has no divergences from itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// One entry a text.
+    pub perplexity: Vec<Perplexity>,
+    /// Jensen–Shannon divergence from the base, one entry a text.
+    pub js_divergence: Vec<Divergence>,
+    /// KL(base‖cell), one entry a text.
+    pub kl_divergence: Vec<Divergence>,
+    /// Top-1 agreement with the base, one entry a text.
+    pub top1_agreement: Vec<Agreement>,
+    /// One entry a task file.
+    pub tasks: Vec<TaskScores>,
+}
+
+/// What a module's reconstruction error was measured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorBasis {
+    /// `‖ΔW·X‖²/‖W·X‖²` with the full Hessian of the calibration inputs.
+    Hessian,
+    /// The same with the Hessian's diagonal only (all that Wanda collects).
+    ColumnNorms,
+    /// `‖ΔW‖²/‖W‖²`, for a method without data.
+    Weights,
+}
+
+/// What pruning did to one module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModuleResult {
+    /// Block number, from 0.
+    pub block: usize,
+    /// Full name: `model.layers.3.mlp.up_proj`.
+    pub name: String,
+    /// Share of zeroes counted in the pruned matrix.
+    pub sparsity: f64,
+    /// Zeroes counted.
+    pub zeros: usize,
+    /// Weights of the matrix.
+    pub weights: usize,
+    /// Relative squared error of the module's output; see `error_basis`.
+    #[serde(with = "number")]
+    pub reconstruction_error: f64,
+    /// What the error was measured with.
+    pub error_basis: ErrorBasis,
+    /// SparseGPT: the damping that the Cholesky factorisation went through with.
+    pub damping: Option<f64>,
+    /// Input features that were zero in every calibration token.
+    pub dead_columns: usize,
+    /// Seconds spent on the module.
+    pub seconds: f64,
+}
+
+/// Where a cell's time went.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Seconds {
+    /// Reading weights.
+    pub load: f64,
+    /// Forward passes over the calibration windows, with their statistics.
+    pub calibrate: f64,
+    /// Choosing and updating weights.
+    pub prune: f64,
+    /// Perplexity and divergences.
+    pub evaluate: f64,
+    /// Task answers.
+    pub answer: f64,
+}
+
+/// How far a cell has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CellState {
+    /// Waiting for its turn.
+    Queued,
+    /// Being worked on.
+    Running,
+    /// Complete.
+    Done,
+    /// Stopped by the user; can be resumed.
+    Cancelled,
+    /// Stopped by an error.
+    Failed,
+}
+
+/// One cell with all that was found out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellResult {
+    /// Name that is unique within the study.
+    pub id: String,
+    /// Pruning method.
+    pub method: Method,
+    /// Sparsity as asked for.
+    pub sparsity: Sparsity,
+    /// Calibration set, where the method needs one.
+    pub calibration: Option<String>,
+    /// Seed of the calibration sampling.
+    pub seed: u64,
+    /// How far it has come.
+    pub state: CellState,
+    /// Share of zeroes counted over the pruned modules after the fact.
+    pub achieved_sparsity: Option<f64>,
+    /// Measurements so far.
+    pub metrics: Metrics,
+    /// Where the time went.
+    pub seconds: Seconds,
+    /// Highest resident memory of the process up to the cell's end, in bytes.
+    pub peak_rss_bytes: u64,
+    /// What a person should know about this cell.
+    pub warnings: Vec<String>,
+    /// Every pruned module.
+    pub modules: Vec<ModuleResult>,
+}
+
+impl CellResult {
+    /// A cell nothing is known about yet.
+    pub fn queued(spec: &CellSpec) -> Self {
+        Self {
+            id: spec.id(),
+            method: spec.method,
+            sparsity: spec.sparsity,
+            calibration: spec.calibration.clone(),
+            seed: spec.seed,
+            state: CellState::Queued,
+            achieved_sparsity: None,
+            metrics: Metrics::default(),
+            seconds: Seconds::default(),
+            peak_rss_bytes: 0,
+            warnings: Vec::new(),
+            modules: Vec::new(),
+        }
+    }
+
+    /// What was asked for.
+    pub fn spec(&self) -> CellSpec {
+        CellSpec {
+            method: self.method,
+            sparsity: self.sparsity,
+            calibration: self.calibration.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+/// The model a study is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Folder or hub id, as given.
+    pub source: String,
+    /// `LlamaForCausalLM`, …
+    pub architecture: String,
+    /// All parameters; a tied head counts once.
+    pub parameters: u64,
+    /// Parameters of the modules that can be pruned.
+    pub prunable_parameters: u64,
+    /// Decoder blocks.
+    pub blocks: usize,
+    /// Vocabulary size.
+    pub vocabulary: usize,
+    /// Precision of the weights on disk: `BF16`, `F16`, `F32`.
+    pub dtype: String,
+}
+
+/// The base model's measurements.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BaseResult {
+    /// What was measured; divergences stay empty.
+    pub metrics: Metrics,
+    /// Where the time went.
+    pub seconds: Seconds,
+}
+
+/// Which metric ranks the cells as the tasks do.
+///
+/// Retention is a cell's task score divided by the base's, averaged over tasks and over the scores whose base is
+/// above zero. A metric that tells the truth has a rank correlation near −1 with it: the higher the perplexity or
+/// the divergence, the less is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Insight {
+    /// Spearman's rank correlation of perplexity with task retention; `None` with fewer than three cells.
+    pub spearman_perplexity_vs_tasks: Option<f64>,
+    /// Spearman's rank correlation of JS divergence with task retention; `None` with fewer than three cells.
+    pub spearman_js_vs_tasks: Option<f64>,
+    /// Cells that entered.
+    pub cells: usize,
+}
+
+/// The machine and build that a study ran on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of this program.
+    pub version: String,
+    /// `cpu`, `cuda:0`, …
+    pub device: String,
+    /// What tensors are made of while computing.
+    pub compute_dtype: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Operating system and architecture.
+    pub platform: String,
+}
+
+/// A whole study: the JSON report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyResult {
+    /// [`REPORT_VERSION`].
+    pub version: u32,
+    /// Number of the study in its store.
+    pub study: i64,
+    /// The model.
+    pub model: ModelInfo,
+    /// The machine.
+    pub environment: Environment,
+    /// The base.
+    pub base: BaseResult,
+    /// Every cell, in the order of the grid.
+    pub cells: Vec<CellResult>,
+    /// Which metric tells the truth.
+    pub insight: Insight,
+}
+
+/// EM, F1 and ROUGE-1 of one answer, each the best over the references.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Scores {
+    /// 1 when the normalised answer equals a normalised reference, else 0.
+    pub exact_match: f64,
+    /// SQuAD token F1.
+    pub f1: f64,
+    /// ROUGE-1 F-measure.
+    pub rouge1: f64,
+}
+
+/// One model's answer to one task record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Short name of the task file.
+    pub task: String,
+    /// Record number in the task file, from 0.
+    pub record: usize,
+    /// Record's instruction and input, as shown to people.
+    pub prompt: String,
+    /// Accepted answers.
+    pub references: Vec<String>,
+    /// What the model said, trimmed.
+    pub text: String,
+    /// Tokens it said, without the end-of-sequence token.
+    pub tokens: Vec<u32>,
+    /// How good it is.
+    pub scores: Scores,
+}
