@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod kernels;
 pub mod results;
 pub mod study;
 

@@ -1,0 +1,100 @@
+//! Matrix products of row-major slices.
+
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, MatMut, MatRef, Par};
+
+/// All of rayon's threads.
+pub fn parallel() -> Par {
+    Par::rayon(0)
+}
+
+/// A matrix of `n` rows of `width` elements, the beginnings of two rows `stride` elements apart.
+///
+/// faer 0.24's own constructor for this, `from_row_major_slice_with_stride`, swaps the two dimensions.
+pub fn rows(x: &[f32], n: usize, width: usize, stride: usize) -> MatRef<'_, f32> {
+    MatRef::from_column_major_slice_with_stride(x, width, n, stride).transpose()
+}
+
+/// The same to write to.
+pub fn rows_mut(x: &mut [f32], n: usize, width: usize, stride: usize) -> MatMut<'_, f32> {
+    MatMut::from_column_major_slice_with_stride_mut(x, width, n, stride).transpose_mut()
+}
+
+/// `out = x · wᵀ` or `out += x · wᵀ`: `x` is `[n, inner]`, `w` is `[outer, inner]`, `out` is `[n, outer]`.
+pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], inner: usize, accumulate: bool, par: Par) {
+    if inner == 0 || x.is_empty() || w.is_empty() {
+        return;
+    }
+    let (n, outer) = (x.len() / inner, w.len() / inner);
+    assert!(out.len() == n * outer, "{} outputs for a product of {n} by {outer}", out.len());
+    let accum = if accumulate { Accum::Add } else { Accum::Replace };
+    faer::linalg::matmul::matmul(
+        MatMut::from_row_major_slice_mut(out, n, outer),
+        accum,
+        MatRef::from_row_major_slice(x, n, inner),
+        MatRef::from_row_major_slice(w, outer, inner).transpose(),
+        1.0,
+        par,
+    );
+}
+
+/// Adds `xᵀ·x` to the lower triangle of `gram`: `x` is `[n, width]`, `gram` is `[width, width]`; the entries above
+/// the diagonal are left alone.
+pub fn gram_lower(gram: &mut [f32], x: &[f32], width: usize) {
+    let n = x.len() / width;
+    let x = MatRef::from_row_major_slice(x, n, width);
+    triangular::matmul(
+        MatMut::from_row_major_slice_mut(gram, width, width),
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        x.transpose(),
+        BlockStructure::Rectangular,
+        x,
+        BlockStructure::Rectangular,
+        1.0,
+        parallel(),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(n: usize) -> impl Strategy<Value = Vec<f32>> {
+        prop::collection::vec(-2f32..2.0, n..=n)
+    }
+
+    proptest! {
+        #[test]
+        fn products_are_sums_of_products(
+            (n, inner, outer, x, w) in (1usize..9, 1usize..40, 1usize..20).prop_flat_map(|(n, inner, outer)| {
+                (Just(n), Just(inner), Just(outer), numbers(n * inner), numbers(outer * inner))
+            })
+        ) {
+            let mut out = vec![1f32; n * outer];
+            linear(&mut out, &x, &w, inner, true, parallel());
+            for i in 0..n {
+                for o in 0..outer {
+                    let truth: f32 = 1.0 + (0..inner).map(|k| x[i * inner + k] * w[o * inner + k]).sum::<f32>();
+                    prop_assert!((out[i * outer + o] - truth).abs() < 1e-3);
+                }
+            }
+        }
+
+        #[test]
+        fn gram_fills_one_triangle_and_leaves_the_other(
+            (width, x) in (1usize..30, 1usize..20).prop_flat_map(|(w, n)| (Just(w), numbers(n * w)))
+        ) {
+            let mut gram = vec![0.5f32; width * width];
+            gram_lower(&mut gram, &x, width);
+            for i in 0..width {
+                for j in 0..width {
+                    let truth: f32 = x.chunks(width).map(|row| row[i] * row[j]).sum();
+                    let expected = if j <= i { truth + 0.5 } else { 0.5 };
+                    prop_assert!((gram[i * width + j] - expected).abs() < 1e-3);
+                }
+            }
+        }
+    }
+}
