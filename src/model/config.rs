@@ -89,6 +89,7 @@ pub struct Rope {
 
 /// What `config.json` says of a model, checked.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each says whether the model has one independent part")]
 pub struct ModelConfig {
     /// The family.
     pub architecture: Architecture,
@@ -146,7 +147,7 @@ impl ModelConfig {
         refuse_unknown_variants(&json)?;
         let hidden_size = json.positive("hidden_size")?;
         let heads = json.positive("num_attention_heads")?;
-        let blocks = json.positive("num_hidden_layers")?;
+        let blocks = json.positive_up_to("num_hidden_layers", 1 << 16)?;
         let kv_heads = json.positive_or("num_key_value_heads", heads)?;
         let head_dim = head_dim(&json, architecture, hidden_size, heads)?;
         if !heads.is_multiple_of(kv_heads) {

@@ -58,12 +58,15 @@ impl<'a> JsonFile<'a> {
 
     pub(super) fn positive(&self, key: &str) -> Result<usize> {
         // Sizes beyond this would overflow when multiplied, and no model has them.
-        const MOST: u64 = 1 << 31;
-        let accepted = "a whole number of at least 1";
-        let value = self.required(key, accepted)?;
+        self.positive_up_to(key, 1 << 31)
+    }
+
+    pub(super) fn positive_up_to(&self, key: &str, most: u64) -> Result<usize> {
+        let accepted = format!("a whole number from 1 to {most}");
+        let value = self.required(key, &accepted)?;
         match value.as_u64() {
-            Some(v) if (1..MOST).contains(&v) => Ok(v as usize),
-            _ => Err(self.unexpected(key, value, accepted)),
+            Some(v) if (1..=most).contains(&v) => Ok(v as usize),
+            _ => Err(self.unexpected(key, value, &accepted)),
         }
     }
 
