@@ -6,6 +6,7 @@
 pub mod engine;
 pub mod error;
 pub mod kernels;
+pub mod model;
 pub mod results;
 pub mod study;
 
