@@ -5,8 +5,10 @@
 
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod kernels;
 pub mod model;
+pub mod prune;
 pub mod results;
 pub mod study;
 

@@ -1,12 +1,18 @@
 //! From a Hugging Face folder to tensors: configuration, weights, tokenizer, prompts.
 
+pub mod batch;
+pub mod block;
 pub mod config;
 mod convert;
 pub mod folder;
 mod header;
 mod json;
+pub mod ops;
 pub mod weights;
 
+pub use batch::{Batch, BlockCache};
+pub use block::{Block, NoTap, Site, Tap};
 pub use config::{Architecture, ModelConfig, Rope, RopeScaling};
 pub use folder::{ModelFolder, module_name, weight_name};
+pub use ops::RopeTable;
 pub use weights::{TensorInfo, Weights};

@@ -1,0 +1,3 @@
+//! The measurements: divergences, text scores and their intervals.
+
+pub mod divergence;

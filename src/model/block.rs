@@ -1,0 +1,269 @@
+//! One decoder block: the same code for every architecture of the family, with a hook on every module's input.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::batch::{Batch, BlockCache};
+use super::ops::{self, RopeTable};
+use super::{ModelConfig, ModelFolder, Rope, RopeScaling, module_name};
+use crate::error::Result;
+use crate::kernels::attention::Heads;
+use crate::study::ModuleKind;
+
+/// A place in the block where one input feeds one or several modules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Site {
+    /// The normed residual that q, k and v read.
+    Attention,
+    /// The heads' outputs that o reads.
+    Output,
+    /// The normed residual that gate and up read.
+    Mlp,
+    /// The gated activations that down reads.
+    Down,
+}
+
+impl Site {
+    /// All of them, in the order in which a forward pass reaches them.
+    pub const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::Mlp, Self::Down];
+
+    /// Where a module reads its input.
+    pub fn of(module: ModuleKind) -> Self {
+        match module {
+            ModuleKind::QProj | ModuleKind::KProj | ModuleKind::VProj => Self::Attention,
+            ModuleKind::OProj => Self::Output,
+            ModuleKind::GateProj | ModuleKind::UpProj => Self::Mlp,
+            ModuleKind::DownProj => Self::Down,
+        }
+    }
+}
+
+/// Is shown every module input that a forward pass reaches.
+pub trait Tap {
+    /// `x` is `[rows of the batch, in]`.
+    fn input(&mut self, site: Site, x: &Tensor) -> Result<()>;
+}
+
+/// Looks at nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct NoTap;
+
+impl Tap for NoTap {
+    fn input(&mut self, _: Site, _: &Tensor) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A linear layer.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Option<Tensor>,
+}
+
+/// A decoder block on a device.
+#[derive(Debug, Clone)]
+pub struct Block {
+    attention_norm: Tensor,
+    mlp_norm: Tensor,
+    query_key_norms: Option<(Tensor, Tensor)>,
+    modules: [Linear; 7],
+    heads: Heads,
+    eps: f64,
+}
+
+impl Block {
+    /// Reads block `index` of a model.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or weights that are no numbers.
+    pub fn load(folder: &ModelFolder, index: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let config = &folder.config;
+        let tensor = |name: &str| {
+            folder.weights.tensor(&format!("model.layers.{index}.{name}.weight"), dtype, device)
+        };
+        let module = |kind: ModuleKind| -> Result<Linear> {
+            let bias = format!("{}.bias", module_name(index, kind));
+            let bias = if config.module_bias(kind) {
+                Some(folder.weights.tensor(&bias, dtype, device)?)
+            } else {
+                None
+            };
+            Ok(Linear { weight: tensor(kind.path())?, bias })
+        };
+        let [q, k, v, o, gate, up, down] = ModuleKind::ALL;
+        Ok(Self {
+            attention_norm: tensor("input_layernorm")?,
+            mlp_norm: tensor("post_attention_layernorm")?,
+            query_key_norms: if config.qk_norm {
+                Some((tensor("self_attn.q_norm")?, tensor("self_attn.k_norm")?))
+            } else {
+                None
+            },
+            modules: [
+                module(q)?,
+                module(k)?,
+                module(v)?,
+                module(o)?,
+                module(gate)?,
+                module(up)?,
+                module(down)?,
+            ],
+            heads: Heads {
+                query: config.heads,
+                key: config.kv_heads,
+                dim: config.head_dim,
+                window: config.sliding_window_for(index),
+            },
+            eps: config.norm_eps,
+        })
+    }
+
+    /// A module.
+    pub fn module(&self, kind: ModuleKind) -> &Linear {
+        &self.modules[kind as usize]
+    }
+
+    /// Replaces a module's weight, `[out, in]`.
+    pub fn set_weight(&mut self, kind: ModuleKind, weight: Tensor) {
+        self.modules[kind as usize].weight = weight;
+    }
+
+    fn linear(&self, kind: ModuleKind, x: &Tensor) -> Result<Tensor> {
+        let module = self.module(kind);
+        ops::linear(x, &module.weight, module.bias.as_ref())
+    }
+
+    /// The block's output for hidden states `x`, `[rows of the batch, hidden]`.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        rope: &RopeTable,
+        cache: Option<&BlockCache>,
+    ) -> Result<Tensor> {
+        let middle = self.attend(x, batch, rope, cache, None, &mut NoTap)?;
+        let middle = middle.unwrap_or_else(|| x.clone());
+        let gated = self.gate(&middle, None, &mut NoTap)?.unwrap_or_else(|| middle.clone());
+        let down = self.module(ModuleKind::DownProj);
+        ops::linear_add(&middle, &gated, &down.weight, down.bias.as_ref())
+    }
+
+    /// Runs the block only as far as the inputs of modules are of interest: shows `tap` every input up to `last`, and
+    /// computes nothing behind it.
+    pub fn observe(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        rope: &RopeTable,
+        last: Site,
+        tap: &mut dyn Tap,
+    ) -> Result<()> {
+        if let Some(middle) = self.attend(x, batch, rope, None, Some(last), tap)? {
+            self.gate(&middle, Some(last), tap)?;
+        }
+        Ok(())
+    }
+
+    /// The attention half: residual in, residual out; `None` when `last` was met.
+    fn attend(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        rope: &RopeTable,
+        cache: Option<&BlockCache>,
+        last: Option<Site>,
+        tap: &mut dyn Tap,
+    ) -> Result<Option<Tensor>> {
+        let normed = ops::rms_norm(x, &self.attention_norm, self.eps)?;
+        tap.input(Site::Attention, &normed)?;
+        if last == Some(Site::Attention) {
+            return Ok(None);
+        }
+        let mut q = self.linear(ModuleKind::QProj, &normed)?;
+        let mut k = self.linear(ModuleKind::KProj, &normed)?;
+        let v = self.linear(ModuleKind::VProj, &normed)?;
+        drop(normed);
+        if let Some((query_norm, key_norm)) = &self.query_key_norms {
+            q = self.norm_heads(&q, query_norm)?;
+            k = self.norm_heads(&k, key_norm)?;
+        }
+        let q = ops::rope(&q, rope, batch, self.heads.query)?;
+        let k = ops::rope(&k, rope, batch, self.heads.key)?;
+        let heads = match cache {
+            None => ops::causal_attention(&q, &k, &v, &batch.segments(None), self.heads)?,
+            Some(cache) => {
+                cache.append(batch, &k, &v)?;
+                let segments = batch.segments(Some(cache.capacity));
+                ops::causal_attention(&q, &cache.keys, &cache.values, &segments, self.heads)?
+            }
+        };
+        tap.input(Site::Output, &heads)?;
+        if last == Some(Site::Output) {
+            return Ok(None);
+        }
+        let output = self.module(ModuleKind::OProj);
+        Ok(Some(ops::linear_add(x, &heads, &output.weight, output.bias.as_ref())?))
+    }
+
+    /// The first part of the MLP half: residual in, gated activations out; `None` when `last` was met before them.
+    fn gate(&self, middle: &Tensor, last: Option<Site>, tap: &mut dyn Tap) -> Result<Option<Tensor>> {
+        let normed = ops::rms_norm(middle, &self.mlp_norm, self.eps)?;
+        tap.input(Site::Mlp, &normed)?;
+        if last == Some(Site::Mlp) {
+            return Ok(None);
+        }
+        let gate = self.linear(ModuleKind::GateProj, &normed)?;
+        let up = self.linear(ModuleKind::UpProj, &normed)?;
+        let gated = ops::silu_mul(&gate, &up)?;
+        tap.input(Site::Down, &gated)?;
+        Ok(Some(gated))
+    }
+
+    /// RMS norm of every head of `x` (`[n, heads · dim]`).
+    fn norm_heads(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let (n, width) = x.dims2()?;
+        let by_head = x.reshape((n * width / self.heads.dim, self.heads.dim))?;
+        Ok(ops::rms_norm(&by_head, weight, self.eps)?.reshape((n, width))?)
+    }
+}
+
+impl RopeTable {
+    /// Tables for the first `positions` positions, angles computed in `f32` as Hugging Face does.
+    pub fn new(config: &ModelConfig, positions: usize) -> Self {
+        let half = config.head_dim / 2;
+        let frequencies = frequencies(&config.rope, config.head_dim);
+        let (mut cos, mut sin) = (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
+        for position in 0..positions {
+            for frequency in &frequencies {
+                let angle = position as f32 * frequency;
+                cos.push(angle.cos());
+                sin.push(angle.sin());
+            }
+        }
+        Self { cos: cos.into(), sin: sin.into(), half }
+    }
+}
+
+/// Radians per position of every pair of a head, stretched as the configuration says.
+fn frequencies(rope: &Rope, head_dim: usize) -> Vec<f32> {
+    let plain = (0..head_dim / 2).map(|i| 1.0 / rope.theta.powf(2.0 * i as f64 / head_dim as f64));
+    let stretched = plain.map(|frequency| match rope.scaling {
+        RopeScaling::None => frequency,
+        RopeScaling::Linear { factor } => frequency / factor,
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+            let context = original_max_position_embeddings as f64;
+            let wavelength = 2.0 * std::f64::consts::PI / frequency;
+            if wavelength < context / high_freq_factor {
+                frequency
+            } else if wavelength > context / low_freq_factor {
+                frequency / factor
+            } else {
+                let blend = (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                (1.0 - blend) * frequency / factor + blend * frequency
+            }
+        }
+    });
+    stretched.map(|f| f as f32).collect()
+}

@@ -1,0 +1,193 @@
+//! What calibration collects of the inputs of modules.
+
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+
+use super::Needs;
+use crate::error::Result;
+use crate::kernels::{matmul, simd};
+use crate::model::ops::with_elements;
+use crate::model::{Site, Tap};
+
+use super::sparsegpt::Factor;
+
+/// Rows whose squares are summed in `f32` before they join the `f64` total.
+const ROWS: usize = 256;
+
+/// Statistics of one input, shared by all modules that read it.
+#[derive(Debug)]
+pub enum Statistics {
+    /// Sum of squares of every feature.
+    ColumnNorms {
+        /// `[in]`
+        sums: Vec<f64>,
+        /// Calibration sequences seen.
+        sequences: usize,
+    },
+    /// Products of every pair of features.
+    Hessian {
+        /// `Σ x xᵀ`, `[in, in]`; only the lower triangle counts.
+        gram: Vec<f32>,
+        /// Input features.
+        width: usize,
+        /// Calibration sequences seen.
+        sequences: usize,
+        /// The factor that SparseGPT makes of it, once for all modules that share the input.
+        factor: Option<Factor>,
+    },
+}
+
+impl Statistics {
+    /// Mean over sequences of every feature's sum of squares (`scaler` in the Wanda authors' code), `[in]`.
+    pub fn column_means(&self) -> Option<Vec<f64>> {
+        match self {
+            Self::ColumnNorms { sums, sequences } => {
+                let n = (*sequences).max(1) as f64;
+                Some(sums.iter().map(|s| s / n).collect())
+            }
+            Self::Hessian { .. } => None,
+        }
+    }
+}
+
+/// Sums while forward passes run.
+#[derive(Debug)]
+enum Running {
+    Norms(Vec<f64>),
+    /// On the host, one triangle.
+    HostGram(Vec<f32>),
+    /// On another device, whole.
+    DeviceGram(Tensor),
+}
+
+/// Collects the statistics of all inputs of one block over calibration batches.
+#[derive(Debug)]
+pub struct Collector {
+    needs: Needs,
+    running: Vec<(Site, usize, Running)>,
+    sites: Vec<Site>,
+    sequences: usize,
+}
+
+impl Collector {
+    /// Collects at `sites` what a method needs.
+    pub fn new(needs: Needs, sites: &[Site]) -> Self {
+        Self { needs, running: Vec::new(), sites: sites.to_vec(), sequences: 0 }
+    }
+
+    /// Says that `count` more sequences have been shown. Sums are over tokens, means over sequences.
+    pub fn count(&mut self, count: usize) {
+        self.sequences += count;
+    }
+
+    /// The statistics, one for every site that was reached.
+    pub fn finish(self) -> Result<Vec<(Site, Statistics)>> {
+        let sequences = self.sequences;
+        self.running
+            .into_iter()
+            .map(|(site, width, running)| {
+                let statistics = match running {
+                    Running::Norms(sums) => Statistics::ColumnNorms { sums, sequences },
+                    Running::HostGram(gram) => Statistics::Hessian { gram, width, sequences, factor: None },
+                    Running::DeviceGram(gram) => {
+                        let gram = gram.flatten_all()?.to_vec1::<f32>()?;
+                        Statistics::Hessian { gram, width, sequences, factor: None }
+                    }
+                };
+                Ok((site, statistics))
+            })
+            .collect()
+    }
+
+    fn at(&mut self, site: Site, x: &Tensor) -> Result<&mut Running> {
+        let width = x.dim(1)?;
+        let found = self.running.iter().position(|(s, _, _)| *s == site);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let running = match self.needs {
+                    Needs::Hessian if x.device().is_cpu() => Running::HostGram(vec![0.0; width * width]),
+                    Needs::Hessian => {
+                        Running::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
+                    }
+                    Needs::ColumnNorms | Needs::Nothing => Running::Norms(vec![0.0; width]),
+                };
+                self.running.push((site, width, running));
+                self.running.len() - 1
+            }
+        };
+        Ok(&mut self.running[index].2)
+    }
+}
+
+impl Tap for Collector {
+    fn input(&mut self, site: Site, x: &Tensor) -> Result<()> {
+        if self.needs == Needs::Nothing || !self.sites.contains(&site) {
+            return Ok(());
+        }
+        let width = x.dim(1)?;
+        match self.at(site, x)? {
+            Running::Norms(sums) if x.device().is_cpu() => {
+                with_elements(x, |rows| add_squares(sums, rows, width))?;
+            }
+            Running::Norms(sums) => {
+                let squares = x.to_dtype(DType::F32)?.sqr()?.sum(0)?.to_vec1::<f32>()?;
+                for (sum, square) in sums.iter_mut().zip(squares) {
+                    *sum += f64::from(square);
+                }
+            }
+            Running::HostGram(gram) => with_elements(x, |rows| matmul::gram_lower(gram, rows, width))?,
+            Running::DeviceGram(gram) => {
+                let x = x.to_dtype(DType::F32)?;
+                *gram = (&*gram + x.t()?.contiguous()?.matmul(&x)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the sum of squares of every column of `x`, `[n, width]`.
+fn add_squares(sums: &mut [f64], x: &[f32], width: usize) {
+    let partial: Vec<Vec<f32>> = x
+        .par_chunks(ROWS * width)
+        .map(|rows| {
+            let mut sums = vec![0f32; width];
+            simd(
+                #[inline(always)]
+                || {
+                    for row in rows.chunks_exact(width) {
+                        for (sum, v) in sums.iter_mut().zip(row) {
+                            *sum = v.mul_add(*v, *sum);
+                        }
+                    }
+                },
+            );
+            sums
+        })
+        .collect();
+    for part in partial {
+        for (sum, v) in sums.iter_mut().zip(part) {
+            *sum += f64::from(v);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn norms_are_means_over_sequences_of_sums_over_tokens() {
+        let mut collector = Collector::new(Needs::ColumnNorms, &[Site::Attention]);
+        let x = Tensor::new(&[[1f32, 2.0], [3.0, 0.0]], &Device::Cpu).unwrap();
+        collector.input(Site::Attention, &x).unwrap();
+        collector.input(Site::Down, &x).unwrap();
+        collector.count(2);
+        collector.input(Site::Attention, &x).unwrap();
+        collector.count(2);
+        let found = collector.finish().unwrap();
+        assert_eq!(found.len(), 1, "only the site asked for is collected");
+        assert_eq!(found[0].1.column_means().unwrap(), vec![20.0 / 4.0, 8.0 / 4.0]);
+    }
+}
