@@ -8,22 +8,32 @@ use crate::kernels::attention::Segment;
 /// Which rows of a hidden state belong to which sequence, and where in it they stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// `(tokens already in the cache, new tokens)` of every sequence.
-    sequences: Vec<(usize, usize)>,
+    sequences: Vec<Sequence>,
     positions: Vec<u32>,
 }
 
+/// One sequence of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sequence {
+    /// Its place in a cache.
+    pub slot: usize,
+    /// Tokens of it that the cache holds.
+    pub past: usize,
+    /// Tokens that are new.
+    pub new: usize,
+}
+
 impl Batch {
-    /// A batch of sequences, each `(tokens already in the cache, new tokens)`.
-    pub fn new(sequences: Vec<(usize, usize)>) -> Self {
+    /// A batch of sequences, in the order of their rows.
+    pub fn new(sequences: Vec<Sequence>) -> Self {
         let positions =
-            sequences.iter().flat_map(|&(past, new)| (past..past + new).map(|p| p as u32)).collect();
+            sequences.iter().flat_map(|s| (s.past..s.past + s.new).map(|p| p as u32)).collect();
         Self { sequences, positions }
     }
 
     /// `count` windows of `length` tokens each.
     pub fn windows(count: usize, length: usize) -> Self {
-        Self::new(vec![(0, length); count])
+        Self::new((0..count).map(|slot| Sequence { slot, past: 0, new: length }).collect())
     }
 
     /// Number of sequences.
@@ -48,28 +58,27 @@ impl Batch {
 
     /// Queries and keys of every sequence; keys lie `capacity` rows apart in a cache, or as the queries do.
     pub(super) fn segments(&self, capacity: Option<usize>) -> Vec<Segment> {
-        let mut query_row = 0;
-        let mut segments = Vec::with_capacity(self.sequences.len());
-        for (i, &(past, queries)) in self.sequences.iter().enumerate() {
-            let key_row = capacity.map_or(query_row, |c| i * c);
-            segments.push(Segment { query_row, queries, key_row, keys: past + queries });
-            query_row += queries;
-        }
-        segments
+        let segment = |(query_row, s): (usize, &Sequence)| Segment {
+            query_row,
+            queries: s.new,
+            key_row: capacity.map_or(query_row, |c| s.slot * c),
+            keys: s.past + s.new,
+        };
+        self.spans().map(segment).collect()
     }
 
-    /// Sequences with their first row: `(row, past, new)`.
-    fn spans(&self) -> impl Iterator<Item = (usize, usize, usize)> {
-        self.sequences.iter().scan(0, |row, &(past, new)| {
+    /// Sequences, each with its first row.
+    fn spans(&self) -> impl Iterator<Item = (usize, &Sequence)> {
+        self.sequences.iter().scan(0, |row, sequence| {
             let first = *row;
-            *row += new;
-            Some((first, past, new))
+            *row += sequence.new;
+            Some((first, sequence))
         })
     }
 
     /// The last row of every sequence.
     pub fn last_rows(&self) -> Vec<u32> {
-        self.spans().map(|(row, _, new)| (row + new - 1) as u32).collect()
+        self.spans().map(|(row, s)| (row + s.new - 1) as u32).collect()
     }
 }
 
@@ -92,10 +101,10 @@ impl BlockCache {
 
     /// Puts the new keys and values of a batch behind those of its sequences.
     pub(super) fn append(&self, batch: &Batch, keys: &Tensor, values: &Tensor) -> Result<()> {
-        for (i, (row, past, new)) in batch.spans().enumerate() {
-            let at = i * self.capacity + past;
-            self.keys.slice_set(&keys.narrow(0, row, new)?.contiguous()?, 0, at)?;
-            self.values.slice_set(&values.narrow(0, row, new)?.contiguous()?, 0, at)?;
+        for (row, sequence) in batch.spans() {
+            let at = sequence.slot * self.capacity + sequence.past;
+            self.keys.slice_set(&keys.narrow(0, row, sequence.new)?.contiguous()?, 0, at)?;
+            self.values.slice_set(&values.narrow(0, row, sequence.new)?.contiguous()?, 0, at)?;
         }
         Ok(())
     }

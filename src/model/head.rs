@@ -1,0 +1,39 @@
+//! Both ends of a model: token ids to hidden states, hidden states to logits.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::ModelFolder;
+use super::folder::{EMBEDDING, FINAL_NORM};
+use super::ops;
+use crate::error::Result;
+
+/// Embeds token ids: `[ids, hidden]`. Only the rows asked for are read.
+pub fn embed(folder: &ModelFolder, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
+    folder.weights.rows(EMBEDDING, ids, dtype, device)
+}
+
+/// The last norm and the output head.
+#[derive(Debug, Clone)]
+pub struct Head {
+    norm: Tensor,
+    /// `[vocabulary, hidden]`
+    weight: Tensor,
+    eps: f64,
+}
+
+impl Head {
+    /// Reads the head of a model; a tied one is its embedding.
+    pub fn load(folder: &ModelFolder, dtype: DType, device: &Device) -> Result<Self> {
+        Ok(Self {
+            norm: folder.weights.tensor(FINAL_NORM, dtype, device)?,
+            weight: folder.weights.tensor(folder.head_tensor(), dtype, device)?,
+            eps: folder.config.norm_eps,
+        })
+    }
+
+    /// Logits `[n, vocabulary]` of hidden states `[n, hidden]` as the last block leaves them.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let normed = ops::rms_norm(hidden, &self.norm, self.eps)?;
+        ops::linear(&normed, &self.weight, None)
+    }
+}
