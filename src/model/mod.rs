@@ -5,8 +5,10 @@ mod convert;
 pub mod folder;
 mod header;
 mod json;
+pub mod synthetic;
 pub mod weights;
 
 pub use config::{Architecture, ModelConfig, Rope, RopeScaling};
 pub use folder::{ModelFolder, module_name, weight_name};
+pub use synthetic::Synthetic;
 pub use weights::{TensorInfo, Weights};
