@@ -10,6 +10,8 @@ pub mod head;
 mod header;
 mod json;
 pub mod ops;
+pub mod synthetic;
+pub mod tokenizer;
 pub mod weights;
 
 pub use batch::{Batch, BlockCache};
@@ -19,4 +21,6 @@ pub use folder::{ModelFolder, module_name, weight_name};
 pub use generate::Generator;
 pub use head::Head;
 pub use ops::RopeTable;
+pub use synthetic::Synthetic;
+pub use tokenizer::{PromptFormat, load_tokenizer};
 pub use weights::{TensorInfo, Weights};

@@ -1,0 +1,70 @@
+//! Writes a random model as a Hugging Face folder, for benches and for trying things out:
+//! `cargo run --release --example random_model -- --preset llama2-7b DIR`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use secateur::model::{Architecture, ModelFolder, Synthetic};
+
+#[derive(Parser)]
+#[command(about = "Writes a random model as a Hugging Face folder")]
+struct Arguments {
+    /// Shape of the model; llama2-7b takes 13.5 GB of disk
+    #[arg(long, value_enum, default_value = "tiny")]
+    preset: Preset,
+    /// The same seed gives the same weights
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder to write
+    dir: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Preset {
+    #[value(name = "llama2-7b")]
+    Llama2With7b,
+    Tiny,
+    TinyMistral,
+    TinyQwen2,
+    TinyQwen3,
+    TinyLlama3,
+}
+
+impl Preset {
+    fn model(self) -> Synthetic {
+        match self {
+            Self::Llama2With7b => Synthetic::llama2_7b(),
+            Self::Tiny => Synthetic::default(),
+            Self::TinyMistral => Synthetic::tiny(Architecture::Mistral),
+            Self::TinyQwen2 => Synthetic::tiny(Architecture::Qwen2),
+            Self::TinyQwen3 => Synthetic::tiny(Architecture::Qwen3),
+            Self::TinyLlama3 => Synthetic::tiny(Architecture::Llama),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let started = Instant::now();
+    let model = Synthetic { seed: arguments.seed, ..arguments.preset.model() };
+    match model.write(&arguments.dir).and_then(|()| ModelFolder::open(&arguments.dir)) {
+        Ok(folder) => {
+            let info = folder.info("random");
+            println!(
+                "{}: {}, {} parameters in {}, {:.1} s",
+                arguments.dir.display(),
+                info.architecture,
+                info.parameters,
+                info.dtype,
+                started.elapsed().as_secs_f64()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
