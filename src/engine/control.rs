@@ -1,0 +1,237 @@
+//! What the client asked for, shared between the thread that hears commands and the thread that computes.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::event::{Command, RunOptions};
+use crate::error::{Error, Result};
+use crate::study::{CellSpec, StudySpec};
+
+/// A study to run.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// From its definition.
+    Start(Box<StudySpec>, RunOptions),
+    /// From the store.
+    Resume(i64, RunOptions),
+}
+
+/// What the computing thread is to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Begin a study.
+    Job(Job),
+    /// Run the cells that were added to the last study.
+    Cells,
+    /// End.
+    Stop,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    waiting: VecDeque<CellSpec>,
+    running: Option<String>,
+    cancel_running: bool,
+    paused: bool,
+    stop: Option<Stop>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    AfterBlock,
+    Now,
+}
+
+/// The shared state; every method takes its lock for a moment only.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Control {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock; a poisoned one would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what a command asks for, or leaves it to the computing thread. A cell that waited and was cancelled is
+    /// returned, for the client to be told.
+    pub fn obey(&self, command: Command) -> Option<String> {
+        let mut state = self.lock();
+        let mut dropped = None;
+        match command {
+            Command::Start(spec, options) => state.jobs.push_back(Job::Start(spec, options)),
+            Command::Resume(study, options) => state.jobs.push_back(Job::Resume(study, options)),
+            Command::AddCell(cell) => {
+                let known = state.waiting.iter().any(|c| c.id() == cell.id());
+                if !known && state.running.as_deref() != Some(&cell.id()) {
+                    state.waiting.push_back(cell);
+                }
+            }
+            Command::CancelCell(id) => {
+                if state.running.as_deref() == Some(&id) {
+                    state.cancel_running = true;
+                } else if let Some(at) = state.waiting.iter().position(|c| c.id() == id) {
+                    state.waiting.remove(at);
+                    dropped = Some(id);
+                }
+            }
+            Command::Reorder(order) => {
+                let place = |c: &CellSpec| order.iter().position(|id| *id == c.id()).unwrap_or(order.len());
+                state.waiting.make_contiguous().sort_by_key(place);
+            }
+            Command::Pause => state.paused = true,
+            Command::Unpause => state.paused = false,
+            Command::Shutdown { after_block } => {
+                let stop = if after_block { Stop::AfterBlock } else { Stop::Now };
+                if state.stop != Some(Stop::Now) {
+                    state.stop = Some(stop);
+                }
+                state.paused = false;
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+        dropped
+    }
+
+    /// Waits for something to do. `session` says whether there is a study that added cells belong to.
+    pub fn next(&self, session: bool) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.stop.is_some() {
+                return Next::Stop;
+            }
+            if let Some(job) = state.jobs.pop_front() {
+                return Next::Job(job);
+            }
+            if session && !state.waiting.is_empty() {
+                return Next::Cells;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Replaces the waiting cells by those of a new study.
+    pub fn queue(&self, cells: Vec<CellSpec>) {
+        self.lock().waiting = cells.into();
+    }
+
+    /// The next cell, which then counts as running; `None` when none waits or the engine is to stop.
+    pub fn take_cell(&self) -> Option<CellSpec> {
+        let mut state = self.lock();
+        if state.stop.is_some() {
+            return None;
+        }
+        let cell = state.waiting.pop_front()?;
+        state.running = Some(cell.id());
+        state.cancel_running = false;
+        Some(cell)
+    }
+
+    /// No cell is running any more.
+    pub fn cell_ended(&self) {
+        let mut state = self.lock();
+        state.running = None;
+        state.cancel_running = false;
+    }
+
+    /// Whether the engine is to stop altogether.
+    pub fn stopping(&self) -> bool {
+        self.lock().stop.is_some()
+    }
+
+    /// Whether the work in hand is to end at once.
+    pub fn cancelled(&self) -> bool {
+        let state = self.lock();
+        state.cancel_running || state.stop == Some(Stop::Now)
+    }
+
+    /// Whether computing is to wait.
+    pub fn paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    /// Waits while paused; ends the work in hand where that was asked for. Called at least once a module.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn check(&self) -> Result<()> {
+        let mut state = self.lock();
+        loop {
+            if state.cancel_running || state.stop == Some(Stop::Now) {
+                return Err(Error::Cancelled);
+            }
+            if !state.paused {
+                return Ok(());
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Like [`Self::check`], and ends the work also where it was to end after the block in hand.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn boundary(&self) -> Result<()> {
+        self.check()?;
+        if self.lock().stop.is_some() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::{Method, Sparsity};
+
+    fn cell(percent: u32) -> CellSpec {
+        CellSpec {
+            method: Method::Magnitude,
+            sparsity: Sparsity::Fraction(f64::from(percent) / 100.0),
+            calibration: None,
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn waiting_cells_are_reordered_and_cancelled_and_not_doubled() {
+        let control = Control::default();
+        control.queue(vec![cell(10), cell(20), cell(30)]);
+        control.obey(Command::AddCell(cell(20)));
+        control.obey(Command::Reorder(vec![cell(30).id()]));
+        assert_eq!(control.obey(Command::CancelCell(cell(10).id())), Some(cell(10).id()));
+        let order: Vec<_> = std::iter::from_fn(|| control.take_cell()).map(|c| c.id()).collect();
+        assert_eq!(order, [cell(30).id(), cell(20).id()]);
+    }
+
+    #[test]
+    fn a_running_cell_is_cancelled_alone_and_a_shutdown_ends_everything() {
+        let control = Control::default();
+        control.queue(vec![cell(10), cell(20)]);
+        let running = control.take_cell().unwrap();
+        control.obey(Command::CancelCell(running.id()));
+        assert!(matches!(control.check(), Err(Error::Cancelled)));
+        control.cell_ended();
+        assert!(control.check().is_ok());
+        control.obey(Command::Shutdown { after_block: true });
+        assert!(control.check().is_ok() && control.boundary().is_err());
+        assert!(control.take_cell().is_none());
+        control.obey(Command::Shutdown { after_block: false });
+        control.obey(Command::Shutdown { after_block: true });
+        assert!(control.check().is_err(), "a softer wish does not take back a harder one");
+    }
+
+    #[test]
+    fn a_pause_holds_until_it_is_lifted() {
+        let control = std::sync::Arc::new(Control::default());
+        control.obey(Command::Pause);
+        let other = control.clone();
+        let waiter = std::thread::spawn(move || other.check().is_ok());
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        assert!(!waiter.is_finished());
+        control.obey(Command::Unpause);
+        assert!(waiter.join().unwrap());
+    }
+}

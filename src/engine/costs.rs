@@ -1,0 +1,212 @@
+//! What a study will cost: floating-point work, memory, disk. Pure arithmetic over sizes.
+
+use super::event::Estimate;
+use crate::model::ModelConfig;
+use crate::study::{Method, ModuleKind, Sparsity};
+
+/// A kind of work, each with a speed of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Work {
+    /// Forward passes through blocks.
+    Forward,
+    /// Collecting Hessians.
+    Collect,
+    /// Choosing and updating weights.
+    Prune,
+    /// Output head and divergences.
+    Head,
+    /// Generating answers.
+    Answer,
+}
+
+impl Work {
+    pub const ALL: [Self; 5] = [Self::Forward, Self::Collect, Self::Prune, Self::Head, Self::Answer];
+}
+
+/// Sizes that costs depend on.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes {
+    pub config: ModelConfig,
+    /// Tokens of a window.
+    pub seq_len: usize,
+    /// Calibration windows of a set.
+    pub calibration_windows: usize,
+    /// Evaluation windows over all corpora.
+    pub evaluation_windows: usize,
+    /// Task prompts, their tokens in all, and the longest.
+    pub prompts: usize,
+    pub prompt_tokens: usize,
+    pub longest_prompt: usize,
+    pub max_new_tokens: usize,
+    pub batch_tokens: usize,
+    pub batch_prompts: usize,
+    /// Modules that are pruned.
+    pub modules: Vec<ModuleKind>,
+    /// First and one past the last block that is pruned.
+    pub blocks: (usize, usize),
+    /// Bytes of an element on the compute device, and on disk.
+    pub compute_bytes: usize,
+    pub disk_bytes: usize,
+    /// Whether the device is the host.
+    pub on_host: bool,
+}
+
+/// Floating-point operations by kind of work.
+pub(super) type Amounts = Vec<(Work, f64)>;
+
+impl Sizes {
+    /// Multiply-adds of one token in a module, times two.
+    fn module_flops(&self, kind: ModuleKind) -> f64 {
+        let (out, input) = self.config.module_shape(kind);
+        2.0 * out as f64 * input as f64
+    }
+
+    fn block_parameters(&self) -> usize {
+        ModuleKind::ALL.iter().map(|&k| self.config.module_shape(k)).map(|(o, i)| o * i).sum()
+    }
+
+    /// One block's forward pass over windows.
+    pub fn forward(&self, windows: usize) -> f64 {
+        let tokens = (windows * self.seq_len) as f64;
+        let linear: f64 = ModuleKind::ALL.iter().map(|&k| self.module_flops(k)).sum();
+        let attention = 2.0 * self.seq_len as f64 * (self.config.heads * self.config.head_dim) as f64;
+        tokens * (linear + attention)
+    }
+
+    /// One block's dense pass: all but the last product.
+    pub fn observe(&self) -> f64 {
+        let tokens = (self.calibration_windows * self.seq_len) as f64;
+        self.forward(self.calibration_windows) - tokens * self.module_flops(ModuleKind::DownProj)
+    }
+
+    /// Collecting one block's Hessians.
+    pub fn collect(&self) -> f64 {
+        let tokens = (self.calibration_windows * self.seq_len) as f64;
+        let c = &self.config;
+        let widths = [c.hidden_size, c.heads * c.head_dim, c.hidden_size, c.intermediate_size];
+        tokens * widths.iter().map(|&w| w as f64 * w as f64).sum::<f64>()
+    }
+
+    /// Pruning one block's modules.
+    pub fn prune(&self, method: Method) -> f64 {
+        self.modules
+            .iter()
+            .map(|&kind| {
+                let (out, input) = self.config.module_shape(kind);
+                let weights = out as f64 * input as f64;
+                match method {
+                    Method::Magnitude | Method::Wanda => 60.0 * weights,
+                    Method::SparseGpt => 3.0 * weights * input as f64 + (input as f64).powi(3),
+                }
+            })
+            .sum()
+    }
+
+    /// Head over all evaluation windows, for `models` models.
+    pub fn head(&self, models: usize) -> f64 {
+        let tokens = (self.evaluation_windows * self.seq_len * models) as f64;
+        tokens * 2.0 * self.config.vocabulary as f64 * (self.config.hidden_size + 40) as f64
+    }
+
+    /// Answering all prompts.
+    pub fn answers(&self) -> f64 {
+        // Single-token steps are bound by reading the weights, not by arithmetic: a factor of four.
+        let tokens = self.prompt_tokens as f64 + 4.0 * (self.prompts * self.max_new_tokens) as f64;
+        tokens * 2.0 * (self.block_parameters() * self.config.blocks) as f64
+            + (self.prompts * (1 + self.max_new_tokens)) as f64
+                * 2.0
+                * (self.config.vocabulary * self.config.hidden_size) as f64
+    }
+
+    /// The base's measurement.
+    pub fn base(&self) -> Amounts {
+        vec![
+            (Work::Forward, self.forward(self.evaluation_windows) * self.config.blocks as f64),
+            (Work::Head, self.head(1)),
+            (Work::Answer, self.answers()),
+        ]
+    }
+
+    /// One cell from its beginning.
+    pub fn cell(&self, method: Method) -> Amounts {
+        let pruned = (self.blocks.1 - self.blocks.0) as f64;
+        let mut forward = self.forward(self.evaluation_windows) * self.config.blocks as f64;
+        let mut amounts = Vec::new();
+        if method.needs_calibration() {
+            forward += self.forward(self.calibration_windows) * self.blocks.1.saturating_sub(1) as f64
+                + self.observe() * pruned;
+        }
+        if method == Method::SparseGpt {
+            amounts.push((Work::Collect, self.collect() * pruned));
+        }
+        amounts.push((Work::Forward, forward));
+        amounts.push((Work::Prune, self.prune(method) * pruned));
+        amounts.push((Work::Head, self.head(2)));
+        amounts.push((Work::Answer, self.answers()));
+        amounts
+    }
+
+    /// Peak memory of host and device, and bytes on disk, for a study of these methods. Seconds are left at 0.
+    pub fn memory(&self, methods: &[(Method, Sparsity)]) -> Estimate {
+        let c = &self.config;
+        let (host_element, device_element) = (4usize, self.compute_bytes);
+        let states = |windows: usize| windows * self.seq_len * c.hidden_size * self.compute_bytes;
+        let block = self.block_parameters();
+        let largest =
+            ModuleKind::ALL.iter().map(|&k| c.module_shape(k)).map(|(o, i)| o * i).max().unwrap_or(0);
+        let calibrated = methods.iter().any(|(m, _)| m.needs_calibration());
+        let hessians = methods.iter().any(|(m, _)| *m == Method::SparseGpt);
+        // Evaluation states, the base's, calibration states, and one stream's copy while it is replaced or written.
+        let mut kept = states(self.evaluation_windows) * if methods.is_empty() { 1 } else { 2 };
+        if calibrated {
+            kept += states(self.calibration_windows);
+        }
+        let rows = self.batch_tokens.max(self.seq_len);
+        let activations = rows * (3 * c.intermediate_size + 6 * c.hidden_size) * device_element
+            + if self.on_host { 0 } else { 2 * c.heads * rows * self.seq_len * 4 };
+        let square = |w: usize| w * w * host_element;
+        let statistics = if hessians {
+            // All four Hessians, and the solver's three copies of the largest.
+            2 * square(c.hidden_size)
+                + square(c.heads * c.head_dim)
+                + square(c.intermediate_size)
+                + 3 * square(c.intermediate_size.max(c.hidden_size))
+        } else {
+            0
+        };
+        let pruning = if methods.is_empty() { 0 } else { 3 * largest * host_element } + statistics;
+        let head = c.vocabulary * c.hidden_size * device_element
+            + 4 * super::evaluate::CHUNK * c.vocabulary * device_element.max(4);
+        let cache = 2 * c.blocks * c.kv_heads * c.head_dim * device_element;
+        let answering = if self.prompts == 0 {
+            0
+        } else {
+            let longest = self.longest_prompt + self.max_new_tokens;
+            (block * c.blocks + c.vocabulary * c.hidden_size) * device_element
+                + self.batch_prompts.min(self.prompts) * longest * cache
+        };
+        let program = 60 << 20;
+        let working = (block * device_element + activations + pruning).max(head).max(answering);
+        let (host, device) = if self.on_host {
+            (kept + working + program, 0)
+        } else {
+            (kept + pruning + 4 * program, working)
+        };
+        let mut disk = states(self.evaluation_windows);
+        for (method, _) in methods {
+            let weights = block * c.blocks;
+            disk += if *method == Method::SparseGpt { weights * self.disk_bytes } else { weights / 8 };
+        }
+        if !methods.is_empty() {
+            disk += states(self.evaluation_windows)
+                + if calibrated { states(self.calibration_windows) } else { 0 };
+        }
+        Estimate {
+            host_bytes: host as u64,
+            device_bytes: device as u64,
+            disk_bytes: disk as u64,
+            ..Estimate::default()
+        }
+    }
+}
+

@@ -1,0 +1,111 @@
+//! From final hidden states to perplexity and divergences.
+
+use candle_core::{Device, Tensor};
+
+use super::stream::Stream;
+use crate::error::Result;
+use crate::eval::divergence::{Position, measure};
+use crate::eval::stats;
+use crate::model::Head;
+use crate::results::{Agreement, Divergence, Estimate, Metrics};
+
+/// Positions whose logits live at the same time.
+pub(super) const CHUNK: usize = 64;
+
+/// One text, cut into windows.
+#[derive(Debug, Clone)]
+pub(super) struct Corpus {
+    /// Short name.
+    pub name: String,
+    /// Token windows.
+    pub windows: Vec<Vec<u32>>,
+}
+
+/// Means over the positions of one window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    nll: f64,
+    js: f64,
+    kl: f64,
+    agreement: f64,
+}
+
+/// Measures final states on every corpus; the windows of `states` are those of the corpora, one after the other.
+/// Divergences are measured where there are states of the base.
+///
+/// `progress` hears the number of windows done and may end the work.
+pub(super) fn evaluate(
+    head: &Head,
+    device: &Device,
+    corpora: &[Corpus],
+    states: &Stream,
+    base: Option<&Stream>,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Metrics> {
+    let mut metrics = Metrics::default();
+    let mut index = 0;
+    for corpus in corpora {
+        let mut windows = Vec::with_capacity(corpus.windows.len());
+        for tokens in &corpus.windows {
+            let base = base.map(|b| b.window(index)).transpose()?;
+            windows.push(window(head, device, tokens, &states.window(index)?, base.as_ref())?);
+            index += 1;
+            progress(index)?;
+        }
+        let of = |f: fn(&Window) -> f64| -> Vec<f64> { windows.iter().map(f).collect() };
+        metrics.perplexity.push(stats::perplexity(&corpus.name, &of(|w| w.nll)));
+        if base.is_some() {
+            metrics.js_divergence.push(divergence(&corpus.name, &of(|w| w.js)));
+            metrics.kl_divergence.push(divergence(&corpus.name, &of(|w| w.kl)));
+            let estimate = stats::mean_with_interval(&of(|w| w.agreement));
+            metrics.top1_agreement.push(Agreement { corpus: corpus.name.clone(), estimate });
+        }
+    }
+    Ok(metrics)
+}
+
+
+fn divergence(corpus: &str, nats: &[f64]) -> Divergence {
+    let Estimate { value, ci95 } = stats::mean_with_interval(nats);
+    let bits = |v: f64| v / std::f64::consts::LN_2;
+    Divergence { corpus: corpus.into(), bits: bits(value), nats: value, ci95: ci95.map(|v| bits(v).max(0.0)) }
+}
+
+/// One window: its logits are computed a chunk of positions at a time, for cell and base together.
+fn window(
+    head: &Head,
+    device: &Device,
+    tokens: &[u32],
+    states: &Tensor,
+    base: Option<&Tensor>,
+) -> Result<Window> {
+    let mut sum = Window::default();
+    for start in (0..tokens.len()).step_by(CHUNK) {
+        let count = CHUNK.min(tokens.len() - start);
+        let rows = |x: &Tensor| x.narrow(0, start, count);
+        let targets: Vec<Option<u32>> =
+            (start + 1..start + count + 1).map(|i| tokens.get(i).copied()).collect();
+        let positions = match base {
+            None => measure(None, &head.logits(&rows(states)?.to_device(device)?)?, &targets)?,
+            Some(base) => {
+                let both = Tensor::cat(&[rows(states)?, rows(base)?], 0)?.to_device(device)?;
+                let logits = head.logits(&both)?;
+                let (cell, base) = (logits.narrow(0, 0, count)?, logits.narrow(0, count, count)?);
+                measure(Some(&base), &cell, &targets)?
+            }
+        };
+        for Position { nll, js, kl, agrees } in positions {
+            sum.nll += nll;
+            sum.js += js;
+            sum.kl += kl;
+            sum.agreement += f64::from(u8::from(agrees));
+        }
+    }
+    let n = tokens.len() as f64;
+    Ok(Window {
+        nll: sum.nll / (n - 1.0).max(1.0),
+        js: sum.js / n,
+        kl: sum.kl / n,
+        agreement: sum.agreement / n,
+    })
+}
