@@ -3,8 +3,10 @@
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
 //! as lines, a table or JSON; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
+pub mod data;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod results;
 pub mod study;
 
