@@ -3,6 +3,7 @@
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
 //! as lines, a table or JSON; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
+pub mod data;
 pub mod engine;
 pub mod error;
 pub mod eval;

@@ -1,3 +1,5 @@
 //! The measurements: divergences, text scores and their intervals.
 
 pub mod divergence;
+pub mod stats;
+pub mod text;

@@ -1,0 +1,309 @@
+//! Means with intervals, perplexity, rank correlation.
+
+use std::cmp::Ordering;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::results::{Estimate, Insight, Metrics, Perplexity};
+
+/// Resamples of a bootstrap.
+const RESAMPLES: usize = 1000;
+
+/// Half the width of a normal 95% interval, in standard errors.
+const Z95: f64 = 1.96;
+
+/// The mean with a 95% percentile-bootstrap interval over the values (1000 resamples). The same values and seed give
+/// the same interval. Without values everything is NaN.
+pub fn bootstrap_mean(values: &[f64], seed: u64) -> Estimate {
+    let value = mean(values);
+    if values.is_empty() {
+        return Estimate { value, ci95: [f64::NAN; 2] };
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let sum: f64 = values.iter().map(|_| values[rng.random_range(0..values.len())]).sum();
+            sum / values.len() as f64
+        })
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    Estimate { value, ci95: [quantile(&means, 0.025), quantile(&means, 0.975)] }
+}
+
+/// The mean and its standard error (sample deviation over `√n`), in the unit of the values.
+///
+/// One value says nothing about its spread, and neither do values that are not finite: the error is then infinite.
+/// Without values both are NaN.
+pub fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
+    let mean = mean(values);
+    if mean.is_nan() {
+        return (mean, f64::NAN);
+    }
+    if values.len() < 2 || mean.is_infinite() {
+        return (mean, f64::INFINITY);
+    }
+    let n = values.len() as f64;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0) / n).sqrt())
+}
+
+/// The mean with the normal 95% interval, mean ± 1.96 standard errors: for values averaged over windows. The interval
+/// of a single value is infinite.
+pub fn mean_with_interval(values: &[f64]) -> Estimate {
+    let (value, error) = mean_and_standard_error(values);
+    Estimate { value, ci95: interval(value, error) }
+}
+
+/// The perplexity of one text from the mean negative log-likelihood of each of its windows, in nats: `exp` of their
+/// mean; its interval is `exp(mean ± 1.96 standard errors)`, which a single window leaves at `0 … ∞`.
+pub fn perplexity(corpus: &str, window_nll: &[f64]) -> Perplexity {
+    let (mean, error) = mean_and_standard_error(window_nll);
+    Perplexity {
+        corpus: corpus.to_string(),
+        value: mean.exp(),
+        ci95: interval(mean, error).map(f64::exp),
+        standard_error_nats: error,
+        windows: window_nll.len(),
+    }
+}
+
+/// Spearman's rank correlation, `−1 … 1`, of the pairs `(a[i], b[i])`. Ties share their mean rank, infinity ranks last,
+/// pairs with a NaN are left out. `None` under three pairs or where one side is constant.
+pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+    let (a, b): (Vec<f64>, Vec<f64>) =
+        a.iter().zip(b).filter(|(x, y)| !x.is_nan() && !y.is_nan()).map(|(x, y)| (*x, *y)).unzip();
+    if a.len() < 3 {
+        return None;
+    }
+    let (ranks_a, ranks_b) = (average_ranks(&a), average_ranks(&b));
+    // Mean ranks keep the sum of the ranks, so both sides have the mean of 1 … n.
+    let centre = (a.len() as f64 + 1.0) / 2.0;
+    let product =
+        |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(p, q)| (p - centre) * (q - centre)).sum() };
+    let spread = product(&ranks_a, &ranks_a) * product(&ranks_b, &ranks_b);
+    (spread > 0.0).then(|| (product(&ranks_a, &ranks_b) / spread.sqrt()).clamp(-1.0, 1.0))
+}
+
+/// Which metric ranks the cells as the tasks do; see [`Insight`].
+///
+/// A cell enters with its retention (its task scores over the base's, averaged over all scores of all tasks whose base
+/// is above zero) and its damage: the mean over texts of the log-perplexity, or of the JS divergence in bits. A cell
+/// that lacks a text or a task of the base's would be compared by other data, so it does not enter.
+pub fn insight(base: &Metrics, cells: &[&Metrics]) -> Insight {
+    let (mut perplexities, mut divergences, mut retentions) = (Vec::new(), Vec::new(), Vec::new());
+    for cell in cells {
+        let Some(kept) = retention(base, cell) else { continue };
+        let log_perplexity = mean_over_texts(base, |text| {
+            cell.perplexity.iter().find(|p| p.corpus == text).map(|p| p.value.ln())
+        });
+        let bits = mean_over_texts(base, |text| {
+            cell.js_divergence.iter().find(|d| d.corpus == text).map(|d| d.bits)
+        });
+        if log_perplexity.is_none() && bits.is_none() {
+            continue;
+        }
+        // NaN marks what is missing: `spearman` leaves such pairs out.
+        perplexities.push(log_perplexity.unwrap_or(f64::NAN));
+        divergences.push(bits.unwrap_or(f64::NAN));
+        retentions.push(kept);
+    }
+    Insight {
+        spearman_perplexity_vs_tasks: spearman(&perplexities, &retentions),
+        spearman_js_vs_tasks: spearman(&divergences, &retentions),
+        cells: retentions.len(),
+    }
+}
+
+/// Share of the base's task scores that a cell retains; `None` where there is nothing to compare.
+fn retention(base: &Metrics, cell: &Metrics) -> Option<f64> {
+    let mut ratios = Vec::new();
+    for before in &base.tasks {
+        let after = cell.tasks.iter().find(|task| task.name == before.name)?;
+        let scores =
+            [(before.exact_match, after.exact_match), (before.f1, after.f1), (before.rouge1, after.rouge1)];
+        ratios.extend(scores.iter().filter(|(b, _)| b.value > 0.0).map(|(b, a)| a.value / b.value));
+    }
+    (!ratios.is_empty()).then(|| mean(&ratios))
+}
+
+/// Mean of a value over the base's texts; `None` if one lacks it or there are none.
+fn mean_over_texts(base: &Metrics, value: impl Fn(&str) -> Option<f64>) -> Option<f64> {
+    let values: Vec<f64> = base.perplexity.iter().map(|p| value(&p.corpus)).collect::<Option<_>>()?;
+    (!values.is_empty()).then(|| mean(&values))
+}
+
+fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() { f64::NAN } else { values.iter().sum::<f64>() / values.len() as f64 }
+}
+
+/// The normal 95% interval. An infinite mean stands for itself: `∞ − ∞` would make a NaN of its lower end.
+fn interval(mean: f64, error: f64) -> [f64; 2] {
+    if mean.is_infinite() { [mean; 2] } else { [mean - Z95 * error, mean + Z95 * error] }
+}
+
+/// Quantile `q` of ascending values by linear interpolation.
+fn quantile(ascending: &[f64], q: f64) -> f64 {
+    let at = q * (ascending.len() - 1) as f64;
+    let (low, high) = (ascending[at.floor() as usize], ascending[at.ceil() as usize]);
+    // Equal ends are returned as they are: interpolating between infinities would give a NaN.
+    if low.total_cmp(&high).is_eq() { low } else { low + (high - low) * at.fract() }
+}
+
+/// Ranks from 1; equal values share the mean of the ranks that they take up. No value may be NaN.
+fn average_ranks(values: &[f64]) -> Vec<f64> {
+    let compare = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or(Ordering::Equal);
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&i, &j| compare(values[i], values[j]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut before = 0;
+    for tied in order.chunk_by(|&i, &j| compare(values[i], values[j]).is_eq()) {
+        let rank = before as f64 + (tied.len() as f64 + 1.0) / 2.0;
+        for &i in tied {
+            ranks[i] = rank;
+        }
+        before += tied.len();
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::float_cmp, reason = "limits are exact")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::results::{Divergence, TaskScores};
+
+    fn estimate(value: f64) -> Estimate {
+        Estimate { value, ci95: [value; 2] }
+    }
+
+    fn metrics(nll: f64, bits: f64, f1: f64) -> Metrics {
+        Metrics {
+            perplexity: vec![perplexity("text", &[nll, nll])],
+            js_divergence: vec![Divergence {
+                corpus: "text".into(),
+                bits,
+                nats: bits * std::f64::consts::LN_2,
+                ci95: [bits; 2],
+            }],
+            tasks: vec![TaskScores {
+                name: "task".into(),
+                n: 4,
+                exact_match: estimate(0.0),
+                f1: estimate(f1),
+                rouge1: estimate(f1),
+            }],
+            ..Metrics::default()
+        }
+    }
+
+    #[test]
+    fn mean_and_error_are_the_textbooks() {
+        let (mean, error) = mean_and_standard_error(&[2.0, 4.0, 4.0, 6.0]);
+        assert!((mean - 4.0).abs() < 1e-15);
+        assert!((error - (8.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
+        assert_eq!(mean_and_standard_error(&[3.0]), (3.0, f64::INFINITY));
+        assert!(mean_and_standard_error(&[]).0.is_nan());
+    }
+
+    #[test]
+    fn perplexity_is_the_exponential_of_the_mean_over_windows() {
+        let p = perplexity("wikitext2", &[3.0, 3.2, 3.4]);
+        assert!((p.value - 3.2_f64.exp()).abs() < 1e-12);
+        let error = 0.2 / 3.0_f64.sqrt();
+        assert!((p.standard_error_nats - error).abs() < 1e-12);
+        assert!((p.ci95[1] - (3.2 + 1.96 * error).exp()).abs() < 1e-9);
+        assert_eq!((p.windows, p.corpus.as_str()), (3, "wikitext2"));
+        assert_eq!(perplexity("one", &[3.0]).ci95, [0.0, f64::INFINITY]);
+        let ruined = perplexity("ruined", &[3.0, f64::INFINITY]);
+        assert_eq!((ruined.value, ruined.ci95), (f64::INFINITY, [f64::INFINITY; 2]));
+    }
+
+    #[test]
+    fn a_bootstrap_is_seeded_and_as_wide_as_theory_says() {
+        // 400 coin flips: the interval of the mean is close to 0.5 ± 1.96 · 0.025.
+        let flips: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
+        let e = bootstrap_mean(&flips, 7);
+        assert_eq!(e, bootstrap_mean(&flips, 7));
+        assert_ne!(e, bootstrap_mean(&flips, 8));
+        assert!((e.value - 0.5).abs() < 1e-15);
+        assert!((e.ci95[0] - 0.451).abs() < 0.01 && (e.ci95[1] - 0.549).abs() < 0.01, "{e:?}");
+        assert_eq!(bootstrap_mean(&[1.0, 1.0], 0), estimate(1.0));
+        assert!(bootstrap_mean(&[], 0).value.is_nan());
+    }
+
+    #[test]
+    fn spearman_follows_ranks_not_values() {
+        assert_eq!(spearman(&[1.0, 10.0, 1e6], &[3.0, 2.0, 1.0]), Some(-1.0));
+        assert_eq!(spearman(&[1.0, 2.0, f64::INFINITY], &[1.0, 2.0, 3.0]), Some(1.0));
+        assert_eq!(spearman(&[1.0, f64::NAN, 2.0, 3.0], &[1.0, 0.0, 2.0, 3.0]), Some(1.0));
+        // Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: Pearson's 4.5 / sqrt(4.5 · 5).
+        let tied = spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert!((tied - 4.5 / 22.5_f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn spearman_says_nothing_where_there_is_nothing_to_say() {
+        assert_eq!(spearman(&[1.0, 2.0], &[1.0, 2.0]), None);
+        assert_eq!(spearman(&[1.0, 1.0, 1.0], &[1.0, 2.0, 3.0]), None);
+        assert_eq!(spearman(&[1.0, 2.0, f64::NAN], &[1.0, 2.0, 3.0]), None);
+    }
+
+    #[test]
+    fn insight_tells_which_metric_ranks_as_the_tasks_do() {
+        let base = metrics(3.0, 0.0, 0.8);
+        // JS falls in line with the tasks, perplexity does not.
+        let cells = [metrics(3.3, 0.1, 0.7), metrics(3.1, 0.2, 0.5), metrics(3.2, 0.3, 0.1)];
+        let found = insight(&base, &cells.iter().collect::<Vec<_>>());
+        assert_eq!(found.cells, 3);
+        assert!((found.spearman_js_vs_tasks.unwrap() + 1.0).abs() < 1e-12);
+        assert!((found.spearman_perplexity_vs_tasks.unwrap() - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn insight_leaves_out_cells_measured_on_other_data() {
+        let base = metrics(3.0, 0.0, 0.8);
+        let mut partial = metrics(3.2, 0.3, 0.1);
+        partial.tasks.clear();
+        let cells = [metrics(3.3, 0.1, 0.7), metrics(3.1, 0.2, 0.5), partial];
+        let found = insight(&base, &cells.iter().collect::<Vec<_>>());
+        assert_eq!(found, Insight { cells: 2, ..Insight::default() });
+        assert_eq!(insight(&Metrics::default(), &[&cells[0]]), Insight::default());
+    }
+
+    #[test]
+    fn retention_skips_scores_whose_base_is_zero() {
+        let kept = retention(&metrics(3.0, 0.0, 0.8), &metrics(3.0, 0.0, 0.2)).unwrap();
+        assert!((kept - 0.25).abs() < 1e-12);
+        assert_eq!(retention(&metrics(3.0, 0.0, 0.0), &metrics(3.0, 0.0, 0.2)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bootstrap_interval_lies_within_the_values(v in prop::collection::vec(-1e3..1e3f64, 1..30), seed: u64) {
+            let e = bootstrap_mean(&v, seed);
+            let low = v.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            prop_assert!(low - 1e-9 <= e.ci95[0] && e.ci95[0] <= e.ci95[1] && e.ci95[1] <= high + 1e-9);
+        }
+
+        #[test]
+        fn spearman_is_bounded_symmetric_and_blind_to_monotone_maps(
+            pairs in prop::collection::vec((-50..50i32, -50..50i32), 3..20),
+        ) {
+            let (a, b): (Vec<f64>, Vec<f64>) =
+                pairs.iter().map(|(x, y)| (f64::from(*x), f64::from(*y))).unzip();
+            if let Some(r) = spearman(&a, &b) {
+                prop_assert!((-1.0..=1.0).contains(&r));
+                prop_assert!((r - spearman(&b, &a).unwrap()).abs() < 1e-12);
+                let mapped: Vec<f64> = a.iter().map(|x| x.exp()).collect();
+                prop_assert!((r - spearman(&mapped, &b).unwrap()).abs() < 1e-12);
+                let turned: Vec<f64> = a.iter().map(|x| -x).collect();
+                prop_assert!((r + spearman(&turned, &b).unwrap()).abs() < 1e-12);
+            }
+        }
+    }
+}
