@@ -5,7 +5,9 @@
 
 pub mod engine;
 pub mod error;
+pub mod report;
 pub mod results;
+pub mod store;
 pub mod study;
 
 pub use error::{Error, Result};
