@@ -10,7 +10,9 @@ pub mod eval;
 pub mod kernels;
 pub mod model;
 pub mod prune;
+pub mod report;
 pub mod results;
+pub mod store;
 pub mod study;
 
 pub use error::{Error, Result};

@@ -1,0 +1,120 @@
+//! Files that are there whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Bytes gathered before they go to the file.
+const BUFFER: usize = 1 << 20;
+
+/// Writes a file so that after a crash, a kill or a full disk either the old content or the whole new one is there.
+///
+/// `f` writes into a hidden file `.NAME.part` in the same folder, which is flushed to the disk and renamed; the
+/// folder is flushed too, so that the name itself survives. Folders that lack are made. What a killed process left
+/// behind is overwritten by the next attempt, so one path must have one writer at a time.
+///
+/// # Errors
+/// [`Error::Failure`] when the disk is full, [`Error::Io`] for anything else; the hidden file is removed then.
+pub fn write_atomically(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    let failed = |e| write_failed(path, e);
+    let name = path.file_name().ok_or_else(|| failed(ErrorKind::InvalidFilename.into()))?;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".part");
+    let part = Part { path: folder.join(hidden), kept: false };
+
+    let mut writer = BufWriter::with_capacity(BUFFER, File::create(&part.path).map_err(failed)?);
+    let written = f(&mut writer).and_then(|()| writer.flush());
+    // Taken apart rather than dropped: a buffer that could not be written must not be tried again.
+    let (file, _) = writer.into_parts();
+    written.and_then(|()| file.sync_all()).map_err(failed)?;
+    drop(file);
+    part.rename(path).map_err(failed)?;
+    sync_folder(folder).map_err(failed)
+}
+
+/// The error for a failed write to `path`: a full disk is said in plain words.
+pub(super) fn write_failed(path: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Error::failure(format!("the disk that holds {} is full", path.display()))
+        }
+        _ => Error::io("cannot write", path, source),
+    }
+}
+
+/// Makes the names in a folder survive a power cut. Only Unix lets a folder be opened for that.
+#[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing can fail where nothing is done"))]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// The hidden file; removed when dropped before it got its name.
+struct Part {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Part {
+    fn rename(mut self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.kept {
+            // The error that led here is the one to report.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        write_atomically(&path, |w| w.write_all(b"old")).unwrap();
+        let error = write_atomically(&path, |w| {
+            w.write_all(b"new")?;
+            Err(ErrorKind::StorageFull.into())
+        })
+        .unwrap_err();
+        assert_eq!(error.to_string(), format!("the disk that holds {} is full", path.display()));
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(dir.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn folders_are_made_and_what_a_killed_process_left_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("x/y");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(".a.bin.part"), b"a long torn rest").unwrap();
+        write_atomically(&folder.join("a.bin"), |w| w.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(folder.join("a.bin")).unwrap(), b"new");
+        assert_eq!(names(&folder), ["a.bin"]);
+    }
+}

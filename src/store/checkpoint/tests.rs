@@ -1,0 +1,179 @@
+use candle_core::DType;
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn the_first_weight_is_the_most_significant_bit() {
+    assert_eq!(pack_mask([true, false, false, false, false, false, false, true, true]), [0x81, 0x80]);
+    assert_eq!(pack_mask([]), Vec::<u8>::new());
+}
+
+proptest! {
+    #[test]
+    fn masks_come_back_as_they_were(kept in prop::collection::vec(any::<bool>(), 0..200)) {
+        let bits = pack_mask(kept.iter().copied());
+        prop_assert_eq!(bits.len(), kept.len().div_ceil(8));
+        let ones: u32 = bits.iter().map(|b| b.count_ones()).sum();
+        prop_assert_eq!(ones as usize, kept.iter().filter(|k| **k).count());
+        prop_assert_eq!(unpack_mask(&bits, kept.len()).collect::<Vec<_>>(), kept);
+    }
+
+    #[test]
+    fn values_come_back_bit_for_bit(bits in prop::collection::vec(any::<u32>(), 1..40)) {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = (1, bits.len());
+        let single: Vec<f32> = bits.iter().map(|b| f32::from_bits(*b)).collect();
+        let half: Vec<f16> = bits.iter().map(|b| f16::from_bits(*b as u16)).collect();
+        let brain: Vec<bf16> = bits.iter().map(|b| bf16::from_bits(*b as u16)).collect();
+        let modules = [
+            (ModuleKind::QProj, PrunedWeight::Values(Tensor::from_vec(single.clone(), shape, &Device::Cpu).unwrap())),
+            (ModuleKind::UpProj, PrunedWeight::Values(Tensor::from_vec(half.clone(), shape, &Device::Cpu).unwrap())),
+            (ModuleKind::OProj, PrunedWeight::Values(Tensor::from_vec(brain.clone(), shape, &Device::Cpu).unwrap())),
+        ];
+        write_block(dir.path(), 3, &modules).unwrap();
+        let read = read_block(dir.path(), 3, &Device::Cpu).unwrap();
+        let values: Vec<&Tensor> = read
+            .iter()
+            .map(|(_, weight)| match weight {
+                PrunedWeight::Values(tensor) => tensor,
+                PrunedWeight::Mask { .. } => panic!("values became a mask"),
+            })
+            .collect();
+        prop_assert_eq!(values[0].dims(), [1, bits.len()]);
+        let single_read: Vec<u32> = flat(values[0]).into_iter().map(f32::to_bits).collect();
+        prop_assert_eq!(single_read, bits);
+        let half_read: Vec<u16> = flat(values[1]).into_iter().map(f16::to_bits).collect();
+        prop_assert_eq!(half_read, half.into_iter().map(f16::to_bits).collect::<Vec<_>>());
+        let brain_read: Vec<u16> = flat(values[2]).into_iter().map(bf16::to_bits).collect();
+        prop_assert_eq!(brain_read, brain.into_iter().map(bf16::to_bits).collect::<Vec<_>>());
+    }
+}
+
+fn flat<T: candle_core::WithDType>(tensor: &Tensor) -> Vec<T> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn mask(shape: [usize; 2]) -> PrunedWeight {
+    PrunedWeight::Mask { shape, bits: pack_mask((0..shape[0] * shape[1]).map(|i| i % 3 == 0)) }
+}
+
+fn ramp(rows: usize, columns: usize) -> Tensor {
+    let ramp = Tensor::arange(0f32, (rows * columns) as f32, &Device::Cpu).unwrap();
+    ramp.reshape((rows, columns)).unwrap()
+}
+
+#[test]
+fn a_block_comes_back_in_its_order_under_the_models_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let cell = dir.path().join("study-1/wanda-0.5");
+    // A transposed view: what lies in memory is not what is to be stored.
+    let values = ramp(700, 900).t().unwrap();
+    let modules =
+        [(ModuleKind::DownProj, mask([3, 5])), (ModuleKind::QProj, PrunedWeight::Values(values.clone()))];
+    let length = write_block(&cell, 7, &modules).unwrap();
+    let path = cell.join("block-0007.safetensors");
+    assert_eq!(length, fs::metadata(&path).unwrap().len());
+
+    // Any reader of safetensors opens it.
+    let tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    assert_eq!(tensors["self_attn.q_proj.weight"].dims(), [900, 700]);
+    assert_eq!(tensors["mlp.down_proj.mask"].dtype(), DType::U8);
+
+    let read = read_block(&cell, 7, &Device::Cpu).unwrap();
+    match &read[..] {
+        [
+            (ModuleKind::DownProj, PrunedWeight::Mask { shape, bits }),
+            (ModuleKind::QProj, PrunedWeight::Values(q)),
+        ] => {
+            assert_eq!(*shape, [3, 5]);
+            let kept: Vec<_> = unpack_mask(bits, 15).collect();
+            assert_eq!(kept, (0..15).map(|i| i % 3 == 0).collect::<Vec<_>>());
+            assert_eq!(flat::<f32>(q), flat::<f32>(&values));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_torn_or_changed_anywhere_counts_as_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert_eq!(blocks_done(dir).unwrap(), 0);
+    let modules = [(ModuleKind::QProj, mask([4, 4])), (ModuleKind::KProj, PrunedWeight::Values(ramp(2, 3)))];
+    for block in 0..3 {
+        write_block(dir, block, &modules).unwrap();
+    }
+    assert_eq!(blocks_done(dir).unwrap(), 3);
+
+    let path = block_path(dir, 1);
+    let whole = fs::read(&path).unwrap();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert_eq!(blocks_done(dir).unwrap(), 1, "cut to {length} bytes");
+    }
+    for at in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x10;
+        fs::write(&path, &changed).unwrap();
+        assert_eq!(blocks_done(dir).unwrap(), 1, "byte {at} changed");
+    }
+    let error = read_block(dir, 1, &Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("block-0001.safetensors is damaged"), "{error}");
+    fs::write(&path, [whole.clone(), vec![0]].concat()).unwrap();
+    assert_eq!(blocks_done(dir).unwrap(), 1, "something behind the end");
+
+    write_block(dir, 1, &modules).unwrap();
+    assert_eq!(blocks_done(dir).unwrap(), 3);
+    fs::remove_file(block_path(dir, 0)).unwrap();
+    assert_eq!(blocks_done(dir).unwrap(), 0);
+    let error = read_block(dir, 0, &Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("block-0000.safetensors is missing"), "{error}");
+    // A file that was given another block's name.
+    fs::copy(block_path(dir, 2), block_path(dir, 0)).unwrap();
+    assert!(read_block(dir, 0, &Device::Cpu).unwrap_err().to_string().contains("another block"));
+}
+
+#[test]
+fn weights_that_make_no_sense_are_refused_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = PrunedWeight::Mask { shape: [4, 4], bits: vec![0] };
+    let whole = PrunedWeight::Values(Tensor::zeros((2, 2), DType::I64, &Device::Cpu).unwrap());
+    for modules in [
+        vec![(ModuleKind::QProj, short)],
+        vec![(ModuleKind::QProj, whole)],
+        vec![(ModuleKind::QProj, mask([4, 4])), (ModuleKind::QProj, mask([4, 4]))],
+    ] {
+        let error = write_block(dir.path(), 0, &modules).unwrap_err();
+        assert_eq!(error.exit_code(), 1, "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn hidden_states_are_those_of_the_last_block_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert!(read_states(dir, &Device::Cpu).unwrap().is_none());
+    remove_states(dir).unwrap();
+    // More values than are written at once.
+    let long = ramp(600, 1000).reshape((2, 300, 1000)).unwrap().to_dtype(DType::BF16).unwrap();
+    write_states(dir, 4, &[("calibration", ramp(1, 2))]).unwrap();
+    write_states(dir, 5, &[("calibration", ramp(3, 2)), ("wikitext2", long.clone())]).unwrap();
+    let (block, states) = read_states(dir, &Device::Cpu).unwrap().unwrap();
+    assert_eq!(block, 5);
+    assert_eq!(
+        states.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["calibration", "wikitext2"]
+    );
+    assert_eq!(states[1].1.dims(), [2, 300, 1000]);
+    assert_eq!(flat::<bf16>(&states[1].1), flat::<bf16>(&long));
+
+    let path = dir.join("states.safetensors");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert!(read_states(dir, &Device::Cpu).unwrap().is_none());
+    remove_states(dir).unwrap();
+    assert!(!path.exists());
+}

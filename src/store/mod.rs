@@ -1,0 +1,226 @@
+//! The store: results and history in `SQLite`, checkpoints in a folder beside it.
+//!
+//! `studies.db` holds what was asked and found out (the tables are described in `schema.sql`), `studies.d` the
+//! pruned blocks of every cell (see [`checkpoint`]). One process writes at a time, held to that by a lock on
+//! `studies.db.lock`; any number may read meanwhile. Every change is one transaction, on the disk before the call
+//! returns.
+
+mod atomic;
+pub mod checkpoint;
+mod container;
+mod convert;
+mod database;
+mod fingerprint;
+mod lock;
+mod read;
+mod write;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
+
+use self::lock::Lock;
+pub use self::read::{StudyRecord, StudySummary};
+use crate::error::{Error, Result};
+
+/// An open store. Shared between threads by reference; calls wait for one another.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    /// Held by a store that writes. Comes after the connection, so that it is let go last.
+    _lock: Option<Lock>,
+}
+
+impl Store {
+    /// Opens a store to read and write, making it (and the folders above it) where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when another process has it open to write, when the file is not a store or from a newer
+    /// version, or when the place cannot be written. [`Error::Failure`] when the disk is full.
+    pub fn open(path: &Path) -> Result<Self> {
+        let path = real_path(path)?;
+        database::inspect(&path)?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|e| cannot_place(&path, e))?;
+        }
+        let lock = Lock::acquire(&path)?;
+        let connection = database::open(&path).map_err(|e| explain_opening(&path, e))?;
+        Ok(Self { path, connection: Mutex::new(connection), _lock: Some(lock) })
+    }
+
+    /// Opens a store to read, also while another process writes it. Calls that change something are mistakes then.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when there is no such file, or when it is not a store or from a newer version.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        let path = real_path(path)?;
+        if database::inspect(&path)? == database::Found::Nothing {
+            return Err(Error::mistake(format!(
+                "there is no store at {}: run a study first, or name another file with --store",
+                path.display()
+            )));
+        }
+        let connection = database::open_read_only(&path).map_err(|e| explain_opening(&path, e))?;
+        Ok(Self { path, connection: Mutex::new(connection), _lock: None })
+    }
+
+    /// The database file, with its folders spelt out.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the checkpoints of a cell (or of the base: `None`) belong. The folder need not exist yet.
+    pub fn folder(&self, study: i64, cell: Option<&str>) -> PathBuf {
+        self.study_folder(study).join(cell.unwrap_or("base"))
+    }
+
+    fn study_folder(&self, study: i64) -> PathBuf {
+        let mut folder = self.path.with_extension("d");
+        if folder == self.path {
+            folder.as_mut_os_string().push(".d");
+        }
+        folder.join(format!("study-{study}"))
+    }
+
+    /// Runs `f` on one unchanging view of the database.
+    fn read<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.transact(TransactionBehavior::Deferred, f)
+    }
+
+    /// Runs `f` as one change: all of it happens or nothing.
+    fn write<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.transact(TransactionBehavior::Immediate, f)
+    }
+
+    fn transact<T>(
+        &self,
+        behavior: TransactionBehavior,
+        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        // A panic elsewhere rolled its transaction back, so the connection is sound.
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = || {
+            let transaction = connection.transaction_with_behavior(behavior)?;
+            let value = f(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|e| explain(&self.path, e))
+    }
+}
+
+/// The path with its folders spelt out and a link followed, so that a store has one lock whatever it is called,
+/// and `SQLite` takes no name for something special.
+fn real_path(path: &Path) -> Result<PathBuf> {
+    let wrong = |e| Error::mistake(format!("the store `{}` cannot be used: {e}", path.display()));
+    if path.is_symlink() && path.exists() {
+        return path.canonicalize().map_err(wrong);
+    }
+    std::path::absolute(path).map_err(wrong)
+}
+
+/// The error for a place in which no store can be made.
+fn cannot_place(path: &Path, source: std::io::Error) -> Error {
+    match atomic::write_failed(path, source) {
+        Error::Io { source, .. } => Error::mistake(format!(
+            "the store {} cannot be written: {source}; name another place with --store",
+            path.display()
+        )),
+        other => other,
+    }
+}
+
+/// What `SQLite` says when opening fails, put so that people know what to do.
+fn explain_opening(path: &Path, error: Error) -> Error {
+    match &error {
+        Error::Store(rusqlite::Error::SqliteFailure(e, _))
+            if matches!(
+                e.code,
+                ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied
+            ) =>
+        {
+            Error::mistake(format!(
+                "the store {} cannot be opened: {error}; see to its permissions or name another with --store",
+                path.display()
+            ))
+        }
+        _ => explain(path, error),
+    }
+}
+
+/// What `SQLite` says, put so that people know what happened.
+fn explain(path: &Path, error: Error) -> Error {
+    let Error::Store(rusqlite::Error::SqliteFailure(e, _)) = &error else { return error };
+    let path = path.display();
+    match e.code {
+        ErrorCode::DiskFull => Error::failure(format!("the disk that holds {path} is full")),
+        _ if e.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
+            Error::failure(format!("the disk that holds {path} is full"))
+        }
+        ErrorCode::ReadOnly => Error::mistake(format!(
+            "the store {path} was opened with --readonly: nothing in it can be changed"
+        )),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            Error::failure(format!("the store {path} is busy: another program holds it"))
+        }
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            Error::failure(format!("the store {path} is damaged ({error}); name another with --store"))
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{Answer, Environment, ModelInfo, Scores};
+
+    #[test]
+    fn a_full_disk_is_one_clear_failure_and_the_store_stays_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let store = Store::open(&path).unwrap();
+        let spec: crate::study::StudySpec = serde_json::from_str(include_str!("test_spec.json")).unwrap();
+        let model = ModelInfo {
+            source: "m".into(),
+            architecture: "LlamaForCausalLM".into(),
+            parameters: 1,
+            prunable_parameters: 1,
+            blocks: 1,
+            vocabulary: 1,
+            dtype: "F32".into(),
+        };
+        let study = store.create_study(&spec, &model, &Environment::default()).unwrap();
+        // SQLite answers a limit on the file's pages as it answers a full disk.
+        let limit = |pages: i64| {
+            let connection = store.connection.lock().unwrap();
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        };
+        limit(1);
+        let answer = Answer {
+            task: "t".into(),
+            record: 0,
+            prompt: "p".repeat(1 << 20),
+            references: vec![],
+            text: String::new(),
+            tokens: vec![],
+            scores: Scores::default(),
+        };
+        let error = store.put_answer(study, None, &answer).unwrap_err();
+        assert_eq!(error.to_string(), format!("the disk that holds {} is full", path.display()));
+        assert_eq!(error.exit_code(), 1);
+        assert!(store.answers(study, None).unwrap().is_empty());
+        limit(1 << 20);
+        store.put_answer(study, None, &answer).unwrap();
+        assert_eq!(store.answers(study, None).unwrap(), [answer]);
+    }
+
+    #[test]
+    fn a_store_goes_between_threads() {
+        fn is_send_and_sync<T: Send + Sync>() {}
+        is_send_and_sync::<Store>();
+    }
+}

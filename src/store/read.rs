@@ -1,0 +1,326 @@
+//! Getting things out of a store.
+
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::convert::{Json, Real, Unsigned, Word};
+use super::fingerprint::{compatible, fingerprint};
+use crate::error::{Error, Result};
+use crate::results::{
+    Agreement, Answer, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Insight,
+    Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores, Seconds, StudyResult, TaskScores,
+};
+use crate::study::StudySpec;
+
+/// A study as it is in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StudyRecord {
+    /// Its number.
+    pub id: i64,
+    /// When it was made, in seconds since 1970 (UTC).
+    pub created_at: i64,
+    /// What was asked.
+    pub spec: StudySpec,
+    /// The model.
+    pub model: ModelInfo,
+    /// The machine on which it began.
+    pub environment: Environment,
+    /// What is known of the base.
+    pub base: BaseResult,
+    /// How far the base has come.
+    pub base_state: CellState,
+    /// Every cell with its modules, in the order of the grid.
+    pub cells: Vec<CellResult>,
+}
+
+impl StudyRecord {
+    /// The study as it is reported; which metric tells the truth is for the caller to find out.
+    pub fn result(&self, insight: Insight) -> StudyResult {
+        StudyResult {
+            version: REPORT_VERSION,
+            study: self.id,
+            model: self.model.clone(),
+            environment: self.environment.clone(),
+            base: self.base.clone(),
+            cells: self.cells.clone(),
+            insight,
+        }
+    }
+}
+
+/// A line in the list of studies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StudySummary {
+    /// Number of the study.
+    pub id: i64,
+    /// When it was made, in seconds since 1970 (UTC).
+    pub created_at: i64,
+    /// Folder or hub id of the model, as given.
+    pub model: String,
+    /// Its cells.
+    pub cells: usize,
+    /// Those that are done.
+    pub cells_done: usize,
+    /// How far it has come as a whole: done when the base and every cell are; running when one of them is, or was
+    /// when its process died; failed when nothing runs and one has failed; queued when nothing has begun; else
+    /// cancelled, which is to say that it can be resumed.
+    pub state: CellState,
+}
+
+impl Store {
+    /// The newest study that can be gone on with as `spec`, finished or not: all that changes numbers is the same.
+    /// Its list of cells, batch sizes and threads may differ. `None` when there is none.
+    pub fn resumable(&self, spec: &StudySpec) -> Result<Option<i64>> {
+        self.read(|t| {
+            let mut query =
+                t.prepare_cached("SELECT id, spec FROM studies WHERE fingerprint = ?1 ORDER BY id DESC")?;
+            let mut rows = query.query([fingerprint(spec)])?;
+            while let Some(row) = rows.next()? {
+                let Json(found): Json<StudySpec> = row.get(1)?;
+                if compatible(spec, &found) {
+                    return Ok(Some(row.get(0)?));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// All that is known of a study.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when there is no such study; it names those that there are.
+    pub fn study(&self, id: i64) -> Result<StudyRecord> {
+        self.read(|t| {
+            let sql = "SELECT s.created_at, s.spec, s.model, s.environment, b.state
+                       FROM studies AS s JOIN base AS b ON b.study = s.id WHERE s.id = ?1";
+            let found = t.query_row(sql, [id], |row| {
+                Ok(StudyRecord {
+                    id,
+                    created_at: row.get(0)?,
+                    spec: row.get::<_, Json<_>>(1)?.0,
+                    model: row.get::<_, Json<_>>(2)?.0,
+                    environment: row.get::<_, Json<_>>(3)?.0,
+                    base: BaseResult::default(),
+                    base_state: row.get::<_, Word<_>>(4)?.0,
+                    cells: Vec::new(),
+                })
+            });
+            let mut record = found.optional()?.ok_or_else(|| self.no_study(t, id))?;
+            record.base.metrics = metrics(t, id, None)?;
+            record.base.seconds = seconds(t, id, None)?;
+            record.cells = cells(t, id)?;
+            Ok(record)
+        })
+    }
+
+    /// Every study, the oldest first.
+    pub fn studies(&self) -> Result<Vec<StudySummary>> {
+        self.read(|t| {
+            let mut query = t.prepare_cached(
+                "SELECT s.id, s.created_at, s.model ->> 'source', b.state, count(c.id),
+                        count(c.id) FILTER (WHERE c.state = 'done'),
+                        count(c.id) FILTER (WHERE c.state = 'running'),
+                        count(c.id) FILTER (WHERE c.state = 'failed'),
+                        count(c.id) FILTER (WHERE c.state = 'queued')
+                 FROM studies AS s JOIN base AS b ON b.study = s.id LEFT JOIN cells AS c ON c.study = s.id
+                 GROUP BY s.id ORDER BY s.id",
+            )?;
+            let rows = query.query_map([], |row| {
+                let Word(base): Word<CellState> = row.get(3)?;
+                let count = |column| row.get::<_, Unsigned>(column).map(usize::from);
+                let (cells, done, running) = (count(4)?, count(5)?, count(6)?);
+                let (failed, queued) = (count(7)?, count(8)?);
+                let state = if base == CellState::Done && done == cells {
+                    CellState::Done
+                } else if base == CellState::Running || running > 0 {
+                    CellState::Running
+                } else if base == CellState::Failed || failed > 0 {
+                    CellState::Failed
+                } else if base == CellState::Queued && queued == cells {
+                    CellState::Queued
+                } else {
+                    CellState::Cancelled
+                };
+                Ok(StudySummary {
+                    id: row.get(0)?,
+                    created_at: row.get(1)?,
+                    model: row.get(2)?,
+                    cells,
+                    cells_done: done,
+                    state,
+                })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// The answers of a cell (or of the base: `None`), by task and record.
+    pub fn answers(&self, study: i64, cell: Option<&str>) -> Result<Vec<Answer>> {
+        self.read(|t| {
+            let mut query = t.prepare_cached(
+                "SELECT task, record, q.prompt, q.reference_answers, a.text, a.tokens, a.exact_match, a.f1,
+                        a.rouge1
+                 FROM answers AS a JOIN questions AS q USING (study, task, record)
+                 WHERE study = ?1 AND ifnull(a.cell, '') = ifnull(?2, '')
+                 ORDER BY task, record",
+            )?;
+            let rows = query.query_map(params![study, cell], |row| {
+                Ok(Answer {
+                    task: row.get(0)?,
+                    record: count(row, 1)?,
+                    prompt: row.get(2)?,
+                    references: row.get::<_, Json<_>>(3)?.0,
+                    text: row.get(4)?,
+                    tokens: row.get::<_, Json<_>>(5)?.0,
+                    scores: Scores { exact_match: real(row, 6)?, f1: real(row, 7)?, rouge1: real(row, 8)? },
+                })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// The mistake of naming a study that is not there.
+    pub(super) fn no_study(&self, t: &Transaction<'_>, id: i64) -> Error {
+        let known: rusqlite::Result<Vec<i64>> =
+            t.prepare("SELECT id FROM studies ORDER BY id").and_then(|mut query| {
+                let rows = query.query_map([], |row| row.get(0))?;
+                rows.collect()
+            });
+        let known = match known {
+            Ok(known) if known.is_empty() => "it has none".to_owned(),
+            Ok(known) => {
+                let known: Vec<_> = known.iter().map(i64::to_string).collect();
+                format!("it has {}", known.join(", "))
+            }
+            Err(e) => return e.into(),
+        };
+        Error::mistake(format!("there is no study {id} in {}: {known}", self.path.display()))
+    }
+}
+
+fn real(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {
+    Ok(row.get::<_, Real>(column)?.0)
+}
+
+fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
+    Ok(row.get::<_, Unsigned>(column)?.into())
+}
+
+fn cells(t: &Transaction<'_>, study: i64) -> Result<Vec<CellResult>> {
+    let mut query = t.prepare_cached(
+        "SELECT id, method, sparsity, calibration, seed, state, achieved_sparsity, peak_rss_bytes, warnings
+         FROM cells WHERE study = ?1 ORDER BY position, id",
+    )?;
+    let rows = query.query_map([study], |row| {
+        Ok(CellResult {
+            id: row.get(0)?,
+            method: row.get::<_, Word<_>>(1)?.0,
+            sparsity: row.get::<_, Word<_>>(2)?.0,
+            calibration: row.get(3)?,
+            seed: row.get::<_, Unsigned>(4)?.0,
+            state: row.get::<_, Word<_>>(5)?.0,
+            achieved_sparsity: row.get::<_, Option<Real>>(6)?.map(|r| r.0),
+            metrics: Metrics::default(),
+            seconds: Seconds::default(),
+            peak_rss_bytes: row.get::<_, Unsigned>(7)?.0,
+            warnings: row.get::<_, Json<_>>(8)?.0,
+            modules: Vec::new(),
+        })
+    })?;
+    let mut cells: Vec<CellResult> = rows.collect::<rusqlite::Result<_>>()?;
+    for cell in &mut cells {
+        cell.metrics = metrics(t, study, Some(&cell.id))?;
+        cell.seconds = seconds(t, study, Some(&cell.id))?;
+        cell.modules = modules(t, study, &cell.id)?;
+    }
+    Ok(cells)
+}
+
+fn modules(t: &Transaction<'_>, study: i64, cell: &str) -> Result<Vec<ModuleResult>> {
+    let mut query = t.prepare_cached(
+        "SELECT block, name, sparsity, zeros, weights, reconstruction_error, error_basis, damping, dead_columns,
+                seconds
+         FROM modules WHERE study = ?1 AND cell = ?2 ORDER BY block, rowid",
+    )?;
+    let rows = query.query_map(params![study, cell], |row| {
+        Ok(ModuleResult {
+            block: count(row, 0)?,
+            name: row.get(1)?,
+            sparsity: real(row, 2)?,
+            zeros: count(row, 3)?,
+            weights: count(row, 4)?,
+            reconstruction_error: real(row, 5)?,
+            error_basis: row.get::<_, Word<_>>(6)?.0,
+            damping: row.get::<_, Option<Real>>(7)?.map(|r| r.0),
+            dead_columns: count(row, 8)?,
+            seconds: real(row, 9)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn seconds(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Seconds> {
+    let mut query = t.prepare_cached(
+        "SELECT phase, seconds FROM timings WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '')",
+    )?;
+    let mut rows = query.query(params![study, cell])?;
+    let mut seconds = Seconds::default();
+    while let Some(row) = rows.next()? {
+        let phase: String = row.get(0)?;
+        let value = real(row, 1)?;
+        match phase.as_str() {
+            "load" => seconds.load = value,
+            "calibrate" => seconds.calibrate = value,
+            "prune" => seconds.prune = value,
+            "evaluate" => seconds.evaluate = value,
+            "answer" => seconds.answer = value,
+            // The table accepts no others.
+            _ => {}
+        }
+    }
+    Ok(seconds)
+}
+
+fn metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Metrics> {
+    let mut query = t.prepare_cached(
+        "SELECT kind, data_set, value, lo, hi, n, nats, standard_error_nats
+         FROM metrics WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '') ORDER BY kind, position",
+    )?;
+    let mut rows = query.query(params![study, cell])?;
+    let mut metrics = Metrics::default();
+    // The scores of a task are rows of three kinds, in the same order of tasks.
+    let (mut exact_match, mut f1, mut rouge1) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let kind: String = row.get(0)?;
+        let data_set: String = row.get(1)?;
+        let estimate = Estimate { value: real(row, 2)?, ci95: [real(row, 3)?, real(row, 4)?] };
+        let n = || Ok::<usize, rusqlite::Error>(row.get::<_, Option<Unsigned>>(5)?.map_or(0, usize::from));
+        let optional = |column| row.get::<_, Option<Real>>(column).map(|r| r.map_or(f64::NAN, |r| r.0));
+        match kind.as_str() {
+            "perplexity" => metrics.perplexity.push(Perplexity {
+                corpus: data_set,
+                value: estimate.value,
+                ci95: estimate.ci95,
+                standard_error_nats: optional(7)?,
+                windows: n()?,
+            }),
+            "js_divergence" => metrics.js_divergence.push(divergence(data_set, estimate, optional(6)?)),
+            "kl_divergence" => metrics.kl_divergence.push(divergence(data_set, estimate, optional(6)?)),
+            "top1_agreement" => metrics.top1_agreement.push(Agreement { corpus: data_set, estimate }),
+            "exact_match" => exact_match.push((data_set, n()?, estimate)),
+            "f1" => f1.push(estimate),
+            "rouge1" => rouge1.push(estimate),
+            // The table accepts no others.
+            _ => {}
+        }
+    }
+    for (((name, n, exact_match), f1), rouge1) in exact_match.into_iter().zip(f1).zip(rouge1) {
+        metrics.tasks.push(TaskScores { name, n, exact_match, f1, rouge1 });
+    }
+    Ok(metrics)
+}
+
+fn divergence(corpus: String, estimate: Estimate, nats: f64) -> Divergence {
+    Divergence { corpus, bits: estimate.value, nats, ci95: estimate.ci95 }
+}

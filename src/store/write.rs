@@ -1,0 +1,381 @@
+//! Putting things into a store.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::convert::{Json, Real, Unsigned, Word};
+use super::fingerprint::fingerprint;
+use super::{Store, cannot_place};
+use crate::error::{Error, Result};
+use crate::results::{
+    Answer, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Metrics, ModelInfo,
+    ModuleResult, Seconds,
+};
+use crate::study::StudySpec;
+
+impl Store {
+    /// Adds a study with its cells, all waiting, and returns its number. Its checkpoint folder is made with it; a
+    /// number whose folder is there already, left by a store that is gone, is passed over.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when the checkpoint folder cannot be made, or the store is read-only.
+    pub fn create_study(
+        &self,
+        spec: &StudySpec,
+        model: &ModelInfo,
+        environment: &Environment,
+    ) -> Result<i64> {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let mut folder = None;
+        let study = self.write(|t| {
+            let last: Option<i64> = t
+                .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'studies'", [], |row| row.get(0))
+                .optional()?;
+            let mut id = last.unwrap_or(0) + 1;
+            // The first statement that writes: a read-only store is refused before a folder is made.
+            t.execute(
+                "INSERT INTO studies (id, created_at, spec, model, environment, fingerprint)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![id, Unsigned(created), Json(spec), Json(model), Json(environment), fingerprint(spec)],
+            )?;
+            let first = id;
+            while !claim(&self.study_folder(id))? {
+                id += 1;
+            }
+            folder = Some(self.study_folder(id));
+            if id != first {
+                t.execute("UPDATE studies SET id = ?1 WHERE id = ?2", [id, first])?;
+                t.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'studies'", [id])?;
+            }
+            t.execute(
+                "INSERT INTO base (study, state) VALUES (?1, ?2)",
+                params![id, Word(CellState::Queued)],
+            )?;
+            put_times(t, id, None, &Seconds::default())?;
+            queue_cells(t, id, spec)?;
+            Ok(id)
+        });
+        if let (Err(_), Some(folder)) = (&study, folder) {
+            // Still empty; the error that undid the study is the one to report.
+            let _ = fs::remove_dir(folder);
+        }
+        study
+    }
+
+    /// Replaces a study's definition; cells that are new in it are queued, cells that are not in it any more stay.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when there is no such study.
+    pub fn put_spec(&self, study: i64, spec: &StudySpec) -> Result<()> {
+        self.write(|t| {
+            let changed = t.execute(
+                "UPDATE studies SET spec = ?2, fingerprint = ?3 WHERE id = ?1",
+                params![study, Json(spec), fingerprint(spec)],
+            )?;
+            if changed == 0 {
+                return Err(self.no_study(t, study));
+            }
+            queue_cells(t, study, spec)
+        })
+    }
+
+    /// Puts all that is known of the base in the place of what was known.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when there is no such study.
+    pub fn put_base(&self, study: i64, base: &BaseResult, state: CellState) -> Result<()> {
+        self.write(|t| {
+            if t.execute("UPDATE base SET state = ?2 WHERE study = ?1", params![study, Word(state)])? == 0 {
+                return Err(self.no_study(t, study));
+            }
+            put_metrics(t, study, None, &base.metrics)?;
+            put_times(t, study, None, &base.seconds)
+        })
+    }
+
+    /// Puts all that is known of a cell, except its modules, in the place of what was known; a cell that is not
+    /// there yet is added. `position` is its place in the grid, from 0.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when there is no such study.
+    pub fn put_cell(&self, study: i64, position: usize, cell: &CellResult) -> Result<()> {
+        self.write(|t| {
+            let mut upsert = t.prepare_cached(
+                "INSERT INTO cells (study, id, position, method, sparsity, calibration, seed, state,
+                                    achieved_sparsity, peak_rss_bytes, warnings)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (study, id) DO UPDATE SET
+                     position = excluded.position, method = excluded.method, sparsity = excluded.sparsity,
+                     calibration = excluded.calibration, seed = excluded.seed, state = excluded.state,
+                     achieved_sparsity = excluded.achieved_sparsity,
+                     peak_rss_bytes = excluded.peak_rss_bytes, warnings = excluded.warnings",
+            )?;
+            upsert.execute(params![
+                study,
+                cell.id,
+                Unsigned::from(position),
+                Word(cell.method),
+                Word(cell.sparsity),
+                cell.calibration,
+                Unsigned(cell.seed),
+                Word(cell.state),
+                cell.achieved_sparsity.map(Real),
+                Unsigned(cell.peak_rss_bytes),
+                Json(&cell.warnings),
+            ])?;
+            put_metrics(t, study, Some(&cell.id), &cell.metrics)?;
+            put_times(t, study, Some(&cell.id), &cell.seconds)
+        })
+    }
+
+    /// Puts what was done to one module; replaces what is there under its name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when there is no such cell.
+    pub fn put_module(&self, study: i64, cell: &str, module: &ModuleResult) -> Result<()> {
+        self.write(|t| {
+            let mut upsert = t.prepare_cached(
+                "INSERT INTO modules (study, cell, name, block, sparsity, zeros, weights, reconstruction_error,
+                                      error_basis, damping, dead_columns, seconds)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                 ON CONFLICT (study, cell, name) DO UPDATE SET
+                     block = excluded.block, sparsity = excluded.sparsity, zeros = excluded.zeros,
+                     weights = excluded.weights, reconstruction_error = excluded.reconstruction_error,
+                     error_basis = excluded.error_basis, damping = excluded.damping,
+                     dead_columns = excluded.dead_columns, seconds = excluded.seconds",
+            )?;
+            upsert.execute(params![
+                study,
+                cell,
+                module.name,
+                Unsigned::from(module.block),
+                Real(module.sparsity),
+                Unsigned::from(module.zeros),
+                Unsigned::from(module.weights),
+                Real(module.reconstruction_error),
+                Word(module.error_basis),
+                module.damping.map(Real),
+                Unsigned::from(module.dead_columns),
+                Real(module.seconds),
+            ])?;
+            Ok(())
+        })
+    }
+
+    /// Puts an answer of a cell (or of the base: `None`); replaces its answer to the same record. Prompt and
+    /// references are kept once a study, since they are the same for every model.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when there is no such study or cell.
+    pub fn put_answer(&self, study: i64, cell: Option<&str>, answer: &Answer) -> Result<()> {
+        self.write(|t| {
+            let record = Unsigned::from(answer.record);
+            let mut question = t.prepare_cached(
+                "INSERT INTO questions (study, task, record, prompt, reference_answers)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (study, task, record) DO UPDATE SET
+                     prompt = excluded.prompt, reference_answers = excluded.reference_answers",
+            )?;
+            question.execute(params![study, answer.task, record, answer.prompt, Json(&answer.references)])?;
+            let mut upsert = t.prepare_cached(
+                "INSERT INTO answers (study, cell, task, record, text, tokens, exact_match, f1, rouge1)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT (study, ifnull(cell, ''), task, record) DO UPDATE SET
+                     text = excluded.text, tokens = excluded.tokens, exact_match = excluded.exact_match,
+                     f1 = excluded.f1, rouge1 = excluded.rouge1",
+            )?;
+            upsert.execute(params![
+                study,
+                cell,
+                answer.task,
+                record,
+                answer.text,
+                Json(&answer.tokens),
+                Real(answer.scores.exact_match),
+                Real(answer.scores.f1),
+                Real(answer.scores.rouge1),
+            ])?;
+            Ok(())
+        })
+    }
+
+    /// Forgets all that was found out of a cell (or of the base: `None`), its checkpoints too; it is queued again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when checkpoints cannot be removed.
+    pub fn clear_cell(&self, study: i64, cell: Option<&str>) -> Result<()> {
+        self.write(|t| {
+            for table in ["metrics", "answers"] {
+                let sql =
+                    format!("DELETE FROM {table} WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '')");
+                t.execute(&sql, params![study, cell])?;
+            }
+            t.execute("DELETE FROM modules WHERE study = ?1 AND cell = ?2", params![study, cell])?;
+            put_times(t, study, cell, &Seconds::default())?;
+            let queued = Word(CellState::Queued);
+            match cell {
+                None => t.execute("UPDATE base SET state = ?2 WHERE study = ?1", params![study, queued])?,
+                Some(cell) => t.execute(
+                    "UPDATE cells SET state = ?3, achieved_sparsity = NULL, peak_rss_bytes = 0, warnings = '[]'
+                     WHERE study = ?1 AND id = ?2",
+                    params![study, cell, queued],
+                )?,
+            };
+            // Within the transaction: a cell whose files could not be removed must not look like a fresh one.
+            remove_folder(&self.folder(study, cell))
+        })
+    }
+
+    /// Deletes a study: all its rows, then its folder with the checkpoints.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when there is no such study, [`Error::Io`] when files cannot be removed.
+    pub fn delete_study(&self, study: i64) -> Result<()> {
+        self.write(|t| {
+            // Everything else of the study goes with it by the tables' foreign keys.
+            if t.execute("DELETE FROM studies WHERE id = ?1", [study])? == 0 {
+                return Err(self.no_study(t, study));
+            }
+            Ok(())
+        })?;
+        remove_folder(&self.study_folder(study))
+    }
+}
+
+/// Makes a folder that must be new; `false` when it is there already.
+fn claim(folder: &Path) -> Result<bool> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent).map_err(|e| cannot_place(parent, e))?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(cannot_place(folder, e)),
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", folder, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Adds the cells of a definition that are not there yet, and gives all of them their places.
+fn queue_cells(t: &Transaction<'_>, study: i64, spec: &StudySpec) -> Result<()> {
+    let mut insert = t.prepare_cached(
+        "INSERT INTO cells (study, id, position, method, sparsity, calibration, seed, state, peak_rss_bytes,
+                            warnings)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, '[]')
+         ON CONFLICT (study, id) DO UPDATE SET position = excluded.position",
+    )?;
+    for (position, cell) in spec.cells.iter().enumerate() {
+        let id = cell.id();
+        insert.execute(params![
+            study,
+            id,
+            Unsigned::from(position),
+            Word(cell.method),
+            Word(cell.sparsity),
+            cell.calibration,
+            Unsigned(cell.seed),
+            Word(CellState::Queued),
+        ])?;
+    }
+    Ok(())
+}
+
+fn put_times(t: &Transaction<'_>, study: i64, cell: Option<&str>, seconds: &Seconds) -> Result<()> {
+    let Seconds { load, calibrate, prune, evaluate, answer } = *seconds;
+    let mut upsert = t.prepare_cached(
+        "INSERT INTO timings (study, cell, phase, seconds) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (study, ifnull(cell, ''), phase) DO UPDATE SET seconds = excluded.seconds",
+    )?;
+    let phases = [
+        ("load", load),
+        ("calibrate", calibrate),
+        ("prune", prune),
+        ("evaluate", evaluate),
+        ("answer", answer),
+    ];
+    for (phase, seconds) in phases {
+        upsert.execute(params![study, cell, phase, Real(seconds)])?;
+    }
+    Ok(())
+}
+
+/// One row of the table `metrics`.
+struct MetricRow<'a> {
+    kind: &'static str,
+    position: usize,
+    data_set: &'a str,
+    estimate: Estimate,
+    n: Option<usize>,
+    nats: Option<f64>,
+    standard_error_nats: Option<f64>,
+}
+
+impl<'a> MetricRow<'a> {
+    fn new(kind: &'static str, position: usize, data_set: &'a str, estimate: Estimate) -> Self {
+        Self { kind, position, data_set, estimate, n: None, nats: None, standard_error_nats: None }
+    }
+
+    fn divergence(kind: &'static str, position: usize, d: &'a Divergence) -> Self {
+        let estimate = Estimate { value: d.bits, ci95: d.ci95 };
+        Self { nats: Some(d.nats), ..Self::new(kind, position, &d.corpus, estimate) }
+    }
+}
+
+fn metric_rows(metrics: &Metrics) -> Vec<MetricRow<'_>> {
+    let mut rows = Vec::new();
+    for (i, p) in metrics.perplexity.iter().enumerate() {
+        let estimate = Estimate { value: p.value, ci95: p.ci95 };
+        let row = MetricRow::new("perplexity", i, &p.corpus, estimate);
+        rows.push(MetricRow { n: Some(p.windows), standard_error_nats: Some(p.standard_error_nats), ..row });
+    }
+    for (i, d) in metrics.js_divergence.iter().enumerate() {
+        rows.push(MetricRow::divergence("js_divergence", i, d));
+    }
+    for (i, d) in metrics.kl_divergence.iter().enumerate() {
+        rows.push(MetricRow::divergence("kl_divergence", i, d));
+    }
+    for (i, a) in metrics.top1_agreement.iter().enumerate() {
+        rows.push(MetricRow::new("top1_agreement", i, &a.corpus, a.estimate));
+    }
+    for (i, task) in metrics.tasks.iter().enumerate() {
+        for (kind, score) in [("exact_match", task.exact_match), ("f1", task.f1), ("rouge1", task.rouge1)] {
+            rows.push(MetricRow { n: Some(task.n), ..MetricRow::new(kind, i, &task.name, score) });
+        }
+    }
+    rows
+}
+
+fn put_metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>, metrics: &Metrics) -> Result<()> {
+    t.prepare_cached("DELETE FROM metrics WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '')")?
+        .execute(params![study, cell])?;
+    let mut insert = t.prepare_cached(
+        "INSERT INTO metrics (study, cell, kind, position, data_set, value, lo, hi, n, nats,
+                              standard_error_nats)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    for row in metric_rows(metrics) {
+        insert.execute(params![
+            study,
+            cell,
+            row.kind,
+            Unsigned::from(row.position),
+            row.data_set,
+            Real(row.estimate.value),
+            Real(row.estimate.ci95[0]),
+            Real(row.estimate.ci95[1]),
+            row.n.map(Unsigned::from),
+            row.nats.map(Real),
+            row.standard_error_nats.map(Real),
+        ])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! A hand-made study with everything in it that a study can have.
+
+use secateur::results::{
+    Agreement, Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate,
+    Insight, Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores, Seconds, StudyResult,
+    TaskScores,
+};
+use secateur::study::{
+    CalibrationSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sampling, Sparsity, StudySpec, grid,
+};
+
+pub fn spec() -> StudySpec {
+    let sparsities = [Sparsity::Fraction(0.1 + 0.2), Sparsity::NOfM { n: 2, m: 4 }];
+    StudySpec {
+        model: "models/tiny".into(),
+        cells: grid(&[Method::Magnitude, Method::SparseGpt], &sparsities, &["data/c4.txt".into()], u64::MAX),
+        seq_len: 512,
+        calibration: CalibrationSpec {
+            sets: vec!["data/c4.txt".into()],
+            samples: 32,
+            sampling: Sampling::Head,
+        },
+        evaluation: EvaluationSpec {
+            corpora: vec!["wikitext2".into(), "ptb.txt".into()],
+            max_windows: Some(8),
+            tasks: vec!["squad.jsonl".into()],
+            task_limit: None,
+            max_new_tokens: 32,
+            prompt: Some("{instruction}\n{input}".into()),
+        },
+        prune: PruneSpec {
+            blocks: Some((0, 3)),
+            damping: 0.1 + 0.2,
+            profile: Some("p.txt".into()),
+            ..PruneSpec::default()
+        },
+        compute: ComputeSpec {
+            device: "cuda:1".into(),
+            dtype: "bf16".into(),
+            batch_tokens: 2048,
+            batch_prompts: 8,
+        },
+        seed: u64::MAX,
+    }
+}
+
+pub fn model() -> ModelInfo {
+    ModelInfo {
+        source: "models/tiny".into(),
+        architecture: "LlamaForCausalLM".into(),
+        parameters: 134_515_008,
+        prunable_parameters: 106_168_320,
+        blocks: 30,
+        vocabulary: 49152,
+        dtype: "BF16".into(),
+    }
+}
+
+pub fn environment() -> Environment {
+    Environment {
+        version: "0.1.0".into(),
+        device: "cpu".into(),
+        compute_dtype: "f32".into(),
+        threads: 2,
+        platform: "linux x86_64".into(),
+    }
+}
+
+pub fn seconds() -> Seconds {
+    Seconds { load: 0.1, calibrate: 1.0 / 3.0, prune: 60.5, evaluate: 38.25, answer: 12.0 }
+}
+
+pub fn estimate(value: f64) -> Estimate {
+    Estimate { value, ci95: [value * 0.9, value * 1.1] }
+}
+
+pub fn perplexity(corpus: &str, value: f64) -> Perplexity {
+    let Estimate { value, ci95 } = estimate(value);
+    Perplexity { corpus: corpus.into(), value, ci95, standard_error_nats: 0.1 / 3.0, windows: 8 }
+}
+
+pub fn divergence(corpus: &str, bits: f64) -> Divergence {
+    Divergence {
+        corpus: corpus.into(),
+        bits,
+        nats: bits * std::f64::consts::LN_2,
+        ci95: [bits * 0.9, bits * 1.1],
+    }
+}
+
+pub fn task(name: &str, score: f64) -> TaskScores {
+    TaskScores {
+        name: name.into(),
+        n: 64,
+        exact_match: estimate(score * 0.5),
+        f1: estimate(score),
+        rouge1: estimate(score * 0.9),
+    }
+}
+
+pub fn base() -> BaseResult {
+    let metrics = Metrics {
+        perplexity: vec![perplexity("wikitext2", 28.526_481_39), perplexity("ptb", 60.25)],
+        tasks: vec![task("squad", 0.6)],
+        ..Metrics::default()
+    };
+    BaseResult { metrics, seconds: seconds() }
+}
+
+pub fn module(block: usize, path: &str) -> ModuleResult {
+    ModuleResult {
+        block,
+        name: format!("model.layers.{block}.{path}"),
+        sparsity: 1.0 / 3.0,
+        zeros: 110_592,
+        weights: 331_776,
+        reconstruction_error: 0.012_345,
+        error_basis: ErrorBasis::Hessian,
+        damping: Some(0.1 + 0.2),
+        dead_columns: 3,
+        seconds: 0.25,
+    }
+}
+
+/// The cells of [`spec`]: one done, one that became useless, one at work, one waiting.
+pub fn cells() -> Vec<CellResult> {
+    let mut cells: Vec<_> = spec().cells.iter().map(CellResult::queued).collect();
+    cells[0] = CellResult {
+        state: CellState::Done,
+        achieved_sparsity: Some(0.1 + 0.2),
+        metrics: Metrics {
+            perplexity: vec![perplexity("wikitext2", 35.375), perplexity("ptb", 80.5)],
+            js_divergence: vec![divergence("wikitext2", 0.083), divergence("ptb", 0.1)],
+            kl_divergence: vec![divergence("wikitext2", 0.4), divergence("ptb", 0.5)],
+            top1_agreement: vec![
+                Agreement { corpus: "wikitext2".into(), estimate: estimate(0.75) },
+                Agreement { corpus: "ptb".into(), estimate: estimate(0.5) },
+            ],
+            tasks: vec![task("squad", 0.4)],
+        },
+        seconds: seconds(),
+        peak_rss_bytes: 500_000_000,
+        warnings: vec!["a \"quoted\" one, with | and,\nanother line".into(), "täst".into()],
+        modules: vec![
+            ModuleResult { error_basis: ErrorBasis::Weights, damping: None, ..module(0, "self_attn.q_proj") },
+            module(0, "mlp.down_proj"),
+            ModuleResult { reconstruction_error: f64::INFINITY, ..module(10, "self_attn.k_proj") },
+        ],
+        ..cells[0].clone()
+    };
+    cells[1].state = CellState::Failed;
+    cells[1].metrics.perplexity = vec![Perplexity {
+        value: f64::INFINITY,
+        ci95: [1e300, f64::INFINITY],
+        standard_error_nats: f64::NAN,
+        ..perplexity("wikitext2", 1.0)
+    }];
+    cells[1].metrics.js_divergence =
+        vec![Divergence { ci95: [f64::NEG_INFINITY, f64::NAN], ..divergence("wikitext2", 1.0) }];
+    cells[2].state = CellState::Running;
+    cells
+}
+
+pub fn result() -> StudyResult {
+    StudyResult {
+        version: REPORT_VERSION,
+        study: 1,
+        model: model(),
+        environment: environment(),
+        base: base(),
+        cells: cells(),
+        insight: Insight {
+            spearman_perplexity_vs_tasks: Some(-0.5),
+            spearman_js_vs_tasks: Some(-1.0),
+            cells: 3,
+        },
+    }
+}
+
+#[allow(dead_code, reason = "not every test that shares this needs answers")]
+pub fn answer(task: &str, record: usize, text: &str) -> Answer {
+    Answer {
+        task: task.into(),
+        record,
+        prompt: format!("Question {record}?\n\u{1b}[31m"),
+        references: vec!["Paris".into(), "the \"city\" of Paris".into()],
+        text: text.into(),
+        tokens: vec![0, 17, u32::MAX],
+        scores: Scores { exact_match: 1.0, f1: 2.0 / 3.0, rouge1: 0.1 + 0.2 },
+    }
+}
