@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -93,12 +94,15 @@ fn from_documents(
             return Ok(None);
         }
         let index = rng.random_range(0..documents.len());
-        if !drawn.contains_key(&index) {
-            let tokens = longer_than(&documents[index], encoder, seq_len)?;
-            short += usize::from(tokens.is_none());
-            drawn.insert(index, tokens);
-        }
-        if let Some(Some(tokens)) = drawn.get(&index) {
+        let tokens = match drawn.entry(index) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let tokens = longer_than(&documents[index], encoder, seq_len)?;
+                short += usize::from(tokens.is_none());
+                new.insert(tokens)
+            }
+        };
+        if let Some(tokens) = tokens {
             windows.push(random_window(tokens, seq_len, rng));
         }
     }

@@ -78,7 +78,7 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     }
     let (ranks_a, ranks_b) = (average_ranks(&a), average_ranks(&b));
     // Mean ranks keep the sum of the ranks, so both sides have the mean of 1 … n.
-    let centre = (a.len() as f64 + 1.0) / 2.0;
+    let centre = 1.0_f64.midpoint(a.len() as f64);
     let product =
         |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(p, q)| (p - centre) * (q - centre)).sum() };
     let spread = product(&ranks_a, &ranks_a) * product(&ranks_b, &ranks_b);
@@ -158,7 +158,7 @@ fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut before = 0;
     for tied in order.chunk_by(|&i, &j| compare(values[i], values[j]).is_eq()) {
-        let rank = before as f64 + (tied.len() as f64 + 1.0) / 2.0;
+        let rank = before as f64 + 1.0_f64.midpoint(tied.len() as f64);
         for &i in tied {
             ranks[i] = rank;
         }
