@@ -4,6 +4,8 @@
 //! as lines, a table or JSON; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
 pub mod data;
+pub mod device;
+pub mod sysinfo;
 pub mod engine;
 pub mod error;
 pub mod eval;

@@ -1,13 +1,35 @@
 //! The engine: commands in, events out. Plans a study, runs its cells, cancels, resumes, estimates, reports.
+//!
+//! Three threads: one hears commands, one computes (with rayon's threads inside, all at lower priority than the
+//! screen), one samples the machine. They share [`control::Control`] and nothing else; nothing here prints.
 
+mod answer;
+mod cell;
+mod control;
+mod costs;
+mod evaluate;
 mod event;
+mod progress;
+mod reporter;
+mod resources;
+mod session;
+mod stream;
+mod worker;
 
-pub use event::{Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions};
+pub use event::{
+    Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions,
+};
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, watch};
+
+use control::Control;
+use progress::Tracker;
+use reporter::Reporter;
+use worker::Worker;
 
 /// What an engine needs to know before any study.
 #[derive(Debug, Clone)]
@@ -20,7 +42,7 @@ pub struct EngineOptions {
     pub offline: bool,
 }
 
-/// A running engine: commands in, events out. Dropping the command sender shuts it down.
+/// A running engine: commands in, events out. Dropping the command sender shuts it down after the block in hand.
 #[derive(Debug)]
 pub struct Engine {
     /// Where commands go.
@@ -33,16 +55,31 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the engine's threads. The store is opened (and locked) when the first study starts.
+    /// Starts the engine's threads. The store is opened (and locked) when a study starts.
     pub fn spawn(options: EngineOptions) -> Self {
-        let (commands, _inbox) = mpsc::channel(64);
-        let (_outbox, events) = mpsc::channel(1024);
-        let (_report, progress) = watch::channel(Progress::default());
-        let _ = options;
-        Self { commands, events, progress, thread: std::thread::spawn(|| ()) }
+        let (commands, mut inbox) = mpsc::channel::<Command>(64);
+        let (outbox, events) = mpsc::channel(1024);
+        let (publish, progress) = watch::channel(Progress::default());
+        let control = Arc::new(Control::default());
+
+        let (ears, mouth) = (control.clone(), outbox.clone());
+        std::thread::spawn(move || {
+            while let Some(command) = inbox.blocking_recv() {
+                if let Some(cell) = ears.obey(command) {
+                    let state = crate::results::CellState::Cancelled;
+                    let _ = mouth.blocking_send(Event::Cell { cell: Some(cell), state });
+                }
+            }
+            ears.obey(Command::Shutdown { after_block: true });
+        });
+        let thread = std::thread::spawn(move || {
+            let reporter = Reporter::new(outbox, Tracker::new(publish), control.clone());
+            Worker::new(options, control, reporter).run();
+        });
+        Self { commands, events, progress, thread }
     }
 
-    /// Waits for the engine's threads to end, after [`Command::Shutdown`].
+    /// Waits for the computing thread to end, which it does after [`Command::Shutdown`] or when `commands` is dropped.
     pub fn join(self) {
         drop(self.commands);
         drop(self.events);

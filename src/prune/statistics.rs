@@ -1,5 +1,7 @@
 //! What calibration collects of the inputs of modules.
 
+use std::time::{Duration, Instant};
+
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
@@ -67,17 +69,23 @@ pub struct Collector {
     running: Vec<(Site, usize, Running)>,
     sites: Vec<Site>,
     sequences: usize,
+    busy: Duration,
 }
 
 impl Collector {
     /// Collects at `sites` what a method needs.
     pub fn new(needs: Needs, sites: &[Site]) -> Self {
-        Self { needs, running: Vec::new(), sites: sites.to_vec(), sequences: 0 }
+        Self { needs, running: Vec::new(), sites: sites.to_vec(), sequences: 0, busy: Duration::ZERO }
     }
 
     /// Says that `count` more sequences have been shown. Sums are over tokens, means over sequences.
     pub fn count(&mut self, count: usize) {
         self.sequences += count;
+    }
+
+    /// Seconds spent on collecting so far, apart from the forward passes around it.
+    pub fn seconds(&self) -> f64 {
+        self.busy.as_secs_f64()
     }
 
     /// The statistics, one for every site that was reached.
@@ -125,6 +133,15 @@ impl Tap for Collector {
         if self.needs == Needs::Nothing || !self.sites.contains(&site) {
             return Ok(());
         }
+        let started = Instant::now();
+        self.add(site, x)?;
+        self.busy += started.elapsed();
+        Ok(())
+    }
+}
+
+impl Collector {
+    fn add(&mut self, site: Site, x: &Tensor) -> Result<()> {
         let width = x.dim(1)?;
         match self.at(site, x)? {
             Running::Norms(sums) if x.device().is_cpu() => {

@@ -1,0 +1,422 @@
+//! One pass over the blocks: prune a cell (or leave the base as it is), carry its hidden states to the end, measure.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::Reporter;
+use super::costs::Work;
+use super::event::{Event, Phase};
+use super::session::Session;
+use super::stream::Stream;
+use crate::error::{Error, Result};
+use crate::model::ops::with_elements;
+use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
+use crate::prune::{Collector, Matrix, Needs, Pruner, Statistics, pruner};
+use crate::results::{Metrics, ModuleResult, Seconds};
+use crate::store::checkpoint::{self, PrunedWeight};
+use crate::study::{CellSpec, Method, ModuleKind, Sparsity};
+
+/// A snapshot of the states may take at most this share of the time since the last one.
+const SNAPSHOT_SHARE: f64 = 0.1;
+
+/// What a pass over the blocks found out.
+#[derive(Debug)]
+pub(super) struct Passed {
+    /// Final hidden states of the evaluation windows.
+    pub states: Stream,
+    /// Where the time went.
+    pub seconds: Seconds,
+}
+
+/// A pass over the blocks in the making.
+struct Pass<'a> {
+    session: &'a Session,
+    reporter: &'a mut Reporter,
+    /// The cell; `None` is the base.
+    cell: Option<&'a CellSpec>,
+    id: Option<String>,
+    dir: PathBuf,
+    pruner: Option<Box<dyn Pruner>>,
+    calibration: Option<Stream>,
+    evaluation: Stream,
+    seconds: Seconds,
+    last_snapshot: Instant,
+    snapshot_cost: f64,
+}
+
+/// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
+/// it was left. `calibration` are the windows that statistics come from. `on_module` hears of every pruned module.
+///
+/// # Errors
+/// [`Error::Cancelled`] with every whole block on disk; anything that fails.
+pub(super) fn pass(
+    session: &Session,
+    reporter: &mut Reporter,
+    cell: Option<&CellSpec>,
+    calibration: Option<&[Vec<u32>]>,
+    on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
+) -> Result<Passed> {
+    let id = cell.map(CellSpec::id);
+    let dir = session.checkpoints(id.as_deref());
+    std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
+    let pruned = if cell.is_some() { checkpoint::blocks_done(&dir)? } else { session.folder.config.blocks };
+    let (first, calibration, evaluation) = starting_states(session, &dir, pruned, calibration)?;
+    let mut pass = Pass {
+        pruner: cell.map(|c| pruner(c.method, &session.spec.prune)),
+        session,
+        reporter,
+        cell,
+        id,
+        dir,
+        calibration,
+        evaluation,
+        seconds: Seconds::default(),
+        last_snapshot: Instant::now(),
+        snapshot_cost: 0.0,
+    };
+    let result = pass.run(first, if cell.is_some() { pruned } else { 0 }, on_module);
+    let passed = Passed { states: pass.evaluation, seconds: pass.seconds };
+    result.map(|()| passed)
+}
+
+/// Where a pass begins: at the saved states if there are any that the checkpoints reach, else at the embeddings.
+fn starting_states(
+    session: &Session,
+    dir: &std::path::Path,
+    pruned: usize,
+    calibration: Option<&[Vec<u32>]>,
+) -> Result<(usize, Option<Stream>, Stream)> {
+    let spec = &session.spec;
+    let batch_tokens = spec.compute.batch_tokens;
+    let windows = session.evaluation_windows();
+    if let Some((block, saved)) = checkpoint::read_states(dir, &Device::Cpu)?
+        && block <= pruned
+    {
+        let of = |prefix: &str| -> Vec<Tensor> {
+            saved.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, t)| t.clone()).collect()
+        };
+        let take = |prefix: &str, count: usize| -> Result<Stream> {
+            if count == 0 {
+                return Stream::embed(&session.folder, &[], spec.seq_len, batch_tokens, session.dtype);
+            }
+            Stream::from_saved(of(prefix), count, spec.seq_len, batch_tokens)
+        };
+        let evaluation = take("evaluation", windows.len());
+        let calibrated = calibration.map(|c| take("calibration", c.len())).transpose();
+        // States of another shape, or without calibration where it is needed, are of no use: begin anew.
+        if let (Ok(evaluation), Ok(calibrated)) = (evaluation, calibrated) {
+            return Ok((block, calibrated, evaluation));
+        }
+    }
+    let embed = |windows: &[Vec<u32>]| {
+        Stream::embed(&session.folder, windows, spec.seq_len, batch_tokens, session.dtype)
+    };
+    Ok((0, calibration.map(embed).transpose()?, embed(&windows)?))
+}
+
+impl Pass<'_> {
+    /// Blocks before `pruned` are loaded from their checkpoints, those from there on are pruned.
+    fn run(
+        &mut self,
+        first: usize,
+        pruned: usize,
+        on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
+    ) -> Result<()> {
+        let blocks = self.session.folder.config.blocks;
+        let phase = if self.cell.is_some() { Phase::Prune } else { Phase::Evaluate };
+        let id = self.id.clone();
+        self.reporter.phase(id.as_deref(), phase, blocks as u64, "blocks");
+        self.reporter.tracker.step(first as u64);
+        for index in first..blocks {
+            self.reporter.check()?;
+            let started = Instant::now();
+            let mut block = Block::load(&self.session.folder, index, self.session.dtype, &self.session.device)?;
+            if self.cell.is_some() && index < pruned {
+                apply_checkpoint(&mut block, self.session, &self.dir, index)?;
+            }
+            self.seconds.load += started.elapsed().as_secs_f64();
+            if self.cell.is_some() && index >= pruned {
+                self.prune_block(&mut block, index, on_module)?;
+            }
+            self.forward(&block, index)?;
+            drop(block);
+            self.snapshot(index + 1 == blocks, index + 1)?;
+            self.reporter.tracker.step(index as u64 + 1);
+            let stopping = self.reporter.boundary();
+            if stopping.is_err() && index + 1 < blocks {
+                self.write_snapshot(index + 1)?;
+                return stopping;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prunes one block's modules and puts what became of them on disk.
+    fn prune_block(
+        &mut self,
+        block: &mut Block,
+        index: usize,
+        on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
+    ) -> Result<()> {
+        let (Some(cell), Some(id)) = (self.cell, self.id.clone()) else { return Ok(()) };
+        let (first, end) = self.session.sizes.blocks;
+        let mut written = Vec::new();
+        if (first..end).contains(&index) {
+            let mut statistics = self.observe(block)?;
+            let sparsity = self.session.block_sparsity(index, cell.sparsity)?;
+            let modules = self.session.spec.prune.modules.clone();
+            let work = self.session.sizes.prune(cell.method) / modules.len().max(1) as f64;
+            for &kind in &modules {
+                self.reporter.check()?;
+                let started = Instant::now();
+                let site = Site::of(kind);
+                let of_site = statistics.iter_mut().find(|(s, _)| *s == site).map(|(_, s)| s);
+                let (result, weight) = self.prune_module(block, index, kind, sparsity, of_site)?;
+                let seconds = started.elapsed().as_secs_f64();
+                self.seconds.prune += seconds;
+                self.reporter.tracker.did(Work::Prune, work, seconds);
+                self.warn_of(&id, &result);
+                on_module(&result)?;
+                self.reporter.event(Event::Module { cell: id.clone(), module: result });
+                written.push((kind, weight));
+            }
+        }
+        checkpoint::write_block(&self.dir, index, &written)?;
+        self.reporter.event(Event::Checkpoint { cell: id, block: index });
+        Ok(())
+    }
+
+    /// The dense pass: statistics of every module input that this method needs.
+    fn observe(&mut self, block: &Block) -> Result<Vec<(Site, Statistics)>> {
+        let needs = self.pruner.as_ref().map_or(Needs::Nothing, |p| p.needs());
+        let Some(calibration) = &self.calibration else { return Ok(Vec::new()) };
+        let sites: Vec<Site> = Site::ALL
+            .into_iter()
+            .filter(|s| self.session.spec.prune.modules.iter().any(|&m| Site::of(m) == *s))
+            .collect();
+        let (Some(&last), true) = (sites.last(), needs != Needs::Nothing) else { return Ok(Vec::new()) };
+        let started = Instant::now();
+        let mut collector = Collector::new(needs, &sites);
+        let control = self.reporter.control();
+        calibration.observe(
+            block,
+            &self.session.rope,
+            &self.session.device,
+            last,
+            &mut collector,
+            &|| control.check(),
+        )?;
+        let collect_seconds = collector.seconds();
+        let statistics = collector.finish()?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.seconds.calibrate += seconds;
+        self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
+        let sizes = &self.session.sizes;
+        self.reporter.tracker.did(Work::Forward, sizes.observe(), seconds - collect_seconds);
+        if needs == Needs::Hessian {
+            self.reporter.tracker.did(Work::Collect, sizes.collect(), collect_seconds);
+        }
+        Ok(statistics)
+    }
+
+    fn prune_module(
+        &self,
+        block: &mut Block,
+        index: usize,
+        kind: ModuleKind,
+        sparsity: Sparsity,
+        statistics: Option<&mut Statistics>,
+    ) -> Result<(ModuleResult, PrunedWeight)> {
+        let started = Instant::now();
+        let (rows, columns) = self.session.folder.config.module_shape(kind);
+        let source = self.session.folder.dtype_of(index, kind);
+        let mut weights = self.source_weights(block, index, kind)?;
+        let pruner = self.pruner.as_ref().ok_or_else(|| Error::failure("the base is never pruned"))?;
+        let control = self.reporter.control();
+        let matrix = Matrix { weights: &mut weights, columns };
+        let outcome = pruner.prune(matrix, statistics, sparsity, &|| control.cancelled())?;
+        let mut tensor = Tensor::from_vec(weights, (rows, columns), &Device::Cpu)?;
+        // What is measured is what is stored and exported: weights as the source's precision can hold them.
+        let stored = tensor.to_dtype(source)?;
+        if source != DType::F32 {
+            tensor = stored.to_dtype(DType::F32)?;
+        }
+        let zeros = with_elements(&tensor, |w| w.iter().filter(|v| **v == 0.0).count())?;
+        let weight = if self.cell.is_some_and(|c| c.method == Method::SparseGpt) {
+            PrunedWeight::Values(stored)
+        } else {
+            let bits = with_elements(&tensor, |w| checkpoint::pack_mask(w.iter().map(|v| *v != 0.0)))?;
+            PrunedWeight::Mask { shape: [rows, columns], bits }
+        };
+        block.set_weight(kind, tensor.to_dtype(self.session.dtype)?.to_device(&self.session.device)?);
+        let result = ModuleResult {
+            block: index,
+            name: module_name(index, kind),
+            sparsity: zeros as f64 / (rows * columns) as f64,
+            zeros,
+            weights: rows * columns,
+            reconstruction_error: outcome.error,
+            error_basis: outcome.basis,
+            damping: outcome.damping,
+            dead_columns: outcome.dead_columns,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        Ok((result, weight))
+    }
+
+    /// A module's weights as the model's files have them, in `f32` on the host.
+    fn source_weights(&self, block: &Block, index: usize, kind: ModuleKind) -> Result<Vec<f32>> {
+        let weight = &block.module(kind).weight;
+        if weight.device().is_cpu() && weight.dtype() == DType::F32 {
+            return with_elements(weight, <[f32]>::to_vec);
+        }
+        let weights = &self.session.folder.weights;
+        let weight = weights.tensor(&weight_name(index, kind), DType::F32, &Device::Cpu)?;
+        with_elements(&weight, <[f32]>::to_vec)
+    }
+
+    fn warn_of(&self, id: &str, module: &ModuleResult) {
+        if let Some(message) = warning(module, self.session.spec.prune.damping) {
+            self.reporter.warn(Some(id), message);
+        }
+    }
+
+    /// Both streams go through the block as it is now. Calibration states end where no later block needs them.
+    fn forward(&mut self, block: &Block, index: usize) -> Result<()> {
+        let control = self.reporter.control();
+        let check = || control.check();
+        let (rope, device) = (&self.session.rope, &self.session.device);
+        let sizes = &self.session.sizes;
+        if let Some(calibration) = &mut self.calibration
+            && index + 1 < sizes.blocks.1
+        {
+            let started = Instant::now();
+            calibration.forward(block, rope, device, &check)?;
+            let seconds = started.elapsed().as_secs_f64();
+            self.seconds.calibrate += seconds;
+            self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
+            self.reporter.tracker.did(Work::Forward, sizes.forward(calibration.windows()), seconds);
+        }
+        let started = Instant::now();
+        self.evaluation.forward(block, rope, device, &check)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.seconds.evaluate += seconds;
+        self.reporter.tracker.throughput(self.evaluation.tokens() as f64, 1.0);
+        self.reporter.tracker.did(Work::Forward, sizes.forward(self.evaluation.windows()), seconds);
+        Ok(())
+    }
+
+    /// Saves the states if that is cheap against what a resume would have to compute anew.
+    fn snapshot(&mut self, last: bool, block: usize) -> Result<()> {
+        let since = self.last_snapshot.elapsed().as_secs_f64();
+        if last || since * SNAPSHOT_SHARE >= self.snapshot_cost {
+            self.write_snapshot(block)?;
+        }
+        Ok(())
+    }
+
+    fn write_snapshot(&mut self, block: usize) -> Result<()> {
+        let started = Instant::now();
+        let name = |prefix: &str, i: usize| format!("{prefix}.{i:05}");
+        let mut named: Vec<(String, Tensor)> = Vec::new();
+        for (i, t) in self.evaluation.batches().iter().enumerate() {
+            named.push((name("evaluation", i), t.clone()));
+        }
+        if block < self.session.sizes.blocks.1
+            && let Some(calibration) = &self.calibration
+        {
+            for (i, t) in calibration.batches().iter().enumerate() {
+                named.push((name("calibration", i), t.clone()));
+            }
+        }
+        let states: Vec<(&str, Tensor)> = named.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        checkpoint::write_states(&self.dir, block, &states)?;
+        self.last_snapshot = Instant::now();
+        self.snapshot_cost = started.elapsed().as_secs_f64();
+        Ok(())
+    }
+}
+
+/// What a person should know of how a module was pruned.
+pub(super) fn warning(module: &ModuleResult, asked: f64) -> Option<String> {
+    let damping = module.damping.filter(|d| *d > asked)?;
+    Some(format!(
+        "{}: the Hessian was not positive definite; damping was raised from {asked} to {damping}",
+        module.name
+    ))
+}
+
+/// Puts a checkpoint's weights into a block that was loaded from the source.
+pub(super) fn apply_checkpoint(
+    block: &mut Block,
+    session: &Session,
+    dir: &std::path::Path,
+    index: usize,
+) -> Result<()> {
+    for (kind, weight) in checkpoint::read_block(dir, index, &Device::Cpu)? {
+        let weight = match weight {
+            PrunedWeight::Values(values) => values,
+            PrunedWeight::Mask { bits, .. } => {
+                // What stays is the source's, which the block holds; zeroes are exact in any precision.
+                let source = &block.module(kind).weight;
+                let shape = source.dims2()?;
+                let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+                let mut weights = with_elements(&source, <[f32]>::to_vec)?;
+                let count = weights.len();
+                for (w, kept) in weights.iter_mut().zip(checkpoint::unpack_mask(&bits, count)) {
+                    if !kept {
+                        *w = 0.0;
+                    }
+                }
+                Tensor::from_vec(weights, shape, &Device::Cpu)?
+            }
+        };
+        block.set_weight(kind, weight.to_dtype(session.dtype)?.to_device(&session.device)?);
+    }
+    Ok(())
+}
+
+/// Measures final states on every corpus.
+pub(super) fn measure(
+    session: &Session,
+    reporter: &mut Reporter,
+    id: Option<&str>,
+    states: &Stream,
+    seconds: &mut Seconds,
+) -> Result<Metrics> {
+    if session.corpora.is_empty() {
+        return Ok(Metrics::default());
+    }
+    let started = Instant::now();
+    let head = Head::load(&session.folder, session.dtype, &session.device)?;
+    let base = id.and(session.base_states.as_ref());
+    let windows = states.windows();
+    reporter.phase(id, Phase::Evaluate, windows as u64, "windows");
+    let work = session.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
+    let mut last = started.elapsed().as_secs_f64();
+    let metrics = super::evaluate::evaluate(
+        &head,
+        &session.device,
+        &session.corpora,
+        states,
+        base,
+        &mut |done| {
+            let now = started.elapsed().as_secs_f64();
+            reporter.tracker.did(Work::Head, work, now - last);
+            last = now;
+            reporter.tracker.step(done as u64);
+            reporter.check()
+        },
+    )?;
+    seconds.evaluate += started.elapsed().as_secs_f64();
+    Ok(metrics)
+}
+
+impl ModelFolder {
+    /// Precision of a module's weights on disk.
+    fn dtype_of(&self, block: usize, kind: ModuleKind) -> DType {
+        self.weights.info(&weight_name(block, kind)).map_or(DType::F32, |info| info.dtype)
+    }
+}

@@ -1,0 +1,451 @@
+//! A study that has been understood: model, data and device are there, and the store knows it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use tokenizers::Tokenizer;
+
+use super::Reporter;
+use super::costs::Sizes;
+use super::evaluate::Corpus;
+use super::event::{Estimate, Phase, PlannedCell, RunOptions};
+use super::stream::Stream;
+use crate::data::{self, Fetch, TaskRecord};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+use crate::kernels::matmul;
+use crate::model::{ModelFolder, PromptFormat, RopeTable, load_tokenizer};
+use crate::prune::{Profile, check_divides};
+use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
+use crate::store::Store;
+use crate::study::{CellSpec, Sparsity, StudySpec};
+use crate::sysinfo;
+
+/// A task file with its prompts tokenised.
+#[derive(Debug)]
+pub(super) struct PreparedTask {
+    pub name: String,
+    pub records: Vec<TaskRecord>,
+    pub prompts: Vec<Vec<u32>>,
+}
+
+/// Everything a study needs while it runs.
+pub(super) struct Session {
+    pub spec: StudySpec,
+    pub options: RunOptions,
+    pub folder: ModelFolder,
+    pub info: ModelInfo,
+    pub environment: Environment,
+    pub device: Device,
+    pub dtype: DType,
+    pub tokenizer: Tokenizer,
+    pub rope: RopeTable,
+    pub corpora: Vec<Corpus>,
+    pub tasks: Vec<PreparedTask>,
+    pub profile: Option<Profile>,
+    pub sizes: Sizes,
+    pub store: Store,
+    /// Number of the study in the store.
+    pub study: i64,
+    pub base: BaseResult,
+    pub base_state: CellState,
+    /// The base's final hidden states, once they are there.
+    pub base_states: Option<Stream>,
+    pub cells: Vec<CellResult>,
+    hub: LazyHub,
+    calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
+}
+
+/// What is understood of a study before the store is asked.
+pub(super) struct Draft {
+    spec: StudySpec,
+    folder: ModelFolder,
+    info: ModelInfo,
+    environment: Environment,
+    device: Device,
+    dtype: DType,
+    tokenizer: Tokenizer,
+    corpora: Vec<Corpus>,
+    tasks: Vec<PreparedTask>,
+    profile: Option<Profile>,
+    sizes: Sizes,
+    hub: LazyHub,
+    calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
+    /// Operations per second, measured.
+    pub speed: f64,
+}
+
+impl Draft {
+    /// Finds model and data, checks that the study can work, and measures the machine.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for everything that a user can put right, before any hours are spent.
+    pub fn new(spec: StudySpec, offline: bool, reporter: &mut Reporter) -> Result<Self> {
+        let device = device::choose_device(&spec.compute.device)?;
+        let dtype = device::choose_dtype(&spec.compute.dtype, &device)?;
+        let mut hub = LazyHub { offline, hub: None };
+        let root = hub.model(&spec.model, reporter)?;
+        reporter.phase(None, Phase::Load, 0, "files");
+        let folder = ModelFolder::open(&root)?;
+        let blocks = check_study(&spec, &folder)?;
+        let profile = spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks)).transpose()?;
+        for cell in &spec.cells {
+            check_cell(cell, &spec, &folder, profile.as_ref())?;
+        }
+        let tokenizer = load_tokenizer(&folder.tokenizer)?;
+        let mut draft = Self {
+            info: folder.info(&spec.model),
+            environment: environment(&device, dtype),
+            sizes: Sizes {
+                config: folder.config.clone(),
+                seq_len: spec.seq_len,
+                calibration_windows: spec.calibration.samples,
+                evaluation_windows: 0,
+                prompts: 0,
+                prompt_tokens: 0,
+                longest_prompt: 0,
+                max_new_tokens: spec.evaluation.max_new_tokens,
+                batch_tokens: spec.compute.batch_tokens,
+                batch_prompts: spec.compute.batch_prompts,
+                modules: spec.prune.modules.clone(),
+                blocks,
+                compute_bytes: dtype.size_in_bytes(),
+                disk_bytes: folder.dtype().size_in_bytes(),
+                on_host: device.is_cpu(),
+            },
+            speed: 0.0,
+            corpora: Vec::new(),
+            tasks: Vec::new(),
+            calibration: HashMap::new(),
+            spec,
+            folder,
+            device,
+            dtype,
+            tokenizer,
+            profile,
+            hub,
+        };
+        draft.load_data(reporter)?;
+        draft.speed = measure_speed(&draft.device, draft.dtype, &draft.sizes)?;
+        Ok(draft)
+    }
+
+    fn load_data(&mut self, reporter: &mut Reporter) -> Result<()> {
+        let evaluation = &self.spec.evaluation;
+        for source in &evaluation.corpora {
+            reporter.check()?;
+            let text = data::load_text(source, &mut self.hub.fetch(reporter))?;
+            let windows = data::evaluation_windows(
+                &text,
+                &self.tokenizer,
+                self.spec.seq_len,
+                evaluation.max_windows,
+            )?;
+            self.sizes.evaluation_windows += windows.len();
+            self.corpora.push(Corpus { name: text.name, windows });
+        }
+        let format = PromptFormat::for_model(&self.folder, evaluation.prompt.as_deref())?;
+        for source in &evaluation.tasks {
+            reporter.check()?;
+            let task = data::load_task(source, evaluation.task_limit, &mut self.hub.fetch(reporter))?;
+            let prompts = task
+                .records
+                .iter()
+                .map(|r| format.encode(&self.tokenizer, &r.instruction, &r.input))
+                .collect::<Result<Vec<_>>>()?;
+            self.sizes.prompts += prompts.len();
+            self.sizes.prompt_tokens += prompts.iter().map(Vec::len).sum::<usize>();
+            let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+            self.sizes.longest_prompt = self.sizes.longest_prompt.max(longest);
+            self.tasks.push(PreparedTask { name: task.name, records: task.records, prompts });
+        }
+        let sets: Vec<(String, u64)> = self
+            .spec
+            .cells
+            .iter()
+            .filter_map(|c| c.calibration.clone().map(|set| (set, c.seed)))
+            .collect();
+        for (set, seed) in sets {
+            if !self.calibration.contains_key(&(set.clone(), seed)) {
+                let windows =
+                    calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)?;
+                self.calibration.insert((set, seed), windows);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the study needs, beside what this machine has.
+    pub fn estimate(&self, store: &Path) -> Estimate {
+        let methods: Vec<_> = self.spec.cells.iter().map(|c| (c.method, c.sparsity)).collect();
+        let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method));
+        let work: f64 = self.sizes.base().into_iter().chain(amounts).map(|(_, amount)| amount).sum();
+        Estimate {
+            host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
+            disk_available: sysinfo::disk_available(store).unwrap_or(0),
+            seconds: work / self.speed,
+            ..self.sizes.memory(&methods)
+        }
+    }
+
+    /// The plan of a study that is not in the store.
+    pub fn planned(&self) -> Vec<PlannedCell> {
+        let fresh = |spec: &CellSpec| PlannedCell {
+            id: spec.id(),
+            spec: spec.clone(),
+            state: CellState::Queued,
+            blocks_done: 0,
+        };
+        self.spec.cells.iter().map(fresh).collect()
+    }
+
+    /// The model, for a plan.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The machine, for a plan.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Enters the study into the store, or takes it up again: `known` is its number there.
+    pub fn begin(self, store: Store, known: Option<i64>, options: RunOptions) -> Result<Session> {
+        let rope = RopeTable::new(&self.folder.config, self.spec.seq_len);
+        let (study, base, base_state, mut cells) = match known {
+            Some(study) => {
+                let record = store.study(study)?;
+                (study, record.base, record.base_state, record.cells)
+            }
+            None => {
+                let study = store.create_study(&self.spec, &self.info, &self.environment)?;
+                (study, BaseResult::default(), CellState::Queued, Vec::new())
+            }
+        };
+        let mut spec = self.spec;
+        for cell in &spec.cells {
+            if !cells.iter().any(|c| c.id == cell.id()) {
+                cells.push(CellResult::queued(cell));
+            }
+        }
+        spec.cells = cells.iter().map(CellResult::spec).collect();
+        store.put_spec(study, &spec)?;
+        for (position, cell) in cells.iter().enumerate() {
+            store.put_cell(study, position, cell)?;
+        }
+        Ok(Session {
+            spec,
+            options,
+            folder: self.folder,
+            info: self.info,
+            environment: self.environment,
+            device: self.device,
+            dtype: self.dtype,
+            tokenizer: self.tokenizer,
+            rope,
+            corpora: self.corpora,
+            tasks: self.tasks,
+            profile: self.profile,
+            sizes: self.sizes,
+            store,
+            study,
+            base,
+            base_state,
+            base_states: None,
+            cells,
+            hub: self.hub,
+            calibration: self.calibration,
+        })
+    }
+}
+
+impl Session {
+    /// The cells that are not done, in order.
+    pub fn unfinished(&self) -> Vec<CellSpec> {
+        self.cells.iter().filter(|c| c.state != CellState::Done).map(CellResult::spec).collect()
+    }
+
+    /// Folder of a cell's checkpoints, or of the base's.
+    pub fn checkpoints(&self, cell: Option<&str>) -> PathBuf {
+        self.store.folder(self.study, cell)
+    }
+
+    /// All evaluation windows, corpus after corpus.
+    pub fn evaluation_windows(&self) -> Vec<Vec<u32>> {
+        self.corpora.iter().flat_map(|c| c.windows.iter().cloned()).collect()
+    }
+
+    /// The calibration windows of a set, loaded when first asked for.
+    pub fn calibration_windows(&mut self, set: &str, seed: u64, reporter: &mut Reporter) -> Result<Vec<Vec<u32>>> {
+        let key = (set.to_string(), seed);
+        if !self.calibration.contains_key(&key) {
+            let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, set, seed, reporter)?;
+            self.calibration.insert(key.clone(), windows);
+        }
+        Ok(self.calibration[&key].clone())
+    }
+
+    /// Place of a cell in the study; one that is new is added at the end.
+    pub fn position(&mut self, spec: &CellSpec) -> Result<usize> {
+        let id = spec.id();
+        if let Some(at) = self.cells.iter().position(|c| c.id == id) {
+            return Ok(at);
+        }
+        check_cell(spec, &self.spec, &self.folder, self.profile.as_ref())?;
+        self.cells.push(CellResult::queued(spec));
+        self.spec.cells.push(spec.clone());
+        self.store.put_spec(self.study, &self.spec)?;
+        Ok(self.cells.len() - 1)
+    }
+
+    /// The sparsity of one block of a cell.
+    pub fn block_sparsity(&self, block: usize, sparsity: Sparsity) -> Result<Sparsity> {
+        self.profile.as_ref().map_or(Ok(sparsity), |p| p.at(block, sparsity))
+    }
+}
+
+fn calibration(
+    spec: &StudySpec,
+    tokenizer: &Tokenizer,
+    hub: &mut LazyHub,
+    set: &str,
+    seed: u64,
+    reporter: &mut Reporter,
+) -> Result<Vec<Vec<u32>>> {
+    reporter.check()?;
+    let text = data::load_text(set, &mut hub.fetch(reporter))?;
+    data::calibration_windows(
+        &text,
+        tokenizer,
+        spec.calibration.samples,
+        spec.seq_len,
+        spec.calibration.sampling,
+        seed,
+    )
+}
+
+/// What can be wrong with a study as a whole; returns the range of blocks to prune.
+fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)> {
+    let config = &folder.config;
+    if spec.seq_len > config.max_positions {
+        return Err(Error::mistake(format!(
+            "seq_len {}: {} was made for up to {} tokens; choose a shorter window",
+            spec.seq_len, spec.model, config.max_positions
+        )));
+    }
+    if spec.seq_len < 2 {
+        return Err(Error::mistake("seq_len: a window needs at least 2 tokens to predict one from another"));
+    }
+    match spec.prune.blocks {
+        Some((first, end)) if first >= end || end > config.blocks => Err(Error::mistake(format!(
+            "blocks {first}..{end}: {} has blocks 0..{}; give a range a..b with a < b within it",
+            spec.model, config.blocks
+        ))),
+        Some(range) => Ok(range),
+        None => Ok((0, config.blocks)),
+    }
+}
+
+/// What can be wrong with a cell, given the model.
+fn check_cell(cell: &CellSpec, spec: &StudySpec, folder: &ModelFolder, profile: Option<&Profile>) -> Result<()> {
+    for &kind in &spec.prune.modules {
+        let (_, columns) = folder.config.module_shape(kind);
+        check_divides(cell.sparsity, columns, kind.name())?;
+    }
+    if let Some(profile) = profile {
+        for block in 0..folder.config.blocks {
+            profile.at(block, cell.sparsity)?;
+        }
+    }
+    if cell.method.needs_calibration() && cell.calibration.is_none() {
+        return Err(Error::mistake(format!(
+            "{}: {} looks at data and needs a calibration set (--calibration)",
+            cell.label(),
+            cell.method
+        )));
+    }
+    Ok(())
+}
+
+fn environment(device: &Device, dtype: DType) -> Environment {
+    Environment {
+        version: env!("CARGO_PKG_VERSION").into(),
+        device: device::device_name(device),
+        compute_dtype: dtype.as_str().into(),
+        threads: rayon::current_num_threads(),
+        platform: sysinfo::platform(),
+    }
+}
+
+/// Operations per second of a product of the model's own shape, over a fifth of a second.
+fn measure_speed(device: &Device, dtype: DType, sizes: &Sizes) -> Result<f64> {
+    let (rows, inner, outer) = (512, sizes.config.hidden_size, sizes.config.intermediate_size);
+    let work = 2.0 * rows as f64 * inner as f64 * outer as f64;
+    let started = Instant::now();
+    let mut done = 0.0;
+    if device.is_cpu() {
+        let (x, w) = (vec![0.5f32; rows * inner], vec![0.25f32; outer * inner]);
+        let mut out = vec![0f32; rows * outer];
+        while started.elapsed().as_secs_f64() < 0.2 {
+            matmul::linear(&mut out, &x, &w, inner, false, matmul::parallel());
+            done += work;
+        }
+    } else {
+        let x = Tensor::ones((rows, inner), dtype, device)?;
+        let w = Tensor::ones((inner, outer), dtype, device)?;
+        while started.elapsed().as_secs_f64() < 0.2 {
+            x.matmul(&w)?;
+            device.synchronize()?;
+            done += work;
+        }
+    }
+    // A forward pass is more than its products: norms, attention, copies.
+    Ok(0.8 * done / started.elapsed().as_secs_f64())
+}
+
+/// The hub, opened when something is first needed from it.
+struct LazyHub {
+    offline: bool,
+    hub: Option<Hub>,
+}
+
+impl LazyHub {
+    fn open(&mut self) -> Result<&Hub> {
+        if self.hub.is_none() {
+            self.hub = Some(Hub::new(self.offline)?);
+        }
+        // It was put there the line before.
+        self.hub.as_ref().ok_or_else(|| Error::failure("the hub's client is gone"))
+    }
+
+    /// Folder of a model: a path as it is, a hub id fetched.
+    fn model(&mut self, source: &str, reporter: &mut Reporter) -> Result<PathBuf> {
+        let path = Path::new(source);
+        if path.exists() || !crate::hub::looks_like_hub_id(source) {
+            return Ok(path.to_path_buf());
+        }
+        reporter.phase(None, Phase::Download, 0, "bytes");
+        self.open()?.model(source, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
+    }
+
+    fn fetch<'a>(&'a mut self, reporter: &'a mut Reporter) -> HubFetch<'a> {
+        HubFetch { hub: self, reporter }
+    }
+}
+
+/// Data sets come through the same hub as models.
+struct HubFetch<'a> {
+    hub: &'a mut LazyHub,
+    reporter: &'a mut Reporter,
+}
+
+impl Fetch for HubFetch<'_> {
+    fn fetch(&mut self, repo: &str, file: &str) -> Result<PathBuf> {
+        self.reporter.phase(None, Phase::Download, 0, "bytes");
+        let reporter = &mut *self.reporter;
+        self.hub.open()?.dataset_file(repo, file, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
+    }
+}

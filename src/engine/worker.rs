@@ -1,0 +1,345 @@
+//! The computing thread: takes jobs, runs studies cell by cell, survives what goes wrong in one of them.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use super::control::{Control, Job, Next};
+use super::event::{Event, PlannedCell, RunOptions};
+use super::resources::Sampler;
+use super::session::{Draft, Session};
+use super::{EngineOptions, Reporter, answer, cell};
+use crate::error::{Error, Result};
+use crate::eval::stats;
+use crate::results::{CellState, Metrics, ModuleResult, StudyResult};
+use crate::store::{Store, checkpoint, export};
+use crate::study::{CellSpec, StudySpec};
+use crate::sysinfo;
+
+/// The computing thread's state.
+pub(super) struct Worker {
+    options: EngineOptions,
+    control: Arc<Control>,
+    reporter: Reporter,
+    session: Option<Session>,
+}
+
+impl Worker {
+    pub fn new(options: EngineOptions, control: Arc<Control>, reporter: Reporter) -> Self {
+        Self { options, control, reporter, session: None }
+    }
+
+    /// Works until told to stop.
+    pub fn run(mut self) {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.options.threads.unwrap_or(0))
+            .thread_name(|i| format!("compute-{i}"))
+            .start_handler(|_| yield_to_the_screen())
+            .build();
+        match pool {
+            Ok(pool) => pool.install(|| self.serve()),
+            Err(e) => self.reporter.event(Event::Failed {
+                message: format!("cannot start compute threads: {e}"),
+                exit_code: 1,
+            }),
+        }
+    }
+
+    fn serve(&mut self) {
+        loop {
+            match self.control.next(self.session.is_some()) {
+                Next::Stop => break,
+                Next::Job(job) => self.guarded(|worker| worker.start(job)),
+                Next::Cells => self.guarded(Self::run_cells),
+            }
+            self.reporter.tracker.rest();
+        }
+        let resumable = self.session.as_ref().filter(|s| !s.unfinished().is_empty()).map(|s| s.study);
+        self.session = None;
+        self.reporter.event(Event::Stopped { resumable });
+    }
+
+    /// Runs a piece of work; an error or a panic in it is told and ends only that.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(self)));
+        let error = match result {
+            Ok(Ok(()) | Err(Error::Cancelled)) => return,
+            Ok(Err(error)) => error,
+            Err(panic) => Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))),
+        };
+        self.reporter.event(Event::Failed { message: error.to_string(), exit_code: error.exit_code() });
+    }
+
+    fn start(&mut self, job: Job) -> Result<()> {
+        // The store of an earlier study is unlocked before it is opened again.
+        self.session = None;
+        match job {
+            Job::Start(spec, options) => self.start_study(*spec, None, options),
+            Job::Resume(study, options) => {
+                let store = Store::open(&self.options.store)?;
+                let spec = store.study(study)?.spec;
+                self.start_study(spec, Some((store, study)), options)
+            }
+        }
+    }
+
+    fn start_study(
+        &mut self,
+        spec: StudySpec,
+        known: Option<(Store, i64)>,
+        options: RunOptions,
+    ) -> Result<()> {
+        // A store that cannot be used is found out before a model is fetched; a dry run leaves it alone.
+        let (store, mut study) = match known {
+            Some((store, study)) => (Some(store), Some(study)),
+            None if options.dry_run => (None, None),
+            None => (Some(Store::open(&self.options.store)?), None),
+        };
+        let draft = Draft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
+        let estimate = draft.estimate(&self.options.store);
+        self.reporter.tracker.begin(draft.speed);
+        let Some(store) = store else {
+            self.reporter.event(Event::Plan {
+                study: 0,
+                model: draft.info().clone(),
+                environment: draft.environment().clone(),
+                cells: draft.planned(),
+                estimate,
+            });
+            return Ok(());
+        };
+        if estimate.host_bytes > estimate.host_available && !options.force {
+            return Err(Error::mistake(format!(
+                "not enough memory: the study needs about {} MiB and {} MiB are free; use fewer or shorter windows \
+                 (--max-windows, --calibration-samples, --seq-len, --batch-tokens), or --force to try all the same",
+                estimate.host_bytes >> 20,
+                estimate.host_available >> 20
+            )));
+        }
+        if options.resume && study.is_none() {
+            study = store.resumable(&spec)?;
+            if study.is_none() {
+                self.reporter.warn(None, "nothing to resume in this store: the study starts from the beginning");
+            }
+        }
+        let session = draft.begin(store, study, options)?;
+        let planned = |c: &crate::results::CellResult| PlannedCell {
+            id: c.id.clone(),
+            spec: c.spec(),
+            state: if c.state == CellState::Done { CellState::Done } else { CellState::Queued },
+            blocks_done: checkpoint::blocks_done(&session.checkpoints(Some(&c.id))).unwrap_or(0),
+        };
+        self.reporter.event(Event::Plan {
+            study: session.study,
+            model: session.info.clone(),
+            environment: session.environment.clone(),
+            cells: session.cells.iter().map(planned).collect(),
+            estimate,
+        });
+        if session.base_state != CellState::Done {
+            self.reporter.tracker.expect(&session.sizes.base());
+        }
+        let waiting = session.unfinished();
+        for cell in &waiting {
+            self.reporter.tracker.expect(&session.sizes.cell(cell.method));
+        }
+        self.control.queue(waiting);
+        self.session = Some(session);
+        let _sampler = Sampler::start(self.reporter.sender());
+        self.run_base()?;
+        self.run_cells()
+    }
+
+    /// Measures the base, or takes up what an earlier run measured.
+    fn run_base(&mut self) -> Result<()> {
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let reporter = &mut self.reporter;
+        let fresh = session.base_state != CellState::Done;
+        if fresh {
+            reporter.event(Event::Cell { cell: None, state: CellState::Running });
+            session.base_state = CellState::Running;
+            session.store.put_base(session.study, &session.base, CellState::Running)?;
+        }
+        let result = base(session, reporter, fresh);
+        if let Err(error) = &result {
+            let state =
+                if matches!(error, Error::Cancelled) { CellState::Cancelled } else { CellState::Failed };
+            session.base_state = state;
+            session.store.put_base(session.study, &session.base, state)?;
+            reporter.event(Event::Cell { cell: None, state });
+        }
+        result
+    }
+
+    /// Runs the waiting cells, then reports.
+    fn run_cells(&mut self) -> Result<()> {
+        while let Some(spec) = self.control.take_cell() {
+            let outcome = self.run_cell(&spec);
+            self.control.cell_ended();
+            outcome?;
+        }
+        if self.control.stopping() {
+            return Err(Error::Cancelled);
+        }
+        if let Some(session) = &self.session {
+            let result = Box::new(report(session)?);
+            self.reporter.event(Event::Finished { result });
+        }
+        Ok(())
+    }
+
+    /// Runs one cell. What goes wrong in it is told and kept; only a broken store ends the study.
+    fn run_cell(&mut self, spec: &CellSpec) -> Result<()> {
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let reporter = &mut self.reporter;
+        let id = spec.id();
+        let position = match session.position(spec) {
+            Ok(position) => position,
+            Err(error) => {
+                let message = error.to_string();
+                reporter.event(Event::CellFailed { cell: Some(id), message });
+                return Ok(());
+            }
+        };
+        set_state(session, reporter, position, CellState::Running)?;
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(session, reporter, position, spec)))
+            .unwrap_or_else(|panic| {
+                Err(Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))))
+            });
+        match result {
+            Ok(()) => {
+                let insight = insight(session);
+                reporter.event(Event::Insight { insight });
+                Ok(())
+            }
+            Err(Error::Cancelled) => set_state(session, reporter, position, CellState::Cancelled),
+            Err(error) => {
+                set_state(session, reporter, position, CellState::Failed)?;
+                let message = error.to_string();
+                reporter.event(Event::CellFailed { cell: Some(id), message });
+                if matches!(error, Error::Store(_)) { Err(error) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// The base from its embeddings to its answers.
+fn base(session: &mut Session, reporter: &mut Reporter, fresh: bool) -> Result<()> {
+    let passed = cell::pass(session, reporter, None, None, &mut |_| Ok(()))?;
+    let mut seconds = passed.seconds;
+    if fresh {
+        let metrics = cell::measure(session, reporter, None, &passed.states, &mut seconds)?;
+        session.base.metrics = metrics.clone();
+        reporter.event(Event::Metrics { cell: None, metrics });
+        let (tasks, taken) = answer::answer(session, reporter, None)?;
+        session.base.metrics.tasks = tasks;
+        seconds.answer = taken;
+        session.base.seconds = seconds;
+        session.base_state = CellState::Done;
+        session.store.put_base(session.study, &session.base, CellState::Done)?;
+        reporter.event(Event::Metrics { cell: None, metrics: session.base.metrics.clone() });
+        reporter.event(Event::CellDone { cell: None, seconds, achieved_sparsity: None });
+        reporter.event(Event::Cell { cell: None, state: CellState::Done });
+    }
+    session.base_states = Some(passed.states);
+    Ok(())
+}
+
+/// One cell from wherever it was left to its end.
+fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &CellSpec) -> Result<()> {
+    let id = spec.id();
+    let windows = match &spec.calibration {
+        Some(set) => Some(session.calibration_windows(set, spec.seed, reporter)?),
+        None => None,
+    };
+    let mut modules: Vec<ModuleResult> = session.cells[position].modules.clone();
+    let passed = {
+        let session = &*session;
+        cell::pass(session, reporter, Some(spec), windows.as_deref(), &mut |module| {
+            session.store.put_module(session.study, &id, module)?;
+            match modules.iter_mut().find(|m| m.name == module.name) {
+                Some(known) => *known = module.clone(),
+                None => modules.push(module.clone()),
+            }
+            Ok(())
+        })
+    };
+    session.cells[position].modules = modules;
+    let cell::Passed { states, seconds } = passed?;
+    let mut seconds = add(session.cells[position].seconds, seconds);
+    let mut metrics: Metrics = cell::measure(session, reporter, Some(&id), &states, &mut seconds)?;
+    drop(states);
+
+    let damping = session.spec.prune.damping;
+    let result = &mut session.cells[position];
+    result.warnings = result.modules.iter().filter_map(|m| cell::warning(m, damping)).collect();
+    let (zeros, weights) =
+        result.modules.iter().fold((0, 0), |(z, w), m| (z + m.zeros, w + m.weights));
+    result.achieved_sparsity = Some(zeros as f64 / (weights as f64).max(1.0));
+    result.metrics = metrics.clone();
+    session.store.put_cell(session.study, position, &session.cells[position])?;
+    reporter.event(Event::Metrics { cell: Some(id.clone()), metrics: metrics.clone() });
+
+    let (tasks, taken) = answer::answer(session, reporter, Some(&id))?;
+    metrics.tasks = tasks;
+    seconds.answer = taken;
+    if let Some(folder) = session.options.save_models.clone() {
+        reporter.phase(Some(&id), super::Phase::Export, 0, "tensors");
+        let path = folder.join(&id);
+        let dir = session.checkpoints(Some(&id));
+        export::write(&session.folder, &dir, &session.cells[position], &path)?;
+        reporter.event(Event::Exported { cell: id.clone(), path });
+    }
+    let result = &mut session.cells[position];
+    result.metrics = metrics.clone();
+    result.seconds = seconds;
+    result.peak_rss_bytes = sysinfo::process_memory().peak;
+    let achieved_sparsity = result.achieved_sparsity;
+    if !metrics.tasks.is_empty() {
+        reporter.event(Event::Metrics { cell: Some(id.clone()), metrics });
+    }
+    reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, achieved_sparsity });
+    set_state(session, reporter, position, CellState::Done)?;
+    checkpoint::remove_states(&session.checkpoints(Some(&id)))
+}
+
+fn add(a: crate::results::Seconds, b: crate::results::Seconds) -> crate::results::Seconds {
+    crate::results::Seconds {
+        load: a.load + b.load,
+        calibrate: a.calibrate + b.calibrate,
+        prune: a.prune + b.prune,
+        evaluate: a.evaluate + b.evaluate,
+        answer: a.answer + b.answer,
+    }
+}
+
+fn set_state(session: &mut Session, reporter: &Reporter, position: usize, state: CellState) -> Result<()> {
+    session.cells[position].state = state;
+    session.store.put_cell(session.study, position, &session.cells[position])?;
+    reporter.event(Event::Cell { cell: Some(session.cells[position].id.clone()), state });
+    Ok(())
+}
+
+fn insight(session: &Session) -> crate::results::Insight {
+    let done: Vec<&Metrics> =
+        session.cells.iter().filter(|c| c.state == CellState::Done).map(|c| &c.metrics).collect();
+    stats::insight(&session.base.metrics, &done)
+}
+
+/// Everything found out, read back from the store: what is reported is what is kept.
+fn report(session: &Session) -> Result<StudyResult> {
+    Ok(session.store.study(session.study)?.result(insight(session)))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a message")
+}
+
+/// Lowers the priority of the calling thread, so that keys are answered while every core computes.
+fn yield_to_the_screen() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(5);
+}
