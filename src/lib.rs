@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod hub;
 pub mod model;
 pub mod results;
 pub mod study;
