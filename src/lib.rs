@@ -5,10 +5,10 @@
 
 pub mod data;
 pub mod device;
-pub mod sysinfo;
 pub mod engine;
 pub mod error;
 pub mod eval;
+pub mod hub;
 pub mod kernels;
 pub mod model;
 pub mod prune;
@@ -16,5 +16,6 @@ pub mod report;
 pub mod results;
 pub mod store;
 pub mod study;
+pub mod sysinfo;
 
 pub use error::{Error, Result};

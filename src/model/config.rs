@@ -139,7 +139,7 @@ impl ModelConfig {
     /// where there is one.
     ///
     /// # Errors
-    /// [`Error::Mistake`] naming the file and the key when the file cannot be read or parsed, a value makes no sense,
+    /// [`crate::Error::Mistake`] naming the file and the key when the file cannot be read or parsed, a value makes no sense,
     /// or the model needs something unknown.
     pub fn from_json(path: &Path) -> Result<Self> {
         let json = JsonFile::read(path)?;

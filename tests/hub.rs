@@ -1,0 +1,372 @@
+//! Downloads from a hub that each test starts on the loopback interface.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use secateur::Error;
+use secateur::hub::{Download, Hub, HubSettings};
+use secateur::model::{ModelFolder, Synthetic};
+use serde_json::json;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const PIECE: u64 = 64 << 10;
+
+/// One request, as far as tests look at it.
+#[derive(Debug, Clone, Default)]
+struct Request {
+    method: String,
+    path: String,
+    range: Option<(usize, usize)>,
+    token: Option<String>,
+}
+
+/// What the server has and how it behaves.
+struct Site {
+    /// Repositories: `models/org/name` or `datasets/org/name`, to files.
+    repos: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Bytes of file content that may still be sent before every connection breaks.
+    budget: AtomicI64,
+    /// Whether ranges are understood.
+    ranges: bool,
+    requests: Mutex<Vec<Request>>,
+    stop: AtomicBool,
+}
+
+struct Server {
+    site: Arc<Site>,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(repos: &[(&str, BTreeMap<String, Vec<u8>>)]) -> Self {
+        Self::start_with(repos, true)
+    }
+
+    fn start_with(repos: &[(&str, BTreeMap<String, Vec<u8>>)], ranges: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let site = Arc::new(Site {
+            repos: repos.iter().map(|(name, files)| ((*name).to_string(), files.clone())).collect(),
+            budget: AtomicI64::new(i64::MAX),
+            ranges,
+            requests: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&site);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if shared.stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let site = Arc::clone(&shared);
+                std::thread::spawn(move || stream.map(|stream| site.answer(stream)));
+            }
+        });
+        Self { site, address }
+    }
+
+    fn hub(&self, home: &Path) -> Hub {
+        Hub::with(self.settings(home)).unwrap()
+    }
+
+    fn settings(&self, home: &Path) -> HubSettings {
+        HubSettings {
+            endpoint: Some(format!("http://{}", self.address)),
+            token: Some("secret".into()),
+            cache: Some(home.join("hub")),
+            offline: false,
+            piece_bytes: PIECE,
+            retries: 1,
+            retry_delay: Duration::from_millis(1),
+        }
+    }
+
+    /// Paths that were asked for with GET below `/resolve/`.
+    fn downloads(&self) -> Vec<Request> {
+        let requests = self.site.requests.lock().unwrap();
+        requests.iter().filter(|r| r.method == "GET" && r.path.contains("/resolve/")).cloned().collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.site.stop.store(true, Ordering::SeqCst);
+        // Wakes the listener, which then closes its socket.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Site {
+    fn answer(&self, mut stream: TcpStream) -> Option<()> {
+        let request = read_request(&stream)?;
+        self.requests.lock().unwrap().push(request.clone());
+        let path = request.path.split('?').next()?;
+        if let Some(api) = path.strip_prefix("/api/") {
+            let mut parts = api.splitn(5, '/');
+            let id = [parts.next()?, parts.next()?, parts.next()?].join("/");
+            let (what, rest) = (parts.next()?, parts.next()?);
+            let Some(files) = self.repos.get(&id) else { return respond(&mut stream, 404, &[], b"{}") };
+            let body = match (what, rest) {
+                ("revision", "main") => json!({"id": id, "sha": COMMIT}),
+                ("tree", rest) => tree(files, rest.strip_prefix(COMMIT)?.trim_start_matches('/')),
+                _ => return respond(&mut stream, 404, &[], b"{}"),
+            };
+            return respond(&mut stream, 200, &[], body.to_string().as_bytes());
+        }
+        let (repo, file) = path.trim_start_matches('/').split_once("/resolve/")?;
+        let repo = if repo.starts_with("datasets/") { repo.to_string() } else { format!("models/{repo}") };
+        let file = file.strip_prefix(COMMIT)?.trim_start_matches('/');
+        if repo.contains("gated") && request.token.as_deref() != Some("Bearer good") {
+            let message = ["X-Error-Message: Access to this model is restricted".to_string()];
+            return respond(&mut stream, 401, &message, b"{}");
+        }
+        match self.repos.get(&repo).and_then(|files| files.get(file)) {
+            Some(content) => self.send(&mut stream, &request, content),
+            None => respond(&mut stream, 404, &[], b"{}"),
+        }
+    }
+
+    fn send(&self, stream: &mut TcpStream, request: &Request, content: &[u8]) -> Option<()> {
+        let mut headers = vec![format!("ETag: \"{:x}\"", content.len()), format!("X-Repo-Commit: {COMMIT}")];
+        if request.method == "HEAD" {
+            headers.push(format!("Content-Length: {}", content.len()));
+            return respond(stream, 200, &headers, b"");
+        }
+        let (status, body) = match request.range {
+            Some((from, to)) if self.ranges => {
+                headers.push(format!("Content-Range: bytes {from}-{to}/{}", content.len()));
+                (206, &content[from..=to])
+            }
+            _ => (200, content),
+        };
+        let left = self.budget.fetch_sub(body.len() as i64, Ordering::SeqCst);
+        if left >= body.len() as i64 {
+            return respond(stream, status, &headers, body);
+        }
+        // The connection breaks in the middle of the body.
+        headers.push(format!("Content-Length: {}", body.len()));
+        respond(stream, status, &headers, &body[..usize::try_from(left).unwrap_or(0).min(body.len())])
+    }
+}
+
+fn read_request(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next()?.ok()?;
+    let mut words = first.split(' ').map(str::to_string);
+    let mut request = Request { method: words.next()?, path: words.next()?, ..Request::default() };
+    for line in lines {
+        let line = line.ok()?;
+        match line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
+            Some((name, value)) if name == "authorization" => request.token = Some(value.to_string()),
+            Some((name, value)) if name == "range" => {
+                let (from, to) = value.strip_prefix("bytes=")?.split_once('-')?;
+                request.range = Some((from.parse().ok()?, to.parse().ok()?));
+            }
+            None => break,
+            _ => {}
+        }
+    }
+    Some(request)
+}
+
+fn respond(stream: &mut TcpStream, status: u16, headers: &[String], body: &[u8]) -> Option<()> {
+    let mut head = vec![format!("HTTP/1.1 {status} X"), "Connection: close".into()];
+    head.extend_from_slice(headers);
+    if !headers.iter().any(|h| h.starts_with("Content-Length")) {
+        head.push(format!("Content-Length: {}", body.len()));
+    }
+    stream.write_all(format!("{}\r\n\r\n", head.join("\r\n")).as_bytes()).ok()?;
+    stream.write_all(body).ok()
+}
+
+/// A folder of a repository, as the hub lists it.
+fn tree(files: &BTreeMap<String, Vec<u8>>, folder: &str) -> serde_json::Value {
+    let inside = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
+    files
+        .iter()
+        .filter(|(path, _)| inside(path))
+        .map(|(path, content)| json!({"type": "file", "oid": "0", "size": content.len(), "path": path}))
+        .collect()
+}
+
+/// A synthetic model as the files of a repository, with some that nobody needs.
+fn model_files(model: &Synthetic) -> BTreeMap<String, Vec<u8>> {
+    let dir = tempfile::tempdir().unwrap();
+    model.write(dir.path()).unwrap();
+    let mut files: BTreeMap<String, Vec<u8>> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    files.insert("README.md".into(), b"# A model".to_vec());
+    files.insert("pytorch_model.bin".into(), vec![1; 1000]);
+    files
+}
+
+fn mistake(result: Result<PathBuf, Error>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{error}");
+    error.to_string()
+}
+
+fn quiet(_: Download) {}
+
+#[test]
+fn a_model_comes_once_from_the_hub_and_then_from_the_cache() {
+    let files = model_files(&Synthetic { sharded: Some(2), ..Synthetic::default() });
+    let server = Server::start(&[("models/org/tiny", files.clone())]);
+    let home = tempfile::tempdir().unwrap();
+    let mut progress: BTreeMap<String, Vec<Download>> = BTreeMap::new();
+    let hub = server.hub(home.path());
+    let folder = hub.model("org/tiny", &mut |d| progress.entry(d.file.clone()).or_default().push(d)).unwrap();
+    ModelFolder::open(&folder).unwrap();
+    for (file, steps) in &progress {
+        assert_eq!(std::fs::read(folder.join(file)).unwrap(), files[file], "{file}");
+        assert!(steps.is_sorted_by_key(|d| d.done_bytes), "{steps:?}");
+        let last = steps.last().unwrap();
+        assert_eq!((last.done_bytes, last.total_bytes), (files[file].len() as u64, files[file].len() as u64));
+    }
+    assert!(!folder.join("pytorch_model.bin").exists() && !folder.join("README.md").exists());
+    assert!(server.downloads().iter().all(|r| r.token.as_deref() == Some("Bearer secret")));
+
+    let before = server.downloads().len();
+    assert_eq!(hub.model("org/tiny", &mut quiet).unwrap(), folder);
+    assert_eq!(server.downloads().len(), before, "nothing is fetched twice");
+
+    let settings = server.settings(home.path());
+    drop(server);
+    let offline = Hub::with(HubSettings { offline: true, ..settings.clone() }).unwrap();
+    assert_eq!(offline.model("org/tiny", &mut quiet).unwrap(), folder);
+    let unreachable = Hub::with(settings).unwrap();
+    assert_eq!(unreachable.model("org/tiny", &mut quiet).unwrap(), folder);
+}
+
+#[test]
+fn a_download_that_broke_off_goes_on_where_it_stopped() {
+    let files = model_files(&Synthetic::default());
+    let weights = &files["model.safetensors"];
+    let server = Server::start(&[("models/org/tiny", files.clone())]);
+    let home = tempfile::tempdir().unwrap();
+    let small: usize =
+        files.iter().filter(|(f, _)| f.contains("json")).map(|(_, content)| content.len()).sum();
+    server.site.budget.store(small as i64 + 3 * PIECE as i64 + 1000, Ordering::SeqCst);
+    let error = server.hub(home.path()).model("org/tiny", &mut quiet).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    let kept = 3 * PIECE;
+    let message = error.to_string();
+    for part in [format!("{kept} of {} bytes", weights.len()), "go on".into(), "model.safetensors".into()] {
+        assert!(message.contains(&part), "{message}");
+    }
+    let offline = Hub::with(HubSettings { offline: true, ..server.settings(home.path()) }).unwrap();
+    assert!(mistake(offline.model("org/tiny", &mut quiet)).contains("not whole"), "half a model is none");
+
+    server.site.budget.store(i64::MAX, Ordering::SeqCst);
+    server.site.requests.lock().unwrap().clear();
+    let mut first = None;
+    let folder = server
+        .hub(home.path())
+        .model("org/tiny", &mut |d| {
+            if d.file == "model.safetensors" {
+                first.get_or_insert(d.done_bytes);
+            }
+        })
+        .unwrap();
+    assert_eq!(first, Some(kept), "progress goes on, too");
+    let starts: Vec<usize> =
+        server.downloads().iter().filter_map(|r| r.range).map(|(from, _)| from).collect();
+    assert_eq!(starts.iter().min(), Some(&(kept as usize)), "{starts:?}");
+    assert_eq!(&std::fs::read(folder.join("model.safetensors")).unwrap(), weights);
+}
+
+#[test]
+fn a_connection_that_breaks_once_is_not_noticed() {
+    let files = model_files(&Synthetic::default());
+    let server = Server::start(&[("models/org/tiny", files.clone())]);
+    let home = tempfile::tempdir().unwrap();
+    server.site.budget.store(2 * PIECE as i64, Ordering::SeqCst);
+    let site = Arc::clone(&server.site);
+    // The hub recovers as soon as a connection has been cut.
+    let healer = std::thread::spawn(move || {
+        while site.budget.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        site.budget.store(i64::MAX, Ordering::SeqCst);
+    });
+    let settings = HubSettings { retry_delay: Duration::from_millis(200), ..server.settings(home.path()) };
+    let folder = Hub::with(settings).unwrap().model("org/tiny", &mut quiet).unwrap();
+    healer.join().unwrap();
+    ModelFolder::open(&folder).unwrap();
+}
+
+#[test]
+fn a_server_that_ignores_ranges_will_do() {
+    let files = model_files(&Synthetic::default());
+    let server = Server::start_with(&[("models/org/tiny", files)], false);
+    let home = tempfile::tempdir().unwrap();
+    ModelFolder::open(&server.hub(home.path()).model("org/tiny", &mut quiet).unwrap()).unwrap();
+}
+
+#[test]
+fn a_file_of_a_data_set_lies_where_it_lies_in_the_repository() {
+    let files = BTreeMap::from([("en/part1.json.gz".to_string(), vec![7; 100_000])]);
+    let server = Server::start(&[("datasets/org/texts", files)]);
+    let home = tempfile::tempdir().unwrap();
+    let message = mistake(server.hub(home.path()).dataset_file("org/texts", "en/part2.json.gz", &mut quiet));
+    assert!(message.contains("data set org/texts") && message.contains("en/part2.json.gz"), "{message}");
+    let path = server.hub(home.path()).dataset_file("org/texts", "en/part1.json.gz", &mut quiet).unwrap();
+    assert!(path.ends_with("en/part1.json.gz"));
+    assert_eq!(std::fs::read(&path).unwrap(), vec![7; 100_000]);
+    let settings = server.settings(home.path());
+    drop(server);
+    let offline = Hub::with(HubSettings { offline: true, ..settings }).unwrap();
+    assert_eq!(offline.dataset_file("org/texts", "en/part1.json.gz", &mut quiet).unwrap(), path);
+}
+
+#[test]
+fn what_goes_wrong_is_said_with_what_to_do() {
+    let files = model_files(&Synthetic::default());
+    let without = |name: &str| {
+        let mut files = files.clone();
+        files.remove(name);
+        files
+    };
+    let server = Server::start(&[
+        ("models/org/gated", files.clone()),
+        ("models/org/bin", without("model.safetensors")),
+        ("models/org/blind", without("tokenizer.json")),
+    ]);
+    let home = tempfile::tempdir().unwrap();
+    let hub = server.hub(home.path());
+    for (id, parts) in [
+        ("org/gated", vec!["org/gated", "restricted", "HF_TOKEN"]),
+        ("org/none", vec!["no model org/none", "folder", "HF_TOKEN"]),
+        ("org/bin", vec!["org/bin", "no safetensors", "model.safetensors.index.json"]),
+        ("org/blind", vec!["org/blind", "tokenizer.json"]),
+    ] {
+        let message = mistake(hub.model(id, &mut quiet));
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+    let good = HubSettings { token: Some("good".into()), ..server.settings(home.path()) };
+    Hub::with(good).unwrap().model("org/gated", &mut quiet).unwrap();
+
+    let settings = server.settings(home.path());
+    let endpoint = settings.endpoint.clone().unwrap();
+    drop(server);
+    let cache = home.path().join("hub").display().to_string();
+    let message = mistake(Hub::with(settings.clone()).unwrap().model("org/new", &mut quiet));
+    for part in ["org/new", "cannot be reached", &endpoint, &cache, "HF_HOME"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let message = mistake(
+        Hub::with(HubSettings { offline: true, ..settings.clone() }).unwrap().model("org/new", &mut quiet),
+    );
+    assert!(message.contains("switched off") && message.contains(&cache), "{message}");
+    let error = Hub::with(HubSettings { endpoint: Some("hub".into()), ..settings }).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("HF_ENDPOINT"), "{error}");
+}
