@@ -246,6 +246,9 @@ fn the_list_of_studies_says_how_far_they_are() {
     assert_eq!(state(), CellState::Done);
 }
 
+/// What is changed in a study, and how.
+type Change = (&'static str, fn(&mut StudySpec));
+
 #[test]
 fn a_study_is_resumed_by_what_changes_its_numbers() {
     let dir = tempfile::tempdir().unwrap();
@@ -254,7 +257,7 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
     fill(&store);
     let newest = fill(&store);
 
-    let same: [(&str, fn(&mut StudySpec)); 8] = [
+    let same: [Change; 8] = [
         ("nothing", |_| ()),
         ("fewer cells", |s| s.cells.truncate(1)),
         ("another seed's cell", |s| s.cells[2].seed = 5),
@@ -272,7 +275,7 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
         change(&mut spec);
         assert_eq!(store.resumable(&spec).unwrap(), Some(newest), "{what}");
     }
-    let other: [(&str, fn(&mut StudySpec)); 19] = [
+    let other: [Change; 19] = [
         ("model", |s| s.model.push('x')),
         ("length", |s| s.seq_len = 256),
         ("seed", |s| s.seed = 1),

@@ -1,0 +1,338 @@
+//! What people read of a study, and that its JSON is what its schema says.
+
+mod samples;
+
+use std::path::Path;
+
+use jsonschema::Validator;
+use secateur::report;
+use secateur::results::{
+    BaseResult, CellResult, CellState, Environment, Insight, Metrics, REPORT_VERSION, StudyResult,
+};
+use secateur::study::{CellSpec, Method, Sparsity};
+use serde_json::{Value, json};
+
+fn schema() -> Validator {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/report.schema.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    jsonschema::draft202012::new(&serde_json::from_str(&text).unwrap()).unwrap()
+}
+
+/// A study of which nothing is known yet.
+fn empty() -> StudyResult {
+    StudyResult {
+        version: REPORT_VERSION,
+        study: 0,
+        model: samples::model(),
+        environment: Environment::default(),
+        base: BaseResult::default(),
+        cells: vec![],
+        insight: Insight::default(),
+    }
+}
+
+/// Two methods at 50%, done, on one text and one task.
+fn small() -> StudyResult {
+    let cell = |method, calibration: Option<&str>, perplexity, js, score| CellResult {
+        state: CellState::Done,
+        achieved_sparsity: Some(0.5),
+        metrics: Metrics {
+            perplexity: vec![samples::perplexity("wikitext2", perplexity)],
+            js_divergence: vec![samples::divergence("wikitext2", js)],
+            kl_divergence: vec![samples::divergence("wikitext2", js * 4.0)],
+            top1_agreement: vec![secateur::results::Agreement {
+                corpus: "wikitext2".into(),
+                estimate: samples::estimate(0.625),
+            }],
+            tasks: vec![samples::task("squad", score)],
+        },
+        ..CellResult::queued(&CellSpec {
+            method,
+            sparsity: Sparsity::Fraction(0.5),
+            calibration: calibration.map(Into::into),
+            seed: 0,
+        })
+    };
+    let mut base = samples::base();
+    base.metrics.perplexity.truncate(1);
+    let cells = vec![
+        cell(Method::Magnitude, None, 1_234_567.0, 0.5, 0.0),
+        cell(Method::Wanda, Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
+    ];
+    StudyResult { base, cells, ..samples::result() }
+}
+
+#[test]
+fn every_report_is_as_the_schema_says_and_reads_back() {
+    let schema = schema();
+    for result in [samples::result(), small(), empty()] {
+        let text = report::json(&result);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let errors: Vec<_> =
+            schema.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+        let back: StudyResult = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{result:?}"), "to the last bit");
+    }
+    let value: Value = serde_json::from_str(&report::json(&samples::result())).unwrap();
+    assert_eq!(value["cells"][1]["metrics"]["perplexity"][0]["value"], "inf");
+    assert_eq!(value["cells"][1]["metrics"]["js_divergence"][0]["ci95"], json!(["-inf", "nan"]));
+    assert_eq!(value["cells"][0]["metrics"]["top1_agreement"][0]["value"], 0.75);
+}
+
+/// Every place in a value where an object stands.
+fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            found.push(at.to_owned());
+            map.iter().for_each(|(key, inner)| objects(inner, &format!("{at}/{key}"), found));
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(i, inner)| objects(inner, &format!("{at}/{i}"), found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_lacks_or_has_too_much_anywhere() {
+    let schema = schema();
+    let whole: Value = serde_json::from_str(&report::json(&samples::result())).unwrap();
+    let mut places = Vec::new();
+    objects(&whole, "", &mut places);
+    for place in
+        ["/base/metrics/tasks/0/f1", "/cells/0/metrics/kl_divergence/0", "/cells/0/modules/2", "/insight"]
+    {
+        assert!(places.iter().any(|p| p == place), "the sample has no {place}");
+    }
+    for place in places {
+        let object = |value: &mut Value| value.pointer_mut(&place).unwrap().as_object_mut().unwrap().clone();
+        let original = object(&mut whole.clone());
+        for key in original.keys() {
+            let mut wrong = whole.clone();
+            wrong.pointer_mut(&place).unwrap().as_object_mut().unwrap().shift_remove(key);
+            assert!(!schema.is_valid(&wrong), "{place} without {key}");
+        }
+        let mut wrong = whole.clone();
+        wrong.pointer_mut(&place).unwrap()["more"] = json!(1);
+        assert!(!schema.is_valid(&wrong), "{place} with something more");
+    }
+}
+
+#[test]
+fn the_schema_refuses_wrong_values() {
+    let schema = schema();
+    let whole: Value = serde_json::from_str(&report::json(&samples::result())).unwrap();
+    for (place, value) in [
+        ("/version", json!(2)),
+        ("/study", json!(-1)),
+        ("/model/parameters", json!(1.5)),
+        ("/model/dtype", json!("")),
+        ("/base/seconds/prune", json!("inf")),
+        ("/base/metrics/perplexity/0/value", json!("infinity")),
+        ("/base/metrics/perplexity/0/value", json!(null)),
+        ("/base/metrics/perplexity/0/ci95", json!([1.0])),
+        ("/base/metrics/perplexity/0/ci95", json!([1.0, 2.0, 3.0])),
+        ("/base/metrics/perplexity/0/windows", json!(-1)),
+        ("/base/metrics/tasks/0/f1", json!(0.5)),
+        ("/cells", json!({})),
+        ("/cells/0/method", json!("random")),
+        ("/cells/0/sparsity", json!(0.5)),
+        ("/cells/0/sparsity", json!("50%")),
+        ("/cells/0/sparsity", json!("1.0")),
+        ("/cells/0/calibration", json!(1)),
+        ("/cells/0/state", json!("Done")),
+        ("/cells/0/achieved_sparsity", json!(1.1)),
+        ("/cells/0/warnings", json!([1])),
+        ("/cells/0/modules/0/error_basis", json!("Hessian")),
+        ("/cells/0/modules/0/damping", json!("inf")),
+        ("/insight/spearman_js_vs_tasks", json!(-1.5)),
+    ] {
+        let mut wrong = whole.clone();
+        *wrong.pointer_mut(place).unwrap() = value.clone();
+        assert!(!schema.is_valid(&wrong), "{place} = {value}");
+    }
+}
+
+#[test]
+fn the_table_of_a_small_study() {
+    let expected = "\
+models/tiny: LlamaForCausalLM, 134.5M parameters, 106.2M of them prunable, BF16 weights, computed in f32 on cpu
+
+                                              wikitext2                        squad
+method     sparsity  calibration   achieved      ppl  x base  JS bits  top-1      EM     F1  ROUGE-1
+---------  --------  -----------   --------   ------  ------  -------  -----   -----  -----  -------
+base       -         -                    -    28.53       -        -      -   30.0%  60.0%    54.0%
+magnitude  0.5       -               50.00%   1.23e6  4.33e4   0.5000  62.5%    0.0%   0.0%     0.0%
+wanda      0.5       c4_sample       50.00%    57.00    2.00   0.1250  62.5%   15.0%  30.0%    27.0%
+
+Which metric ranks the cells as the tasks do? Rank correlation with what the tasks retain, over 3 cells (-1 is perfect):
+perplexity -0.50, JS divergence -1.00. JS divergence does it better.
+";
+    assert_eq!(report::table(&small(), 120), expected);
+    // Too narrow for both texts and tasks: the tasks come below.
+    let narrow = report::table(&small(), 80);
+    let below = "
+                                   squad
+method     sparsity  calibration      EM     F1  ROUGE-1
+---------  --------  -----------   -----  -----  -------
+base       -         -             30.0%  60.0%    54.0%
+magnitude  0.5       -              0.0%   0.0%     0.0%
+wanda      0.5       c4_sample     15.0%  30.0%    27.0%
+";
+    assert!(narrow.contains(below), "{narrow}");
+}
+
+#[test]
+fn cells_that_are_not_done_say_so_and_what_is_not_known_is_a_dash() {
+    let text = report::table(&samples::result(), 200);
+    let line = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap().to_owned();
+    assert!(line("method").contains("state"), "{text}");
+    assert!(line("magnitude  0.3").contains(" done "), "{text}");
+    let failed = line("magnitude  2:4");
+    assert!(failed.contains(" failed ") && failed.contains(" inf "), "{text}");
+    assert!(line("sparsegpt  0.3").contains(" running ") && line("sparsegpt  2:4").contains(" queued "));
+    let queued = line("sparsegpt  2:4");
+    assert_eq!(queued.split_whitespace().filter(|field| *field == "-").count(), 12, "{queued}");
+    assert!(!report::table(&small(), 200).contains("state"), "not where all are done");
+
+    let nothing = report::table(&empty(), 80);
+    assert!(nothing.contains("\nbase") && nothing.contains("No task was asked"), "{nothing}");
+}
+
+#[test]
+fn warnings_are_told_with_their_cell_and_cannot_reach_the_terminal() {
+    let mut result = small();
+    result.cells[1].warnings = vec!["red \u{1b}[31m\nand \u{7}loud".into(), "damping was 0.1".into()];
+    let text = report::table(&result, 80);
+    assert!(text.contains("Warning, wanda 50% c4_sample: damping was 0.1\n"), "{text}");
+    assert!(text.contains("Warning, wanda 50% c4_sample: red [31m and loud\n"), "{text}");
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+}
+
+#[test]
+fn the_insight_is_said_in_words() {
+    let say = |perplexity, js, cells| {
+        let insight = Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells };
+        report::table(&StudyResult { insight, ..small() }, 0)
+    };
+    assert!(say(Some(-0.5), Some(-0.75), 6).contains(
+        "over 6 cells (-1 is perfect): perplexity -0.50, JS divergence -0.75. JS divergence does it better."
+    ));
+    assert!(say(Some(-0.9), Some(0.1), 6).contains("Perplexity does it better."));
+    assert!(say(Some(-0.9), Some(-0.9), 6).contains("Both rank them equally well."));
+    assert!(say(None, Some(-0.9), 6).contains("perplexity unknown, JS divergence -0.90.\n"));
+    assert!(say(None, None, 2).contains("cannot be told from 2 cells with task scores: it takes three."));
+}
+
+#[test]
+fn seeds_are_shown_where_cells_differ_in_them() {
+    let mut result = small();
+    assert!(!report::table(&result, 0).contains("seed"));
+    result.cells.push(CellResult { seed: 1, ..result.cells[1].clone() });
+    assert!(report::table(&result, 0).contains("seed"));
+}
+
+#[test]
+fn markdown_is_a_table_that_shows_text_as_it_is() {
+    let mut result = small();
+    result.cells[1].warnings = vec!["a | b *c*".into()];
+    let text = report::markdown(&result);
+    let header = "| method | sparsity | calibration | achieved | wikitext2 ppl | wikitext2 x base | \
+                  wikitext2 JS bits | wikitext2 top-1 | squad EM | squad F1 | squad ROUGE-1 |\n\
+                  | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n\
+                  | base | - | - | - | 28.53 | - | - | - | 30.0% | 60.0% | 54.0% |\n";
+    assert!(text.contains(header), "{text}");
+    assert!(text.contains("| wanda | 0.5 | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
+    assert!(text.contains("- wanda 50% c4\\_sample: a \\| b \\*c\\*\n"), "{text}");
+    assert!(text.contains("JS divergence does it better."), "{text}");
+}
+
+/// The fields of CSV text, line by line, as RFC 4180 defines them.
+fn parse_csv(text: &str) -> Vec<Vec<String>> {
+    let (mut lines, mut line, mut field, mut quoted) = (vec![], vec![], String::new(), false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                field.push('"');
+                chars.next();
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => line.push(std::mem::take(&mut field)),
+            '\n' if !quoted => {
+                line.push(std::mem::take(&mut field));
+                lines.push(std::mem::take(&mut line));
+            }
+            c => field.push(c),
+        }
+    }
+    assert!(field.is_empty() && line.is_empty() && !quoted, "the last line is whole");
+    lines
+}
+
+#[test]
+fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
+    let lines = parse_csv(&report::csv(&samples::result()));
+    assert_eq!(lines.len(), 1 + 1 + 4);
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{lines:#?}");
+    let names = &lines[0];
+    assert_eq!(names[..7].join(","), "id,method,sparsity,calibration,seed,state,achieved_sparsity");
+    let field = |row: usize, name: &str| {
+        let column = names.iter().position(|n| n == name);
+        &*lines[row][column.unwrap_or_else(|| panic!("no column {name} in {names:?}"))]
+    };
+    assert_eq!(field(1, "id"), "base");
+    assert_eq!(field(1, "perplexity.wikitext2").parse(), Ok(28.526_481_39));
+    assert_eq!(field(1, "js_bits.wikitext2"), "");
+    assert_eq!(field(2, "warnings"), "a \"quoted\" one, with | and,\nanother line; täst");
+    assert_eq!(field(2, "achieved_sparsity").parse(), Ok(0.1 + 0.2));
+    assert_eq!(field(2, "kl_bits.ptb"), "0.5");
+    assert_eq!(field(2, "top1_agreement.ptb.hi"), "0.55");
+    assert_eq!(field(2, "f1.squad.lo").parse(), Ok(0.4 * 0.9));
+    assert_eq!((field(3, "perplexity.wikitext2"), field(3, "perplexity.wikitext2.hi")), ("inf", "inf"));
+    assert_eq!(
+        (field(4, "id"), field(4, "state")),
+        ("sparsegpt-0.30000000000000004-c4-s18446744073709551615", "running")
+    );
+    assert_eq!((field(4, "calibration"), field(5, "perplexity.ptb")), ("data/c4.txt", ""));
+}
+
+#[test]
+fn data_sets_of_one_name_are_told_apart() {
+    let mut result = small();
+    let metrics = &mut result.cells[0].metrics;
+    metrics.perplexity.push(samples::perplexity("wikitext2", 99.0));
+    let lines = parse_csv(&report::csv(&result));
+    let column = lines[0].iter().position(|n| n == "perplexity.wikitext2#2").unwrap();
+    assert_eq!((&*lines[1][column], &*lines[2][column], &*lines[3][column]), ("", "99", ""));
+}
+
+#[test]
+fn tables_of_many_texts_and_tasks_stay_within_their_width() {
+    let mut result = small();
+    let names: Vec<String> = (0..7).map(|i| format!("a_text_with_a_long_name_{i}")).collect();
+    let metrics = result.cells.iter_mut().map(|c| &mut c.metrics).chain([&mut result.base.metrics]);
+    for metrics in metrics {
+        for name in &names {
+            metrics.perplexity.push(samples::perplexity(name, 10.0));
+            metrics.tasks.push(samples::task(name, 0.5));
+        }
+    }
+    for width in [80, 100, 200, 0] {
+        let text = report::table(&result, width);
+        if width > 0 {
+            let longest = text.lines().map(|l| l.chars().count()).max().unwrap();
+            assert!(longest <= width, "{longest} > {width}:\n{text}");
+        }
+        let tables = text.lines().filter(|l| l.starts_with("method")).count();
+        for method in ["base ", "magnitude ", "wanda "] {
+            assert_eq!(text.lines().filter(|l| l.starts_with(method)).count(), tables, "in every part");
+        }
+        assert_eq!(text.matches("JS bits").count(), 8);
+        assert!(text.contains("mean of 8 tasks"), "{text}");
+        // Of the base: (60% + 7 × 50%) / 8.
+        assert!(text.contains("51.2%"), "{text}");
+    }
+    assert_eq!(report::table(&result, 0).lines().filter(|l| l.starts_with("method")).count(), 1);
+}
