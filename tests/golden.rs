@@ -1,0 +1,247 @@
+//! Agreement with the methods' authors' code on a real model, as `../shared/golden/README.md` lists it.
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use secateur::engine::RunOptions;
+use secateur::model::ModelFolder;
+use secateur::results::{CellResult, StudyResult};
+use secateur::store::Store;
+use secateur::store::checkpoint::{PrunedWeight, pack_mask, read_block};
+use secateur::study::{Method, ModuleKind, grid};
+use serde_json::Value;
+
+/// The golden cell of a method at a sparsity.
+fn golden<'a>(results: &'a Value, method: &str, sparsity: &str) -> &'a Value {
+    let cells = results["cells"].as_array().unwrap();
+    let wanted = |c: &&Value| {
+        let s = &c["sparsity"];
+        c["method"] == method && s.as_str().map_or_else(|| s.to_string(), str::to_string) == sparsity
+    };
+    cells.iter().find(wanted).unwrap_or_else(|| panic!("no golden {method} {sparsity}"))
+}
+
+/// Asserts that two numbers agree to a share of the golden one, and prints how well.
+fn close(what: &str, got: f64, want: f64, tolerance: f64) {
+    let off = (got / want - 1.0).abs();
+    println!(
+        "{what}: {got:.5}, golden {want:.5}, off by {:.4}% of at most {}%",
+        off * 100.0,
+        tolerance * 100.0
+    );
+    assert!(off <= tolerance, "{what}: {got} is not within {tolerance} of {want}");
+}
+
+/// Perplexity and JS of a cell, each to its tolerance.
+fn check_metrics(cell: &CellResult, golden: &Value, perplexity: f64, js: f64) {
+    close(
+        &format!("{} perplexity", cell.id),
+        cell.metrics.perplexity[0].value,
+        number(&golden["perplexity"]),
+        perplexity,
+    );
+    if let Some(bits) = golden["js_bits"].as_f64() {
+        close(&format!("{} JS", cell.id), cell.metrics.js_divergence[0].bits, bits, js);
+        close(
+            &format!("{} KL", cell.id),
+            cell.metrics.kl_divergence[0].nats,
+            number(&golden["kl_base_to_cell_nats"]),
+            3.0 * js,
+        );
+    }
+}
+
+fn number(v: &Value) -> f64 {
+    v.as_f64().unwrap()
+}
+
+/// Zeroes of every module against the golden counts; `slack` is a share of a module's size.
+fn check_zeros(cell: &CellResult, golden: &Value, slack: f64) {
+    let counts = golden["zeros_by_module"].as_object().unwrap();
+    assert_eq!(cell.modules.len(), counts.len());
+    for module in &cell.modules {
+        let want = counts[module.name.strip_prefix("model.layers.").unwrap()].as_u64().unwrap();
+        let off = module.zeros.abs_diff(want as usize) as f64;
+        assert!(
+            off <= slack * module.weights as f64,
+            "{} {}: {} zeroes, golden {want}",
+            cell.id,
+            module.name,
+            module.zeros
+        );
+    }
+}
+
+/// Share of equal bits between a cell's masks and the golden ones, per module of a block.
+fn mask_agreement(
+    store: &Path,
+    study: i64,
+    cell: &CellResult,
+    golden: &str,
+    masks: &Masks,
+    block: usize,
+) -> Vec<(ModuleKind, f64)> {
+    let dir = Store::open_read_only(store).unwrap().folder(study, Some(&cell.id));
+    let modules = read_block(&dir, block, &candle_core::Device::Cpu).unwrap();
+    modules
+        .into_iter()
+        .map(|(kind, weight)| {
+            let (bits, count) = match weight {
+                PrunedWeight::Mask { shape, bits } => (bits, shape[0] * shape[1]),
+                PrunedWeight::Values(values) => {
+                    let values: Vec<f32> = values
+                        .to_dtype(candle_core::DType::F32)
+                        .unwrap()
+                        .flatten_all()
+                        .unwrap()
+                        .to_vec1()
+                        .unwrap();
+                    (pack_mask(values.iter().map(|v| *v != 0.0)), values.len())
+                }
+            };
+            let want = &masks[&format!("{golden}/model.layers.{block}.{}.weight", kind.path())];
+            let wrong: u32 = bits.iter().zip(want).map(|(a, b)| (a ^ b).count_ones()).sum();
+            (kind, 1.0 - f64::from(wrong) / count as f64)
+        })
+        .collect()
+}
+
+type Masks = HashMap<String, Vec<u8>>;
+
+fn load_masks(path: &Path) -> Masks {
+    let bytes = std::fs::read(path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    tensors.tensors().into_iter().map(|(name, t)| (name, t.data().to_vec())).collect()
+}
+
+fn cell<'a>(result: &'a StudyResult, id: &str) -> &'a CellResult {
+    result.cells.iter().find(|c| c.id.starts_with(id)).unwrap_or_else(|| panic!("no cell {id}"))
+}
+
+/// The study of the golden results: 32 windows of 512 tokens to calibrate on and to measure.
+fn golden_study(model: &Path, data: &Path, cells: &[(&str, &str)]) -> secateur::study::StudySpec {
+    let (calibration, corpus) = (data.join("text/c4_sample.txt"), data.join("text/wikitext2_raw_test.txt"));
+    let set = calibration.display().to_string();
+    let cells = cells
+        .iter()
+        .flat_map(|(m, s)| grid(&[m.parse().unwrap()], &[s.parse().unwrap()], std::slice::from_ref(&set), 0))
+        .collect();
+    let mut spec = common::study(model, &calibration, &corpus, 512, cells);
+    spec.calibration.samples = 32;
+    spec.evaluation.max_windows = Some(32);
+    spec.evaluation.max_new_tokens = 32;
+    spec
+}
+
+#[test]
+fn pruned_models_agree_with_the_authors_code() {
+    let name = "pruned_models_agree_with_the_authors_code";
+    let (Some(model), Some(data), Some(gold)) =
+        (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden"))
+    else {
+        return;
+    };
+    let results: Value =
+        serde_json::from_str(&std::fs::read_to_string(gold.join("results.json")).unwrap()).unwrap();
+    let masks = load_masks(&gold.join("masks.safetensors"));
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("golden.db");
+    let cells = [
+        ("magnitude", "0.5"),
+        ("magnitude", "2:4"),
+        ("wanda", "0.5"),
+        ("wanda", "2:4"),
+        ("sparsegpt", "0.5"),
+        ("sparsegpt", "2:4"),
+    ];
+    let (result, _) = common::run(&store, golden_study(&model, &data, &cells), RunOptions::default());
+    close(
+        "base perplexity",
+        result.base.metrics.perplexity[0].value,
+        number(&golden(&results, "dense", "0")["perplexity"]),
+        0.0005,
+    );
+
+    for (method, sparsity) in cells {
+        let id = format!("{method}-{}", sparsity.replace(':', "of"));
+        let (cell, golden) = (cell(&result, &id), golden(&results, method, sparsity));
+        let agreement = |block| mask_agreement(&store, result.study, cell, &id, &masks, block);
+        let (perplexity, js, slack, first, last) = match cell.method {
+            Method::Magnitude => (0.002, 0.005, 0.0, 1.0, 1.0),
+            Method::Wanda => (0.005, 0.01, 0.0, 0.9999, 0.999),
+            Method::SparseGpt => (0.04, 0.04, 0.0001, 0.999, 0.0),
+        };
+        check_metrics(cell, golden, perplexity, js);
+        // Of equal magnitudes in an N:M group either may go; counts do not depend on which.
+        check_zeros(cell, golden, slack);
+        if masks.keys().any(|k| k.starts_with(&format!("{id}/"))) {
+            for (block, least) in [(0, first), (29, last)] {
+                for (kind, share) in agreement(block) {
+                    println!("{id} block {block} {kind}: masks agree on {:.5}%", share * 100.0);
+                    assert!(share >= least, "{id} block {block} {kind}: {share}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_agree_with_the_reference() {
+    let name = "answers_agree_with_the_reference";
+    let (Some(model), Some(data), Some(gold)) =
+        (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden"))
+    else {
+        return;
+    };
+    let tasks: Value =
+        serde_json::from_str(&std::fs::read_to_string(gold.join("tasks.json")).unwrap()).unwrap();
+    let results: Value =
+        serde_json::from_str(&std::fs::read_to_string(gold.join("results.json")).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("golden.db");
+    let mut spec = golden_study(&model, &data, &[("magnitude", "0.2"), ("wanda", "0.3")]);
+    spec.evaluation.tasks = vec![data.join("tasks/squad_short.jsonl").display().to_string()];
+    spec.evaluation.task_limit = Some(64);
+    let (result, _) = common::run(&store, spec, RunOptions::default());
+
+    let magnitude = cell(&result, "magnitude-0.2");
+    check_metrics(magnitude, golden(&results, "magnitude", "0.2"), 0.002, 0.005);
+    check_zeros(magnitude, golden(&results, "magnitude", "0.2"), 0.0);
+    let wanda = cell(&result, "wanda-0.3");
+    check_metrics(wanda, golden(&results, "wanda", "0.3"), 0.005, 0.01);
+    check_zeros(wanda, golden(&results, "wanda", "0.3"), 0.0);
+
+    let folder = ModelFolder::open(&model).unwrap();
+    let answers = Store::open_read_only(&store).unwrap().answers(result.study, None).unwrap();
+    let items = tasks["cells"]["dense"]["items"].as_array().unwrap();
+    assert_eq!(answers.len(), items.len());
+    let same = answers
+        .iter()
+        .zip(items)
+        .filter(|(answer, item)| {
+            let golden: Vec<u32> =
+                item["new_tokens"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as u32).collect();
+            // The golden tokens end with the end token where there was one; ours never hold it.
+            let end = golden.iter().position(|t| folder.config.eos.contains(t)).unwrap_or(golden.len());
+            answer.tokens == golden[..end]
+        })
+        .count();
+    println!("base answers equal token for token: {same} of {}", items.len());
+    assert!(same >= 60, "{same} of 64 base answers are equal token for token");
+
+    let base = &result.base.metrics.tasks[0];
+    for (scores, cell, tolerance) in [
+        (base, "dense", 0.02),
+        (&magnitude.metrics.tasks[0], "magnitude-0.2", 0.04),
+        (&wanda.metrics.tasks[0], "wanda-0.3", 0.04),
+    ] {
+        let want = &tasks["cells"][cell]["summary"];
+        for (what, got) in [("exact_match", scores.exact_match), ("f1", scores.f1), ("rouge1", scores.rouge1)]
+        {
+            println!("{cell} {what}: {:.4}, golden {:.4}", got.value, number(&want[what]));
+            assert!((got.value - number(&want[what])).abs() <= tolerance, "{cell} {what}");
+        }
+    }
+}
