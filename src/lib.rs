@@ -3,9 +3,16 @@
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
 //! as lines, a table or JSON; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod doctor;
 pub mod engine;
 pub mod error;
+pub mod headless;
+pub mod human;
 pub mod results;
 pub mod study;
+pub mod sysinfo;
 
 pub use error::{Error, Result};
