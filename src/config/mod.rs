@@ -183,11 +183,11 @@ fn study(layers: &Layers<'_>, basics: &Basics) -> Result<StudySpec> {
 
     let chosen: Vec<Method> = methods.parse_all()?;
     if chosen.is_empty() {
-        return Err(methods.refuse("", "one or more of magnitude, wanda, sparsegpt"));
+        return Err(methods.mistake("found nothing; accepted is one or more of magnitude, wanda, sparsegpt"));
     }
     let sparsities: Vec<Sparsity> = sparsity.parse_all()?;
     if sparsities.is_empty() {
-        return Err(sparsity.refuse("", "one or more fractions (0.5) or N:M (2:4)"));
+        return Err(sparsity.mistake("found nothing; accepted is one or more fractions (0.5) or N:M (2:4)"));
     }
     let hungry = chosen.iter().find(|method| method.needs_calibration());
     if let (Some(method), true) = (hungry, calibration.sets.is_empty()) {
@@ -253,7 +253,7 @@ fn prune(layers: &Layers<'_>) -> Result<PruneSpec> {
     chosen.sort_unstable();
     if chosen.is_empty() {
         let known = ModuleKind::ALL.map(ModuleKind::name).join(", ");
-        return Err(modules.refuse("", &format!("one or more of {known}")));
+        return Err(modules.mistake(format!("found nothing; accepted is one or more of {known}")));
     }
     let damping: Sourced<f64> = pick!(layers, damping, prune.damping)?;
     if !(damping.value.is_finite() && damping.value > 0.0) {
