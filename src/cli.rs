@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
@@ -85,11 +86,11 @@ pub struct SettingsArgs {
     pub sparsity: Option<Vec<String>>,
     /// Length of calibration and evaluation windows, in tokens [default: 2048]
     #[arg(long, env = "SECATEUR_SEQ_LEN", value_name = "N", help_heading = "Study")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub seq_len: Option<usize>,
     /// Seed of every random choice [default: 0]
     #[arg(long, env = "SECATEUR_SEED", value_name = "N", help_heading = "Study")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<u64>)]
     pub seed: Option<u64>,
 
     /// Calibration sets for wanda and sparsegpt: c4, wikitext2, alpaca or files [default: c4]
@@ -98,7 +99,7 @@ pub struct SettingsArgs {
     pub calibration: Option<Vec<String>>,
     /// Windows drawn from each calibration set [default: 128]
     #[arg(long, env = "SECATEUR_CALIBRATION_SAMPLES", value_name = "N", help_heading = "Calibration")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub calibration_samples: Option<usize>,
     /// How they are drawn: random, or head (consecutive from the start) [default: random]
     #[arg(long, env = "SECATEUR_SAMPLING", value_name = "HOW", help_heading = "Calibration")]
@@ -110,7 +111,7 @@ pub struct SettingsArgs {
     pub corpus: Option<Vec<String>>,
     /// At most so many windows of each text; 0 is all [default: 0]
     #[arg(long, env = "SECATEUR_MAX_WINDOWS", value_name = "N", help_heading = "Evaluation")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub max_windows: Option<usize>,
     /// Tasks for exact match, F1 and ROUGE-1: alpaca, or JSON and JSONL files [default: none]
     #[arg(long, env = "SECATEUR_TASKS", value_name = "NAME|FILE", help_heading = "Evaluation")]
@@ -118,11 +119,11 @@ pub struct SettingsArgs {
     pub tasks: Option<Vec<String>>,
     /// At most so many records of each task; 0 is all [default: 0]
     #[arg(long, env = "SECATEUR_TASK_LIMIT", value_name = "N", help_heading = "Evaluation")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub task_limit: Option<usize>,
     /// Longest answer, in tokens [default: 64]
     #[arg(long, env = "SECATEUR_MAX_NEW_TOKENS", value_name = "N", help_heading = "Evaluation")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub max_new_tokens: Option<usize>,
     /// Prompt template with {instruction} and {input} [default: the model's chat template, else Alpaca's]
     #[arg(long, env = "SECATEUR_PROMPT", value_name = "TEMPLATE", help_heading = "Evaluation")]
@@ -141,7 +142,7 @@ pub struct SettingsArgs {
     pub damping: Option<f64>,
     /// SparseGPT: columns solved together [default: 128]
     #[arg(long, env = "SECATEUR_BLOCK_SIZE", value_name = "N", help_heading = "Pruning")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub block_size: Option<usize>,
     /// File of one factor per block that multiplies a cell's fraction [default: none]
     #[arg(long, env = "SECATEUR_PROFILE", value_name = "FILE", help_heading = "Pruning")]
@@ -155,15 +156,15 @@ pub struct SettingsArgs {
     pub dtype: Option<String>,
     /// Worker threads; 0 is one a core [default: 0]
     #[arg(long, env = "SECATEUR_THREADS", value_name = "N", help_heading = "Compute")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub threads: Option<usize>,
     /// Tokens through a block at once; bounds the memory for activations [default: 2048]
     #[arg(long, env = "SECATEUR_BATCH_TOKENS", value_name = "N", help_heading = "Compute")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub batch_tokens: Option<usize>,
     /// Prompts answered together [default: 16]
     #[arg(long, env = "SECATEUR_BATCH_PROMPTS", value_name = "N", help_heading = "Compute")]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub batch_prompts: Option<usize>,
     /// Never ask the network, use what the hub cache has [default: false]
     #[arg(long, env = "SECATEUR_OFFLINE", value_name = "BOOL", help_heading = "Compute")]
@@ -202,7 +203,8 @@ pub struct DoctorArgs {
     #[arg(long, env = "SECATEUR_DTYPE", value_name = "DTYPE")]
     pub dtype: Option<String>,
     /// Worker threads it would start; 0 is one a core [default: as `secateur run`]
-    #[arg(long, env = "SECATEUR_THREADS", value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, env = "SECATEUR_THREADS", value_name = "N")]
+    #[arg(allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub threads: Option<usize>,
 }
 
@@ -264,7 +266,18 @@ pub enum ShowFormat {
     Markdown,
 }
 
+/// A whole number for clap, which says what is accepted where it is none.
+fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.trim().parse().map_err(|_| "accepted is a whole number, 0 or more")
+}
+
 impl Cli {
+    /// The parser. Its help names variables without their values: those may be long, or nobody's business.
+    pub fn parser() -> clap::Command {
+        let quiet = |command: clap::Command| command.mut_args(|arg| arg.hide_env_values(true));
+        quiet(Self::command()).mut_subcommands(quiet)
+    }
+
     /// Parses a command line whose first item is the program's name; remembers which settings came from variables.
     ///
     /// # Errors
@@ -274,7 +287,7 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let matches = Self::command().try_get_matches_from(args)?;
+        let matches = Self::parser().try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         if let (Command::Run(run), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
             run.settings.from_variables = matches

@@ -44,6 +44,21 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A moment in seconds since 1970 as a date and time of day, UTC: `2026-03-01 12:05`.
+pub fn date(seconds: i64) -> String {
+    let (days, minutes) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) / 60);
+    // Years are counted from March, so that a leap day is the last day of one; 400 years repeat exactly.
+    let from_march = days + 719_468;
+    let (era, day_of_era) = (from_march.div_euclid(146_097), from_march.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
+}
+
 /// Text that came from a model or a file, made harmless for a terminal and fit for one line: control characters
 /// and those that turn the direction of writing are shown as escapes.
 pub fn escape(text: &str) -> String {
@@ -83,6 +98,20 @@ mod tests {
         let spans = [0.42, 42.0, 59.7, 190.0, 7_500.0, 273_600.0, f64::NAN].map(duration);
         assert_eq!(spans, ["0.4 s", "42 s", "1 min 0 s", "3 min 10 s", "2 h 5 min", "3 d 4 h", "unknown"]);
         assert_eq!([12, 1_200, 134_515_008, 6_738_415_616].map(count), ["12", "1.2k", "134.5M", "6.7B"]);
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let moments = [0, 951_782_400, 951_868_799, 1_772_366_700, 4_107_542_340, -60].map(date);
+        let expected = [
+            "1970-01-01 00:00",
+            "2000-02-29 00:00",
+            "2000-02-29 23:59",
+            "2026-03-01 12:05",
+            "2100-02-28 23:59",
+            "1969-12-31 23:59",
+        ];
+        assert_eq!(moments, expected);
     }
 
     #[test]

@@ -23,9 +23,9 @@ fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let code = error.exit_code();
-            report(error);
-            ExitCode::from(code)
+            // Standard error may be gone (a closed terminal); there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -75,17 +75,7 @@ fn print(text: &str) -> Result<u8> {
     }
 }
 
-/// One line for a person; where `RUST_BACKTRACE` asks for it, a failure comes with its trace.
-fn report(error: Error) {
-    let traced = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
-    // Standard error may be gone (a closed terminal); there is nobody left to tell.
-    let _ = if traced && error.exit_code() == 1 {
-        writeln!(io::stderr(), "error: {:?}", color_eyre::eyre::Report::new(error))
-    } else {
-        writeln!(io::stderr(), "error: {error}")
-    };
-}
-
+/// Makes panics readable. Errors are one line each, and need no report.
 fn install_hooks() {
     let plain = !io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let theme = if plain { Theme::new() } else { Theme::dark() };
