@@ -49,9 +49,8 @@ pub fn check_device(name: &str) -> Result<()> {
 /// [`Error::Mistake`] for an unknown name, for `cuda` in a build without it, and for a GPU that is not there.
 pub fn choose_device(name: &str) -> Result<Device> {
     match wish(name)? {
-        Wish::Cpu => Ok(Device::Cpu),
         Wish::Auto if BUILT_WITH_CUDA => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
-        Wish::Auto => Ok(Device::Cpu),
+        Wish::Auto | Wish::Cpu => Ok(Device::Cpu),
         Wish::Cuda(n) => Device::new_cuda(n).map_err(|e| {
             // A GPU library's error may carry a backtrace below its first line.
             let reason = e.to_string();
@@ -82,14 +81,13 @@ pub fn choose_dtype(name: &str, device: &Device) -> Result<DType> {
 
 fn dtype(name: &str, cpu: bool) -> Result<DType> {
     match name {
-        "auto" if cpu => Ok(DType::F32),
-        "auto" => Ok(DType::BF16),
         "f32" => Ok(DType::F32),
+        "auto" if cpu => Ok(DType::F32),
         "bf16" | "f16" if cpu => Err(Error::mistake(format!(
             "dtype `{name}` on the cpu is slow or unsupported; accepted there are auto, f32 \
              (weights are stored as the source stores them all the same)"
         ))),
-        "bf16" => Ok(DType::BF16),
+        "auto" | "bf16" => Ok(DType::BF16),
         "f16" => Ok(DType::F16),
         _ => Err(Error::mistake(format!("unknown dtype `{name}`: accepted are auto, f32, bf16, f16"))),
     }

@@ -1,1 +1,84 @@
-fn main() {}
+//! The `secateur` program: parses the command line, installs the hooks, dispatches.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use color_eyre::config::{HookBuilder, Theme};
+use secateur::cli::{Cli, Command, DoctorArgs, DoctorFormat, SettingsArgs};
+use secateur::config::{Basics, Settings};
+use secateur::error::{Error, Result};
+use secateur::results::StudyResult;
+use secateur::{doctor, headless};
+
+fn main() -> ExitCode {
+    install_hooks();
+    let cli = match Cli::from_args(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help for a reader that has gone is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // Standard error may be gone (a closed terminal); there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
+    let config = cli.config.as_deref();
+    match cli.command {
+        Command::Run(args) => {
+            let settings = Settings::load(config, &args)?;
+            let words: Vec<String> =
+                std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+            Ok(headless::run(&settings, &words, table)?.exit_code())
+        }
+        Command::Doctor(DoctorArgs { format, store, device, dtype, threads }) => {
+            let settings = SettingsArgs { store, device, dtype, threads, ..SettingsArgs::default() };
+            let report = doctor::Report::gather(&Basics::load(config, &settings)?)?;
+            print(&match format {
+                DoctorFormat::Table => report.text(),
+                DoctorFormat::Json => serde_json::to_string_pretty(&report)
+                    .map_err(|e| Error::failure(format!("cannot write the report as JSON: {e}")))?,
+            })
+        }
+        Command::Export(_) | Command::List(_) | Command::Show(_) => {
+            Err(Error::failure("this build has no store commands yet"))
+        }
+    }
+}
+
+/// The table of a result.
+fn table(result: &StudyResult) -> String {
+    let cells = result.cells.iter().map(|cell| {
+        let perplexity: Vec<String> =
+            cell.metrics.perplexity.iter().map(|p| format!("{} {:.3}", p.corpus, p.value)).collect();
+        format!("{}  {}", cell.spec().label(), perplexity.join("  "))
+    });
+    cells.collect::<Vec<_>>().join("\n")
+}
+
+/// Prints to standard output; a reader that has gone is no error.
+fn print(text: &str) -> Result<u8> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Io { context: "cannot write to standard output".into(), source: e })
+        }
+        _ => Ok(0),
+    }
+}
+
+/// Makes panics readable. Errors are one line each, and need no report.
+fn install_hooks() {
+    let plain = !io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let theme = if plain { Theme::new() } else { Theme::dark() };
+    // It fails only where hooks are installed already, which leaves those in place.
+    let _ = HookBuilder::default().theme(theme).display_env_section(false).install();
+}

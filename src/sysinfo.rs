@@ -197,7 +197,7 @@ mod tests {
     fn this_machine_and_process_have_plausible_figures() {
         let host = host_memory();
         assert!(host.total > 100_000_000 && host.available <= host.total, "{host:?}");
-        let ballast = vec![1u8; 50_000_000];
+        let ballast = std::hint::black_box(vec![1u8; 50_000_000]);
         let memory = process_memory();
         assert!(memory.resident > 50_000_000 && memory.peak >= memory.resident, "{memory:?}");
         drop(ballast);

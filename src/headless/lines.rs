@@ -1,0 +1,204 @@
+//! The engine's events and progress as lines of text. Nothing is printed here.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+
+use crate::engine::{Estimate, Event, Phase, PlannedCell, Progress};
+use crate::human::{bytes, count, duration, escape};
+use crate::results::{CellState, Environment, Metrics, ModelInfo, Seconds};
+
+/// What has been said so far, so that the next line can build on it.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    labels: HashMap<String, String>,
+    metrics: HashMap<Option<String>, Metrics>,
+    phases: HashSet<(Option<String>, Phase)>,
+    cells: usize,
+    done: usize,
+}
+
+impl Lines {
+    /// The lines that an event is worth; `None` for one that only programs care for. `live` tells that phases are
+    /// shown by a live line, and need no line of their own.
+    pub fn of_event(&mut self, event: &Event, live: bool) -> Option<String> {
+        match event {
+            Event::Plan { study, model, environment, cells, estimate } => {
+                self.learn(cells);
+                let head = if *study > 0 { format!("study {study}: ") } else { String::new() };
+                Some(format!("{head}{}\nneeds {}", summary(model, environment, cells), needs(estimate)))
+            }
+            Event::Cell { cell, state: CellState::Cancelled } => {
+                Some(format!("{}: cancelled", self.label(cell.as_deref())))
+            }
+            Event::Phase { cell, phase } => {
+                let first = self.phases.insert((cell.clone(), *phase));
+                (first && !live).then(|| format!("{}: {}", self.label(cell.as_deref()), doing(*phase)))
+            }
+            Event::Metrics { cell, metrics } => {
+                self.metrics.insert(cell.clone(), metrics.clone());
+                None
+            }
+            Event::CellDone { cell, seconds, achieved_sparsity } => {
+                Some(self.done_line(cell.as_deref(), seconds, *achieved_sparsity))
+            }
+            Event::Warning { cell: None, message } => Some(format!("warning: {}", escape(message))),
+            Event::Warning { cell, message } => {
+                Some(format!("warning: {}: {}", self.label(cell.as_deref()), escape(message)))
+            }
+            Event::Exported { cell, path } => {
+                let path = path.to_string_lossy();
+                Some(format!("{}: written to {}", self.label(Some(cell.as_str())), escape(&path)))
+            }
+            Event::CellFailed { cell, message } => {
+                Some(format!("{}: failed: {}", self.label(cell.as_deref()), escape(message)))
+            }
+            _ => None,
+        }
+    }
+
+    fn learn(&mut self, cells: &[PlannedCell]) {
+        self.labels = cells.iter().map(|cell| (cell.id.clone(), escape(&cell.spec.label()))).collect();
+        self.cells = cells.len();
+        self.done = cells.iter().filter(|cell| cell.state == CellState::Done).count();
+    }
+
+    fn label(&self, cell: Option<&str>) -> String {
+        match cell {
+            None => "base".into(),
+            Some(id) => self.labels.get(id).cloned().unwrap_or_else(|| escape(id)),
+        }
+    }
+
+    fn done_line(&mut self, cell: Option<&str>, seconds: &Seconds, achieved: Option<f64>) -> String {
+        let mut line = self.label(cell);
+        if cell.is_some() {
+            self.done += 1;
+            let _ = write!(line, " ({} of {})", self.done, self.cells.max(self.done));
+        }
+        let spent = seconds.load + seconds.calibrate + seconds.prune + seconds.evaluate + seconds.answer;
+        let _ = write!(line, ": done in {}", duration(spent));
+        if let Some(share) = achieved {
+            let _ = write!(line, ", {:.2}% zeroes", share * 100.0);
+        }
+        if let Some(metrics) = self.metrics.get(&cell.map(str::to_owned)) {
+            line.push_str(&figures(metrics));
+        }
+        line
+    }
+
+    /// How far things are, on one line.
+    pub fn of_progress(&self, progress: &Progress) -> String {
+        let mut line = format!(
+            "[{:3.0}%] {}",
+            progress.study.clamp(0.0, 1.0) * 100.0,
+            match &progress.cell {
+                None => "base".to_owned(),
+                Some(id) => self.label(Some(id)),
+            }
+        );
+        if let Some(phase) = progress.phase {
+            let _ = write!(line, ": {}", doing(phase));
+        }
+        match (progress.unit, progress.total) {
+            (_, 0) => {}
+            ("bytes", total) => {
+                let _ = write!(line, " {} of {}", bytes(progress.done), bytes(total));
+            }
+            (unit, total) => {
+                let _ = write!(line, " {}/{total} {unit}", progress.done);
+            }
+        }
+        if progress.tokens_per_second >= 0.5 {
+            let _ = write!(line, ", {:.0} tokens/s", progress.tokens_per_second);
+        }
+        if let Some(eta) = progress.eta_seconds {
+            let _ = write!(line, ", {} left", duration(eta));
+        }
+        if progress.paused {
+            line.push_str(", paused");
+        }
+        line
+    }
+}
+
+fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Download => "fetching files",
+        Phase::Load => "reading",
+        Phase::Calibrate => "calibrating",
+        Phase::Prune => "pruning",
+        Phase::Evaluate => "evaluating",
+        Phase::Answer => "answering tasks",
+        Phase::Export => "exporting",
+    }
+}
+
+/// The figures of one cell after each other; several texts or tasks are averaged and said to be so.
+fn figures(metrics: &Metrics) -> String {
+    let mut text = String::new();
+    for perplexity in &metrics.perplexity {
+        let _ = write!(text, ", perplexity {:.3} ({})", perplexity.value, escape(&perplexity.corpus));
+    }
+    if let Some(bits) = mean(metrics.js_divergence.iter().map(|js| js.bits)) {
+        let _ = write!(text, ", JS {bits:.4} bits");
+    }
+    if let Some(f1) = mean(metrics.tasks.iter().map(|task| task.f1.value)) {
+        let _ = write!(text, ", F1 {f1:.3}");
+    }
+    text
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let n = values.len();
+    (n > 0).then(|| values.sum::<f64>() / n as f64)
+}
+
+fn summary(model: &ModelInfo, environment: &Environment, cells: &[PlannedCell]) -> String {
+    format!(
+        "{} ({}, {} parameters, {} blocks, {}), base and {} cells on {} in {} with {} threads",
+        escape(&model.source),
+        escape(&model.architecture),
+        count(model.parameters),
+        model.blocks,
+        escape(&model.dtype),
+        cells.len(),
+        environment.device,
+        environment.compute_dtype,
+        environment.threads,
+    )
+}
+
+fn needs(estimate: &Estimate) -> String {
+    let mut text = format!("{} of memory", bytes(estimate.host_bytes));
+    if estimate.host_available > 0 {
+        let _ = write!(text, " ({} free)", bytes(estimate.host_available));
+    }
+    if estimate.device_bytes > 0 {
+        let _ = write!(text, ", {} on the device", bytes(estimate.device_bytes));
+    }
+    let _ = write!(text, ", {} of disk", bytes(estimate.disk_bytes));
+    if estimate.disk_available > 0 {
+        let _ = write!(text, " ({} free)", bytes(estimate.disk_available));
+    }
+    let _ = write!(text, ", about {}", duration(estimate.seconds));
+    text
+}
+
+/// The plan of a dry run for people; `None` for any other event.
+pub(super) fn plan(event: &Event) -> Option<String> {
+    let Event::Plan { model, environment, cells, estimate, .. } = event else { return None };
+    let mut text = format!("{}\n\n", summary(model, environment, cells));
+    let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label())).collect();
+    let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
+    let _ = writeln!(text, "  {:wide$}  to measure", "base");
+    for (cell, label) in cells.iter().zip(&labels) {
+        let state = match (cell.state, cell.blocks_done) {
+            (CellState::Done, _) => "done by an earlier run".to_owned(),
+            (_, 0) => "to do".to_owned(),
+            (_, blocks) => format!("to do from block {blocks} of {}", model.blocks),
+        };
+        let _ = writeln!(text, "  {label:wide$}  {state}");
+    }
+    let _ = write!(text, "\nneeds {}\nnothing was run", needs(estimate));
+    Some(text)
+}

@@ -1,0 +1,359 @@
+//! The engine without a screen: progress on standard error, the result on standard output, signals as requests to
+//! stop. A client of the engine's three channels and of nothing else.
+
+mod lines;
+mod resume;
+mod signals;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+pub use resume::resume_command;
+
+use crate::config::{Format, Settings};
+use crate::engine::{Command, Engine, Event, Progress};
+use crate::error::{Error, Result};
+use crate::human::{cut, escape};
+use crate::results::{CellState, StudyResult};
+use lines::Lines;
+
+/// The ends of the engine's channels that a client holds.
+#[derive(Debug)]
+pub struct Ends<'a> {
+    /// Where commands go.
+    pub commands: &'a mpsc::Sender<Command>,
+    /// Where events come from.
+    pub events: &'a mut mpsc::Receiver<Event>,
+    /// The latest progress.
+    pub progress: &'a mut watch::Receiver<Progress>,
+}
+
+/// How a run is shown.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// What goes to standard output.
+    pub format: Format,
+    /// Only the plan is wanted.
+    pub dry_run: bool,
+    /// Progress is one line that is drawn over and over (a terminal), instead of a line now and then.
+    pub live: bool,
+    /// Least time between two words on progress.
+    pub interval: Duration,
+    /// The command line that goes on with an interrupted run.
+    pub resume: String,
+}
+
+impl Look {
+    /// The look that suits this process's standard error.
+    pub fn of_process(format: Format, dry_run: bool, resume: String) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let live = io::stderr().is_terminal() && !dumb;
+        let interval = if live { Duration::from_millis(100) } else { Duration::from_secs(10) };
+        Self { format, dry_run, live, interval, resume }
+    }
+}
+
+/// How a run ended, errors apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The result was printed, or nobody is left to read it.
+    Done,
+    /// The engine stopped on request.
+    Interrupted,
+    /// The user would not wait for the engine: it may still be computing.
+    Abandoned,
+}
+
+impl Outcome {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Interrupted | Self::Abandoned => 130,
+        }
+    }
+}
+
+/// Runs a study with an engine of its own; `args` is the command line, `render` makes the table of the result.
+///
+/// # Errors
+/// What the engine says, as a mistake or a failure; also when a cell failed, after the result was printed.
+pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -> String) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failure(format!("cannot start the event loop: {e}")))?;
+    let look = Look::of_process(settings.format, settings.run.dry_run, resume_command(args));
+    let start = Command::Start(Box::new(settings.study.clone()), settings.run.clone());
+    let outcome = runtime.block_on(async {
+        let mut interrupts = signals::listen()?;
+        let mut engine = Engine::spawn(settings.basics.engine_options());
+        let ends =
+            Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
+        let mut client = Client::new(look, render, io::stdout().lock(), io::stderr());
+        let outcome = client.follow(ends, start, &mut interrupts).await;
+        if !matches!(outcome, Ok(Outcome::Abandoned)) {
+            engine.join();
+        }
+        outcome
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
+/// A client of an engine: `out` gets the result, `err` all that is said on the way.
+pub struct Client<R, O: Write, E: Write> {
+    look: Look,
+    render: R,
+    out: O,
+    err: E,
+    lines: Lines,
+    /// A live line stands on the terminal's last row.
+    drawn: bool,
+    /// A study was begun that a resume could go on with.
+    begun: bool,
+    /// Requests to stop so far.
+    interrupts: u8,
+    /// The reader of standard output has gone.
+    deaf: bool,
+}
+
+impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
+    /// A client that has said nothing yet.
+    pub fn new(look: Look, render: R, out: O, err: E) -> Self {
+        let lines = Lines::default();
+        Self { look, render, out, err, lines, drawn: false, begun: false, interrupts: 0, deaf: false }
+    }
+
+    /// Sends `start` and follows the engine until it has finished, failed or stopped. Each message of `interrupts`
+    /// is a request to stop: the first asks for the end of the block in hand, the second for a stop at once, the
+    /// third does not wait for the engine any more.
+    ///
+    /// # Errors
+    /// What the engine says, as a mistake or a failure; an error in writing the result; cells that failed.
+    pub async fn follow(
+        &mut self,
+        ends: Ends<'_>,
+        start: Command,
+        interrupts: &mut mpsc::Receiver<()>,
+    ) -> Result<Outcome> {
+        let Ends { commands, events, progress } = ends;
+        // A full or closed channel shows as the engine's silence, which is reported below.
+        let _ = commands.try_send(start);
+        let mut due = Instant::now() + if self.look.live { Duration::ZERO } else { self.look.interval };
+        let (mut news, mut told, mut heard) = (false, true, true);
+        let end = loop {
+            tokio::select! {
+                biased;
+                interrupt = interrupts.recv(), if heard => {
+                    heard = interrupt.is_some();
+                    if heard && self.interrupted(commands) {
+                        break Ok(Outcome::Abandoned);
+                    }
+                }
+                event = events.recv() => {
+                    let step = match event {
+                        Some(event) => self.event(&event, commands),
+                        None => self.closed().map(Some),
+                    };
+                    match step {
+                        Ok(None) => {}
+                        Ok(Some(outcome)) => break Ok(outcome),
+                        Err(error) => break Err(error),
+                    }
+                }
+                changed = progress.changed(), if told && !news => {
+                    told = changed.is_ok();
+                    news = told;
+                }
+                () = tokio::time::sleep_until(due), if news => {
+                    let latest = progress.borrow_and_update().clone();
+                    self.progress(&latest);
+                    news = false;
+                    due = Instant::now() + self.look.interval;
+                }
+            }
+        };
+        self.wipe();
+        if let Ok(Outcome::Interrupted | Outcome::Abandoned) = end {
+            let resume = self.look.resume.clone();
+            if self.begun {
+                self.say(&format!("interrupted; go on with: {resume}"));
+            } else {
+                self.say("interrupted before the study began; there is nothing to resume");
+            }
+        }
+        end
+    }
+
+    /// Passes a request to stop on; `true` when it is time to leave without the engine.
+    fn interrupted(&mut self, commands: &mpsc::Sender<Command>) -> bool {
+        self.interrupts += 1;
+        let after_block = match self.interrupts {
+            1 => {
+                self.say("stopping after the block in hand; interrupt again to stop at once");
+                true
+            }
+            2 => {
+                self.say("stopping at once; interrupt again to leave without waiting");
+                false
+            }
+            _ => return true,
+        };
+        let _ = commands.try_send(Command::Shutdown { after_block });
+        false
+    }
+
+    /// Takes one event in; `Some` when it was the last that matters.
+    fn event(&mut self, event: &Event, commands: &mpsc::Sender<Command>) -> Result<Option<Outcome>> {
+        if let Event::Plan { study, .. } = event {
+            self.begun = *study > 0 && !self.look.dry_run;
+        }
+        if self.look.format == Format::Jsonl {
+            let line = serde_json::to_string(event)
+                .map_err(|e| Error::failure(format!("cannot write an event as JSON: {e}")))?;
+            self.print(&line)?;
+            if self.deaf && self.interrupts < 2 {
+                // Nobody reads the rest: no reason to compute it.
+                self.interrupts = 2;
+                let _ = commands.try_send(Command::Shutdown { after_block: false });
+            }
+        }
+        match event {
+            Event::Plan { .. } if self.look.dry_run => {
+                match self.look.format {
+                    Format::Table => self.print(&lines::plan(event).unwrap_or_default())?,
+                    Format::Json => self.print_json(event)?,
+                    Format::Jsonl => {}
+                }
+                return Ok(Some(Outcome::Done));
+            }
+            Event::Finished { result } => return self.finished(result).map(Some),
+            Event::Failed { message, exit_code } => return Err(self.failed(message, *exit_code)),
+            Event::Stopped { resumable } => {
+                self.begun |= resumable.is_some();
+                return self.closed().map(Some);
+            }
+            _ => {}
+        }
+        if let Some(text) = self.lines.of_event(event, self.look.live) {
+            self.say(&text);
+        }
+        Ok(None)
+    }
+
+    /// The engine is gone, or says so.
+    fn closed(&self) -> Result<Outcome> {
+        match (self.deaf, self.interrupts) {
+            (true, _) => Ok(Outcome::Done),
+            (_, 0) => Err(Error::failure("the engine ended without a result; please report this")),
+            _ => Ok(Outcome::Interrupted),
+        }
+    }
+
+    fn finished(&mut self, result: &StudyResult) -> Result<Outcome> {
+        self.wipe();
+        match self.look.format {
+            Format::Table => {
+                let table = (self.render)(result);
+                let safe: Vec<String> = table.lines().map(escape).collect();
+                self.print(&safe.join("\n"))?;
+            }
+            Format::Json => self.print_json(result)?,
+            Format::Jsonl => {}
+        }
+        let failed = result.cells.iter().filter(|cell| cell.state == CellState::Failed).count();
+        if failed == 0 {
+            return Ok(Outcome::Done);
+        }
+        Err(Error::failure(format!(
+            "{failed} of {} cells failed; the lines above say why",
+            result.cells.len()
+        )))
+    }
+
+    fn failed(&mut self, message: &str, exit_code: u8) -> Error {
+        let message = escape(message);
+        if exit_code == 2 {
+            return Error::Mistake(message);
+        }
+        if self.begun {
+            let resume = self.look.resume.clone();
+            self.say(&format!("what was finished is kept; go on with: {resume}"));
+        }
+        Error::Failure(message)
+    }
+
+    fn print_json(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Error::failure(format!("cannot write the result as JSON: {e}")))?;
+        self.print(&text)
+    }
+
+    /// Writes to standard output; a reader that has gone is no error.
+    fn print(&mut self, text: &str) -> Result<()> {
+        if self.deaf {
+            return Ok(());
+        }
+        self.wipe();
+        match writeln!(self.out, "{text}").and_then(|()| self.out.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.deaf = true,
+            Err(source) => {
+                return Err(Error::Io { context: "cannot write to standard output".into(), source });
+            }
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Says something to the person, above the live line. That nobody listens is no reason to stop.
+    fn say(&mut self, text: &str) {
+        if self.deaf {
+            return;
+        }
+        self.wipe();
+        let _ = writeln!(self.err, "{text}").and_then(|()| self.err.flush());
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        if progress.phase.is_none() && progress.total == 0 {
+            return;
+        }
+        let line = self.lines.of_progress(progress);
+        if !self.look.live {
+            self.say(&line);
+            return;
+        }
+        // One column stays free: some terminals wrap when the last one is written.
+        let line = cut(&line, terminal_width().saturating_sub(1));
+        let _ = write!(self.err, "\r{line}\x1b[K").and_then(|()| self.err.flush());
+        self.drawn = true;
+    }
+
+    /// Takes the live line away.
+    fn wipe(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = write!(self.err, "\r\x1b[K").and_then(|()| self.err.flush());
+        }
+    }
+}
+
+/// Columns of the terminal that standard error, or else standard output, is; 80 where there is none.
+pub fn terminal_width() -> usize {
+    #[cfg(unix)]
+    {
+        let columns = |size: rustix::io::Result<rustix::termios::Winsize>| {
+            size.ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0)
+        };
+        columns(rustix::termios::tcgetwinsize(io::stderr()))
+            .or_else(|| columns(rustix::termios::tcgetwinsize(io::stdout())))
+            .unwrap_or(80)
+    }
+    #[cfg(not(unix))]
+    80
+}

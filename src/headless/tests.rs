@@ -1,0 +1,341 @@
+//! The client against a made-up engine.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::engine::{Estimate, Phase, PlannedCell};
+use crate::results::{
+    BaseResult, CellResult, Divergence, Environment, Insight, Metrics, ModelInfo, Perplexity, REPORT_VERSION,
+    Seconds,
+};
+use crate::study::{CellSpec, Method, Sparsity};
+
+/// A writer that can be read while it is being written, and whose reader may go.
+#[derive(Clone, Default)]
+struct Pipe {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    broken: bool,
+}
+
+impl Pipe {
+    fn text(&self) -> String {
+        String::from_utf8(self.bytes.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The engine's side of the channels, and the person's.
+struct Engine {
+    inbox: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    progress: watch::Sender<Progress>,
+    interrupts: mpsc::Sender<()>,
+}
+
+impl Engine {
+    async fn send(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+
+    /// The `after_block` of the next command, which must be a shutdown.
+    async fn shutdown(&mut self) -> bool {
+        match self.inbox.recv().await {
+            Some(Command::Shutdown { after_block }) => after_block,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+struct Said {
+    outcome: Result<Outcome>,
+    out: String,
+    err: String,
+}
+
+fn look(format: Format) -> Look {
+    Look {
+        format,
+        dry_run: false,
+        live: false,
+        interval: Duration::from_millis(1),
+        resume: "secateur run --resume --model m".into(),
+    }
+}
+
+/// Follows a made-up engine whose story is `script`.
+fn follow<F>(look: Look, out: &Pipe, script: impl FnOnce(Engine) -> F) -> Said
+where
+    F: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (commands, inbox) = mpsc::channel(8);
+    let (events, mut outbox) = mpsc::channel(8);
+    let (progress, mut latest) = watch::channel(Progress::default());
+    let (interrupts, mut requests) = mpsc::channel(8);
+    let engine = Engine { inbox, events, progress, interrupts };
+    let err = Pipe::default();
+    let render = |result: &StudyResult| format!("table of {} cells\u{1b}[2J", result.cells.len());
+    let mut client = Client::new(look, render, out.clone(), err.clone());
+    let ends = Ends { commands: &commands, events: &mut outbox, progress: &mut latest };
+    let outcome = runtime.block_on(async {
+        let start = Command::Resume(7, crate::engine::RunOptions::default());
+        let (outcome, ()) = tokio::join!(client.follow(ends, start, &mut requests), async {
+            let mut engine = engine;
+            assert!(matches!(engine.inbox.recv().await, Some(Command::Resume(7, _))));
+            script(engine).await;
+        });
+        outcome
+    });
+    Said { outcome, out: out.text(), err: err.text() }
+}
+
+fn spec() -> CellSpec {
+    CellSpec {
+        method: Method::Wanda,
+        sparsity: Sparsity::Fraction(0.5),
+        calibration: Some("c4".into()),
+        seed: 0,
+    }
+}
+
+fn model() -> ModelInfo {
+    ModelInfo {
+        source: "m".into(),
+        architecture: "LlamaForCausalLM".into(),
+        parameters: 134_515_008,
+        prunable_parameters: 106_168_320,
+        blocks: 30,
+        vocabulary: 49_152,
+        dtype: "BF16".into(),
+    }
+}
+
+fn planned(study: i64) -> Event {
+    let cell = PlannedCell { id: spec().id(), spec: spec(), state: CellState::Queued, blocks_done: 12 };
+    Event::Plan {
+        study,
+        model: model(),
+        environment: Environment {
+            device: "cpu".into(),
+            compute_dtype: "f32".into(),
+            threads: 2,
+            ..Default::default()
+        },
+        cells: vec![cell],
+        estimate: Estimate {
+            host_bytes: 430_000_000,
+            host_available: 3_000_000_000,
+            disk_bytes: 120_000_000,
+            seconds: 250.0,
+            ..Estimate::default()
+        },
+    }
+}
+
+fn finished(state: CellState) -> Event {
+    let cell = CellResult { state, ..CellResult::queued(&spec()) };
+    Event::Finished {
+        result: Box::new(StudyResult {
+            version: REPORT_VERSION,
+            study: 7,
+            model: model(),
+            environment: Environment::default(),
+            base: BaseResult::default(),
+            cells: vec![cell],
+            insight: Insight::default(),
+        }),
+    }
+}
+
+#[test]
+fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
+    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+        engine.send(planned(7)).await;
+        let cell = Some(spec().id());
+        for phase in [Phase::Calibrate, Phase::Prune, Phase::Calibrate, Phase::Prune] {
+            engine.send(Event::Phase { cell: cell.clone(), phase }).await;
+        }
+        engine.send(Event::Warning { cell: cell.clone(), message: "odd \u{1b}[31mtext\n".into() }).await;
+        let metrics = Metrics {
+            perplexity: vec![Perplexity {
+                corpus: "wikitext2".into(),
+                value: 32.7,
+                ci95: [31.0, 34.0],
+                standard_error_nats: 0.02,
+                windows: 32,
+            }],
+            js_divergence: vec![Divergence {
+                corpus: "wikitext2".into(),
+                bits: 0.053,
+                nats: 0.037,
+                ci95: [0.05, 0.06],
+            }],
+            ..Metrics::default()
+        };
+        engine.send(Event::Metrics { cell: cell.clone(), metrics }).await;
+        let seconds = Seconds { prune: 60.0, evaluate: 30.0, ..Seconds::default() };
+        engine.send(Event::CellDone { cell, seconds, achieved_sparsity: Some(0.5) }).await;
+        engine.send(finished(CellState::Done)).await;
+    });
+    assert_eq!(said.outcome.unwrap(), Outcome::Done);
+    assert_eq!(said.out, "table of 1 cells\\u{1b}[2J\n");
+    let expected = "\
+study 7: m (LlamaForCausalLM, 134.5M parameters, 30 blocks, BF16), base and 1 cells on cpu in f32 with 2 threads
+needs 430.0 MB of memory (3.0 GB free), 120.0 MB of disk, about 4 min 10 s
+wanda 50% c4: calibrating
+wanda 50% c4: pruning
+warning: wanda 50% c4: odd \\u{1b}[31mtext\\n
+wanda 50% c4 (1 of 1): done in 1 min 30 s, 50.00% zeroes, perplexity 32.700 (wikitext2), JS 0.0530 bits
+";
+    assert_eq!(said.err, expected);
+}
+
+#[test]
+fn json_is_one_object_and_jsonl_is_every_event() {
+    let story = |engine: Engine| async move {
+        engine.send(planned(7)).await;
+        engine.send(finished(CellState::Done)).await;
+    };
+    let said = follow(look(Format::Json), &Pipe::default(), story);
+    let result: StudyResult = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((result.study, result.cells.len()), (7, 1));
+
+    let said = follow(look(Format::Jsonl), &Pipe::default(), story);
+    let kinds: Vec<String> = said
+        .out
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(kinds, ["plan", "finished"]);
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_stops() {
+    for (format, wanted) in
+        [(Format::Table, "wanda 50% c4  to do from block 12 of 30"), (Format::Json, "\"estimate\"")]
+    {
+        let look = Look { dry_run: true, ..look(format) };
+        let said = follow(look, &Pipe::default(), |engine| async move { engine.send(planned(0)).await });
+        assert_eq!(said.outcome.unwrap(), Outcome::Done);
+        assert!(said.out.contains(wanted) && said.err.is_empty(), "{}{}", said.out, said.err);
+    }
+}
+
+#[test]
+fn interrupts_ask_for_the_block_then_at_once_and_say_how_to_resume() {
+    let said = follow(look(Format::Table), &Pipe::default(), |mut engine| async move {
+        engine.send(planned(7)).await;
+        engine.interrupts.send(()).await.unwrap();
+        assert!(engine.shutdown().await);
+        engine.interrupts.send(()).await.unwrap();
+        assert!(!engine.shutdown().await);
+        engine.send(Event::Stopped { resumable: Some(7) }).await;
+    });
+    let outcome = said.outcome.unwrap();
+    assert_eq!((outcome, outcome.exit_code()), (Outcome::Interrupted, 130));
+    assert!(said.out.is_empty());
+    assert!(said.err.contains("stopping after the block in hand"), "{}", said.err);
+    assert!(said.err.ends_with("interrupted; go on with: secateur run --resume --model m\n"), "{}", said.err);
+}
+
+#[test]
+fn a_third_interrupt_does_not_wait_for_the_engine() {
+    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+        engine.send(planned(7)).await;
+        for _ in 0..3 {
+            engine.interrupts.send(()).await.unwrap();
+        }
+        // The engine neither answers nor goes, until long after.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(engine);
+    });
+    assert_eq!(said.outcome.unwrap(), Outcome::Abandoned);
+}
+
+#[test]
+fn failures_keep_their_exit_code_and_dead_engines_are_one() {
+    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+        engine.send(Event::Failed { message: "no such folder: m".into(), exit_code: 2 }).await;
+    });
+    let error = said.outcome.unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().as_str()), (2, "no such folder: m"));
+    assert!(said.err.is_empty());
+
+    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+        engine.send(planned(7)).await;
+        engine.send(Event::Failed { message: "the disk is full".into(), exit_code: 1 }).await;
+    });
+    assert_eq!(said.outcome.unwrap_err().exit_code(), 1);
+    assert!(said.err.contains("go on with: secateur run --resume"), "{}", said.err);
+
+    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+        drop(engine);
+    });
+    assert_eq!(said.outcome.unwrap_err().exit_code(), 1);
+}
+
+#[test]
+fn a_failed_cell_is_an_error_after_the_result() {
+    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+        engine.send(finished(CellState::Failed)).await;
+    });
+    assert!(said.out.starts_with("table of 1"));
+    assert_eq!(said.outcome.unwrap_err().to_string(), "1 of 1 cells failed; the lines above say why");
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_the_run_quietly() {
+    let broken = Pipe { broken: true, ..Pipe::default() };
+    let said = follow(look(Format::Jsonl), &broken, |mut engine| async move {
+        engine.send(planned(7)).await;
+        assert!(!engine.shutdown().await);
+        engine.send(Event::Stopped { resumable: Some(7) }).await;
+    });
+    assert_eq!(said.outcome.unwrap(), Outcome::Done);
+    assert!(said.err.is_empty(), "{}", said.err);
+
+    let said = follow(look(Format::Json), &broken, |engine| async move {
+        engine.send(finished(CellState::Done)).await;
+    });
+    assert_eq!(said.outcome.unwrap(), Outcome::Done);
+}
+
+#[test]
+fn a_terminal_gets_one_line_that_is_drawn_over_and_wiped() {
+    let progress = Progress {
+        phase: Some(Phase::Evaluate),
+        done: 12,
+        total: 30,
+        unit: "blocks",
+        study: 0.42,
+        tokens_per_second: 1234.0,
+        eta_seconds: Some(190.0),
+        ..Progress::default()
+    };
+    let line = "[ 42%] base: evaluating 12/30 blocks, 1234 tokens/s, 3 min 10 s left";
+    for live in [true, false] {
+        let progress = progress.clone();
+        let said = follow(Look { live, ..look(Format::Table) }, &Pipe::default(), |engine| async move {
+            engine.progress.send(progress).unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            engine.send(finished(CellState::Done)).await;
+        });
+        let expected = if live { format!("\r{line}\x1b[K\r\x1b[K") } else { format!("{line}\n") };
+        assert_eq!(said.err, expected);
+    }
+}
