@@ -3,24 +3,21 @@
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
 //! as lines, a table or JSON; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
-pub mod data;
-pub mod device;
-pub mod engine;
-pub mod error;
-pub mod eval;
-pub mod hub;
-pub mod kernels;
-pub mod model;
-pub mod prune;
-pub mod report;
 pub mod cli;
 pub mod config;
+pub mod data;
 pub mod device;
 pub mod doctor;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod headless;
+pub mod hub;
 pub mod human;
+pub mod kernels;
+pub mod model;
+pub mod prune;
+pub mod report;
 pub mod results;
 pub mod store;
 pub mod study;

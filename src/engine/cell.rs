@@ -132,7 +132,8 @@ impl Pass<'_> {
         for index in first..blocks {
             self.reporter.check()?;
             let started = Instant::now();
-            let mut block = Block::load(&self.session.folder, index, self.session.dtype, &self.session.device)?;
+            let mut block =
+                Block::load(&self.session.folder, index, self.session.dtype, &self.session.device)?;
             if self.cell.is_some() && index < pruned {
                 apply_checkpoint(&mut block, self.session, &self.dir, index)?;
             }
@@ -396,20 +397,14 @@ pub(super) fn measure(
     reporter.phase(id, Phase::Evaluate, windows as u64, "windows");
     let work = session.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
     let mut last = started.elapsed().as_secs_f64();
-    let metrics = super::evaluate::evaluate(
-        &head,
-        &session.device,
-        &session.corpora,
-        states,
-        base,
-        &mut |done| {
+    let metrics =
+        super::evaluate::evaluate(&head, &session.device, &session.corpora, states, base, &mut |done| {
             let now = started.elapsed().as_secs_f64();
             reporter.tracker.did(Work::Head, work, now - last);
             last = now;
             reporter.tracker.step(done as u64);
             reporter.check()
-        },
-    )?;
+        })?;
     seconds.evaluate += started.elapsed().as_secs_f64();
     Ok(metrics)
 }

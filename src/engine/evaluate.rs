@@ -64,7 +64,6 @@ pub(super) fn evaluate(
     Ok(metrics)
 }
 
-
 fn divergence(corpus: &str, nats: &[f64]) -> Divergence {
     let Estimate { value, ci95 } = stats::mean_with_interval(nats);
     let bits = |v: f64| v / std::f64::consts::LN_2;

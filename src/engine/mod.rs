@@ -16,9 +16,7 @@ mod session;
 mod stream;
 mod worker;
 
-pub use event::{
-    Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions,
-};
+pub use event::{Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions};
 
 use std::path::PathBuf;
 use std::sync::Arc;

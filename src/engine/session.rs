@@ -91,7 +91,8 @@ impl Draft {
         reporter.phase(None, Phase::Load, 0, "files");
         let folder = ModelFolder::open(&root)?;
         let blocks = check_study(&spec, &folder)?;
-        let profile = spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks)).transpose()?;
+        let profile =
+            spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks)).transpose()?;
         for cell in &spec.cells {
             check_cell(cell, &spec, &folder, profile.as_ref())?;
         }
@@ -138,12 +139,8 @@ impl Draft {
         for source in &evaluation.corpora {
             reporter.check()?;
             let text = data::load_text(source, &mut self.hub.fetch(reporter))?;
-            let windows = data::evaluation_windows(
-                &text,
-                &self.tokenizer,
-                self.spec.seq_len,
-                evaluation.max_windows,
-            )?;
+            let windows =
+                data::evaluation_windows(&text, &self.tokenizer, self.spec.seq_len, evaluation.max_windows)?;
             self.sizes.evaluation_windows += windows.len();
             self.corpora.push(Corpus { name: text.name, windows });
         }
@@ -162,16 +159,11 @@ impl Draft {
             self.sizes.longest_prompt = self.sizes.longest_prompt.max(longest);
             self.tasks.push(PreparedTask { name: task.name, records: task.records, prompts });
         }
-        let sets: Vec<(String, u64)> = self
-            .spec
-            .cells
-            .iter()
-            .filter_map(|c| c.calibration.clone().map(|set| (set, c.seed)))
-            .collect();
+        let sets: Vec<(String, u64)> =
+            self.spec.cells.iter().filter_map(|c| c.calibration.clone().map(|set| (set, c.seed))).collect();
         for (set, seed) in sets {
             if !self.calibration.contains_key(&(set.clone(), seed)) {
-                let windows =
-                    calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)?;
+                let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)?;
                 self.calibration.insert((set, seed), windows);
             }
         }
@@ -279,7 +271,12 @@ impl Session {
     }
 
     /// The calibration windows of a set, loaded when first asked for.
-    pub fn calibration_windows(&mut self, set: &str, seed: u64, reporter: &mut Reporter) -> Result<Vec<Vec<u32>>> {
+    pub fn calibration_windows(
+        &mut self,
+        set: &str,
+        seed: u64,
+        reporter: &mut Reporter,
+    ) -> Result<Vec<Vec<u32>>> {
         let key = (set.to_string(), seed);
         if !self.calibration.contains_key(&key) {
             let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, set, seed, reporter)?;
@@ -350,7 +347,12 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
 }
 
 /// What can be wrong with a cell, given the model.
-fn check_cell(cell: &CellSpec, spec: &StudySpec, folder: &ModelFolder, profile: Option<&Profile>) -> Result<()> {
+fn check_cell(
+    cell: &CellSpec,
+    spec: &StudySpec,
+    folder: &ModelFolder,
+    profile: Option<&Profile>,
+) -> Result<()> {
     for &kind in &spec.prune.modules {
         let (_, columns) = folder.config.module_shape(kind);
         check_divides(cell.sparsity, columns, kind.name())?;

@@ -37,10 +37,9 @@ impl Worker {
             .build();
         match pool {
             Ok(pool) => pool.install(|| self.serve()),
-            Err(e) => self.reporter.event(Event::Failed {
-                message: format!("cannot start compute threads: {e}"),
-                exit_code: 1,
-            }),
+            Err(e) => self
+                .reporter
+                .event(Event::Failed { message: format!("cannot start compute threads: {e}"), exit_code: 1 }),
         }
     }
 
@@ -118,7 +117,8 @@ impl Worker {
         if options.resume && study.is_none() {
             study = store.resumable(&spec)?;
             if study.is_none() {
-                self.reporter.warn(None, "nothing to resume in this store: the study starts from the beginning");
+                self.reporter
+                    .warn(None, "nothing to resume in this store: the study starts from the beginning");
             }
         }
         let session = draft.begin(store, study, options)?;
@@ -272,8 +272,7 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
     let damping = session.spec.prune.damping;
     let result = &mut session.cells[position];
     result.warnings = result.modules.iter().filter_map(|m| cell::warning(m, damping)).collect();
-    let (zeros, weights) =
-        result.modules.iter().fold((0, 0), |(z, w), m| (z + m.zeros, w + m.weights));
+    let (zeros, weights) = result.modules.iter().fold((0, 0), |(z, w), m| (z + m.zeros, w + m.weights));
     result.achieved_sparsity = Some(zeros as f64 / (weights as f64).max(1.0));
     result.metrics = metrics.clone();
     session.store.put_cell(session.study, position, &session.cells[position])?;

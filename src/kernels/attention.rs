@@ -57,14 +57,11 @@ pub fn causal(q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: Head
         pieces.push(piece);
         (rest, row) = (tail, start + len);
     }
-    tiles.into_par_iter().zip(pieces).for_each_init(
-        Vec::new,
-        |scores, ((segment, first, len), out)| {
-            for head in 0..heads.query {
-                tile(out, scores, (q, k, v), segment, (first, len), heads, head);
-            }
-        },
-    );
+    tiles.into_par_iter().zip(pieces).for_each_init(Vec::new, |scores, ((segment, first, len), out)| {
+        for head in 0..heads.query {
+            tile(out, scores, (q, k, v), segment, (first, len), heads, head);
+        }
+    });
     out
 }
 

@@ -26,8 +26,7 @@ pub struct Sequence {
 impl Batch {
     /// A batch of sequences, in the order of their rows.
     pub fn new(sequences: Vec<Sequence>) -> Self {
-        let positions =
-            sequences.iter().flat_map(|s| (s.past..s.past + s.new).map(|p| p as u32)).collect();
+        let positions = sequences.iter().flat_map(|s| (s.past..s.past + s.new).map(|p| p as u32)).collect();
         Self { sequences, positions }
     }
 
@@ -94,7 +93,13 @@ pub struct BlockCache {
 
 impl BlockCache {
     /// Room for `sequences` of up to `capacity` tokens; `width` is key heads times their dimension.
-    pub fn new(sequences: usize, capacity: usize, width: usize, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn new(
+        sequences: usize,
+        capacity: usize,
+        width: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let room = || Tensor::zeros((sequences * capacity, width), dtype, device);
         Ok(Self { keys: room()?, values: room()?, capacity })
     }

@@ -80,9 +80,8 @@ impl Block {
     /// A file that cannot be read, or weights that are no numbers.
     pub fn load(folder: &ModelFolder, index: usize, dtype: DType, device: &Device) -> Result<Self> {
         let config = &folder.config;
-        let tensor = |name: &str| {
-            folder.weights.tensor(&format!("model.layers.{index}.{name}.weight"), dtype, device)
-        };
+        let tensor =
+            |name: &str| folder.weights.tensor(&format!("model.layers.{index}.{name}.weight"), dtype, device);
         let module = |kind: ModuleKind| -> Result<Linear> {
             let bias = format!("{}.bias", module_name(index, kind));
             let bias = if config.module_bias(kind) {
@@ -252,7 +251,12 @@ fn frequencies(rope: &Rope, head_dim: usize) -> Vec<f32> {
     let stretched = plain.map(|frequency| match rope.scaling {
         RopeScaling::None => frequency,
         RopeScaling::Linear { factor } => frequency / factor,
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => {
             let context = original_max_position_embeddings as f64;
             let wavelength = 2.0 * std::f64::consts::PI / frequency;
             if wavelength < context / high_freq_factor {

@@ -18,7 +18,13 @@ pub struct Generator<'a> {
 
 impl<'a> Generator<'a> {
     /// A generator of blocks that were loaded (and pruned) already.
-    pub fn new(folder: &'a ModelFolder, blocks: Vec<Block>, head: Head, dtype: DType, device: &Device) -> Self {
+    pub fn new(
+        folder: &'a ModelFolder,
+        blocks: Vec<Block>,
+        head: Head,
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
         Self { folder, blocks, head, dtype, device: device.clone() }
     }
 

@@ -41,11 +41,8 @@ pub fn with_elements<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
 
 /// `x · weightᵀ + bias`: `x` is `[n, in]`, `weight` is `[out, in]`, `bias` is `[out]`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let y = if fused(x) {
-        x.contiguous()?.apply_op2_no_bwd(weight, &Product)?
-    } else {
-        x.matmul(&weight.t()?)?
-    };
+    let y =
+        if fused(x) { x.contiguous()?.apply_op2_no_bwd(weight, &Product)? } else { x.matmul(&weight.t()?)? };
     Ok(match bias {
         Some(bias) => y.broadcast_add(bias)?,
         None => y,
@@ -157,7 +154,8 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, group: &[attention::Segment], h: H
     };
     let k = repeat(split(k, first.key_row, s, h.key)?)?;
     let v = repeat(split(v, first.key_row, s, h.key)?)?;
-    let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)?.to_dtype(DType::F32)? / (h.dim as f64).sqrt())?;
+    let scores =
+        (q.matmul(&k.transpose(2, 3)?.contiguous()?)?.to_dtype(DType::F32)? / (h.dim as f64).sqrt())?;
     let mask: Vec<f32> = (0..t)
         .flat_map(|i| {
             let position = s - t + i;

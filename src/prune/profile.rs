@@ -26,7 +26,8 @@ impl Profile {
         let mut factors = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or("");
-            for word in line.split(|c: char| c.is_whitespace() || ",[]".contains(c)).filter(|w| !w.is_empty()) {
+            for word in line.split(|c: char| c.is_whitespace() || ",[]".contains(c)).filter(|w| !w.is_empty())
+            {
                 match word.parse::<f64>() {
                     Ok(v) if v.is_finite() && v >= 0.0 => factors.push(v),
                     _ => {

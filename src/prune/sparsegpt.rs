@@ -297,14 +297,12 @@ impl Columns {
 
     /// The score at rank `floor(numel · s)` over all rows of the block; `scratch` is overwritten.
     fn threshold(&self, weights: &[f32], fraction: f64, scratch: &mut [f32]) -> f32 {
-        scratch.par_chunks_mut(self.width).zip(weights.par_chunks(self.columns)).for_each(
-            |(scores, row)| {
-                let row = &row[self.first..self.first + self.width];
-                for ((score, w), d) in scores.iter_mut().zip(row).zip(&self.inverse_squared) {
-                    *score = w * w * d;
-                }
-            },
-        );
+        scratch.par_chunks_mut(self.width).zip(weights.par_chunks(self.columns)).for_each(|(scores, row)| {
+            let row = &row[self.first..self.first + self.width];
+            for ((score, w), d) in scores.iter_mut().zip(row).zip(&self.inverse_squared) {
+                *score = w * w * d;
+            }
+        });
         kth_smallest_magnitude(scratch, share(scratch.len(), fraction))
     }
 
@@ -327,7 +325,8 @@ impl Columns {
             if let Sparsity::NOfM { n, m } = sparsity
                 && (self.first + i) % m == 0
             {
-                let scores: Vec<f32> = (i..i + m).map(|j| row[j] * row[j] * self.inverse_squared[j]).collect();
+                let scores: Vec<f32> =
+                    (i..i + m).map(|j| row[j] * row[j] * self.inverse_squared[j]).collect();
                 mark_smallest(&scores, n, &mut gone[i..i + m]);
             }
             if !gone[i] {
