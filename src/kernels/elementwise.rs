@@ -88,3 +88,107 @@ pub fn rope(out: &mut [f32], x: &[f32], positions: &[u32], cos: &[f32], sin: &[f
         );
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `n` rows of `width` numbers, with their shape.
+    fn rows() -> impl Strategy<Value = (usize, usize, Vec<f32>)> {
+        (1usize..40, 1usize..70).prop_flat_map(|(n, width)| {
+            (Just(n), Just(width), prop::collection::vec(-30f32..30.0, n * width))
+        })
+    }
+
+    fn close(got: f32, want: f64, scale: f64) -> bool {
+        (f64::from(got) - want).abs() <= 2e-6 * scale
+    }
+
+    proptest! {
+        #[test]
+        fn norms_are_as_defined((n, width, x) in rows(), eps in prop_oneof![Just(1e-6), Just(1e-5), Just(0.5)]) {
+            let weight: Vec<f32> = (0..width).map(|j| 1.5 - j as f32 / width as f32).collect();
+            let mut out = vec![f32::NAN; n * width];
+            rms_norm(&mut out, &x, &weight, eps);
+            for (out, x) in out.chunks(width).zip(x.chunks(width)) {
+                let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / width as f64;
+                for ((out, x), w) in out.iter().zip(x).zip(&weight) {
+                    let want = f64::from(*x) / (mean + eps).sqrt() * f64::from(*w);
+                    prop_assert!(close(*out, want, want.abs()), "{out} {want}");
+                }
+            }
+        }
+
+        #[test]
+        fn activations_are_as_defined((_, _, gate) in rows()) {
+            let up: Vec<f32> = gate.iter().rev().copied().collect();
+            let mut out = vec![f32::NAN; gate.len()];
+            silu_mul(&mut out, &gate, &up);
+            for ((out, g), u) in out.iter().zip(&gate).zip(&up) {
+                let (g, u) = (f64::from(*g), f64::from(*u));
+                let want = g / (1.0 + (-g).exp()) * u;
+                prop_assert!(close(*out, want, want.abs()), "{out} {want}");
+            }
+        }
+
+        #[test]
+        fn biases_join_every_row((_, width, x) in rows()) {
+            let bias: Vec<f32> = (0..width).map(|j| j as f32).collect();
+            let mut out = x.clone();
+            add_bias(&mut out, &bias);
+            for (i, (out, x)) in out.iter().zip(&x).enumerate() {
+                prop_assert_eq!(*out, x + bias[i % width]);
+            }
+        }
+
+        #[test]
+        fn heads_turn_as_complex_numbers_do(
+            heads in 1usize..4, half in 1usize..9, positions in prop::collection::vec(0u32..50, 1..30), seed in 1f32..9.0,
+        ) {
+            let (dim, angle) = (2 * half, |p: usize, i: usize| p as f64 / (1.0 + i as f64));
+            let table = |f: fn(f64) -> f64| -> Vec<f32> {
+                (0..50 * half).map(|at| f(angle(at / half, at % half)) as f32).collect()
+            };
+            let x: Vec<f32> = (0..positions.len() * heads * dim).map(|i| (i as f32 * seed).sin() * 3.0).collect();
+            let mut out = vec![f32::NAN; x.len()];
+            rope(&mut out, &x, &positions, &table(f64::cos), &table(f64::sin), heads);
+            for (number, (out, x)) in out.chunks(dim).zip(x.chunks(dim)).enumerate() {
+                for i in 0..half {
+                    let (real, imaginary) = (f64::from(x[i]), f64::from(x[half + i]));
+                    let radius = real.hypot(imaginary);
+                    let turned = imaginary.atan2(real) + angle(positions[number / heads] as usize, i);
+                    prop_assert!(close(out[i], radius * turned.cos(), 6.0));
+                    prop_assert!(close(out[half + i], radius * turned.sin(), 6.0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_gates_give_no_nonsense() {
+        let gate = [-1e30, -200.0, -88.0, 0.0, 88.0, 200.0, 1e30];
+        let mut out = [f32::NAN; 7];
+        silu_mul(&mut out, &gate, &[1.0; 7]);
+        assert!(out[1].abs() < 1e-30 && out[2].abs() < 1e-30, "{out:?}");
+        assert_eq!(out[3..], [0.0, 88.0, 200.0, 1e30]);
+        assert!(out[0].is_finite(), "{out:?}");
+    }
+
+    #[test]
+    fn broken_numbers_stay_visible() {
+        let mut out = [0f32; 4];
+        rms_norm(&mut out, &[1.0, f32::NAN, 2.0, 2.0], &[1.0, 1.0], 1e-6);
+        assert!(out[0].is_nan() && out[1].is_nan() && !out[2].is_nan());
+        silu_mul(&mut out, &[f32::NAN, 1.0, 1.0, 1.0], &[1.0; 4]);
+        assert!(out[0].is_nan() && !out[1].is_nan());
+    }
+
+    #[test]
+    fn no_rows_are_no_work() {
+        rms_norm(&mut [], &[], &[1.0], 1e-6);
+        silu_mul(&mut [], &[], &[]);
+        rope(&mut [], &[], &[], &[1.0], &[0.0], 2);
+    }
+}

@@ -114,3 +114,95 @@ impl BlockCache {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Block, ModelFolder, RopeTable, Synthetic, head};
+
+    #[test]
+    fn rows_know_their_sequence_and_position() {
+        let batch = Batch::new(vec![
+            Sequence { slot: 2, past: 3, new: 2 },
+            Sequence { slot: 0, past: 0, new: 3 },
+            Sequence { slot: 1, past: 9, new: 1 },
+        ]);
+        assert_eq!((batch.len(), batch.rows()), (3, 6));
+        assert_eq!(batch.positions(), [3, 4, 0, 1, 2, 9]);
+        assert_eq!(batch.last_rows(), [1, 4, 5]);
+        let segment = |query_row, queries, key_row, keys| Segment { query_row, queries, key_row, keys };
+        let cached = [segment(0, 2, 40, 5), segment(2, 3, 0, 3), segment(5, 1, 20, 10)];
+        assert_eq!(batch.segments(Some(20)), cached);
+        let windows = Batch::windows(2, 3);
+        assert_eq!(windows.positions(), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(windows.segments(None), [segment(0, 3, 0, 3), segment(3, 3, 3, 3)]);
+        assert!(Batch::windows(0, 5).is_empty());
+    }
+
+    /// All blocks of a model.
+    struct Blocks {
+        folder: ModelFolder,
+        blocks: Vec<Block>,
+        rope: RopeTable,
+    }
+
+    impl Blocks {
+        fn states(&self, tokens: &[u32], batch: &Batch, caches: Option<&[BlockCache]>) -> Vec<Vec<f32>> {
+            let mut x = head::embed(&self.folder, tokens, DType::F32, &Device::Cpu).unwrap();
+            for (i, block) in self.blocks.iter().enumerate() {
+                x = block.forward(&x, batch, &self.rope, caches.map(|c| &c[i])).unwrap();
+            }
+            x.to_vec2().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_ragged_batch_with_a_cache_does_what_each_sequence_does_alone_without() {
+        const CAPACITY: usize = 45;
+        for architecture in Architecture::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            Synthetic::tiny(architecture).write(dir.path()).unwrap();
+            let folder = ModelFolder::open(dir.path()).unwrap();
+            let load = |i| Block::load(&folder, i, DType::F32, &Device::Cpu).unwrap();
+            let blocks: Vec<Block> = (0..folder.config.blocks).map(load).collect();
+            let rope = RopeTable::new(&folder.config, CAPACITY);
+            let width = folder.config.kv_heads * folder.config.head_dim;
+            let room = |_: &Block| BlockCache::new(3, CAPACITY, width, DType::F32, &Device::Cpu).unwrap();
+            let caches: Vec<BlockCache> = blocks.iter().map(room).collect();
+            let model = Blocks { folder, blocks, rope };
+
+            // One is longer than Mistral's window of 16 and fills the cache, one ends early.
+            let texts =
+                [45usize, 5, 24].map(|n| (0..n).map(|i| (i * i * 31 + n) as u32 % 258).collect::<Vec<_>>());
+            let alone = texts.each_ref().map(|text| model.states(text, &Batch::windows(1, text.len()), None));
+            let mut past = [0; 3];
+            // A prompt in two pieces, the second with one sequence missing and the others in another order; then step
+            // by step, until the longest has ended.
+            let mut pieces = vec![vec![(0, 20), (1, 1), (2, 7)], vec![(2, 13), (0, 10)]];
+            pieces.extend((0..15).map(|step| {
+                let left = [45 - 30, 5 - 1, 24 - 20];
+                (0..3).filter(|&slot| step < left[slot]).map(|slot| (slot, 1)).collect()
+            }));
+            for piece in pieces {
+                let sequence = |&(slot, new): &(usize, usize)| Sequence { slot, past: past[slot], new };
+                let batch = Batch::new(piece.iter().map(sequence).collect());
+                let tokens: Vec<u32> =
+                    piece.iter().flat_map(|&(slot, new)| texts[slot][past[slot]..][..new].to_vec()).collect();
+                let mut rows = model.states(&tokens, &batch, Some(&caches)).into_iter();
+                for (slot, new) in piece {
+                    for position in past[slot]..past[slot] + new {
+                        let row = rows.next().unwrap();
+                        let apart = |(a, b): (&f32, &f32)| (a - b).abs();
+                        let worst = row.iter().zip(&alone[slot][position]).map(apart).fold(0.0, f32::max);
+                        assert!(
+                            worst < 1e-4,
+                            "{architecture}: sequence {slot}, position {position}: {worst}"
+                        );
+                    }
+                    past[slot] += new;
+                }
+            }
+            assert_eq!(past, [45, 5, 24]);
+        }
+    }
+}

@@ -95,3 +95,117 @@ impl<'a> Generator<'a> {
         Ok(logits.argmax(D::Minus1)?.to_vec1::<u32>()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::model::{Architecture, Synthetic};
+
+    const LONGEST: usize = 24;
+
+    /// A model without end tokens, and the guard of its files.
+    fn folder(architecture: Architecture) -> (tempfile::TempDir, ModelFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let sliding_window = (architecture == Architecture::Mistral).then_some(8);
+        Synthetic { sliding_window, ..Synthetic::tiny(architecture) }.write(dir.path()).unwrap();
+        let mut folder = ModelFolder::open(dir.path()).unwrap();
+        folder.config.eos.clear();
+        (dir, folder)
+    }
+
+    fn generator(folder: &ModelFolder) -> Generator<'_> {
+        let (dtype, device) = (DType::F32, Device::Cpu);
+        let load = |i| Block::load(folder, i, dtype, &device).unwrap();
+        let blocks = (0..folder.config.blocks).map(load).collect();
+        Generator::new(folder, blocks, Head::load(folder, dtype, &device).unwrap(), dtype, &device)
+    }
+
+    fn answers(folder: &ModelFolder, prompts: &[Vec<u32>], longest: usize) -> Vec<Vec<u32>> {
+        generator(folder).answer(prompts, longest, &mut || Ok(())).unwrap()
+    }
+
+    /// The likeliest token, again and again, the whole text computed anew each time.
+    fn without_a_cache(folder: &ModelFolder, prompt: &[u32], longest: usize) -> Vec<u32> {
+        let generator = generator(folder);
+        let mut text = prompt.to_vec();
+        for _ in 0..longest {
+            let (batch, rope) = (Batch::windows(1, text.len()), RopeTable::new(&folder.config, text.len()));
+            let mut x = head::embed(folder, &text, DType::F32, &Device::Cpu).unwrap();
+            for block in &generator.blocks {
+                x = block.forward(&x, &batch, &rope, None).unwrap();
+            }
+            let rows = generator.head.logits(&x).unwrap().to_vec2::<f32>().unwrap();
+            let row = rows.last().unwrap();
+            let next = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32;
+            if folder.config.eos.contains(&next) {
+                break;
+            }
+            text.push(next);
+        }
+        text[prompt.len()..].to_vec()
+    }
+
+    fn prompts() -> Vec<Vec<u32>> {
+        [3usize, 17, 1, 9].map(|n| (0..n).map(|i| (i * 53 + n * 7) as u32 % 258).collect()).to_vec()
+    }
+
+    #[test]
+    fn answers_are_the_likeliest_tokens_of_a_model_without_a_cache() {
+        for architecture in Architecture::ALL {
+            let (_dir, folder) = folder(architecture);
+            let prompts = prompts();
+            for (prompt, answer) in prompts.iter().zip(answers(&folder, &prompts, LONGEST)) {
+                assert_eq!(answer.len(), LONGEST);
+                assert_eq!(answer, without_a_cache(&folder, prompt, LONGEST), "{architecture}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_end_before_an_end_token_and_leave_the_others_as_they_are() {
+        let (_dir, mut folder) = folder(Architecture::Llama);
+        let prompts = prompts();
+        let endless = answers(&folder, &prompts, LONGEST);
+        // Tokens that end the second answer at once and the first in its middle.
+        folder.config.eos = vec![endless[1][0], endless[0][LONGEST / 2]];
+        let until_end = |answer: &[u32]| -> Vec<u32> {
+            answer.iter().copied().take_while(|t| !folder.config.eos.contains(t)).collect()
+        };
+        let expected: Vec<Vec<u32>> = endless.iter().map(|answer| until_end(answer)).collect();
+        assert!(expected[1].is_empty() && expected[0].len() <= LONGEST / 2);
+        assert!(expected.iter().any(|answer| answer.len() == LONGEST), "one goes on alone to the end");
+        assert_eq!(answers(&folder, &prompts, LONGEST), expected);
+        for (prompt, expected) in prompts.iter().zip(expected) {
+            assert_eq!(answers(&folder, std::slice::from_ref(prompt), LONGEST), [expected]);
+        }
+    }
+
+    #[test]
+    fn answers_are_no_longer_than_asked_and_prompts_may_be_empty() {
+        let (_dir, folder) = folder(Architecture::Qwen2);
+        let mut prompts = prompts();
+        prompts.insert(1, Vec::new());
+        let long = answers(&folder, &prompts, LONGEST);
+        assert!(long[1].is_empty());
+        for longest in [1, 2, 7] {
+            let cut: Vec<_> = long.iter().map(|a| a[..longest.min(a.len())].to_vec()).collect();
+            assert_eq!(answers(&folder, &prompts, longest), cut);
+        }
+        assert_eq!(answers(&folder, &prompts, 0), vec![Vec::<u32>::new(); 5]);
+        assert_eq!(answers(&folder, &[], LONGEST), Vec::<Vec<u32>>::new());
+        assert_eq!(answers(&folder, &[Vec::new()], LONGEST), [Vec::<u32>::new()]);
+    }
+
+    #[test]
+    fn work_ends_when_it_may_not_go_on() {
+        let (_dir, folder) = folder(Architecture::Qwen3);
+        let mut asked = 0;
+        let result = generator(&folder).answer(&prompts(), LONGEST, &mut || {
+            asked += 1;
+            if asked > 10 { Err(Error::Cancelled) } else { Ok(()) }
+        });
+        assert!(matches!(result, Err(Error::Cancelled)));
+        assert_eq!(asked, 11, "asked no more after the refusal");
+    }
+}

@@ -60,3 +60,81 @@ pub(super) fn zero_marked(group: &mut [f32], marks: &[bool]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn prune(weights: &[f32], columns: usize, sparsity: Sparsity) -> Result<(Vec<f32>, Outcome)> {
+        let mut pruned = weights.to_vec();
+        let matrix = Matrix { weights: &mut pruned, columns };
+        let outcome = Magnitude.prune(matrix, None, sparsity, &|| false)?;
+        Ok((pruned, outcome))
+    }
+
+    /// A matrix whose magnitudes are often equal.
+    fn matrix() -> impl Strategy<Value = (usize, Vec<f32>)> {
+        let weight = prop_oneof![3 => -1f32..1.0, 1 => Just(0.25f32), 1 => Just(-0.25f32), 1 => Just(0f32)];
+        (1usize..8, 1usize..12).prop_flat_map(move |(rows, groups)| {
+            (Just(groups * 4), prop::collection::vec(weight.clone(), rows * groups * 4))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn everything_up_to_the_value_at_the_rank_goes((columns, weights) in matrix(), fraction in 1e-9f64..0.999) {
+            let mut sizes: Vec<f32> = weights.iter().map(|w| w.abs()).collect();
+            sizes.sort_by(f32::total_cmp);
+            let rank = (weights.len() as f64 * fraction).floor() as usize;
+            let (pruned, outcome) = prune(&weights, columns, Sparsity::Fraction(fraction)).unwrap();
+            for (after, before) in pruned.iter().zip(&weights) {
+                prop_assert_eq!(*after, if before.abs() <= sizes[rank] { 0.0 } else { *before });
+            }
+            let ties = sizes[rank + 1..].iter().filter(|s| **s == sizes[rank]).count();
+            prop_assert_eq!(pruned.iter().filter(|w| **w == 0.0).count(), rank + 1 + ties);
+            let energy = |w: &[f32]| w.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>();
+            let lost = energy(&weights) - energy(&pruned);
+            prop_assert!((outcome.error * energy(&weights) - lost).abs() < 1e-6);
+        }
+
+        #[test]
+        fn groups_lose_their_smallest_the_earlier_of_equals((columns, weights) in matrix(), n in 0usize..4) {
+            let (pruned, _) = prune(&weights, columns, Sparsity::NOfM { n, m: 4 }).unwrap();
+            for (after, before) in pruned.chunks(4).zip(weights.chunks(4)) {
+                let mut order = [0, 1, 2, 3];
+                order.sort_by(|&a, &b| before[a].abs().total_cmp(&before[b].abs()));
+                for (place, &i) in order.iter().enumerate() {
+                    prop_assert_eq!(after[i], if place < n { 0.0 } else { before[i] });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_authors_count_is_one_more_than_the_share() {
+        let weights: Vec<f32> =
+            (1..=1000u16).map(|i| f32::from(i) * if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        for (fraction, zeroes) in [(0.5, 501), (0.3, 301), (0.0015, 2), (0.999, 1000)] {
+            let (pruned, _) = prune(&weights, 50, Sparsity::Fraction(fraction)).unwrap();
+            assert_eq!(pruned.iter().filter(|w| **w == 0.0).count(), zeroes, "{fraction}");
+        }
+    }
+
+    #[test]
+    fn nothing_goes_where_nothing_is_asked() {
+        let weights = [1.0, -0.5, 2.0, 0.0];
+        for sparsity in [Sparsity::Fraction(0.0), Sparsity::NOfM { n: 0, m: 2 }] {
+            let (pruned, outcome) = prune(&weights, 2, sparsity).unwrap();
+            assert_eq!((pruned.as_slice(), outcome.error), (weights.as_slice(), 0.0));
+        }
+    }
+
+    #[test]
+    fn groups_that_do_not_fill_a_row_are_refused() {
+        let error = prune(&[1.0; 20], 10, Sparsity::NOfM { n: 3, m: 7 }).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("3:7") && error.to_string().contains("10 columns"), "{error}");
+    }
+}

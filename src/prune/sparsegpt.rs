@@ -18,6 +18,8 @@ use crate::study::Sparsity;
 
 /// Most damping that a Cholesky factorisation is retried with.
 const MOST_DAMPING: f64 = 1.0;
+/// What is tried next where no damping at all was asked for and does not do.
+const FIRST_DAMPING: f64 = 0.01;
 
 /// SparseGPT with its two choices.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +53,7 @@ impl Factor {
     /// A factorisation that fails is retried with ten times the damping, up to 1.
     ///
     /// # Errors
-    /// [`Error::Failure`] when no damping up to 1 makes `H` positive definite (activations that are no numbers).
+    /// [`Error::Failure`] when activations were not finite, or no damping up to 1 makes `H` positive definite.
     pub fn new(gram: &[f32], width: usize, sequences: usize, damping: f64) -> Result<Self> {
         let scale = 2.0 / sequences.max(1) as f32;
         let mut diagonal: Vec<f32> = (0..width).map(|i| gram[i * width + i] * scale).collect();
@@ -60,18 +62,25 @@ impl Factor {
             *d = 1.0;
         }
         let mean = diagonal.iter().map(|&d| f64::from(d)).sum::<f64>() / width as f64;
+        // A broken activation shows in its feature's sum of squares.
+        if !mean.is_finite() {
+            return Err(Error::failure(
+                "SparseGPT: the Hessian of the calibration inputs is not finite: the model's activations hold NaN or \
+                 infinite values",
+            ));
+        }
         let mut attempt = damping;
         loop {
             let added = (attempt * mean) as f32;
             if let Some(upper) = factorise(gram, width, scale, &diagonal, added) {
                 return Ok(Self { upper, damping: attempt, dead, added });
             }
-            if attempt >= MOST_DAMPING || !mean.is_finite() {
+            if attempt >= MOST_DAMPING {
                 return Err(Error::failure(format!(
                     "SparseGPT: the Hessian of the calibration inputs is not positive definite even with damping {attempt}"
                 )));
             }
-            attempt = (attempt * 10.0).min(MOST_DAMPING);
+            attempt = if attempt > 0.0 { (attempt * 10.0).min(MOST_DAMPING) } else { FIRST_DAMPING };
         }
     }
 }
