@@ -1,4 +1,417 @@
-//! stub until merge
-use std::path::Path;
-/// x
-pub fn write(_: &crate::model::ModelFolder, _: &Path, _: &crate::results::CellResult, _: &Path) -> crate::Result<()> { Err(crate::Error::failure("export")) }
+//! Export: a pruned model as a Hugging Face folder that other programs load as it is.
+//!
+//! The weights keep the source's files, names, order, dtypes and metadata, byte for byte except for the pruned
+//! matrices, whose zeroes are real ones. What belongs to the model besides (configuration, tokenizer, templates,
+//! licence) is copied, and `sparsity.json` says what was done. Tensors are streamed: never more than one block's
+//! checkpoint is in memory.
+
+mod part;
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use self::part::{Output, Part};
+use super::checkpoint::{self, PrunedWeight, unpack_mask};
+use crate::error::{Error, Result};
+use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
+use crate::model::{ModelFolder, module_name, weight_name};
+use crate::results::{CellResult, number};
+use crate::study::{Method, ModuleKind, Sparsity};
+
+/// The report that lies beside the weights.
+pub const REPORT_FILE: &str = "sparsity.json";
+
+/// Bytes of a tensor that are in memory at once; a multiple of every element's size.
+const CHUNK: usize = 1 << 20;
+/// Files besides the weights are copied up to this size: tokenizers have some tens of megabytes.
+const LARGEST_COMPANION: u64 = 256 << 20;
+
+/// Whether a model can be exported to `out`, so that a caller can refuse before hours are spent. Changes nothing.
+///
+/// # Errors
+/// [`Error::Mistake`] when `out` is anything but a new name or an empty folder, or lies where nothing can be written;
+/// [`Error::Failure`] when the disk has no room for even an empty file.
+pub fn check_target(out: &Path) -> Result<()> {
+    part::resolve(out).map(drop)
+}
+
+/// Writes the pruned model of a cell into the folder `out`, made of the source model `folder` and the cell's
+/// `checkpoints` (one a block, see [`checkpoint::write_block`]). The folder is there whole or not at all; folders
+/// above it are made.
+///
+/// # Errors
+/// [`Error::Mistake`] as [`check_target`]; also when a block's checkpoint lacks, so that the cell is not finished, or
+/// does not fit the model. [`Error::Failure`] when the disk is full or a checkpoint is damaged, [`Error::Io`] when
+/// reading or writing fails otherwise. Nothing is left behind then.
+pub fn write(folder: &ModelFolder, checkpoints: &Path, cell: &CellResult, out: &Path) -> Result<()> {
+    check_target(out)?;
+    check_finished(folder, checkpoints, cell)?;
+    let files = weight_files(folder)?;
+    let companions = companions(&folder.root, !files.contains(SINGLE_FILE))?;
+
+    let part = Part::create(out)?;
+    let mut blocks = Blocks::new(folder, checkpoints);
+    let mut counts = Vec::new();
+    for file in &files {
+        let mut source = Source::open(&folder.root.join(file))?;
+        part.write(OsStr::new(file), |out| write_weights(&mut source, &mut blocks, &mut counts, out))?;
+    }
+    for name in companions {
+        let path = folder.root.join(&name);
+        part.write(&name, |out| copy(&path, out))?;
+    }
+    counts.sort_unstable_by_key(|c: &Count| (c.block, c.kind));
+    let report = Report::new(folder, cell, &counts);
+    part.write(OsStr::new(REPORT_FILE), |out| {
+        let json = serde_json::to_string_pretty(&report)
+            .map_err(|e| Error::failure(format!("cannot make {REPORT_FILE}: {e}")))?;
+        out.put(json.as_bytes())?;
+        out.put(b"\n")
+    })?;
+    part.finish()
+}
+
+fn check_finished(folder: &ModelFolder, checkpoints: &Path, cell: &CellResult) -> Result<()> {
+    let blocks = folder.config.blocks;
+    // Whether a file is sound shows when it is read.
+    let done = (0..blocks).filter(|&b| checkpoint::block_path(checkpoints, b).is_file()).count();
+    if done == blocks {
+        return Ok(());
+    }
+    Err(Error::mistake(format!(
+        "the cell {} is not finished: {done} of {blocks} blocks are in {}; run its study with --resume first",
+        cell.id,
+        checkpoints.display()
+    )))
+}
+
+/// Names of the files that the weights are in.
+fn weight_files(folder: &ModelFolder) -> Result<BTreeSet<String>> {
+    if folder.root.join(SINGLE_FILE).is_file() {
+        return Ok(BTreeSet::from([SINGLE_FILE.to_owned()]));
+    }
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let path = folder.root.join(INDEX_FILE);
+    let text = fs::read(&path).map_err(|e| Error::io("cannot read", &path, e))?;
+    let index: Index =
+        serde_json::from_slice(&text).map_err(|e| Error::mistake(format!("{}: {e}", path.display())))?;
+    Ok(index.weight_map.into_values().collect())
+}
+
+/// Names of the files in a model's folder that belong to the model besides its weights.
+fn companions(root: &Path, sharded: bool) -> Result<BTreeSet<OsString>> {
+    let cannot = |e| Error::io("cannot read", root, e);
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root).map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        // The file that a link points to is meant: the hub's cache is made of links.
+        let small = |m: fs::Metadata| m.is_file() && m.len() <= LARGEST_COMPANION;
+        if is_companion(&name.to_string_lossy(), sharded) && fs::metadata(root.join(&name)).is_ok_and(small) {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+fn is_companion(name: &str, sharded: bool) -> bool {
+    if name.ends_with(".index.json") {
+        // Any other index is of weights in another format, which are not exported.
+        return sharded && name == INDEX_FILE;
+    }
+    let kind = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+    let legal = ["license", "licence", "notice", "use_policy"];
+    name != REPORT_FILE
+        && (matches!(kind, "json" | "jinja" | "txt")
+            || name.starts_with("tokenizer.model")
+            || legal.iter().any(|word| name.to_lowercase().starts_with(word)))
+}
+
+fn copy(path: &Path, out: &mut Output<'_>) -> Result<()> {
+    let cannot = |e| Error::io("cannot read", path, e);
+    let mut file = File::open(path).map_err(cannot)?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match file.read(&mut buffer).map_err(cannot)? {
+            0 => return Ok(()),
+            n => out.put(&buffer[..n])?,
+        }
+    }
+}
+
+/// The checkpoints of a cell, of which one is held.
+struct Blocks<'a> {
+    folder: &'a ModelFolder,
+    checkpoints: &'a Path,
+    /// Names of all tensors that could have been pruned.
+    prunable: HashMap<String, (usize, ModuleKind)>,
+    held: Option<(usize, Vec<(ModuleKind, PrunedWeight)>)>,
+}
+
+impl<'a> Blocks<'a> {
+    fn new(folder: &'a ModelFolder, checkpoints: &'a Path) -> Self {
+        let of_block = |block| ModuleKind::ALL.map(|kind| (weight_name(block, kind), (block, kind)));
+        let prunable = (0..folder.config.blocks).flat_map(of_block).collect();
+        Self { folder, checkpoints, prunable, held: None }
+    }
+
+    /// What pruning made of a tensor; `None` when it was left alone.
+    fn pruned(&mut self, stored: &Stored) -> Result<Option<(usize, ModuleKind, &PrunedWeight)>> {
+        let Some(&(block, kind)) = self.prunable.get(&stored.name) else { return Ok(None) };
+        if self.held.as_ref().is_none_or(|(held, _)| *held != block) {
+            // Let go of one before the next is read.
+            self.held = None;
+            self.held = Some((block, checkpoint::read_block(self.checkpoints, block, &Device::Cpu)?));
+        }
+        let modules = self.held.iter().flat_map(|(_, modules)| modules);
+        let Some((_, weight)) = modules.into_iter().find(|(k, _)| *k == kind) else { return Ok(None) };
+        let (shape, fits) = match weight {
+            PrunedWeight::Mask { shape, .. } => (shape.to_vec(), true),
+            PrunedWeight::Values(values) => {
+                (values.dims().to_vec(), values.dtype().as_str().eq_ignore_ascii_case(&stored.dtype))
+            }
+        };
+        if shape == stored.shape && fits {
+            return Ok(Some((block, kind, weight)));
+        }
+        Err(Error::mistake(format!(
+            "{}: {kind} does not fit `{}` of {}, which is {:?} of {}: the checkpoints are of another model",
+            checkpoint::block_path(self.checkpoints, block).display(),
+            stored.name,
+            self.folder.root.display(),
+            stored.shape,
+            stored.dtype
+        )))
+    }
+}
+
+/// A tensor as a file's header lists it.
+struct Stored {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: u64,
+}
+
+/// A safetensors file that is read from its beginning to its end.
+struct Source {
+    path: PathBuf,
+    file: File,
+    /// The header and its length, as they stand in the file.
+    head: Vec<u8>,
+    /// In the order of their data.
+    tensors: Vec<Stored>,
+    buffer: Vec<u8>,
+}
+
+impl Source {
+    /// Reads the header. [`ModelFolder::open`] has checked it; what does not hold any more was changed since.
+    fn open(path: &Path) -> Result<Self> {
+        let cannot = |e| Error::io("cannot read", path, e);
+        let changed = || Error::mistake(format!("{}: it was changed while in use", path.display()));
+        let mut file = File::open(path).map_err(cannot)?;
+        let length = file.metadata().map_err(cannot)?.len();
+        let mut head = vec![0; 8];
+        file.read_exact(&mut head).map_err(cannot)?;
+        let header = head.iter().rev().fold(0, |n: u64, &byte| n << 8 | u64::from(byte));
+        if header > length.saturating_sub(8) {
+            return Err(changed());
+        }
+        head.resize(8 + header as usize, 0);
+        file.read_exact(&mut head[8..]).map_err(cannot)?;
+
+        #[derive(Deserialize)]
+        struct Entry {
+            dtype: String,
+            shape: Vec<usize>,
+            data_offsets: (u64, u64),
+        }
+        let mut json: Map<String, Value> = serde_json::from_slice(&head[8..]).map_err(|_| changed())?;
+        json.remove("__metadata__");
+        let mut entries = json
+            .into_iter()
+            .map(|(name, value)| Ok((name, Entry::deserialize(value).map_err(|_| changed())?)))
+            .collect::<Result<Vec<_>>>()?;
+        entries.sort_by_key(|(_, entry)| entry.data_offsets);
+        let mut end = 0;
+        let mut tensors = Vec::with_capacity(entries.len());
+        for (name, Entry { dtype, shape, data_offsets: (from, to) }) in entries {
+            if from != end || to < from {
+                return Err(changed());
+            }
+            end = to;
+            tensors.push(Stored { name, dtype, shape, bytes: to - from });
+        }
+        if head.len() as u64 + end != length {
+            return Err(changed());
+        }
+        Ok(Self { path: path.to_path_buf(), file, head, tensors, buffer: Vec::new() })
+    }
+
+    /// Hands the next `count` bytes on in pieces of at most [`CHUNK`], which may be changed on the way.
+    fn pass(&mut self, count: u64, mut f: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let n = left.min(CHUNK as u64);
+            self.buffer.resize(n as usize, 0);
+            self.file.read_exact(&mut self.buffer).map_err(|e| Error::io("cannot read", &self.path, e))?;
+            f(&mut self.buffer)?;
+            left -= n;
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, count: u64) -> Result<()> {
+        self.file.seek_relative(count as i64).map_err(|e| Error::io("cannot read", &self.path, e))
+    }
+}
+
+/// What was counted in a matrix while it was written.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    block: usize,
+    kind: ModuleKind,
+    zeros: usize,
+    weights: usize,
+}
+
+/// Copies a file of weights, with what pruning made of them in the place of the pruned ones.
+fn write_weights(
+    source: &mut Source,
+    blocks: &mut Blocks<'_>,
+    counts: &mut Vec<Count>,
+    out: &mut Output<'_>,
+) -> Result<()> {
+    out.put(&source.head)?;
+    for stored in std::mem::take(&mut source.tensors) {
+        let Some((block, kind, weight)) = blocks.pruned(&stored)? else {
+            source.pass(stored.bytes, |bytes| out.put(bytes))?;
+            continue;
+        };
+        let zeros = match stored.dtype.as_str() {
+            "F32" => write_pruned::<4>(source, stored.bytes, weight, out)?,
+            _ => write_pruned::<2>(source, stored.bytes, weight, out)?,
+        };
+        counts.push(Count { block, kind, zeros, weights: stored.shape.iter().product() });
+    }
+    Ok(())
+}
+
+/// Writes a pruned matrix whose elements have `N` bytes; returns its number of zeroes.
+fn write_pruned<const N: usize>(
+    source: &mut Source,
+    bytes: u64,
+    weight: &PrunedWeight,
+    out: &mut Output<'_>,
+) -> Result<usize> {
+    let mut zeros = 0;
+    match weight {
+        PrunedWeight::Mask { bits, .. } => {
+            let mut kept = unpack_mask(bits, bytes as usize / N);
+            source.pass(bytes, |piece| {
+                for (element, keep) in piece.as_chunks_mut::<N>().0.iter_mut().zip(kept.by_ref()) {
+                    if !keep {
+                        *element = [0; N];
+                    }
+                }
+                zeros += count_zeros::<N>(piece);
+                out.put(piece)
+            })?;
+        }
+        PrunedWeight::Values(values) => {
+            let values = values.flatten_all()?;
+            let count = values.elem_count();
+            let mut piece = Vec::with_capacity(CHUNK.min(count * N));
+            for start in (0..count).step_by(CHUNK / N) {
+                piece.clear();
+                values.narrow(0, start, (count - start).min(CHUNK / N))?.write_bytes(&mut piece)?;
+                zeros += count_zeros::<N>(&piece);
+                out.put(&piece)?;
+            }
+            source.skip(bytes)?;
+        }
+    }
+    Ok(zeros)
+}
+
+/// Zeroes of either sign among little-endian floats of `N` bytes.
+fn count_zeros<const N: usize>(bytes: &[u8]) -> usize {
+    let is_zero = |element: &&[u8; N]| {
+        element.iter().enumerate().all(|(i, byte)| if i + 1 == N { byte & 0x7f == 0 } else { *byte == 0 })
+    };
+    bytes.as_chunks::<N>().0.iter().filter(is_zero).count()
+}
+
+/// What `sparsity.json` holds.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    program: &'static str,
+    version: &'static str,
+    source_model: PathBuf,
+    cell: &'a str,
+    method: Method,
+    sparsity: Sparsity,
+    /// Zeroes over weights of the pruned modules, counted in what was written; `None` when there are none.
+    achieved_sparsity: Option<f64>,
+    zeros: usize,
+    weights: usize,
+    calibration: Option<&'a str>,
+    seed: u64,
+    modules: Vec<ModuleReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModuleReport {
+    name: String,
+    sparsity: f64,
+    zeros: usize,
+    weights: usize,
+    reconstruction_error: Option<Float>,
+    damping: Option<f64>,
+}
+
+/// A float that may be one that JSON has no number for.
+#[derive(Debug, Serialize)]
+struct Float(#[serde(with = "number")] f64);
+
+impl<'a> Report<'a> {
+    fn new(folder: &ModelFolder, cell: &'a CellResult, counts: &[Count]) -> Self {
+        let found: HashMap<&str, _> = cell.modules.iter().map(|m| (m.name.as_str(), m)).collect();
+        let module = |&Count { block, kind, zeros, weights }: &Count| {
+            let name = module_name(block, kind);
+            let found = found.get(name.as_str());
+            ModuleReport {
+                sparsity: zeros as f64 / weights as f64,
+                zeros,
+                weights,
+                reconstruction_error: found.map(|m| Float(m.reconstruction_error)),
+                damping: found.and_then(|m| m.damping),
+                name,
+            }
+        };
+        let (zeros, weights) = counts.iter().fold((0, 0), |(z, w), c| (z + c.zeros, w + c.weights));
+        Self {
+            program: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            source_model: std::path::absolute(&folder.root).unwrap_or_else(|_| folder.root.clone()),
+            cell: &cell.id,
+            method: cell.method,
+            sparsity: cell.sparsity,
+            achieved_sparsity: (weights > 0).then(|| zeros as f64 / weights as f64),
+            zeros,
+            weights,
+            calibration: cell.calibration.as_deref(),
+            seed: cell.seed,
+            modules: counts.iter().map(module).collect(),
+        }
+    }
+}

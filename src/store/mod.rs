@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod container;
 mod convert;
 mod database;
+pub mod export;
 mod fingerprint;
 mod lock;
 mod read;

@@ -1,0 +1,206 @@
+//! A folder that is there whole or not at all.
+//!
+//! Everything goes into a sibling of the folder, `OUT.part-PID`, which gets its name when all of it is on the disk and
+//! is removed when something fails.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// A folder in the making.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// What it will be called, as the user put it.
+    out: PathBuf,
+    /// The same with its folders spelt out.
+    target: PathBuf,
+    /// What it is called meanwhile.
+    path: PathBuf,
+    /// Folders above it that were made for it, the deepest first.
+    made: Vec<PathBuf>,
+    kept: bool,
+}
+
+impl Part {
+    /// Begins the folder `out`; folders above it are made where they lack.
+    ///
+    /// # Errors
+    /// As [`super::check_target`].
+    pub fn create(out: &Path) -> Result<Self> {
+        let target = resolve(out)?;
+        let cannot = |e| cannot_place(out, e);
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(cannot(ErrorKind::InvalidFilename.into()));
+        };
+        let mut hidden = OsString::from(name);
+        hidden.push(format!(".part-{}", std::process::id()));
+        let path = parent.join(hidden);
+        let made = target.ancestors().skip(1).take_while(|a| !a.exists()).map(Path::to_path_buf).collect();
+        // From here on whatever is made is removed again, whoever returns early.
+        let part = Self { out: out.to_path_buf(), target: target.clone(), path, made, kept: false };
+        fs::create_dir_all(parent).map_err(cannot)?;
+        if part.path.exists() {
+            // Left by a killed process that had the same id.
+            fs::remove_dir_all(&part.path).map_err(cannot)?;
+        }
+        fs::create_dir(&part.path).map_err(cannot)?;
+        Ok(part)
+    }
+
+    /// Writes a file of the folder and flushes it to the disk.
+    ///
+    /// # Errors
+    /// Those of `f`, or that the file cannot be written; see [`Output::put`].
+    pub fn write(&self, name: &OsStr, f: impl FnOnce(&mut Output<'_>) -> Result<()>) -> Result<()> {
+        let failed = |e| cannot_write(&self.out, e);
+        let mut output =
+            Output { file: File::create_new(self.path.join(name)).map_err(failed)?, out: &self.out };
+        f(&mut output)?;
+        output.file.sync_all().map_err(failed)
+    }
+
+    /// Gives the folder its name.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when somebody put something there meanwhile, otherwise that it cannot be written.
+    pub fn finish(mut self) -> Result<()> {
+        let failed = |e| cannot_write(&self.out, e);
+        sync_folder(&self.path).map_err(failed)?;
+        if cfg!(not(unix)) && self.target.exists() {
+            // It is empty. Only Unix lets a rename take its place.
+            fs::remove_dir(&self.target).map_err(failed)?;
+        }
+        if let Err(e) = fs::rename(&self.path, &self.target) {
+            // Somebody was there first?
+            resolve(&self.out)?;
+            return Err(failed(e));
+        }
+        self.kept = true;
+        for folder in self.target.ancestors().skip(1).take(1 + self.made.len()) {
+            sync_folder(folder).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.kept {
+            // The error that led here is the one to report.
+            let _ = fs::remove_dir_all(&self.path);
+            for folder in &self.made {
+                let _ = fs::remove_dir(folder);
+            }
+        }
+    }
+}
+
+/// A file in the making.
+#[derive(Debug)]
+pub(super) struct Output<'a> {
+    file: File,
+    out: &'a Path,
+}
+
+impl Output<'_> {
+    /// Puts bytes behind those that are there.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when the disk is full, [`Error::Mistake`] when the place cannot be written, [`Error::Io`]
+    /// for anything else.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| cannot_write(self.out, e))
+    }
+}
+
+/// The folder's real path, if a new folder can be put there.
+///
+/// # Errors
+/// As [`super::check_target`].
+pub(super) fn resolve(out: &Path) -> Result<PathBuf> {
+    let cannot = |e| cannot_place(out, e);
+    // A link is followed: the folder that it points to is meant, not the link.
+    let target = if out.exists() { out.canonicalize() } else { std::path::absolute(out) }.map_err(cannot)?;
+    match fs::metadata(&target) {
+        Ok(found) if !found.is_dir() => return Err(taken(out, "is there already and is no folder")),
+        Ok(found) => {
+            if fs::read_dir(&target).map_err(cannot)?.next().is_some() {
+                return Err(taken(out, "is there already and is not empty"));
+            }
+            if target.parent().is_none_or(|parent| on_another_disk(&found, parent)) {
+                return Err(taken(out, "is the top of a disk, and a whole folder is put in its place"));
+            }
+        }
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(cannot(e)),
+        Err(_) if target.is_symlink() => return Err(taken(out, "is a link that points nowhere")),
+        Err(_) => {}
+    }
+    // Folders that lack will be made in the deepest that is there: a nameless file shows whether that can be.
+    if let Some(above) = target.ancestors().skip(1).find(|a| a.exists()) {
+        tempfile::tempfile_in(above).map_err(|e| cannot_place(out, e.kind().into()))?;
+    }
+    Ok(target)
+}
+
+/// Whether a folder lies on another disk than the one above it: it cannot be replaced then.
+fn on_another_disk(found: &fs::Metadata, parent: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        parent.metadata().is_ok_and(|above| above.dev() != found.dev())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (found, parent);
+        false
+    }
+}
+
+fn taken(out: &Path, what: &str) -> Error {
+    Error::mistake(format!(
+        "{} {what}: an export never overwrites, so name a folder that is new or empty",
+        out.display()
+    ))
+}
+
+/// The error for a place that no folder can be put in.
+fn cannot_place(out: &Path, source: io::Error) -> Error {
+    match cannot_write(out, source) {
+        Error::Io { source, .. } => unwritable(out, &source),
+        other => other,
+    }
+}
+
+/// The error for a write that failed: a full disk is said in plain words.
+fn cannot_write(out: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::failure(format!(
+            "the disk that holds {} is full: the model was not exported and nothing of it was left behind",
+            out.display()
+        )),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory => {
+            unwritable(out, &source)
+        }
+        _ => Error::io("cannot write", out, source),
+    }
+}
+
+fn unwritable(out: &Path, source: &io::Error) -> Error {
+    Error::mistake(format!(
+        "the folder {} cannot be written ({source}): name one in a place that can",
+        out.display()
+    ))
+}
+
+/// Makes the names in a folder survive a power cut. Only Unix lets a folder be opened for that.
+#[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing can fail where nothing is done"))]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
