@@ -6,18 +6,19 @@
 //! checkpoint is in memory.
 
 mod part;
+mod source;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use self::part::{Output, Part};
+use self::source::{CHUNK, Source, Stored};
 use super::checkpoint::{self, PrunedWeight, unpack_mask};
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
@@ -28,8 +29,6 @@ use crate::study::{Method, ModuleKind, Sparsity};
 /// The report that lies beside the weights.
 pub const REPORT_FILE: &str = "sparsity.json";
 
-/// Bytes of a tensor that are in memory at once; a multiple of every element's size.
-const CHUNK: usize = 1 << 20;
 /// Files besides the weights are copied up to this size: tokenizers have some tens of megabytes.
 const LARGEST_COMPANION: u64 = 256 << 20;
 
@@ -92,14 +91,17 @@ fn check_finished(folder: &ModelFolder, checkpoints: &Path, cell: &CellResult) -
     )))
 }
 
+/// What counts in `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    /// From tensor to file.
+    weight_map: HashMap<String, String>,
+}
+
 /// Names of the files that the weights are in.
 fn weight_files(folder: &ModelFolder) -> Result<BTreeSet<String>> {
     if folder.root.join(SINGLE_FILE).is_file() {
         return Ok(BTreeSet::from([SINGLE_FILE.to_owned()]));
-    }
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
     }
     let path = folder.root.join(INDEX_FILE);
     let text = fs::read(&path).map_err(|e| Error::io("cannot read", &path, e))?;
@@ -194,87 +196,6 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// A tensor as a file's header lists it.
-struct Stored {
-    name: String,
-    dtype: String,
-    shape: Vec<usize>,
-    bytes: u64,
-}
-
-/// A safetensors file that is read from its beginning to its end.
-struct Source {
-    path: PathBuf,
-    file: File,
-    /// The header and its length, as they stand in the file.
-    head: Vec<u8>,
-    /// In the order of their data.
-    tensors: Vec<Stored>,
-    buffer: Vec<u8>,
-}
-
-impl Source {
-    /// Reads the header. [`ModelFolder::open`] has checked it; what does not hold any more was changed since.
-    fn open(path: &Path) -> Result<Self> {
-        let cannot = |e| Error::io("cannot read", path, e);
-        let changed = || Error::mistake(format!("{}: it was changed while in use", path.display()));
-        let mut file = File::open(path).map_err(cannot)?;
-        let length = file.metadata().map_err(cannot)?.len();
-        let mut head = vec![0; 8];
-        file.read_exact(&mut head).map_err(cannot)?;
-        let header = head.iter().rev().fold(0, |n: u64, &byte| n << 8 | u64::from(byte));
-        if header > length.saturating_sub(8) {
-            return Err(changed());
-        }
-        head.resize(8 + header as usize, 0);
-        file.read_exact(&mut head[8..]).map_err(cannot)?;
-
-        #[derive(Deserialize)]
-        struct Entry {
-            dtype: String,
-            shape: Vec<usize>,
-            data_offsets: (u64, u64),
-        }
-        let mut json: Map<String, Value> = serde_json::from_slice(&head[8..]).map_err(|_| changed())?;
-        json.remove("__metadata__");
-        let mut entries = json
-            .into_iter()
-            .map(|(name, value)| Ok((name, Entry::deserialize(value).map_err(|_| changed())?)))
-            .collect::<Result<Vec<_>>>()?;
-        entries.sort_by_key(|(_, entry)| entry.data_offsets);
-        let mut end = 0;
-        let mut tensors = Vec::with_capacity(entries.len());
-        for (name, Entry { dtype, shape, data_offsets: (from, to) }) in entries {
-            if from != end || to < from {
-                return Err(changed());
-            }
-            end = to;
-            tensors.push(Stored { name, dtype, shape, bytes: to - from });
-        }
-        if head.len() as u64 + end != length {
-            return Err(changed());
-        }
-        Ok(Self { path: path.to_path_buf(), file, head, tensors, buffer: Vec::new() })
-    }
-
-    /// Hands the next `count` bytes on in pieces of at most [`CHUNK`], which may be changed on the way.
-    fn pass(&mut self, count: u64, mut f: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
-        let mut left = count;
-        while left > 0 {
-            let n = left.min(CHUNK as u64);
-            self.buffer.resize(n as usize, 0);
-            self.file.read_exact(&mut self.buffer).map_err(|e| Error::io("cannot read", &self.path, e))?;
-            f(&mut self.buffer)?;
-            left -= n;
-        }
-        Ok(())
-    }
-
-    fn skip(&mut self, count: u64) -> Result<()> {
-        self.file.seek_relative(count as i64).map_err(|e| Error::io("cannot read", &self.path, e))
-    }
-}
-
 /// What was counted in a matrix while it was written.
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -346,7 +267,7 @@ fn write_pruned<const N: usize>(
 /// Zeroes of either sign among little-endian floats of `N` bytes.
 fn count_zeros<const N: usize>(bytes: &[u8]) -> usize {
     let is_zero = |element: &&[u8; N]| {
-        element.iter().enumerate().all(|(i, byte)| if i + 1 == N { byte & 0x7f == 0 } else { *byte == 0 })
+        element.iter().enumerate().all(|(i, byte)| if i + 1 == N { byte << 1 == 0 } else { *byte == 0 })
     };
     bytes.as_chunks::<N>().0.iter().filter(is_zero).count()
 }

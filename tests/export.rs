@@ -1,0 +1,481 @@
+//! Exports, as another program finds them: the source's files, with what pruning made of them and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use secateur::Error;
+use secateur::model::{Architecture, ModelFolder, Synthetic, weight_name};
+use secateur::results::{CellResult, CellState, ErrorBasis, ModuleResult};
+use secateur::store::checkpoint::{PrunedWeight, block_path, pack_mask, write_block};
+use secateur::store::export::{check_target, write};
+use secateur::study::{CellSpec, Method, ModuleKind, Sparsity};
+use serde_json::{Map, Value, json};
+
+/// A source model, the checkpoints of a cell of it, and room for exports.
+struct Case {
+    dir: tempfile::TempDir,
+    /// The bytes that every pruned tensor must have in the end.
+    pruned: BTreeMap<String, Vec<u8>>,
+    zeros: BTreeMap<String, usize>,
+}
+
+impl Case {
+    /// Of every block but the last, which stays whole: `q_proj` and `down_proj` masked, `v_proj` and `up_proj` with
+    /// new values, the others left alone.
+    fn new(model: &Synthetic) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        model.write(&dir.path().join("model")).unwrap();
+        let mut case = Self { dir, pruned: BTreeMap::new(), zeros: BTreeMap::new() };
+        for block in 0..model.blocks {
+            let mut modules = Vec::new();
+            if block + 1 < model.blocks {
+                for (i, kind) in [ModuleKind::DownProj, ModuleKind::QProj].into_iter().enumerate() {
+                    modules.push((kind, case.mask(block, kind, 3 + i)));
+                }
+                for kind in [ModuleKind::VProj, ModuleKind::UpProj] {
+                    modules.push((kind, case.values(block, kind)));
+                }
+            }
+            write_block(&case.checkpoints(), block, &modules).unwrap();
+        }
+        case
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.path("checkpoints")
+    }
+
+    fn folder(&self) -> ModelFolder {
+        ModelFolder::open(&self.path("model")).unwrap()
+    }
+
+    fn export(&self, out: &Path) -> Result<(), Error> {
+        write(&self.folder(), &self.checkpoints(), &cell(), out)
+    }
+
+    /// Every `step`th weight goes.
+    fn mask(&mut self, block: usize, kind: ModuleKind, step: usize) -> PrunedWeight {
+        let folder = self.folder();
+        let name = weight_name(block, kind);
+        let info = folder.weights.required(&name).unwrap();
+        let width = info.dtype.size_in_bytes();
+        let kept = |i: usize| !(i + block).is_multiple_of(step);
+        let mut bytes = folder.weights.bytes(&name, <[u8]>::to_vec).unwrap();
+        for (i, element) in bytes.chunks_mut(width).enumerate() {
+            if !kept(i) {
+                element.fill(0);
+            }
+        }
+        self.zeros.insert(name.clone(), (0..info.elements()).filter(|&i| !kept(i)).count());
+        self.pruned.insert(name, bytes);
+        let bits = pack_mask((0..info.elements()).map(kept));
+        PrunedWeight::Mask { shape: [info.shape[0], info.shape[1]], bits }
+    }
+
+    /// Made-up weights: 0, 0.25, 0.5, 0.75, −0 and over again, which every dtype can hold.
+    fn values(&mut self, block: usize, kind: ModuleKind) -> PrunedWeight {
+        let folder = self.folder();
+        let name = weight_name(block, kind);
+        let info = folder.weights.required(&name).unwrap();
+        let new: Vec<f32> =
+            (0..info.elements()).map(|i| [0.0, 0.25, 0.5, 0.75, -0.0][(i + block) % 5]).collect();
+        let bytes = new.iter().flat_map(|v| match info.dtype {
+            DType::F32 => v.to_le_bytes().to_vec(),
+            DType::F16 => half::f16::from_f32(*v).to_le_bytes().to_vec(),
+            _ => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
+        });
+        self.pruned.insert(name.clone(), bytes.collect());
+        self.zeros.insert(name, new.iter().filter(|v| **v == 0.0).count());
+        let tensor = Tensor::from_vec(new, info.shape.as_slice(), &Device::Cpu).unwrap();
+        PrunedWeight::Values(tensor.to_dtype(info.dtype).unwrap())
+    }
+
+    /// That an export is the source with the pruned tensors in place, and what was left behind beside it: nothing.
+    fn check(&self, out: &Path) {
+        let (source, exported) = (self.folder(), ModelFolder::open(out).unwrap());
+        assert!(source.weights.names().eq(exported.weights.names()));
+        for name in source.weights.names() {
+            let read = |folder: &ModelFolder| folder.weights.bytes(name, <[u8]>::to_vec);
+            match self.pruned.get(name) {
+                Some(bytes) => assert!(read(&exported).unwrap() == *bytes, "{name} is not as pruned"),
+                None => assert!(
+                    source.weights.info(name).is_none() || read(&exported).unwrap() == read(&source).unwrap(),
+                    "{name} was changed"
+                ),
+            }
+        }
+        for file in weight_files(&source.root) {
+            let same = header(&source.root.join(&file)) == header(&out.join(&file));
+            assert!(same, "{file}: names, order, dtypes, shapes and metadata");
+        }
+        let beside = names(out.parent().unwrap());
+        assert!(!beside.iter().any(|name| name.contains(".part")), "{beside:?}");
+    }
+}
+
+fn cell() -> CellResult {
+    let spec = CellSpec {
+        method: Method::SparseGpt,
+        sparsity: Sparsity::NOfM { n: 2, m: 4 },
+        calibration: Some("data/c4.txt".into()),
+        seed: 7,
+    };
+    let module = |block, kind, error| ModuleResult {
+        block,
+        name: secateur::model::module_name(block, kind),
+        sparsity: 0.5,
+        zeros: 1,
+        weights: 2,
+        reconstruction_error: error,
+        error_basis: ErrorBasis::Hessian,
+        damping: Some(0.01),
+        dead_columns: 0,
+        seconds: 1.0,
+    };
+    let modules = vec![
+        module(0, ModuleKind::DownProj, f64::INFINITY),
+        module(0, ModuleKind::QProj, 0.125),
+        module(0, ModuleKind::VProj, 0.25),
+    ];
+    CellResult { state: CellState::Done, achieved_sparsity: Some(0.5), modules, ..CellResult::queued(&spec) }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn weight_files(folder: &Path) -> Vec<String> {
+    names(folder).into_iter().filter(|name| name.ends_with(".safetensors")).collect()
+}
+
+/// A safetensors file's header with its length, as it stands there.
+fn header(path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[..8 + length].to_vec()
+}
+
+fn safetensors(header: &Map<String, Value>, data: &[u8]) -> Vec<u8> {
+    let header = serde_json::to_vec(header).unwrap();
+    [&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat()
+}
+
+/// One line that a person can act on, and exit code 2.
+fn mistake(result: Result<(), Error>, parts: &[&str]) {
+    said(&result.unwrap_err(), 2, parts);
+}
+
+fn said(error: &Error, code: u8, parts: &[&str]) {
+    let message = error.to_string();
+    assert_eq!(error.exit_code(), code, "{message}");
+    assert!(!message.contains('\n'), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}
+
+fn small() -> Synthetic {
+    Synthetic { hidden: 32, intermediate: 48, heads: 2, kv_heads: 1, blocks: 2, ..Synthetic::default() }
+}
+
+#[test]
+fn every_dtype_and_layout_keeps_all_but_the_pruned_tensors_byte_for_byte() {
+    for (dtype, sharded, tied) in [
+        (DType::F32, None, true),
+        (DType::F32, Some(3), false),
+        (DType::F16, None, false),
+        (DType::F16, Some(1), true),
+        (DType::BF16, None, true),
+        (DType::BF16, Some(4), false),
+    ] {
+        let case = Case::new(&Synthetic { dtype, sharded, tied, ..Synthetic::tiny(Architecture::Llama) });
+        let out = case.path("out");
+        case.export(&out).unwrap();
+        case.check(&out);
+        assert_eq!(out.join("model.safetensors.index.json").exists(), sharded.is_some());
+        assert_eq!(case.folder().config, ModelFolder::open(&out).unwrap().config);
+    }
+}
+
+#[test]
+fn matrices_larger_than_a_piece_come_out_whole() {
+    // 600 x 1000 weights: more than a megabyte in either precision, and no whole number of pieces.
+    for dtype in [DType::F32, DType::BF16] {
+        let case = Case::new(&Synthetic { hidden: 600, intermediate: 1000, blocks: 2, dtype, ..small() });
+        let out = case.path("out");
+        case.export(&out).unwrap();
+        case.check(&out);
+    }
+}
+
+#[test]
+fn any_order_of_tensors_and_buffers_of_other_dtypes_stay_as_they_are() {
+    let case = Case::new(&Synthetic { blocks: 3, ..small() });
+    let path = case.path("model/model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let old = header(&path);
+    let entries: Map<String, Value> = serde_json::from_slice(&old[8..]).unwrap();
+    // Blocks alternate from tensor to tensor, an integer buffer is in between, the header is not in the data's order.
+    let mut order: Vec<&String> = entries.keys().filter(|name| *name != "__metadata__").collect();
+    order.sort_by_key(|name| name.chars().rev().filter(|c| !c.is_ascii_digit()).collect::<String>());
+    let mut data = vec![1; 24];
+    let mut new = Map::new();
+    for name in order {
+        let offsets: (usize, usize) = serde_json::from_value(entries[name]["data_offsets"].clone()).unwrap();
+        let start = data.len();
+        data.extend_from_slice(&bytes[old.len()..][offsets.0..offsets.1]);
+        let mut entry = entries[name].clone();
+        entry["data_offsets"] = json!([start, data.len()]);
+        new.insert(name.clone(), entry);
+    }
+    new.insert("buffer".into(), json!({"dtype": "I64", "shape": [3], "data_offsets": [0, 24]}));
+    new.insert("__metadata__".into(), json!({"format": "pt", "note": "täst \" \\"}));
+    fs::write(&path, safetensors(&new, &data)).unwrap();
+
+    let out = case.path("out");
+    case.export(&out).unwrap();
+    case.check(&out);
+    let exported = fs::read(out.join("model.safetensors")).unwrap();
+    assert_eq!(exported[header(&path).len()..][..24], [1; 24]);
+}
+
+#[test]
+fn what_belongs_to_the_model_is_copied_and_nothing_else() {
+    let case = Case::new(&small());
+    let copied = [
+        "added_tokens.json",
+        "chat_template.jinja",
+        "LICENSE",
+        "merges.txt",
+        "special_tokens_map.json",
+        "tokenizer.model",
+        "USE_POLICY.md",
+    ];
+    let left = [
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        "model.safetensors.index.json",
+        "other.safetensors",
+        "optimizer.pt",
+        "README.md",
+        ".gitattributes",
+    ];
+    for name in copied.iter().chain(&left) {
+        fs::write(case.path("model").join(name), format!("{{}} of {name}")).unwrap();
+    }
+    fs::write(case.path("model/sparsity.json"), "an older one").unwrap();
+    fs::create_dir(case.path("model/folder.json")).unwrap();
+    let out = case.path("out");
+    case.export(&out).unwrap();
+    let mut expected: Vec<&str> = copied.to_vec();
+    expected.extend(["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]);
+    for name in &expected {
+        assert_eq!(fs::read(out.join(name)).unwrap(), fs::read(case.path("model").join(name)).unwrap());
+    }
+    expected.extend(["model.safetensors", "sparsity.json"]);
+    expected.sort_unstable();
+    assert_eq!(names(&out), expected);
+}
+
+#[test]
+fn the_report_says_what_was_done_with_zeroes_counted_in_what_was_written() {
+    let case = Case::new(&Synthetic { dtype: DType::BF16, ..small() });
+    let out = case.path("out");
+    case.export(&out).unwrap();
+    let report: Value = serde_json::from_slice(&fs::read(out.join("sparsity.json")).unwrap()).unwrap();
+    assert_eq!(report["program"], "secateur");
+    assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(report["source_model"], case.path("model").to_str().unwrap());
+    assert_eq!(report["cell"], "sparsegpt-2of4-c4-s7");
+    assert_eq!((&report["method"], &report["sparsity"]), (&json!("sparsegpt"), &json!("2:4")));
+    assert_eq!((&report["calibration"], &report["seed"]), (&json!("data/c4.txt"), &json!(7)));
+
+    let modules = report["modules"].as_array().unwrap();
+    let order: Vec<&str> = modules.iter().map(|m| m["name"].as_str().unwrap()).collect();
+    let expected = ["self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj", "mlp.down_proj"];
+    assert_eq!(order, expected.map(|path| format!("model.layers.0.{path}")));
+    let (mut zeros, mut weights) = (0, 0);
+    for module in modules {
+        let name = format!("{}.weight", module["name"].as_str().unwrap());
+        let of = (case.zeros[&name], case.pruned[&name].len() / 2);
+        assert_eq!((&module["zeros"], &module["weights"]), (&json!(of.0), &json!(of.1)));
+        assert_eq!(module["sparsity"], json!(of.0 as f64 / of.1 as f64));
+        (zeros, weights) = (zeros + of.0, weights + of.1);
+    }
+    assert_eq!(report["achieved_sparsity"], json!(zeros as f64 / weights as f64));
+    assert_eq!((&report["zeros"], &report["weights"]), (&json!(zeros), &json!(weights)));
+    let errors: Vec<&Value> = modules.iter().map(|m| &m["reconstruction_error"]).collect();
+    assert_eq!(errors, [&json!(0.125), &json!(0.25), &Value::Null, &json!("inf")]);
+    assert_eq!((&modules[0]["damping"], &modules[2]["damping"]), (&json!(0.01), &Value::Null));
+}
+
+#[test]
+fn a_place_that_is_taken_is_refused_before_any_work_and_stays_as_it_is() {
+    let case = Case::new(&small());
+    let (full, file) = (case.path("full"), case.path("file"));
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("precious"), "mine").unwrap();
+    fs::write(&file, "mine").unwrap();
+    for (out, what) in [(&full, "not empty"), (&file, "no folder"), (&case.path("model"), "not empty")] {
+        let parts = [out.to_str().unwrap(), what, "never overwrites"];
+        mistake(check_target(out), &parts);
+        // The checkpoints are not even looked at.
+        mistake(write(&case.folder(), &case.path("nothing"), &cell(), out), &parts);
+    }
+    assert_eq!(names(&full), ["precious"]);
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    assert_eq!(names(case.dir.path()), ["checkpoints", "file", "full", "model"]);
+}
+
+#[test]
+fn a_new_name_an_empty_folder_and_missing_folders_above_are_fine() {
+    let case = Case::new(&small());
+    let (empty, deep) = (case.path("empty"), case.path("a/b/out"));
+    fs::create_dir(&empty).unwrap();
+    for out in [&empty, &deep] {
+        check_target(out).unwrap();
+        assert!(!deep.parent().unwrap().exists(), "a check makes nothing");
+        case.export(out).unwrap();
+        case.check(out);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_an_empty_folder_is_filled_and_stays_a_link() {
+    let case = Case::new(&small());
+    fs::create_dir(case.path("real")).unwrap();
+    std::os::unix::fs::symlink(case.path("real"), case.path("link")).unwrap();
+    case.export(&case.path("link")).unwrap();
+    assert!(case.path("link").is_symlink());
+    case.check(&case.path("real"));
+
+    std::os::unix::fs::symlink(case.path("gone"), case.path("dangling")).unwrap();
+    mistake(check_target(&case.path("dangling")), &["dangling", "points nowhere"]);
+}
+
+#[test]
+fn a_cell_that_is_not_finished_is_refused() {
+    let case = Case::new(&small());
+    fs::remove_file(block_path(&case.checkpoints(), 1)).unwrap();
+    mistake(
+        case.export(&case.path("a/out")),
+        &["sparsegpt-2of4-c4-s7", "not finished", "1 of 2 blocks", "--resume"],
+    );
+    fs::remove_dir_all(case.checkpoints()).unwrap();
+    mistake(case.export(&case.path("a/out")), &["0 of 2 blocks"]);
+    assert_eq!(names(case.dir.path()), ["model"]);
+}
+
+#[test]
+fn what_fails_half_way_leaves_nothing_behind() {
+    let case = Case::new(&Synthetic { blocks: 3, ..small() });
+    let path = block_path(&case.checkpoints(), 1);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let error = case.export(&case.path("a/b/out")).unwrap_err();
+    said(&error, 1, &[path.to_str().unwrap(), "damaged"]);
+    assert_eq!(names(case.dir.path()), ["checkpoints", "model"]);
+
+    // Checkpoints of a model with other sizes, and of one with another precision.
+    for (shape, dtype) in [((32, 31), DType::F32), ((32, 32), DType::BF16)] {
+        let values = Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
+        write_block(&case.checkpoints(), 1, &[(ModuleKind::QProj, PrunedWeight::Values(values))]).unwrap();
+        let name = weight_name(1, ModuleKind::QProj);
+        mistake(case.export(&case.path("out")), &[&name, "[32, 32] of F32", "another model"]);
+        assert_eq!(names(case.dir.path()), ["checkpoints", "model"]);
+    }
+}
+
+#[test]
+fn what_a_killed_export_left_is_replaced() {
+    let case = Case::new(&small());
+    let part = case.path(&format!("out.part-{}", std::process::id()));
+    fs::create_dir(&part).unwrap();
+    fs::write(part.join("model.safetensors"), "torn").unwrap();
+    fs::write(part.join("rest"), "torn").unwrap();
+    case.export(&case.path("out")).unwrap();
+    case.check(&case.path("out"));
+    assert!(!case.path("out/rest").exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_the_users_mistake() {
+    let case = Case::new(&small());
+    fs::write(case.path("file"), "").unwrap();
+    let mut places = vec![case.path("file/out"), case.path("file/a/b")];
+    if cfg!(target_os = "linux") {
+        places.push("/proc/secateur/out".into());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let closed = case.path("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+        if fs::write(closed.join("probe"), "").is_ok() {
+            eprintln!("skipped: a folder without write permission, since this user may write everywhere");
+        } else {
+            places.push(closed.join("out"));
+        }
+    }
+    for out in &places {
+        for result in [check_target(out), case.export(out)] {
+            mistake(result, &[out.to_str().unwrap(), "cannot be written"]);
+        }
+    }
+}
+
+/// A small file system in memory, gone when dropped.
+#[cfg(target_os = "linux")]
+struct Disk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl Disk {
+    /// `None` where the user may not mount.
+    fn new(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", size, "none"]).arg(dir.path());
+        let mounted = mount.output().is_ok_and(|o| o.status.success());
+        mounted.then(|| Self(dir))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_one_clear_error_and_nothing_is_left_behind() {
+    let (Some(disk), Some(spare)) = (Disk::new("size=1m"), Disk::new("size=1m")) else {
+        eprintln!("skipped: an export to a full disk, since this user may not mount one");
+        return;
+    };
+    // Two shards of some 700 KB: the first fits, the second does not.
+    let case =
+        Case::new(&Synthetic { intermediate: 512, blocks: 3, sharded: Some(2), ..Synthetic::default() });
+    let out = disk.0.path().join("a/out");
+    check_target(&out).unwrap();
+    said(&case.export(&out).unwrap_err(), 1, &[out.to_str().unwrap(), "is full", "nothing", "left behind"]);
+    assert_eq!(names(disk.0.path()), [""; 0]);
+
+    // Once there is room, the same export works; the top of a disk cannot be replaced and is refused at once.
+    let small = Case::new(&small());
+    small.export(&out).unwrap();
+    small.check(&out);
+    mistake(check_target(spare.0.path()), &[spare.0.path().to_str().unwrap(), "top of a disk"]);
+}
