@@ -51,8 +51,11 @@ fn ours(folder: &ModelFolder, texts: &[Vec<u32>]) -> Vec<Vec<Vec<f32>>> {
     logits.to_vec2::<f32>().unwrap().chunks(length).map(<[_]>::to_vec).collect()
 }
 
-/// candle-transformers' model of a folder: from tokens to the logits of the last of them.
-fn theirs(folder: &ModelFolder) -> Box<dyn FnMut(&[u32]) -> Vec<f32>> {
+/// From tokens to the logits of the last of them.
+type Oracle = Box<dyn FnMut(&[u32]) -> Vec<f32>>;
+
+/// candle-transformers' model of a folder.
+fn theirs(folder: &ModelFolder) -> Oracle {
     let device = Device::Cpu;
     let tensors: HashMap<String, Tensor> = folder
         .weights

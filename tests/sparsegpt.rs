@@ -111,11 +111,10 @@ fn cholesky(a: &[Vec<f64>]) -> Vec<Vec<f64>> {
     l
 }
 
-/// The inverse of `L Lᵀ`, column by column.
+/// The inverse of `L Lᵀ`; it is symmetric, so its columns are its rows.
 fn inverse_from(l: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let n = l.len();
-    let mut inverse = vec![vec![0.0; n]; n];
-    for column in 0..n {
+    let column = |column: usize| {
         let mut x: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i == column))).collect();
         for i in 0..n {
             x[i] = (x[i] - (0..i).map(|k| l[i][k] * x[k]).sum::<f64>()) / l[i][i];
@@ -123,11 +122,9 @@ fn inverse_from(l: &[Vec<f64>]) -> Vec<Vec<f64>> {
         for i in (0..n).rev() {
             x[i] = (x[i] - (i + 1..n).map(|k| l[k][i] * x[k]).sum::<f64>()) / l[i][i];
         }
-        for (i, x) in x.into_iter().enumerate() {
-            inverse[i][column] = x;
-        }
-    }
-    inverse
+        x
+    };
+    (0..n).map(column).collect()
 }
 
 /// `U` with `UᵀU = H⁻¹`, the long way round.

@@ -90,6 +90,7 @@ pub fn rope(out: &mut [f32], x: &[f32], positions: &[u32], cos: &[f32], sin: &[f
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "the numbers are copies or exact")]
 mod tests {
     use proptest::prelude::*;
 

@@ -56,7 +56,7 @@ impl<'a> Generator<'a> {
             active.iter().map(|&i| Sequence { slot: i, past: 0, new: prompts[i].len() }).collect();
         while !active.is_empty() {
             go_on()?;
-            let next = self.step(&tokens, Batch::new(sequences.clone()), &rope, &caches, go_on)?;
+            let next = self.step(&tokens, &Batch::new(sequences.clone()), &rope, &caches, go_on)?;
             let mut still = Vec::with_capacity(active.len());
             (tokens, sequences) = (Vec::new(), Vec::new());
             for (&slot, token) in active.iter().zip(next) {
@@ -80,7 +80,7 @@ impl<'a> Generator<'a> {
     fn step(
         &self,
         tokens: &[u32],
-        batch: Batch,
+        batch: &Batch,
         rope: &RopeTable,
         caches: &[BlockCache],
         go_on: &mut dyn FnMut() -> Result<()>,
@@ -88,7 +88,7 @@ impl<'a> Generator<'a> {
         let mut x = head::embed(self.folder, tokens, self.dtype, &self.device)?;
         for (block, cache) in self.blocks.iter().zip(caches) {
             go_on()?;
-            x = block.forward(&x, &batch, rope, Some(cache))?;
+            x = block.forward(&x, batch, rope, Some(cache))?;
         }
         let last = Tensor::from_vec(batch.last_rows(), batch.len(), &self.device)?;
         let logits = self.head.logits(&x.index_select(&last, 0)?.contiguous()?)?;

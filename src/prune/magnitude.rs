@@ -62,6 +62,7 @@ pub(super) fn zero_marked(group: &mut [f32], marks: &[bool]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "the numbers are copies or exact")]
 mod tests {
     use proptest::prelude::*;
 
