@@ -121,7 +121,8 @@ fn finished_cell<'a>(record: &'a StudyRecord, cell: &str) -> Result<&'a CellResu
 fn no_cell(cell: &str, place: &str, mut known: Vec<String>) -> Error {
     known.sort_unstable();
     known.dedup();
-    let known = if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
+    let known =
+        if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
     Error::mistake(format!("no cell `{cell}` in {place}; {known}"))
 }
 

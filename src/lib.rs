@@ -4,6 +4,7 @@
 //! as lines, a table or JSON; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod data;
 pub mod device;

@@ -8,7 +8,7 @@ use secateur::cli::{Cli, Command, DoctorArgs, DoctorFormat, SettingsArgs};
 use secateur::config::{Basics, Settings};
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
-use secateur::{doctor, headless};
+use secateur::{commands, doctor, headless, human, report};
 
 fn main() -> ExitCode {
     install_hooks();
@@ -48,20 +48,16 @@ fn dispatch(cli: Cli) -> Result<u8> {
                     .map_err(|e| Error::failure(format!("cannot write the report as JSON: {e}")))?,
             })
         }
-        Command::Export(_) | Command::List(_) | Command::Show(_) => {
-            Err(Error::failure("this build has no store commands yet"))
-        }
+        Command::Export(args) => print(&commands::export(config, &args)?),
+        Command::List(args) => print(&commands::list(config, &args)?),
+        Command::Show(args) => print(&commands::show(config, &args, headless::terminal_width())?),
     }
 }
 
-/// The table of a result.
+/// The table of a result, safe for a terminal: names may hold anything.
 fn table(result: &StudyResult) -> String {
-    let cells = result.cells.iter().map(|cell| {
-        let perplexity: Vec<String> =
-            cell.metrics.perplexity.iter().map(|p| format!("{} {:.3}", p.corpus, p.value)).collect();
-        format!("{}  {}", cell.spec().label(), perplexity.join("  "))
-    });
-    cells.collect::<Vec<_>>().join("\n")
+    let table = report::table(result, headless::terminal_width());
+    table.lines().map(human::escape).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints to standard output; a reader that has gone is no error.

@@ -58,13 +58,17 @@ impl Tracker {
         }
     }
 
-    /// Takes back what a cell that ended early did not do.
-    pub fn forget(&mut self, left: &Amounts) {
-        for &(work, amount) in left {
-            let pace = self.pace(work);
-            let gone = amount.min(pace.left);
-            pace.left -= gone;
-            self.total -= gone;
+    /// What is left of every kind of work, to be settled by [`Self::settle`].
+    pub fn left_by_kind(&self) -> Amounts {
+        self.paces.iter().map(|(work, pace)| (*work, pace.left)).collect()
+    }
+
+    /// A cell of these amounts has ended, with `before` left when it began: whatever it did or did not do of them, no
+    /// more of it is to come.
+    pub fn settle(&mut self, before: &Amounts, amounts: &Amounts) {
+        for &(work, left) in before {
+            let share: f64 = amounts.iter().filter(|(w, _)| *w == work).map(|(_, a)| a).sum();
+            self.pace(work).left = (left - share).max(0.0);
         }
     }
 
@@ -172,5 +176,7 @@ mod tests {
         tracker.did(Work::Head, 25.0, 1.0);
         assert!((tracker.left() - 11.0).abs() < 1e-9);
         assert!((tracker.now.study - 0.5).abs() < 1e-9);
+        tracker.settle(&vec![(Work::Forward, 100.0), (Work::Head, 50.0)], &vec![(Work::Forward, 100.0)]);
+        assert_eq!(tracker.left_by_kind()[..1], [(Work::Forward, 0.0)]);
     }
 }

@@ -285,17 +285,17 @@ impl Session {
         Ok(self.calibration[&key].clone())
     }
 
-    /// Place of a cell in the study; one that is new is added at the end.
-    pub fn position(&mut self, spec: &CellSpec) -> Result<usize> {
+    /// Place of a cell in the study, and whether it is new: then it is added at the end.
+    pub fn position(&mut self, spec: &CellSpec) -> Result<(usize, bool)> {
         let id = spec.id();
         if let Some(at) = self.cells.iter().position(|c| c.id == id) {
-            return Ok(at);
+            return Ok((at, false));
         }
         check_cell(spec, &self.spec, &self.folder, self.profile.as_ref())?;
         self.cells.push(CellResult::queued(spec));
         self.spec.cells.push(spec.clone());
         self.store.put_spec(self.study, &self.spec)?;
-        Ok(self.cells.len() - 1)
+        Ok((self.cells.len() - 1, true))
     }
 
     /// The sparsity of one block of a cell.

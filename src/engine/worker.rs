@@ -114,6 +114,11 @@ impl Worker {
                 estimate.host_available >> 20
             )));
         }
+        if let Some(folder) = &options.save_models {
+            for cell in draft.planned().iter().filter(|_| !options.resume) {
+                export::check_target(&folder.join(&cell.id))?;
+            }
+        }
         if options.resume && study.is_none() {
             study = store.resumable(&spec)?;
             if study.is_none() {
@@ -146,6 +151,7 @@ impl Worker {
         self.session = Some(session);
         let _sampler = Sampler::start(self.reporter.sender());
         self.run_base()?;
+        self.save_done_models()?;
         self.run_cells()
     }
 
@@ -170,6 +176,18 @@ impl Worker {
         result
     }
 
+    /// Exports what an earlier run finished but did not come to save.
+    fn save_done_models(&mut self) -> Result<()> {
+        let Some(session) = self.session.as_ref() else { return Ok(()) };
+        let Some(folder) = &session.options.save_models else { return Ok(()) };
+        for (position, cell) in session.cells.iter().enumerate() {
+            if cell.state == CellState::Done && !folder.join(&cell.id).join(export::REPORT_FILE).exists() {
+                save_model(session, &mut self.reporter, position)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the waiting cells, then reports.
     fn run_cells(&mut self) -> Result<()> {
         while let Some(spec) = self.control.take_cell() {
@@ -192,19 +210,25 @@ impl Worker {
         let Some(session) = self.session.as_mut() else { return Ok(()) };
         let reporter = &mut self.reporter;
         let id = spec.id();
-        let position = match session.position(spec) {
-            Ok(position) => position,
+        let (position, added) = match session.position(spec) {
+            Ok(found) => found,
             Err(error) => {
                 let message = error.to_string();
                 reporter.event(Event::CellFailed { cell: Some(id), message });
                 return Ok(());
             }
         };
+        let amounts = session.sizes.cell(spec.method);
+        if added {
+            reporter.tracker.expect(&amounts);
+        }
+        let before = reporter.tracker.left_by_kind();
         set_state(session, reporter, position, CellState::Running)?;
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(session, reporter, position, spec)))
             .unwrap_or_else(|panic| {
                 Err(Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))))
             });
+        reporter.tracker.settle(&before, &amounts);
         match result {
             Ok(()) => {
                 let insight = insight(session);
@@ -281,13 +305,6 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
     let (tasks, taken) = answer::answer(session, reporter, Some(&id))?;
     metrics.tasks = tasks;
     seconds.answer = taken;
-    if let Some(folder) = session.options.save_models.clone() {
-        reporter.phase(Some(&id), super::Phase::Export, 0, "tensors");
-        let path = folder.join(&id);
-        let dir = session.checkpoints(Some(&id));
-        export::write(&session.folder, &dir, &session.cells[position], &path)?;
-        reporter.event(Event::Exported { cell: id.clone(), path });
-    }
     let result = &mut session.cells[position];
     result.metrics = metrics.clone();
     result.seconds = seconds;
@@ -298,7 +315,24 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
     }
     reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, achieved_sparsity });
     set_state(session, reporter, position, CellState::Done)?;
-    checkpoint::remove_states(&session.checkpoints(Some(&id)))
+    checkpoint::remove_states(&session.checkpoints(Some(&id)))?;
+    save_model(session, reporter, position)
+}
+
+/// Exports a finished cell where the study wants that. A failure is told; the cell is done all the same.
+fn save_model(session: &Session, reporter: &mut Reporter, position: usize) -> Result<()> {
+    let Some(folder) = &session.options.save_models else { return Ok(()) };
+    let cell = &session.cells[position];
+    reporter.phase(Some(&cell.id), super::Phase::Export, 0, "tensors");
+    let path = folder.join(&cell.id);
+    match export::write(&session.folder, &session.checkpoints(Some(&cell.id)), cell, &path) {
+        Ok(()) => reporter.event(Event::Exported { cell: cell.id.clone(), path }),
+        Err(error) => reporter.event(Event::CellFailed {
+            cell: Some(cell.id.clone()),
+            message: format!("the cell is done but could not be saved as a model: {error}"),
+        }),
+    }
+    Ok(())
 }
 
 fn add(a: crate::results::Seconds, b: crate::results::Seconds) -> crate::results::Seconds {

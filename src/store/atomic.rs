@@ -52,7 +52,7 @@ pub(super) fn write_failed(path: &Path, source: io::Error) -> Error {
 
 /// Makes the names in a folder survive a power cut. Only Unix lets a folder be opened for that.
 #[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing can fail where nothing is done"))]
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     #[cfg(not(unix))]

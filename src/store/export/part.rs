@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::super::atomic::sync_folder;
 use crate::error::{Error, Result};
 
 /// A folder in the making.
@@ -193,14 +194,4 @@ fn unwritable(out: &Path, source: &io::Error) -> Error {
         "the folder {} cannot be written ({source}): name one in a place that can",
         out.display()
     ))
-}
-
-/// Makes the names in a folder survive a power cut. Only Unix lets a folder be opened for that.
-#[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing can fail where nothing is done"))]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
 }
