@@ -241,7 +241,9 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             }
             _ => {}
         }
-        if let Some(text) = self.lines.of_event(event, self.look.live) {
+        // Whoever stops the run need not be told that its cell stops too.
+        let own_doing = self.interrupts > 0 && matches!(event, Event::Cell { .. });
+        if let (Some(text), false) = (self.lines.of_event(event, self.look.live), own_doing) {
             self.say(&text);
         }
         Ok(None)

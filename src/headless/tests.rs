@@ -244,8 +244,10 @@ fn interrupts_ask_for_the_block_then_at_once_and_say_how_to_resume() {
         assert!(engine.shutdown().await);
         engine.interrupts.send(()).await.unwrap();
         assert!(!engine.shutdown().await);
+        engine.send(Event::Cell { cell: Some(spec().id()), state: CellState::Cancelled }).await;
         engine.send(Event::Stopped { resumable: Some(7) }).await;
     });
+    assert!(!said.err.contains("cancelled"), "{}", said.err);
     let outcome = said.outcome.unwrap();
     assert_eq!((outcome, outcome.exit_code()), (Outcome::Interrupted, 130));
     assert!(said.out.is_empty());
