@@ -9,6 +9,7 @@ use super::event::{Event, Phase};
 use super::session::{PreparedTask, Session};
 use crate::error::{Error, Result};
 use crate::eval::{stats, text};
+use crate::kernels::scratch;
 use crate::model::{Block, Generator, Head};
 use crate::results::{Answer, Scores, TaskScores};
 
@@ -60,6 +61,7 @@ pub(super) fn answer(
         }
         scores.push(summary(&task.name, &of_task, session.spec.seed));
     }
+    scratch::release();
     Ok((scores, started.elapsed().as_secs_f64()))
 }
 

@@ -11,6 +11,7 @@ use super::event::{Event, Phase};
 use super::session::Session;
 use super::stream::Stream;
 use crate::error::{Error, Result};
+use crate::kernels::scratch;
 use crate::model::ops::with_elements;
 use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
 use crate::prune::{Collector, Matrix, Needs, Pruner, Statistics, pruner};
@@ -77,6 +78,7 @@ pub(super) fn pass(
         snapshot_cost: 0.0,
     };
     let result = pass.run(first, if cell.is_some() { pruned } else { 0 }, on_module);
+    scratch::release();
     let passed = Passed { states: pass.evaluation, seconds: pass.seconds };
     result.map(|()| passed)
 }
@@ -405,6 +407,7 @@ pub(super) fn measure(
             reporter.tracker.step(done as u64);
             reporter.check()
         })?;
+    scratch::release();
     seconds.evaluate += started.elapsed().as_secs_f64();
     Ok(metrics)
 }

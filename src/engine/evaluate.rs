@@ -6,7 +6,7 @@ use super::stream::Stream;
 use crate::error::Result;
 use crate::eval::divergence::{Position, measure};
 use crate::eval::stats;
-use crate::model::Head;
+use crate::model::{Head, Rows};
 use crate::results::{Agreement, Divergence, Estimate, Metrics};
 
 /// Positions whose logits live at the same time.
@@ -84,15 +84,12 @@ fn window(
         let rows = |x: &Tensor| x.narrow(0, start, count);
         let targets: Vec<Option<u32>> =
             (start + 1..start + count + 1).map(|i| tokens.get(i).copied()).collect();
-        let positions = match base {
-            None => measure(None, &head.logits(&rows(states)?.to_device(device)?)?, &targets)?,
-            Some(base) => {
-                let both = Tensor::cat(&[rows(states)?, rows(base)?], 0)?.to_device(device)?;
-                let logits = head.logits(&both)?;
-                let (cell, base) = (logits.narrow(0, 0, count)?, logits.narrow(0, count, count)?);
-                measure(Some(&base), &cell, &targets)?
-            }
-        };
+        let mut parts = vec![rows(states)?];
+        if let Some(base) = base {
+            parts.push(rows(base)?);
+        }
+        let logits = head.logits_of(&Rows::stack(&parts, device)?)?;
+        let positions = measure(&logits, base.is_some(), &targets)?;
         for Position { nll, js, kl, agrees } in positions {
             sum.nll += nll;
             sum.js += js;

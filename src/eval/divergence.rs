@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::kernels::{math, simd};
-use crate::model::ops::with_elements;
+use crate::model::Rows;
 
 /// Elements summed in `f32` lanes before they join an `f64`.
 const TILE: usize = 1024;
@@ -27,20 +27,23 @@ pub struct Position {
     pub agrees: bool,
 }
 
-/// Measures every row of the cell's logits (`[n, vocabulary]`) against its target and, where there is one, against the
-/// same row of the base's logits.
+/// Measures every row of the cell's logits (`[n, vocabulary]`) against its target and, where `with_base`, against the
+/// row of the base's logits that stands `n` rows further down (`[2n, vocabulary]`).
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn measure(base: Option<&Tensor>, cell: &Tensor, targets: &[Option<u32>]) -> Result<Vec<Position>> {
-    if cell.device().is_cpu() && cell.dtype() == DType::F32 {
-        let vocabulary = cell.dim(1)?;
-        return with_elements(cell, |cell| match base {
-            Some(base) => with_elements(base, |base| rows(Some(base), cell, vocabulary, targets)),
-            None => Ok(rows(None, cell, vocabulary, targets)),
-        })?;
+pub fn measure(logits: &Rows, with_base: bool, targets: &[Option<u32>]) -> Result<Vec<Position>> {
+    let n = targets.len();
+    match logits {
+        Rows::Host { data, width } => {
+            let (cell, base) = data.split_at(n * width);
+            Ok(rows(with_base.then_some(base), cell, *width, targets))
+        }
+        Rows::Device(x) => {
+            let base = with_base.then(|| x.narrow(0, n, n)).transpose()?;
+            tensors(base.as_ref(), &x.narrow(0, 0, n)?, targets)
+        }
     }
-    tensors(base, cell, targets)
 }
 
 /// The same for rows on the host, rows in parallel.

@@ -37,9 +37,9 @@ pub struct Heads {
 
 /// `softmax(q·kᵀ/√dim + causal mask) · v` for every sequence and head.
 ///
-/// `q` and the result are `[rows, query heads · dim]`; `k` and `v` are `[rows, key heads · dim]`, already rotated.
-/// Segments must not overlap and must come in the order of their rows; rows of no segment stay zero.
-pub fn causal(q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: Heads) -> Vec<f32> {
+/// `q` and `out` are `[rows, query heads · dim]`; `k` and `v` are `[rows, key heads · dim]`, already rotated.
+/// Segments must not overlap and must come in the order of their rows; rows of no segment are left alone.
+pub fn causal(out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: Heads) {
     let width = heads.query * heads.dim;
     let mut tiles = Vec::new();
     for segment in segments {
@@ -47,9 +47,8 @@ pub fn causal(q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: Head
             tiles.push((*segment, first, TILE.min(segment.queries - first)));
         }
     }
-    let mut out = vec![0f32; q.len()];
     let mut pieces: Vec<&mut [f32]> = Vec::with_capacity(tiles.len());
-    let (mut rest, mut row) = (out.as_mut_slice(), 0);
+    let (mut rest, mut row) = (out, 0);
     for (segment, first, len) in &tiles {
         let start = segment.query_row + first;
         let (_, tail) = rest.split_at_mut((start - row) * width);
@@ -62,7 +61,6 @@ pub fn causal(q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: Head
             tile(out, scores, (q, k, v), segment, (first, len), heads, head);
         }
     });
-    out
 }
 
 /// One tile of queries of one head.
@@ -216,7 +214,9 @@ mod tests {
             let k = random(key_rows * heads.key * heads.dim);
             let v = random(key_rows * heads.key * heads.dim);
             let truth = definition(&q, &k, &v, &segments, heads);
-            for (got, want) in causal(&q, &k, &v, &segments, heads).iter().zip(truth) {
+            let mut out = vec![0.0; q.len()];
+            causal(&mut out, &q, &k, &v, &segments, heads);
+            for (got, want) in out.iter().zip(truth) {
                 prop_assert!((f64::from(*got) - want).abs() < 2e-5, "{got} {want}");
             }
         }

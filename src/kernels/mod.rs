@@ -8,6 +8,7 @@ pub mod attention;
 pub mod elementwise;
 pub mod math;
 pub mod matmul;
+pub mod scratch;
 pub mod select;
 
 /// Runs a closure compiled for the best instruction set that this machine has.

@@ -1,9 +1,12 @@
 //! Ragged batches: sequences of different lengths, one after the other in the rows of one matrix.
 
+use std::cell::RefCell;
+
 use candle_core::{DType, Device, Tensor};
 
+use super::ops::{self, Rows};
 use crate::error::Result;
-use crate::kernels::attention::Segment;
+use crate::kernels::attention::{Heads, Segment};
 
 /// Which rows of a hidden state belong to which sequence, and where in it they stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,15 +87,25 @@ impl Batch {
 /// Keys and values of one block for every sequence of a batch.
 #[derive(Debug)]
 pub struct BlockCache {
-    /// `[sequences · capacity, key heads · dim]`
-    pub(super) keys: Tensor,
-    pub(super) values: Tensor,
+    /// `[sequences · capacity, key heads · dim]` each.
+    store: CacheStore,
     /// Most tokens of a sequence.
-    pub(super) capacity: usize,
+    capacity: usize,
+    /// Key heads times their dimension.
+    width: usize,
+}
+
+#[derive(Debug)]
+enum CacheStore {
+    Host { keys: RefCell<Vec<f32>>, values: RefCell<Vec<f32>> },
+    Device { keys: Tensor, values: Tensor },
 }
 
 impl BlockCache {
     /// Room for `sequences` of up to `capacity` tokens; `width` is key heads times their dimension.
+    ///
+    /// # Errors
+    /// A device that has no room.
     pub fn new(
         sequences: usize,
         capacity: usize,
@@ -100,16 +113,51 @@ impl BlockCache {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let room = || Tensor::zeros((sequences * capacity, width), dtype, device);
-        Ok(Self { keys: room()?, values: room()?, capacity })
+        let rows = sequences * capacity;
+        let store = if device.is_cpu() && dtype == DType::F32 {
+            let room = || RefCell::new(vec![0f32; rows * width]);
+            CacheStore::Host { keys: room(), values: room() }
+        } else {
+            let room = || Tensor::zeros((rows, width), dtype, device);
+            CacheStore::Device { keys: room()?, values: room()? }
+        };
+        Ok(Self { store, capacity, width })
     }
 
-    /// Puts the new keys and values of a batch behind those of its sequences.
-    pub(super) fn append(&self, batch: &Batch, keys: &Tensor, values: &Tensor) -> Result<()> {
+    /// Puts the new keys and values of a batch behind those of its sequences, and lets the queries attend to all.
+    pub(super) fn attend(&self, batch: &Batch, q: &Rows, k: &Rows, v: &Rows, heads: Heads) -> Result<Rows> {
+        let segments = batch.segments(Some(self.capacity));
+        match (&self.store, k, v) {
+            (
+                CacheStore::Host { keys, values },
+                Rows::Host { data: new_keys, .. },
+                Rows::Host { data: new_values, .. },
+            ) => {
+                self.append_host(batch, &mut keys.borrow_mut(), new_keys);
+                self.append_host(batch, &mut values.borrow_mut(), new_values);
+                ops::attend_host(q, &keys.borrow(), &values.borrow(), &segments, heads)
+            }
+            (CacheStore::Device { keys, values }, Rows::Device(new_keys), Rows::Device(new_values)) => {
+                self.append_device(batch, keys, new_keys)?;
+                self.append_device(batch, values, new_values)?;
+                ops::attend_device(q, keys, values, &segments, heads)
+            }
+            _ => Err(ops::mixed()),
+        }
+    }
+
+    fn append_host(&self, batch: &Batch, cache: &mut [f32], new: &[f32]) {
+        for (row, sequence) in batch.spans() {
+            let at = (sequence.slot * self.capacity + sequence.past) * self.width;
+            let rows = &new[row * self.width..(row + sequence.new) * self.width];
+            cache[at..at + rows.len()].copy_from_slice(rows);
+        }
+    }
+
+    fn append_device(&self, batch: &Batch, cache: &Tensor, new: &Tensor) -> Result<()> {
         for (row, sequence) in batch.spans() {
             let at = sequence.slot * self.capacity + sequence.past;
-            self.keys.slice_set(&keys.narrow(0, row, sequence.new)?.contiguous()?, 0, at)?;
-            self.values.slice_set(&values.narrow(0, row, sequence.new)?.contiguous()?, 0, at)?;
+            cache.slice_set(&new.narrow(0, row, sequence.new)?.contiguous()?, 0, at)?;
         }
         Ok(())
     }

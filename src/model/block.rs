@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::batch::{Batch, BlockCache};
-use super::ops::{self, RopeTable};
+use super::ops::{self, RopeTable, Rows};
 use super::{ModelConfig, ModelFolder, Rope, RopeScaling, module_name};
 use crate::error::Result;
 use crate::kernels::attention::Heads;
@@ -40,7 +40,7 @@ impl Site {
 /// Is shown every module input that a forward pass reaches.
 pub trait Tap {
     /// `x` is `[rows of the batch, in]`.
-    fn input(&mut self, site: Site, x: &Tensor) -> Result<()>;
+    fn input(&mut self, site: Site, x: &Rows) -> Result<()>;
 }
 
 /// Looks at nothing.
@@ -48,7 +48,7 @@ pub trait Tap {
 pub struct NoTap;
 
 impl Tap for NoTap {
-    fn input(&mut self, _: Site, _: &Tensor) -> Result<()> {
+    fn input(&mut self, _: Site, _: &Rows) -> Result<()> {
         Ok(())
     }
 }
@@ -129,12 +129,20 @@ impl Block {
         self.modules[kind as usize].weight = weight;
     }
 
-    fn linear(&self, kind: ModuleKind, x: &Tensor) -> Result<Tensor> {
+    fn linear(&self, kind: ModuleKind, x: &Rows) -> Result<Rows> {
         let module = self.module(kind);
         ops::linear(x, &module.weight, module.bias.as_ref())
     }
 
+    fn linear_add(&self, kind: ModuleKind, residual: Rows, x: &Rows) -> Result<Rows> {
+        let module = self.module(kind);
+        ops::linear_add(residual, x, &module.weight, module.bias.as_ref())
+    }
+
     /// The block's output for hidden states `x`, `[rows of the batch, hidden]`.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -142,15 +150,21 @@ impl Block {
         rope: &RopeTable,
         cache: Option<&BlockCache>,
     ) -> Result<Tensor> {
-        let middle = self.attend(x, batch, rope, cache, None, &mut NoTap)?;
-        let middle = middle.unwrap_or_else(|| x.clone());
-        let gated = self.gate(&middle, None, &mut NoTap)?.unwrap_or_else(|| middle.clone());
-        let down = self.module(ModuleKind::DownProj);
-        ops::linear_add(&middle, &gated, &down.weight, down.bias.as_ref())
+        let x = Rows::of(x)?;
+        let heads = self.attend(&x, batch, rope, cache, None, &mut NoTap)?;
+        let Some(heads) = heads else { return x.into_tensor() };
+        let middle = self.linear_add(ModuleKind::OProj, x, &heads)?;
+        drop(heads);
+        let gated = self.gate(&middle, None, &mut NoTap)?;
+        let Some(gated) = gated else { return middle.into_tensor() };
+        self.linear_add(ModuleKind::DownProj, middle, &gated)?.into_tensor()
     }
 
     /// Runs the block only as far as the inputs of modules are of interest: shows `tap` every input up to `last`, and
     /// computes nothing behind it.
+    ///
+    /// # Errors
+    /// A tensor operation that fails, and what `tap` says.
     pub fn observe(
         &self,
         x: &Tensor,
@@ -159,22 +173,27 @@ impl Block {
         last: Site,
         tap: &mut dyn Tap,
     ) -> Result<()> {
-        if let Some(middle) = self.attend(x, batch, rope, None, Some(last), tap)? {
-            self.gate(&middle, Some(last), tap)?;
+        let x = Rows::of(x)?;
+        let Some(heads) = self.attend(&x, batch, rope, None, Some(last), tap)? else { return Ok(()) };
+        if last == Site::Output {
+            return Ok(());
         }
+        let middle = self.linear_add(ModuleKind::OProj, x, &heads)?;
+        drop(heads);
+        self.gate(&middle, Some(last), tap)?;
         Ok(())
     }
 
-    /// The attention half: residual in, residual out; `None` when `last` was met.
+    /// What the heads make of the residual `x`; `None` when `last` was met before them.
     fn attend(
         &self,
-        x: &Tensor,
+        x: &Rows,
         batch: &Batch,
         rope: &RopeTable,
         cache: Option<&BlockCache>,
         last: Option<Site>,
         tap: &mut dyn Tap,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<Option<Rows>> {
         let normed = ops::rms_norm(x, &self.attention_norm, self.eps)?;
         tap.input(Site::Attention, &normed)?;
         if last == Some(Site::Attention) {
@@ -185,29 +204,21 @@ impl Block {
         let v = self.linear(ModuleKind::VProj, &normed)?;
         drop(normed);
         if let Some((query_norm, key_norm)) = &self.query_key_norms {
-            q = self.norm_heads(&q, query_norm)?;
-            k = self.norm_heads(&k, key_norm)?;
+            q = ops::rms_norm(&q, query_norm, self.eps)?;
+            k = ops::rms_norm(&k, key_norm, self.eps)?;
         }
         let q = ops::rope(&q, rope, batch, self.heads.query)?;
         let k = ops::rope(&k, rope, batch, self.heads.key)?;
         let heads = match cache {
             None => ops::causal_attention(&q, &k, &v, &batch.segments(None), self.heads)?,
-            Some(cache) => {
-                cache.append(batch, &k, &v)?;
-                let segments = batch.segments(Some(cache.capacity));
-                ops::causal_attention(&q, &cache.keys, &cache.values, &segments, self.heads)?
-            }
+            Some(cache) => cache.attend(batch, &q, &k, &v, self.heads)?,
         };
         tap.input(Site::Output, &heads)?;
-        if last == Some(Site::Output) {
-            return Ok(None);
-        }
-        let output = self.module(ModuleKind::OProj);
-        Ok(Some(ops::linear_add(x, &heads, &output.weight, output.bias.as_ref())?))
+        Ok(Some(heads))
     }
 
-    /// The first part of the MLP half: residual in, gated activations out; `None` when `last` was met before them.
-    fn gate(&self, middle: &Tensor, last: Option<Site>, tap: &mut dyn Tap) -> Result<Option<Tensor>> {
+    /// The gated activations of the MLP for the residual `middle`; `None` when `last` was met before them.
+    fn gate(&self, middle: &Rows, last: Option<Site>, tap: &mut dyn Tap) -> Result<Option<Rows>> {
         let normed = ops::rms_norm(middle, &self.mlp_norm, self.eps)?;
         tap.input(Site::Mlp, &normed)?;
         if last == Some(Site::Mlp) {
@@ -218,13 +229,6 @@ impl Block {
         let gated = ops::silu_mul(&gate, &up)?;
         tap.input(Site::Down, &gated)?;
         Ok(Some(gated))
-    }
-
-    /// RMS norm of every head of `x` (`[n, heads · dim]`).
-    fn norm_heads(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let (n, width) = x.dims2()?;
-        let by_head = x.reshape((n * width / self.heads.dim, self.heads.dim))?;
-        Ok(ops::rms_norm(&by_head, weight, self.eps)?.reshape((n, width))?)
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::ModelFolder;
 use super::folder::{EMBEDDING, FINAL_NORM};
-use super::ops;
+use super::ops::{self, Rows};
 use crate::error::Result;
 
 /// Embeds token ids: `[ids, hidden]`. Only the rows asked for are read.
@@ -32,8 +32,18 @@ impl Head {
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, hidden]` as the last block leaves them.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let normed = ops::rms_norm(hidden, &self.norm, self.eps)?;
-        ops::linear(&normed, &self.weight, None)
+        self.logits_of(&Rows::of(hidden)?)?.into_tensor()
+    }
+
+    /// The same for rows that stay where they are.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn logits_of(&self, hidden: &Rows) -> Result<Rows> {
+        ops::linear(&ops::rms_norm(hidden, &self.norm, self.eps)?, &self.weight, None)
     }
 }

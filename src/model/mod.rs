@@ -20,7 +20,7 @@ pub use config::{Architecture, ModelConfig, Rope, RopeScaling};
 pub use folder::{ModelFolder, module_name, weight_name};
 pub use generate::Generator;
 pub use head::Head;
-pub use ops::RopeTable;
+pub use ops::{RopeTable, Rows};
 pub use synthetic::Synthetic;
 pub use tokenizer::{PromptFormat, load_tokenizer};
 pub use weights::{TensorInfo, Weights};

@@ -8,8 +8,7 @@ use rayon::prelude::*;
 use super::Needs;
 use crate::error::Result;
 use crate::kernels::{matmul, simd};
-use crate::model::ops::with_elements;
-use crate::model::{Site, Tap};
+use crate::model::{Rows, Site, Tap};
 
 use super::sparsegpt::Factor;
 
@@ -107,18 +106,18 @@ impl Collector {
             .collect()
     }
 
-    fn at(&mut self, site: Site, x: &Tensor) -> Result<&mut Running> {
-        let width = x.dim(1)?;
+    fn at(&mut self, site: Site, x: &Rows) -> Result<&mut Running> {
+        let width = x.width()?;
         let found = self.running.iter().position(|(s, _, _)| *s == site);
         let index = match found {
             Some(index) => index,
             None => {
-                let running = match self.needs {
-                    Needs::Hessian if x.device().is_cpu() => Running::HostGram(vec![0.0; width * width]),
-                    Needs::Hessian => {
+                let running = match (self.needs, x) {
+                    (Needs::Hessian, Rows::Host { .. }) => Running::HostGram(vec![0.0; width * width]),
+                    (Needs::Hessian, Rows::Device(x)) => {
                         Running::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
                     }
-                    Needs::ColumnNorms | Needs::Nothing => Running::Norms(vec![0.0; width]),
+                    (Needs::ColumnNorms | Needs::Nothing, _) => Running::Norms(vec![0.0; width]),
                 };
                 self.running.push((site, width, running));
                 self.running.len() - 1
@@ -129,7 +128,7 @@ impl Collector {
 }
 
 impl Tap for Collector {
-    fn input(&mut self, site: Site, x: &Tensor) -> Result<()> {
+    fn input(&mut self, site: Site, x: &Rows) -> Result<()> {
         if self.needs == Needs::Nothing || !self.sites.contains(&site) {
             return Ok(());
         }
@@ -141,23 +140,22 @@ impl Tap for Collector {
 }
 
 impl Collector {
-    fn add(&mut self, site: Site, x: &Tensor) -> Result<()> {
-        let width = x.dim(1)?;
-        match self.at(site, x)? {
-            Running::Norms(sums) if x.device().is_cpu() => {
-                with_elements(x, |rows| add_squares(sums, rows, width))?;
-            }
-            Running::Norms(sums) => {
+    fn add(&mut self, site: Site, x: &Rows) -> Result<()> {
+        let width = x.width()?;
+        match (self.at(site, x)?, x) {
+            (Running::Norms(sums), Rows::Host { data, .. }) => add_squares(sums, data, width),
+            (Running::Norms(sums), Rows::Device(x)) => {
                 let squares = x.to_dtype(DType::F32)?.sqr()?.sum(0)?.to_vec1::<f32>()?;
                 for (sum, square) in sums.iter_mut().zip(squares) {
                     *sum += f64::from(square);
                 }
             }
-            Running::HostGram(gram) => with_elements(x, |rows| matmul::gram_lower(gram, rows, width))?,
-            Running::DeviceGram(gram) => {
+            (Running::HostGram(gram), Rows::Host { data, .. }) => matmul::gram_lower(gram, data, width),
+            (Running::DeviceGram(gram), Rows::Device(x)) => {
                 let x = x.to_dtype(DType::F32)?;
                 *gram = (&*gram + x.t()?.contiguous()?.matmul(&x)?)?;
             }
+            _ => return Err(crate::Error::failure("the inputs of one module came from two devices")),
         }
         Ok(())
     }
@@ -197,7 +195,7 @@ mod tests {
     #[test]
     fn norms_are_means_over_sequences_of_sums_over_tokens() {
         let mut collector = Collector::new(Needs::ColumnNorms, &[Site::Attention]);
-        let x = Tensor::new(&[[1f32, 2.0], [3.0, 0.0]], &Device::Cpu).unwrap();
+        let x = Rows::of(&Tensor::new(&[[1f32, 2.0], [3.0, 0.0]], &Device::Cpu).unwrap()).unwrap();
         collector.input(Site::Attention, &x).unwrap();
         collector.input(Site::Down, &x).unwrap();
         collector.count(2);
