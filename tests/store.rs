@@ -387,7 +387,7 @@ fn nothing_is_changed_through_a_store_opened_to_read() {
         store.put_base(id, &BaseResult::default(), CellState::Done).unwrap_err(),
     ] {
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("--readonly"), "{error}");
+        assert!(error.to_string().contains("only to be read"), "{error}");
     }
     assert_eq!(store.study(id).unwrap().base, samples::base());
     assert!(!dir.path().join("s.d/study-2").exists());
@@ -460,7 +460,7 @@ fn a_second_process_is_told_who_writes_until_the_first_is_killed() {
     let (dir, path) = place();
     let mut holder = Holder::start(&path);
     let message = mistake(Store::open(&path));
-    for part in [&format!("process {}", holder.child.id()), "studies.db", "--readonly", "--store"] {
+    for part in [&format!("process {}", holder.child.id()), "studies.db", "secateur show", "--store"] {
         assert!(message.contains(part), "`{part}` is not in: {message}");
     }
     #[cfg(unix)]

@@ -14,19 +14,27 @@ use crate::model::{Block, Generator, Head};
 use crate::results::{Answer, Scores, TaskScores};
 
 /// Has every task record answered by a cell (or the base) and scored. Records that the store has answers of are not
-/// asked again, whole batches at a time, so that a resumed run computes the very same.
+/// asked again, whole batches at a time, so that a resumed run computes the very same. Time is added to `seconds`, also
+/// where the work ends early.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; anything that fails.
+/// [`Error::Cancelled`], with the answers of every whole batch kept; anything that fails.
 pub(super) fn answer(
     session: &Session,
     reporter: &mut Reporter,
     id: Option<&str>,
-) -> Result<(Vec<TaskScores>, f64)> {
+    seconds: &mut f64,
+) -> Result<Vec<TaskScores>> {
     if session.tasks.is_empty() {
-        return Ok((Vec::new(), 0.0));
+        return Ok(Vec::new());
     }
     let started = Instant::now();
+    let scores = answer_tasks(session, reporter, id);
+    *seconds += started.elapsed().as_secs_f64();
+    scores
+}
+
+fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) -> Result<Vec<TaskScores>> {
     let known = session.store.answers(session.study, id)?;
     let total: usize = session.tasks.iter().map(|t| t.records.len()).sum();
     reporter.phase(id, Phase::Answer, total as u64, "answers");
@@ -45,7 +53,7 @@ pub(super) fn answer(
             if stored.len() == records.len() {
                 of_task.extend(stored.iter().map(|a| a.scores));
             } else {
-                reporter.check()?;
+                reporter.boundary()?;
                 let generator = match &generator {
                     Some(generator) => generator,
                     None => generator.insert(load(session, id)?),
@@ -62,7 +70,7 @@ pub(super) fn answer(
         scores.push(summary(&task.name, &of_task, session.spec.seed));
     }
     scratch::release();
-    Ok((scores, started.elapsed().as_secs_f64()))
+    Ok(scores)
 }
 
 /// Loads every block of the model, with the cell's checkpoints in place.

@@ -22,15 +22,6 @@ use crate::study::{CellSpec, Method, ModuleKind, Sparsity};
 /// A snapshot of the states may take at most this share of the time since the last one.
 const SNAPSHOT_SHARE: f64 = 0.1;
 
-/// What a pass over the blocks found out.
-#[derive(Debug)]
-pub(super) struct Passed {
-    /// Final hidden states of the evaluation windows.
-    pub states: Stream,
-    /// Where the time went.
-    pub seconds: Seconds,
-}
-
 /// A pass over the blocks in the making.
 struct Pass<'a> {
     session: &'a Session,
@@ -42,13 +33,14 @@ struct Pass<'a> {
     pruner: Option<Box<dyn Pruner>>,
     calibration: Option<Stream>,
     evaluation: Stream,
-    seconds: Seconds,
+    seconds: &'a mut Seconds,
     last_snapshot: Instant,
     snapshot_cost: f64,
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
-/// it was left. `calibration` are the windows that statistics come from. `on_module` hears of every pruned module.
+/// it was left; returns the final hidden states of the evaluation windows. `calibration` are the windows that statistics
+/// come from. Time is added to `seconds` as it is spent. `on_module` hears of every pruned module.
 ///
 /// # Errors
 /// [`Error::Cancelled`] with every whole block on disk; anything that fails.
@@ -57,8 +49,9 @@ pub(super) fn pass(
     reporter: &mut Reporter,
     cell: Option<&CellSpec>,
     calibration: Option<&[Vec<u32>]>,
+    seconds: &mut Seconds,
     on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
-) -> Result<Passed> {
+) -> Result<Stream> {
     let id = cell.map(CellSpec::id);
     let dir = session.checkpoints(id.as_deref());
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
@@ -73,14 +66,13 @@ pub(super) fn pass(
         dir,
         calibration,
         evaluation,
-        seconds: Seconds::default(),
+        seconds,
         last_snapshot: Instant::now(),
         snapshot_cost: 0.0,
     };
     let result = pass.run(first, if cell.is_some() { pruned } else { 0 }, on_module);
     scratch::release();
-    let passed = Passed { states: pass.evaluation, seconds: pass.seconds };
-    result.map(|()| passed)
+    result.map(|()| pass.evaluation)
 }
 
 /// Where a pass begins: at the saved states if there are any that the checkpoints reach, else at the embeddings.
@@ -187,6 +179,7 @@ impl Pass<'_> {
             }
         }
         checkpoint::write_block(&self.dir, index, &written)?;
+        self.session.store.put_seconds(self.session.study, Some(&id), self.seconds)?;
         self.reporter.event(Event::Checkpoint { cell: id, block: index });
         Ok(())
     }
@@ -202,14 +195,13 @@ impl Pass<'_> {
         let (Some(&last), true) = (sites.last(), needs != Needs::Nothing) else { return Ok(Vec::new()) };
         let started = Instant::now();
         let mut collector = Collector::new(needs, &sites);
-        let control = self.reporter.control();
         calibration.observe(
             block,
             &self.session.rope,
             &self.session.device,
             last,
             &mut collector,
-            &|| control.check(),
+            &mut || self.reporter.check(),
         )?;
         let collect_seconds = collector.seconds();
         let statistics = collector.finish()?;
@@ -288,22 +280,20 @@ impl Pass<'_> {
 
     /// Both streams go through the block as it is now. Calibration states end where no later block needs them.
     fn forward(&mut self, block: &Block, index: usize) -> Result<()> {
-        let control = self.reporter.control();
-        let check = || control.check();
         let (rope, device) = (&self.session.rope, &self.session.device);
         let sizes = &self.session.sizes;
         if let Some(calibration) = &mut self.calibration
             && index + 1 < sizes.blocks.1
         {
             let started = Instant::now();
-            calibration.forward(block, rope, device, &check)?;
+            calibration.forward(block, rope, device, &mut || self.reporter.check())?;
             let seconds = started.elapsed().as_secs_f64();
             self.seconds.calibrate += seconds;
             self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
             self.reporter.tracker.did(Work::Forward, sizes.forward(calibration.windows()), seconds);
         }
         let started = Instant::now();
-        self.evaluation.forward(block, rope, device, &check)?;
+        self.evaluation.forward(block, rope, device, &mut || self.reporter.check())?;
         let seconds = started.elapsed().as_secs_f64();
         self.seconds.evaluate += seconds;
         self.reporter.tracker.throughput(self.evaluation.tokens() as f64, 1.0);

@@ -31,6 +31,8 @@ pub(super) enum Next {
 struct State {
     jobs: VecDeque<Job>,
     waiting: VecDeque<CellSpec>,
+    /// Cells that waited and were cancelled.
+    withdrawn: Vec<String>,
     running: Option<String>,
     cancel_running: bool,
     paused: bool,
@@ -65,7 +67,7 @@ impl Control {
             Command::Start(spec, options) => state.jobs.push_back(Job::Start(spec, options)),
             Command::Resume(study, options) => state.jobs.push_back(Job::Resume(study, options)),
             Command::AddCell(cell) => {
-                let known = state.waiting.iter().any(|c| c.id() == cell.id());
+                let known = state.waiting.contains(&cell);
                 if !known && state.running.as_deref() != Some(&cell.id()) {
                     state.waiting.push_back(cell);
                 }
@@ -75,6 +77,7 @@ impl Control {
                     state.cancel_running = true;
                 } else if let Some(at) = state.waiting.iter().position(|c| c.id() == id) {
                     state.waiting.remove(at);
+                    state.withdrawn.push(id.clone());
                     dropped = Some(id);
                 }
             }
@@ -114,9 +117,22 @@ impl Control {
         }
     }
 
-    /// Replaces the waiting cells by those of a new study.
+    /// Queues the cells of a new study, before those that were added while it was being understood.
     pub fn queue(&self, cells: Vec<CellSpec>) {
-        self.lock().waiting = cells.into();
+        let mut state = self.lock();
+        let added: Vec<_> = state.waiting.drain(..).filter(|c| !cells.contains(c)).collect();
+        state.waiting = cells.into_iter().chain(added).collect();
+        state.withdrawn.clear();
+    }
+
+    /// Forgets the waiting cells: what they belonged to has failed.
+    pub fn queue_nothing(&self) {
+        self.lock().waiting.clear();
+    }
+
+    /// The waiting cells that were cancelled since this was last asked.
+    pub fn withdrawn(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().withdrawn)
     }
 
     /// The next cell, which then counts as running; `None` when none waits or the engine is to stop.

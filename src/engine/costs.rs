@@ -161,7 +161,8 @@ impl Sizes {
         if calibrated {
             kept += states(self.calibration_windows);
         }
-        let rows = self.batch_tokens.max(self.seq_len);
+        let windows = self.evaluation_windows.max(if calibrated { self.calibration_windows } else { 0 });
+        let rows = self.batch_tokens.min(windows * self.seq_len).max(self.seq_len);
         let activations = rows * (3 * c.intermediate_size + 6 * c.hidden_size) * device_element
             + if self.on_host { 0 } else { 2 * c.heads * rows * self.seq_len * 4 };
         let square = |w: usize| w * w * host_element;

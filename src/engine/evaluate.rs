@@ -83,7 +83,7 @@ fn window(
         let count = CHUNK.min(tokens.len() - start);
         let rows = |x: &Tensor| x.narrow(0, start, count);
         let targets: Vec<Option<u32>> =
-            (start + 1..start + count + 1).map(|i| tokens.get(i).copied()).collect();
+            (start + 1..=start + count).map(|i| tokens.get(i).copied()).collect();
         let mut parts = vec![rows(states)?];
         if let Some(base) = base {
             parts.push(rows(base)?);

@@ -289,7 +289,16 @@ impl Session {
     pub fn position(&mut self, spec: &CellSpec) -> Result<(usize, bool)> {
         let id = spec.id();
         if let Some(at) = self.cells.iter().position(|c| c.id == id) {
-            return Ok((at, false));
+            let known = &self.cells[at];
+            if known.calibration == spec.calibration {
+                return Ok((at, false));
+            }
+            return Err(Error::mistake(format!(
+                "cell `{id}` is in the study already, calibrated on {}; accepted beside it is a set whose file name \
+                 differs, not {}",
+                known.calibration.as_deref().unwrap_or("nothing"),
+                spec.calibration.as_deref().unwrap_or("nothing")
+            )));
         }
         check_cell(spec, &self.spec, &self.folder, self.profile.as_ref())?;
         self.cells.push(CellResult::queued(spec));

@@ -88,7 +88,7 @@ impl Stream {
         block: &Block,
         rope: &RopeTable,
         device: &Device,
-        check: &dyn Fn() -> Result<()>,
+        check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
             check()?;
@@ -106,7 +106,7 @@ impl Stream {
         device: &Device,
         last: Site,
         collector: &mut Collector,
-        check: &dyn Fn() -> Result<()>,
+        check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter().zip(&self.shapes) {
             check()?;

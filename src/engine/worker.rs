@@ -10,7 +10,7 @@ use super::session::{Draft, Session};
 use super::{EngineOptions, Reporter, answer, cell};
 use crate::error::{Error, Result};
 use crate::eval::stats;
-use crate::results::{CellState, Metrics, ModuleResult, StudyResult};
+use crate::results::{CellResult, CellState, Metrics, ModuleResult, Seconds, StudyResult};
 use crate::store::{Store, checkpoint, export};
 use crate::study::{CellSpec, StudySpec};
 use crate::sysinfo;
@@ -65,6 +65,8 @@ impl Worker {
             Ok(Err(error)) => error,
             Err(panic) => Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))),
         };
+        // Cells that still wait belong to what has just failed.
+        self.control.queue_nothing();
         self.reporter.event(Event::Failed { message: error.to_string(), exit_code: error.exit_code() });
     }
 
@@ -127,7 +129,7 @@ impl Worker {
             }
         }
         let session = draft.begin(store, study, options)?;
-        let planned = |c: &crate::results::CellResult| PlannedCell {
+        let planned = |c: &CellResult| PlannedCell {
             id: c.id.clone(),
             spec: c.spec(),
             state: if c.state == CellState::Done { CellState::Done } else { CellState::Queued },
@@ -190,23 +192,43 @@ impl Worker {
 
     /// Runs the waiting cells, then reports.
     fn run_cells(&mut self) -> Result<()> {
+        if self.session.as_ref().is_some_and(|s| s.base_states.is_none()) {
+            // A base that failed is tried again: without it there is nothing to compare cells with.
+            self.run_base()?;
+        }
         while let Some(spec) = self.control.take_cell() {
             let outcome = self.run_cell(&spec);
             self.control.cell_ended();
             outcome?;
         }
-        if self.control.stopping() {
+        self.note_withdrawn()?;
+        let Some(session) = &self.session else { return Ok(()) };
+        // A wish to stop that came too late to stop anything changes nothing.
+        if self.control.stopping() && !session.unfinished().is_empty() {
             return Err(Error::Cancelled);
         }
-        if let Some(session) = &self.session {
-            let result = Box::new(report(session)?);
-            self.reporter.event(Event::Finished { result });
+        let result = Box::new(report(session)?);
+        self.reporter.event(Event::Finished { result });
+        Ok(())
+    }
+
+    /// Keeps which waiting cells the client has withdrawn. It knows already.
+    fn note_withdrawn(&mut self) -> Result<()> {
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        for id in self.control.withdrawn() {
+            let Some(position) = session.cells.iter().position(|c| c.id == id) else { continue };
+            let cell = &mut session.cells[position];
+            cell.state = CellState::Cancelled;
+            session.store.put_cell(session.study, position, cell)?;
+            let tracker = &mut self.reporter.tracker;
+            tracker.settle(&tracker.left_by_kind(), &session.sizes.cell(cell.method));
         }
         Ok(())
     }
 
     /// Runs one cell. What goes wrong in it is told and kept; only a broken store ends the study.
     fn run_cell(&mut self, spec: &CellSpec) -> Result<()> {
+        self.note_withdrawn()?;
         let Some(session) = self.session.as_mut() else { return Ok(()) };
         let reporter = &mut self.reporter;
         let id = spec.id();
@@ -218,6 +240,10 @@ impl Worker {
                 return Ok(());
             }
         };
+        if session.cells[position].state == CellState::Done {
+            reporter.event(Event::Cell { cell: Some(id), state: CellState::Done });
+            return Ok(());
+        }
         let amounts = session.sizes.cell(spec.method);
         if added {
             reporter.tracker.expect(&amounts);
@@ -248,15 +274,13 @@ impl Worker {
 
 /// The base from its embeddings to its answers.
 fn base(session: &mut Session, reporter: &mut Reporter, fresh: bool) -> Result<()> {
-    let passed = cell::pass(session, reporter, None, None, &mut |_| Ok(()))?;
-    let mut seconds = passed.seconds;
+    let mut seconds = Seconds::default();
+    let states = cell::pass(session, reporter, None, None, &mut seconds, &mut |_| Ok(()))?;
     if fresh {
-        let metrics = cell::measure(session, reporter, None, &passed.states, &mut seconds)?;
+        let metrics = cell::measure(session, reporter, None, &states, &mut seconds)?;
         session.base.metrics = metrics.clone();
         reporter.event(Event::Metrics { cell: None, metrics });
-        let (tasks, taken) = answer::answer(session, reporter, None)?;
-        session.base.metrics.tasks = tasks;
-        seconds.answer = taken;
+        session.base.metrics.tasks = answer::answer(session, reporter, None, &mut seconds.answer)?;
         session.base.seconds = seconds;
         session.base_state = CellState::Done;
         session.store.put_base(session.study, &session.base, CellState::Done)?;
@@ -264,21 +288,44 @@ fn base(session: &mut Session, reporter: &mut Reporter, fresh: bool) -> Result<(
         reporter.event(Event::CellDone { cell: None, seconds, achieved_sparsity: None });
         reporter.event(Event::Cell { cell: None, state: CellState::Done });
     }
-    session.base_states = Some(passed.states);
+    session.base_states = Some(states);
     Ok(())
 }
 
 /// One cell from wherever it was left to its end.
 fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &CellSpec) -> Result<()> {
+    let mut seconds = session.cells[position].seconds;
+    let measured = prune_and_measure(session, reporter, position, spec, &mut seconds);
+    // What was spent is spent, also where the work ends early.
+    session.cells[position].seconds = seconds;
+    measured?;
+
+    let cell = &mut session.cells[position];
+    cell.peak_rss_bytes = sysinfo::process_memory().peak;
+    let (id, achieved_sparsity) = (cell.id.clone(), cell.achieved_sparsity);
+    reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, achieved_sparsity });
+    set_state(session, reporter, position, CellState::Done)?;
+    checkpoint::remove_states(&session.checkpoints(Some(&id)))?;
+    save_model(session, reporter, position)
+}
+
+/// Prunes a cell, measures it and has it answer; what is found out is kept step by step.
+fn prune_and_measure(
+    session: &mut Session,
+    reporter: &mut Reporter,
+    position: usize,
+    spec: &CellSpec,
+    seconds: &mut Seconds,
+) -> Result<()> {
     let id = spec.id();
     let windows = match &spec.calibration {
         Some(set) => Some(session.calibration_windows(set, spec.seed, reporter)?),
         None => None,
     };
     let mut modules: Vec<ModuleResult> = session.cells[position].modules.clone();
-    let passed = {
+    let states = {
         let session = &*session;
-        cell::pass(session, reporter, Some(spec), windows.as_deref(), &mut |module| {
+        cell::pass(session, reporter, Some(spec), windows.as_deref(), seconds, &mut |module| {
             session.store.put_module(session.study, &id, module)?;
             match modules.iter_mut().find(|m| m.name == module.name) {
                 Some(known) => *known = module.clone(),
@@ -288,10 +335,10 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
         })
     };
     session.cells[position].modules = modules;
-    let cell::Passed { states, seconds } = passed?;
-    let mut seconds = add(session.cells[position].seconds, seconds);
-    let mut metrics: Metrics = cell::measure(session, reporter, Some(&id), &states, &mut seconds)?;
-    drop(states);
+    let mut metrics = {
+        let states = states?;
+        cell::measure(session, reporter, Some(&id), &states, seconds)?
+    };
 
     let damping = session.spec.prune.damping;
     let result = &mut session.cells[position];
@@ -299,24 +346,16 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
     let (zeros, weights) = result.modules.iter().fold((0, 0), |(z, w), m| (z + m.zeros, w + m.weights));
     result.achieved_sparsity = Some(zeros as f64 / (weights as f64).max(1.0));
     result.metrics = metrics.clone();
+    result.seconds = *seconds;
     session.store.put_cell(session.study, position, &session.cells[position])?;
     reporter.event(Event::Metrics { cell: Some(id.clone()), metrics: metrics.clone() });
 
-    let (tasks, taken) = answer::answer(session, reporter, Some(&id))?;
-    metrics.tasks = tasks;
-    seconds.answer = taken;
-    let result = &mut session.cells[position];
-    result.metrics = metrics.clone();
-    result.seconds = seconds;
-    result.peak_rss_bytes = sysinfo::process_memory().peak;
-    let achieved_sparsity = result.achieved_sparsity;
+    metrics.tasks = answer::answer(session, reporter, Some(&id), &mut seconds.answer)?;
+    session.cells[position].metrics = metrics.clone();
     if !metrics.tasks.is_empty() {
-        reporter.event(Event::Metrics { cell: Some(id.clone()), metrics });
+        reporter.event(Event::Metrics { cell: Some(id), metrics });
     }
-    reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, achieved_sparsity });
-    set_state(session, reporter, position, CellState::Done)?;
-    checkpoint::remove_states(&session.checkpoints(Some(&id)))?;
-    save_model(session, reporter, position)
+    Ok(())
 }
 
 /// Exports a finished cell where the study wants that. A failure is told; the cell is done all the same.
@@ -333,16 +372,6 @@ fn save_model(session: &Session, reporter: &mut Reporter, position: usize) -> Re
         }),
     }
     Ok(())
-}
-
-fn add(a: crate::results::Seconds, b: crate::results::Seconds) -> crate::results::Seconds {
-    crate::results::Seconds {
-        load: a.load + b.load,
-        calibrate: a.calibrate + b.calibrate,
-        prune: a.prune + b.prune,
-        evaluate: a.evaluate + b.evaluate,
-        answer: a.answer + b.answer,
-    }
 }
 
 fn set_state(session: &mut Session, reporter: &Reporter, position: usize, state: CellState) -> Result<()> {

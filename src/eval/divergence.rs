@@ -80,7 +80,7 @@ fn normalise(logits: &[f32], exps: &mut [f32]) -> Normaliser {
         }
     }
     let max = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    let top = logits.iter().position(|&v| v == max).unwrap_or(0);
+    let top = logits.iter().position(|&v| v >= max).unwrap_or(0);
     let mut sum = 0f64;
     for (exps, logits) in exps.chunks_mut(TILE).zip(logits.chunks(TILE)) {
         let mut lanes = [0f32; LANES];

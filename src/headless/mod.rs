@@ -7,6 +7,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::config::{Format, Settings};
 use crate::engine::{Command, Engine, Event, Progress};
 use crate::error::{Error, Result};
 use crate::human::{cut, escape};
-use crate::results::{CellState, StudyResult};
+use crate::results::{CellResult, CellState, StudyResult};
 use lines::Lines;
 
 /// The ends of the engine's channels that a client holds.
@@ -119,6 +120,8 @@ pub struct Client<R, O: Write, E: Write> {
     begun: bool,
     /// Requests to stop so far.
     interrupts: u8,
+    /// Cells that went wrong; also those that are done and could only not be saved.
+    failures: HashSet<Option<String>>,
     /// The reader of standard output has gone.
     deaf: bool,
 }
@@ -127,7 +130,18 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     /// A client that has said nothing yet.
     pub fn new(look: Look, render: R, out: O, err: E) -> Self {
         let lines = Lines::default();
-        Self { look, render, out, err, lines, drawn: false, begun: false, interrupts: 0, deaf: false }
+        Self {
+            look,
+            render,
+            out,
+            err,
+            lines,
+            drawn: false,
+            begun: false,
+            interrupts: 0,
+            failures: HashSet::new(),
+            deaf: false,
+        }
     }
 
     /// Sends `start` and follows the engine until it has finished, failed or stopped. Each message of `interrupts`
@@ -233,6 +247,9 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
                 }
                 return Ok(Some(Outcome::Done));
             }
+            Event::CellFailed { cell, .. } => {
+                self.failures.insert(cell.clone());
+            }
             Event::Finished { result } => return self.finished(result).map(Some),
             Event::Failed { message, exit_code } => return Err(self.failed(message, *exit_code)),
             Event::Stopped { resumable } => {
@@ -269,7 +286,10 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             Format::Json => self.print_json(result)?,
             Format::Jsonl => {}
         }
-        let failed = result.cells.iter().filter(|cell| cell.state == CellState::Failed).count();
+        let failed = |cell: &&CellResult| {
+            cell.state == CellState::Failed || self.failures.contains(&Some(cell.id.clone()))
+        };
+        let failed = result.cells.iter().filter(failed).count();
         if failed == 0 {
             return Ok(Outcome::Done);
         }

@@ -21,6 +21,9 @@ pub fn rows_mut(x: &mut [f32], n: usize, width: usize, stride: usize) -> MatMut<
 }
 
 /// `out = x · wᵀ` or `out += x · wᵀ`: `x` is `[n, inner]`, `w` is `[outer, inner]`, `out` is `[n, outer]`.
+///
+/// # Panics
+/// If `out` has another length: faer itself checks no shapes in a release build.
 pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], inner: usize, accumulate: bool, par: Par) {
     if inner == 0 || x.is_empty() || w.is_empty() {
         return;

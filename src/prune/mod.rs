@@ -88,7 +88,7 @@ pub fn pruner(method: Method, spec: &PruneSpec) -> Box<dyn Pruner> {
 /// [`Error::Mistake`] naming the module, the group and the row.
 pub fn check_divides(sparsity: Sparsity, columns: usize, module: &str) -> Result<()> {
     match sparsity {
-        Sparsity::NOfM { m, .. } if columns % m != 0 => Err(Error::mistake(format!(
+        Sparsity::NOfM { m, .. } if !columns.is_multiple_of(m) => Err(Error::mistake(format!(
             "sparsity {sparsity}: groups of {m} do not fill the {columns} columns of {module}; M must divide every row"
         ))),
         _ => Ok(()),

@@ -277,7 +277,8 @@ pub fn solve(
 
 /// One block of columns, with its corner of `U` packed.
 struct Columns {
-    columns: usize,
+    /// Columns of the whole matrix.
+    total: usize,
     first: usize,
     width: usize,
     /// `[width, width]`
@@ -295,7 +296,7 @@ impl Columns {
         }
         let diagonal: Vec<f32> = (0..width).map(|i| corner[i * width + i]).collect();
         Self {
-            columns,
+            total: columns,
             first,
             width,
             corner,
@@ -306,7 +307,7 @@ impl Columns {
 
     /// The score at rank `floor(numel · s)` over all rows of the block; `scratch` is overwritten.
     fn threshold(&self, weights: &[f32], fraction: f64, scratch: &mut [f32]) -> f32 {
-        scratch.par_chunks_mut(self.width).zip(weights.par_chunks(self.columns)).for_each(|(scores, row)| {
+        scratch.par_chunks_mut(self.width).zip(weights.par_chunks(self.total)).for_each(|(scores, row)| {
             let row = &row[self.first..self.first + self.width];
             for ((score, w), d) in scores.iter_mut().zip(row).zip(&self.inverse_squared) {
                 *score = w * w * d;
@@ -332,7 +333,7 @@ impl Columns {
         let mut loss = 0.0;
         for i in 0..self.width {
             if let Sparsity::NOfM { n, m } = sparsity
-                && (self.first + i) % m == 0
+                && (self.first + i).is_multiple_of(m)
             {
                 let scores: Vec<f32> =
                     (i..i + m).map(|j| row[j] * row[j] * self.inverse_squared[j]).collect();

@@ -109,19 +109,18 @@ impl Collector {
     fn at(&mut self, site: Site, x: &Rows) -> Result<&mut Running> {
         let width = x.width()?;
         let found = self.running.iter().position(|(s, _, _)| *s == site);
-        let index = match found {
-            Some(index) => index,
-            None => {
-                let running = match (self.needs, x) {
-                    (Needs::Hessian, Rows::Host { .. }) => Running::HostGram(vec![0.0; width * width]),
-                    (Needs::Hessian, Rows::Device(x)) => {
-                        Running::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
-                    }
-                    (Needs::ColumnNorms | Needs::Nothing, _) => Running::Norms(vec![0.0; width]),
-                };
-                self.running.push((site, width, running));
-                self.running.len() - 1
-            }
+        let index = if let Some(index) = found {
+            index
+        } else {
+            let running = match (self.needs, x) {
+                (Needs::Hessian, Rows::Host { .. }) => Running::HostGram(vec![0.0; width * width]),
+                (Needs::Hessian, Rows::Device(x)) => {
+                    Running::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
+                }
+                (Needs::ColumnNorms | Needs::Nothing, _) => Running::Norms(vec![0.0; width]),
+            };
+            self.running.push((site, width, running));
+            self.running.len() - 1
         };
         Ok(&mut self.running[index].2)
     }

@@ -113,7 +113,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection> {
     match version {
         Some(VERSION) => Ok(connection),
         Some(older) => Err(Error::mistake(format!(
-            "the store {} is of version {older}, this program reads {VERSION}: open it once without --readonly",
+            "the store {} is of version {older}, this program reads {VERSION}: `secateur run` on it brings it up to date",
             path.display()
         ))),
         None => Err(foreign(path)),

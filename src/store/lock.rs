@@ -43,7 +43,8 @@ fn taken(store: &Path, file: &mut File) -> Error {
         Err(_) => "another process".into(),
     };
     Error::mistake(format!(
-        "the store {} is in use by {holder}: --readonly looks at it meanwhile, --store names another",
+        "the store {} is in use by {holder}: wait until it has ended, or name another with --store \
+         (`secateur list` and `secateur show` read this one meanwhile)",
         store.display()
     ))
 }

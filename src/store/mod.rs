@@ -162,7 +162,7 @@ fn explain(path: &Path, error: Error) -> Error {
             Error::failure(format!("the disk that holds {path} is full"))
         }
         ErrorCode::ReadOnly => Error::mistake(format!(
-            "the store {path} was opened with --readonly: nothing in it can be changed"
+            "the store {path} was opened only to be read: nothing in it can be changed"
         )),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
             Error::failure(format!("the store {path} is busy: another program holds it"))

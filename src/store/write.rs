@@ -132,6 +132,14 @@ impl Store {
         })
     }
 
+    /// Puts where the time of a cell (or of the base: `None`) went so far, in the place of what was known.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when there is no such study or cell.
+    pub fn put_seconds(&self, study: i64, cell: Option<&str>, seconds: &Seconds) -> Result<()> {
+        self.write(|t| put_times(t, study, cell, seconds))
+    }
+
     /// Puts what was done to one module; replaces what is there under its name.
     ///
     /// # Errors

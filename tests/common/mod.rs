@@ -5,10 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use secateur::engine::{Command, Engine, EngineOptions, Event, RunOptions};
+use secateur::model::Synthetic;
 use secateur::results::StudyResult;
 use secateur::study::{
-    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, StudySpec,
+    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sampling, StudySpec,
 };
+use tempfile::TempDir;
 
 /// A file of the shared test data, or `None` with a plain word about what is skipped.
 pub fn shared(test: &str, path: &str) -> Option<PathBuf> {
@@ -93,4 +95,80 @@ pub fn run(store: &Path, spec: StudySpec, options: RunOptions) -> (StudyResult, 
         }
     }
     panic!("the engine ended without a result");
+}
+
+/// A folder with a small random model, texts and a task file; removed in the end.
+pub struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    /// Writes `model/`, `calibration.txt`, `corpus.txt` (different ones) and `tasks.jsonl` (eight records).
+    pub fn new(model: &Synthetic) -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        model.write(&place.path("model")).unwrap();
+        place.write("calibration.txt", &prose(6000, 1));
+        place.write("corpus.txt", &prose(6000, 2));
+        let record = |n: u64| {
+            let (instruction, output) = (prose(20 + 7 * n as usize, 10 + n), prose(12, 20 + n));
+            serde_json::json!({ "instruction": instruction, "input": "", "output": output }).to_string()
+        };
+        place.write("tasks.jsonl", &(0..8).map(record).collect::<Vec<_>>().join("\n"));
+        place
+    }
+
+    /// A file or folder in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A study of its model on its texts, windows of 32 tokens.
+    pub fn spec(&self, cells: Vec<CellSpec>) -> StudySpec {
+        study(&self.path("model"), &self.path("calibration.txt"), &self.path("corpus.txt"), 32, cells)
+    }
+
+    /// A cell, calibrated on its text where the method looks at data.
+    pub fn cell(&self, method: Method, sparsity: &str) -> CellSpec {
+        let set = self.path("calibration.txt").display().to_string();
+        CellSpec {
+            method,
+            sparsity: sparsity.parse().unwrap(),
+            calibration: method.needs_calibration().then_some(set),
+            seed: 0,
+        }
+    }
+
+    /// The program in this folder, with a home of its own and no variables of the machine's.
+    pub fn program(&self, line: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_secateur"));
+        command.args(line).current_dir(self.folder.path()).env_clear().stdin(std::process::Stdio::null());
+        command.env("HOME", self.path("home")).env("HF_HOME", self.path("hub"));
+        command
+    }
+}
+
+/// At least `length` bytes of made-up words; the same seed gives the same ones.
+pub fn prose(length: usize, seed: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    let mut text = String::new();
+    while text.len() < length {
+        for _ in 0..1 + next(4) {
+            text.push("bcdfgklmnprstvz".as_bytes()[next(15) as usize] as char);
+            text.push("aeiou".as_bytes()[next(5) as usize] as char);
+        }
+        text.push_str(if next(9) == 0 { ". " } else { " " });
+    }
+    text
 }
