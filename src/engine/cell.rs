@@ -95,7 +95,7 @@ fn starting_states(
             if count == 0 {
                 return Stream::embed(&session.folder, &[], spec.seq_len, batch_tokens, session.dtype);
             }
-            Stream::from_saved(of(prefix), count, spec.seq_len, batch_tokens)
+            Stream::from_saved(&of(prefix), count, spec.seq_len, batch_tokens)
         };
         let evaluation = take("evaluation", windows.len());
         let calibrated = calibration.map(|c| take("calibration", c.len())).transpose();

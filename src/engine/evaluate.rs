@@ -82,8 +82,7 @@ fn window(
     for start in (0..tokens.len()).step_by(CHUNK) {
         let count = CHUNK.min(tokens.len() - start);
         let rows = |x: &Tensor| x.narrow(0, start, count);
-        let targets: Vec<Option<u32>> =
-            (start + 1..=start + count).map(|i| tokens.get(i).copied()).collect();
+        let targets: Vec<Option<u32>> = (start + 1..=start + count).map(|i| tokens.get(i).copied()).collect();
         let mut parts = vec![rows(states)?];
         if let Some(base) = base {
             parts.push(rows(base)?);

@@ -207,15 +207,12 @@ impl Draft {
     /// Enters the study into the store, or takes it up again: `known` is its number there.
     pub fn begin(self, store: Store, known: Option<i64>, options: RunOptions) -> Result<Session> {
         let rope = RopeTable::new(&self.folder.config, self.spec.seq_len);
-        let (study, base, base_state, mut cells) = match known {
-            Some(study) => {
-                let record = store.study(study)?;
-                (study, record.base, record.base_state, record.cells)
-            }
-            None => {
-                let study = store.create_study(&self.spec, &self.info, &self.environment)?;
-                (study, BaseResult::default(), CellState::Queued, Vec::new())
-            }
+        let (study, base, base_state, mut cells) = if let Some(study) = known {
+            let record = store.study(study)?;
+            (study, record.base, record.base_state, record.cells)
+        } else {
+            let study = store.create_study(&self.spec, &self.info, &self.environment)?;
+            (study, BaseResult::default(), CellState::Queued, Vec::new())
         };
         let mut spec = self.spec;
         for cell in &spec.cells {

@@ -37,12 +37,7 @@ impl Stream {
     ///
     /// # Errors
     /// States that do not belong to so many windows.
-    pub fn from_saved(
-        saved: Vec<Tensor>,
-        windows: usize,
-        seq_len: usize,
-        batch_tokens: usize,
-    ) -> Result<Self> {
+    pub fn from_saved(saved: &[Tensor], windows: usize, seq_len: usize, batch_tokens: usize) -> Result<Self> {
         let rows: usize = saved.iter().map(|t| t.dim(0).unwrap_or(0)).sum();
         if rows != windows * seq_len {
             return Err(Error::failure(format!(
@@ -51,7 +46,7 @@ impl Stream {
             )));
         }
         let mut stream = Self::shaped(windows, seq_len, batch_tokens);
-        let whole = if saved.len() == 1 { saved[0].clone() } else { Tensor::cat(&saved, 0)? };
+        let whole = if saved.len() == 1 { saved[0].clone() } else { Tensor::cat(saved, 0)? };
         let mut row = 0;
         for shape in &stream.shapes {
             stream.batches.push(whole.narrow(0, row, shape.rows())?.copy()?);

@@ -74,18 +74,18 @@ impl Worker {
         // The store of an earlier study is unlocked before it is opened again.
         self.session = None;
         match job {
-            Job::Start(spec, options) => self.start_study(*spec, None, options),
+            Job::Start(spec, options) => self.start_study(&spec, None, options),
             Job::Resume(study, options) => {
                 let store = Store::open(&self.options.store)?;
                 let spec = store.study(study)?.spec;
-                self.start_study(spec, Some((store, study)), options)
+                self.start_study(&spec, Some((store, study)), options)
             }
         }
     }
 
     fn start_study(
         &mut self,
-        spec: StudySpec,
+        spec: &StudySpec,
         known: Option<(Store, i64)>,
         options: RunOptions,
     ) -> Result<()> {
@@ -122,7 +122,7 @@ impl Worker {
             }
         }
         if options.resume && study.is_none() {
-            study = store.resumable(&spec)?;
+            study = store.resumable(spec)?;
             if study.is_none() {
                 self.reporter
                     .warn(None, "nothing to resume in this store: the study starts from the beginning");
@@ -153,7 +153,7 @@ impl Worker {
         self.session = Some(session);
         let _sampler = Sampler::start(self.reporter.sender());
         self.run_base()?;
-        self.save_done_models()?;
+        self.save_done_models();
         self.run_cells()
     }
 
@@ -179,15 +179,14 @@ impl Worker {
     }
 
     /// Exports what an earlier run finished but did not come to save.
-    fn save_done_models(&mut self) -> Result<()> {
-        let Some(session) = self.session.as_ref() else { return Ok(()) };
-        let Some(folder) = &session.options.save_models else { return Ok(()) };
+    fn save_done_models(&mut self) {
+        let Some(session) = self.session.as_ref() else { return };
+        let Some(folder) = &session.options.save_models else { return };
         for (position, cell) in session.cells.iter().enumerate() {
             if cell.state == CellState::Done && !folder.join(&cell.id).join(export::REPORT_FILE).exists() {
-                save_model(session, &mut self.reporter, position)?;
+                save_model(session, &mut self.reporter, position);
             }
         }
-        Ok(())
     }
 
     /// Runs the waiting cells, then reports.
@@ -306,7 +305,8 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
     reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, achieved_sparsity });
     set_state(session, reporter, position, CellState::Done)?;
     checkpoint::remove_states(&session.checkpoints(Some(&id)))?;
-    save_model(session, reporter, position)
+    save_model(session, reporter, position);
+    Ok(())
 }
 
 /// Prunes a cell, measures it and has it answer; what is found out is kept step by step.
@@ -359,8 +359,8 @@ fn prune_and_measure(
 }
 
 /// Exports a finished cell where the study wants that. A failure is told; the cell is done all the same.
-fn save_model(session: &Session, reporter: &mut Reporter, position: usize) -> Result<()> {
-    let Some(folder) = &session.options.save_models else { return Ok(()) };
+fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
+    let Some(folder) = &session.options.save_models else { return };
     let cell = &session.cells[position];
     reporter.phase(Some(&cell.id), super::Phase::Export, 0, "tensors");
     let path = folder.join(&cell.id);
@@ -371,7 +371,6 @@ fn save_model(session: &Session, reporter: &mut Reporter, position: usize) -> Re
             message: format!("the cell is done but could not be saved as a model: {error}"),
         }),
     }
-    Ok(())
 }
 
 fn set_state(session: &mut Session, reporter: &Reporter, position: usize, state: CellState) -> Result<()> {
