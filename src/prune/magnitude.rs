@@ -9,7 +9,7 @@ use crate::results::ErrorBasis;
 use crate::study::Sparsity;
 
 /// Per matrix: every weight up to the magnitude at rank `floor(numel · s)` goes, ties included (as in the Wanda
-/// authors' code). N:M: the N smallest magnitudes of every M neighbours go, of equal ones the earlier.
+/// authors' code). N:M: the N smallest magnitudes of every M neighbours go.
 #[derive(Debug, Clone, Copy)]
 pub struct Magnitude;
 
@@ -101,14 +101,17 @@ mod tests {
         }
 
         #[test]
-        fn groups_lose_their_smallest_the_earlier_of_equals((columns, weights) in matrix(), n in 0usize..4) {
+        fn groups_lose_their_smallest((columns, weights) in matrix(), n in 0usize..4) {
             let (pruned, _) = prune(&weights, columns, Sparsity::NOfM { n, m: 4 }).unwrap();
             for (after, before) in pruned.chunks(4).zip(weights.chunks(4)) {
-                let mut order = [0, 1, 2, 3];
-                order.sort_by(|&a, &b| before[a].abs().total_cmp(&before[b].abs()));
-                for (place, &i) in order.iter().enumerate() {
-                    prop_assert_eq!(after[i], if place < n { 0.0 } else { before[i] });
-                }
+                let mut sizes: Vec<f32> = before.iter().map(|w| w.abs()).collect();
+                sizes.sort_by(f32::total_cmp);
+                // Which of equal ones go is the selection's business; what is left is sorted the same either way.
+                let mut left: Vec<f32> = after.iter().map(|w| w.abs()).collect();
+                left.sort_by(f32::total_cmp);
+                sizes[..n].fill(0.0);
+                prop_assert_eq!(left, sizes);
+                prop_assert!(after.iter().zip(before).all(|(a, b)| *a == *b || *a == 0.0));
             }
         }
     }
