@@ -19,6 +19,13 @@ fn place() -> Place {
     Place::new(&Synthetic { hidden: 128, intermediate: 256, blocks: BLOCKS, ..Synthetic::default() })
 }
 
+/// Blocks of a model that takes its time.
+const MANY: usize = 8;
+
+fn slow_place() -> Place {
+    Place::new(&Synthetic { hidden: 256, intermediate: 512, blocks: MANY, ..Synthetic::default() })
+}
+
 /// A client that looks at every event, samples of the machine apart.
 struct Client {
     engine: Engine,
@@ -240,7 +247,7 @@ fn cells_can_be_added_while_another_runs_and_after_the_end() {
 
 #[test]
 fn waiting_and_running_cells_can_be_cancelled_and_taken_up_again() {
-    let place = place();
+    let place = slow_place();
     let cells = [
         place.cell(Method::SparseGpt, "0.5"),
         place.cell(Method::Magnitude, "0.5"),
@@ -253,7 +260,7 @@ fn waiting_and_running_cells_can_be_cancelled_and_taken_up_again() {
     client.send(Command::CancelCell(cells[0].id()));
     let events = client.until(|e| is_state(e, &cells[0].id(), CellState::Cancelled));
     let modules = events.iter().filter(|e| is_module(e, &cells[0].id())).count();
-    assert!(modules <= 14, "{modules} modules after the wish to cancel");
+    assert!(modules <= 7, "{modules} modules after the wish to cancel");
     let (events, result) = client.finish();
     assert!(!events.iter().any(|e| is_module(e, &cells[0].id())));
     assert_eq!(order(&events), [cells[2].id()]);
@@ -286,7 +293,7 @@ fn waiting_cells_run_in_the_order_that_was_asked_for_last() {
 
 #[test]
 fn nothing_is_computed_while_paused() {
-    let place = place();
+    let place = slow_place();
     let cell = place.cell(Method::SparseGpt, "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     client.until(|e| is_module(e, &cell.id()));
@@ -325,14 +332,14 @@ fn assert_resumable(place: &Place, cell: &CellSpec, before: &[Event], after: &[E
         _ => None,
     });
     assert_eq!(plan.unwrap()[0].blocks_done, safe);
-    assert_eq!(events.iter().filter(|e| is_checkpoint(e, &cell.id())).count(), BLOCKS - safe);
+    assert_eq!(events.iter().filter(|e| is_checkpoint(e, &cell.id())).count(), MANY - safe);
     let whole = run(place.spec(vec![cell.clone()]));
     assert_eq!(result.cells[0].metrics, whole.cells[0].metrics);
 }
 
 #[test]
 fn a_shutdown_after_the_block_leaves_a_whole_checkpoint() {
-    let place = place();
+    let place = slow_place();
     let cell = place.cell(Method::SparseGpt, "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     let before = client.until(|e| is_checkpoint(e, &cell.id()));
@@ -345,7 +352,7 @@ fn a_shutdown_after_the_block_leaves_a_whole_checkpoint() {
 
 #[test]
 fn a_shutdown_at_once_keeps_what_is_whole() {
-    let place = place();
+    let place = slow_place();
     let cell = place.cell(Method::SparseGpt, "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     let mut before = client.until(|e| is_checkpoint(e, &cell.id()));
@@ -357,7 +364,7 @@ fn a_shutdown_at_once_keeps_what_is_whole() {
 
 #[test]
 fn an_engine_whose_client_is_gone_shuts_down_after_the_block() {
-    let place = place();
+    let place = slow_place();
     let cell = place.cell(Method::SparseGpt, "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     let before = client.until(|e| is_checkpoint(e, &cell.id()));
