@@ -51,6 +51,14 @@ fn found(store: &Path) -> Found {
     let mut record = store.study(study).unwrap();
     let mut answers = vec![store.answers(study, None).unwrap()];
     for cell in &mut record.cells {
+        // Times add up over all runs.
+        let pruned: f64 = cell.modules.iter().map(|m| m.seconds).sum();
+        assert!(
+            pruned > 0.0 && cell.seconds.prune >= pruned,
+            "{}: {} s of {pruned}",
+            cell.id,
+            cell.seconds.prune
+        );
         answers.push(store.answers(study, Some(&cell.id)).unwrap());
         (cell.seconds, cell.peak_rss_bytes) = (Seconds::default(), 0);
         cell.modules.iter_mut().for_each(|m| m.seconds = 0.0);

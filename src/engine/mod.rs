@@ -60,10 +60,11 @@ impl Engine {
         let (publish, progress) = watch::channel(Progress::default());
         let control = Arc::new(Control::default());
 
-        let (ears, mouth) = (control.clone(), outbox.clone());
+        // Weak, so that events end when the computing thread does, however long a client keeps its sender.
+        let (ears, mouth) = (control.clone(), outbox.downgrade());
         std::thread::spawn(move || {
             while let Some(command) = inbox.blocking_recv() {
-                if let Some(cell) = ears.obey(command) {
+                if let (Some(cell), Some(mouth)) = (ears.obey(command), mouth.upgrade()) {
                     let state = crate::results::CellState::Cancelled;
                     let _ = mouth.blocking_send(Event::Cell { cell: Some(cell), state });
                 }

@@ -111,14 +111,19 @@ impl Worker {
         if estimate.host_bytes > estimate.host_available && !options.force {
             return Err(Error::mistake(format!(
                 "not enough memory: the study needs about {} MiB and {} MiB are free; use fewer or shorter windows \
-                 (--max-windows, --calibration-samples, --seq-len, --batch-tokens), or --force to try all the same",
+                 (--max-windows, --calibration-samples, --seq-len, --batch-tokens), fewer or shorter answers at once \
+                 (--batch-prompts, --max-new-tokens), or --force to try all the same",
                 estimate.host_bytes >> 20,
                 estimate.host_available >> 20
             )));
         }
         if let Some(folder) = &options.save_models {
-            for cell in draft.planned().iter().filter(|_| !options.resume) {
-                export::check_target(&folder.join(&cell.id))?;
+            for cell in draft.planned() {
+                let target = folder.join(&cell.id);
+                // What an interrupted run has saved already is not saved again.
+                if !(options.resume && target.join(export::REPORT_FILE).exists()) {
+                    export::check_target(&target)?;
+                }
             }
         }
         if options.resume && study.is_none() {

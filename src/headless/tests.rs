@@ -301,6 +301,17 @@ fn a_failed_cell_is_an_error_after_the_result() {
 }
 
 #[test]
+fn a_done_cell_that_could_not_be_saved_is_an_error_after_the_result() {
+    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+        let message = "the disk is full".into();
+        engine.send(Event::CellFailed { cell: Some(spec().id()), message }).await;
+        engine.send(finished(CellState::Done)).await;
+    });
+    assert!(said.out.starts_with("table of 1") && said.err.contains("the disk is full"));
+    assert_eq!(said.outcome.unwrap_err().exit_code(), 1);
+}
+
+#[test]
 fn a_reader_that_has_gone_ends_the_run_quietly() {
     let broken = Pipe { broken: true, ..Pipe::default() };
     let said = follow(look(Format::Jsonl), &broken, |mut engine| async move {
