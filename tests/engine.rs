@@ -13,7 +13,7 @@ use secateur::study::{CellSpec, Method, ModuleKind, StudySpec};
 
 const BLOCKS: usize = 4;
 /// Nothing here takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn place() -> Place {
     Place::new(&Synthetic { hidden: 128, intermediate: 256, blocks: BLOCKS, ..Synthetic::default() })
@@ -135,18 +135,14 @@ fn run(spec: StudySpec) -> StudyResult {
     common::run(&store.path().join("s.db"), spec, RunOptions::default()).0
 }
 
-fn close(a: f64, b: f64, tolerance: f64) -> bool {
-    (a / b - 1.0).abs() <= tolerance
-}
-
-/// Whose event it is: `Some(None)` is the base's.
-fn owner(event: &Event) -> Option<Option<&str>> {
+/// Whose event it is, if anybody's.
+fn owner(event: &Event) -> Option<&str> {
     match event {
         Event::Cell { cell, .. }
         | Event::Metrics { cell, .. }
         | Event::Answer { cell, .. }
-        | Event::CellDone { cell, .. } => Some(cell.as_deref()),
-        Event::Module { cell, .. } | Event::Checkpoint { cell, .. } => Some(Some(cell.as_str())),
+        | Event::CellDone { cell, .. } => Some(cell.as_deref().unwrap_or("base")),
+        Event::Module { cell, .. } | Event::Checkpoint { cell, .. } => Some(cell),
         _ => None,
     }
 }
@@ -170,10 +166,10 @@ fn events_come_in_the_order_in_which_things_happen() {
     assert_eq!((model.blocks, &result.model), (BLOCKS, model));
 
     // Base, then cell after cell, none mixed with another.
-    let owners: Vec<Option<&str>> = events.iter().filter_map(owner).collect();
+    let owners: Vec<&str> = events.iter().filter_map(owner).collect();
     let mut turns = owners.clone();
     turns.dedup();
-    assert_eq!(turns, [None, Some(ids[0].as_str()), Some(ids[1].as_str())]);
+    assert_eq!(turns, ["base", &ids[0], &ids[1]]);
 
     for cell in turns {
         let own: Vec<&Event> = events.iter().filter(|e| owner(e) == Some(cell)).collect();
@@ -187,11 +183,13 @@ fn events_come_in_the_order_in_which_things_happen() {
         // Perplexity is told before the first answer.
         let first = own.iter().position(|e| matches!(e, Event::Answer { .. })).unwrap();
         assert!(matches!(own[first - 1], Event::Metrics { .. }));
-        let Some(id) = cell else { continue };
+        if cell == "base" {
+            continue;
+        }
         let mut expected = own[1..].iter();
         for block in 0..BLOCKS {
             for kind in ModuleKind::ALL {
-                let Some(Event::Module { module, .. }) = expected.next() else { panic!("{id}") };
+                let Some(Event::Module { module, .. }) = expected.next() else { panic!("{cell}") };
                 assert_eq!(module.name, format!("model.layers.{block}.{}", kind.path()));
             }
             assert!(matches!(expected.next(), Some(Event::Checkpoint { block: b, .. }) if *b == block));
@@ -467,133 +465,6 @@ fn a_second_engine_on_a_store_is_told() {
     assert!(message.contains("studies.db") && message.contains("in use"), "{message}");
     first.send(Command::Unpause);
     assert_eq!(first.finish().1.cells[0].state, CellState::Done);
-}
-
-#[test]
-fn only_the_chosen_modules_of_the_chosen_blocks_are_pruned_and_counted() {
-    let place = place();
-    let mut spec = place.spec(vec![place.cell(Method::Wanda, "0.5"), place.cell(Method::SparseGpt, "0.5")]);
-    spec.prune.modules = vec![ModuleKind::QProj, ModuleKind::DownProj];
-    spec.prune.blocks = Some((1, 3));
-    let result = run(spec);
-    let expected: Vec<String> = (1..3)
-        .flat_map(|b| ["self_attn.q_proj", "mlp.down_proj"].map(|m| format!("model.layers.{b}.{m}")))
-        .collect();
-    for cell in &result.cells {
-        let names: Vec<&str> = cell.modules.iter().map(|m| m.name.as_str()).collect();
-        assert_eq!(names, expected, "{}", cell.id);
-        let zeros: usize = cell.modules.iter().map(|m| m.zeros).sum();
-        let weights: usize = cell.modules.iter().map(|m| m.weights).sum();
-        assert_eq!(weights, 2 * (64 * 128 + 128 * 256));
-        assert!(close(cell.achieved_sparsity.unwrap(), zeros as f64 / weights as f64, 1e-12));
-        assert!((cell.achieved_sparsity.unwrap() - 0.5).abs() < 0.01);
-        assert!(cell.metrics.js_divergence[0].bits > 1e-4);
-    }
-}
-
-#[test]
-fn the_dense_pass_for_some_modules_gives_what_the_whole_one_gives() {
-    let place = place();
-    for method in [Method::Wanda, Method::SparseGpt] {
-        let mut spec = place.spec(vec![place.cell(method, "0.5")]);
-        let whole = run(spec.clone());
-        for kind in ModuleKind::ALL {
-            spec.prune.modules = vec![kind];
-            // Block 0 sees the same inputs whatever else is pruned.
-            spec.prune.blocks = Some((0, 1));
-            let alone = run(spec.clone());
-            let [alone] = &alone.cells[0].modules[..] else { panic!() };
-            let among = whole.cells[0].modules.iter().find(|m| m.name == alone.name).unwrap();
-            assert_eq!(alone.reconstruction_error, among.reconstruction_error, "{method} {kind}");
-            assert_eq!(alone.zeros, among.zeros);
-        }
-    }
-}
-
-#[test]
-fn a_profile_spreads_the_sparsity_over_the_blocks() {
-    let place = place();
-    let mut spec = place.spec(vec![place.cell(Method::Wanda, "0.4"), place.cell(Method::Wanda, "2:4")]);
-    spec.prune.profile = Some(place.write("profile.txt", "0 0.5\n1 # the third\n1.5\n"));
-    let result = run(spec.clone());
-    for module in &result.cells[0].modules {
-        let share = 0.4 * [0.0, 0.5, 1.0, 1.5][module.block];
-        // Wanda removes the same number in every row.
-        assert!(module.sparsity <= share + 1e-9 && module.sparsity > share - 1.0 / 64.0, "{module:?}");
-    }
-    let achieved = result.cells[0].achieved_sparsity.unwrap();
-    assert!((0.28..=0.3).contains(&achieved), "{achieved}");
-    assert_eq!(result.cells[1].achieved_sparsity, Some(0.5), "groups are the same everywhere");
-
-    place.write("profile.txt", "0 0.5 1");
-    let mut client = Client::start(&place, spec);
-    let events = client.until(|e| matches!(e, Event::Failed { .. }));
-    let Some(Event::Failed { message, exit_code: 2 }) = events.last() else { panic!() };
-    assert!(message.contains("profile.txt") && message.contains("3 factors") && message.contains("4 blocks"));
-}
-
-#[test]
-fn sparsegpt_hears_of_damping_and_block_size() {
-    let place = place();
-    let with = |damping: f64, block_size: usize| -> CellResult {
-        let mut spec = place.spec(vec![place.cell(Method::SparseGpt, "0.5")]);
-        (spec.prune.damping, spec.prune.block_size) = (damping, block_size);
-        run(spec).cells.remove(0)
-    };
-    let (usual, damped, narrow) = (with(0.01, 128), with(0.5, 128), with(0.01, 16));
-    assert!(usual.modules.iter().all(|m| m.damping == Some(0.01)));
-    assert!(damped.modules.iter().all(|m| m.damping == Some(0.5)));
-    for other in [&damped, &narrow] {
-        assert!((other.achieved_sparsity.unwrap() - 0.5).abs() < 0.02);
-        assert_ne!(other.metrics.perplexity, usual.metrics.perplexity);
-    }
-    let error = |cell: &CellResult| cell.modules[0].reconstruction_error;
-    assert!(error(&usual) < error(&damped), "{} {}", error(&usual), error(&damped));
-}
-
-#[test]
-fn a_cell_at_sparsity_0_is_the_base() {
-    let place = place();
-    let cells = Method::ALL.map(|m| place.cell(m, "0"));
-    let result = run(place.spec(cells.to_vec()));
-    let base = &result.base.metrics.perplexity[0];
-    for cell in &result.cells {
-        let (perplexity, js) = (&cell.metrics.perplexity[0], &cell.metrics.js_divergence[0]);
-        if cell.method == Method::Wanda {
-            assert_eq!(cell.achieved_sparsity, Some(0.0));
-            assert_eq!(perplexity, base);
-            assert!(js.bits.abs() < 1e-6 && cell.metrics.kl_divergence[0].nats.abs() < 1e-6, "{js:?}");
-            assert_eq!(cell.metrics.top1_agreement[0].estimate.value, 1.0);
-        } else {
-            // As in the authors' code, thresholds take the smallest weight with them.
-            assert!(cell.achieved_sparsity.unwrap() < 1e-3, "{}", cell.id);
-            assert!(close(perplexity.value, base.value, 1e-3), "{} {}", cell.id, perplexity.value);
-            assert!(js.bits < 1e-4, "{} {}", cell.id, js.bits);
-        }
-    }
-}
-
-#[test]
-fn metrics_do_not_depend_on_how_windows_are_batched() {
-    let place = place();
-    let with = |batch_tokens: usize| {
-        let mut spec = place.spec(Method::ALL.map(|m| place.cell(m, "0.5")).to_vec());
-        spec.compute.batch_tokens = batch_tokens;
-        run(spec)
-    };
-    let (one, odd, all) = (with(1), with(100), with(100_000));
-    for other in [&odd, &all] {
-        let base = |r: &StudyResult| r.base.metrics.perplexity[0].value;
-        assert!(close(base(other), base(&one), 1e-5));
-        for (a, b) in one.cells.iter().zip(&other.cells) {
-            // SparseGPT carries rounding from block to block.
-            let tolerance = if a.method == Method::SparseGpt { 2e-2 } else { 1e-3 };
-            let (p, q) = (a.metrics.perplexity[0].value, b.metrics.perplexity[0].value);
-            assert!(close(p, q, tolerance), "{}: {p} {q}", a.id);
-            let (p, q) = (a.metrics.js_divergence[0].bits, b.metrics.js_divergence[0].bits);
-            assert!(close(p, q, tolerance), "{}: {p} {q}", a.id);
-        }
-    }
 }
 
 #[test]

@@ -499,59 +499,6 @@ fn names_cannot_reach_the_terminal() {
 }
 
 #[test]
-fn a_dry_run_prints_the_plan_and_leaves_nothing_behind() {
-    let place = place();
-    let before = files(&place);
-    let dry = |format: &str| {
-        let line =
-            ["run", "--dry-run", "--methods", "magnitude,wanda", "--save-models", "out", "--format", format];
-        let output = place.program(&line).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let table = dry("table");
-    for part in [
-        "LlamaForCausalLM",
-        "base",
-        "magnitude 50%",
-        "wanda 50% calibration",
-        "of memory",
-        "of disk",
-        "about",
-        "nothing was run",
-    ] {
-        assert!(table.contains(part), "no `{part}` in:\n{table}");
-    }
-    let plan: Value = serde_json::from_str(&dry("json")).unwrap();
-    assert_eq!(plan["cells"].as_array().unwrap().len(), 2);
-    for figure in ["host_bytes", "host_available", "disk_bytes", "disk_available", "seconds"] {
-        assert!(plan["estimate"][figure].as_f64().unwrap() > 0.0, "{figure} in {plan}");
-    }
-    let lines: Vec<Value> = dry("jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(lines.iter().filter(|e| e["event"] == "plan").count(), 1);
-    assert_eq!(files(&place), before);
-
-    // What is wrong is found out by a dry run too.
-    mistake("dry", &run(&place, &["--dry-run", "--sparsity", "3:7"]), &["3:7"]);
-}
-
-/// Everything below a place.
-fn files(place: &Place) -> Vec<std::path::PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![place.path("")]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path.clone());
-            }
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
-#[test]
 fn every_known_architecture_is_named_to_those_who_bring_another() {
     let place = place();
     config("architectures", json!(["MambaForCausalLM"]))(&place);
@@ -559,4 +506,12 @@ fn every_known_architecture_is_named_to_those_who_bring_another() {
     for known in Architecture::ALL {
         assert!(said.contains(known.name()), "{said}");
     }
+}
+
+#[test]
+fn a_dry_run_finds_out_what_is_wrong() {
+    let place = place();
+    mistake("3:7", &run(&place, &["--dry-run", "--sparsity", "3:7"]), &["3:7"]);
+    mistake("no such text", &run(&place, &["--dry-run", "--corpus", "none.txt"]), &["none.txt"]);
+    assert!(!place.path("studies.db").exists());
 }

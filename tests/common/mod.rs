@@ -107,13 +107,13 @@ impl Place {
     pub fn new(model: &Synthetic) -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         model.write(&place.path("model")).unwrap();
-        place.write("calibration.txt", &prose(6000, 1));
-        place.write("corpus.txt", &prose(6000, 2));
+        place.write("calibration.txt", prose(6000, 1));
+        place.write("corpus.txt", prose(6000, 2));
         let record = |n: u64| {
             let (instruction, output) = (prose(20 + 7 * n as usize, 10 + n), prose(12, 20 + n));
             serde_json::json!({ "instruction": instruction, "input": "", "output": output }).to_string()
         };
-        place.write("tasks.jsonl", &(0..8).map(record).collect::<Vec<_>>().join("\n"));
+        place.write("tasks.jsonl", (0..8).map(record).collect::<Vec<_>>().join("\n"));
         place
     }
 
@@ -164,7 +164,7 @@ pub fn prose(length: usize, seed: u64) -> String {
     };
     let mut text = String::new();
     while text.len() < length {
-        for _ in 0..1 + next(4) {
+        for _ in 0..=next(4) {
             text.push("bcdfgklmnprstvz".as_bytes()[next(15) as usize] as char);
             text.push("aeiou".as_bytes()[next(5) as usize] as char);
         }
