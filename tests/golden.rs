@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use secateur::engine::RunOptions;
 use secateur::model::ModelFolder;
@@ -12,6 +13,9 @@ use secateur::store::Store;
 use secateur::store::checkpoint::{PrunedWeight, pack_mask, read_block};
 use secateur::study::{Method, ModuleKind, grid};
 use serde_json::Value;
+
+/// Both tests use every core for minutes; side by side they would only wait for each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The golden cell of a method at a sparsity.
 fn golden<'a>(results: &'a Value, method: &str, sparsity: &str) -> &'a Value {
@@ -137,6 +141,7 @@ fn golden_study(model: &Path, data: &Path, cells: &[(&str, &str)]) -> secateur::
 
 #[test]
 fn pruned_models_agree_with_the_authors_code() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let name = "pruned_models_agree_with_the_authors_code";
     let (Some(model), Some(data), Some(gold)) =
         (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden"))
@@ -189,6 +194,7 @@ fn pruned_models_agree_with_the_authors_code() {
 
 #[test]
 fn answers_agree_with_the_reference() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let name = "answers_agree_with_the_reference";
     let (Some(model), Some(data), Some(gold)) =
         (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden"))
