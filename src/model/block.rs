@@ -250,28 +250,27 @@ impl RopeTable {
 }
 
 /// Radians per position of every pair of a head, stretched as the configuration says.
+///
+/// In `f32` throughout, as Hugging Face computes them: the last bit of a frequency, five hundred positions on, is a
+/// hundred times the rounding of anything else, and enough to turn masks of later blocks.
 fn frequencies(rope: &Rope, head_dim: usize) -> Vec<f32> {
-    let plain = (0..head_dim / 2).map(|i| 1.0 / rope.theta.powf(2.0 * i as f64 / head_dim as f64));
+    let plain = (0..head_dim / 2).map(|i| 1.0 / (rope.theta as f32).powf((2 * i) as f32 / head_dim as f32));
     let stretched = plain.map(|frequency| match rope.scaling {
         RopeScaling::None => frequency,
-        RopeScaling::Linear { factor } => frequency / factor,
-        RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position_embeddings,
-        } => {
+        RopeScaling::Linear { factor } => frequency / factor as f32,
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
             let context = original_max_position_embeddings as f64;
-            let wavelength = 2.0 * std::f64::consts::PI / frequency;
-            if wavelength < context / high_freq_factor {
+            let (factor, low, high) = (factor as f32, low_freq_factor as f32, high_freq_factor as f32);
+            let wavelength = 2.0 * std::f32::consts::PI / frequency;
+            if f64::from(wavelength) < context / high_freq_factor {
                 frequency
-            } else if wavelength > context / low_freq_factor {
+            } else if f64::from(wavelength) > context / low_freq_factor {
                 frequency / factor
             } else {
-                let blend = (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let blend = (context as f32 / wavelength - low) / (high - low);
                 (1.0 - blend) * frequency / factor + blend * frequency
             }
         }
     });
-    stretched.map(|f| f as f32).collect()
+    stretched.collect()
 }
