@@ -258,7 +258,12 @@ fn frequencies(rope: &Rope, head_dim: usize) -> Vec<f32> {
     let stretched = plain.map(|frequency| match rope.scaling {
         RopeScaling::None => frequency,
         RopeScaling::Linear { factor } => frequency / factor as f32,
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => {
             let context = original_max_position_embeddings as f64;
             let (factor, low, high) = (factor as f32, low_freq_factor as f32, high_freq_factor as f32);
             let wavelength = 2.0 * std::f32::consts::PI / frequency;
