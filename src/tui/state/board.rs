@@ -1,0 +1,203 @@
+//! The study that is shown: what a store or the engine's events have told of it.
+
+use std::collections::HashMap;
+
+use crate::engine::{Event, PlannedCell};
+use crate::eval::stats;
+use crate::results::{
+    Answer, BaseResult, CellResult, CellState, Environment, Insight, Metrics, ModelInfo, ModuleResult,
+    StudyResult,
+};
+use crate::store::StudyRecord;
+use crate::study::{CellSpec, StudySpec};
+
+/// A study with everything known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Board {
+    /// Its number in the store.
+    pub study: i64,
+    /// What was asked; `None` while only the engine has told of it.
+    pub spec: Option<StudySpec>,
+    /// The model.
+    pub model: ModelInfo,
+    /// The machine.
+    pub environment: Environment,
+    /// What is known of the base.
+    pub base: BaseResult,
+    /// How far the base has come.
+    pub base_state: CellState,
+    /// Every cell, in the order of the grid.
+    pub cells: Vec<CellResult>,
+    /// Which metric ranks the cells as the tasks do.
+    pub insight: Insight,
+    /// Why cells failed, by id; the base is `None`.
+    pub failures: HashMap<Option<String>, String>,
+    /// Answers by cell; the base is `None`. Read when first looked at.
+    pub answers: HashMap<Option<String>, Vec<Answer>>,
+    /// Blocks of a cell that are safe on disk.
+    pub blocks_done: HashMap<String, usize>,
+}
+
+impl Board {
+    /// A study that the engine is about to run.
+    pub fn planned(study: i64, model: ModelInfo, environment: Environment, cells: &[PlannedCell]) -> Self {
+        let known = |cell: &PlannedCell| CellResult { state: cell.state, ..CellResult::queued(&cell.spec) };
+        Self {
+            study,
+            spec: None,
+            model,
+            environment,
+            base: BaseResult::default(),
+            base_state: CellState::Queued,
+            cells: cells.iter().map(known).collect(),
+            insight: Insight::default(),
+            failures: HashMap::new(),
+            answers: HashMap::new(),
+            blocks_done: cells.iter().map(|cell| (cell.id.clone(), cell.blocks_done)).collect(),
+        }
+    }
+
+    /// A study of a store.
+    pub fn of_record(record: StudyRecord) -> Self {
+        let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
+        let metrics: Vec<&Metrics> = done.map(|cell| &cell.metrics).collect();
+        let insight = stats::insight(&record.base.metrics, &metrics);
+        let blocks = |cell: &CellResult| cell.modules.iter().map(|m| m.block + 1).max().unwrap_or(0);
+        let blocks_done = record.cells.iter().map(|cell| (cell.id.clone(), blocks(cell))).collect();
+        Self {
+            study: record.id,
+            spec: Some(record.spec),
+            model: record.model,
+            environment: record.environment,
+            base: record.base,
+            base_state: record.base_state,
+            cells: record.cells,
+            insight,
+            failures: HashMap::new(),
+            answers: HashMap::new(),
+            blocks_done,
+        }
+    }
+
+    /// Takes over what another look at the same study found, and keeps what only this one knows.
+    pub fn refresh(&mut self, found: Self) {
+        let live = std::mem::replace(self, found);
+        self.failures = live.failures;
+        self.answers = live.answers;
+        for (id, blocks) in live.blocks_done {
+            let known = self.blocks_done.entry(id).or_default();
+            *known = (*known).max(blocks);
+        }
+    }
+
+    /// A cell by its id.
+    pub fn cell(&self, id: &str) -> Option<&CellResult> {
+        self.cells.iter().find(|cell| cell.id == id)
+    }
+
+    fn cell_mut(&mut self, id: &str) -> Option<&mut CellResult> {
+        self.cells.iter_mut().find(|cell| cell.id == id)
+    }
+
+    /// Measurements of a cell, or of the base.
+    pub fn metrics(&self, cell: Option<&str>) -> Option<&Metrics> {
+        match cell {
+            None => Some(&self.base.metrics),
+            Some(id) => self.cell(id).map(|cell| &cell.metrics),
+        }
+    }
+
+    /// Name of a cell as people read it; the base is `base`.
+    pub fn label(&self, cell: Option<&str>) -> String {
+        match cell {
+            None => "base".into(),
+            Some(id) => self.cell(id).map_or_else(|| id.to_owned(), |cell| cell.spec().label()),
+        }
+    }
+
+    /// Adds a cell that is to be run, where it is not there yet.
+    pub fn add(&mut self, spec: &CellSpec) {
+        if self.cell(&spec.id()).is_none() {
+            self.cells.push(CellResult::queued(spec));
+        }
+    }
+
+    /// The whole study, as it is reported.
+    pub fn result(&self) -> StudyResult {
+        StudyResult {
+            version: crate::results::REPORT_VERSION,
+            study: self.study,
+            model: self.model.clone(),
+            environment: self.environment.clone(),
+            base: self.base.clone(),
+            cells: self.cells.clone(),
+            insight: self.insight,
+        }
+    }
+
+    /// Cells that are done, and all of them.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.cells.iter().filter(|cell| cell.state == CellState::Done).count(), self.cells.len())
+    }
+
+    /// Takes in what the engine tells of this study.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Cell { cell: None, state } => self.base_state = *state,
+            Event::Cell { cell: Some(id), state } => {
+                if let Some(cell) = self.cell_mut(id) {
+                    cell.state = *state;
+                }
+            }
+            Event::Module { cell, module } => self.module(cell, module),
+            Event::Checkpoint { cell, block } => {
+                self.blocks_done.insert(cell.clone(), block + 1);
+            }
+            Event::Metrics { cell: None, metrics } => self.base.metrics = metrics.clone(),
+            Event::Metrics { cell: Some(id), metrics } => {
+                if let Some(cell) = self.cell_mut(id) {
+                    cell.metrics = metrics.clone();
+                }
+            }
+            Event::Answer { cell, answer } => {
+                let answers = self.answers.entry(cell.clone()).or_default();
+                match answers.iter_mut().find(|a| a.task == answer.task && a.record == answer.record) {
+                    Some(known) => *known = answer.clone(),
+                    None => answers.push(answer.clone()),
+                }
+            }
+            Event::CellDone { cell: None, seconds, .. } => self.base.seconds = *seconds,
+            Event::CellDone { cell: Some(id), seconds, achieved_sparsity } => {
+                if let Some(cell) = self.cell_mut(id) {
+                    cell.seconds = *seconds;
+                    cell.achieved_sparsity = *achieved_sparsity;
+                }
+            }
+            Event::Insight { insight } => self.insight = *insight,
+            Event::Warning { cell: Some(id), message } => {
+                if let Some(cell) = self.cell_mut(id)
+                    && !cell.warnings.contains(message)
+                {
+                    cell.warnings.push(message.clone());
+                }
+            }
+            Event::CellFailed { cell, message } => {
+                self.failures.insert(cell.clone(), message.clone());
+            }
+            Event::Finished { result } => {
+                self.base = result.base.clone();
+                self.cells.clone_from(&result.cells);
+                self.insight = result.insight;
+            }
+            _ => {}
+        }
+    }
+
+    fn module(&mut self, id: &str, module: &ModuleResult) {
+        let Some(cell) = self.cell_mut(id) else { return };
+        match cell.modules.iter_mut().find(|m| m.name == module.name) {
+            Some(known) => *known = module.clone(),
+            None => cell.modules.push(module.clone()),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What stands in front of the screen and takes the keys.
+
+use super::line::Line;
+use crate::study::{CellSpec, Method, Sparsity};
+use crate::tui::keymap::Action;
+
+/// A dialog.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dialog {
+    /// The keys, scrolled by so many lines.
+    Help(usize),
+    /// All commands by name.
+    Palette(Palette),
+    /// A sparsity to be chosen.
+    Sparsity(SparsityDialog),
+    /// A question with a few answers.
+    Question(Question),
+    /// A line of text is asked for.
+    Prompt(Prompt),
+}
+
+/// Commands by name: what was typed, and which of those that match is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Palette {
+    /// What was typed.
+    pub line: Line,
+    /// Place among the commands that match.
+    pub chosen: usize,
+}
+
+/// What a chosen sparsity is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// A column of the grid.
+    Column,
+    /// A cell of the study that runs or is open.
+    Cell,
+}
+
+/// A slider for percentages that also takes typed ones, and N:M.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SparsityDialog {
+    /// What for.
+    pub wanted: Wanted,
+    /// Percentage of the slider, 0 … 99.
+    pub percent: u16,
+    /// What was typed; while it is empty the slider counts.
+    pub line: Line,
+    /// Method and calibration set of the new cell, among these.
+    pub rows: Vec<(Method, Option<String>)>,
+    /// Which of them.
+    pub row: usize,
+    /// Seed of the new cell.
+    pub seed: u64,
+    /// What is wrong with what was typed.
+    pub fault: Option<String>,
+}
+
+impl SparsityDialog {
+    /// The sparsity that is chosen.
+    ///
+    /// # Errors
+    /// What is wrong with what was typed.
+    pub fn sparsity(&self) -> Result<Sparsity, String> {
+        let text = self.line.text().trim();
+        if text.is_empty() {
+            return Ok(Sparsity::Fraction(f64::from(self.percent) / 100.0));
+        }
+        // A bare number above 1 can only be meant as a percentage.
+        let bare = text.parse::<f64>().ok().filter(|value| *value >= 1.0);
+        let text = if bare.is_some() { format!("{text}%") } else { text.to_owned() };
+        text.parse().map_err(|e: crate::error::Error| e.to_string())
+    }
+
+    /// The cell that is chosen.
+    ///
+    /// # Errors
+    /// What is wrong with what was typed.
+    pub fn cell(&self) -> Result<CellSpec, String> {
+        let sparsity = self.sparsity()?;
+        let (method, calibration) = self.rows.get(self.row).cloned().ok_or("there is no method to choose")?;
+        Ok(CellSpec { method, sparsity, calibration, seed: self.seed })
+    }
+}
+
+/// What an answer to a question does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing.
+    Back,
+    /// Stop after the block in hand, then leave.
+    StopAfterBlock,
+    /// Leave at once; the block in hand is lost.
+    StopNow,
+    /// Leave, and go on without a screen.
+    Headless,
+    /// Delete a study.
+    Delete(i64),
+    /// Do what a key would.
+    Act(Action),
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Its heading.
+    pub title: String,
+    /// What is asked; lines.
+    pub text: Vec<String>,
+    /// A key for each answer, what it says, what it does.
+    pub answers: Vec<(char, String, Answer)>,
+    /// The answer that Enter gives.
+    pub chosen: usize,
+    /// It tells of something bad.
+    pub bad: bool,
+}
+
+impl Question {
+    /// Something to be read, with nothing to decide.
+    pub fn notice(title: impl Into<String>, text: impl Into<String>, bad: bool) -> Self {
+        let text: String = text.into();
+        Self {
+            title: title.into(),
+            text: text.lines().map(str::to_owned).collect(),
+            answers: vec![('o', "OK".into(), Answer::Back)],
+            chosen: 0,
+            bad,
+        }
+    }
+}
+
+/// A line of text is asked for: the folder that a cell is exported to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Its heading.
+    pub title: String,
+    /// What is typed.
+    pub line: Line,
+    /// Number of the study.
+    pub study: i64,
+    /// Cells to choose from.
+    pub cells: Vec<String>,
+    /// Which one.
+    pub chosen: usize,
+}

@@ -1,0 +1,189 @@
+//! Keys that go to the dialog in front.
+
+use std::path::PathBuf;
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::{act, matching};
+use crate::tui::message::{Effect, EngineOrder, Leave};
+use crate::tui::state::{Dialog, DialogAnswer, EngineState, SparsityDialog, State, Typed, Wanted};
+
+/// Does what a key means to the dialog in front.
+pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
+    let Some(mut dialog) = state.dialogs.pop() else { return Vec::new() };
+    // A dialog that stays is put back; what it does happens without it in the way.
+    let (stays, effects) = match &mut dialog {
+        Dialog::Help(scroll) => (help(scroll, event), Vec::new()),
+        Dialog::Palette(palette) => {
+            let names = matching(palette.line.text());
+            match event.code {
+                KeyCode::Up => palette.chosen = palette.chosen.saturating_sub(1),
+                KeyCode::Down => palette.chosen = (palette.chosen + 1).min(names.len().saturating_sub(1)),
+                _ => match palette.line.key(event) {
+                    Typed::Keep => {
+                        let chosen = names.get(palette.chosen).map(|command| command.action);
+                        return chosen.map_or_else(Vec::new, |action| act(state, action));
+                    }
+                    Typed::Drop => return Vec::new(),
+                    Typed::Changed => palette.chosen = 0,
+                    Typed::Ignored => {}
+                },
+            }
+            (true, Vec::new())
+        }
+        Dialog::Sparsity(chooser) => sparsity(state, chooser, event),
+        Dialog::Question(question) => {
+            let last = question.answers.len().saturating_sub(1);
+            match event.code {
+                KeyCode::Esc => return Vec::new(),
+                KeyCode::Left | KeyCode::Up | KeyCode::BackTab => {
+                    question.chosen = question.chosen.saturating_sub(1);
+                }
+                KeyCode::Right | KeyCode::Down | KeyCode::Tab => {
+                    question.chosen = (question.chosen + 1).min(last);
+                }
+                KeyCode::Enter => {
+                    let chosen = question.answers.get(question.chosen).map(|(_, _, answer)| answer.clone());
+                    return chosen.map_or_else(Vec::new, |answer| decide(state, answer));
+                }
+                KeyCode::Char(c) => {
+                    let found = question.answers.iter().find(|(key, ..)| *key == c.to_ascii_lowercase());
+                    if let Some((_, _, answer)) = found {
+                        return decide(state, answer.clone());
+                    }
+                }
+                _ => {}
+            }
+            (true, Vec::new())
+        }
+        Dialog::Prompt(prompt) => match event.code {
+            KeyCode::Up => {
+                prompt.chosen = prompt.chosen.saturating_sub(1);
+                (true, Vec::new())
+            }
+            KeyCode::Down => {
+                prompt.chosen = (prompt.chosen + 1).min(prompt.cells.len().saturating_sub(1));
+                (true, Vec::new())
+            }
+            _ => match prompt.line.key(event) {
+                Typed::Keep if prompt.line.text().trim().is_empty() => (true, Vec::new()),
+                Typed::Keep => {
+                    let Some(cell) = prompt.cells.get(prompt.chosen).cloned() else { return Vec::new() };
+                    let folder = PathBuf::from(prompt.line.text().trim());
+                    state.tell(format!("writing {cell} …"), false);
+                    return vec![Effect::ExportModel { study: prompt.study, cell, folder }];
+                }
+                Typed::Drop => return Vec::new(),
+                Typed::Changed | Typed::Ignored => (true, Vec::new()),
+            },
+        },
+    };
+    if stays {
+        state.dialogs.push(dialog);
+    }
+    effects
+}
+
+/// Puts pasted text where the dialog has a line for it.
+pub fn paste(dialog: &mut Dialog, text: &str) {
+    match dialog {
+        Dialog::Palette(palette) => palette.line.insert(text),
+        Dialog::Sparsity(chooser) => chooser.line.insert(text),
+        Dialog::Prompt(prompt) => prompt.line.insert(text),
+        Dialog::Help(_) | Dialog::Question(_) => {}
+    }
+}
+
+/// Scrolls the help; `false` when it is to go.
+fn help(scroll: &mut usize, event: &KeyEvent) -> bool {
+    match event.code {
+        KeyCode::Up | KeyCode::Char('k') => *scroll = scroll.saturating_sub(1),
+        KeyCode::Down | KeyCode::Char('j') => *scroll = scroll.saturating_add(1),
+        KeyCode::PageUp => *scroll = scroll.saturating_sub(10),
+        KeyCode::PageDown | KeyCode::Char(' ') => *scroll = scroll.saturating_add(10),
+        KeyCode::Home | KeyCode::Char('g') => *scroll = 0,
+        _ => return false,
+    }
+    // It can never be scrolled further than there are lines.
+    *scroll = (*scroll).min(crate::tui::keymap::BINDINGS.len() + 20);
+    true
+}
+
+fn sparsity(state: &mut State, chooser: &mut SparsityDialog, event: &KeyEvent) -> (bool, Vec<Effect>) {
+    let step = |chooser: &mut SparsityDialog, by: i32| {
+        chooser.percent = (i32::from(chooser.percent) + by).clamp(0, 99) as u16;
+        chooser.line = crate::tui::state::Line::default();
+        chooser.fault = None;
+    };
+    match event.code {
+        KeyCode::Left => step(chooser, -5),
+        KeyCode::Right => step(chooser, 5),
+        KeyCode::Char('-') => step(chooser, -1),
+        KeyCode::Char('+' | '=') => step(chooser, 1),
+        KeyCode::Up => chooser.row = chooser.row.saturating_sub(1),
+        KeyCode::Down => chooser.row = (chooser.row + 1).min(chooser.rows.len().saturating_sub(1)),
+        _ => match chooser.line.key(event) {
+            Typed::Drop => return (false, Vec::new()),
+            Typed::Keep => return chosen(state, chooser),
+            Typed::Changed | Typed::Ignored => chooser.fault = None,
+        },
+    }
+    (true, Vec::new())
+}
+
+fn chosen(state: &mut State, chooser: &mut SparsityDialog) -> (bool, Vec<Effect>) {
+    match chooser.wanted {
+        Wanted::Column => match chooser.sparsity() {
+            Ok(sparsity) => {
+                state.form.add_sparsity(sparsity);
+                (false, Vec::new())
+            }
+            Err(fault) => {
+                chooser.fault = Some(fault);
+                (true, Vec::new())
+            }
+        },
+        Wanted::Cell => match chooser.cell() {
+            Ok(cell) => {
+                let Some(board) = state.board.as_mut() else { return (false, Vec::new()) };
+                let id = cell.id();
+                if board.cell(&id).is_some_and(|known| known.state == crate::results::CellState::Done) {
+                    chooser.fault = Some(format!("{} is done already", cell.label()));
+                    return (true, Vec::new());
+                }
+                board.add(&cell);
+                if !state.live.queue.contains(&id) {
+                    state.live.queue.push(id);
+                }
+                if state.live.engine == EngineState::Idle {
+                    state.live.engine = EngineState::Running;
+                    state.live.started = Some(state.now);
+                    state.live.ended = None;
+                }
+                state.tell(format!("{} is queued", cell.label()), false);
+                (false, vec![Effect::Engine(EngineOrder::AddCell(cell))])
+            }
+            Err(fault) => {
+                chooser.fault = Some(fault);
+                (true, Vec::new())
+            }
+        },
+    }
+}
+
+fn decide(state: &mut State, answer: DialogAnswer) -> Vec<Effect> {
+    match answer {
+        DialogAnswer::Back => Vec::new(),
+        DialogAnswer::Headless => vec![Effect::Leave(Leave::Headless)],
+        DialogAnswer::Delete(study) => vec![Effect::DeleteStudy(study)],
+        DialogAnswer::Act(action) => act(state, action),
+        DialogAnswer::StopAfterBlock | DialogAnswer::StopNow => {
+            state.leaving = Some(Leave::Now);
+            state.live.engine = EngineState::Stopping;
+            let after_block = answer == DialogAnswer::StopAfterBlock;
+            let when = if after_block { "after the block in hand" } else { "at once" };
+            state.tell(format!("stopping {when}, then leaving"), false);
+            vec![Effect::Engine(EngineOrder::Shutdown { after_block })]
+        }
+    }
+}

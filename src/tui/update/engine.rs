@@ -1,0 +1,87 @@
+//! What the engine's events do to the state.
+
+use crate::engine::Event;
+use crate::results::CellState;
+use crate::tui::message::{Effect, Leave, Purpose};
+use crate::tui::screens::{compare, inspect, study};
+use crate::tui::state::{Board, Check, Dialog, EngineState, Level, Question, Screen, State};
+
+/// Takes an event in.
+pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
+    if let Event::Plan { study, model, environment, cells, .. } = event {
+        let known = state.board.as_ref().is_some_and(|board| board.study == *study);
+        let mut board = Board::planned(*study, model.clone(), environment.clone(), cells);
+        if !known {
+            compare::reset(state);
+            inspect::reset(state);
+        } else if let Some(shown) = state.board.take() {
+            board.answers = shown.answers;
+        }
+        state.board = Some(board);
+    }
+    let board = state.board.as_ref();
+    let label = |cell: Option<&str>| board.map_or_else(String::new, |board| board.label(cell));
+    state.live.apply(event, state.now, &label);
+    if let (true, Some(board)) = (state.board_is_live(), state.board.as_mut()) {
+        board.apply(event);
+    }
+    match event {
+        // The plan does not carry what an earlier run has found out, nor what was asked.
+        Event::Plan { study, .. } => vec![Effect::OpenStudy(*study, Purpose::Refresh), Effect::ListStudies],
+        Event::Finished { .. } => {
+            state.tell("the study is complete", false);
+            leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
+        }
+        Event::Failed { message, exit_code } => failed(state, message, *exit_code),
+        Event::Stopped { .. } => leave_if_wanted(state).unwrap_or_default(),
+        Event::Cell { state: CellState::Done, .. } if state.screen == Screen::Inspect => {
+            inspect::wanted(state)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The engine's channels have closed: it has stopped, or died.
+pub fn gone(state: &mut State) -> Vec<Effect> {
+    let expected = matches!(state.live.engine, EngineState::Gone | EngineState::Stopping);
+    state.live.engine = EngineState::Gone;
+    if let Some(effects) = leave_if_wanted(state) {
+        return effects;
+    }
+    if !expected {
+        let text = "The engine ended without a word. What was finished is kept: restart secateur, open the study \
+                    on History and resume it with R.\nThe log file beside the store has the details.";
+        state.live.say(state.now, Level::Error, "the engine is gone");
+        state.dialogs.push(Dialog::Question(Question::notice("The engine is gone", text, true)));
+    }
+    Vec::new()
+}
+
+fn leave_if_wanted(state: &State) -> Option<Vec<Effect>> {
+    let leave: Leave = state.leaving?;
+    Some(vec![Effect::Leave(leave)])
+}
+
+fn failed(state: &mut State, message: &str, exit_code: u8) -> Vec<Effect> {
+    if let Some(effects) = leave_if_wanted(state) {
+        return effects;
+    }
+    if exit_code == 2 {
+        // A mistake can be put right where it was made.
+        let field = state.form.blame(message);
+        state.form.check = Check::Refused { field, message: message.to_owned() };
+        state.form.checked = state.form.version;
+        if field.is_some() {
+            state.screen = Screen::Study;
+            study::blame(state, field);
+        }
+        state.dialogs.push(Dialog::Question(Question::notice("The study cannot run", message, true)));
+        return Vec::new();
+    }
+    let text = format!(
+        "{message}\n\nWhat was finished is kept. Put the cause right, then go on with R on History.\nThe log file \
+         beside the store has the details."
+    );
+    state.dialogs.push(Dialog::Question(Question::notice("The study has failed", text, true)));
+    vec![Effect::ListStudies]
+}
