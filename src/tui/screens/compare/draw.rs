@@ -1,0 +1,306 @@
+//! The comparison as a picture: where everything stands, and the charts.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Margin, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use super::data::{Comparison, Metric, Row};
+use super::readout::Readout;
+use super::{CompareView, Score, comparison, figures, insight, table};
+use crate::tui::state::{Board, Panel, State};
+use crate::tui::view::parts::nothing;
+use crate::tui::widgets::{Chart, Point, PointTag, Series, Window, YScale, text};
+
+/// From this width on the three charts stand side by side.
+const WIDE: u16 = 100;
+/// The least width of a chart that shows one of three scores.
+const NARROWEST: u16 = 20;
+/// Rows below which charts leave no room for the table.
+const SHARED: u16 = 13;
+
+/// Where the parts of the screen are; those for which there is no room have no area.
+struct Places {
+    insight: Rect,
+    charts: Vec<(Panel, Rect)>,
+    readout: Rect,
+    table: Rect,
+}
+
+/// Where the panels are.
+pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    let (Some(board), Some(found)) = (&state.board, comparison(state)) else { return Vec::new() };
+    let places = places(state, board, &found, area);
+    let table = (Panel::Table, places.table);
+    places.charts.into_iter().chain([table]).filter(|(_, area)| !area.is_empty()).collect()
+}
+
+/// Draws the screen.
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let area = area.intersection(*buffer.area());
+    if area.is_empty() {
+        return;
+    }
+    let (Some(board), Some(found)) = (&state.board, comparison(state)) else {
+        let words = "No study is open yet. Press r to run the one that the study screen defines, or 5 to open one \
+                     of the store's.";
+        nothing(state, words, area, buffer);
+        return;
+    };
+    let places = places(state, board, &found, area);
+    draw_insight(state, board, places.insight, buffer);
+    for (panel, area) in &places.charts {
+        draw_panel(state, &found, *panel, *area, buffer);
+    }
+    readout(state, &found, area.width).draw(&state.theme, places.readout, buffer);
+    if !places.table.is_empty() {
+        table::draw(state, &found, places.table, buffer);
+    }
+}
+
+fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> Places {
+    let view = &state.compare;
+    let wide = area.width >= WIDE;
+    let mut rest = area;
+    let mut take = |rows: u16| {
+        let rows = rows.min(rest.height);
+        let taken = Rect { height: rows, ..rest };
+        rest.y += rows;
+        rest.height -= rows;
+        taken
+    };
+    let (_, lines) = insight_lines(state, board, area);
+    let insight = take(lines);
+    let left = area.height - insight.height;
+    let only_table = Places { insight, charts: Vec::new(), readout: Rect::ZERO, table: Rect::ZERO };
+    if view.panel == Panel::Table && (!wide || left < SHARED) {
+        return Places { table: take(left), ..only_table };
+    }
+    let rows = readout(state, found, area.width).height(area.width.saturating_sub(2));
+    let readout = if left < 8 { 0 } else { rows.min((left / 6).max(2)) };
+    let shared = left - readout;
+    let charts = if shared < SHARED { shared } else { (shared * 55 / 100).clamp(8, 26) };
+    let charts = take(charts);
+    let readout = take(readout);
+    let readout = Rect { x: readout.x + 1, width: readout.width.saturating_sub(2), ..readout };
+    let table = take(u16::MAX);
+    if !wide {
+        return Places { charts: vec![(view.panel, charts)], readout, table, ..only_table };
+    }
+    // Three scores get the room of three charts.
+    let scores = if view.score == Score::All { 3 } else { 1 };
+    let [a, b, c] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(scores)]).areas(charts);
+    let charts = vec![(Panel::Perplexity, a), (Panel::Divergence, b), (Panel::Scores, c)];
+    Places { charts, readout, table, ..only_table }
+}
+
+/// The values at the cursor: all metrics on a wide screen, else those of the chart that is shown.
+fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
+    let view = &state.compare;
+    let scores = || view.score.shown().iter().map(|which| Metric::Score(*which));
+    let metrics: Vec<Metric> = match view.panel {
+        _ if width >= WIDE => [Metric::Perplexity, Metric::Divergence].into_iter().chain(scores()).collect(),
+        Panel::Divergence => vec![Metric::Divergence],
+        Panel::Scores => scores().collect(),
+        _ => vec![Metric::Perplexity],
+    };
+    Readout::new(found, view, metrics, &state.theme)
+}
+
+/// The insight, in words that fit, and the rows it takes.
+fn insight_lines(state: &State, board: &Board, area: Rect) -> (Vec<String>, u16) {
+    let words = insight::words(board, state.theme.ascii);
+    let width = usize::from(area.width.saturating_sub(4));
+    let short = if text::width(&words) > width { insight::shorter(&words) } else { words };
+    let most = match area.height {
+        0..6 => 0,
+        6..20 => 1,
+        _ => 2,
+    };
+    let mut lines = text::wrap(&short, width);
+    if most == 1 && lines.len() > 1 {
+        lines = vec![text::truncate(&short, width, state.theme.symbols().ellipsis).into_owned()];
+    }
+    lines.truncate(most);
+    let rows = lines.len() as u16;
+    (lines, rows)
+}
+
+fn draw_insight(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    // The rows were found with the height of all the screen; here the area has as many as are wanted.
+    let whole = Rect { height: if area.height > 1 { 20 } else { 6 }, ..area };
+    let (lines, _) = insight_lines(state, board, whole);
+    for (i, (line, row)) in lines.into_iter().zip(area.rows()).enumerate() {
+        let sign = if i == 0 { theme.symbols().chevron } else { " " };
+        let spans = vec![Span::styled(format!(" {sign} "), theme.key()), Span::styled(line, theme.title())];
+        Line::from(spans).render(row, buffer);
+    }
+}
+
+fn draw_panel(state: &State, found: &Comparison<'_>, panel: Panel, area: Rect, buffer: &mut Buffer) {
+    let view = &state.compare;
+    match panel {
+        Panel::Divergence => draw_chart(state, found, &[Metric::Divergence], panel, area, buffer),
+        Panel::Scores => {
+            let scores: Vec<Metric> = view.score.shown().iter().map(|which| Metric::Score(*which)).collect();
+            if scores.len() > 1 && area.width / scores.len() as u16 >= NARROWEST {
+                let areas = Layout::horizontal(scores.iter().map(|_| Constraint::Fill(1))).split(area);
+                for (metric, area) in scores.iter().zip(areas.iter()) {
+                    draw_chart(state, found, &[*metric], panel, *area, buffer);
+                }
+            } else {
+                draw_chart(state, found, &scores, panel, area, buffer);
+            }
+        }
+        _ => draw_chart(state, found, &[Metric::Perplexity], panel, area, buffer),
+    }
+}
+
+/// Draws metrics of one kind into one chart.
+fn draw_chart(
+    state: &State,
+    found: &Comparison<'_>,
+    metrics: &[Metric],
+    panel: Panel,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let (theme, view) = (&state.theme, &state.compare);
+    let Some(&metric) = metrics.first() else { return };
+    let lines: Vec<Series> = metrics.iter().flat_map(|metric| series(found, view, *metric, metrics.len() > 1)).collect();
+    let scale = if metric == Metric::Perplexity { YScale::Log10 } else { YScale::Linear };
+    let base = if metrics.len() > 1 && !view.relative { None } else { base(found, view, metric) };
+    let (title, unit) = titles(found, view, metrics);
+    let x = view.zoom.unwrap_or_else(|| found.range());
+
+    // What is not in sight and bars that are much longer than the differences between values must not bend the axis.
+    let seen = visible(&lines, x, scale);
+    let mut measure = Chart::new(theme, &seen).scale(scale);
+    if let (None, Some(base)) = (view.zoom, base) {
+        measure = measure.base(base, "");
+    }
+    let window = Window { x: Some(x), y: Some(measure.view().y) };
+
+    let mut chart = Chart::new(theme, &lines)
+        .title(title)
+        .unit(unit)
+        .x_label("sparsity %")
+        .scale(scale)
+        .cursor(found.cursor(view.cursor))
+        .window(window)
+        .focused(view.panel == panel)
+        .legend(view.panel == panel);
+    if let Some(base) = base {
+        let label = match metric {
+            Metric::Divergence => "base".to_owned(),
+            _ if view.relative => "base".to_owned(),
+            Metric::Perplexity => format!("base {}", figures::size(theme, Some(base))),
+            Metric::Score(_) => format!("base {}", figures::unit(theme, Some(base))),
+        };
+        chart = chart.base(base, label);
+    }
+    chart.render(area, buffer);
+    if lines.iter().all(|series| series.points.is_empty()) {
+        let words = match metric {
+            Metric::Score(_) if !asked(state) => "no task was asked",
+            _ => "nothing measured yet",
+        };
+        nothing(state, words, area.inner(Margin::new(1, 1)), buffer);
+    }
+}
+
+/// Whether there are tasks to wait for.
+fn asked(state: &State) -> bool {
+    state.board.iter().chain(&state.overlays).any(|board| {
+        let spec = board.spec.as_ref();
+        !board.base.metrics.tasks.is_empty() || spec.is_none_or(|spec| !spec.evaluation.tasks.is_empty())
+    })
+}
+
+/// Where the line of the base stands; `None` where it is not known, or no number that has a place.
+fn base(found: &Comparison<'_>, view: &CompareView, metric: Metric) -> Option<f64> {
+    if metric == Metric::Divergence {
+        return Some(0.0);
+    }
+    let row = found.rows.first().filter(|row| row.cell.is_none())?;
+    let value = metric.value(&row.base, &row.base, view.relative)?.value;
+    value.is_finite().then_some(value)
+}
+
+fn titles(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric]) -> (String, &'static str) {
+    let on = found.text.as_ref().map_or_else(String::new, |text| format!(" on {}", text.label()));
+    match metrics {
+        [Metric::Perplexity, ..] => {
+            let unit = if view.relative { "ratio to base, log" } else { "log" };
+            (format!("Perplexity{on}"), unit)
+        }
+        [Metric::Divergence, ..] => (format!("JS divergence{on}"), "bits"),
+        scores => {
+            let names: Vec<&str> = scores
+                .iter()
+                .map(|score| match score {
+                    Metric::Score(which) => Score::name(*which),
+                    _ => "",
+                })
+                .collect();
+            let unit = if view.relative { "share of base" } else { "" };
+            let mut title = names.join(", ");
+            if let Some(first) = title.get_mut(0..1) {
+                first.make_ascii_uppercase();
+            }
+            (title, unit)
+        }
+    }
+}
+
+/// The points of a metric. Where several metrics share a chart, `shared`, markers tell the metrics apart.
+fn series(found: &Comparison<'_>, view: &CompareView, metric: Metric, shared: bool) -> Vec<Series> {
+    let point = |row: &Row<'_>| {
+        let value = metric.value(&row.figures, &row.base, view.relative)?;
+        let end = |end: f64| (end.is_finite() && value.value.is_finite()).then_some(end);
+        Some(Point {
+            x: row.x?,
+            y: value.value,
+            low: end(value.ci95[0]),
+            high: end(value.ci95[1]),
+            tag: row.pattern.clone().map_or(PointTag::Fraction, PointTag::NofM),
+            pinned: view.pinned.contains(&row.key),
+        })
+    };
+    let of = |series: &super::data::Series| Series {
+        name: match metric {
+            Metric::Score(which) if shared => format!("{} {}", series.name, Score::name(which)),
+            _ => series.name.clone(),
+        },
+        points: series.rows.iter().filter_map(|&i| point(&found.rows[i])).collect(),
+        style_index: series.style,
+        marker: match metric {
+            Metric::Score(which) if shared => which,
+            _ => series.style,
+        },
+    };
+    found.series.iter().map(of).collect()
+}
+
+/// The points between `from` and `to`, their error bars cut where they are much longer than the values lie apart.
+fn visible(series: &[Series], (from, to): (f64, f64), scale: YScale) -> Vec<Series> {
+    let mut seen = series.to_vec();
+    for series in &mut seen {
+        series.points.retain(|point| (from..=to).contains(&point.x));
+    }
+    let height = |value: f64| if scale == YScale::Log10 { value.log10() } else { value };
+    let back = |height: f64| if scale == YScale::Log10 { 10_f64.powf(height) } else { height };
+    let heights = seen.iter().flat_map(|series| &series.points).map(|point| height(point.y));
+    let (low, high) = heights
+        .filter(|height| height.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| (low.min(height), high.max(height)));
+    // A decade's third, or a tenth of the scale of scores and divergences, is room enough for one value alone.
+    let room = ((high - low) * 0.3).max(if scale == YScale::Log10 { 0.15 } else { 0.05 });
+    for point in seen.iter_mut().flat_map(|series| &mut series.points) {
+        point.low = point.low.map(|end| end.max(back(low - room)));
+        point.high = point.high.map(|end| end.min(back(high + room)));
+    }
+    seen
+}
