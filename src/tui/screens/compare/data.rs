@@ -6,6 +6,7 @@ use super::{CompareView, Key, Score, SortBy};
 use crate::results::{CellResult, CellState, Estimate, Metrics, TaskScores};
 use crate::study::{Method, Sparsity, short_name};
 use crate::tui::state::Board;
+use crate::tui::view::parts::word;
 
 /// A text that perplexity and divergences were measured on. Two texts may share a short name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +195,10 @@ pub struct Comparison<'a> {
     pub texts: Vec<Text>,
     /// The text that is shown.
     pub text: Option<Text>,
+    /// Tasks of the open study that were answered.
+    pub tasks: Vec<String>,
+    /// Whether there are tasks, or may be.
+    pub asked: bool,
     /// Bases and cells: of the open study, then of the overlays.
     pub rows: Vec<Row<'a>>,
     /// The series, those of the open study first.
@@ -208,9 +213,17 @@ impl<'a> Comparison<'a> {
         let boards: Vec<&Board> = std::iter::once(board).chain(overlays).collect();
         let texts = texts(&boards);
         let chosen = if texts.is_empty() { None } else { texts.get(text % texts.len()).cloned() };
-        let mut found = Self { texts, text: chosen, rows: Vec::new(), series: Vec::new(), xs: Vec::new() };
+        let tasks: Vec<String> = board.base.metrics.tasks.iter().map(|task| task.name.clone()).collect();
+        let planned = |board: &&Board| {
+            board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty())
+                || !board.base.metrics.tasks.is_empty()
+        };
+        let asked = boards.iter().any(planned);
+        let mut found =
+            Self { texts, text: chosen, tasks, asked, rows: Vec::new(), series: Vec::new(), xs: Vec::new() };
         let mut sets: Vec<String> = Vec::new();
-        for set in boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.calibration.as_deref()) {
+        for set in boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.calibration.as_deref())
+        {
             let set = short_name(set);
             if !sets.contains(&set) {
                 sets.push(set);
@@ -308,6 +321,12 @@ impl<'a> Comparison<'a> {
         (low - room, high + room)
     }
 
+    /// What the x axis shows: the zoom, unless nothing is there.
+    pub fn window(&self, zoom: Option<(f64, f64)>) -> (f64, f64) {
+        let (least, most) = self.range();
+        zoom.filter(|(low, high)| *low < most && least < *high).unwrap_or((least, most))
+    }
+
     /// Rows of the table from top to bottom, and how many of them stay on top: bases first, pinned ones next, then
     /// those that the filter lets through, in the order that is wanted.
     pub fn table(&self, view: &CompareView) -> (Vec<usize>, usize) {
@@ -362,11 +381,6 @@ fn by_x(a: &Row<'_>, b: &Row<'_>) -> Ordering {
 /// A sparsity in percent, as people write it: rounding hides that 0.3 is not 30/100 exactly.
 pub fn percent(sparsity: Sparsity) -> f64 {
     (sparsity.fraction() * 1e6).round() / 1e4
-}
-
-/// The word for a state.
-pub fn word(state: CellState) -> &'static str {
-    crate::tui::view::parts::word(state)
 }
 
 /// Every text that something was measured on, in the order in which it is first met.
@@ -424,6 +438,6 @@ impl Score {
 
     /// How a score is called.
     pub fn name(which: usize) -> &'static str {
-        ["exact match", "F1", "ROUGE-1"].get(which).copied().unwrap_or("score")
+        ["Exact match", "F1", "ROUGE-1"].get(which).copied().unwrap_or("score")
     }
 }

@@ -21,7 +21,7 @@ const SHARED: u16 = 13;
 
 /// Where the parts of the screen are; those for which there is no room have no area.
 struct Places {
-    insight: Rect,
+    insight: (Vec<String>, Rect),
     charts: Vec<(Panel, Rect)>,
     readout: Rect,
     table: Rect,
@@ -48,7 +48,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         return;
     };
     let places = places(state, board, &found, area);
-    draw_insight(state, board, places.insight, buffer);
+    draw_insight(state, &places.insight.0, places.insight.1, buffer);
     for (panel, area) in &places.charts {
         draw_panel(state, &found, *panel, *area, buffer);
     }
@@ -69,9 +69,10 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
         rest.height -= rows;
         taken
     };
-    let (_, lines) = insight_lines(state, board, area);
-    let insight = take(lines);
-    let left = area.height - insight.height;
+    let lines = insight_lines(state, board, area);
+    let rows = take(lines.len() as u16);
+    let left = area.height - rows.height;
+    let insight = (lines, rows);
     let only_table = Places { insight, charts: Vec::new(), readout: Rect::ZERO, table: Rect::ZERO };
     if view.panel == Panel::Table && (!wide || left < SHARED) {
         return Places { table: take(left), ..only_table };
@@ -89,8 +90,8 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
     }
     // Three scores get the room of three charts.
     let scores = if view.score == Score::All { 3 } else { 1 };
-    let [a, b, c] =
-        Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(scores)]).areas(charts);
+    let [a, b, c] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(scores)])
+        .areas(charts);
     let charts = vec![(Panel::Perplexity, a), (Panel::Divergence, b), (Panel::Scores, c)];
     Places { charts, readout, table, ..only_table }
 }
@@ -108,33 +109,24 @@ fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
     Readout::new(found, view, metrics, &state.theme)
 }
 
-/// The insight, in words that fit, and the rows it takes.
-fn insight_lines(state: &State, board: &Board, area: Rect) -> (Vec<String>, u16) {
+/// The insight, in as many lines as there is room for.
+fn insight_lines(state: &State, board: &Board, area: Rect) -> Vec<String> {
     let words = insight::words(board, state.theme.ascii);
     let width = usize::from(area.width.saturating_sub(4));
-    let short = if text::width(&words) > width { insight::shorter(&words) } else { words };
-    let most = match area.height {
-        0..6 => 0,
-        6..20 => 1,
-        _ => 2,
-    };
-    let mut lines = text::wrap(&short, width);
-    if most == 1 && lines.len() > 1 {
-        lines = vec![text::truncate(&short, width, state.theme.symbols().ellipsis).into_owned()];
+    let words = if text::width(&words) > width { insight::shorter(&words) } else { words };
+    match area.height {
+        0..6 => Vec::new(),
+        6..20 => vec![text::truncate(&words, width, state.theme.symbols().ellipsis).into_owned()],
+        _ => text::wrap(&words, width).into_iter().take(2).collect(),
     }
-    lines.truncate(most);
-    let rows = lines.len() as u16;
-    (lines, rows)
 }
 
-fn draw_insight(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
+fn draw_insight(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
-    // The rows were found with the height of all the screen; here the area has as many as are wanted.
-    let whole = Rect { height: if area.height > 1 { 20 } else { 6 }, ..area };
-    let (lines, _) = insight_lines(state, board, whole);
-    for (i, (line, row)) in lines.into_iter().zip(area.rows()).enumerate() {
+    for (i, (line, row)) in lines.iter().zip(area.rows()).enumerate() {
         let sign = if i == 0 { theme.symbols().chevron } else { " " };
-        let spans = vec![Span::styled(format!(" {sign} "), theme.key()), Span::styled(line, theme.title())];
+        let spans =
+            vec![Span::styled(format!(" {sign} "), theme.key()), Span::styled(line.clone(), theme.title())];
         Line::from(spans).render(row, buffer);
     }
 }
@@ -169,11 +161,12 @@ fn draw_chart(
 ) {
     let (theme, view) = (&state.theme, &state.compare);
     let Some(&metric) = metrics.first() else { return };
-    let lines: Vec<Series> = metrics.iter().flat_map(|metric| series(found, view, *metric, metrics.len() > 1)).collect();
+    let lines: Vec<Series> =
+        metrics.iter().flat_map(|metric| series(found, view, *metric, metrics.len() > 1)).collect();
     let scale = if metric == Metric::Perplexity { YScale::Log10 } else { YScale::Linear };
     let base = if metrics.len() > 1 && !view.relative { None } else { base(found, view, metric) };
     let (title, unit) = titles(found, view, metrics);
-    let x = view.zoom.unwrap_or_else(|| found.range());
+    let x = found.window(view.zoom);
 
     // What is not in sight and bars that are much longer than the differences between values must not bend the axis.
     let seen = visible(&lines, x, scale);
@@ -204,19 +197,11 @@ fn draw_chart(
     chart.render(area, buffer);
     if lines.iter().all(|series| series.points.is_empty()) {
         let words = match metric {
-            Metric::Score(_) if !asked(state) => "no task was asked",
+            Metric::Score(_) if !found.asked => "no task was asked",
             _ => "nothing measured yet",
         };
         nothing(state, words, area.inner(Margin::new(1, 1)), buffer);
     }
-}
-
-/// Whether there are tasks to wait for.
-fn asked(state: &State) -> bool {
-    state.board.iter().chain(&state.overlays).any(|board| {
-        let spec = board.spec.as_ref();
-        !board.base.metrics.tasks.is_empty() || spec.is_none_or(|spec| !spec.evaluation.tasks.is_empty())
-    })
 }
 
 /// Where the line of the base stands; `None` where it is not known, or no number that has a place.
@@ -246,11 +231,12 @@ fn titles(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric]) -> (St
                 })
                 .collect();
             let unit = if view.relative { "share of base" } else { "" };
-            let mut title = names.join(", ");
-            if let Some(first) = title.get_mut(0..1) {
-                first.make_ascii_uppercase();
-            }
-            (title, unit)
+            let on = match found.tasks.as_slice() {
+                [] => String::new(),
+                [task] => format!(" on {task}"),
+                tasks => format!(" on {} tasks", tasks.len()),
+            };
+            (names.join(", ") + &on, unit)
         }
     }
 }

@@ -33,7 +33,11 @@ pub fn size(theme: &Theme, value: Option<f64>) -> String {
 
 /// A figure of `0 … 1`, or a little more: `0.053`.
 pub fn unit(theme: &Theme, value: Option<f64>) -> String {
-    shown(theme, value, |value| if value.abs() < 1e3 { format!("{value:.3}") } else { format!("{value:.1e}") })
+    shown(
+        theme,
+        value,
+        |value| if value.abs() < 1e3 { format!("{value:.3}") } else { format!("{value:.1e}") },
+    )
 }
 
 /// A share as percentage: `87.5%`.
@@ -113,7 +117,10 @@ mod tests {
     fn changes_have_a_sign_unless_they_round_to_nothing() {
         let changes = [0.142, 12.5, -0.03, 0.0001, -0.0001, 1e7].map(|v| change(&FULL, Some(v)));
         assert_eq!(changes, ["+14.2%", "+1250%", "−3.0%", "0.0%", "0.0%", "+1e9%"]);
-        assert_eq!([0.1, -0.1024, -0.0001].map(|v| difference(&ASCII, Some(v))), ["+0.100", "-0.102", "0.000"]);
+        assert_eq!(
+            [0.1, -0.1024, -0.0001].map(|v| difference(&ASCII, Some(v))),
+            ["+0.100", "-0.102", "0.000"]
+        );
     }
 
     #[test]

@@ -14,9 +14,9 @@ const WEAK: f64 = -0.4;
 pub fn words(board: &Board, ascii: bool) -> String {
     let cells = board.cells.iter().map(|cell| &cell.metrics);
     let answered = std::iter::once(&board.base.metrics).chain(cells).any(|m| !m.tasks.is_empty());
-    let asked = board.spec.as_ref().is_some_and(|spec| !spec.evaluation.tasks.is_empty());
-    let live = board.spec.is_none() && board.base.metrics.perplexity.is_empty();
-    if !answered && !asked && !live {
+    // While a study runs that the store has not told of yet, there may be tasks.
+    let asked = board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty());
+    if !answered && !asked {
         return "No task was asked, so nothing here says which metric ranks the cells as tasks would.".into();
     }
     of(&board.insight, ascii)
@@ -52,8 +52,11 @@ fn of(insight: &Insight, ascii: bool) -> String {
             format!("{subject} {both} the cells {} ({rho} {} each); {cells}", degree(j), figure(j))
         }
         (Some(p), Some(j)) => {
-            let ((better, r), (other, s)) =
-                if j < p { (("JS divergence", j), ("perplexity", p)) } else { (("Perplexity", p), ("JS divergence", j)) };
+            let ((better, r), (other, s)) = if j < p {
+                (("JS divergence", j), ("perplexity", p))
+            } else {
+                (("Perplexity", p), ("JS divergence", j))
+            };
             let (r_text, s_text) = (figure(r), figure(s));
             if r > WEAK {
                 return format!(
@@ -66,7 +69,10 @@ fn of(insight: &Insight, ascii: bool) -> String {
                 gap if gap < 0.05 => "nearly as well",
                 _ => "does less",
             };
-            format!("{better} ranks the cells {} ({rho} {r_text}); {other} {less} ({s_text}); {cells}", degree(r))
+            format!(
+                "{better} ranks the cells {} ({rho} {r_text}); {other} {less} ({s_text}); {cells}",
+                degree(r)
+            )
         }
     }
 }
@@ -102,10 +108,7 @@ mod tests {
     use super::*;
 
     fn said(perplexity: Option<f64>, js: Option<f64>, cells: usize) -> String {
-        of(
-            &Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells },
-            false,
-        )
+        of(&Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells }, false)
     }
 
     #[test]

@@ -62,7 +62,11 @@ impl Readout {
             entries.push(entry(sign, series.name.clone(), of_fraction));
             for row in here.filter(|row| row.pattern.is_some()) {
                 let pattern = row.pattern.as_deref().unwrap_or_default();
-                entries.push(entry(marker(found, row, theme), format!("{} {pattern}", series.name), Some(row)));
+                entries.push(entry(
+                    marker(found, row, theme),
+                    format!("{} {pattern}", series.name),
+                    Some(row),
+                ));
             }
         }
         let caption = at.map_or_else(String::new, |at| format!("at {}", figures::sparsity(at)));

@@ -11,7 +11,7 @@ use super::{CompareView, SortBy, figures};
 use crate::results::{CellState, Estimate};
 use crate::tui::state::{Panel, State};
 use crate::tui::theme::Theme;
-use crate::tui::view::parts::mark;
+use crate::tui::view::parts::{mark, word};
 use crate::tui::widgets::{self, Column, Table, panel, text};
 
 /// Below this width a cell's state is a mark without its word.
@@ -30,17 +30,23 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
     let height = usize::from(inside.height.saturating_sub(1));
     // Where they would fill the table, bases and pinned cells scroll like the others.
     let fixed = if fixed * 2 > height { 0 } else { fixed };
-    let (top, rest) = order.split_at(fixed);
-    let offset = Table::offset(selected.checked_sub(fixed), rest.len(), height - fixed.min(height));
-    let shown: Vec<usize> = top.iter().chain(rest.iter().skip(offset)).copied().take(height).collect();
+    let below = order.len() - fixed;
+    let room = height.saturating_sub(fixed);
+    let offset = Table::offset(selected.checked_sub(fixed), below, room);
+    let shown: Vec<usize> = (0..fixed).chain((fixed..order.len()).skip(offset).take(room)).collect();
     let at = if selected < fixed { selected } else { selected - offset };
 
     if framed {
-        let mut block = panel(theme, &title(found, view), view.panel == Panel::Table);
-        if let Some(filter) = filter(view, theme, usize::from(area.width / 2)) {
+        let half = usize::from(area.width / 2);
+        let filter = filter(view, theme, half.saturating_sub(6));
+        let title = title(found, view);
+        let room = if filter.is_some() { half.saturating_sub(4) } else { usize::from(area.width - 4) };
+        let title = text::truncate(&title, room, theme.symbols().ellipsis);
+        let mut block = panel(theme, &title, view.panel == Panel::Table);
+        if let Some(filter) = filter {
             block = block.title_top(filter.right_aligned());
         }
-        if rest.len() > height - fixed {
+        if below > room {
             let (first, last) = (offset + fixed + 1, offset + shown.len());
             let place = format!(" rows {first} to {last} of {} ", order.len());
             block = block.title_bottom(Line::styled(place, theme.dim()).right_aligned());
@@ -49,12 +55,9 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
     }
 
     let columns = columns(theme, view, area.width >= ROOMY);
-    let mut rows: Vec<widgets::Row> = order.iter().map(|&i| row(found, i, &columns, view, theme)).collect();
-    let widths = widths(&rows, columns.len());
-    let mut rows: Vec<widgets::Row> = shown.iter().map(|&i| {
-        // Every row is shown once, so that it can be taken out of the list.
-        order.iter().position(|&other| other == i).map(|at| std::mem::take(&mut rows[at])).unwrap_or_default()
-    }).collect();
+    let all: Vec<widgets::Row> = order.iter().map(|&i| row(found, i, &columns, view, theme)).collect();
+    let widths = widths(&all, columns.len());
+    let mut rows: Vec<widgets::Row> = shown.iter().map(|&place| all[place].clone()).collect();
     if let Some(first) = rows.first_mut() {
         fill(first, &widths, &columns);
     }
@@ -65,7 +68,8 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
         .selected((at < rows.len()).then_some(at))
         .render(inside, buffer);
     if framed && order.len() == fixed && inside.height > fixed as u16 + 1 {
-        let words = if view.filter().is_empty() { "no cells yet" } else { "no cell contains all these words" };
+        let words =
+            if view.filter().is_empty() { "no cells yet" } else { "no cell contains all these words" };
         let y = inside.y + fixed as u16 + 1;
         buffer.set_stringn(inside.x, y, words, inside.width.into(), theme.dim());
     }
@@ -96,7 +100,10 @@ fn filter(view: &CompareView, theme: &Theme, room: usize) -> Option<Line<'static
             spans.push(Span::styled(before, theme.text()));
             let cursor = Style::new().add_modifier(Modifier::REVERSED);
             spans.push(Span::styled(text::sanitize(&under).into_owned(), cursor));
-            spans.push(Span::styled(text::truncate(after.as_str(), rest, ellipsis).into_owned(), theme.text()));
+            spans.push(Span::styled(
+                text::truncate(after.as_str(), rest, ellipsis).into_owned(),
+                theme.text(),
+            ));
         }
     }
     spans.push(Span::raw(" "));
@@ -220,7 +227,7 @@ fn status(row: &Row<'_>, words: bool, theme: &Theme) -> Line<'static> {
     let style = sign.style;
     let mut spans = vec![sign];
     if words {
-        spans.push(Span::styled(format!(" {}", super::data::word(row.state)), style));
+        spans.push(Span::styled(format!(" {}", word(row.state)), style));
     }
     Line::from(spans)
 }

@@ -116,11 +116,8 @@ fn next_column(sort: Option<SortBy>) -> Option<SortBy> {
 /// Moves the cursor to the next sparsity that there is; the selection follows along its series.
 fn step(found: &Comparison<'_>, view: &mut CompareView, right: bool) {
     let Some(at) = found.cursor(view.cursor) else { return };
-    let next = if right {
-        found.xs.iter().find(|x| **x > at)
-    } else {
-        found.xs.iter().rev().find(|x| **x < at)
-    };
+    let next =
+        if right { found.xs.iter().find(|x| **x > at) } else { found.xs.iter().rev().find(|x| **x < at) };
     let Some(&x) = next else { return };
     put_cursor(found, view, x);
     let chosen = view.selected.as_ref().and_then(|key| found.row(key)).and_then(|row| row.series);
@@ -167,10 +164,11 @@ fn choose(found: &Comparison<'_>, view: &mut CompareView, to: impl FnOnce(usize)
 fn zoom(found: &Comparison<'_>, view: &mut CompareView, factor: f64) {
     let (least, most) = found.range();
     let Some(at) = found.cursor(view.cursor) else { return };
-    let (low, high) = view.zoom.unwrap_or((least, most));
+    let (low, high) = found.window(view.zoom);
     let at = at.clamp(low, high);
     let length = (high - low) * factor;
-    if length >= most - least {
+    // Halving and doubling come back to all of it but for rounding.
+    if length > (most - least) * 0.999 {
         view.zoom = None;
     } else if length >= NARROWEST {
         view.zoom = Some(within((least, most), (at - (at - low) * factor, at + (high - at) * factor)));
@@ -180,7 +178,7 @@ fn zoom(found: &Comparison<'_>, view: &mut CompareView, factor: f64) {
 fn next_text(state: &mut State) -> Vec<Effect> {
     let texts = comparison(state).map_or(0, |found| found.texts.len());
     if texts < 2 {
-        return complain(state, "there is no other text: a study with several corpora has one chart for each");
+        return complain(state, "there is no other text: the study was measured on one only");
     }
     state.compare.text = (state.compare.text + 1) % texts;
     Vec::new()
@@ -212,7 +210,8 @@ fn confirm(state: &mut State) -> Vec<Effect> {
     let Some(&row) = order.get(found.selected(&state.compare, &order)) else { return Vec::new() };
     let row = &found.rows[row];
     if row.overlay {
-        let why = format!("study {} is only laid over: open it on History to inspect its cells", row.key.study);
+        let why =
+            format!("study {} is only laid over: open it on History to inspect its cells", row.key.study);
         return complain(state, &why);
     }
     let Some(cell) = row.key.cell.clone() else {

@@ -1,0 +1,191 @@
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Color;
+
+use super::super::{draw, panels};
+use super::*;
+use crate::tui::snapshot::{Format, render};
+use crate::tui::state::{Line, Panel};
+
+const SIZES: [(u16, u16); 4] = [(160, 48), (80, 24), (40, 12), (1, 1)];
+
+fn buffer(state: &State, width: u16, height: u16) -> Buffer {
+    let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
+    draw(state, *buffer.area(), &mut buffer);
+    buffer
+}
+
+fn drawn(state: &State, width: u16, height: u16) -> String {
+    String::from_utf8(render(&buffer(state, width, height), &state.theme, Format::Text).unwrap()).unwrap()
+}
+
+fn look(name: &str, state: &State) {
+    for (width, height) in SIZES {
+        insta::assert_snapshot!(format!("{name}_{width}x{height}"), drawn(state, width, height));
+    }
+}
+
+/// A study in the middle: some cells are done, one has its perplexity but no scores, one failed, the rest wait.
+fn under_way() -> Board {
+    let mut cells = complete().cells;
+    for (i, cell) in cells.iter_mut().enumerate() {
+        if i > 8 {
+            *cell = super::cell(cell.method, cell.sparsity, cell.calibration.as_deref());
+        }
+    }
+    cells[8].state = CellState::Running;
+    cells[8].metrics.tasks.clear();
+    cells[8].seconds = Seconds::default();
+    cells[9].state = CellState::Failed;
+    cells[7].warnings.push("Cholesky needed more damping".into());
+    let mut board = board(3, cells);
+    board.failures.insert(Some(board.cells[9].id.clone()), "out of memory".into());
+    board
+}
+
+/// Figures that no axis has a place for.
+fn extreme() -> Board {
+    let mut board = complete();
+    for cell in &mut board.cells {
+        let strong = cell.sparsity.fraction() > 0.7;
+        if strong && cell.method == Method::Magnitude {
+            cell.metrics.perplexity[0].value = f64::INFINITY;
+            cell.metrics.perplexity[0].ci95 = [f64::INFINITY; 2];
+        } else if strong && cell.method == Method::Wanda {
+            cell.metrics.perplexity[0].value = f64::NAN;
+            cell.metrics.js_divergence[0].bits = f64::NAN;
+        } else if strong {
+            cell.metrics.perplexity[0].ci95 = [0.0, f64::INFINITY];
+        }
+    }
+    board
+}
+
+#[test]
+fn empty() {
+    look("empty", &state(None, FULL));
+    look("empty_ascii", &state(None, ASCII));
+}
+
+#[test]
+fn mid_run() {
+    let mut state = state(Some(under_way()), FULL);
+    press(&mut state, &[Action::PageDown, Action::Up]);
+    look("mid_run", &state);
+}
+
+#[test]
+fn complete_study() {
+    let mut state = state(Some(complete()), FULL);
+    look("done", &state);
+    press(&mut state, &[Action::NextPanel, Action::NextPanel]);
+    look("done_scores", &state);
+    press(&mut state, &[Action::NextPanel]);
+    look("done_table", &state);
+}
+
+#[test]
+fn infinite_and_missing_values() {
+    let mut state = state(Some(extreme()), FULL);
+    press(&mut state, &[Action::Right, Action::Right]);
+    look("infinite", &state);
+}
+
+#[test]
+fn ascii() {
+    let mut state = state(Some(extreme()), ASCII);
+    press(&mut state, &[Action::Last, Action::Pin]);
+    look("ascii", &state);
+    for (width, height) in SIZES {
+        let text = drawn(&state, width, height);
+        assert!(text.is_ascii(), "{text}");
+    }
+}
+
+#[test]
+fn without_colour() {
+    let state = state(Some(complete()), PLAIN);
+    look("no_colour", &state);
+    for (width, height) in SIZES {
+        let buffer = buffer(&state, width, height);
+        assert!(buffer.content().iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    }
+}
+
+#[test]
+fn all_scores_relative_pinned_filtered_zoomed() {
+    let mut state = state(Some(complete()), FULL);
+    press(&mut state, &[Action::NextScore, Action::NextScore, Action::Relative, Action::ZoomIn]);
+    press(&mut state, &[Action::Last, Action::Pin, Action::First, Action::Sort, Action::Sort, Action::Sort]);
+    state.compare.typing = Some(Line::new("sparsegpt"));
+    look("all_relative", &state);
+}
+
+#[test]
+fn overlays_and_several_texts() {
+    let mut shown = complete();
+    for metrics in
+        std::iter::once(&mut shown.base.metrics).chain(shown.cells.iter_mut().map(|c| &mut c.metrics))
+    {
+        let second = Perplexity { corpus: "c4_val".into(), value: 40.0, ..metrics.perplexity[0].clone() };
+        metrics.perplexity.push(second);
+    }
+    let mut state = state(Some(shown), FULL);
+    state.overlays = vec![board(7, vec![done(Method::Wanda, fraction(50.0), Some("c4"))])];
+    insta::assert_snapshot!("overlay_160x48", drawn(&state, 160, 48));
+    press(&mut state, &[Action::NextCorpus]);
+    let text = drawn(&state, 160, 48);
+    assert!(text.contains("Perplexity on c4_val"), "{text}");
+}
+
+#[test]
+fn panels_tile_the_screen_without_overlap() {
+    let mut state = state(Some(complete()), FULL);
+    for _ in 0..4 {
+        for (width, height) in [(160, 48), (100, 30), (99, 30), (80, 22), (40, 12), (10, 4), (1, 1)] {
+            let area = Rect::new(3, 2, width, height);
+            let found = panels(&state, area);
+            for (i, (_, a)) in found.iter().enumerate() {
+                assert_eq!(a.intersection(area), *a);
+                assert!(found[i + 1..].iter().all(|(_, b)| !a.intersects(*b)), "{found:?}");
+            }
+            assert!(found.iter().any(|(panel, _)| *panel == state.compare.panel), "the focused one is there");
+        }
+        press(&mut state, &[Action::NextPanel]);
+    }
+    let names =
+        |width| panels(&state, Rect::new(0, 0, width, 40)).into_iter().map(|p| p.0).collect::<Vec<_>>();
+    assert_eq!(names(160), [Panel::Perplexity, Panel::Divergence, Panel::Scores, Panel::Table]);
+    assert_eq!(names(80), [Panel::Perplexity, Panel::Table]);
+}
+
+#[test]
+fn every_series_is_listed_with_its_values_at_the_cursor() {
+    let state = state(Some(complete()), FULL);
+    let text = drawn(&state, 160, 48);
+    let line = |name: &str| {
+        text.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name}: {text}"))
+    };
+    assert!(line("at 50%").contains("JS bits"));
+    // 28.5 · e^(5 · 2.2 · 0.125), 1 − e^(−2 · 2.2 · 0.125) and 0.62 / (1 + 4 · 2.2 · 0.125).
+    for value in ["magnitude", "112.7", "0.423", "0.295"] {
+        assert!(line("● magnitude   ").contains(value), "{value} in {}", line("● magnitude   "));
+    }
+    assert!(text.contains("△ wanda c4 2:4"), "N:M has a line of its own: {text}");
+}
+
+#[test]
+fn names_from_files_cannot_steer_the_terminal() {
+    let mut board = board(3, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
+    for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
+        metrics.perplexity[0].corpus = "a\u{1b}[2J\n\u{202e}文字".into();
+        metrics.tasks[0].name = "\u{7}task\u{9b}".into();
+    }
+    let mut state = state(Some(board), FULL);
+    state.compare.typing = Some(Line::new("wanda \u{202e}x"));
+    for (width, height) in SIZES {
+        for cell in buffer(&state, width, height).content() {
+            assert!(!cell.symbol().chars().any(|c| c.is_control() || c == '\u{202e}'), "{:?}", cell.symbol());
+        }
+    }
+}
