@@ -41,7 +41,8 @@ impl ColorMode {
         let gnu_screen = term.starts_with("screen") && get("TMUX").is_empty();
         let full = ["direct", "truecolor", "kitty", "alacritty", "ghostty", "wezterm", "foot"];
         let claimed = matches!(get("COLORTERM").to_ascii_lowercase().as_str(), "truecolor" | "24bit");
-        if !gnu_screen && (claimed || full.iter().any(|name| term.contains(name)) || !get("WT_SESSION").is_empty())
+        if !gnu_screen
+            && (claimed || full.iter().any(|name| term.contains(name)) || !get("WT_SESSION").is_empty())
         {
             return Self::TrueColor;
         }
@@ -307,7 +308,10 @@ mod tests {
             (&[("TERM", "vt100"), ("SSH_TTY", "/dev/pts/3")], ColorMode::Ansi16),
             (&[("TERM", "xterm-direct")], ColorMode::TrueColor),
             (&[("TERM", "screen"), ("COLORTERM", "truecolor")], ColorMode::Ansi256),
-            (&[("TERM", "screen-256color"), ("COLORTERM", "truecolor"), ("TMUX", "/tmp/t")], ColorMode::TrueColor),
+            (
+                &[("TERM", "screen-256color"), ("COLORTERM", "truecolor"), ("TMUX", "/tmp/t")],
+                ColorMode::TrueColor,
+            ),
             (&[("TERM", "linux")], ColorMode::Ansi16),
             (&[("WT_SESSION", "a1")], ColorMode::TrueColor),
             (&[], ColorMode::Ansi16),
@@ -334,8 +338,19 @@ mod tests {
     /// Every style that a theme can give.
     fn styles(theme: Theme) -> Vec<Style> {
         let roles = [
-            theme.text(), theme.dim(), theme.title(), theme.border(), theme.border_focused(), theme.grid(),
-            theme.selected(), theme.accent(), theme.good(), theme.warn(), theme.bad(), theme.key(), theme.base_line(),
+            theme.text(),
+            theme.dim(),
+            theme.title(),
+            theme.border(),
+            theme.border_focused(),
+            theme.grid(),
+            theme.selected(),
+            theme.accent(),
+            theme.good(),
+            theme.warn(),
+            theme.bad(),
+            theme.key(),
+            theme.base_line(),
         ];
         let values = (0..=20).map(|i| f64::from(i) / 20.0);
         let scales = values.flat_map(|t| [theme.heat(t), theme.shade(t)]);

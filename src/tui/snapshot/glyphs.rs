@@ -53,7 +53,13 @@ impl Shapes {
     }
 
     fn circle(&mut self, x: f32, y: f32, r: f32) {
-        _ = write!(self.fill, "M{} {}a{r} {r} 0 1 1 {d} 0a{r} {r} 0 1 1 -{d} 0z", n(x - r), n(y), d = n(2.0 * r));
+        _ = write!(
+            self.fill,
+            "M{} {}a{r} {r} 0 1 1 {d} 0a{r} {r} 0 1 1 -{d} 0z",
+            n(x - r),
+            n(y),
+            d = n(2.0 * r)
+        );
     }
 
     fn ring(&mut self, x: f32, y: f32, r: f32, thickness: f32) {
@@ -149,10 +155,18 @@ fn boxes(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
         _ => {
             let Some([left, right, up, down]) = arms(symbol) else { return false };
             // Each arm as one that goes right: along, its width across, who stands opposite and at either side.
-            arm(right, left, up, down, w - cx, &mut |a, b, from, to| shapes.rect(x + cx + from, y + cy + a, to - from, b - a));
-            arm(left, right, up, down, cx, &mut |a, b, from, to| shapes.rect(x + cx - to, y + cy + a, to - from, b - a));
-            arm(down, up, left, right, h - cy, &mut |a, b, from, to| shapes.rect(x + cx + a, y + cy + from, b - a, to - from));
-            arm(up, down, left, right, cy, &mut |a, b, from, to| shapes.rect(x + cx + a, y + cy - to, b - a, to - from));
+            arm(right, left, up, down, w - cx, &mut |a, b, from, to| {
+                shapes.rect(x + cx + from, y + cy + a, to - from, b - a)
+            });
+            arm(left, right, up, down, cx, &mut |a, b, from, to| {
+                shapes.rect(x + cx - to, y + cy + a, to - from, b - a)
+            });
+            arm(down, up, left, right, h - cy, &mut |a, b, from, to| {
+                shapes.rect(x + cx + a, y + cy + from, b - a, to - from)
+            });
+            arm(up, down, left, right, cy, &mut |a, b, from, to| {
+                shapes.rect(x + cx + a, y + cy - to, b - a, to - from)
+            });
         }
     }
     true
@@ -255,8 +269,10 @@ fn braille(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
 /// Corners of a triangle that points up, and of the hole that makes it an outline, from the middle of the cell.
 const TRIANGLE: ([(f32, f32); 3], [(f32, f32); 3]) =
     ([(0.0, -4.6), (4.5, 3.4), (-4.5, 3.4)], [(0.0, -2.4), (2.5, 2.2), (-2.5, 2.2)]);
-const SQUARE: ([(f32, f32); 4], [(f32, f32); 4]) =
-    ([(-3.8, -3.8), (3.8, -3.8), (3.8, 3.8), (-3.8, 3.8)], [(-2.6, -2.6), (2.6, -2.6), (2.6, 2.6), (-2.6, 2.6)]);
+const SQUARE: ([(f32, f32); 4], [(f32, f32); 4]) = (
+    [(-3.8, -3.8), (3.8, -3.8), (3.8, 3.8), (-3.8, 3.8)],
+    [(-2.6, -2.6), (2.6, -2.6), (2.6, 2.6), (-2.6, 2.6)],
+);
 const DIAMOND: ([(f32, f32); 4], [(f32, f32); 4]) =
     ([(0.0, -5.0), (4.5, 0.0), (0.0, 5.0), (-4.5, 0.0)], [(0.0, -3.1), (2.8, 0.0), (0.0, 3.1), (-2.8, 0.0)]);
 

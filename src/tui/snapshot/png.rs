@@ -23,7 +23,8 @@ const FACES: [&[u8]; 3] = [
 /// Draws what is in `buffer`.
 pub fn render(buffer: &Buffer, theme: &Theme) -> Result<Vec<u8>> {
     let failed = |what: &str| Error::failure(format!("cannot draw the snapshot: {what}"));
-    let tree = parse(&svg::render(buffer, theme), fonts(buffer, theme)).map_err(|e| failed(&e.to_string()))?;
+    let tree =
+        parse(&svg::render(buffer, theme), fonts(buffer, theme)).map_err(|e| failed(&e.to_string()))?;
     let size = tree.size().to_int_size().scale_by(SCALE).ok_or_else(|| failed("it has no size"))?;
     let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height())
         .ok_or_else(|| failed("it is too large for a picture; SVG has no such limit"))?;
@@ -33,8 +34,11 @@ pub fn render(buffer: &Buffer, theme: &Theme) -> Result<Vec<u8>> {
 
 /// Reads an SVG with the given fonts.
 fn parse(svg: &str, fonts: fontdb::Database) -> Result<usvg::Tree, usvg::Error> {
-    let options =
-        usvg::Options { font_family: "JetBrains Mono".to_owned(), fontdb: Arc::new(fonts), ..Default::default() };
+    let options = usvg::Options {
+        font_family: "JetBrains Mono".to_owned(),
+        fontdb: Arc::new(fonts),
+        ..Default::default()
+    };
     usvg::Tree::from_str(svg, &options)
 }
 
@@ -50,7 +54,8 @@ pub fn embedded() -> fontdb::Database {
 /// The embedded fonts; those of the system too if some character is in none of them.
 fn fonts(buffer: &Buffer, theme: &Theme) -> fontdb::Database {
     let mut fonts = embedded();
-    let foreign = |y| row(buffer, theme, y).iter().any(|(_, cell)| !cell.symbol.chars().all(svg::is_embedded));
+    let foreign =
+        |y| row(buffer, theme, y).iter().any(|(_, cell)| !cell.symbol.chars().all(svg::is_embedded));
     if (0..buffer.area().height).any(foreign) {
         fonts.load_system_fonts();
     }

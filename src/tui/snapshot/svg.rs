@@ -221,7 +221,9 @@ impl Drawing {
         _ = match run.kind {
             Kind::Single => write!(out, r#"<text x="{}" y="{y}" text-anchor="middle">"#, x + width / 2.0),
             _ if run.end - run.start == 1 => write!(out, r#"<text x="{x}" y="{y}">"#),
-            Kind::Common => write!(out, r#"<text x="{x}" y="{y}" textLength="{width}" xml:space="preserve">"#),
+            Kind::Common => {
+                write!(out, r#"<text x="{x}" y="{y}" textLength="{width}" xml:space="preserve">"#)
+            }
             Kind::Rtl => write!(
                 out,
                 r#"<text x="{x}" y="{y}" textLength="{width}" lengthAdjust="spacingAndGlyphs" xml:space="preserve">"#

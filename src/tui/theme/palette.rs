@@ -169,9 +169,21 @@ mod tests {
 
     /// Machado, Oliveira and Fernandes (2009), severity 1: protanopia, deuteranopia, tritanopia, on light intensities.
     const BLIND: [[[f32; 3]; 3]; 3] = [
-        [[0.152_286, 1.052_583, -0.204_868], [0.114_503, 0.786_281, 0.099_216], [-0.003_882, -0.048_116, 1.051_998]],
-        [[0.367_322, 0.860_646, -0.227_968], [0.280_085, 0.672_501, 0.047_413], [-0.011_820, 0.042_940, 0.968_881]],
-        [[1.255_528, -0.076_749, -0.178_779], [-0.078_411, 0.930_809, 0.147_602], [0.004_733, 0.691_367, 0.303_900]],
+        [
+            [0.152_286, 1.052_583, -0.204_868],
+            [0.114_503, 0.786_281, 0.099_216],
+            [-0.003_882, -0.048_116, 1.051_998],
+        ],
+        [
+            [0.367_322, 0.860_646, -0.227_968],
+            [0.280_085, 0.672_501, 0.047_413],
+            [-0.011_820, 0.042_940, 0.968_881],
+        ],
+        [
+            [1.255_528, -0.076_749, -0.178_779],
+            [-0.078_411, 0.930_809, 0.147_602],
+            [0.004_733, 0.691_367, 0.303_900],
+        ],
     ];
 
     /// A colour as each of the three kinds of the colour-blind sees it, after the colour itself.
@@ -191,7 +203,11 @@ mod tests {
                     // The first three are the methods and meet in every chart.
                     let least = if j < 3 { 0.09 } else { 0.05 };
                     for (eye, (a, b)) in seen(*a).into_iter().zip(seen(*b)).enumerate() {
-                        assert!(a.distance(b) > least, "{i} and {j} of {palette:?} for eye {eye}: {}", a.distance(b));
+                        assert!(
+                            a.distance(b) > least,
+                            "{i} and {j} of {palette:?} for eye {eye}: {}",
+                            a.distance(b)
+                        );
                     }
                 }
             }

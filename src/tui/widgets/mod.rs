@@ -9,9 +9,9 @@ pub mod heatmap;
 pub mod slider;
 pub mod spark;
 pub mod table;
-pub mod text;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 pub use chart::{Chart, Point, PointTag, Series, View, Window, YScale};
 pub use gauge::Gauge;

@@ -96,7 +96,8 @@ impl Widget for Slider<'_> {
             x += left;
         }
         let style = if self.focused { theme.selected() } else { theme.title() };
-        let value = text::fit(&value, usize::from(value_width), ratatui::layout::Alignment::Right, symbols.ellipsis);
+        let value =
+            text::fit(&value, usize::from(value_width), ratatui::layout::Alignment::Right, symbols.ellipsis);
         put(buf, area, x, area.y, &value, style);
     }
 }

@@ -77,7 +77,8 @@ impl Widget for Spark<'_> {
             width -= value_width + 1;
             put(buf, area, x + width + 1, area.y, &text::sanitize(&self.value), theme.text());
         }
-        let label_width = if self.label.is_empty() { 0 } else { (text::width(&self.label) as u16).max(self.label_width) };
+        let label_width =
+            if self.label.is_empty() { 0 } else { (text::width(&self.label) as u16).max(self.label_width) };
         if label_width > 0 && label_width < width {
             put(buf, area, x, area.y, &text::sanitize(&self.label), theme.dim());
             x += label_width + 1;

@@ -98,7 +98,8 @@ impl<'a> Table<'a> {
     fn layout(&self, width: u16) -> Vec<(usize, u16)> {
         let natural = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.cells.get(column)).map(line_width);
-            cells.chain([text::width(&self.title(column))]).max().unwrap_or(0).min(usize::from(u16::MAX)) as u16
+            cells.chain([text::width(&self.title(column))]).max().unwrap_or(0).min(usize::from(u16::MAX))
+                as u16
         };
         let mut shown: Vec<(usize, u16)> = (0..self.columns.len()).map(|i| (i, natural(i))).collect();
         let least = |&(column, natural): &(usize, u16)| u32::from(self.columns[column].min.min(natural));
@@ -178,7 +179,13 @@ impl Widget for Table<'_> {
             }
         }
         if scrolls && height > 0 {
-            scroll_bar(theme, Rect { y: area.y + 1, height: height as u16, ..area }, offset, self.rows.len(), buf);
+            scroll_bar(
+                theme,
+                Rect { y: area.y + 1, height: height as u16, ..area },
+                offset,
+                self.rows.len(),
+                buf,
+            );
         }
     }
 }

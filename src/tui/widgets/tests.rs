@@ -54,8 +54,16 @@ fn perplexities() -> Vec<Series> {
     let nm = |y: f64| Point { tag: PointTag::NofM("2:4".to_owned()), ..point(50.0, y) };
     let infinite = point(80.0, f64::INFINITY);
     vec![
-        series("magnitude", 0, vec![bar(10.0, 29.1), bar(30.0, 41.0), bar(50.0, 320.0), infinite, nm(1483.0)]),
-        series("wanda", 1, vec![bar(10.0, 28.6), bar(30.0, 32.7), bar(50.0, 55.0), bar(80.0, 900.0), nm(140.0)]),
+        series(
+            "magnitude",
+            0,
+            vec![bar(10.0, 29.1), bar(30.0, 41.0), bar(50.0, 320.0), infinite, nm(1483.0)],
+        ),
+        series(
+            "wanda",
+            1,
+            vec![bar(10.0, 28.6), bar(30.0, 32.7), bar(50.0, 55.0), bar(80.0, 900.0), nm(140.0)],
+        ),
         series("sparsegpt", 2, vec![bar(10.0, 28.6), bar(30.0, 31.5), bar(50.0, 43.0), bar(80.0, 210.0)]),
     ]
 }

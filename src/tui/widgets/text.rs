@@ -142,7 +142,10 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 /// Pieces of text with their styles, broken into lines of at most `width` columns: at line feeds, after blanks, beside
 /// wide characters, and inside a word only if it is longer than a line. Blanks at the end of a broken line are dropped;
 /// tabs become four blanks, all else that is unsafe is escaped. Empty if `width` is 0.
-pub fn wrap_styled<'a>(pieces: impl IntoIterator<Item = (&'a str, Style)>, width: usize) -> Vec<Line<'static>> {
+pub fn wrap_styled<'a>(
+    pieces: impl IntoIterator<Item = (&'a str, Style)>,
+    width: usize,
+) -> Vec<Line<'static>> {
     if width == 0 {
         return Vec::new();
     }

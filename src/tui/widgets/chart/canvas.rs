@@ -96,7 +96,8 @@ impl Canvas {
         let empty = |mark: &Mark| mark.dots == 0 && mark.glyph.is_none();
         x + width <= self.width
             && (y..y + height).all(|y| {
-                y < self.height && self.marks[y * self.width + x..y * self.width + x + width].iter().all(empty)
+                y < self.height
+                    && self.marks[y * self.width + x..y * self.width + x + width].iter().all(empty)
             })
     }
 

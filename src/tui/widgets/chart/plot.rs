@@ -81,7 +81,8 @@ impl Chart<'_> {
         let x = x.unwrap_or_else(|| Axis::around(points().map(|p| p.x), YScale::Linear, 0.04));
         let y = self.window.y.and_then(|window| Axis::between(window, self.scale));
         let y = y.unwrap_or_else(|| {
-            let bars = points().filter(|p| p.y.is_finite()).flat_map(|p| [p.low, p.high].into_iter().flatten());
+            let bars =
+                points().filter(|p| p.y.is_finite()).flat_map(|p| [p.low, p.high].into_iter().flatten());
             let base = self.base.iter().map(|base| base.0);
             Axis::around(points().map(|p| p.y).chain(bars).chain(base), self.scale, 0.06)
         });
@@ -175,7 +176,8 @@ impl Chart<'_> {
             put(buf, line, x, line.y, symbols.tick_down, theme.border());
             if let Some(labels) = layout.x_labels {
                 let width = tick.label.len() as u16;
-                let start = x.saturating_sub(width / 2).max(labels.x).min(labels.right().saturating_sub(width));
+                let start =
+                    x.saturating_sub(width / 2).max(labels.x).min(labels.right().saturating_sub(width));
                 if start >= free {
                     put(buf, labels, start, labels.y, &tick.label, theme.dim());
                     free = start + width + 1;
@@ -215,7 +217,8 @@ impl Chart<'_> {
         let rows_per_cell = plot.canvas.dots().1 / usize::from(area.height);
         let y = usize::try_from(row).unwrap_or(0) / rows_per_cell;
         let right = usize::from(area.width) - width - 1;
-        let places = [(right, y.checked_sub(1)), (1, y.checked_sub(1)), (right, Some(y + 1)), (1, Some(y + 1))];
+        let places =
+            [(right, y.checked_sub(1)), (1, y.checked_sub(1)), (right, Some(y + 1)), (1, Some(y + 1))];
         let free = places.into_iter().find_map(|(x, y)| {
             let y = y.filter(|y| plot.canvas.is_free(x.saturating_sub(1), *y, width + 1, 1))?;
             Some((x, y))
@@ -291,7 +294,8 @@ impl Chart<'_> {
     /// The legend, in the first corner that is free of data.
     fn draw_legend(&self, plot: &Plot, area: Rect, buf: &mut Buffer) {
         let entries = self.legend_spans();
-        let entry_width = |entry: &Vec<_>| entry.iter().map(|s: &ratatui::text::Span| text::width(&s.content)).sum();
+        let entry_width =
+            |entry: &Vec<_>| entry.iter().map(|s: &ratatui::text::Span| text::width(&s.content)).sum();
         let width: usize = entries.iter().map(entry_width).max().unwrap_or(0);
         let height = entries.len();
         if height == 0 || width + 2 > usize::from(area.width) || height > usize::from(area.height) {

@@ -58,8 +58,17 @@ fn colours_of_a_chart_are_those_of_its_series() {
 
 #[test]
 fn values_without_place_stand_at_the_frame_and_break_the_line() {
-    let data =
-        [series("a", 0, vec![point(0.0, 1.0), point(25.0, f64::INFINITY), point(50.0, f64::NAN), point(75.0, -2.0), point(100.0, 1.0)])];
+    let data = [series(
+        "a",
+        0,
+        vec![
+            point(0.0, 1.0),
+            point(25.0, f64::INFINITY),
+            point(50.0, f64::NAN),
+            point(75.0, -2.0),
+            point(100.0, 1.0),
+        ],
+    )];
     let text = drawn(Chart::new(&PLAIN, &data).scale(YScale::Log10), 40, 12);
     let lines: Vec<&str> = text.lines().collect();
     // Inside the frame and above the axis and its labels.
@@ -187,9 +196,14 @@ fn the_selected_row_is_shown_and_marked_and_spans_keep_their_colours() {
 
 #[test]
 fn rows_scroll_so_that_the_selected_one_is_in_the_middle() {
-    for (selected, rows, height, expected) in
-        [(None, 9, 4, 0), (Some(0), 9, 4, 0), (Some(5), 9, 4, 3), (Some(8), 9, 4, 5), (Some(2), 3, 9, 0), (Some(1), 3, 0, 1)]
-    {
+    for (selected, rows, height, expected) in [
+        (None, 9, 4, 0),
+        (Some(0), 9, 4, 0),
+        (Some(5), 9, 4, 3),
+        (Some(8), 9, 4, 5),
+        (Some(2), 3, 9, 0),
+        (Some(1), 3, 0, 1),
+    ] {
         assert_eq!(Table::offset(selected, rows, height), expected, "{selected:?} of {rows} in {height}");
     }
 }
@@ -209,7 +223,10 @@ fn gauges_fill_by_eighths() {
 fn sliders_show_where_and_how_much() {
     assert_eq!(drawn(Slider::new(&PLAIN, 50.0), 16, 1), "━━━━━●─────  50%\n");
     assert_eq!(drawn(Slider::new(&ASCII, 0.0), 16, 1), "O----------   0%\n");
-    assert_eq!(drawn(Slider::new(&PLAIN, 99.0).range(0.0, 99.0).label("sparsity"), 26, 1), "sparsity ━━━━━━━━━━━●  99%\n");
+    assert_eq!(
+        drawn(Slider::new(&PLAIN, 99.0).range(0.0, 99.0).label("sparsity"), 26, 1),
+        "sparsity ━━━━━━━━━━━●  99%\n"
+    );
     assert_eq!(drawn(Slider::new(&PLAIN, 50.0).shown("2:4"), 12, 1), "━━━●───  2:4\n");
     assert_eq!(drawn(Slider::new(&PLAIN, 62.5).range(5.0, 5.0), 5, 1), "62.5%\n");
     assert_eq!(drawn(Slider::new(&PLAIN, 62.5), 3, 1), "62…\n");
