@@ -35,7 +35,9 @@ pub fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
     if title.is_empty() {
         return block;
     }
-    let style = if focused { theme.accent().patch(theme.title()) } else { theme.title() };
+    // A title is as bright as text: nothing of the frame's style shines through.
+    let plain = theme.title().fg(Color::Reset).remove_modifier(Modifier::DIM);
+    let style = if focused { theme.accent().patch(theme.title()) } else { plain };
     block.title_top(Line::from(Span::styled(format!(" {} ", text::sanitize(title)), style)))
 }
 

@@ -353,7 +353,7 @@ impl<'a> Comparison<'a> {
 
     /// Where the selected row stands among `order`, the rows that are shown; the first, if it is not among them.
     pub fn selected(&self, view: &CompareView, order: &[usize]) -> usize {
-        let chosen = |key| order.iter().position(|&i| self.rows[i].key == *key);
+        let chosen = |key: &Key| order.iter().position(|&i| self.rows[i].key == *key);
         view.selected.as_ref().and_then(chosen).unwrap_or(0)
     }
 

@@ -52,7 +52,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     for (panel, area) in &places.charts {
         draw_panel(state, &found, *panel, *area, buffer);
     }
-    readout(state, &found, area.width).draw(&state.theme, places.readout, buffer);
+    readout(state, &found, area.width).draw(places.readout, buffer);
     if !places.table.is_empty() {
         table::draw(state, &found, places.table, buffer);
     }
@@ -80,7 +80,8 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
     let rows = readout(state, found, area.width).height(area.width.saturating_sub(2));
     let readout = if left < 8 { 0 } else { rows.min((left / 6).max(2)) };
     let shared = left - readout;
-    let charts = if shared < SHARED { shared } else { (shared * 55 / 100).clamp(8, 26) };
+    let share = if wide { 55 } else { 60 };
+    let charts = if shared < SHARED { shared } else { (shared * share / 100).clamp(8, 26) };
     let charts = take(charts);
     let readout = take(readout);
     let readout = Rect { x: readout.x + 1, width: readout.width.saturating_sub(2), ..readout };
@@ -97,7 +98,7 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
 }
 
 /// The values at the cursor: all metrics on a wide screen, else those of the chart that is shown.
-fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
+fn readout<'a>(state: &'a State, found: &Comparison<'_>, width: u16) -> Readout<'a> {
     let view = &state.compare;
     let scores = || view.score.shown().iter().map(|which| Metric::Score(*which));
     let metrics: Vec<Metric> = match view.panel {
@@ -106,13 +107,13 @@ fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
         Panel::Scores => scores().collect(),
         _ => vec![Metric::Perplexity],
     };
-    Readout::new(found, view, metrics, &state.theme)
+    Readout::new(found, view, metrics, width < WIDE, &state.theme)
 }
 
 /// The insight, in as many lines as there is room for.
 fn insight_lines(state: &State, board: &Board, area: Rect) -> Vec<String> {
     let words = insight::words(board, state.theme.ascii);
-    let width = usize::from(area.width.saturating_sub(4));
+    let width = usize::from(area.width.saturating_sub(3));
     let words = if text::width(&words) > width { insight::shorter(&words) } else { words };
     match area.height {
         0..6 => Vec::new(),
@@ -216,11 +217,9 @@ fn base(found: &Comparison<'_>, view: &CompareView, metric: Metric) -> Option<f6
 
 fn titles(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric]) -> (String, &'static str) {
     let on = found.text.as_ref().map_or_else(String::new, |text| format!(" on {}", text.label()));
+    let of_base = if view.relative { "/base" } else { "" };
     match metrics {
-        [Metric::Perplexity, ..] => {
-            let unit = if view.relative { "ratio to base, log" } else { "log" };
-            (format!("Perplexity{on}"), unit)
-        }
+        [Metric::Perplexity, ..] => (format!("Perplexity{of_base}{on}"), "log"),
         [Metric::Divergence, ..] => (format!("JS divergence{on}"), "bits"),
         scores => {
             let names: Vec<&str> = scores
@@ -230,13 +229,12 @@ fn titles(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric]) -> (St
                     _ => "",
                 })
                 .collect();
-            let unit = if view.relative { "share of base" } else { "" };
             let on = match found.tasks.as_slice() {
                 [] => String::new(),
                 [task] => format!(" on {task}"),
                 tasks => format!(" on {} tasks", tasks.len()),
             };
-            (names.join(", ") + &on, unit)
+            (format!("{}{of_base}{on}", names.join(", ")), "")
         }
     }
 }

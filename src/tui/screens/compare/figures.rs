@@ -48,13 +48,13 @@ pub fn share(theme: &Theme, value: Option<f64>) -> String {
 /// A ratio: `1.14×`.
 pub fn ratio(theme: &Theme, value: Option<f64>) -> String {
     let text = size(theme, value);
-    if value.is_some_and(|value| !value.is_nan()) { text + theme.symbols().times } else { text }
+    if value.is_some_and(f64::is_finite) { text + theme.symbols().times } else { text }
 }
 
 /// A change as percentage with its sign: `+14.2%`, `+1250%`, `−3.0%`.
 pub fn change(theme: &Theme, value: Option<f64>) -> String {
     let text = signed(theme, value, |value| percents(value * 100.0));
-    if value.is_some_and(|value| !value.is_nan()) { text + "%" } else { text }
+    if value.is_some_and(f64::is_finite) { text + "%" } else { text }
 }
 
 /// A difference of two figures of `0 … 1` with its sign: `−0.102`.

@@ -25,8 +25,13 @@ pub fn words(board: &Board, ascii: bool) -> String {
 /// The same in fewer words, for a narrow screen.
 pub fn shorter(words: &str) -> String {
     words
-        .replace("Which metric ranks the cells as the tasks do? It", "Which metric tells the truth? It")
+        .replace("Which metric ranks the cells as the tasks do? It", "Which metric tells more? It")
         .replace("JS divergence", "JS")
+        .replace("JS and perplexity both", "JS and perplexity")
+        .replace("rank the cells", "rank cells")
+        .replace("ranks the cells", "ranks cells")
+        .replace("as the tasks do", "as tasks do")
+        .replace("nearly as well", "nearly")
         .replace("; perplexity does less", "; perplexity less")
         .replace("; JS does less", "; JS less")
 }
@@ -47,8 +52,8 @@ fn of(insight: &Insight, ascii: bool) -> String {
         (Some(r), None) => one("Perplexity", "JS divergence", r, rho, &figure(r), &cells),
         (None, Some(r)) => one("JS divergence", "perplexity", r, rho, &figure(r), &cells),
         (Some(p), Some(j)) if (p - j).abs() < EQUAL => {
-            let both = if j > WEAK { "neither ranks" } else { "both rank" };
-            let subject = "JS divergence and perplexity:";
+            let both = if j > WEAK { "both fail to rank" } else { "both rank" };
+            let subject = "JS divergence and perplexity";
             format!("{subject} {both} the cells {} ({rho} {} each); {cells}", degree(j), figure(j))
         }
         (Some(p), Some(j)) => {
@@ -135,11 +140,11 @@ mod tests {
     fn ties_and_failures_are_said_as_such() {
         assert_eq!(
             said(Some(-0.9), Some(-0.9), 9),
-            "JS divergence and perplexity: both rank the cells as the tasks do (ρ −0.90 each); 9 cells"
+            "JS divergence and perplexity both rank the cells as the tasks do (ρ −0.90 each); 9 cells"
         );
         assert_eq!(
             said(Some(0.2), Some(0.2), 9),
-            "JS divergence and perplexity: neither ranks the cells as the tasks do (ρ +0.20 each); 9 cells"
+            "JS divergence and perplexity both fail to rank the cells as the tasks do (ρ +0.20 each); 9 cells"
         );
         assert_eq!(
             said(Some(0.3), Some(-0.004), 9),
@@ -165,6 +170,18 @@ mod tests {
             said(None, None, 5),
             "Which metric ranks the cells as the tasks do? It cannot be told: some ranks of the 5 cells are all the \
              same."
+        );
+    }
+
+    #[test]
+    fn what_there_is_to_say_fits_into_eighty_columns() {
+        for (p, j) in [(-0.81, -0.96), (-0.97, -1.0), (-0.6, -0.6), (0.2, -0.95), (0.5, 0.2)] {
+            let words = shorter(&said(Some(p), Some(j), 99));
+            assert!(words.chars().count() <= 77, "{words}");
+        }
+        assert_eq!(
+            shorter(&said(Some(-0.81), Some(-0.96), 12)),
+            "JS ranks cells as tasks do (ρ −0.96); perplexity less (−0.81); 12 cells"
         );
     }
 

@@ -1,7 +1,7 @@
 //! The values at the cursor, series by series; also the legend of the charts.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Alignment, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
@@ -13,62 +13,46 @@ use crate::tui::widgets::text;
 
 /// Blanks between two columns of entries.
 const GAP: usize = 3;
+/// Blanks between two entries of running text.
+const SPACE: usize = 2;
 /// The widest name.
 const NAME: usize = 26;
 
-/// A series, or a cell of it, with its values at the cursor.
+/// A series, or an N:M cell of it, with its values at the cursor.
 struct Entry {
     marker: Span<'static>,
     name: String,
+    /// What is enough of the name behind the entry of the series itself.
+    short: String,
     /// The text of each value, and whether it is a finite number.
     values: Vec<(String, bool)>,
 }
 
 /// All entries, measured.
-pub struct Readout {
+pub struct Readout<'a> {
+    theme: &'a Theme,
     caption: String,
     metrics: Vec<Metric>,
     entries: Vec<Entry>,
     relative: bool,
+    /// Entries run on like text, for a narrow screen; else they stand in columns.
+    running: bool,
     /// Width of the names, and of each value.
     name: usize,
     widths: Vec<usize>,
 }
 
-impl Readout {
+impl<'a> Readout<'a> {
     /// Reads the values of these metrics at the cursor.
-    pub fn new(found: &Comparison<'_>, view: &CompareView, metrics: Vec<Metric>, theme: &Theme) -> Self {
+    pub fn new(
+        found: &Comparison<'_>,
+        view: &CompareView,
+        metrics: Vec<Metric>,
+        running: bool,
+        theme: &'a Theme,
+    ) -> Self {
         let at = found.cursor(view.cursor);
-        let entry = |marker: Span<'static>, name: String, row: Option<&Row<'_>>| {
-            let none = Figures::default();
-            let (own, base) = row.map_or((&none, &none), |row| (&row.figures, &row.base));
-            let write = |metric: &Metric| {
-                // The base differs from itself by nothing.
-                let zero = *metric == Metric::Divergence && row.is_some_and(|row| row.cell.is_none());
-                let value = metric.value(own, base, view.relative).map(|v| v.value);
-                let value = if zero { Some(0.0) } else { value };
-                (written(*metric, value, view.relative, theme), value.is_some_and(f64::is_finite))
-            };
-            Entry { marker, name, values: metrics.iter().map(write).collect() }
-        };
-        let bases = found.rows.iter().filter(|row| row.cell.is_none());
-        let mut entries: Vec<Entry> =
-            bases.map(|row| entry(marker(found, row, theme), row.label.clone(), Some(row))).collect();
-        for series in &found.series {
-            let here = series.rows.iter().map(|&i| &found.rows[i]).filter(|row| row.x == at && at.is_some());
-            let sign = theme.symbols().markers[series.style % theme.symbols().markers.len()];
-            let sign = Span::styled(sign, theme.series(series.style));
-            let of_fraction = here.clone().find(|row| row.pattern.is_none());
-            entries.push(entry(sign, series.name.clone(), of_fraction));
-            for row in here.filter(|row| row.pattern.is_some()) {
-                let pattern = row.pattern.as_deref().unwrap_or_default();
-                entries.push(entry(
-                    marker(found, row, theme),
-                    format!("{} {pattern}", series.name),
-                    Some(row),
-                ));
-            }
-        }
+        let entries = entries(found, view, &metrics, theme);
         let caption = at.map_or_else(String::new, |at| format!("at {}", figures::sparsity(at)));
         let names = entries.iter().map(|entry| text::width(&entry.name) + 2).max().unwrap_or(0).min(NAME);
         let name = names.max(text::width(&caption));
@@ -77,29 +61,44 @@ impl Readout {
             values.chain([title(metrics[i], view.relative).len()]).max().unwrap_or(0)
         };
         let widths = (0..metrics.len()).map(width).collect();
-        Self { caption, metrics, entries, relative: view.relative, name, widths }
+        Self { theme, caption, metrics, entries, relative: view.relative, running, name, widths }
     }
 
     /// Columns of entries that fit side by side.
     fn side_by_side(&self, width: u16) -> usize {
-        let entry = self.entry_width();
-        ((usize::from(width) + GAP) / (entry + GAP)).max(1)
+        ((usize::from(width) + GAP) / (self.entry_width() + GAP)).max(1)
     }
 
     fn entry_width(&self) -> usize {
         self.name + self.widths.iter().map(|width| width + 2).sum::<usize>()
     }
 
-    /// Rows that all entries take in this width, with their heading.
+    /// Rows that all entries take in this width.
     pub fn height(&self, width: u16) -> u16 {
-        (self.entries.len().div_ceil(self.side_by_side(width)) + 1).min(usize::from(u16::MAX)) as u16
+        let rows = if self.running {
+            self.lines(width, usize::MAX).len()
+        } else {
+            self.entries.len().div_ceil(self.side_by_side(width)) + 1
+        };
+        rows.min(usize::from(u16::MAX)) as u16
     }
 
-    /// Draws as many entries as fit, downwards first.
-    pub fn draw(&self, theme: &Theme, area: Rect, buffer: &mut Buffer) {
+    /// Draws as many entries as fit.
+    pub fn draw(&self, area: Rect, buffer: &mut Buffer) {
         if area.is_empty() {
             return;
         }
+        if !self.running {
+            self.draw_columns(area, buffer);
+            return;
+        }
+        for (line, row) in self.lines(area.width, usize::from(area.height)).into_iter().zip(area.rows()) {
+            line.render(row, buffer);
+        }
+    }
+
+    /// Entries below each other, in as many columns as there is room for.
+    fn draw_columns(&self, area: Rect, buffer: &mut Buffer) {
         let across = self.side_by_side(area.width);
         let rows = self.entries.len().div_ceil(across);
         let down = usize::from(area.height).saturating_sub(1).min(rows).max(1);
@@ -111,45 +110,147 @@ impl Readout {
                 Rect { x, y: area.y + row as u16, width: area.right().saturating_sub(x), height: 1 }
                     .intersection(area)
             };
-            self.heading(theme, column == 0).render(place(0), buffer);
+            self.heading(column == 0).render(place(0), buffer);
             for row in 0..down {
                 let at = column * down + row;
                 let last = column + 1 == columns && row + 1 == down;
                 if last && hidden > 0 {
-                    let more = format!("and {} more", hidden + 1);
-                    Line::styled(more, theme.dim()).render(place(row + 1), buffer);
+                    self.more(hidden + 1).render(place(row + 1), buffer);
                 } else if let Some(entry) = self.entries.get(at) {
-                    self.line(entry, theme).render(place(row + 1), buffer);
+                    self.line(entry).render(place(row + 1), buffer);
                 }
             }
         }
     }
 
-    fn heading(&self, theme: &Theme, first: bool) -> Line<'static> {
+    fn more(&self, hidden: usize) -> Line<'static> {
+        Line::styled(format!("and {hidden} more"), self.theme.dim())
+    }
+
+    fn heading(&self, first: bool) -> Line<'static> {
         let caption = if first { self.caption.as_str() } else { "" };
         let name = self.name;
-        let mut spans = vec![Span::styled(format!("{caption:name$}"), theme.key())];
+        let mut spans = vec![Span::styled(format!("{caption:name$}"), self.theme.key())];
         for (metric, width) in self.metrics.iter().zip(&self.widths) {
             let title = title(*metric, self.relative);
-            spans.push(Span::styled(format!("  {title:>width$}"), theme.dim()));
+            spans.push(Span::styled(format!("  {title:>width$}"), self.theme.dim()));
         }
         Line::from(spans)
     }
 
-    fn line(&self, entry: &Entry, theme: &Theme) -> Line<'static> {
-        let name = text::fit(
-            &entry.name,
-            self.name.saturating_sub(2),
-            ratatui::layout::Alignment::Left,
-            theme.symbols().ellipsis,
-        );
-        let mut spans = vec![entry.marker.clone(), Span::styled(format!(" {name}"), theme.text())];
+    fn line(&self, entry: &Entry) -> Line<'static> {
+        let ellipsis = self.theme.symbols().ellipsis;
+        let name = text::fit(&entry.name, self.name.saturating_sub(2), Alignment::Left, ellipsis);
+        let mut spans = vec![entry.marker.clone(), Span::styled(format!(" {name}"), self.theme.text())];
         for ((value, finite), width) in entry.values.iter().zip(&self.widths) {
-            let style = if *finite { theme.text() } else { theme.dim() };
+            let style = if *finite { self.theme.text() } else { self.theme.dim() };
             spans.push(Span::styled(format!("  {value:>width$}"), style));
         }
         Line::from(spans)
     }
+
+    /// Entries one behind the other, broken into at most `rows` lines of at most `width` columns.
+    fn lines(&self, width: u16, rows: usize) -> Vec<Line<'static>> {
+        let width = usize::from(width);
+        let mut lines: Vec<Vec<Line<'static>>> = Vec::new();
+        let mut used = 0;
+        for piece in self.pieces() {
+            let more = piece.width() + SPACE;
+            match lines.last_mut() {
+                Some(line) if used + more <= width => line.push(piece),
+                _ => {
+                    used = 0;
+                    lines.push(vec![piece]);
+                }
+            }
+            used += if used == 0 { more - SPACE } else { more };
+        }
+        if let Some(last) = rows.checked_sub(1).filter(|last| lines.len() > last + 1) {
+            let mut hidden: usize = lines.drain(last + 1..).map(|line| line.len()).sum();
+            let line = &mut lines[last];
+            loop {
+                let more = self.more(hidden);
+                let used: usize = line.iter().map(|piece| piece.width() + SPACE).sum();
+                if line.is_empty() || used + more.width() <= width {
+                    line.push(more);
+                    break;
+                }
+                line.pop();
+                hidden += 1;
+            }
+        }
+        lines.into_iter().map(joined).collect()
+    }
+
+    /// The cursor's place, then each entry: marker, name, values.
+    fn pieces(&self) -> Vec<Line<'static>> {
+        let theme = self.theme;
+        let mut pieces = vec![Line::styled(self.caption.clone(), theme.key())];
+        for entry in &self.entries {
+            let name = text::truncate(&entry.short, NAME, theme.symbols().ellipsis);
+            let values: Vec<&str> = entry.values.iter().map(|(value, _)| value.as_str()).collect();
+            pieces.push(Line::from(vec![
+                entry.marker.clone(),
+                Span::styled(format!(" {name} "), theme.dim()),
+                Span::styled(values.join("/"), theme.text()),
+            ]));
+        }
+        pieces
+    }
+}
+
+/// The bases, then each series with its N:M cells behind it.
+fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme: &Theme) -> Vec<Entry> {
+    let at = found.cursor(view.cursor);
+    let values = |row: Option<&Row<'_>>| {
+        let none = Figures::default();
+        let (own, base) = row.map_or((&none, &none), |row| (&row.figures, &row.base));
+        let of_base = row.is_some_and(|row| row.cell.is_none());
+        let value = |metric: &Metric| match metric {
+            // The base differs from itself by nothing.
+            Metric::Divergence if of_base => Some(0.0),
+            _ => metric.value(own, base, view.relative).map(|value| value.value),
+        };
+        let write = |metric: &Metric| {
+            let value = value(metric);
+            (written(*metric, value, view.relative, theme), value.is_some_and(f64::is_finite))
+        };
+        metrics.iter().map(write).collect::<Vec<_>>()
+    };
+    let entry = |marker: Span<'static>, name: String, short: &str, row: Option<&Row<'_>>| {
+        let short = if short.is_empty() { name.clone() } else { short.to_owned() };
+        Entry { marker, name, short, values: values(row) }
+    };
+    let bases = found.rows.iter().filter(|row| row.cell.is_none());
+    let mut entries: Vec<Entry> =
+        bases.map(|row| entry(marker(found, row, theme), row.label.clone(), "", Some(row))).collect();
+    let markers = &theme.symbols().markers;
+    for series in &found.series {
+        let here = || series.rows.iter().map(|&i| &found.rows[i]).filter(|row| at.is_some() && row.x == at);
+        let sign = Span::styled(markers[series.style % markers.len()], theme.series(series.style));
+        let of_fraction = here().find(|row| row.pattern.is_none());
+        entries.push(entry(sign, series.name.clone(), "", of_fraction));
+        for row in here() {
+            if let Some(pattern) = &row.pattern {
+                let name = format!("{} {pattern}", series.name);
+                entries.push(entry(marker(found, row, theme), name, pattern, Some(row)));
+            }
+        }
+    }
+    entries
+}
+
+/// Pieces with blanks between them.
+fn joined(pieces: Vec<Line<'static>>) -> Line<'static> {
+    let mut spans: Vec<Span<'static>> = Vec::new();
+    for piece in pieces {
+        if !spans.is_empty() {
+            spans.push(Span::raw(" ".repeat(SPACE)));
+        }
+        let style = piece.style;
+        spans.extend(piece.spans.into_iter().map(|span| span.patch_style(style)));
+    }
+    Line::from(spans)
 }
 
 fn title(metric: Metric, relative: bool) -> &'static str {

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Alignment, Rect};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Widget;
+use ratatui::widgets::{Block, Widget};
 
 use super::data::{Comparison, Metric, Row};
 use super::{CompareView, SortBy, figures};
@@ -16,6 +16,8 @@ use crate::tui::widgets::{self, Column, Table, panel, text};
 
 /// Below this width a cell's state is a mark without its word.
 const ROOMY: u16 = 100;
+/// Below this width names of cells may be cut.
+const NARROW: u16 = 70;
 
 /// Draws the table in its frame.
 pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buffer) {
@@ -37,24 +39,13 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
     let at = if selected < fixed { selected } else { selected - offset };
 
     if framed {
-        let half = usize::from(area.width / 2);
-        let filter = filter(view, theme, half.saturating_sub(6));
-        let title = title(found, view);
-        let room = if filter.is_some() { half.saturating_sub(4) } else { usize::from(area.width - 4) };
-        let title = text::truncate(&title, room, theme.symbols().ellipsis);
-        let mut block = panel(theme, &title, view.panel == Panel::Table);
-        if let Some(filter) = filter {
-            block = block.title_top(filter.right_aligned());
-        }
-        if below > room {
-            let (first, last) = (offset + fixed + 1, offset + shown.len());
-            let place = format!(" rows {first} to {last} of {} ", order.len());
-            block = block.title_bottom(Line::styled(place, theme.dim()).right_aligned());
-        }
-        block.render(area, buffer);
+        let hidden = below > room;
+        let rows = hidden.then(|| (offset + fixed + 1, offset + shown.len(), order.len()));
+        let row = order.get(selected).map(|&i| &found.rows[i]);
+        frame(state, found, row, rows, area).render(area, buffer);
     }
 
-    let columns = columns(theme, view, area.width >= ROOMY);
+    let columns = columns(theme, view, area.width);
     let all: Vec<widgets::Row> = order.iter().map(|&i| row(found, i, &columns, view, theme)).collect();
     let widths = widths(&all, columns.len());
     let mut rows: Vec<widgets::Row> = shown.iter().map(|&place| all[place].clone()).collect();
@@ -73,6 +64,51 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
         let y = inside.y + fixed as u16 + 1;
         buffer.set_stringn(inside.x, y, words, inside.width.into(), theme.dim());
     }
+}
+
+/// The frame: how far the study is, the filter, what there is to say about the selected row, and which rows are shown
+/// (the first, the last, and how many there are) if not all.
+fn frame(
+    state: &State,
+    found: &Comparison<'_>,
+    row: Option<&Row<'_>>,
+    rows: Option<(usize, usize, usize)>,
+    area: Rect,
+) -> Block<'static> {
+    let (theme, view) = (&state.theme, &state.compare);
+    let ellipsis = theme.symbols().ellipsis;
+    let half = usize::from(area.width / 2);
+    let filter = filter(view, theme, half.saturating_sub(6));
+    let room = if filter.is_some() { half.saturating_sub(4) } else { usize::from(area.width) - 4 };
+    let title = title(found, view);
+    let mut block = panel(theme, &text::truncate(&title, room, ellipsis), view.panel == Panel::Table);
+    if let Some(filter) = filter {
+        block = block.title_top(filter.right_aligned());
+    }
+    let mut room = usize::from(area.width) - 4;
+    if let Some((first, last, all)) = rows {
+        let place = format!(" rows {first} to {last} of {all} ");
+        room = room.saturating_sub(place.len() + 2);
+        block = block.title_bottom(Line::styled(place, theme.dim()).right_aligned());
+    }
+    if let Some((note, style)) = row.and_then(|row| note(state, row)) {
+        let note = text::truncate(&note, room, ellipsis).into_owned();
+        block = block.title_bottom(Line::styled(format!(" {note} "), style));
+    }
+    block
+}
+
+/// Why a row's model failed, or what a person should know about it.
+fn note(state: &State, row: &Row<'_>) -> Option<(String, Style)> {
+    let mut boards = state.board.iter().chain(&state.overlays);
+    let failures = &boards.find(|board| board.study == row.key.study)?.failures;
+    if let (CellState::Failed, Some(message)) = (row.state, failures.get(&row.key.cell)) {
+        return Some((message.clone(), state.theme.bad()));
+    }
+    let warnings = &row.cell?.warnings;
+    let more = warnings.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    warnings.first().map(|warning| (format!("{warning}{more}"), state.theme.warn()))
 }
 
 fn title(found: &Comparison<'_>, view: &CompareView) -> String {
@@ -111,14 +147,14 @@ fn filter(view: &CompareView, theme: &Theme, room: usize) -> Option<Line<'static
 }
 
 /// Columns with what they show. Those that matter least go first where room lacks.
-fn columns(theme: &Theme, view: &CompareView, roomy: bool) -> Vec<(SortBy, Column)> {
+fn columns(theme: &Theme, view: &CompareView, width: u16) -> Vec<(SortBy, Column)> {
     let change = format!("{}%", theme.symbols().delta);
     SortBy::ALL
         .into_iter()
         .map(|by| {
             let (title, min, priority) = match by {
-                SortBy::Cell => ("cell", 14, 250),
-                SortBy::State if roomy => ("state", u16::MAX, 170),
+                SortBy::Cell => ("cell", if width < NARROW { 16 } else { 25 }, 250),
+                SortBy::State if width >= ROOMY => ("state", u16::MAX, 170),
                 SortBy::State => ("", u16::MAX, 230),
                 SortBy::Achieved => ("achieved", u16::MAX, 100),
                 SortBy::Perplexity if view.relative => ("ppl/base", u16::MAX, 220),
@@ -154,12 +190,11 @@ fn line_width(line: &Line<'_>) -> usize {
 /// Fills the cells of a row up to these widths.
 fn fill(row: &mut widgets::Row, widths: &[usize], columns: &[(SortBy, Column)]) {
     for ((cell, width), (_, column)) in row.cells.iter_mut().zip(widths).zip(columns) {
+        // Names need not be filled further than they are sure to be shown.
+        let left = column.align == Alignment::Left;
+        let width = if left { (*width).min(usize::from(column.min)) } else { *width };
         let blank = Span::raw(" ".repeat(width.saturating_sub(line_width(cell))));
-        if column.align == Alignment::Left {
-            cell.spans.push(blank);
-        } else {
-            cell.spans.insert(0, blank);
-        }
+        cell.spans.insert(if left { cell.spans.len() } else { 0 }, blank);
     }
 }
 
