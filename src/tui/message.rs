@@ -78,6 +78,8 @@ pub enum Outcome {
     Started(Box<StudySpec>),
     /// Files were written.
     Saved(Vec<PathBuf>),
+    /// A study is gone from the store.
+    Deleted(i64),
     /// An effect failed; the message says which.
     Failed(String),
 }
