@@ -12,7 +12,7 @@ use crate::store::StudySummary;
 use crate::study::StudySpec;
 
 /// Something that happened; the only way in which the state changes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Message {
     /// A key was pressed.
     Key(KeyEvent),
@@ -40,7 +40,7 @@ pub enum Message {
 }
 
 /// What an effect came to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// The studies of the store, the oldest first.
     Studies(Vec<StudySummary>),
