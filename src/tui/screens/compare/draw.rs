@@ -78,7 +78,8 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
         return Places { table: take(left), ..only_table };
     }
     let rows = readout(state, found, area.width).height(area.width.saturating_sub(2));
-    let readout = if left < 8 { 0 } else { rows.min((left / 6).max(2)) };
+    let most = if wide { left / 5 } else { left / 6 };
+    let readout = if left < 8 { 0 } else { rows.min(most.max(2)) };
     let shared = left - readout;
     let share = if wide { 55 } else { 60 };
     let charts = if shared < SHARED { shared } else { (shared * share / 100).clamp(8, 26) };
@@ -98,7 +99,7 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
 }
 
 /// The values at the cursor: all metrics on a wide screen, else those of the chart that is shown.
-fn readout<'a>(state: &'a State, found: &Comparison<'_>, width: u16) -> Readout<'a> {
+fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
     let view = &state.compare;
     let scores = || view.score.shown().iter().map(|which| Metric::Score(*which));
     let metrics: Vec<Metric> = match view.panel {
@@ -107,7 +108,7 @@ fn readout<'a>(state: &'a State, found: &Comparison<'_>, width: u16) -> Readout<
         Panel::Scores => scores().collect(),
         _ => vec![Metric::Perplexity],
     };
-    Readout::new(found, view, metrics, width < WIDE, &state.theme)
+    Readout::new(found, view, metrics, width < WIDE, state.theme)
 }
 
 /// The insight, in as many lines as there is room for.
@@ -160,7 +161,7 @@ fn draw_chart(
     area: Rect,
     buffer: &mut Buffer,
 ) {
-    let (theme, view) = (&state.theme, &state.compare);
+    let (theme, view) = (state.theme, &state.compare);
     let Some(&metric) = metrics.first() else { return };
     let lines: Vec<Series> =
         metrics.iter().flat_map(|metric| series(found, view, *metric, metrics.len() > 1)).collect();
@@ -171,13 +172,13 @@ fn draw_chart(
 
     // What is not in sight and bars that are much longer than the differences between values must not bend the axis.
     let seen = visible(&lines, x, scale);
-    let mut measure = Chart::new(theme, &seen).scale(scale);
+    let mut measure = Chart::new(&theme, &seen).scale(scale);
     if let (None, Some(base)) = (view.zoom, base) {
         measure = measure.base(base, "");
     }
     let window = Window { x: Some(x), y: Some(measure.view().y) };
 
-    let mut chart = Chart::new(theme, &lines)
+    let mut chart = Chart::new(&theme, &lines)
         .title(title)
         .unit(unit)
         .x_label("sparsity %")

@@ -22,6 +22,8 @@ const NAME: usize = 26;
 struct Entry {
     marker: Span<'static>,
     name: String,
+    /// It is an N:M cell.
+    pattern: bool,
     /// What is enough of the name behind the entry of the series itself.
     short: String,
     /// The text of each value, and whether it is a finite number.
@@ -29,8 +31,8 @@ struct Entry {
 }
 
 /// All entries, measured.
-pub struct Readout<'a> {
-    theme: &'a Theme,
+pub struct Readout {
+    theme: Theme,
     caption: String,
     metrics: Vec<Metric>,
     entries: Vec<Entry>,
@@ -42,14 +44,14 @@ pub struct Readout<'a> {
     widths: Vec<usize>,
 }
 
-impl<'a> Readout<'a> {
+impl Readout {
     /// Reads the values of these metrics at the cursor.
     pub fn new(
         found: &Comparison<'_>,
         view: &CompareView,
         metrics: Vec<Metric>,
         running: bool,
-        theme: &'a Theme,
+        theme: Theme,
     ) -> Self {
         let at = found.cursor(view.cursor);
         let entries = entries(found, view, &metrics, theme);
@@ -76,14 +78,14 @@ impl<'a> Readout<'a> {
     /// Rows that all entries take in this width.
     pub fn height(&self, width: u16) -> u16 {
         let rows = if self.running {
-            self.lines(width, usize::MAX).len()
+            broken(self.pieces(usize::MAX), usize::from(width)).len()
         } else {
             self.entries.len().div_ceil(self.side_by_side(width)) + 1
         };
         rows.min(usize::from(u16::MAX)) as u16
     }
 
-    /// Draws as many entries as fit.
+    /// Draws the entries; where not all fit, those of whole series come first.
     pub fn draw(&self, area: Rect, buffer: &mut Buffer) {
         if area.is_empty() {
             return;
@@ -92,39 +94,48 @@ impl<'a> Readout<'a> {
             self.draw_columns(area, buffer);
             return;
         }
-        for (line, row) in self.lines(area.width, usize::from(area.height)).into_iter().zip(area.rows()) {
+        let lines = |most| broken(self.pieces(most), usize::from(area.width));
+        let fits = |most: &usize| lines(*most).len() <= usize::from(area.height);
+        let most = (0..=self.entries.len()).rev().find(fits).unwrap_or(0);
+        for (line, row) in lines(most).into_iter().zip(area.rows()) {
             line.render(row, buffer);
         }
+    }
+
+    /// At most so many entries in their order, N:M cells left out first, and how many are missing.
+    fn chosen(&self, most: usize) -> (Vec<&Entry>, usize) {
+        let of_series = self.entries.iter().filter(|entry| !entry.pattern);
+        let chosen: Vec<&Entry> = match self.entries.len() {
+            all if all <= most => self.entries.iter().collect(),
+            _ => of_series.take(most).collect(),
+        };
+        let missing = self.entries.len() - chosen.len();
+        (chosen, missing)
     }
 
     /// Entries below each other, in as many columns as there is room for.
     fn draw_columns(&self, area: Rect, buffer: &mut Buffer) {
         let across = self.side_by_side(area.width);
-        let rows = self.entries.len().div_ceil(across);
-        let down = usize::from(area.height).saturating_sub(1).min(rows).max(1);
-        let hidden = self.entries.len().saturating_sub(down * across);
-        let columns = self.entries.len().div_ceil(down).min(across);
-        for column in 0..columns {
-            let x = area.x + (column * (self.entry_width() + GAP)).min(usize::from(area.width)) as u16;
-            let place = |row: usize| {
-                Rect { x, y: area.y + row as u16, width: area.right().saturating_sub(x), height: 1 }
-                    .intersection(area)
-            };
-            self.heading(column == 0).render(place(0), buffer);
-            for row in 0..down {
-                let at = column * down + row;
-                let last = column + 1 == columns && row + 1 == down;
-                if last && hidden > 0 {
-                    self.more(hidden + 1).render(place(row + 1), buffer);
-                } else if let Some(entry) = self.entries.get(at) {
-                    self.line(entry).render(place(row + 1), buffer);
-                }
+        let down = usize::from(area.height).saturating_sub(1).min(self.entries.len().div_ceil(across)).max(1);
+        let room = across * down;
+        let most = if self.entries.len() > room { room - 1 } else { room };
+        let (entries, missing) = self.chosen(most);
+        let mut lines: Vec<Line<'static>> = entries.into_iter().map(|entry| self.line(entry)).collect();
+        if missing > 0 {
+            lines.push(self.more(missing));
+        }
+        for (column, lines) in lines.chunks(down).enumerate() {
+            let x = (column * (self.entry_width() + GAP)).min(usize::from(area.width)) as u16;
+            let place = Rect { x: area.x + x, width: area.width - x, ..area };
+            let heading = self.heading(column == 0);
+            for (line, row) in std::iter::once(&heading).chain(lines).zip(place.rows()) {
+                line.render(row, buffer);
             }
         }
     }
 
-    fn more(&self, hidden: usize) -> Line<'static> {
-        Line::styled(format!("and {hidden} more"), self.theme.dim())
+    fn more(&self, missing: usize) -> Line<'static> {
+        Line::styled(format!("and {missing} more"), self.theme.dim())
     }
 
     fn heading(&self, first: bool) -> Line<'static> {
@@ -149,44 +160,12 @@ impl<'a> Readout<'a> {
         Line::from(spans)
     }
 
-    /// Entries one behind the other, broken into at most `rows` lines of at most `width` columns.
-    fn lines(&self, width: u16, rows: usize) -> Vec<Line<'static>> {
-        let width = usize::from(width);
-        let mut lines: Vec<Vec<Line<'static>>> = Vec::new();
-        let mut used = 0;
-        for piece in self.pieces() {
-            let more = piece.width() + SPACE;
-            match lines.last_mut() {
-                Some(line) if used + more <= width => line.push(piece),
-                _ => {
-                    used = 0;
-                    lines.push(vec![piece]);
-                }
-            }
-            used += if used == 0 { more - SPACE } else { more };
-        }
-        if let Some(last) = rows.checked_sub(1).filter(|last| lines.len() > last + 1) {
-            let mut hidden: usize = lines.drain(last + 1..).map(|line| line.len()).sum();
-            let line = &mut lines[last];
-            loop {
-                let more = self.more(hidden);
-                let used: usize = line.iter().map(|piece| piece.width() + SPACE).sum();
-                if line.is_empty() || used + more.width() <= width {
-                    line.push(more);
-                    break;
-                }
-                line.pop();
-                hidden += 1;
-            }
-        }
-        lines.into_iter().map(joined).collect()
-    }
-
-    /// The cursor's place, then each entry: marker, name, values.
-    fn pieces(&self) -> Vec<Line<'static>> {
+    /// The cursor's place, then at most so many entries: marker, name, values.
+    fn pieces(&self, most: usize) -> Vec<Line<'static>> {
         let theme = self.theme;
+        let (entries, missing) = self.chosen(most);
         let mut pieces = vec![Line::styled(self.caption.clone(), theme.key())];
-        for entry in &self.entries {
+        for entry in entries {
             let name = text::truncate(&entry.short, NAME, theme.symbols().ellipsis);
             let values: Vec<&str> = entry.values.iter().map(|(value, _)| value.as_str()).collect();
             pieces.push(Line::from(vec![
@@ -195,12 +174,34 @@ impl<'a> Readout<'a> {
                 Span::styled(values.join("/"), theme.text()),
             ]));
         }
+        if missing > 0 {
+            pieces.push(self.more(missing));
+        }
         pieces
     }
 }
 
+/// Pieces one behind the other, broken into lines of at most `width` columns.
+fn broken(pieces: Vec<Line<'static>>, width: usize) -> Vec<Line<'static>> {
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for piece in pieces {
+        let style = piece.style;
+        let spans = piece.spans.into_iter().map(|span| span.patch_style(style));
+        match lines.last_mut() {
+            Some(line)
+                if line.width() + SPACE + spans.clone().map(|span| span.width()).sum::<usize>() <= width =>
+            {
+                line.push_span(Span::raw(" ".repeat(SPACE)));
+                line.spans.extend(spans);
+            }
+            _ => lines.push(spans.collect()),
+        }
+    }
+    lines
+}
+
 /// The bases, then each series with its N:M cells behind it.
-fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme: &Theme) -> Vec<Entry> {
+fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme: Theme) -> Vec<Entry> {
     let at = found.cursor(view.cursor);
     let values = |row: Option<&Row<'_>>| {
         let none = Figures::default();
@@ -218,8 +219,9 @@ fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme
         metrics.iter().map(write).collect::<Vec<_>>()
     };
     let entry = |marker: Span<'static>, name: String, short: &str, row: Option<&Row<'_>>| {
-        let short = if short.is_empty() { name.clone() } else { short.to_owned() };
-        Entry { marker, name, short, values: values(row) }
+        let pattern = !short.is_empty();
+        let short = if pattern { short.to_owned() } else { name.clone() };
+        Entry { marker, name, pattern, short, values: values(row) }
     };
     let bases = found.rows.iter().filter(|row| row.cell.is_none());
     let mut entries: Vec<Entry> =
@@ -240,19 +242,6 @@ fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme
     entries
 }
 
-/// Pieces with blanks between them.
-fn joined(pieces: Vec<Line<'static>>) -> Line<'static> {
-    let mut spans: Vec<Span<'static>> = Vec::new();
-    for piece in pieces {
-        if !spans.is_empty() {
-            spans.push(Span::raw(" ".repeat(SPACE)));
-        }
-        let style = piece.style;
-        spans.extend(piece.spans.into_iter().map(|span| span.patch_style(style)));
-    }
-    Line::from(spans)
-}
-
 fn title(metric: Metric, relative: bool) -> &'static str {
     match metric {
         Metric::Perplexity if relative => "ppl/base",
@@ -264,7 +253,7 @@ fn title(metric: Metric, relative: bool) -> &'static str {
     }
 }
 
-fn written(metric: Metric, value: Option<f64>, relative: bool, theme: &Theme) -> String {
+fn written(metric: Metric, value: Option<f64>, relative: bool, theme: Theme) -> String {
     let write = match metric {
         Metric::Perplexity if relative => figures::ratio,
         Metric::Perplexity => figures::size,

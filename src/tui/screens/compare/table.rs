@@ -21,7 +21,7 @@ const NARROW: u16 = 70;
 
 /// Draws the table in its frame.
 pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buffer) {
-    let (theme, view) = (&state.theme, &state.compare);
+    let (theme, view) = (state.theme, &state.compare);
     let (order, fixed) = found.table(view);
     let selected = found.selected(view, &order);
     let mut inside = area;
@@ -54,7 +54,7 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
     }
     let sort = view.sort.and_then(|sort| columns.iter().position(|(by, _)| *by == sort));
     let heads: Vec<Column> = columns.into_iter().map(|(_, column)| column).collect();
-    Table::new(theme, &heads, &rows)
+    Table::new(&theme, &heads, &rows)
         .sort(sort.map(|at| (at, !view.descending)))
         .selected((at < rows.len()).then_some(at))
         .render(inside, buffer);
@@ -75,13 +75,13 @@ fn frame(
     rows: Option<(usize, usize, usize)>,
     area: Rect,
 ) -> Block<'static> {
-    let (theme, view) = (&state.theme, &state.compare);
+    let (theme, view) = (state.theme, &state.compare);
     let ellipsis = theme.symbols().ellipsis;
     let half = usize::from(area.width / 2);
     let filter = filter(view, theme, half.saturating_sub(6));
     let room = if filter.is_some() { half.saturating_sub(4) } else { usize::from(area.width) - 4 };
     let title = title(found, view);
-    let mut block = panel(theme, &text::truncate(&title, room, ellipsis), view.panel == Panel::Table);
+    let mut block = panel(&theme, &text::truncate(&title, room, ellipsis), view.panel == Panel::Table);
     if let Some(filter) = filter {
         block = block.title_top(filter.right_aligned());
     }
@@ -119,7 +119,7 @@ fn title(found: &Comparison<'_>, view: &CompareView) -> String {
 }
 
 /// The filter as it is typed, or as it holds; `None` if there is none.
-fn filter(view: &CompareView, theme: &Theme, room: usize) -> Option<Line<'static>> {
+fn filter(view: &CompareView, theme: Theme, room: usize) -> Option<Line<'static>> {
     let ellipsis = theme.symbols().ellipsis;
     let mut spans = vec![Span::styled(" / ", theme.key())];
     match &view.typing {
@@ -147,7 +147,7 @@ fn filter(view: &CompareView, theme: &Theme, room: usize) -> Option<Line<'static
 }
 
 /// Columns with what they show. Those that matter least go first where room lacks.
-fn columns(theme: &Theme, view: &CompareView, width: u16) -> Vec<(SortBy, Column)> {
+fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, Column)> {
     let change = format!("{}%", theme.symbols().delta);
     SortBy::ALL
         .into_iter()
@@ -203,7 +203,7 @@ fn row(
     at: usize,
     columns: &[(SortBy, Column)],
     view: &CompareView,
-    theme: &Theme,
+    theme: Theme,
 ) -> widgets::Row {
     let row = &found.rows[at];
     let roomy = columns.iter().any(|(by, column)| *by == SortBy::State && !column.title.is_empty());
@@ -229,7 +229,7 @@ fn row(
 }
 
 /// The marker of a row's series, in its colour; that of the base is a piece of its line.
-pub fn marker(found: &Comparison<'_>, row: &Row<'_>, theme: &Theme) -> Span<'static> {
+pub fn marker(found: &Comparison<'_>, row: &Row<'_>, theme: Theme) -> Span<'static> {
     let symbols = theme.symbols();
     let Some(series) = row.series.and_then(|series| found.series.get(series)) else {
         return Span::styled(symbols.dashed, theme.base_line());
@@ -238,7 +238,7 @@ pub fn marker(found: &Comparison<'_>, row: &Row<'_>, theme: &Theme) -> Span<'sta
     Span::styled(set[series.style % set.len()], theme.series(series.style))
 }
 
-fn name(found: &Comparison<'_>, row: &Row<'_>, view: &CompareView, theme: &Theme) -> Line<'static> {
+fn name(found: &Comparison<'_>, row: &Row<'_>, view: &CompareView, theme: Theme) -> Line<'static> {
     let symbols = theme.symbols();
     let pin = if view.pinned.contains(&row.key) { symbols.pin } else { " " };
     let style = match (row.cell, row.state) {
@@ -257,8 +257,8 @@ fn name(found: &Comparison<'_>, row: &Row<'_>, view: &CompareView, theme: &Theme
     Line::from(spans)
 }
 
-fn status(row: &Row<'_>, words: bool, theme: &Theme) -> Line<'static> {
-    let sign = mark(theme, row.state);
+fn status(row: &Row<'_>, words: bool, theme: Theme) -> Line<'static> {
+    let sign = mark(&theme, row.state);
     let style = sign.style;
     let mut spans = vec![sign];
     if words {
@@ -268,7 +268,7 @@ fn status(row: &Row<'_>, words: bool, theme: &Theme) -> Line<'static> {
 }
 
 /// A number; what is missing is faint, what is infinite or none stands out.
-fn number(value: Option<f64>, write: fn(&Theme, Option<f64>) -> String, theme: &Theme) -> Line<'static> {
+fn number(value: Option<f64>, write: fn(Theme, Option<f64>) -> String, theme: Theme) -> Line<'static> {
     let style = match value {
         None => theme.dim(),
         Some(value) if value.is_finite() => theme.text(),
@@ -281,14 +281,14 @@ fn number(value: Option<f64>, write: fn(&Theme, Option<f64>) -> String, theme: &
 fn of_cell(
     row: &Row<'_>,
     value: Option<f64>,
-    write: fn(&Theme, Option<f64>) -> String,
-    theme: &Theme,
+    write: fn(Theme, Option<f64>) -> String,
+    theme: Theme,
 ) -> Line<'static> {
     if row.cell.is_some() { number(value, write, theme) } else { Line::default() }
 }
 
 /// A task score with its difference from the base: bad or good where the interval leaves the base outside.
-fn score(row: &Row<'_>, which: usize, view: &CompareView, theme: &Theme) -> Line<'static> {
+fn score(row: &Row<'_>, which: usize, view: &CompareView, theme: Theme) -> Line<'static> {
     let metric = Metric::Score(which);
     if view.relative {
         let value = metric.value(&row.figures, &row.base, true);
@@ -308,7 +308,7 @@ fn score(row: &Row<'_>, which: usize, view: &CompareView, theme: &Theme) -> Line
     line
 }
 
-fn verdict(own: Estimate, base: f64, theme: &Theme) -> Style {
+fn verdict(own: Estimate, base: f64, theme: Theme) -> Style {
     match own.ci95 {
         [_, high] if high < base => theme.bad(),
         [low, _] if low > base => theme.good(),

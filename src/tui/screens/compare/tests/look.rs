@@ -193,29 +193,3 @@ fn names_from_files_cannot_steer_the_terminal() {
         }
     }
 }
-
-#[test]
-fn tmp_png() {
-    use crate::tui::snapshot::save;
-    use std::path::Path;
-    let mut state = state(Some(complete()), FULL);
-    save(Path::new("/tmp/h/compare_done.png"), &buffer(&state, 160, 46), &FULL).unwrap();
-    save(Path::new("/tmp/h/compare_80.png"), &buffer(&state, 80, 22), &FULL).unwrap();
-    press(&mut state, &[Action::NextScore, Action::NextScore, Action::Down, Action::Pin]);
-    save(Path::new("/tmp/h/compare_all.png"), &buffer(&state, 160, 46), &FULL).unwrap();
-    let light = Theme::new(ColorMode::TrueColor, Background::Light, false);
-    let mut state2 = super::state(Some(extreme()), light);
-    press(
-        &mut state2,
-        &[
-            Action::PageDown,
-            Action::Down,
-            Action::Pin,
-            Action::Right,
-            Action::NextPanel,
-            Action::NextPanel,
-            Action::NextPanel,
-        ],
-    );
-    save(Path::new("/tmp/h/compare_light.png"), &buffer(&state2, 160, 46), &light).unwrap();
-}

@@ -12,42 +12,16 @@ use crate::results::{
     Agreement, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Metrics, ModelInfo,
     Perplexity, Seconds, TaskScores,
 };
-use crate::study::{
-    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sampling, Sparsity, StudySpec,
-};
+use crate::study::{CellSpec, Method, Sparsity};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::state::{Board, Options, Screen, State};
+use crate::tui::testing;
 use crate::tui::theme::{Background, ColorMode, Theme};
 
 const FULL: Theme = Theme::new(ColorMode::TrueColor, Background::Dark, false);
 const PLAIN: Theme = Theme::new(ColorMode::None, Background::Dark, false);
 const ASCII: Theme = Theme::new(ColorMode::None, Background::Dark, true);
-
-fn spec() -> StudySpec {
-    StudySpec {
-        model: "models/SmolLM2-135M".into(),
-        cells: Vec::new(),
-        seq_len: 512,
-        calibration: CalibrationSpec { sets: vec!["c4".into()], samples: 16, sampling: Sampling::Random },
-        evaluation: EvaluationSpec {
-            corpora: vec!["wikitext2".into()],
-            max_windows: None,
-            tasks: vec!["alpaca".into()],
-            task_limit: None,
-            max_new_tokens: 32,
-            prompt: None,
-        },
-        prune: PruneSpec::default(),
-        compute: ComputeSpec {
-            device: "cpu".into(),
-            dtype: "f32".into(),
-            batch_tokens: 512,
-            batch_prompts: 4,
-        },
-        seed: 0,
-    }
-}
 
 fn estimate(value: f64, half: f64) -> Estimate {
     Estimate { value, ci95: [value - half, value + half] }
@@ -123,7 +97,7 @@ fn board(study: i64, cells: Vec<CellResult>) -> Board {
     let insight = stats::insight(&base.metrics, &finished);
     Board {
         study,
-        spec: Some(spec()),
+        spec: Some(testing::study()),
         model: ModelInfo {
             source: "models/SmolLM2-135M".into(),
             architecture: "LlamaForCausalLM".into(),
@@ -163,7 +137,7 @@ fn complete() -> Board {
 }
 
 fn state(board: Option<Board>, theme: Theme) -> State {
-    let mut state = State::new(&spec(), Options::default(), theme, (80, 24));
+    let mut state = State::new(&testing::study(), Options::default(), theme, (80, 24));
     state.screen = Screen::Compare;
     state.board = board;
     state
