@@ -284,8 +284,10 @@ fn visible(series: &[Series], (from, to): (f64, f64), scale: YScale) -> Vec<Seri
     // A decade's third, or a tenth of the scale of scores and divergences, is room enough for one value alone.
     let room = ((high - low) * 0.3).max(if scale == YScale::Log10 { 0.15 } else { 0.05 });
     for point in seen.iter_mut().flat_map(|series| &mut series.points) {
-        point.low = point.low.map(|end| end.max(back(low - room)));
-        point.high = point.high.map(|end| end.min(back(high + room)));
+        // The bar of a value that has no place has none either.
+        let placed = height(point.y).is_finite();
+        point.low = point.low.filter(|_| placed).map(|end| end.max(back(low - room)));
+        point.high = point.high.filter(|_| placed).map(|end| end.min(back(high + room)));
     }
     seen
 }

@@ -4,6 +4,7 @@ use ratatui::style::Color;
 
 use super::super::{draw, panels};
 use super::*;
+use crate::engine::Event;
 use crate::tui::snapshot::{Format, render};
 use crate::tui::state::{Line, Panel};
 
@@ -192,4 +193,83 @@ fn names_from_files_cannot_steer_the_terminal() {
             assert!(!cell.symbol().chars().any(|c| c.is_control() || c == '\u{202e}'), "{:?}", cell.symbol());
         }
     }
+}
+
+#[test]
+fn a_running_cells_values_appear_as_soon_as_they_are_measured() {
+    let mut cells = vec![cell(Method::Magnitude, fraction(50.0), None)];
+    cells[0].state = CellState::Running;
+    let id = cells[0].id.clone();
+    let mut state = state(Some(board(3, cells)), FULL);
+    assert!(drawn(&state, 160, 48).contains("nothing measured yet"));
+    let mut metrics = measured(61.7, 0.25, [0.0; 3]);
+    metrics.tasks.clear();
+    state.board.as_mut().unwrap().apply(&Event::Metrics { cell: Some(id), metrics });
+    let text = drawn(&state, 160, 48);
+    let listed = text.split_once(" at 50%").unwrap().1;
+    let line = listed.lines().find(|line| line.contains("● magnitude ")).unwrap();
+    assert!(line.contains("61.70") && line.contains("0.250"), "{line}");
+    let chart = text.split_once(" at 50%").unwrap().0;
+    assert_eq!(chart.matches('●').count(), 3, "two points, and one in the legend: {chart}");
+    assert!(chart.contains("nothing measured yet"), "the scores are to come: {chart}");
+}
+
+#[test]
+fn a_study_without_tasks_says_so() {
+    let mut board = complete();
+    board.spec.as_mut().unwrap().evaluation.tasks.clear();
+    for metrics in
+        std::iter::once(&mut board.base.metrics).chain(board.cells.iter_mut().map(|c| &mut c.metrics))
+    {
+        metrics.tasks.clear();
+    }
+    board.insight = stats::insight(&board.base.metrics, &[]);
+    let text = drawn(&state(Some(board), FULL), 160, 48);
+    assert!(text.contains("No task was asked, so nothing here says"), "{text}");
+    assert!(text.contains("no task was asked"), "{text}");
+}
+
+/// The labels of the vertical axis of the only chart.
+fn labels(board: Board) -> Vec<String> {
+    let text = drawn(&state(Some(board), FULL), 80, 40);
+    text.lines()
+        .filter_map(|line| line.strip_prefix('│')?.split_once('┤'))
+        .map(|(l, _)| l.to_owned())
+        .collect()
+}
+
+#[test]
+fn infinite_values_and_long_error_bars_do_not_bend_the_axis() {
+    let five =
+        || [20.0, 40.0, 50.0, 60.0, 70.0].map(|p| done(Method::Wanda, fraction(p), Some("c4"))).to_vec();
+    let plain = labels(board(3, five()));
+    assert!(plain.len() > 2, "{plain:?}");
+    let mut cells = five();
+    for (sparsity, value) in [(65.0, f64::INFINITY), (66.0, f64::NAN), (67.0, -1.0)] {
+        let mut odd = done(Method::Wanda, fraction(sparsity), Some("c4"));
+        odd.metrics.perplexity[0].value = value;
+        odd.metrics.perplexity[0].ci95 = [value; 2];
+        cells.push(odd);
+    }
+    assert_eq!(labels(board(3, cells)), plain);
+    let mut cells = five();
+    cells[2].metrics.perplexity[0].ci95 = [1e-9, 1e200];
+    let long = labels(board(3, cells));
+    assert!(
+        long.len() > 3 && long.iter().all(|label| label.trim().parse::<f64>().unwrap() < 1e4),
+        "{long:?}"
+    );
+}
+
+#[test]
+fn zooming_rescales_the_heights_to_what_is_in_sight() {
+    let mut state = state(Some(complete()), FULL);
+    let highest = |state: &State| {
+        let text = drawn(state, 80, 40);
+        let line = text.lines().find_map(|line| line.strip_prefix('│')?.split_once('┤')).unwrap();
+        line.0.trim().parse::<f64>().unwrap()
+    };
+    let before = highest(&state);
+    press(&mut state, &[Action::Left, Action::Left, Action::ZoomIn]);
+    assert!(highest(&state) < before / 2.0, "80% is out of sight");
 }
