@@ -35,7 +35,9 @@ pub fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
     if title.is_empty() {
         return block;
     }
-    let style = if focused { theme.accent().patch(theme.title()) } else { theme.title() };
+    // Said outright, as a title would else take the colour of the frame.
+    let colour = if focused { theme.accent() } else { Style::new().fg(Color::Reset) };
+    let style = colour.patch(theme.title()).remove_modifier(Modifier::DIM);
     block.title_top(Line::from(Span::styled(format!(" {} ", text::sanitize(title)), style)))
 }
 
