@@ -35,9 +35,9 @@ pub fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
     if title.is_empty() {
         return block;
     }
-    // A title is as bright as text: nothing of the frame's style shines through.
-    let plain = theme.title().fg(Color::Reset).remove_modifier(Modifier::DIM);
-    let style = if focused { theme.accent().patch(theme.title()) } else { plain };
+    // Said outright, as a title would else take the colour of the frame.
+    let colour = if focused { theme.accent() } else { Style::new().fg(Color::Reset) };
+    let style = colour.patch(theme.title()).remove_modifier(Modifier::DIM);
     block.title_top(Line::from(Span::styled(format!(" {} ", text::sanitize(title)), style)))
 }
 
