@@ -23,5 +23,6 @@ pub mod results;
 pub mod store;
 pub mod study;
 pub mod sysinfo;
+pub mod tui;
 
 pub use error::{Error, Result};

@@ -1,0 +1,5 @@
+//! The dashboard.
+
+pub mod snapshot;
+pub mod theme;
+pub mod widgets;

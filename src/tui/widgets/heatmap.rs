@@ -1,0 +1,164 @@
+//! A table of values as colours.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::Widget;
+
+use super::{put, text};
+use crate::tui::theme::Theme;
+
+/// The widest that a column of the map gets.
+const WIDEST: u16 = 4;
+
+/// A row of the map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeatRow {
+    /// What stands before it.
+    pub label: String,
+    /// Its values, `0 … 1`; `None` where there is none yet.
+    pub values: Vec<Option<f64>>,
+}
+
+/// Rows of values, each value a field of colour; below them the numbers of the columns and a legend of the scale.
+///
+/// Where there are more columns than room, neighbours share a field, which shows their mean; a field is empty only while
+/// none of its values is there.
+#[derive(Debug, Clone)]
+pub struct HeatMap<'a> {
+    theme: &'a Theme,
+    rows: &'a [HeatRow],
+    scale: (String, String),
+    selected: Option<(usize, usize)>,
+}
+
+impl<'a> HeatMap<'a> {
+    /// A map of these rows.
+    pub fn new(theme: &'a Theme, rows: &'a [HeatRow]) -> Self {
+        Self { theme, rows, scale: ("0".to_owned(), "1".to_owned()), selected: None }
+    }
+
+    /// What the values 0 and 1 stand for.
+    #[must_use]
+    pub fn scale(mut self, low: impl Into<String>, high: impl Into<String>) -> Self {
+        self.scale = (low.into(), high.into());
+        self
+    }
+
+    /// The row and column to mark.
+    #[must_use]
+    pub fn selected(mut self, selected: Option<(usize, usize)>) -> Self {
+        self.selected = selected;
+        self
+    }
+
+    /// Draws the scale itself, if the row has room.
+    fn legend(&self, area: Rect, buf: &mut Buffer) {
+        let theme = self.theme;
+        let (low, high) = (text::sanitize(&self.scale.0), text::sanitize(&self.scale.1));
+        let room = area.width.saturating_sub((text::width(&low) + text::width(&high) + 2) as u16);
+        if room < 4 {
+            return;
+        }
+        let steps = room.min(20);
+        let mut x = area.x;
+        x += put(buf, area, x, area.y, &low, theme.dim()) + 1;
+        for step in 0..steps {
+            let t = (f64::from(step) + 0.5) / f64::from(steps);
+            x += put(buf, area, x, area.y, theme.heat_glyph(t), theme.heat(t));
+        }
+        x += 1;
+        x += put(buf, area, x, area.y, &high, theme.dim());
+        let none = format!("  {} none yet", theme.symbols().dot);
+        if usize::from(area.right() - x) >= text::width(&none) {
+            put(buf, area, x, area.y, &none, theme.dim());
+        }
+    }
+}
+
+/// Which of `columns` values stand in each of the `fields` that there is room for.
+fn bins(columns: usize, room: usize) -> Vec<std::ops::Range<usize>> {
+    let fields = columns.min(room);
+    (0..fields).map(|i| i * columns / fields..(i + 1) * columns / fields).collect()
+}
+
+/// The mean of the values that are there and are numbers.
+fn mean(values: &[Option<f64>]) -> Option<f64> {
+    let there = values.iter().flatten().filter(|v| !v.is_nan()).map(|v| v.clamp(0.0, 1.0));
+    let (sum, count) = there.fold((0.0, 0_u32), |(sum, count), v| (sum + v, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+impl Widget for HeatMap<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let area = area.intersection(*buf.area());
+        let columns = self.rows.iter().map(|row| row.values.len()).max().unwrap_or(0);
+        if area.is_empty() || columns == 0 {
+            return;
+        }
+        let (theme, symbols) = (self.theme, self.theme.symbols());
+        let widest = self.rows.iter().map(|row| text::width(&row.label)).max().unwrap_or(0);
+        // Labels may take a third of the area, and go where less than half of one could be read.
+        let label = widest.min(usize::from(area.width) / 3);
+        let label = if label * 2 < widest { 0 } else { label + usize::from(label > 0) };
+        let left = area.x + label as u16;
+        let room = area.right() - left;
+        let field = (room / columns.min(usize::from(room)) as u16).clamp(1, WIDEST);
+        let bins = bins(columns, usize::from(room));
+
+        let rows = self.rows.len() as u16;
+        let spare = area.height.saturating_sub(rows);
+        // The legend, the numbers of the columns, then rows of double height, each only where there is room.
+        let (numbers, legend) = (spare >= 1, spare >= 2);
+        let tall = if area.height >= 2 * rows + 2 { 2 } else { 1 };
+        for (i, row) in self.rows.iter().enumerate() {
+            let y = area.y.saturating_add((i as u16).saturating_mul(tall));
+            if y >= area.bottom() {
+                break;
+            }
+            if label > 1 {
+                let name = text::truncate(&row.label, label - 1, symbols.ellipsis);
+                put(buf, area, area.x, y, &name, theme.dim());
+            }
+            for (j, bin) in bins.iter().enumerate() {
+                let values = row.values.get(bin.start.min(row.values.len())..bin.end.min(row.values.len()));
+                let value = values.and_then(mean);
+                let marked = self.selected.is_some_and(|(r, c)| r == i && bin.contains(&c));
+                let x = left + j as u16 * field;
+                for (dy, dx) in (0..tall).flat_map(|dy| (0..field).map(move |dx| (dy, dx))) {
+                    let first = dy == 0 && dx == (field - 1) / 2;
+                    let (mut glyph, mut style) = match value {
+                        Some(t) => (theme.heat_glyph(t), theme.heat(t)),
+                        None if first => (symbols.dot, theme.border()),
+                        None => (" ", theme.text()),
+                    };
+                    if marked {
+                        style = style.patch(theme.title());
+                        if glyph == " " {
+                            glyph = if first { symbols.pin } else { " " };
+                        } else {
+                            style = style.patch(theme.selected());
+                        }
+                    }
+                    put(buf, area, x + dx, y + dy, glyph, style);
+                }
+            }
+        }
+        let below = area.y.saturating_add(rows.saturating_mul(tall));
+        if numbers && below < area.bottom() {
+            let mut free = left;
+            for (j, bin) in bins.iter().enumerate() {
+                let (x, number) = (left + j as u16 * field, bin.start.to_string());
+                let width = number.len() as u16;
+                if x >= free && x + width <= area.right() {
+                    put(buf, area, x, below, &number, theme.dim());
+                    // Numbers stand apart, and not closer than every fourth field.
+                    free = x + (width + 2).max(4 * field);
+                }
+            }
+        }
+        if legend && below + 1 < area.bottom() {
+            let row = Rect { x: left, y: area.bottom() - 1, width: room, height: 1 };
+            self.legend(row, buf);
+        }
+    }
+}

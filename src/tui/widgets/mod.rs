@@ -1,0 +1,56 @@
+//! Parts of the screen that know nothing of studies: plain data and a [`Theme`] in, cells out.
+//!
+//! Every widget draws at any size, writes only inside the area it is given, and takes any text: what could steer a
+//! terminal is shown escaped.
+
+pub mod chart;
+pub mod gauge;
+pub mod heatmap;
+pub mod slider;
+pub mod spark;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+pub use chart::{Chart, Point, PointTag, Series, View, Window, YScale};
+pub use gauge::Gauge;
+pub use heatmap::{HeatMap, HeatRow};
+pub use slider::Slider;
+pub use spark::Spark;
+pub use table::{Column, Row, Table};
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Block;
+
+use super::theme::Theme;
+
+/// A frame with a title, brighter where the keys go to.
+pub fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
+    let border = if focused { theme.border_focused() } else { theme.border() };
+    let block = Block::bordered().border_set(theme.symbols().border).border_style(border);
+    if title.is_empty() {
+        return block;
+    }
+    let style = if focused { theme.accent().patch(theme.title()) } else { theme.title() };
+    block.title_top(Line::from(Span::styled(format!(" {} ", text::sanitize(title)), style)))
+}
+
+/// Writes `text` at a place inside `area`, cut at the area's right edge. Nothing is left of what was there before but,
+/// where the style has none, the background. Returns the number of columns written.
+pub(crate) fn put(buf: &mut Buffer, area: Rect, x: u16, y: u16, text: &str, style: Style) -> u16 {
+    let area = area.intersection(*buf.area());
+    if !area.contains((x, y).into()) {
+        return 0;
+    }
+    let style = Style {
+        fg: style.fg.or(Some(Color::Reset)),
+        sub_modifier: Modifier::all().difference(style.add_modifier),
+        ..style
+    };
+    let (end, _) = buf.set_stringn(x, y, text, usize::from(area.right() - x), style);
+    end - x
+}

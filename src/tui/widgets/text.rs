@@ -1,0 +1,357 @@
+//! Text made safe and made to fit.
+//!
+//! Widths are columns of a terminal: a wide character takes two, a combining mark none. Nothing is ever cut inside a
+//! grapheme.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use ratatui::layout::Alignment;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// Whether a character could steer the terminal or turn the direction of text: control characters, line and paragraph
+/// separators, and Unicode's bidirectional controls.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || c == '\u{feff}'
+}
+
+/// The text with everything that could steer a terminal shown escaped: `\n`, `\t`, `\x1b`, `\u{202e}`. It is one line
+/// afterwards.
+pub fn sanitize(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
+            // Writing to a String cannot fail.
+            c if is_unsafe(c) && (c as u32) < 0x100 => _ = write!(safe, "\\x{:02x}", c as u32),
+            c if is_unsafe(c) => _ = write!(safe, "\\u{{{:x}}}", c as u32),
+            c => safe.push(c),
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Columns that a grapheme takes.
+fn columns(grapheme: &str) -> usize {
+    // A cell holds one grapheme and is at most two columns wide.
+    grapheme.width().min(2)
+}
+
+/// Columns that a text takes once it is [`sanitize`]d.
+pub fn width(text: &str) -> usize {
+    sanitize(text).graphemes(true).map(columns).sum()
+}
+
+/// The text, sanitized, in at most `width` columns; where it is cut, its last column is `ellipsis` (one column wide).
+pub fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
+    let safe = sanitize(text);
+    match cut(safe.graphemes(true), width) {
+        None => safe,
+        Some(_) if width == 0 => Cow::Borrowed(""),
+        Some(kept) => Cow::Owned(kept.into_iter().chain([ellipsis]).collect()),
+    }
+}
+
+/// As [`truncate`], keeping the end: for paths.
+pub fn truncate_start<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
+    let safe = sanitize(text);
+    match cut(safe.graphemes(true).rev(), width) {
+        None => safe,
+        Some(_) if width == 0 => Cow::Borrowed(""),
+        Some(kept) => Cow::Owned([ellipsis].into_iter().chain(kept.into_iter().rev()).collect()),
+    }
+}
+
+/// The graphemes that fit beside an ellipsis, or `None` if all fit without one.
+fn cut<'a>(graphemes: impl Iterator<Item = &'a str>, width: usize) -> Option<Vec<&'a str>> {
+    let mut kept = Vec::new();
+    let (mut used, mut fit) = (0, 0);
+    for grapheme in graphemes {
+        used += columns(grapheme);
+        if used > width {
+            kept.truncate(fit);
+            return Some(kept);
+        }
+        kept.push(grapheme);
+        if used < width {
+            fit = kept.len();
+        }
+    }
+    None
+}
+
+/// A styled line, sanitized, in at most `width` columns, ended by `ellipsis` where it is cut.
+pub fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'static> {
+    let total: usize = line.spans.iter().map(|span| self::width(&span.content)).sum();
+    let mut spans = Vec::with_capacity(line.spans.len());
+    let mut left = width;
+    for span in &line.spans {
+        if left == 0 {
+            break;
+        }
+        let own = self::width(&span.content);
+        let rest = own >= left && total > width;
+        // A span that just fills the line still has to make room for the ellipsis when another follows.
+        let content = if rest && own == left {
+            truncate(&format!("{}  ", span.content), left, ellipsis).into_owned()
+        } else {
+            truncate(&span.content, left, ellipsis).into_owned()
+        };
+        left -= self::width(&content).min(left);
+        spans.push(Span::styled(content, span.style));
+        if rest {
+            break;
+        }
+    }
+    Line { spans, style: line.style, alignment: line.alignment }
+}
+
+/// The text, sanitized, in exactly `width` columns: cut with `ellipsis` or filled with blanks.
+pub fn fit(text: &str, width: usize, align: Alignment, ellipsis: &str) -> String {
+    let text = truncate(text, width, ellipsis);
+    let (before, after) = padding(self::width(&text), width, align);
+    format!("{:before$}{text}{:after$}", "", "")
+}
+
+/// Blanks before and after what is `used` columns wide, so that all is `width`.
+pub(crate) fn padding(used: usize, width: usize, align: Alignment) -> (usize, usize) {
+    let blank = width.saturating_sub(used);
+    match align {
+        Alignment::Left => (0, blank),
+        Alignment::Center => (blank / 2, blank - blank / 2),
+        Alignment::Right => (blank, 0),
+    }
+}
+
+/// The lines of a text, each at most `width` columns; see [`wrap_styled`].
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let text_of = |line: Line<'_>| line.spans.into_iter().map(|span| span.content).collect();
+    wrap_styled([(text, Style::new())], width).into_iter().map(text_of).collect()
+}
+
+/// Pieces of text with their styles, broken into lines of at most `width` columns: at line feeds, after blanks, beside
+/// wide characters, and inside a word only if it is longer than a line. Blanks at the end of a broken line are dropped;
+/// tabs become four blanks, all else that is unsafe is escaped. Empty if `width` is 0.
+pub fn wrap_styled<'a>(
+    pieces: impl IntoIterator<Item = (&'a str, Style)>,
+    width: usize,
+) -> Vec<Line<'static>> {
+    if width == 0 {
+        return Vec::new();
+    }
+    let mut wrapper = Wrapper { width, lines: Vec::new(), line: Vec::new(), used: 0, after: 0 };
+    for (text, style) in pieces {
+        for (i, part) in text.split('\n').enumerate() {
+            if i > 0 {
+                wrapper.end_line();
+            }
+            let part = part.strip_suffix('\r').unwrap_or(part).replace('\t', "    ");
+            for grapheme in sanitize(&part).graphemes(true) {
+                wrapper.push(grapheme, style);
+            }
+        }
+    }
+    wrapper.end_line();
+    wrapper.lines
+}
+
+/// One grapheme of a line being filled.
+struct Glyph {
+    text: String,
+    columns: usize,
+    style: Style,
+}
+
+/// Lines being filled.
+struct Wrapper {
+    width: usize,
+    lines: Vec<Line<'static>>,
+    line: Vec<Glyph>,
+    /// Columns of `line`.
+    used: usize,
+    /// Glyphs of `line` up to the last place where it may be broken.
+    after: usize,
+}
+
+impl Wrapper {
+    fn push(&mut self, grapheme: &str, style: Style) {
+        let mut columns = columns(grapheme);
+        if columns == 0 {
+            // A mark that a piece of text begins with belongs to the character before it.
+            if let Some(last) = self.line.last_mut() {
+                last.text.push_str(grapheme);
+            }
+            return;
+        }
+        let mut text = grapheme.to_owned();
+        if columns > self.width {
+            // A wide character in a single column.
+            (text, columns) = ("?".to_owned(), 1);
+        }
+        let blank = text == " ";
+        if self.used + columns > self.width {
+            if blank {
+                // The blank that ends a full line is not shown, and the next word begins a line.
+                self.after = self.line.len();
+                self.line.push(Glyph { text, columns: 0, style });
+                return;
+            }
+            self.break_line();
+        }
+        if columns == 2 {
+            self.after = self.line.len();
+        }
+        self.used += columns;
+        self.line.push(Glyph { text, columns, style });
+        if blank || columns == 2 {
+            self.after = self.line.len();
+        }
+    }
+
+    /// Ends the line at the last place where it may be broken; what stands behind it begins the next.
+    fn break_line(&mut self) {
+        let at = if self.after == 0 { self.line.len() } else { self.after };
+        let mut rest = self.line.split_off(at);
+        while self.line.last().is_some_and(|glyph| glyph.text == " ") {
+            self.line.pop();
+        }
+        let leading = rest.iter().take_while(|glyph| glyph.text == " ").count();
+        rest.drain(..leading);
+        self.flush();
+        self.used = rest.iter().map(|glyph| glyph.columns).sum();
+        self.line = rest;
+    }
+
+    fn end_line(&mut self) {
+        while self.line.last().is_some_and(|glyph| glyph.columns == 0) {
+            self.line.pop();
+        }
+        self.flush();
+        self.used = 0;
+    }
+
+    /// Makes a line of the glyphs, neighbours of one style joined.
+    fn flush(&mut self) {
+        let mut spans: Vec<Span<'static>> = Vec::new();
+        for glyph in self.line.drain(..) {
+            match spans.last_mut().filter(|span| span.style == glyph.style) {
+                Some(span) => span.content.to_mut().push_str(&glyph.text),
+                None => spans.push(Span::styled(glyph.text, glyph.style)),
+            }
+        }
+        self.lines.push(Line::from(spans));
+        self.after = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ratatui::style::Color;
+
+    use super::*;
+
+    #[test]
+    fn what_could_steer_a_terminal_is_shown() {
+        for (text, expected) in [
+            ("plain é 漢 🦀", "plain é 漢 🦀"),
+            ("\u{1b}[2J", "\\x1b[2J"),
+            ("a\tb\r\nc", "a\\tb\\r\\nc"),
+            ("\u{7}\u{7f}\u{9b}31m", "\\x07\\x7f\\x9b31m"),
+            ("abc\u{202e}fed\u{2066}", "abc\\u{202e}fed\\u{2066}"),
+            ("\u{feff}x\u{2028}", "\\u{feff}x\\u{2028}"),
+            ("family 👨\u{200d}👩\u{200d}👧", "family 👨\u{200d}👩\u{200d}👧"),
+        ] {
+            assert_eq!(sanitize(text), expected);
+        }
+    }
+
+    #[test]
+    fn cutting_keeps_graphemes_whole() {
+        assert_eq!(truncate("abcdef", 6, "…"), "abcdef");
+        assert_eq!(truncate("abcdef", 4, "…"), "abc…");
+        assert_eq!(truncate("漢字漢字", 5, "…"), "漢字…");
+        assert_eq!(truncate("漢字漢字", 4, "…"), "漢…");
+        assert_eq!(truncate("e\u{301}e\u{301}e\u{301}", 2, "…"), "e\u{301}…");
+        assert_eq!(truncate("abc", 0, "…"), "");
+        assert_eq!(truncate_start("/home/me/models/x", 9, "…"), "…models/x");
+        assert_eq!(fit("漢", 5, Alignment::Right, "…"), "   漢");
+        assert_eq!(fit("abc", 2, Alignment::Left, "~"), "a~");
+    }
+
+    #[test]
+    fn a_styled_line_is_cut_with_its_styles() {
+        let (red, blue) = (Style::new().fg(Color::Red), Style::new().fg(Color::Blue));
+        let line = Line::from(vec![Span::styled("ab", red), Span::styled("cdef", blue)]);
+        let cut = |width| truncate_line(&line, width, "…");
+        assert_eq!(cut(6), line);
+        assert_eq!(cut(4), Line::from(vec![Span::styled("ab", red), Span::styled("c…", blue)]));
+        assert_eq!(cut(2), Line::from(vec![Span::styled("a…", red)]));
+        assert_eq!(cut(3), Line::from(vec![Span::styled("ab", red), Span::styled("…", blue)]));
+        assert_eq!(cut(0), Line::default());
+    }
+
+    #[test]
+    fn lines_break_at_blanks_and_long_words_anywhere() {
+        assert_eq!(wrap("the quick brown fox", 9), ["the quick", "brown fox"]);
+        assert_eq!(wrap("the quick brown fox", 10), ["the quick", "brown fox"]);
+        assert_eq!(wrap("a abcdefgh b", 4), ["a", "abcd", "efgh", "b"]);
+        assert_eq!(wrap("one\n\ntwo\r\n", 9), ["one", "", "two", ""]);
+        assert_eq!(wrap("  indented", 20), ["  indented"]);
+        assert_eq!(wrap("漢字漢字a", 5), ["漢字", "漢字a"]);
+        assert_eq!(wrap("漢", 1), ["?"]);
+        assert_eq!(wrap("", 5), [""]);
+        assert!(wrap("x", 0).is_empty());
+    }
+
+    #[test]
+    fn styles_stay_with_their_text_across_lines() {
+        let (red, blue) = (Style::new().fg(Color::Red), Style::new().fg(Color::Blue));
+        let lines = wrap_styled([("one t", red), ("wo", blue), (" three", red)], 7);
+        assert_eq!(
+            lines,
+            [
+                Line::from(vec![Span::styled("one t", red), Span::styled("wo", blue)]),
+                Line::from(vec![Span::styled("three", red)]),
+            ]
+        );
+        // A combining mark that begins a piece stays on its letter.
+        assert_eq!(wrap_styled([("e", red), ("\u{301}x", blue)], 9)[0].spans[0].content, "e\u{301}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_unsafe_survives(text in "\\PC{0,20}[\u{0}-\u{9f}\u{202a}-\u{202e}\u{2066}-\u{2069}]{0,8}\\PC{0,20}") {
+            prop_assert!(!sanitize(&text).contains(is_unsafe));
+            prop_assert!(wrap(&text, 7).iter().all(|line| !line.contains(is_unsafe)));
+            prop_assert!(!truncate(&text, 7, "…").contains(is_unsafe));
+        }
+
+        #[test]
+        fn nothing_is_wider_than_it_may_be(text in any::<String>(), limit in 0_usize..24) {
+            for text in [truncate(&text, limit, "…"), truncate_start(&text, limit, "…")] {
+                prop_assert!(width(&text) <= limit, "{text:?}");
+            }
+            prop_assert_eq!(width(&fit(&text, limit, Alignment::Center, "…")), limit);
+            for line in wrap(&text, limit) {
+                prop_assert!(width(&line) <= limit, "{line:?}");
+            }
+        }
+
+        #[test]
+        fn wrapping_loses_nothing_but_blanks(text in "[a-z漢é ]{0,60}", limit in 2_usize..12) {
+            let bare = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(bare(&wrap(&text, limit).concat()), bare(&text));
+        }
+    }
+}
