@@ -55,7 +55,8 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let first = Table::offset(Some(at), state.history.studies.len(), page);
     let shown = first..first.saturating_add(page);
     // Rows out of sight cost nothing.
-    let rows: Vec<Row> = (state.history.studies.iter().enumerate())
+    let studies = state.history.studies.iter().enumerate();
+    let rows: Vec<Row> = studies
         .map(|(i, study)| if shown.contains(&i) { row(state, study) } else { Row::default() })
         .collect();
     let columns = [

@@ -189,8 +189,9 @@ fn prompt_text(theme: &Theme, row: &Row<'_>, place: Rect) -> PromptText {
         lines.extend(references.iter().cloned());
         references.truncate(room);
         if let Some(last) = references.last_mut() {
-            last.spans.push(Span::styled(" ".repeat(columns), theme.dim()));
-            *last = truncate_line(last, columns, theme.symbols().ellipsis);
+            let ellipsis = theme.symbols().ellipsis;
+            last.spans.push(Span::styled(format!(" {ellipsis}"), theme.dim()));
+            *last = truncate_line(last, columns, ellipsis);
         }
     }
     PromptText { lines, page: height - references.len(), references }

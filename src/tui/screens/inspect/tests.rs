@@ -189,7 +189,8 @@ fn base_answers() -> Vec<Answer> {
 
 fn wanda_answers() -> Vec<Answer> {
     let jump = "only when it takes in light from the nucleus and then moves around on fixed circular orbits until it \
-                jumps to another of these orbits and gives off what it took in before it had moved around";
+                jumps to another of these orbits and gives off what it took in before it had moved around often enough to \
+                have been seen on all of the orbits that there are, nearly everywhere";
     let bits: Vec<f32> = (0..jump.split(' ').count()).map(|i| [0.02, 0.3, 0.08, 0.6][i % 4]).collect();
     vec![
         answer(0, "The capital is Lyon", &[0.62, 0.04, 0.001, 0.97], scores(0.0, 0.0, 0.0)),
@@ -386,9 +387,9 @@ fn w_hands_the_arrows_to_the_prompt_then_to_the_answers() {
 
     keys(&mut state, "w");
     assert_eq!(state.inspect.pane, Pane::Answers);
-    assert!(!picture(&state).contains("it had moved around"));
+    assert!(!picture(&state).contains("everywhere"));
     press(&mut state, KeyCode::PageDown);
-    assert!(picture(&state).contains("had moved around"));
+    assert!(picture(&state).contains("everywhere"));
     assert_eq!(chosen(&state), 1);
     keys(&mut state, "w");
     assert_eq!(state.inspect.pane, Pane::Prompts);
@@ -561,8 +562,9 @@ fn hostile_text_is_shown_escaped_and_breaks_no_frame() {
                 assert!(!cell.symbol().contains(unsafe_character), "{:?}", cell.symbol());
             }
             let text = lines(&buffer);
-            // Every line that a frame begins is ended by one, in the last column.
-            for line in text.iter().filter(|line| line.starts_with(['│', '╭', '╰'])) {
+            // Every line that a frame begins is ended by one, in the last column; the legend has none.
+            let framed = |line: &&String| line.starts_with(['│', '╭', '╰']) && !line.contains("JS from base");
+            for line in text.iter().filter(framed) {
                 assert!(line.ends_with(['│', '╮', '╯']), "{line}");
                 assert_eq!(text::width(line), usize::from(size.0), "{line}");
             }
@@ -585,7 +587,7 @@ fn it_says_what_is_missing_and_what_will_come() {
     for (cell, words) in [
         (RUNNING, "sparsegpt 50% c4 is being worked on"),
         (QUEUED, "wanda 70% c4 waits for its turn"),
-        (FAILED, "the Hessian is not positive"),
+        (FAILED, "Hessian is not positive"),
     ] {
         choose(&mut state, cell);
         assert!(picture(&state).contains(words), "{}", picture(&state));
