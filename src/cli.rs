@@ -18,7 +18,6 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
     version,
     about = "Prune a large language model and see what that really costs: perplexity, JS divergence and task scores",
     subcommand_required = true,
-    arg_required_else_help = true,
     max_term_width = 110,
     after_help = "Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
 )]
@@ -34,6 +33,8 @@ pub struct Cli {
 /// What the program can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Open the dashboard: what `secateur` does when no command is named
+    Tui(Box<TuiArgs>),
     /// Prune a model with every method at every sparsity and measure each variant against the base
     #[command(after_help = RUN_AFTER_HELP)]
     Run(Box<RunArgs>),
@@ -45,6 +46,8 @@ pub enum Command {
     List(ListArgs),
     /// Print a stored study
     Show(ShowArgs),
+    /// Draw a screen of the dashboard into an SVG, PNG or text file, without a terminal
+    Snapshot(Box<SnapshotArgs>),
 }
 
 const RUN_AFTER_HELP: &str = "Lists take commas, spaces or repetition: --sparsity 0.5,2:4 or --corpus a.txt b.txt. \
@@ -67,6 +70,121 @@ pub struct RunArgs {
     /// Run even if the estimate says that memory will not do
     #[arg(long, help_heading = "Run")]
     pub force: bool,
+}
+
+/// `secateur tui`, and `secateur` alone.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TuiArgs {
+    /// What the study screen shows at first.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// How the dashboard looks.
+    #[command(flatten)]
+    pub look: LookArgs,
+    /// Only look: another process may be running a study in the store, which is followed live
+    #[arg(long, help_heading = "Dashboard")]
+    pub readonly: bool,
+    /// Go on without a screen when the terminal goes away, instead of stopping after the block in hand
+    #[arg(long, help_heading = "Dashboard")]
+    pub keep_running: bool,
+    /// Take the mouse: wheel and tabs (copying text with it then needs Shift)
+    #[arg(long, help_heading = "Dashboard")]
+    pub mouse: bool,
+    /// Open this study of the store [default with --readonly: the newest]
+    #[arg(long, value_name = "N", help_heading = "Dashboard")]
+    pub study: Option<i64>,
+    /// Print as `secateur run` does, even in a terminal
+    #[arg(long, help_heading = "Dashboard")]
+    pub no_tui: bool,
+    /// Run even if the estimate says that memory will not do
+    #[arg(long, help_heading = "Dashboard")]
+    pub force: bool,
+}
+
+/// Colours and symbols.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LookArgs {
+    /// Draw with ASCII only: no braille, no box drawing
+    #[arg(long, env = "SECATEUR_ASCII", help_heading = "Dashboard")]
+    pub ascii: bool,
+    /// Colours [default: what the terminal says it has]
+    #[arg(long, env = "SECATEUR_COLORS", value_enum, default_value_t, value_name = "HOW", help_heading = "Dashboard")]
+    pub colors: Colors,
+    /// What the terminal's background is [default: what the terminal says, else dark]
+    #[arg(long, env = "SECATEUR_BACKGROUND", value_enum, default_value_t, value_name = "HOW")]
+    #[arg(help_heading = "Dashboard")]
+    pub background: Ground,
+}
+
+/// How many colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Colors {
+    /// As many as the terminal says it has.
+    #[default]
+    Auto,
+    /// 24-bit colours.
+    Truecolor,
+    /// The 256 of xterm.
+    #[value(name = "256")]
+    Ansi256,
+    /// The 16 of every terminal.
+    #[value(name = "16")]
+    Ansi16,
+    /// None.
+    None,
+}
+
+/// The background that colours are chosen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Ground {
+    /// As the terminal says, else dark.
+    #[default]
+    Auto,
+    /// Dark.
+    Dark,
+    /// Light.
+    Light,
+}
+
+/// `secateur snapshot`.
+#[derive(Debug, Clone, Args)]
+pub struct SnapshotArgs {
+    /// File to write: .svg, .png or .txt
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Which screen
+    #[arg(long, value_enum, default_value_t)]
+    pub screen: ScreenName,
+    /// Columns and rows
+    #[arg(long, default_value = "160x48", value_name = "COLUMNSxROWS")]
+    pub size: String,
+    /// The results database [default: as `secateur run`]
+    #[arg(long, env = "SECATEUR_STORE", value_name = "FILE")]
+    pub store: Option<String>,
+    /// Number of the study [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub study: Option<i64>,
+    /// Cell to show on the run and inspect screens [default: the last that is done]
+    #[arg(long, value_name = "ID")]
+    pub cell: Option<String>,
+    /// Keys to press before the picture is taken, as they are typed: "tt" for the third score
+    #[arg(long, value_name = "KEYS", default_value = "")]
+    pub keys: String,
+    /// Colours and symbols.
+    #[command(flatten)]
+    pub look: LookArgs,
+}
+
+/// A screen of the dashboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[allow(missing_docs, reason = "named as on screen")]
+pub enum ScreenName {
+    Study,
+    Run,
+    #[default]
+    Compare,
+    Inspect,
+    History,
 }
 
 /// The flags and variables that are also keys of config.toml. `None` is: not given.
@@ -287,10 +405,16 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
+        let args = with_command(args.into_iter().map(Into::into).collect());
         let matches = Self::parser().try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
-        if let (Command::Run(run), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
-            run.settings.from_variables = matches
+        let settings = match &mut cli.command {
+            Command::Run(run) => Some(&mut run.settings),
+            Command::Tui(tui) => Some(&mut tui.settings),
+            _ => None,
+        };
+        if let (Some(settings), Some((_, matches))) = (settings, matches.subcommand()) {
+            settings.from_variables = matches
                 .ids()
                 .map(clap::Id::as_str)
                 .filter(|id| matches.value_source(id) == Some(ValueSource::EnvVariable))
@@ -301,9 +425,40 @@ impl Cli {
     }
 }
 
+/// The words that were typed, with `tui` where no command is named: only flags, or nothing at all.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let mut at = 1;
+    while let Some(word) = args.get(at) {
+        let word = word.to_string_lossy();
+        if word == "--config" {
+            at += 2;
+        } else if word.starts_with("--config=") {
+            at += 1;
+        } else if matches!(&*word, "-h" | "--help" | "-V" | "--version") || !word.starts_with('-') {
+            return args;
+        } else {
+            break;
+        }
+    }
+    args.insert(at.min(args.len()), "tui".into());
+    args
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_command_the_dashboard_is_meant() {
+        let command = |line: &str| Cli::from_args(line.split(' ')).map(|cli| cli.command);
+        assert!(matches!(command("secateur"), Ok(Command::Tui(_))));
+        assert!(matches!(command("secateur --config c.toml"), Ok(Command::Tui(_))));
+        assert!(matches!(command("secateur --config=c.toml --ascii"), Ok(Command::Tui(_))));
+        let Ok(Command::Tui(tui)) = command("secateur --model m --readonly") else { panic!() };
+        assert!(tui.readonly && tui.settings.model.as_deref() == Some("m"));
+        assert!(matches!(command("secateur --config c.toml list"), Ok(Command::List(_))));
+        assert!(command("secateur --help").is_err() && command("secateur nonsense").is_err());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

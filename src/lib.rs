@@ -1,7 +1,7 @@
 //! secateur: prune a large language model and see what that really costs.
 //!
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
-//! as lines, a table or JSON; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
+//! as lines, a table or JSON, `tui` on a screen; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
 pub mod cli;
 pub mod commands;

@@ -1,13 +1,15 @@
 //! The `secateur` program: parses the command line, installs the hooks, dispatches.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use color_eyre::config::{HookBuilder, Theme};
-use secateur::cli::{Cli, Command, DoctorArgs, DoctorFormat, SettingsArgs};
+use secateur::cli::{Cli, Command, DoctorArgs, DoctorFormat, RunArgs, SettingsArgs, TuiArgs};
 use secateur::config::{Basics, Settings};
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
+use secateur::tui::{self, effects::Origin, picture};
 use secateur::{commands, doctor, headless, human, report};
 
 fn main() -> ExitCode {
@@ -33,11 +35,10 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8> {
     let config = cli.config.as_deref();
     match cli.command {
+        Command::Tui(args) => dashboard(cli.config, *args),
         Command::Run(args) => {
             let settings = Settings::load(config, &args)?;
-            let words: Vec<String> =
-                std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-            Ok(headless::run(&settings, &words, table)?.exit_code())
+            run_headless(&settings)
         }
         Command::Doctor(DoctorArgs { format, store, device, dtype, threads }) => {
             let settings = SettingsArgs { store, device, dtype, threads, ..SettingsArgs::default() };
@@ -50,8 +51,34 @@ fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Export(args) => print(&commands::export(config, &args)?),
         Command::List(args) => print(&commands::list(config, &args)?),
+        Command::Snapshot(args) => print(&picture::take(config, &args)?),
         Command::Show(args) => print(&commands::show(config, &args, headless::terminal_width())?),
     }
+}
+
+/// The dashboard; where there is no terminal, the same study without a screen.
+fn dashboard(config: Option<PathBuf>, args: TuiArgs) -> Result<u8> {
+    let TuiArgs { settings, look, readonly, keep_running, mouse, study, no_tui, force } = args;
+    let run = RunArgs { settings, force, ..RunArgs::default() };
+    let found = Settings::load(config.as_deref(), &run)?;
+    if no_tui || !tui::possible() {
+        return run_headless(&found);
+    }
+    let setup = tui::Setup {
+        settings: found,
+        origin: Origin { config, args: run.settings },
+        theme: picture::theme(&look, &picture::variable),
+        mouse,
+        readonly,
+        keep_running,
+        open: study,
+    };
+    tui::run(setup, table)
+}
+
+fn run_headless(settings: &Settings) -> Result<u8> {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    Ok(headless::run(settings, &words, table)?.exit_code())
 }
 
 /// The table of a result, safe for a terminal: names may hold anything.

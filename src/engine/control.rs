@@ -14,6 +14,8 @@ pub(super) enum Job {
     Start(Box<StudySpec>, RunOptions),
     /// From the store.
     Resume(i64, RunOptions),
+    /// Away with it.
+    Delete(i64),
 }
 
 /// What the computing thread is to do next.
@@ -66,6 +68,7 @@ impl Control {
         match command {
             Command::Start(spec, options) => state.jobs.push_back(Job::Start(spec, options)),
             Command::Resume(study, options) => state.jobs.push_back(Job::Resume(study, options)),
+            Command::Delete(study) => state.jobs.push_back(Job::Delete(study)),
             Command::AddCell(cell) => {
                 let known = state.waiting.contains(&cell);
                 if !known && state.running.as_deref() != Some(&cell.id()) {

@@ -35,6 +35,8 @@ pub enum Command {
     CancelCell(String),
     /// The waiting cells in their new order; cells that are not named keep theirs, behind.
     Reorder(Vec<String>),
+    /// Deletes a study of the store with its checkpoints; not while it runs.
+    Delete(i64),
     /// Stops computing at the next module until [`Command::Unpause`].
     Pause,
     /// Goes on.
@@ -211,6 +213,16 @@ pub enum Event {
     Finished {
         /// Everything found out.
         result: Box<StudyResult>,
+    },
+    /// A study is gone from the store.
+    Deleted {
+        /// Its number there.
+        study: i64,
+    },
+    /// Something that was asked for could not be done; whatever runs goes on.
+    Refused {
+        /// Why.
+        message: String,
     },
     /// The study could not start or go on.
     Failed {

@@ -70,11 +70,28 @@ impl Worker {
         self.reporter.event(Event::Failed { message: error.to_string(), exit_code: error.exit_code() });
     }
 
+    /// Deletes a study of the store. The last one run is forgotten by that: no cells can be added to it any more.
+    fn delete(&mut self, study: i64) {
+        let last = self.session.take_if(|session| session.study == study);
+        let store = match last.as_ref().or(self.session.as_ref()) {
+            Some(session) => session.store.delete_study(study),
+            None => Store::open(&self.options.store).and_then(|store| store.delete_study(study)),
+        };
+        self.reporter.event(match store {
+            Ok(()) => Event::Deleted { study },
+            Err(error) => Event::Refused { message: error.to_string() },
+        });
+    }
+
     fn start(&mut self, job: Job) -> Result<()> {
         // The store of an earlier study is unlocked before it is opened again.
         self.session = None;
         match job {
             Job::Start(spec, options) => self.start_study(&spec, None, options),
+            Job::Delete(study) => {
+                self.delete(study);
+                Ok(())
+            }
             Job::Resume(study, options) => {
                 let store = Store::open(&self.options.store)?;
                 let spec = store.study(study)?.spec;

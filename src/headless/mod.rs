@@ -107,6 +107,24 @@ pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -
     outcome
 }
 
+/// Follows an engine that runs a study already, to its end: what the dashboard leaves behind when it goes.
+///
+/// # Errors
+/// As of [`run`].
+pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String) -> Result<Outcome> {
+    let mut interrupts = signals::listen()?;
+    let look = Look::of_process(Format::Table, false, "R on the History screen of secateur".into());
+    let ends =
+        Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
+    let mut client = Client::new(look, render, io::stdout().lock(), io::stderr());
+    client.begun = true;
+    let outcome = client.watch(ends, &mut interrupts).await;
+    if !matches!(outcome, Ok(Outcome::Abandoned)) {
+        engine.join();
+    }
+    outcome
+}
+
 /// A client of an engine: `out` gets the result, `err` all that is said on the way.
 pub struct Client<R, O: Write, E: Write> {
     look: Look,
@@ -156,9 +174,21 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
         start: Command,
         interrupts: &mut mpsc::Receiver<()>,
     ) -> Result<Outcome> {
-        let Ends { commands, events, progress } = ends;
         // A full or closed channel shows as the engine's silence, which is reported below.
-        let _ = commands.try_send(start);
+        let _ = ends.commands.try_send(start);
+        self.watch(ends, interrupts).await
+    }
+
+    /// Follows an engine that is at work already, as [`Self::follow`] does.
+    ///
+    /// # Errors
+    /// As of [`Self::follow`].
+    pub async fn watch(
+        &mut self,
+        ends: Ends<'_>,
+        interrupts: &mut mpsc::Receiver<()>,
+    ) -> Result<Outcome> {
+        let Ends { commands, events, progress } = ends;
         let mut due = Instant::now() + if self.look.live { Duration::ZERO } else { self.look.interval };
         let (mut news, mut told, mut heard) = (false, true, true);
         let end = loop {

@@ -69,12 +69,15 @@ pub enum Outcome {
         /// Why, and what is accepted.
         message: String,
     },
+    /// It needs something that is not in the cache; it is fetched when the study starts.
+    Unknown {
+        /// Which check this answers.
+        number: u64,
+    },
     /// The study of the form is on its way to the engine.
     Started(Box<StudySpec>),
     /// Files were written.
     Saved(Vec<PathBuf>),
-    /// A study is gone from the store.
-    Deleted(i64),
     /// An effect failed; the message says which.
     Failed(String),
 }

@@ -1,5 +1,85 @@
-//! The dashboard.
+//! The dashboard: a client of the engine in a terminal.
+//!
+//! Messages change the [`state`] in [`update`], and in no other way; [`view`] draws it, at any size, and does nothing
+//! else. What is to be done outside, [`update`] returns as effects, which [`runtime`] and [`effects`] do. The table of
+//! keys is data ([`keymap`]). Nothing in here knows of tensors.
 
+pub mod effects;
+mod input;
+pub mod keymap;
+mod logfile;
+pub mod message;
+pub mod picture;
+pub mod runtime;
+pub mod screens;
 pub mod snapshot;
+pub mod state;
+mod terminal;
 pub mod theme;
+pub mod update;
+pub mod view;
 pub mod widgets;
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::error::{Error, Result};
+use crate::headless;
+use crate::human;
+use crate::results::StudyResult;
+use message::Leave;
+pub use runtime::Setup;
+
+/// Whether there is a terminal to draw on and to read keys from.
+pub fn possible() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Runs the dashboard in this process's terminal; `render` makes the table that is left behind.
+///
+/// Returns the exit code: 0, or 130 where work was left unfinished.
+///
+/// # Errors
+/// What the terminal refuses; after leaving, what the engine says.
+pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failure(format!("cannot start the event loop: {e}")))?;
+    let code = runtime.block_on(async {
+        let left = runtime::run(setup).await?;
+        let state = left.state;
+        match left.leave {
+            Leave::Headless => {
+                say("going on without the screen; Ctrl-C stops after the block in hand");
+                return headless::attach(left.engine, render).await.map(headless::Outcome::exit_code);
+            }
+            Leave::Abandon => {}
+            Leave::Now => left.engine.join(),
+        }
+        let worked = state.live.study.is_some();
+        if let (true, Some(board)) = (worked && state.board_is_live(), &state.board) {
+            let (done, all) = board.progress();
+            if done > 0 || !board.base.metrics.perplexity.is_empty() {
+                println(&render(&board.result()));
+            }
+            let store = state.options.store.display().to_string();
+            say(&format!("study {} is kept in {}", board.study, human::escape(&store)));
+            if done < all {
+                say(&format!("{done} of {all} cells are done; R on the History screen goes on"));
+                return Ok(130);
+            }
+        }
+        Ok(if left.leave == Leave::Abandon { 130 } else { 0 })
+    });
+    runtime.shutdown_background();
+    code
+}
+
+/// Prints the result; a reader that has gone is no reason to fail.
+fn println(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -136,11 +136,11 @@ impl FormValues {
         &self.fields[field as usize]
     }
 
-    /// The same as flags of the command line.
+    /// The same as flags of the command line; what the form does not show is as in `base`.
     ///
     /// # Errors
     /// A message that begins with the flag, for a number that is none.
-    pub fn args(&self) -> Result<SettingsArgs, String> {
+    pub fn args(&self, base: &SettingsArgs) -> Result<SettingsArgs, String> {
         let number = |field: Field| {
             let text = self.get(field).trim();
             text.parse::<usize>().map_err(|_| format!("{} `{text}`: accepted is a whole number", field.flag()))
@@ -164,7 +164,7 @@ impl FormValues {
             seed: Some(seed.parse().map_err(|_| format!("--seed `{seed}`: accepted is a whole number"))?),
             methods: Some(self.distinct(|cell| cell.method.to_string())),
             sparsity: Some(self.distinct(|cell| cell.sparsity.to_string())),
-            ..SettingsArgs::default()
+            ..base.clone()
         })
     }
 
@@ -245,6 +245,8 @@ pub enum Check {
     /// Nothing yet: it changed a moment ago, or is being looked at.
     #[default]
     Pending,
+    /// Model or data are not here yet, and are fetched when the study starts.
+    Remote,
     /// It can run, and needs this.
     Fine(Box<Checked>),
     /// It cannot run.
@@ -499,7 +501,7 @@ impl Form {
         if self.cells().is_empty() {
             return Some((None, "no cell of the grid is taken in: Space takes one in".into()));
         }
-        let message = self.values().args().err()?;
+        let message = self.values().args(&SettingsArgs::default()).err()?;
         Some((self.blame(&message), message))
     }
 

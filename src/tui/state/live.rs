@@ -75,6 +75,8 @@ pub struct Live {
     pub speeds: VecDeque<f64>,
     /// What has happened, the oldest first.
     pub log: VecDeque<LogLine>,
+    /// Lines that were ever added to the log.
+    pub lines_said: usize,
     /// What the engine failed with, where that is how it ended.
     pub failure: Option<String>,
     /// The waiting cells in the order in which they will run.
@@ -107,6 +109,7 @@ impl Live {
         if self.log.len() == LINES {
             self.log.pop_front();
         }
+        self.lines_said += 1;
         self.log.push_back(LogLine { at, level, text: text.into() });
     }
 

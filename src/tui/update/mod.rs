@@ -332,6 +332,12 @@ fn done(state: &mut State, outcome: Outcome) -> Vec<Effect> {
             }
             Vec::new()
         }
+        Outcome::Unknown { number } => {
+            if number == state.form.version {
+                state.form.check = Check::Remote;
+            }
+            Vec::new()
+        }
         Outcome::Started(spec) => {
             state.live.say(state.now, super::state::Level::Info, format!("starting: {}", spec.model));
             Vec::new()
@@ -340,14 +346,6 @@ fn done(state: &mut State, outcome: Outcome) -> Vec<Effect> {
             let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
             state.tell(format!("saved {}", names.join(", ")), false);
             Vec::new()
-        }
-        Outcome::Deleted(study) => {
-            if state.board.as_ref().is_some_and(|board| board.study == study) {
-                state.board = None;
-            }
-            state.overlays.retain(|board| board.study != study);
-            state.tell(format!("study {study} is deleted"), false);
-            vec![Effect::ListStudies]
         }
         Outcome::Failed(message) => {
             if state.live.engine == EngineState::Starting && state.live.study.is_none() {

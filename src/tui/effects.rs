@@ -1,0 +1,223 @@
+//! What the state asks to be done outside it: reads of the store, checks, files. Each runs on a thread of its own kind
+//! and comes back as a message.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc as channel;
+use std::time::SystemTime;
+
+use ratatui::buffer::Buffer;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::message::{Checked, Message, Outcome, Purpose};
+use super::snapshot;
+use super::state::{Board, FormValues};
+use super::theme::Theme;
+use crate::cli::{RunArgs, SettingsArgs};
+use crate::config::Settings;
+use crate::engine::{Command, Engine, EngineOptions, Event, RunOptions};
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+use crate::hub::looks_like_hub_id;
+use crate::human;
+use crate::model::ModelFolder;
+use crate::report;
+use crate::results::StudyResult;
+use crate::store::{Store, export};
+
+/// Where the settings come from that the form does not show.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The config file that was named.
+    pub config: Option<PathBuf>,
+    /// The flags and variables.
+    pub args: SettingsArgs,
+}
+
+impl Origin {
+    /// The settings that the form and everything behind it make.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a value that is not accepted; it begins with the flag.
+    pub fn settings(&self, values: &FormValues) -> Result<Settings> {
+        let mut settings = values.args(&self.args).map_err(Error::Mistake)?;
+        settings.from_variables.clear();
+        let args = RunArgs { settings, ..RunArgs::default() };
+        let mut found = Settings::load(self.config.as_deref(), &args)?;
+        found.study.cells.clone_from(&values.cells);
+        Ok(found)
+    }
+}
+
+/// Does the work that takes time.
+pub struct Effects {
+    messages: UnboundedSender<Message>,
+    store: PathBuf,
+    offline: bool,
+    checks: channel::Sender<(u64, Box<FormValues>)>,
+}
+
+impl Effects {
+    /// Starts the thread that checks studies. `options` are those of the engine.
+    pub fn new(messages: UnboundedSender<Message>, options: &EngineOptions, origin: Origin) -> Self {
+        let (checks, asked) = channel::channel();
+        let ears = messages.clone();
+        // It never asks the network: looking at a study must not fetch gigabytes.
+        let offline = EngineOptions { offline: true, ..options.clone() };
+        std::thread::spawn(move || check_all(&asked, &ears, &offline, &origin));
+        Self { messages, store: options.store.clone(), offline: options.offline, checks }
+    }
+
+    /// Has a study checked; an older check that has not begun is forgotten.
+    pub fn check(&self, number: u64, values: Box<FormValues>) {
+        // The thread lives as long as this does.
+        let _ = self.checks.send((number, values));
+    }
+
+    /// Runs `work` on a thread of its own; what it comes to is told.
+    fn run(&self, work: impl FnOnce() -> Result<Outcome> + Send + 'static) {
+        let messages = self.messages.clone();
+        std::thread::spawn(move || {
+            let outcome = work().unwrap_or_else(|error| Outcome::Failed(error.to_string()));
+            // Nobody listens any more once the screen is left.
+            let _ = messages.send(Message::Done(outcome));
+        });
+    }
+
+    /// Reads the list of studies. A store that is not there yet has none.
+    pub fn list(&self) {
+        let path = self.store.clone();
+        self.run(move || {
+            let studies = if path.exists() { Store::open_read_only(&path)?.studies()? } else { Vec::new() };
+            Ok(Outcome::Studies(studies))
+        });
+    }
+
+    /// Reads a study.
+    pub fn open(&self, study: i64, purpose: Purpose) {
+        let path = self.store.clone();
+        self.run(move || {
+            let record = Store::open_read_only(&path)?.study(study)?;
+            Ok(Outcome::Study(Box::new(Board::of_record(record)), purpose))
+        });
+    }
+
+    /// Reads answers.
+    pub fn answers(&self, study: i64, cell: Option<String>) {
+        let path = self.store.clone();
+        self.run(move || {
+            let answers = Store::open_read_only(&path)?.answers(study, cell.as_deref())?;
+            Ok(Outcome::Answers { study, cell, answers })
+        });
+    }
+
+    /// Writes a finished cell as a model folder.
+    pub fn export_model(&self, study: i64, cell: String, target: PathBuf) {
+        let (path, offline) = (self.store.clone(), self.offline);
+        self.run(move || {
+            export::check_target(&target)?;
+            let store = Store::open_read_only(&path)?;
+            let record = store.study(study)?;
+            let found = record.cells.iter().find(|known| known.id == cell).ok_or_else(|| {
+                Error::mistake(format!("no cell `{cell}` in study {study}"))
+            })?;
+            let source = &record.spec.model;
+            let known = Path::new(source);
+            let root = if known.exists() || !looks_like_hub_id(source) {
+                known.to_path_buf()
+            } else {
+                Hub::new(offline)?.model(source, &mut |_| ())?
+            };
+            let folder = ModelFolder::open(&root)?;
+            export::write(&folder, &store.folder(study, Some(&cell)), found, &target)?;
+            Ok(Outcome::Saved(vec![target]))
+        });
+    }
+
+    /// Saves what is drawn as SVG, PNG and text, in the working folder.
+    pub fn snapshot(&self, buffer: Buffer, theme: Theme, name: &str) {
+        let stem = format!("secateur-{name}-{}", stamp());
+        self.run(move || {
+            let mut paths = Vec::new();
+            for extension in ["svg", "png", "txt"] {
+                let path = PathBuf::from(format!("{stem}.{extension}"));
+                snapshot::save(&path, &buffer, &theme)?;
+                paths.push(path);
+            }
+            Ok(Outcome::Saved(paths))
+        });
+    }
+
+    /// Writes a study as CSV, JSON and Markdown, into the working folder.
+    pub fn export_comparison(&self, result: StudyResult) {
+        self.run(move || {
+            let stem = format!("secateur-study-{}", result.study);
+            let mut paths = Vec::new();
+            for (extension, text) in [
+                ("csv", report::csv(&result)),
+                ("json", report::json(&result)),
+                ("md", report::markdown(&result)),
+            ] {
+                let path = PathBuf::from(format!("{stem}.{extension}"));
+                std::fs::write(&path, text).map_err(|e| Error::io("cannot write", &path, e))?;
+                paths.push(path);
+            }
+            Ok(Outcome::Saved(paths))
+        });
+    }
+}
+
+/// The moment, fit for a file name: `20260301-120511` (UTC).
+fn stamp() -> String {
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let date: String = human::date(seconds).chars().filter(|c| c.is_ascii_digit() || *c == ' ').collect();
+    format!("{}{:02}", date.replace(' ', "-"), seconds.rem_euclid(60))
+}
+
+/// Checks one study after the other with an engine that only plans.
+fn check_all(
+    asked: &channel::Receiver<(u64, Box<FormValues>)>,
+    messages: &UnboundedSender<Message>,
+    options: &EngineOptions,
+    origin: &Origin,
+) {
+    let mut engine: Option<Engine> = None;
+    while let Ok(mut wanted) = asked.recv() {
+        while let Ok(newer) = asked.try_recv() {
+            wanted = newer;
+        }
+        let (number, values) = wanted;
+        let outcome = match origin.settings(&values) {
+            Err(error) => Outcome::Refused { number, message: error.to_string() },
+            Ok(settings) => {
+                let engine = engine.get_or_insert_with(|| Engine::spawn(options.clone()));
+                check(engine, number, settings)
+            }
+        };
+        if messages.send(Message::Done(outcome)).is_err() {
+            return;
+        }
+    }
+}
+
+fn check(engine: &mut Engine, number: u64, settings: Settings) -> Outcome {
+    let options = RunOptions { dry_run: true, ..RunOptions::default() };
+    let gone = || Outcome::Refused { number, message: "the engine that checks studies has ended".into() };
+    if engine.commands.blocking_send(Command::Start(Box::new(settings.study), options)).is_err() {
+        return gone();
+    }
+    while let Some(event) = engine.events.blocking_recv() {
+        match event {
+            Event::Plan { model, environment, estimate, .. } => {
+                let device = format!("{} in {}", environment.device, environment.compute_dtype);
+                return Outcome::Checked { number, plan: Box::new(Checked { model, device, estimate }) };
+            }
+            // What is not in the cache is fetched when the study starts; until then nothing can be foretold.
+            Event::Failed { message, .. } if message.contains("offline") => {
+                return Outcome::Unknown { number };
+            }
+            Event::Failed { message, .. } => return Outcome::Refused { number, message },
+            _ => {}
+        }
+    }
+    gone()
+}

@@ -1,0 +1,399 @@
+//! The loop that joins terminal, engine and state: messages in, frames out.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::effects::{Effects, Origin};
+use super::input::Input;
+use super::logfile::LogFile;
+use super::message::{Effect, Leave, Message, Outcome, Purpose};
+use super::state::{Level, Options, State};
+use super::terminal::{Screen, restore};
+use super::theme::Theme;
+use super::update::{begin, update};
+use super::view::{panels, view};
+use crate::config::Settings;
+use crate::engine::{Command, Engine};
+use crate::error::{Error, Result};
+use crate::store::{Follower, Store};
+
+/// Time between two frames that nobody asked for with a key: slow lines are to be spared.
+const FRAME: Duration = Duration::from_millis(150);
+/// Time between two looks at the clock while something moves.
+const TICK: Duration = Duration::from_millis(250);
+/// Time between two looks at a store that another process writes.
+const FOLLOW: Duration = Duration::from_secs(1);
+
+/// What the dashboard is started with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The study that it opens on, store and threads.
+    pub settings: Settings,
+    /// Where those settings come from.
+    pub origin: Origin,
+    /// Colours and symbols.
+    pub theme: Theme,
+    /// Whether the mouse is used.
+    pub mouse: bool,
+    /// Whether it only looks.
+    pub readonly: bool,
+    /// Whether work goes on when the terminal goes away.
+    pub keep_running: bool,
+    /// Open this study of the store.
+    pub open: Option<i64>,
+}
+
+/// How the dashboard was left.
+pub struct Left {
+    /// All that it knew.
+    pub state: State,
+    /// The engine, which may still be at work.
+    pub engine: Engine,
+    /// How.
+    pub leave: Leave,
+}
+
+/// Runs the dashboard until it is left; the terminal is given back before this returns.
+///
+/// # Errors
+/// What the terminal refuses.
+pub async fn run(setup: Setup) -> Result<Left> {
+    let log = LogFile::beside(&setup.settings.basics.store);
+    quiet_panics(&log);
+    let (messages, inbox) = unbounded_channel();
+    listen(&messages)?;
+    let screen = Screen::enter(setup.mouse).map_err(terminal_error)?;
+    let input = Input::start(messages.clone());
+    let size = screen.size().map_err(terminal_error)?;
+    let options = Options {
+        store: setup.settings.basics.store.clone(),
+        readonly: setup.readonly,
+        keep_running: setup.keep_running,
+    };
+    let state = State::new(&setup.settings.study, options, setup.theme, size);
+    let engine_options = setup.settings.basics.engine_options();
+    let follower = setup.readonly.then(|| Follower::new(&engine_options.store));
+    let mut dashboard = Dashboard {
+        effects: Effects::new(messages.clone(), &engine_options, setup.origin.clone()),
+        engine: Engine::spawn(engine_options),
+        log,
+        logged: 0,
+        origin: setup.origin,
+        save_models: setup.settings.run.save_models.clone(),
+        force: setup.settings.run.force,
+        started: Instant::now(),
+        messages,
+        inbox,
+        screen,
+        state,
+        follower,
+        drawn: None,
+        dirty: Dirty::Now,
+        leave: None,
+    };
+    let mut effects = begin(&mut dashboard.state);
+    effects.extend(setup.open.map(|study| Effect::OpenStudy(study, Purpose::Open)));
+    dashboard.perform(effects).await;
+    let leave = dashboard.run().await;
+    drop(input);
+    let Dashboard { state, engine, screen, .. } = dashboard;
+    drop(screen);
+    Ok(Left { state, engine, leave: leave? })
+}
+
+fn terminal_error(source: io::Error) -> Error {
+    Error::Io { context: "cannot use the terminal".into(), source }
+}
+
+/// How soon the screen is to be drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Dirty {
+    Clean,
+    Soon,
+    Now,
+}
+
+struct Dashboard {
+    state: State,
+    engine: Engine,
+    screen: Screen,
+    effects: Effects,
+    messages: UnboundedSender<Message>,
+    inbox: UnboundedReceiver<Message>,
+    origin: Origin,
+    save_models: Option<std::path::PathBuf>,
+    force: bool,
+    log: LogFile,
+    /// Lines of the state's log that are in the file, counted from the program's start.
+    logged: usize,
+    follower: Option<Follower>,
+    started: Instant,
+    drawn: Option<Instant>,
+    dirty: Dirty,
+    leave: Option<Leave>,
+}
+
+impl Dashboard {
+    async fn run(&mut self) -> Result<Leave> {
+        let mut engine_there = true;
+        let mut progress_there = true;
+        loop {
+            if let Some(leave) = self.leave {
+                return Ok(leave);
+            }
+            self.draw_if_due()?;
+            let frame = self.drawn.map_or_else(Instant::now, |drawn| drawn + FRAME);
+            tokio::select! {
+                biased;
+                message = self.inbox.recv() => {
+                    // This holds a sender of its own: the channel cannot close.
+                    if let Some(message) = message {
+                        self.take(message, Dirty::Now).await;
+                    }
+                }
+                event = self.engine.events.recv(), if engine_there => match event {
+                    Some(event) => self.take(Message::Engine(event), Dirty::Soon).await,
+                    None => {
+                        engine_there = false;
+                        self.take(Message::EngineGone, Dirty::Now).await;
+                    }
+                },
+                changed = self.engine.progress.changed(), if progress_there => {
+                    progress_there = changed.is_ok();
+                    let progress = self.engine.progress.borrow_and_update().clone();
+                    self.take(Message::Progress(progress), Dirty::Soon).await;
+                }
+                () = tokio::time::sleep_until(frame.into()), if self.dirty == Dirty::Soon => {}
+                () = tokio::time::sleep(TICK), if self.state.moves() => {
+                    self.take(Message::Tick(self.started.elapsed()), Dirty::Soon).await;
+                }
+                () = tokio::time::sleep(FOLLOW), if self.follower.is_some() => self.follow().await,
+            }
+        }
+    }
+
+    /// Gives the state a message, and does what it asks for.
+    async fn take(&mut self, message: Message, dirty: Dirty) {
+        self.dirty = self.dirty.max(dirty);
+        self.state.now = self.started.elapsed();
+        let effects = update(&mut self.state, message);
+        self.perform(effects).await;
+        self.write_log();
+    }
+
+    fn draw_if_due(&mut self) -> Result<()> {
+        let due = match self.dirty {
+            Dirty::Clean => false,
+            // Typed ahead: one frame for all of it.
+            Dirty::Now => self.inbox.is_empty(),
+            Dirty::Soon => self.drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME),
+        };
+        if !due {
+            return Ok(());
+        }
+        let state = &self.state;
+        match self.screen.draw(|area, buffer| view(state, area, buffer)) {
+            Ok(()) => {}
+            // The terminal is gone; its thread says so too, and what is to be done then is decided there.
+            Err(_) if self.state.live.busy() => {}
+            Err(error) => return Err(terminal_error(error)),
+        }
+        self.drawn = Some(Instant::now());
+        self.dirty = Dirty::Clean;
+        Ok(())
+    }
+
+    async fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Engine(order) => {
+                    if self.engine.commands.send(order.into()).await.is_err() {
+                        let _ = self.messages.send(Message::EngineGone);
+                    }
+                }
+                Effect::Check { number, values } => self.effects.check(number, values),
+                Effect::Start(values) => self.start(&values).await,
+                Effect::ListStudies => self.effects.list(),
+                Effect::OpenStudy(study, purpose) => self.effects.open(study, purpose),
+                Effect::LoadAnswers { study, cell } => self.effects.answers(study, cell),
+                Effect::DeleteStudy(study) => {
+                    if self.engine.commands.send(Command::Delete(study)).await.is_err() {
+                        let _ = self.messages.send(Message::EngineGone);
+                    }
+                }
+                Effect::ExportModel { study, cell, folder } => self.effects.export_model(study, cell, folder),
+                Effect::Snapshot(panel) => self.snapshot(panel),
+                Effect::ExportComparison => {
+                    if let Some(board) = &self.state.board {
+                        self.effects.export_comparison(board.result());
+                    }
+                }
+                Effect::Suspend => self.suspend(),
+                Effect::Redraw => {
+                    let _ = self.screen.clear();
+                    self.dirty = Dirty::Now;
+                }
+                Effect::Leave(leave) => self.leave = Some(leave),
+            }
+        }
+    }
+
+    async fn start(&mut self, values: &super::state::FormValues) {
+        let outcome = match self.origin.settings(values) {
+            Ok(settings) => {
+                let spec = Box::new(settings.study);
+                let mut options = settings.run;
+                options.save_models.clone_from(&self.save_models);
+                options.force = self.force;
+                match self.engine.commands.send(Command::Start(spec.clone(), options)).await {
+                    Ok(()) => Outcome::Started(spec),
+                    Err(_) => Outcome::Failed("the engine is gone: restart secateur".into()),
+                }
+            }
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        // The channel's other end is this very loop.
+        let _ = self.messages.send(Message::Done(outcome));
+    }
+
+    fn snapshot(&mut self, panel: Option<super::state::Panel>) {
+        let (columns, rows) = self.state.size;
+        let whole = Rect::new(0, 0, columns, rows);
+        let mut buffer = Buffer::empty(whole);
+        // A message at the foot has no place in a picture.
+        let mut state = self.state.clone();
+        state.toast = None;
+        view(&state, whole, &mut buffer);
+        let places = panels(&state, whole);
+        let wanted = panel.and_then(|panel| places.iter().find(|(known, _)| *known == panel));
+        let (name, buffer) = match wanted {
+            Some((panel, place)) => (format!("{panel:?}"), cut(&buffer, *place)),
+            None => (state.screen.name().to_owned(), buffer),
+        };
+        self.effects.snapshot(buffer, state.theme, &name.to_lowercase());
+    }
+
+    /// Gives the terminal back and stops, as Ctrl-Z does elsewhere; goes on here when it is continued.
+    fn suspend(&mut self) {
+        #[cfg(unix)]
+        {
+            let stopped = self.screen.without(|| {
+                let _ = rustix::process::kill_current_process_group(rustix::process::Signal::TSTP);
+            });
+            if stopped.is_err() {
+                let _ = self.messages.send(Message::Terminate { hangup: true });
+            }
+            self.dirty = Dirty::Now;
+        }
+    }
+
+    /// Looks whether another process has written the store.
+    async fn follow(&mut self) {
+        let Some(follower) = self.follower.as_mut() else { return };
+        match follower.changed() {
+            Ok(false) => {}
+            Ok(true) => {
+                let shown = self.state.board.as_ref().map(|board| board.study);
+                let newest = || self.state.history.studies.first().map(|study| study.id);
+                self.effects.list();
+                if let Some(study) = shown.or_else(newest) {
+                    self.effects.open(study, Purpose::Refresh);
+                }
+            }
+            Err(error) => self.take(Message::Done(Outcome::Failed(error.to_string())), Dirty::Now).await,
+        }
+    }
+
+    /// Puts what is new of the screen's log into the file: warnings and errors, which people look for afterwards.
+    fn write_log(&mut self) {
+        let lines = &self.state.live.log;
+        let total = self.state.live.lines_said;
+        let new = (total - self.logged).min(lines.len());
+        self.logged = total;
+        for line in lines.iter().skip(lines.len() - new) {
+            if matches!(line.level, Level::Warning | Level::Error) {
+                self.log.write(&line.text);
+            }
+        }
+    }
+}
+
+/// A part of what is drawn, by itself.
+pub fn cut(buffer: &Buffer, part: Rect) -> Buffer {
+    let part = part.intersection(buffer.area);
+    let mut alone = Buffer::empty(Rect::new(0, 0, part.width, part.height));
+    for y in 0..part.height {
+        for x in 0..part.width {
+            alone[(x, y)] = buffer[(part.x + x, part.y + y)].clone();
+        }
+    }
+    alone
+}
+
+/// Panics give the terminal back before they are told when they end the program; those of other threads are told by
+/// the engine, and their detail goes into the log file, since nothing but the screen may write to the terminal.
+fn quiet_panics(log: &LogFile) {
+    let log = log.clone();
+    let told = std::panic::take_hook();
+    let main = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |info| {
+        let trace = std::backtrace::Backtrace::force_capture();
+        log.write(&format!("panic: {info}\n{trace}"));
+        if std::thread::current().id() == main {
+            restore();
+            told(info);
+        }
+    }));
+}
+
+/// Signals as messages.
+#[cfg(unix)]
+fn listen(messages: &UnboundedSender<Message>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let failed = |e| Error::failure(format!("cannot listen to signals: {e}"));
+    let kinds = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+        SignalKind::window_change(),
+    ];
+    for kind in kinds {
+        let mut signals = signal(kind).map_err(failed)?;
+        let messages = messages.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                let message = if kind == SignalKind::window_change() {
+                    match crossterm::terminal::size() {
+                        Ok((columns, rows)) => Message::Resize(columns, rows),
+                        Err(_) => continue,
+                    }
+                } else {
+                    Message::Terminate { hangup: kind == SignalKind::hangup() }
+                };
+                if messages.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn listen(_: &UnboundedSender<Message>) -> Result<()> {
+    Ok(())
+}
+
+/// Opens the newest study of a store, for pictures without a terminal.
+///
+/// # Errors
+/// [`Error::Mistake`] where there is none.
+pub fn newest(store: &Store) -> Result<i64> {
+    let newest = store.studies()?.last().map(|study| study.id);
+    newest.ok_or_else(|| Error::mistake(format!("no studies in {}", store.path().display())))
+}

@@ -1,0 +1,344 @@
+//! How the run screen is drawn.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use super::update::chosen;
+use crate::engine::{Phase, ResourceSample};
+use crate::human;
+use crate::results::{CellResult, CellState};
+use crate::study::ModuleKind;
+use crate::tui::state::{Board, EngineState, Level, Panel, State};
+use crate::tui::view::parts::{first_shown, framed, mark, nothing};
+use crate::tui::widgets::gauge::Gauge;
+use crate::tui::widgets::heatmap::{HeatMap, HeatRow};
+use crate::tui::widgets::spark::Spark;
+use crate::tui::widgets::text::{fit, sanitize, truncate, width};
+
+/// The panels: cells, progress, heat map, machine, log.
+struct Places {
+    queue: Rect,
+    progress: Rect,
+    map: Rect,
+    machine: Rect,
+    log: Rect,
+}
+
+fn places(state: &State, area: Rect) -> Places {
+    let wide = area.width >= 110;
+    let left = if wide { area.width * 3 / 10 } else { 27 };
+    let [queue, right] = Layout::horizontal([Constraint::Length(left), Constraint::Min(0)]).areas(area);
+    let gpu = state.live.samples.back().is_some_and(|sample| sample.gpu.is_some());
+    let machine = if gpu { 6 } else { 4 };
+    let tall = area.height >= 32;
+    let map = if tall { 18 } else { 10 };
+    // On a small screen the machine goes first, then the log.
+    let (machine, log) = if area.height >= 21 + machine { (machine, 3) } else { (0, 2) };
+    let [progress, map, machine, log] = Layout::vertical([
+        Constraint::Length(6),
+        Constraint::Max(map),
+        Constraint::Length(machine),
+        Constraint::Min(log),
+    ])
+    .areas(right);
+    Places { queue, progress, map, machine, log }
+}
+
+/// Where the panels are.
+pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    let Places { queue, map, machine, log, .. } = places(state, area);
+    [(Panel::Queue, queue), (Panel::Map, map), (Panel::Machine, machine), (Panel::Log, log)]
+        .into_iter()
+        .filter(|(_, rect)| !rect.is_empty())
+        .collect()
+}
+
+/// Draws the screen.
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let Some(board) = &state.board else {
+        let text = match state.live.engine {
+            EngineState::Starting => "Reading model and data. The first figures are on their way.",
+            _ => "Nothing runs. Press 1 to choose what to study and r to run it, or 5 for the studies of the store.",
+        };
+        nothing(state, text, area, buffer);
+        return;
+    };
+    let places = places(state, area);
+    cells(state, board, places.queue, buffer);
+    progress(state, board, places.progress, buffer);
+    map(state, board, places.map, buffer);
+    machine(state, places.machine, buffer);
+    log(state, places.log, buffer);
+}
+
+fn cells(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let (done, all) = board.progress();
+    let inner = framed(theme, format!("Cells: {done} of {all} done"), true, area, buffer);
+    let rows = usize::from(inner.height);
+    let at = chosen(state);
+    let first = first_shown(at, all + 1, rows);
+    for (line, row) in (first..=all).take(rows).enumerate() {
+        let place = Rect { y: inner.y + line as u16, height: 1, ..inner };
+        let cell = row.checked_sub(1).map(|at| &board.cells[at]);
+        cell_line(state, board, cell, inner.width.into()).render(place, buffer);
+        if row == at {
+            buffer.set_style(place, theme.selected());
+        }
+    }
+}
+
+/// One cell (or the base): mark, name, and the most telling word on it.
+fn cell_line(state: &State, board: &Board, cell: Option<&CellResult>, room: usize) -> Line<'static> {
+    let theme = &state.theme;
+    let (state_of, name) = match cell {
+        None => (board.base_state, "base".to_owned()),
+        Some(cell) => (cell.state, cell.spec().label()),
+    };
+    let metrics = cell.map_or(&board.base.metrics, |cell| &cell.metrics);
+    let blocks = cell.and_then(|cell| board.blocks_done.get(&cell.id)).copied().unwrap_or(0);
+    let word = match (state_of, cell) {
+        (CellState::Running, Some(_)) if metrics.perplexity.is_empty() && blocks > 0 => {
+            format!("{blocks}/{}", board.model.blocks)
+        }
+        (CellState::Queued, Some(cell)) => {
+            let place = state.live.queue.iter().position(|id| *id == cell.id);
+            place.map_or_else(String::new, |place| format!("#{}", place + 1))
+        }
+        (CellState::Failed, _) => "failed".into(),
+        (CellState::Cancelled, _) => "cancelled".into(),
+        _ => metrics.perplexity.first().map_or_else(String::new, |ppl| short(ppl.value)),
+    };
+    let warned = cell.is_some_and(|cell| !cell.warnings.is_empty());
+    let name_room = room.saturating_sub(width(&word) + 4);
+    let name = fit(&sanitize(&name), name_room, Alignment::Left, theme.symbols().ellipsis);
+    Line::from(vec![
+        mark(theme, state_of),
+        Span::raw(format!(" {name}")),
+        Span::styled(if warned { theme.symbols().warning } else { " " }, theme.warn()),
+        Span::styled(format!("{word} "), theme.dim()),
+    ])
+}
+
+/// A perplexity in few characters.
+fn short(value: f64) -> String {
+    match value {
+        v if v.is_nan() => "nan".into(),
+        v if v.is_infinite() => "inf".into(),
+        v if v < 100.0 => format!("{v:.2}"),
+        v if v < 10_000.0 => format!("{v:.0}"),
+        v => format!("{v:.1e}"),
+    }
+}
+
+/// What a phase does, for people.
+fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Download => "downloading",
+        Phase::Load => "loading",
+        Phase::Calibrate => "calibrating",
+        Phase::Prune => "pruning",
+        Phase::Evaluate => "evaluating",
+        Phase::Answer => "answering",
+        Phase::Export => "exporting",
+    }
+}
+
+fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
+    let (theme, live) = (&state.theme, &state.live);
+    let title = if state.board_is_live() {
+        format!("Study {}: {}", board.study, sanitize(&board.model.source))
+    } else {
+        format!("Study {} of the store: {}", board.study, sanitize(&board.model.source))
+    };
+    let title = truncate(&title, usize::from(area.width).saturating_sub(6), theme.symbols().ellipsis).into_owned();
+    let inner = framed(theme, title, false, area, buffer);
+    let [first, second, third, fourth] =
+        Layout::vertical([Constraint::Length(1); 4]).areas(inner);
+    if !state.board_is_live() || !live.busy() {
+        at_rest(state, board, [first, second, third], buffer);
+        return;
+    }
+    let now = &live.progress;
+    let phase = now.phase.or(live.phase.as_ref().map(|(_, phase)| *phase));
+    let name = board.label(now.cell.as_deref());
+    let paused = if now.paused { " (paused)" } else { "" };
+    Line::from(vec![
+        Span::styled(sanitize(&name).into_owned(), theme.accent()),
+        Span::raw(phase.map_or_else(String::new, |phase| format!(": {}", doing(phase)))),
+        Span::styled(paused, theme.warn()),
+    ])
+    .render(first, buffer);
+    let steps = match (now.unit, now.total) {
+        (_, 0) => String::new(),
+        ("bytes", total) => format!("{} of {}", human::bytes(now.done), human::bytes(total)),
+        (unit, total) => format!("{}/{total} {unit}", now.done),
+    };
+    let share = if now.total > 0 { now.done as f64 / now.total as f64 } else { 0.0 };
+    Gauge::new(theme, share).label(fit(&steps, 14, Alignment::Left, "")).render(second, buffer);
+    let study = format!("{:.0}% of study", (now.study * 100.0).clamp(0.0, 100.0));
+    Gauge::new(theme, now.study)
+        .style(theme.good())
+        .label(fit(&study, 14, Alignment::Left, ""))
+        .render(third, buffer);
+    let mut words = vec![];
+    if let Some(eta) = now.eta_seconds {
+        words.push(format!("{} left", human::duration(eta)));
+    }
+    if let Some(elapsed) = live.elapsed(state.now) {
+        words.push(format!("{} so far", human::duration(elapsed)));
+    }
+    if now.tokens_per_second >= 0.5 {
+        words.push(format!("{:.0} tokens/s", now.tokens_per_second));
+    }
+    if now.blocks_per_second > 0.0 {
+        words.push(format!("{:.2} blocks/s", now.blocks_per_second));
+    }
+    let text = words.join(&format!(" {} ", theme.symbols().dot));
+    let text = truncate(&text, fourth.width.into(), theme.symbols().ellipsis).into_owned();
+    Line::styled(text, theme.dim()).render(fourth, buffer);
+}
+
+/// The same lines while nothing runs.
+fn at_rest(state: &State, board: &Board, lines: [Rect; 3], buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let (done, all) = board.progress();
+    let failure = state.live.failure.as_ref().filter(|_| state.board_is_live());
+    let (text, style) = match (failure, done == all) {
+        (Some(failure), _) => (format!("failed: {}", sanitize(failure)), theme.bad()),
+        (None, true) => ("complete: 3 compares, 4 shows the answers".to_owned(), theme.good()),
+        (None, false) if state.options.readonly => ("followed read-only".to_owned(), theme.dim()),
+        (None, false) => ("not complete: R on History goes on with it".to_owned(), theme.warn()),
+    };
+    let text = truncate(&text, lines[0].width.into(), theme.symbols().ellipsis).into_owned();
+    Line::styled(text, style).render(lines[0], buffer);
+    let model = &board.model;
+    let what = format!(
+        "{} parameters, {} blocks, {}, computed on {} in {}",
+        human::count(model.parameters),
+        model.blocks,
+        model.dtype,
+        board.environment.device,
+        board.environment.compute_dtype
+    );
+    Line::styled(sanitize(&what).into_owned(), theme.dim()).render(lines[1], buffer);
+    if let Some(elapsed) = state.live.elapsed(state.now).filter(|_| state.board_is_live()) {
+        Line::styled(format!("took {}", human::duration(elapsed)), theme.dim()).render(lines[2], buffer);
+    }
+}
+
+/// Which cell the heat map is about: the selected one, or while the base is selected the last that has modules.
+fn mapped<'a>(state: &State, board: &'a Board) -> Option<&'a CellResult> {
+    let selected = chosen(state).checked_sub(1).and_then(|at| board.cells.get(at));
+    selected.or_else(|| board.cells.iter().rev().find(|cell| !cell.modules.is_empty()))
+}
+
+fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let Some(cell) = mapped(state, board) else {
+        let inner = framed(theme, "Blocks", false, area, buffer);
+        nothing(state, "Fills in as modules are pruned", inner, buffer);
+        return;
+    };
+    let errors = state.run.errors;
+    let what = if errors { "reconstruction error" } else { "sparsity" };
+    let title = format!("{}: {what} by block", sanitize(&cell.spec().label()));
+    let inner = framed(theme, title, false, area, buffer);
+    let finite = |value: f64| value.is_finite().then_some(value);
+    let values = cell.modules.iter();
+    // Errors are far apart: what counts is their order of magnitude.
+    let figure = |m: &crate::results::ModuleResult| {
+        if errors { finite(m.reconstruction_error).filter(|e| *e > 0.0).map(f64::log10) } else { Some(m.sparsity) }
+    };
+    let (low, high) = if errors {
+        let known = values.clone().filter_map(figure);
+        known.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    } else {
+        (0.0, 1.0)
+    };
+    let span = if high > low { high - low } else { 1.0 };
+    let rows: Vec<HeatRow> = ModuleKind::ALL
+        .into_iter()
+        .map(|kind| {
+            let mut row = vec![None; board.model.blocks];
+            for module in values.clone().filter(|m| m.name.ends_with(kind.path())) {
+                if let Some(place) = row.get_mut(module.block) {
+                    *place = figure(module).map(|v| ((v - low) / span).clamp(0.0, 1.0));
+                }
+            }
+            HeatRow { label: kind.name().trim_end_matches("_proj").to_owned(), values: row }
+        })
+        .collect();
+    let scale = match (errors, low.is_finite()) {
+        (false, _) => ("0%".to_owned(), "100%".to_owned()),
+        (true, true) => (format!("{:.0e}", 10f64.powf(low)), format!("{:.0e}", 10f64.powf(high))),
+        (true, false) => ("none".into(), "none".into()),
+    };
+    HeatMap::new(theme, &rows).scale(scale.0, scale.1).render(inner, buffer);
+}
+
+fn machine(state: &State, area: Rect, buffer: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    let (theme, samples) = (&state.theme, &state.live.samples);
+    let inner = framed(theme, "Machine", false, area, buffer);
+    let Some(last) = samples.back() else {
+        Line::styled("measured while a study runs", theme.dim()).render(Rect { height: inner.height.min(1), ..inner }, buffer);
+        return;
+    };
+    let history = |of: &dyn Fn(&ResourceSample) -> Option<f64>| samples.iter().map(of).collect::<Vec<_>>();
+    let cores = crate::sysinfo::cores() as f64;
+    let mut lines: Vec<(&str, Vec<Option<f64>>, f64, String)> = vec![
+        ("cpu", history(&|s| Some(f64::from(s.cpu_cores))), cores, format!("{:.1} of {cores} cores", last.cpu_cores)),
+        (
+            "memory",
+            history(&|s| Some(s.rss_bytes as f64)),
+            samples.iter().map(|s| s.rss_bytes as f64).fold(1.0, f64::max),
+            format!(
+                "{}, host {} of {}",
+                human::bytes(last.rss_bytes),
+                human::bytes(last.host_used_bytes),
+                human::bytes(last.host_total_bytes)
+            ),
+        ),
+    ];
+    if let Some(gpu) = last.gpu {
+        lines.push(("gpu", history(&|s| s.gpu.map(f64::from)), 1.0, format!("{:.0}%", gpu * 100.0)));
+        let (used, total) = (last.gpu_used_bytes.unwrap_or(0), last.gpu_total_bytes.unwrap_or(0));
+        let text = format!("{} of {}", human::bytes(used), human::bytes(total));
+        lines.push(("vram", history(&|s| s.gpu_used_bytes.map(|b| b as f64)), (total as f64).max(1.0), text));
+    }
+    for (row, (label, history, max, value)) in lines.into_iter().take(inner.height.into()).enumerate() {
+        let place = Rect { y: inner.y + row as u16, height: 1, ..inner };
+        Spark::new(theme, &history).label(label).label_width(6).max(max).value(value).render(place, buffer);
+    }
+}
+
+fn log(state: &State, area: Rect, buffer: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    let (theme, lines) = (&state.theme, &state.live.log);
+    let title = if state.run.scrolled > 0 { format!("Log, {} newer lines", state.run.scrolled) } else { "Log".into() };
+    let inner = framed(theme, title, false, area, buffer);
+    let rows = usize::from(inner.height);
+    let end = lines.len().saturating_sub(state.run.scrolled);
+    let first = end.saturating_sub(rows);
+    for (row, line) in lines.range(first..end).enumerate() {
+        let style = match line.level {
+            Level::Info => theme.text(),
+            Level::Good => theme.good(),
+            Level::Warning => theme.warn(),
+            Level::Error => theme.bad(),
+        };
+        let seconds = line.at.as_secs();
+        let stamp = format!("{:02}:{:02}:{:02} ", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let room = usize::from(inner.width).saturating_sub(width(&stamp));
+        let text = truncate(&sanitize(&line.text), room, theme.symbols().ellipsis).into_owned();
+        Line::from(vec![Span::styled(stamp, theme.dim()), Span::styled(text, style)])
+            .render(Rect { y: inner.y + row as u16, height: 1, ..inner }, buffer);
+    }
+}

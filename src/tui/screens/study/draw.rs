@@ -1,0 +1,272 @@
+//! How the study screen is drawn.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use crate::human;
+use crate::study::Sparsity;
+use crate::tui::message::Checked;
+use crate::tui::state::{Check, Field, Focus, Kind, Panel, State};
+use crate::tui::view::dialogs::typed;
+use crate::tui::view::parts::{first_shown, framed};
+use crate::tui::widgets::gauge::Gauge;
+use crate::tui::widgets::text::{fit, sanitize, truncate, truncate_start, wrap};
+
+/// Columns of the labels before the fields.
+const LABEL: usize = 14;
+
+/// Where the panels are.
+pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    let [fields, grid, _] = places(state, area);
+    vec![(Panel::Fields, fields), (Panel::Grid, grid)]
+}
+
+/// The fields, the grid, what the study needs.
+fn places(state: &State, area: Rect) -> [Rect; 3] {
+    let wide = if area.width >= 120 { area.width / 2 } else { 36 };
+    let [left, right] = Layout::horizontal([Constraint::Length(wide), Constraint::Min(0)]).areas(area);
+    let rows = state.form.rows().len() as u16;
+    // The grid takes what it needs, and leaves room for what the study needs.
+    let height = (rows + 4).min(area.height.saturating_sub(6)).max(4);
+    let [grid, needs] = Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(right);
+    [left, grid, needs]
+}
+
+/// Draws the screen.
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let [left, grid, needs] = places(state, area);
+    fields(state, left, buffer);
+    draw_grid(state, grid, buffer);
+    draw_needs(state, needs, buffer);
+}
+
+fn fields(state: &State, area: Rect, buffer: &mut Buffer) {
+    let (theme, form) = (&state.theme, &state.form);
+    let focused = form.focus == Focus::Fields;
+    let inner = framed(theme, "What is studied", focused, area, buffer);
+    let width = usize::from(inner.width);
+    let fault = match &form.check {
+        Check::Refused { field: Some(field), message } => Some((*field, message)),
+        _ => None,
+    };
+    let mut lines: Vec<(Line, bool)> = Vec::new();
+    let mut chosen_line = 0;
+    for field in Field::ALL {
+        let chosen = focused && field == form.current();
+        if field == form.current() {
+            chosen_line = lines.len();
+        }
+        let bad = fault.is_some_and(|(at, _)| at == field);
+        let label = fit(field.label(), LABEL, ratatui::layout::Alignment::Left, "");
+        let style = if bad { theme.bad() } else { theme.dim() };
+        let mut line = Line::from(Span::styled(label, style));
+        line.spans.extend(value(state, field, width.saturating_sub(LABEL), chosen).spans);
+        lines.push((line, chosen && form.editing.is_none()));
+        if let (true, Some((_, message))) = (bad, fault) {
+            for part in wrap(&sanitize(message), width.saturating_sub(2)) {
+                lines.push((Line::styled(format!("  {part}"), theme.bad()), false));
+            }
+        }
+    }
+    // The hint stands at the foot, while there is room for it.
+    let hint = usize::from(usize::from(inner.height) > lines.len());
+    let rows = usize::from(inner.height) - hint;
+    let first = first_shown(chosen_line, lines.len(), rows);
+    for (row, (line, selected)) in lines.iter().skip(first).take(rows).enumerate() {
+        let place = Rect { y: inner.y + row as u16, height: 1, ..inner };
+        line.render(place, buffer);
+        if *selected {
+            buffer.set_style(place, theme.selected());
+        }
+    }
+    if hint > 0 && focused {
+        let place = Rect { y: inner.bottom() - 1, height: 1, ..inner };
+        let text = truncate(form.current().hint(), width, theme.symbols().ellipsis).into_owned();
+        Line::styled(text, theme.dim()).render(place, buffer);
+    }
+}
+
+/// The value of a field, as wide as `width`.
+fn value(state: &State, field: Field, width: usize, chosen: bool) -> Line<'static> {
+    let (theme, form) = (&state.theme, &state.form);
+    let symbols = theme.symbols();
+    if let (true, Some(line)) = (chosen, &form.editing) {
+        return typed(state, line, width);
+    }
+    let text = sanitize(form.get(field)).into_owned();
+    if text.is_empty() {
+        return Line::styled("none", theme.dim());
+    }
+    let steps = matches!(field.kind(), Kind::Choice(_)) || (field == Field::Model && !form.recent.is_empty());
+    if chosen && steps {
+        let text = truncate_start(&text, width.saturating_sub(4), symbols.ellipsis).into_owned();
+        return Line::from(vec![
+            Span::styled(format!("{} ", symbols.left), theme.key()),
+            Span::raw(text),
+            Span::styled(format!(" {}", symbols.right), theme.key()),
+        ]);
+    }
+    // The end of a path tells more than its beginning.
+    Line::raw(truncate_start(&text, width, symbols.ellipsis).into_owned())
+}
+
+/// A sparsity as a column's heading.
+fn heading(sparsity: Sparsity) -> String {
+    match sparsity {
+        Sparsity::Fraction(s) => format!("{}%", (s * 1e4).round() / 1e2),
+        nm @ Sparsity::NOfM { .. } => nm.to_string(),
+    }
+}
+
+fn draw_grid(state: &State, area: Rect, buffer: &mut Buffer) {
+    let (theme, form) = (&state.theme, &state.form);
+    let symbols = theme.symbols();
+    let focused = form.focus == Focus::Grid;
+    let cells = form.cells().len();
+    let title = format!("Grid: {cells} {}", if cells == 1 { "cell" } else { "cells" });
+    let inner = framed(theme, title, focused, area, buffer);
+    let rows = form.rows();
+    let sparsities = &form.grid.sparsities;
+    if inner.is_empty() {
+        return;
+    }
+    let widest = rows.iter().map(|row| row.label().chars().count()).max().unwrap_or(0);
+    let label = widest.min(usize::from(inner.width) / 3) + 1;
+    let headings: Vec<String> = sparsities.iter().map(|&s| heading(s)).collect();
+    let field = headings.iter().map(String::len).max().unwrap_or(0).max(3) + 1;
+    // A blank for the arrows that say that there is more.
+    let fit_columns = (usize::from(inner.width).saturating_sub(label + 2) / field).max(1);
+    let first = first_shown(form.grid.cursor.1, sparsities.len(), fit_columns);
+    let shown = first..(first + fit_columns).min(sparsities.len());
+
+    let mut head = vec![Span::raw(" ".repeat(label))];
+    head.push(Span::styled(if first > 0 { symbols.left } else { " " }, theme.dim()));
+    for column in shown.clone() {
+        let style = if focused && column == form.grid.cursor.1 { theme.accent() } else { theme.title() };
+        head.push(Span::styled(format!("{:^field$}", headings[column]), style));
+    }
+    head.push(Span::styled(if shown.end < sparsities.len() { symbols.right } else { " " }, theme.dim()));
+    Line::from(head).render(Rect { height: 1, ..inner }, buffer);
+    let below = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
+    if sparsities.is_empty() {
+        Line::styled("+ adds a sparsity", theme.dim()).render(Rect { height: below.height.min(1), ..below }, buffer);
+        return;
+    }
+    let fit_rows = usize::from(below.height);
+    let first_row = first_shown(form.grid.cursor.0, rows.len(), fit_rows);
+    for (line, (at, row)) in rows.iter().enumerate().skip(first_row).take(fit_rows).enumerate() {
+        let name = fit(&sanitize(&row.label()), label - 1, ratatui::layout::Alignment::Left, symbols.ellipsis);
+        let here = focused && at == form.grid.cursor.0;
+        let style = if here { theme.accent() } else { theme.text() };
+        let mut spans = vec![Span::styled(format!("{name}  "), style)];
+        for column in shown.clone() {
+            let cell = row.cell(sparsities[column], form.seed());
+            let on = form.is_on(&cell);
+            let glyph = if on { symbols.box_on } else { symbols.box_off };
+            let text = format!("{glyph:^field$}");
+            let style = match (here && column == form.grid.cursor.1, on) {
+                (true, _) => theme.selected(),
+                (false, true) => theme.good(),
+                (false, false) => theme.dim(),
+            };
+            spans.push(Span::styled(text, style));
+        }
+        Line::from(spans).render(Rect { y: below.y + line as u16, height: 1, ..below }, buffer);
+    }
+}
+
+fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
+    let (theme, form) = (&state.theme, &state.form);
+    let inner = framed(theme, "What it needs", false, area, buffer);
+    let mut lines: Vec<Line> = Vec::new();
+    let mut gauge = None;
+    let at = form.cell_at_cursor();
+    match &form.check {
+        Check::Pending if state.options.readonly => {
+            lines.push(Line::styled("read-only: studies can be looked at, not run", theme.dim()));
+        }
+        Check::Pending => lines.push(Line::styled("looking at model and data …".replace('…', theme.symbols().ellipsis), theme.dim())),
+        Check::Remote => {
+            let text = "model or data are not on this machine yet: starting fetches them, then says what the study \
+                        needs";
+            lines.extend(wrap(text, inner.width.into()).into_iter().map(|part| Line::styled(part, theme.warn())));
+        }
+        Check::Refused { field, message } => {
+            lines.push(Line::styled(format!("{} cannot run", theme.symbols().cross), theme.bad()));
+            // What a field is at fault for stands beside the field.
+            let text = match field {
+                Some(field) => format!("see {} on the left", field.label()),
+                None => sanitize(message).into_owned(),
+            };
+            lines.extend(wrap(&text, inner.width.into()).into_iter().map(Line::raw));
+        }
+        Check::Fine(known) => {
+            gauge = Some(known.clone());
+            lines.extend(plan(state, known));
+        }
+    }
+    if let (Some(cell), Check::Fine(known)) = (&at, &form.check) {
+        let kept = (1.0 - cell.sparsity.fraction()) * known.model.prunable_parameters as f64;
+        let on = if form.is_on(cell) { "" } else { " (left out)" };
+        lines.push(Line::from(vec![
+            Span::styled(cell.label(), theme.accent()),
+            Span::raw(format!(
+                "{on} keeps {} of {}",
+                human::count(kept.round() as u64),
+                human::count(known.model.prunable_parameters)
+            )),
+        ]));
+    }
+    let rows = usize::from(inner.height);
+    for (row, line) in lines.iter().take(rows).enumerate() {
+        line.render(Rect { y: inner.y + row as u16, height: 1, ..inner }, buffer);
+    }
+    if let Some(known) = gauge.filter(|_| rows > lines.len()) {
+        let estimate = &known.estimate;
+        let share = estimate.host_bytes as f64 / (estimate.host_available as f64).max(1.0);
+        let style = if share > 1.0 { theme.bad() } else { theme.good() };
+        let label = format!("{:.0}% of free memory", share * 100.0);
+        let place = Rect { y: inner.y + lines.len() as u16, height: 1, ..inner };
+        Gauge::new(theme, share).label(label).style(style).render(place, buffer);
+    }
+}
+
+/// What a study that can run needs.
+fn plan<'a>(state: &State, known: &Checked) -> Vec<Line<'a>> {
+    let theme = &state.theme;
+    let needs = &known.estimate;
+    let memory = format!("{} of {} free", human::bytes(needs.host_bytes), human::bytes(needs.host_available));
+    let short = needs.host_bytes > needs.host_available;
+    let mut lines = vec![
+        Line::from(vec![
+            Span::styled(format!("{} can run", theme.symbols().check), theme.good()),
+            Span::raw(format!(
+                "  {} parameters, {} blocks, {}",
+                human::count(known.model.parameters),
+                known.model.blocks,
+                known.device
+            )),
+        ]),
+        Line::from(vec![
+            Span::styled("time    ", theme.dim()),
+            Span::raw(format!("about {}", human::duration(needs.seconds))),
+        ]),
+        Line::from(vec![
+            Span::styled("memory  ", theme.dim()),
+            Span::styled(memory, if short { theme.bad() } else { theme.text() }),
+        ]),
+    ];
+    if needs.device_bytes > 0 {
+        lines.push(Line::from(vec![
+            Span::styled("device  ", theme.dim()),
+            Span::raw(human::bytes(needs.device_bytes)),
+        ]));
+    }
+    lines.push(Line::from(vec![
+        Span::styled("disk    ", theme.dim()),
+        Span::raw(format!("{} of {} free", human::bytes(needs.disk_bytes), human::bytes(needs.disk_available))),
+    ]));
+    lines
+}

@@ -1,0 +1,7 @@
+//! Study: the model, the data and the grid of cells, with what they would need.
+
+mod draw;
+mod update;
+
+pub use draw::{draw, panels};
+pub use update::{act, blame, typing};

@@ -1,0 +1,226 @@
+//! What stands in front of the screen.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Flex, Layout, Rect};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Clear, Paragraph, Widget};
+use unicode_width::UnicodeWidthStr;
+
+use super::parts::{first_shown, framed};
+use crate::tui::keymap::{self, Context};
+use crate::tui::state::{self, Dialog, Palette, Prompt, Question, SparsityDialog, State, Wanted};
+use crate::tui::update::matching;
+use crate::tui::widgets::slider::Slider;
+use crate::tui::widgets::text::{sanitize, truncate, wrap};
+
+/// Draws a dialog in the middle of the screen.
+pub fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buffer) {
+    match dialog {
+        Dialog::Help(scroll) => help(state, *scroll, area, buffer),
+        Dialog::Palette(palette) => commands(state, palette, area, buffer),
+        Dialog::Sparsity(chooser) => sparsity(state, chooser, area, buffer),
+        Dialog::Question(asked) => question(state, asked, area, buffer),
+        Dialog::Prompt(asked) => prompt(state, asked, area, buffer),
+    }
+}
+
+/// Clears a place of this size in the middle and frames it; returns what is inside.
+fn place(state: &State, title: &str, size: (usize, usize), area: Rect, buffer: &mut Buffer) -> Rect {
+    let (width, height) = (size.0 as u16 + 4, size.1 as u16 + 2);
+    let width = width.min(area.width);
+    let [column] = Layout::horizontal([Constraint::Length(width)]).flex(Flex::Center).areas(area);
+    let [place] =
+        Layout::vertical([Constraint::Length(height.min(area.height))]).flex(Flex::Center).areas(column);
+    Clear.render(place, buffer);
+    let inner = framed(&state.theme, title.to_owned(), true, place, buffer);
+    Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
+}
+
+/// A line that is being typed, with its cursor.
+pub fn typed(state: &State, line: &state::Line, width: usize) -> Line<'static> {
+    let (before, after) = line.split();
+    let (before, after) = (sanitize(before).into_owned(), sanitize(after).into_owned());
+    // The cursor stays in sight: what is far before it is left out.
+    let mut shown = before.as_str();
+    while shown.width() + 1 > width.max(1) {
+        let mut letters = shown.chars();
+        if letters.next().is_none() {
+            break;
+        }
+        shown = letters.as_str();
+    }
+    let mut rest = after.chars();
+    let under: String = rest.next().map_or_else(|| " ".into(), |c| c.to_string());
+    let cursor = Style::new().add_modifier(Modifier::REVERSED);
+    Line::from(vec![
+        Span::styled(shown.to_owned(), state.theme.text()),
+        Span::styled(under, cursor),
+        Span::styled(rest.as_str().to_owned(), state.theme.text()),
+    ])
+}
+
+/// The lines of the help page.
+fn help_lines(state: &State) -> Vec<Line<'static>> {
+    let theme = &state.theme;
+    let names = |b: &keymap::Binding| keymap::names(b, theme.ascii);
+    let wide = keymap::BINDINGS.iter().map(|b| names(b).width()).max().unwrap_or(0);
+    let mut lines = Vec::new();
+    // The keys of the screen in front come first.
+    let here = state.context();
+    let others = Context::ALL.into_iter().filter(|context| *context != here);
+    for context in std::iter::once(here).chain(others) {
+        if !lines.is_empty() {
+            lines.push(Line::default());
+        }
+        lines.push(Line::styled(context.title(), theme.title()));
+        for binding in keymap::of(context) {
+            let keys = names(binding);
+            let blank = " ".repeat(wide - keys.width() + 2);
+            lines.push(Line::from(vec![
+                Span::raw("  "),
+                Span::styled(keys, theme.key()),
+                Span::raw(blank),
+                Span::raw(binding.help),
+            ]));
+        }
+    }
+    lines
+}
+
+fn help(state: &State, scroll: usize, area: Rect, buffer: &mut Buffer) {
+    let lines = help_lines(state);
+    let wide = lines.iter().map(Line::width).max().unwrap_or(0);
+    let height = lines.len().min(usize::from(area.height).saturating_sub(4));
+    let inner = place(state, "Keys (arrows scroll, any other key closes)", (wide, height), area, buffer);
+    let first = scroll.min(lines.len().saturating_sub(inner.height.into()));
+    Paragraph::new(lines).scroll((first as u16, 0)).render(inner, buffer);
+}
+
+fn commands(state: &State, palette: &Palette, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let found = matching(palette.line.text());
+    let inner = place(state, "Commands", (70, 16), area, buffer);
+    let [typing, list] = Layout::vertical([Constraint::Length(2), Constraint::Min(0)]).areas(inner);
+    let mut line = typed(state, &palette.line, usize::from(typing.width).saturating_sub(2));
+    line.spans.insert(0, Span::styled(format!("{} ", theme.symbols().chevron), theme.accent()));
+    line.render(typing, buffer);
+    if found.is_empty() {
+        Line::styled("no command has these words", theme.dim()).render(list, buffer);
+        return;
+    }
+    let rows = usize::from(list.height);
+    let first = first_shown(palette.chosen, found.len(), rows);
+    for (row, command) in found.iter().skip(first).take(rows).enumerate() {
+        let place = Rect { y: list.y + row as u16, height: 1, ..list };
+        let keys = keymap::BINDINGS.iter().find(|b| b.action == command.action);
+        let key = keys.map_or_else(String::new, |b| b.keys[0].name(theme.ascii));
+        let line = Line::from(vec![
+            Span::styled(format!("{key:<9} "), theme.key()),
+            Span::raw(command.name),
+            Span::styled(format!("  {}", command.context.title()), theme.dim()),
+        ]);
+        line.render(place, buffer);
+        if first + row == palette.chosen {
+            buffer.set_style(place, theme.selected());
+        }
+    }
+}
+
+fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let (title, rows) = match chooser.wanted {
+        Wanted::Column => ("Add a sparsity", 0),
+        Wanted::Cell => ("Add a cell", chooser.rows.len().min(6) + 1),
+    };
+    let inner = place(state, title, (58, 6 + rows), area, buffer);
+    let line = |y: usize| Rect {
+        y: (inner.y + y as u16).min(inner.bottom()),
+        height: u16::from(inner.y + (y as u16) < inner.bottom()),
+        ..inner
+    };
+    if chooser.wanted == Wanted::Cell {
+        let shown = rows.saturating_sub(1);
+        let first = first_shown(chooser.row, chooser.rows.len(), shown);
+        for (i, (method, set)) in chooser.rows.iter().enumerate().skip(first).take(shown) {
+            let on = i == chooser.row;
+            let symbols = theme.symbols();
+            let radio = if on { symbols.radio_on } else { symbols.radio_off };
+            let set = set.as_deref().map_or_else(String::new, |set| format!(" {}", crate::study::short_name(set)));
+            let text = format!("{radio} {method}{set}");
+            let text = truncate(&text, inner.width.into(), symbols.ellipsis).into_owned();
+            Line::styled(text, if on { theme.selected() } else { theme.text() }).render(line(i - first), buffer);
+        }
+    }
+    let value = match chooser.sparsity() {
+        Ok(sparsity) => format!("removes {:.4}%", sparsity.fraction() * 100.0).replace(".0000%", "%"),
+        Err(_) => "?".into(),
+    };
+    let percent = chooser.sparsity().map_or(f64::from(chooser.percent), |s| s.fraction() * 100.0);
+    Slider::new(theme, percent).shown(value).focused(true).render(line(rows), buffer);
+    let mut typing = typed(state, &chooser.line, 20);
+    typing.spans.insert(0, Span::styled("or type 37.5 or 2:4: ", theme.dim()));
+    typing.render(line(rows + 2), buffer);
+    let last = match &chooser.fault {
+        Some(fault) => Line::styled(sanitize(fault).into_owned(), theme.bad()),
+        None => {
+            let arrows = if theme.ascii { "Left/Right" } else { "←→" };
+            let method = match (chooser.wanted == Wanted::Cell, theme.ascii) {
+                (false, _) => "",
+                (true, true) => "  Up/Down method",
+                (true, false) => "  ↑↓ method",
+            };
+            let text = format!("{arrows} 5%  -/+ 1%{method}  Enter adds  Esc drops");
+            Line::styled(text, theme.dim())
+        }
+    };
+    last.render(line(rows + 4), buffer);
+}
+
+fn question(state: &State, asked: &Question, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let room = usize::from(area.width).saturating_sub(8).clamp(1, 72);
+    let safe: Vec<String> = asked.text.iter().map(|line| sanitize(line).into_owned()).collect();
+    let mut lines: Vec<Line> = Vec::new();
+    for text in &safe {
+        lines.extend(wrap(text, room).into_iter().map(Line::raw));
+    }
+    lines.push(Line::default());
+    let labels: Vec<String> = asked.answers.iter().map(|(key, text, _)| format!("[{key}] {text}")).collect();
+    let together = labels.iter().map(|label| label.width() + 2).sum::<usize>() <= room;
+    let answer = |i: usize| {
+        let style = if i == asked.chosen { theme.selected() } else { theme.text() };
+        Span::styled(format!(" {} ", labels[i]), style)
+    };
+    if together {
+        lines.push(Line::from((0..labels.len()).map(answer).collect::<Vec<_>>()));
+    } else {
+        lines.extend((0..labels.len()).map(|i| Line::from(answer(i))));
+    }
+    let wide = lines.iter().map(Line::width).max().unwrap_or(0).max(asked.title.width() + 2);
+    let inner = place(state, &asked.title, (wide, lines.len()), area, buffer);
+    // The answers stay in sight, however long the text.
+    let skip = lines.len().saturating_sub(inner.height.into()) as u16;
+    Paragraph::new(lines).scroll((skip, 0)).render(inner, buffer);
+    if asked.bad {
+        let title = Rect { x: inner.x.saturating_sub(2), y: inner.y.saturating_sub(1), width: inner.width + 4, height: 1 };
+        buffer.set_style(title.intersection(area), theme.bad());
+    }
+}
+
+fn prompt(state: &State, asked: &Prompt, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let shown = asked.cells.len().min(8);
+    let inner = place(state, &asked.title, (64, shown + 4), area, buffer);
+    let first = first_shown(asked.chosen, asked.cells.len(), shown);
+    let line = |y: usize| Rect { y: inner.y + y as u16, height: 1, ..inner }.intersection(inner);
+    for (i, cell) in asked.cells.iter().enumerate().skip(first).take(shown) {
+        let style = if i == asked.chosen { theme.selected() } else { theme.text() };
+        let text = truncate(cell, inner.width.into(), theme.symbols().ellipsis).into_owned();
+        Line::styled(text, style).render(line(i - first), buffer);
+    }
+    let mut typing = typed(state, &asked.line, usize::from(inner.width).saturating_sub(8));
+    typing.spans.insert(0, Span::styled("folder ", theme.dim()));
+    typing.render(line(shown + 1), buffer);
+    Line::styled("Enter writes  Esc drops", theme.dim()).render(line(shown + 3), buffer);
+}

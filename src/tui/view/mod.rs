@@ -1,0 +1,158 @@
+//! The state as a picture: pure, at any size.
+
+pub mod dialogs;
+pub mod parts;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Clear, Paragraph, Widget, Wrap};
+use unicode_width::UnicodeWidthStr;
+
+use super::keymap::{self, Context};
+use super::screens::{compare, history, inspect, run, study};
+use super::state::{EngineState, Panel, Screen, State};
+use super::widgets::text::{sanitize, truncate};
+use crate::human;
+
+/// The smallest terminal that the dashboard is of use in: columns and rows.
+pub const SMALLEST: (u16, u16) = (60, 15);
+
+/// The name at the left of the first row.
+const NAME: &str = " secateur ";
+
+/// Draws everything.
+pub fn view(state: &State, area: Rect, buffer: &mut Buffer) {
+    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+        too_small(area, buffer);
+        return;
+    }
+    let (head, body, foot) = rows(area);
+    draw_head(state, head, buffer);
+    draw_screen(state, body, buffer);
+    draw_foot(state, foot, buffer);
+    for dialog in &state.dialogs {
+        dialogs::draw(state, dialog, area, buffer);
+    }
+}
+
+/// The parts of the screen that can be saved alone, and where they are.
+pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    let (_, body, _) = rows(area);
+    match state.screen {
+        Screen::Study => study::panels(state, body),
+        Screen::Run => run::panels(state, body),
+        Screen::Compare => compare::panels(state, body),
+        Screen::Inspect => inspect::panels(state, body),
+        Screen::History => history::panels(state, body),
+    }
+}
+
+/// The screen whose tab stands at a column of the first row.
+pub fn tab_at(state: &State, column: u16) -> Option<Screen> {
+    let mut at = NAME.width();
+    for screen in Screen::ALL {
+        let end = at + tab(state, screen).width();
+        if (at..end).contains(&usize::from(column)) {
+            return Some(screen);
+        }
+        at = end;
+    }
+    None
+}
+
+fn rows(area: Rect) -> (Rect, Rect, Rect) {
+    let [head, body, foot] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
+    (head, body, foot)
+}
+
+fn too_small(area: Rect, buffer: &mut Buffer) {
+    Clear.render(area, buffer);
+    let (columns, rows) = SMALLEST;
+    let text = format!("secateur needs {columns}x{rows} characters; this is {}x{}", area.width, area.height);
+    Paragraph::new(text).wrap(Wrap { trim: true }).render(area, buffer);
+}
+
+fn draw_screen(state: &State, area: Rect, buffer: &mut Buffer) {
+    match state.screen {
+        Screen::Study => study::draw(state, area, buffer),
+        Screen::Run => run::draw(state, area, buffer),
+        Screen::Compare => compare::draw(state, area, buffer),
+        Screen::Inspect => inspect::draw(state, area, buffer),
+        Screen::History => history::draw(state, area, buffer),
+    }
+}
+
+fn tab(state: &State, screen: Screen) -> String {
+    // Brackets tell the open screen from the others where there are no colours.
+    let name = screen.name();
+    let number = screen.number() + 1;
+    if screen == state.screen { format!("[{number} {name}]") } else { format!(" {number} {name} ") }
+}
+
+fn draw_head(state: &State, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let mut spans = vec![Span::styled(NAME, theme.accent())];
+    for screen in Screen::ALL {
+        let style = if screen == state.screen { theme.selected() } else { theme.dim() };
+        spans.push(Span::styled(tab(state, screen), style));
+    }
+    let left: usize = spans.iter().map(Span::width).sum();
+    Line::from(spans).render(area, buffer);
+    let (text, style) = engine_word(state);
+    let room = usize::from(area.width).saturating_sub(left + 1);
+    let text = truncate(&text, room, theme.symbols().ellipsis).into_owned();
+    Line::from(Span::styled(text, style)).right_aligned().render(area, buffer);
+}
+
+/// What the engine is about, in a few words.
+fn engine_word(state: &State) -> (String, Style) {
+    let (theme, live) = (&state.theme, &state.live);
+    let symbols = theme.symbols();
+    let spinner = || {
+        let frame = (state.now.as_millis() / 250) as usize % symbols.spinner.len();
+        symbols.spinner[frame]
+    };
+    match live.engine {
+        EngineState::Starting => (format!("{} starting ", spinner()), theme.accent()),
+        EngineState::Stopping => (format!("{} stopping ", spinner()), theme.warn()),
+        EngineState::Running if live.progress.paused => (format!("{} paused ", symbols.pause), theme.warn()),
+        EngineState::Running => {
+            let share = (live.progress.study * 100.0).clamp(0.0, 100.0);
+            let eta = live.progress.eta_seconds.map(|eta| format!(", {} left", human::duration(eta)));
+            (format!("{} {share:.0}%{} ", spinner(), eta.unwrap_or_default()), theme.accent())
+        }
+        EngineState::Gone => ("engine stopped ".into(), theme.warn()),
+        EngineState::Idle if state.options.readonly => ("read-only ".into(), theme.warn()),
+        EngineState::Idle if live.failure.is_some() => ("failed ".into(), theme.bad()),
+        EngineState::Idle => ("idle ".into(), theme.dim()),
+    }
+}
+
+/// A message, or the keys that work here.
+fn draw_foot(state: &State, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    if let Some(toast) = &state.toast {
+        let style = if toast.bad { theme.bad() } else { theme.good() };
+        let text = format!(" {}", sanitize(&toast.text));
+        let text = truncate(&text, area.width.into(), theme.symbols().ellipsis).into_owned();
+        Line::from(Span::styled(text, style)).render(area, buffer);
+        return;
+    }
+    let mut spans = Vec::new();
+    let mut room = usize::from(area.width);
+    let own = keymap::of(state.context());
+    for binding in own.chain(keymap::of(Context::Everywhere)).filter(|b| !b.footer.is_empty()) {
+        let key = binding.keys[0].name(theme.ascii);
+        let width = key.width() + binding.footer.width() + 3;
+        if width > room {
+            continue;
+        }
+        room -= width;
+        spans.push(Span::styled(format!(" {key}"), theme.key()));
+        spans.push(Span::styled(format!(" {} ", binding.footer), theme.dim()));
+    }
+    Line::from(spans).render(area, buffer);
+}

@@ -1,0 +1,79 @@
+//! Pieces that several screens draw alike.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Constraint, Flex, Layout, Rect};
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{Block, Paragraph, Widget, Wrap};
+
+use crate::results::CellState;
+use crate::tui::state::State;
+use crate::tui::theme::Theme;
+
+/// The frame of a panel.
+pub fn panel<'a>(theme: &Theme, title: impl Into<Line<'a>>, focused: bool) -> Block<'a> {
+    let style = if focused { theme.border_focused() } else { theme.border() };
+    let title: Line<'a> = title.into();
+    let mut spans = vec![Span::raw(" ")];
+    spans.extend(title.spans);
+    spans.push(Span::raw(" "));
+    Block::bordered()
+        .border_set(theme.symbols().border)
+        .border_style(style)
+        .title(Line::from(spans).style(theme.title()))
+}
+
+/// Draws the frame of a panel; returns what is inside.
+pub fn framed<'a>(
+    theme: &Theme,
+    title: impl Into<Line<'a>>,
+    focused: bool,
+    area: Rect,
+    buffer: &mut Buffer,
+) -> Rect {
+    let block = panel(theme, title, focused);
+    let inner = block.inner(area);
+    block.render(area, buffer);
+    inner
+}
+
+/// A friendly word in the middle of an area that has nothing to show.
+pub fn nothing(state: &State, text: &str, area: Rect, buffer: &mut Buffer) {
+    let width = area.width.saturating_sub(4).min(64);
+    let lines = crate::tui::widgets::text::wrap(text, usize::from(width)).len() as u16;
+    let [column] = Layout::horizontal([Constraint::Length(width)]).flex(Flex::Center).areas(area);
+    let [place] = Layout::vertical([Constraint::Length(lines.min(area.height))]).flex(Flex::Center).areas(column);
+    Paragraph::new(Text::styled(text.to_owned(), state.theme.dim()))
+        .wrap(Wrap { trim: true })
+        .alignment(Alignment::Center)
+        .render(place, buffer);
+}
+
+/// The mark of a cell's state, with its style.
+pub fn mark(theme: &Theme, state: CellState) -> Span<'static> {
+    let symbols = theme.symbols();
+    match state {
+        CellState::Queued => Span::styled(symbols.dot, theme.dim()),
+        CellState::Running => Span::styled(symbols.right, theme.accent()),
+        CellState::Done => Span::styled(symbols.check, theme.good()),
+        CellState::Cancelled => Span::styled(symbols.horizontal, theme.warn()),
+        CellState::Failed => Span::styled(symbols.cross, theme.bad()),
+    }
+}
+
+/// The word for a cell's state.
+pub fn word(state: CellState) -> &'static str {
+    match state {
+        CellState::Queued => "queued",
+        CellState::Running => "running",
+        CellState::Done => "done",
+        CellState::Cancelled => "cancelled",
+        CellState::Failed => "failed",
+    }
+}
+
+/// The first of `count` lines that is shown in `rows` rows so that line `chosen` is among them.
+pub fn first_shown(chosen: usize, count: usize, rows: usize) -> usize {
+    let last = count.saturating_sub(rows);
+    // The chosen line stays in the middle, as far as the ends allow.
+    chosen.saturating_sub(rows / 2).min(last)
+}
