@@ -282,6 +282,8 @@ pub const BINDINGS: &[Binding] = bindings! {
 
     History: [key(K::Up), ch('k')] A::Up, "study above";
     History: [key(K::Down), ch('j')] A::Down, "study below";
+    History: [key(K::PageUp)] A::PageUp, "page up";
+    History: [key(K::PageDown)] A::PageDown, "page down";
     History: [key(K::Home), ch('g')] A::First, "newest study";
     History: [key(K::End), ch('G')] A::Last, "oldest study";
     History: [key(K::Enter), ch('o')] A::OpenStudy, "open the study", "open";

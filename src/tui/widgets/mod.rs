@@ -35,7 +35,9 @@ pub fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
     if title.is_empty() {
         return block;
     }
-    let style = if focused { theme.accent().patch(theme.title()) } else { theme.title() };
+    // Without a colour of its own the title would be in that of the frame, which is there to be overlooked.
+    let plain = Style::new().fg(Color::Reset);
+    let style = if focused { theme.accent() } else { plain }.patch(theme.title());
     block.title_top(Line::from(Span::styled(format!(" {} ", text::sanitize(title)), style)))
 }
 

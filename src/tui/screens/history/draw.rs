@@ -40,7 +40,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         return parts::nothing(state, &text, inner, buffer);
     };
     let list = if area.width >= WIDE {
-        let [list, preview] = Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(area);
+        let [list, preview] = Layout::horizontal([Constraint::Fill(2), Constraint::Fill(1)]).areas(area);
         draw_preview(state, study, preview, buffer);
         list
     } else {
@@ -65,7 +65,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         Column::new("made (UTC)", Alignment::Left, 16, 5),
         Column::new("model", Alignment::Left, 12, 9),
         Column::new("cells", Alignment::Right, 7, 6),
-        Column::new("state", Alignment::Left, 11, 7),
+        Column::new("state", Alignment::Left, 12, 7),
     ];
     Table::new(theme, &columns, &rows).selected(Some(at)).render(inner, buffer);
 }
@@ -133,11 +133,18 @@ fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Bu
 
 /// What a person can do with the study.
 fn advice(state: &State, study: &StudySummary, standing: CellState) -> String {
-    let open = state.board.as_ref().is_some_and(|board| board.study == study.id);
-    let first = if open { "It is open." } else { "Enter opens it, v lays it over the comparison." };
+    let overlaid = state.overlays.iter().any(|board| board.study == study.id);
+    let first = match &state.board {
+        Some(board) if board.study == study.id => "It is open.",
+        _ if overlaid => "Enter opens it, v takes it off the comparison.",
+        Some(_) => "Enter opens it, v lays it over the comparison.",
+        None => "Enter opens it.",
+    };
     let second = match standing {
         CellState::Done => " x exports a cell.",
-        CellState::Running if state.options.readonly => " It runs in another process, or did when that ended.",
+        CellState::Running if state.options.readonly => {
+            " It runs in another process, or did when that ended."
+        }
         CellState::Running if in_hand(state, study.id) => " The engine works on it.",
         CellState::Running => " It runs in another process, or did when that ended: R goes on with it.",
         _ if state.options.readonly => "",
@@ -164,7 +171,8 @@ fn details(facts: &mut Facts<'_>, board: &Board) {
         sets => sets.iter().map(|set| short_name(set)).collect::<Vec<_>>().join(", "),
     };
     let calibration = &spec.calibration;
-    let windows = format!("{} ({} windows of {})", names(&calibration.sets), calibration.samples, spec.seq_len);
+    let windows =
+        format!("{} ({} windows of {})", names(&calibration.sets), calibration.samples, spec.seq_len);
     facts.say("calibration", &windows);
     facts.say("texts", &names(&spec.evaluation.corpora));
     facts.say("tasks", &names(&spec.evaluation.tasks));

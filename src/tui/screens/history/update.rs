@@ -62,10 +62,18 @@ fn resume(state: &mut State) -> Vec<Effect> {
             return complain(state, "the engine has stopped: restart secateur to resume a study");
         }
         EngineState::Idle => {}
-        _ => return complain(state, "a study is running: another can be resumed when it is complete or stopped"),
+        _ => {
+            return complain(
+                state,
+                "a study is running: another can be resumed when it is complete or stopped",
+            );
+        }
     }
     if standing == CellState::Done {
-        return complain(state, &format!("study {id} is complete: Enter opens it, and a then adds cells to it"));
+        return complain(
+            state,
+            &format!("study {id} is complete: Enter opens it, and a then adds cells to it"),
+        );
     }
     state.live.starting(state.now);
     state.tell(format!("going on with study {id}"), false);
@@ -99,7 +107,9 @@ fn export(state: &mut State) -> Vec<Effect> {
     }
     let Some(board) = board(state, id) else {
         // The list does not know the cells.
-        let text = format!("Study {id} is being opened, for its cells. Then 5 and x again choose the one to export.");
+        let text = format!(
+            "Study {id} is being opened, for its cells. Then 5 and x again choose the one to export."
+        );
         state.dialogs.push(Dialog::Question(Question::notice("Opening the study", text, false)));
         return vec![Effect::OpenStudy(id, Purpose::Open)];
     };
@@ -125,7 +135,9 @@ fn delete(state: &mut State) -> Vec<Effect> {
     }
     if in_hand(state, id) {
         let why = if state.live.busy() {
-            format!("the engine works on study {id}: it can be deleted when secateur was started anew without it")
+            format!(
+                "the engine works on study {id}: it can be deleted when secateur was started anew without it"
+            )
         } else {
             format!("the engine still holds study {id}: run another, or restart secateur, to delete it")
         };

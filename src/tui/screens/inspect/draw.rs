@@ -21,6 +21,19 @@ const SCALE: [f64; 5] = [0.0, 0.05, 0.2, 0.5, 1.0];
 /// Characters of a prompt that the list may show; no list is wider.
 const FIRST_WORDS: usize = 200;
 
+const TASK: &str = "task";
+const CHANGE: &str = "change of F1";
+const BITS: &str = "JS bits";
+/// Columns of the list: title, where the cells stand, least width, priority.
+const COLUMNS: [(&str, Alignment, u16, u8); 6] = [
+    ("", Alignment::Left, 1, 9),
+    (TASK, Alignment::Left, 10, 3),
+    ("no.", Alignment::Right, 5, 8),
+    ("prompt", Alignment::Left, 10, 9),
+    (CHANGE, Alignment::Right, 5, 7),
+    (BITS, Alignment::Right, 7, 6),
+];
+
 /// Draws the screen.
 pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(buffer.area);
@@ -30,7 +43,8 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         return parts::nothing(state, text, area, buffer);
     };
     let Some(right) = rows::right(state) else {
-        let text = "This study has no cells yet: a adds one. Its answers are then seen here beside the base's.";
+        let text =
+            "This study has no cells yet: a adds one. Its answers are then seen here beside the base's.";
         return parts::nothing(state, text, area, buffer);
     };
     if state.inspect.modules {
@@ -39,7 +53,12 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let rows = rows::rows(state);
     let left = rows::left(state);
     if rows.is_empty() {
-        let title = format!("{} {} {}", board.label(left), state.theme.symbols().chevron, board.label(Some(&right.id)));
+        let title = format!(
+            "{} {} {}",
+            board.label(left),
+            state.theme.symbols().chevron,
+            board.label(Some(&right.id))
+        );
         let frame = panel(&state.theme, &title, true);
         let inner = frame.inner(area);
         frame.render(area, buffer);
@@ -90,7 +109,8 @@ pub(super) fn reach(state: &State, area: Rect) -> Reach {
         Pane::Answers => {
             let of = |answer: Option<&Answer>, place: Rect| {
                 let place = inside(place);
-                let lines = answer.map_or(0, |answer| answer_text(&state.theme, answer, place.width.into()).len());
+                let lines =
+                    answer.map_or(0, |answer| answer_text(&state.theme, answer, place.width.into()).len());
                 Reach::new(lines, usize::from(place.height.saturating_sub(1)))
             };
             let (left, right) = (of(row.left, places.left), of(row.right, places.right));
@@ -116,14 +136,15 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
     let frame = panel(theme, &title, state.inspect.pane == Pane::Prompts);
     let inner = frame.inner(area);
     frame.render(area, buffer);
-    let columns = [
-        Column::new("", Alignment::Left, 1, 9),
-        Column::new("task", Alignment::Left, 10, 3),
-        Column::new("no.", Alignment::Right, 5, 8),
-        Column::new("prompt", Alignment::Left, 10, 9),
-        Column::new(format!("{}F1", theme.symbols().delta), Alignment::Right, 5, 7),
-        Column::new("JS bits", Alignment::Right, 7, 6),
-    ];
+    let several = rows.iter().any(|row| row.asked.task != rows[0].asked.task);
+    let columns: Vec<Column> = COLUMNS
+        .into_iter()
+        .filter(|(name, ..)| (several || *name != TASK) && (measured || *name != BITS))
+        .map(|(name, align, min, priority)| {
+            let title = if name == CHANGE { format!("{}F1", theme.symbols().delta) } else { name.to_owned() };
+            Column::new(title, align, min, priority)
+        })
+        .collect();
     let height = usize::from(inner.height.saturating_sub(1));
     let first = Table::offset(Some(chosen), rows.len(), height);
     let shown = first..first.saturating_add(height);
@@ -131,13 +152,15 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
     let lines: Vec<table::Row> = rows
         .iter()
         .enumerate()
-        .map(|(i, row)| if shown.contains(&i) { list_row(theme, row) } else { table::Row::default() })
+        .map(
+            |(i, row)| if shown.contains(&i) { list_row(theme, row, several) } else { table::Row::default() },
+        )
         .collect();
-    let columns = if measured { &columns[..] } else { &columns[..5] };
-    Table::new(theme, columns, &lines).selected(Some(chosen)).render(inner, buffer);
+    Table::new(theme, &columns, &lines).selected(Some(chosen)).render(inner, buffer);
 }
 
-fn list_row(theme: &Theme, row: &Row<'_>) -> table::Row {
+/// A row of the list, with the task's name where there are several; a table leaves out cells behind its last column.
+fn list_row(theme: &Theme, row: &Row<'_>, several: bool) -> table::Row {
     let symbols = theme.symbols();
     let (mark, style) = match row.change() {
         None => (" ", theme.text()),
@@ -150,15 +173,17 @@ fn list_row(theme: &Theme, row: &Row<'_>) -> table::Row {
     let change = row.change().map_or_else(String::new, |change| {
         if change == 0.0 { "0".to_owned() } else { format!("{change:+.2}") }
     });
-    let bits = row.right.and_then(Disagreement::of).map_or_else(String::new, |bits| format!("{:.3}", bits.mean));
-    table::Row::new([
+    let bits =
+        row.right.and_then(Disagreement::of).map_or_else(String::new, |bits| format!("{:.3}", bits.mean));
+    let cells = [
         Line::styled(mark, style),
         Line::styled(task.to_owned(), theme.dim()),
         Line::styled(record.to_string(), theme.dim()),
         Line::from(first_words(&row.asked.prompt)),
         Line::styled(change, style),
         Line::from(bits),
-    ])
+    ];
+    table::Row::new(cells.into_iter().enumerate().filter(|(i, _)| several || *i != 1).map(|(_, cell)| cell))
 }
 
 /// The beginning of a prompt as one line.
@@ -218,7 +243,7 @@ fn reference_pieces<'a>(theme: &Theme, row: &Row<'a>) -> Vec<(&'a str, Style)> {
 fn draw_prompt(state: &State, row: &Row<'_>, places: &Places, buffer: &mut Buffer) {
     let theme = &state.theme;
     if let Some(place) = places.reference {
-        let mut line = Line::default();
+        let mut line = Line::from(" ");
         for (text, style) in reference_pieces(theme, row) {
             line.spans.push(Span::styled(text.to_owned(), style));
         }
@@ -242,12 +267,20 @@ fn answer_text(theme: &Theme, answer: &Answer, columns: usize) -> Vec<Line<'stat
         return wrap_styled([("(nothing was said)", theme.dim())], columns);
     }
     let runs = shading::runs(answer);
-    let style = |bits: Option<f64>| theme.text().patch(bits.map_or_else(Style::new, |bits| theme.shade(bits)));
+    let style =
+        |bits: Option<f64>| theme.text().patch(bits.map_or_else(Style::new, |bits| theme.shade(bits)));
     wrap_styled(runs.iter().map(|(text, bits)| (text.as_str(), style(*bits))), columns)
 }
 
 /// Draws what one side said: the scores, and the answer below.
-fn draw_side(state: &State, board: &Board, row: &Row<'_>, side: Option<&str>, area: Rect, buffer: &mut Buffer) {
+fn draw_side(
+    state: &State,
+    board: &Board,
+    row: &Row<'_>,
+    side: Option<&str>,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
     let theme = &state.theme;
     let is_left = side == rows::left(state);
     let (answer, other) = if is_left { (row.left, None) } else { (row.right, row.left) };
@@ -270,7 +303,11 @@ fn draw_side(state: &State, board: &Board, row: &Row<'_>, side: Option<&str>, ar
     let page = usize::from(inner.height.saturating_sub(1));
     let first = state.inspect.answer_scroll.min(lines.len().saturating_sub(page));
     scrolled(theme, frame, first, page, lines.len()).render(area, buffer);
-    let scores = truncate_line(&scores(theme, answer, other, inner.width), inner.width.into(), theme.symbols().ellipsis);
+    let scores = truncate_line(
+        &scores(theme, answer, other, inner.width),
+        inner.width.into(),
+        theme.symbols().ellipsis,
+    );
     put_lines(&[scores], 0, inner, buffer);
     let below = Rect { y: inner.y.saturating_add(1), height: page as u16, ..inner };
     put_lines(&lines, first, below, buffer);
@@ -331,7 +368,7 @@ fn legend(state: &State, row: &Row<'_>) -> Line<'static> {
 
 /// A frame that tells, where not all is seen, which lines are.
 fn scrolled(theme: &Theme, frame: Block<'static>, first: usize, page: usize, lines: usize) -> Block<'static> {
-    if lines <= page {
+    if lines <= page || page == 0 {
         return frame;
     }
     let text = format!(" {}-{} of {lines} ", first + 1, first + page);
@@ -364,10 +401,16 @@ fn no_answer(state: &State, board: &Board, side: Option<&str>) -> String {
     let name = sanitize(&name);
     let known = board.answers.get(&side.map(str::to_owned)).is_some_and(|answers| !answers.is_empty());
     match rows::state_of(board, side) {
-        CellState::Queued => format!("{name} waits for its turn. Its answers appear here when the tasks are asked."),
+        CellState::Queued => {
+            format!("{name} waits for its turn. Its answers appear here when the tasks are asked.")
+        }
         CellState::Running if known => format!("{name} has not answered this yet."),
-        CellState::Running => format!("{name} is being worked on. Its answers appear here as they are given."),
-        CellState::Cancelled => format!("{name} was stopped before it answered. R on History goes on with it."),
+        CellState::Running => {
+            format!("{name} is being worked on. Its answers appear here as they are given.")
+        }
+        CellState::Cancelled => {
+            format!("{name} was stopped before it answered. R on History goes on with it.")
+        }
         CellState::Failed => {
             let why = rows::failure(board, side).unwrap_or_default();
             let why: Vec<_> = why.lines().map(sanitize).collect();
@@ -377,7 +420,11 @@ fn no_answer(state: &State, board: &Board, side: Option<&str>) -> String {
         CellState::Done => {
             let key = (board.study, side.map(str::to_owned));
             let read = board.answers.contains_key(&key.1) || !state.inspect.asked.contains_key(&key);
-            if read { format!("No answers of {name} are stored.") } else { format!("Reading the answers of {name}.") }
+            if read {
+                format!("No answers of {name} are stored.")
+            } else {
+                format!("Reading the answers of {name}.")
+            }
         }
     }
 }

@@ -59,11 +59,11 @@ fn columns() -> [Column; 9] {
         Column::new("block", Alignment::Right, 5, 9),
         Column::new("module", Alignment::Left, 9, 9),
         Column::new("sparsity", Alignment::Right, 8, 8),
-        Column::new("zeroes", Alignment::Right, 16, 3),
+        Column::new("zeroes", Alignment::Right, 6, 3),
         Column::new("error", Alignment::Right, 8, 7),
-        Column::new("measured with", Alignment::Left, 13, 5),
+        Column::new("basis", Alignment::Left, 12, 5),
         Column::new("damping", Alignment::Right, 7, 6),
-        Column::new("dead columns", Alignment::Right, 12, 4),
+        Column::new("dead cols", Alignment::Right, 9, 4),
         Column::new("time", Alignment::Right, 6, 2),
     ]
 }
@@ -87,10 +87,7 @@ fn module_row(theme: &Theme, module: &ModuleResult, asked: Option<f64>) -> Row {
         Span::raw(module.block.to_string()),
         Span::raw(name),
         Span::raw(format!("{:.2}%", module.sparsity * 100.0)),
-        Span::styled(
-            format!("{} of {}", human::count(module.zeros as u64), human::count(module.weights as u64)),
-            theme.dim(),
-        ),
+        Span::raw(human::count(module.zeros as u64)),
         Span::raw(error(theme, module.reconstruction_error)),
         Span::styled(basis(module.error_basis), theme.dim()),
         damping,
@@ -158,16 +155,23 @@ fn warnings(theme: &Theme, board: &Board, cell: &CellResult, place: Rect) -> Vec
     if lines.len() > room {
         let more = lines.len() + 1 - room;
         lines.truncate(room - 1);
-        lines.push(Line::styled(format!("  and {more} more lines, in `secateur show {}`", board.study), theme.dim()));
+        lines.push(Line::styled(
+            format!("  and {more} more lines, in `secateur show {}`", board.study),
+            theme.dim(),
+        ));
     }
     lines
 }
 
 fn no_modules(state: CellState) -> &'static str {
     match state {
-        CellState::Queued => "The cell waits for its turn. Every module appears here when it has been pruned.",
+        CellState::Queued => {
+            "The cell waits for its turn. Every module appears here when it has been pruned."
+        }
         CellState::Running => "No module is pruned yet. Each appears here when it is.",
-        CellState::Cancelled => "The cell was stopped before a module was pruned. R on History goes on with it.",
+        CellState::Cancelled => {
+            "The cell was stopped before a module was pruned. R on History goes on with it."
+        }
         CellState::Failed => "The cell failed before a module was pruned.",
         CellState::Done => "No modules are stored for this cell.",
     }

@@ -5,7 +5,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 /// From so many columns on the prompts stand beside the answers.
 const WIDE: u16 = 110;
 /// From so many columns on the two answers stand side by side.
-const BESIDE: u16 = 64;
+const BESIDE: u16 = 50;
 
 /// The parts of the screen when answers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +29,14 @@ pub(super) struct Places {
 /// Divides the screen.
 pub(super) fn places(area: Rect) -> Places {
     let [prompts, detail] = if area.width >= WIDE {
-        let width = (area.width / 10 * 3).clamp(36, 56);
+        let width = (area.width / 8 * 3).clamp(40, 64);
         Layout::horizontal([Constraint::Length(width), Constraint::Min(0)]).areas(area)
     } else {
-        let height = (area.height / 3).clamp(3, 10);
+        let height = (area.height / 3).clamp(if area.height < 12 { 3 } else { 5 }, 10);
         Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(area)
     };
     let line = |wanted: bool| Constraint::Length(u16::from(wanted));
-    let framed = if detail.height >= 10 { (detail.height / 3).clamp(4, 16) } else { 0 };
+    let framed = if detail.height >= 10 { (detail.height / 3).clamp(4, 14) } else { 0 };
     let [prompt, reference, answers, legend] = Layout::vertical([
         Constraint::Length(framed),
         line(framed == 0 && detail.height >= 5),
@@ -51,5 +51,13 @@ pub(super) fn places(area: Rect) -> Places {
         Layout::vertical(halves).areas(answers)
     };
     let shown = |place: Rect| (!place.is_empty()).then_some(place);
-    Places { prompts, detail, prompt: shown(prompt), reference: shown(reference), left, right, legend: shown(legend) }
+    Places {
+        prompts,
+        detail,
+        prompt: shown(prompt),
+        reference: shown(reference),
+        left,
+        right,
+        legend: shown(legend),
+    }
 }

@@ -97,7 +97,8 @@ pub(super) fn lacks_answers(board: &Board, cell: Option<&str>) -> bool {
         CellState::Queued => false,
         CellState::Running | CellState::Cancelled | CellState::Failed => true,
         CellState::Done => {
-            let given = board.metrics(cell).map_or(0, |metrics| metrics.tasks.iter().map(|task| task.n).sum());
+            let given =
+                board.metrics(cell).map_or(0, |metrics| metrics.tasks.iter().map(|task| task.n).sum());
             !asks_nothing(board) && (known == 0 || known < given)
         }
     }

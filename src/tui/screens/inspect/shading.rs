@@ -75,9 +75,11 @@ mod tests {
     fn a_character_of_several_tokens_has_the_largest_of_their_disagreements() {
         // Three tokens make the bytes of one character; two characters make one that people see.
         let family = "👩\u{200d}👧";
-        let answer = answer(&format!("a漢{family}"), &["a", "", "", "漢", "👩", "\u{200d}👧"], &[
-            0.0, 0.125, 0.5, 0.25, 0.125, 0.75,
-        ]);
+        let answer = answer(
+            &format!("a漢{family}"),
+            &["a", "", "", "漢", "👩", "\u{200d}👧"],
+            &[0.0, 0.125, 0.5, 0.25, 0.125, 0.75],
+        );
         assert_eq!(runs(&answer), [run("a", 0.0), run("漢", 0.5), run(family, 0.75)]);
     }
 

@@ -6,8 +6,8 @@ use ratatui::style::Modifier;
 use super::*;
 use crate::engine::Event;
 use crate::results::{
-    Answer, BaseResult, CellResult, Divergence, Environment, ErrorBasis, Estimate, Insight, Metrics, ModelInfo,
-    ModuleResult, Perplexity, Scores, Seconds, TaskScores,
+    Answer, BaseResult, CellResult, Divergence, Environment, ErrorBasis, Estimate, Insight, Metrics,
+    ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
 };
 use crate::study::{CellSpec, Method, Sparsity, StudySpec};
 use crate::tui::keymap::Action;
@@ -94,7 +94,8 @@ pub(in crate::tui) fn module(block: usize, name: &str, damping: Option<f64>) -> 
 
 fn metrics(perplexity: f64, js: Option<f64>, f1: f64) -> Metrics {
     let estimate = |value| Estimate { value, ci95: [value - 0.1, value + 0.1] };
-    let bits = |bits: f64| Divergence { corpus: "wikitext2".into(), bits, nats: bits * 0.693, ci95: [bits; 2] };
+    let bits =
+        |bits: f64| Divergence { corpus: "wikitext2".into(), bits, nats: bits * 0.693, ci95: [bits; 2] };
     Metrics {
         perplexity: vec![Perplexity {
             corpus: "wikitext2".into(),
@@ -280,7 +281,10 @@ fn h_and_l_step_the_right_hand_side_through_the_cells_and_around() {
         seen.push(shown(&state).1);
         keys(&mut state, "l");
     }
-    assert_eq!(seen, ["wanda 50% c4", "sparsegpt 50% c4", "sparsegpt 2:4 c4", "wanda 70% c4", "magnitude 50%"]);
+    assert_eq!(
+        seen,
+        ["wanda 50% c4", "sparsegpt 50% c4", "sparsegpt 2:4 c4", "wanda 70% c4", "magnitude 50%"]
+    );
     assert_eq!(shown(&state), ("base".into(), "wanda 50% c4".into()));
     keys(&mut state, "hh");
     assert_eq!(shown(&state).1, "wanda 70% c4");
@@ -491,12 +495,24 @@ fn answers_of_a_cell_that_another_process_runs_are_read_with_every_look_at_the_s
     let mut state = inspecting((80, 24));
     state.options.readonly = true;
     assert_eq!(keys(&mut state, "l"), [load(Some(RUNNING))]);
-    let look = |state: &mut State| {
-        update(state, Message::Done(Outcome::Study(Box::new(board()), Purpose::Refresh)))
-    };
+    let look =
+        |state: &mut State| update(state, Message::Done(Outcome::Study(Box::new(board()), Purpose::Refresh)));
     assert_eq!(look(&mut state), [load(Some(RUNNING))]);
     state.screen = Screen::Compare;
     assert_eq!(look(&mut state), []);
+}
+
+#[test]
+fn the_list_names_the_task_where_there_are_several() {
+    let mut state = inspecting((80, 24));
+    assert!(!picture(&state).lines().nth(2).unwrap().contains("squad"));
+    let board = state.board.as_mut().unwrap();
+    let other = Answer { task: "alpaca".into(), ..answer(0, "Paris", &[], Scores::default()) };
+    board.answers.get_mut(&None).unwrap().push(other);
+    let text = picture(&state);
+    let tasks: Vec<&str> =
+        text.lines().skip(2).take(4).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(tasks, ["alpaca", "squad", "squad", "squad"], "{text}");
 }
 
 #[test]
@@ -522,7 +538,8 @@ fn tokens_are_shaded_by_disagreement_and_told_apart_without_colours() {
     assert!(style_of(&state, "Lyon").add_modifier.contains(Modifier::REVERSED));
     assert_eq!(style_of(&state, "capital is").add_modifier, Modifier::empty());
     let buffer = drawn(&state);
-    let colours: Vec<_> = buffer.content.iter().filter(|c| c.style().fg != Some(ratatui::style::Color::Reset)).collect();
+    let colours: Vec<_> =
+        buffer.content.iter().filter(|c| c.style().fg != Some(ratatui::style::Color::Reset)).collect();
     assert!(colours.is_empty(), "{colours:?}");
 }
 
@@ -557,13 +574,16 @@ fn hostile_text_is_shown_escaped_and_breaks_no_frame() {
             let buffer = drawn(&state);
             for cell in &buffer.content {
                 let unsafe_character = |c: char| {
-                    c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c)
+                    c.is_control()
+                        || ('\u{202a}'..='\u{202e}').contains(&c)
+                        || ('\u{2066}'..='\u{2069}').contains(&c)
                 };
                 assert!(!cell.symbol().contains(unsafe_character), "{:?}", cell.symbol());
             }
             let text = lines(&buffer);
-            // Every line that a frame begins is ended by one, in the last column; the legend has none.
-            let framed = |line: &&String| line.starts_with(['│', '╭', '╰']) && !line.contains("JS from base");
+            // Every line that a frame begins is ended by one, in the last column. The legend may stand beside the last
+            // line of the list.
+            let framed = |line: &&String| line.starts_with(['│', '╭']);
             for line in text.iter().filter(framed) {
                 assert!(line.ends_with(['│', '╮', '╯']), "{line}");
                 assert_eq!(text::width(line), usize::from(size.0), "{line}");

@@ -45,7 +45,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 fn step_right(state: &mut State, forward: bool) -> Vec<Effect> {
     let Some(board) = &state.board else { return Vec::new() };
     let left = rows::left(state);
-    let ids: Vec<&str> = board.cells.iter().map(|cell| cell.id.as_str()).filter(|id| Some(*id) != left).collect();
+    let ids: Vec<&str> =
+        board.cells.iter().map(|cell| cell.id.as_str()).filter(|id| Some(*id) != left).collect();
     let at = rows::right(state).and_then(|cell| ids.iter().position(|id| *id == cell.id));
     let Some(at) = at else { return complain(state, "the study has no cells yet: a adds one") };
     let by = if forward { 1 } else { ids.len() - 1 };
@@ -100,7 +101,8 @@ fn go(state: &mut State, action: Action) {
             if rows.is_empty() {
                 return;
             }
-            let (task, record) = rows[moved(rows::selected(state, &rows), action, reach.page, reach.last)].key();
+            let (task, record) =
+                rows[moved(rows::selected(state, &rows), action, reach.page, reach.last)].key();
             let chosen = (task.to_owned(), record);
             let view = &mut state.inspect;
             view.prompt = Some(chosen);
