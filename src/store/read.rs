@@ -155,6 +155,14 @@ impl Store {
         })
     }
 
+    /// A number that differs from the one before when another process or handle has changed the store in between; costs
+    /// next to nothing. What this handle itself writes does not change it.
+    pub fn generation(&self) -> Result<i64> {
+        let connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let generation = connection.query_row("PRAGMA data_version", [], |row| row.get(0));
+        generation.map_err(|e| super::explain(&self.path, e.into()))
+    }
+
     /// The answers of a cell (or of the base: `None`), by task and record.
     pub fn answers(&self, study: i64, cell: Option<&str>) -> Result<Vec<Answer>> {
         self.read(|t| {

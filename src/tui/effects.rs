@@ -110,6 +110,15 @@ impl Effects {
         });
     }
 
+    /// Deletes a study.
+    pub fn delete(&self, study: i64) {
+        let path = self.store.clone();
+        self.run(move || {
+            Store::open(&path)?.delete_study(study)?;
+            Ok(Outcome::Deleted(study))
+        });
+    }
+
     /// Writes a finished cell as a model folder.
     pub fn export_model(&self, study: i64, cell: String, target: PathBuf) {
         let (path, offline) = (self.store.clone(), self.offline);

@@ -22,11 +22,6 @@ impl LogFile {
         Self { path: store.with_extension("log"), turn: Arc::default() }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Adds a line with the date.
     pub fn write(&self, text: &str) {
         let _turn = self.turn.lock();

@@ -12,7 +12,7 @@ use crate::store::StudySummary;
 use crate::study::StudySpec;
 
 /// Something that happened; the only way in which the state changes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Message {
     /// A key was pressed.
     Key(KeyEvent),
@@ -40,7 +40,7 @@ pub enum Message {
 }
 
 /// What an effect came to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// The studies of the store, the oldest first.
     Studies(Vec<StudySummary>),
@@ -78,6 +78,8 @@ pub enum Outcome {
     Started(Box<StudySpec>),
     /// Files were written.
     Saved(Vec<PathBuf>),
+    /// A study is gone from the store.
+    Deleted(i64),
     /// An effect failed; the message says which.
     Failed(String),
 }

@@ -15,6 +15,8 @@ pub mod screens;
 pub mod snapshot;
 pub mod state;
 mod terminal;
+#[cfg(test)]
+pub mod testing;
 pub mod theme;
 pub mod update;
 pub mod view;

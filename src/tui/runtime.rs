@@ -19,7 +19,7 @@ use super::view::{panels, view};
 use crate::config::Settings;
 use crate::engine::{Command, Engine};
 use crate::error::{Error, Result};
-use crate::store::{Follower, Store};
+use crate::store::Store;
 
 /// Time between two frames that nobody asked for with a key: slow lines are to be spared.
 const FRAME: Duration = Duration::from_millis(150);
@@ -107,6 +107,33 @@ pub async fn run(setup: Setup) -> Result<Left> {
 
 fn terminal_error(source: io::Error) -> Error {
     Error::Io { context: "cannot use the terminal".into(), source }
+}
+
+/// Notices when another process writes the store.
+struct Follower {
+    path: std::path::PathBuf,
+    store: Option<Store>,
+    generation: Option<i64>,
+}
+
+impl Follower {
+    fn new(path: &std::path::Path) -> Self {
+        Self { path: path.to_path_buf(), store: None, generation: None }
+    }
+
+    /// Whether the store has changed since this was last asked.
+    fn changed(&mut self) -> Result<bool> {
+        if self.store.is_none() {
+            if !self.path.exists() {
+                // It may yet be made.
+                return Ok(false);
+            }
+            self.store = Some(Store::open_read_only(&self.path)?);
+        }
+        let Some(store) = &self.store else { return Ok(false) };
+        let now = Some(store.generation()?);
+        Ok(std::mem::replace(&mut self.generation, now) != now)
+    }
 }
 
 /// How soon the screen is to be drawn.
@@ -221,7 +248,10 @@ impl Dashboard {
                 Effect::OpenStudy(study, purpose) => self.effects.open(study, purpose),
                 Effect::LoadAnswers { study, cell } => self.effects.answers(study, cell),
                 Effect::DeleteStudy(study) => {
-                    if self.engine.commands.send(Command::Delete(study)).await.is_err() {
+                    // The study that the engine ran last is in its hands.
+                    if self.state.live.study != Some(study) {
+                        self.effects.delete(study);
+                    } else if self.engine.commands.send(Command::Delete(study)).await.is_err() {
                         let _ = self.messages.send(Message::EngineGone);
                     }
                 }

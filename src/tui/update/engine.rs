@@ -4,7 +4,7 @@ use crate::engine::Event;
 use crate::results::CellState;
 use crate::tui::message::{Effect, Leave, Purpose};
 use crate::tui::screens::{compare, inspect, study};
-use crate::tui::update::complain;
+use crate::tui::update::{complain, forget};
 use crate::tui::state::{Board, Check, Dialog, EngineState, Level, Question, Screen, State};
 
 /// Takes an event in.
@@ -34,14 +34,7 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
             leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
         }
         Event::Failed { message, exit_code } => failed(state, message, *exit_code),
-        Event::Deleted { study } => {
-            if state.board.as_ref().is_some_and(|board| board.study == *study) {
-                state.board = None;
-            }
-            state.overlays.retain(|board| board.study != *study);
-            state.tell(format!("study {study} is deleted"), false);
-            vec![Effect::ListStudies]
-        }
+        Event::Deleted { study } => forget(state, *study),
         Event::Refused { message } => complain(state, message),
         Event::Stopped { .. } => leave_if_wanted(state).unwrap_or_default(),
         Event::Cell { state: CellState::Done, .. } if state.screen == Screen::Inspect => {

@@ -347,6 +347,7 @@ fn done(state: &mut State, outcome: Outcome) -> Vec<Effect> {
             state.tell(format!("saved {}", names.join(", ")), false);
             Vec::new()
         }
+        Outcome::Deleted(study) => forget(state, study),
         Outcome::Failed(message) => {
             if state.live.engine == EngineState::Starting && state.live.study.is_none() {
                 state.live.engine = EngineState::Idle;
@@ -355,6 +356,16 @@ fn done(state: &mut State, outcome: Outcome) -> Vec<Effect> {
             complain(state, &message)
         }
     }
+}
+
+/// A study is gone from the store.
+pub(super) fn forget(state: &mut State, study: i64) -> Vec<Effect> {
+    if state.board.as_ref().is_some_and(|board| board.study == study) {
+        state.board = None;
+    }
+    state.overlays.retain(|board| board.study != study);
+    state.tell(format!("study {study} is deleted"), false);
+    vec![Effect::ListStudies]
 }
 
 /// A study was read.

@@ -1,0 +1,68 @@
+//! What the tests of the screens share: a state on a small study, keys, the screen as text.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use super::message::{Effect, Message};
+use super::snapshot;
+use super::state::{Options, State};
+use super::theme::{Background, ColorMode, Theme};
+use super::update::update;
+use super::view::view;
+use crate::study::{
+    CalibrationSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sampling, Sparsity, StudySpec, grid,
+};
+
+/// A study of three methods at two sparsities.
+pub fn study() -> StudySpec {
+    let sparsities = [Sparsity::Fraction(0.5), Sparsity::Fraction(0.7)];
+    let sets = ["c4".to_owned()];
+    StudySpec {
+        model: "models/tiny".into(),
+        cells: grid(&Method::ALL, &sparsities, &sets, 0),
+        seq_len: 128,
+        calibration: CalibrationSpec { sets: sets.to_vec(), samples: 16, sampling: Sampling::Random },
+        evaluation: EvaluationSpec {
+            corpora: vec!["data/wiki.txt".into()],
+            max_windows: None,
+            tasks: vec!["data/squad.jsonl".into()],
+            task_limit: Some(32),
+            max_new_tokens: 32,
+            prompt: None,
+        },
+        prune: PruneSpec::default(),
+        compute: ComputeSpec { device: "auto".into(), dtype: "auto".into(), batch_tokens: 2048, batch_prompts: 16 },
+        seed: 0,
+    }
+}
+
+/// A dashboard on that study, in 256 colours.
+pub fn state() -> State {
+    let theme = Theme::new(ColorMode::Ansi256, Background::Dark, false);
+    let mut state = State::new(&study(), Options::default(), theme, (80, 24));
+    // As if it had been looked at already.
+    state.form.checked = state.form.version;
+    state
+}
+
+/// Presses a key.
+pub fn press(state: &mut State, code: KeyCode) -> Vec<Effect> {
+    update(state, Message::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+}
+
+/// Types text.
+pub fn typed(state: &mut State, text: &str) {
+    for c in text.chars() {
+        press(state, KeyCode::Char(c));
+    }
+}
+
+/// The screen as text.
+pub fn text(state: &State, columns: u16, rows: u16) -> String {
+    let area = Rect::new(0, 0, columns, rows);
+    let mut buffer = Buffer::empty(area);
+    view(state, area, &mut buffer);
+    let bytes = snapshot::render(&buffer, &state.theme, snapshot::Format::Text).expect("text can be drawn");
+    String::from_utf8(bytes).expect("text is UTF-8")
+}

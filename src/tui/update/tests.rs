@@ -1,0 +1,335 @@
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use proptest::prelude::*;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use super::*;
+use crate::engine::{Estimate, Event, PlannedCell};
+use crate::results::{CellState, Environment, Metrics, ModelInfo, Perplexity, StudyResult};
+use crate::study::{CellSpec, Sparsity};
+use crate::tui::message::Checked;
+use crate::tui::state::Field;
+use crate::tui::testing::{press, state, text, typed};
+
+fn spec(method: Method, sparsity: f64) -> CellSpec {
+    let calibration = method.needs_calibration().then(|| "c4".to_owned());
+    CellSpec { method, sparsity: Sparsity::Fraction(sparsity), calibration, seed: 0 }
+}
+
+fn model() -> ModelInfo {
+    ModelInfo {
+        source: "models/tiny".into(),
+        architecture: "LlamaForCausalLM".into(),
+        parameters: 1_200_000,
+        prunable_parameters: 1_000_000,
+        blocks: 4,
+        vocabulary: 512,
+        dtype: "BF16".into(),
+    }
+}
+
+fn plan(cells: &[CellSpec]) -> Event {
+    let planned =
+        |spec: &CellSpec| PlannedCell { id: spec.id(), spec: spec.clone(), state: CellState::Queued, blocks_done: 0 };
+    Event::Plan {
+        study: 7,
+        model: model(),
+        environment: Environment::default(),
+        cells: cells.iter().map(planned).collect(),
+        estimate: Estimate::default(),
+    }
+}
+
+/// A state with two cells on their way.
+fn running() -> State {
+    let mut state = state();
+    let cells = [spec(Method::Magnitude, 0.5), spec(Method::Wanda, 0.5)];
+    state.live.engine = EngineState::Starting;
+    update(&mut state, Message::Engine(plan(&cells)));
+    let begins = Event::Cell { cell: Some(cells[0].id()), state: CellState::Running };
+    update(&mut state, Message::Engine(begins));
+    state
+}
+
+#[test]
+fn numbers_and_tab_go_from_screen_to_screen() {
+    let mut state = state();
+    press(&mut state, KeyCode::Char('3'));
+    assert_eq!(state.screen, Screen::Compare);
+    press(&mut state, KeyCode::Tab);
+    assert_eq!(state.screen, Screen::Inspect);
+    press(&mut state, KeyCode::BackTab);
+    press(&mut state, KeyCode::BackTab);
+    assert_eq!(state.screen, Screen::Run);
+}
+
+#[test]
+fn a_study_that_cannot_work_does_not_start_and_says_why_beside_the_field() {
+    let mut state = state();
+    state.form.set(Field::SeqLen, "many");
+    let effects = press(&mut state, KeyCode::Char('r'));
+    assert!(effects.is_empty(), "{effects:?}");
+    assert_eq!(state.form.current(), Field::SeqLen);
+    let drawn = text(&state, 100, 30);
+    assert!(drawn.contains("--seq-len `many`: accepted is"), "{drawn}");
+
+    state.form.set(Field::SeqLen, "64");
+    state.form.focus = crate::tui::state::Focus::Grid;
+    press(&mut state, KeyCode::Char('A'));
+    press(&mut state, KeyCode::Char('r'));
+    assert!(text(&state, 100, 30).contains("no cell of the grid is taken in"));
+}
+
+#[test]
+fn what_the_engine_refuses_stands_beside_the_field_that_it_quotes() {
+    let mut state = state();
+    state.form.set(Field::Corpora, "missing.txt");
+    let number = state.form.version;
+    let message = "missing.txt: no such file".to_owned();
+    update(&mut state, Message::Done(Outcome::Refused { number, message }));
+    let Check::Refused { field, .. } = &state.form.check else { panic!("{:?}", state.form.check) };
+    assert_eq!(*field, Some(Field::Corpora));
+    // An answer to an older version says nothing about this one.
+    state.form.set(Field::Corpora, "there.txt");
+    update(&mut state, Message::Done(Outcome::Refused { number, message: "old".into() }));
+    assert_eq!(state.form.check, Check::Pending);
+}
+
+#[test]
+fn a_change_is_checked_once_and_the_need_is_shown() {
+    let mut state = state();
+    let tick = |state: &mut State| update(state, Message::Tick(Duration::from_secs(1)));
+    state.form.set(Field::SeqLen, "96");
+    let effects = tick(&mut state);
+    let [Effect::Check { number, values }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(values.get(Field::SeqLen), "96");
+    assert!(tick(&mut state).is_empty());
+    let estimate = Estimate { host_bytes: 2_000_000_000, host_available: 8_000_000_000, seconds: 90.0, ..Estimate::default() };
+    let plan = Checked { model: model(), device: "cpu in f32".into(), estimate };
+    update(&mut state, Message::Done(Outcome::Checked { number: *number, plan: Box::new(plan) }));
+    let drawn = text(&state, 120, 40);
+    assert!(drawn.contains("about 1 min 30 s") && drawn.contains("2.0 GB of 8.0 GB free"), "{drawn}");
+}
+
+#[test]
+fn the_grid_is_steered_by_cells_rows_and_columns() {
+    let mut state = state();
+    let all = state.form.cells().len();
+    press(&mut state, KeyCode::Char(' '));
+    assert_eq!(state.form.cells().len(), all - 1);
+    press(&mut state, KeyCode::Char('x'));
+    press(&mut state, KeyCode::Char('x'));
+    let columns = state.form.grid.sparsities.len();
+    assert_eq!(state.form.cells().len(), all - columns);
+    press(&mut state, KeyCode::Char('x'));
+    assert_eq!(state.form.cells().len(), all);
+    press(&mut state, KeyCode::Char('+'));
+    typed(&mut state, "2:4");
+    press(&mut state, KeyCode::Enter);
+    assert_eq!(state.form.grid.sparsities.last(), Some(&Sparsity::NOfM { n: 2, m: 4 }));
+    assert_eq!(state.form.grid.cursor.1, columns);
+    press(&mut state, KeyCode::Char('-'));
+    assert_eq!(state.form.grid.sparsities.len(), columns);
+}
+
+#[test]
+fn a_typed_percentage_may_be_bare_and_nonsense_stays_open() {
+    let mut state = state();
+    press(&mut state, KeyCode::Char('+'));
+    typed(&mut state, "4:2");
+    press(&mut state, KeyCode::Enter);
+    assert!(text(&state, 100, 30).contains("4:2"), "the dialog stays");
+    state.dialogs.clear();
+    press(&mut state, KeyCode::Char('+'));
+    typed(&mut state, "37.5");
+    press(&mut state, KeyCode::Enter);
+    assert!(state.form.grid.sparsities.contains(&Sparsity::Fraction(0.375)));
+}
+
+#[test]
+fn a_cell_is_added_with_three_keys_while_another_runs() {
+    let mut state = running();
+    press(&mut state, KeyCode::Char('a'));
+    press(&mut state, KeyCode::Right);
+    let effects = press(&mut state, KeyCode::Enter);
+    let [Effect::Engine(EngineOrder::AddCell(cell))] = effects.as_slice() else { panic!("{effects:?}") };
+    let board = state.board.as_ref().unwrap();
+    assert_eq!(board.cell(&cell.id()).unwrap().state, CellState::Queued);
+    assert_eq!(state.live.queue.last(), Some(&cell.id()));
+}
+
+#[test]
+fn metrics_of_a_running_cell_are_on_the_board_as_soon_as_they_exist() {
+    let mut state = running();
+    let id = spec(Method::Magnitude, 0.5).id();
+    let perplexity = Perplexity {
+        corpus: "text".into(),
+        value: 12.5,
+        ci95: [12.0, 13.0],
+        standard_error_nats: 0.01,
+        windows: 8,
+    };
+    let metrics = Metrics { perplexity: vec![perplexity], ..Metrics::default() };
+    update(&mut state, Message::Engine(Event::Metrics { cell: Some(id.clone()), metrics }));
+    let cell = state.board.as_ref().unwrap().cell(&id).unwrap();
+    assert_eq!(cell.metrics.perplexity[0].value, 12.5);
+}
+
+#[test]
+fn cells_are_cancelled_and_reordered_where_that_can_be() {
+    let mut state = running();
+    state.screen = Screen::Run;
+    press(&mut state, KeyCode::Char('g'));
+    assert!(press(&mut state, KeyCode::Char('x')).is_empty(), "the base stays");
+    press(&mut state, KeyCode::Down);
+    let effects = press(&mut state, KeyCode::Char('x'));
+    assert_eq!(effects, [Effect::Engine(EngineOrder::CancelCell(spec(Method::Magnitude, 0.5).id()))]);
+    let third = spec(Method::Wanda, 0.7);
+    state.board.as_mut().unwrap().add(&third);
+    state.live.queue.push(third.id());
+    press(&mut state, KeyCode::Char('G'));
+    let effects = press(&mut state, KeyCode::Char('K'));
+    let expected = vec![third.id(), spec(Method::Wanda, 0.5).id()];
+    assert_eq!(effects, [Effect::Engine(EngineOrder::Reorder(expected))]);
+}
+
+#[test]
+fn leaving_while_work_runs_asks_and_idle_leaves() {
+    let mut idle = state();
+    assert_eq!(press(&mut idle, KeyCode::Char('q')), [Effect::Leave(Leave::Now)]);
+
+    let mut state = running();
+    assert!(press(&mut state, KeyCode::Char('q')).is_empty());
+    assert!(text(&state, 80, 24).contains("stop after this block"));
+    let effects = press(&mut state, KeyCode::Char('s'));
+    assert_eq!(effects, [Effect::Engine(EngineOrder::Shutdown { after_block: true })]);
+    let effects = update(&mut state, Message::Engine(Event::Stopped { resumable: Some(7) }));
+    assert_eq!(effects, [Effect::Leave(Leave::Now)]);
+}
+
+#[test]
+fn control_c_twice_always_leaves() {
+    let mut state = running();
+    press(&mut state, KeyCode::Char('+'));
+    let interrupt = || Message::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
+    assert!(update(&mut state, interrupt()).is_empty());
+    assert_eq!(update(&mut state, interrupt()), [Effect::Leave(Leave::Abandon)]);
+}
+
+#[test]
+fn a_lost_terminal_stops_after_the_block_or_goes_on_where_that_was_asked_for() {
+    let mut state = running();
+    let effects = update(&mut state, Message::Terminate { hangup: true });
+    assert_eq!(effects, [Effect::Engine(EngineOrder::Shutdown { after_block: true })]);
+    let mut state = running();
+    state.options.keep_running = true;
+    let effects = update(&mut state, Message::Terminate { hangup: true });
+    assert_eq!(effects, [Effect::Leave(Leave::Headless)]);
+}
+
+#[test]
+fn a_failure_is_told_with_what_to_do() {
+    let mut state = running();
+    let failed = Event::Failed { message: "no space left on device".into(), exit_code: 1 };
+    update(&mut state, Message::Engine(failed));
+    let drawn = text(&state, 80, 24);
+    assert!(drawn.contains("no space left on device") && drawn.contains("go on with R"), "{drawn}");
+    assert!(!state.live.busy());
+}
+
+#[test]
+fn an_engine_that_is_gone_without_a_word_is_told() {
+    let mut state = running();
+    update(&mut state, Message::EngineGone);
+    assert!(text(&state, 80, 24).contains("The engine is gone"));
+}
+
+#[test]
+fn a_finished_study_takes_over_the_engines_result() {
+    let mut state = running();
+    let mut result: StudyResult = state.board.as_ref().unwrap().result();
+    result.cells[0].state = CellState::Done;
+    update(&mut state, Message::Engine(Event::Finished { result: Box::new(result) }));
+    assert_eq!(state.board.as_ref().unwrap().progress(), (1, 2));
+    assert!(!state.live.busy());
+}
+
+#[test]
+fn every_command_of_the_palette_can_be_found_by_its_words() {
+    for command in commands() {
+        assert!(matching(command.name).contains(&command), "{command:?}");
+    }
+    assert!(matching("no such thing at all").is_empty());
+    let mut state = state();
+    press(&mut state, KeyCode::Char(':'));
+    typed(&mut state, "history");
+    press(&mut state, KeyCode::Enter);
+    assert_eq!(state.screen, Screen::History);
+}
+
+#[test]
+fn readonly_starts_nothing() {
+    let mut state = state();
+    state.options.readonly = true;
+    assert!(press(&mut state, KeyCode::Char('r')).is_empty());
+    assert!(press(&mut state, KeyCode::Char('a')).is_empty());
+    assert!(text(&state, 80, 24).contains("read-only"));
+}
+
+/// Keys that people press, and some that they press by mistake.
+fn any_key() -> impl Strategy<Value = KeyEvent> {
+    let code = prop_oneof![
+        6 => proptest::sample::select("12345 hjklgGqraApsSexcwWtbvzZ0oO/mKJRd+-?:.50o%é日".chars().collect::<Vec<_>>())
+            .prop_map(KeyCode::Char),
+        4 => proptest::sample::select(vec![
+            KeyCode::Up, KeyCode::Down, KeyCode::Left, KeyCode::Right, KeyCode::Enter, KeyCode::Esc, KeyCode::Tab,
+            KeyCode::BackTab, KeyCode::Home, KeyCode::End, KeyCode::PageUp, KeyCode::PageDown, KeyCode::Backspace,
+            KeyCode::Delete, KeyCode::F(5),
+        ]),
+    ];
+    (code, any::<bool>()).prop_map(|(code, ctrl)| {
+        // Ctrl-C twice leaves, which is tested above.
+        let ctrl = ctrl && !matches!(code, KeyCode::Char('c'));
+        KeyEvent::new(code, if ctrl { KeyModifiers::CONTROL } else { KeyModifiers::NONE })
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let cells = [spec(Method::Magnitude, 0.5), spec(Method::Wanda, 0.5), spec(Method::SparseGpt, 0.7)];
+    let ids: Vec<Option<String>> = cells.iter().map(|c| Some(c.id())).chain([None]).collect();
+    let states = [CellState::Queued, CellState::Running, CellState::Done, CellState::Failed, CellState::Cancelled];
+    prop_oneof![
+        8 => any_key().prop_map(Message::Key),
+        1 => Just(Message::Engine(plan(&cells))),
+        2 => (proptest::sample::select(ids.clone()), proptest::sample::select(states.to_vec()))
+            .prop_map(|(cell, state)| Message::Engine(Event::Cell { cell, state })),
+        1 => proptest::sample::select(ids)
+            .prop_map(|cell| Message::Engine(Event::CellFailed { cell, message: "\u{1b}[2J no".into() })),
+        1 => Just(Message::Engine(Event::Failed { message: "the disk is full".into(), exit_code: 1 })),
+        1 => (0u64..9).prop_map(|s| Message::Tick(Duration::from_secs(s))),
+        1 => "\\PC{0,9}".prop_map(Message::Paste),
+        1 => (0u16..200, 0u16..60).prop_map(|(c, r)| Message::Resize(c, r)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn any_sequence_of_keys_and_events_leaves_a_state_that_draws(
+        messages in proptest::collection::vec(any_message(), 0..60),
+        (columns, rows) in prop_oneof![Just((80u16, 24u16)), (1u16..200, 1u16..60)],
+    ) {
+        let mut state = state();
+        for message in messages {
+            update(&mut state, message);
+            let area = Rect::new(0, 0, columns, rows);
+            let mut buffer = Buffer::empty(area);
+            crate::tui::view::view(&state, area, &mut buffer);
+            for cell in buffer.content() {
+                prop_assert!(!cell.symbol().chars().any(char::is_control));
+            }
+        }
+    }
+}
