@@ -25,9 +25,9 @@ const NAMES: usize = 13;
 /// Draws the screen.
 pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(buffer.area);
-    let theme = &state.theme;
+    let theme = state.theme;
     let Some(study) = selected(state) else {
-        let frame = panel(theme, "Studies", true);
+        let frame = panel(&theme, "Studies", true);
         let inner = frame.inner(area);
         frame.render(area, buffer);
         let store = state.options.store.display().to_string();
@@ -48,7 +48,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     };
     let at = state.history.place();
     let title = format!("Studies {}/{}", at + 1, state.history.studies.len());
-    let frame = panel(theme, &title, true);
+    let frame = panel(&theme, &title, true);
     let inner = frame.inner(list);
     frame.render(list, buffer);
     let page = usize::from(inner.height.saturating_sub(1));
@@ -67,11 +67,11 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         Column::new("cells", Alignment::Right, 7, 6),
         Column::new("state", Alignment::Left, 12, 7),
     ];
-    Table::new(theme, &columns, &rows).selected(Some(at)).render(inner, buffer);
+    Table::new(&theme, &columns, &rows).selected(Some(at)).render(inner, buffer);
 }
 
 fn row(state: &State, study: &StudySummary) -> Row {
-    let theme = &state.theme;
+    let theme = state.theme;
     let (done, all, standing) = standing(state, study);
     let open = state.board.as_ref().is_some_and(|board| board.study == study.id);
     let overlaid = state.overlays.iter().any(|board| board.study == study.id);
@@ -86,7 +86,7 @@ fn row(state: &State, study: &StudySummary) -> Row {
         Line::styled(human::date(study.created_at), theme.dim()),
         Line::from(model(&study.model).to_owned()),
         Line::from(format!("{done}/{all}")),
-        Line::from(vec![parts::mark(theme, standing), Span::raw(format!(" {}", word(standing)))]),
+        Line::from(vec![parts::mark(&theme, standing), Span::raw(format!(" {}", word(standing)))]),
     ])
 }
 
@@ -105,8 +105,8 @@ fn model(source: &str) -> &str {
 }
 
 fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Buffer) {
-    let theme = &state.theme;
-    let frame = panel(theme, &format!("Study {}", study.id), false);
+    let theme = state.theme;
+    let frame = panel(&theme, &format!("Study {}", study.id), false);
     let inner = frame.inner(area);
     frame.render(area, buffer);
     let (done, all, standing) = standing(state, study);
@@ -154,7 +154,7 @@ fn advice(state: &State, study: &StudySummary, standing: CellState) -> String {
 }
 
 /// What is known of a study that was read.
-fn details(facts: &mut Facts<'_>, board: &Board) {
+fn details(facts: &mut Facts, board: &Board) {
     let model = &board.model;
     let figures = [
         model.architecture.clone(),
@@ -179,7 +179,7 @@ fn details(facts: &mut Facts<'_>, board: &Board) {
 }
 
 /// The cells with their figures, as many as there is room for.
-fn cells(facts: &mut Facts<'_>, board: &Board, room: usize) {
+fn cells(facts: &mut Facts, board: &Board, room: usize) {
     let theme = facts.theme;
     let all = board.cells.len();
     let shown = if all > room { room.saturating_sub(1) } else { all };
@@ -192,8 +192,8 @@ fn cells(facts: &mut Facts<'_>, board: &Board, room: usize) {
     }
 }
 
-fn cell_line(theme: &Theme, cell: &CellResult) -> Line<'static> {
-    let mut spans = vec![parts::mark(theme, cell.state), Span::raw(format!(" {}", cell.spec().label()))];
+fn cell_line(theme: Theme, cell: &CellResult) -> Line<'static> {
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.spec().label()))];
     if let Some(perplexity) = cell.metrics.perplexity.first() {
         spans.push(Span::styled("  ppl ", theme.dim()));
         spans.push(Span::raw(figure(theme, perplexity.value, 2)));
@@ -205,7 +205,7 @@ fn cell_line(theme: &Theme, cell: &CellResult) -> Line<'static> {
     Line::from(spans)
 }
 
-fn figure(theme: &Theme, value: f64, digits: usize) -> String {
+fn figure(theme: Theme, value: f64, digits: usize) -> String {
     match value {
         value if value.is_nan() => theme.symbols().missing.into(),
         value if value.is_infinite() => theme.symbols().infinity.into(),
@@ -214,13 +214,13 @@ fn figure(theme: &Theme, value: f64, digits: usize) -> String {
 }
 
 /// Facts by name, wrapped.
-struct Facts<'a> {
-    theme: &'a Theme,
+struct Facts {
+    theme: Theme,
     columns: usize,
     lines: Vec<Line<'static>>,
 }
 
-impl Facts<'_> {
+impl Facts {
     fn say(&mut self, name: &str, text: &str) {
         for (i, line) in wrap(text, self.columns.saturating_sub(NAMES)).into_iter().enumerate() {
             let name = if i == 0 { name } else { "" };

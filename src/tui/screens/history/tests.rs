@@ -5,9 +5,10 @@ use ratatui::buffer::Buffer;
 use super::*;
 use crate::tui::keymap::Action;
 use crate::tui::message::{EngineOrder, Message, Outcome, Purpose};
-use crate::tui::screens::inspect::tests as study;
-use crate::tui::screens::inspect::tests::{lines, press, theme};
+use crate::tui::screens::inspect::sample as study;
+use crate::tui::screens::inspect::sample::{lines, theme};
 use crate::tui::state::{Dialog, DialogAnswer, EngineState, Screen};
+use crate::tui::testing::press;
 use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
 

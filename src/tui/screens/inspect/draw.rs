@@ -103,14 +103,14 @@ pub(super) fn reach(state: &State, area: Rect) -> Reach {
             Reach { page, last: rows.len() - 1 }
         }
         Pane::Prompt => places.prompt.map_or(Reach { page: 1, last: 0 }, |place| {
-            let text = prompt_text(&state.theme, row, inside(place));
+            let text = prompt_text(state.theme, row, inside(place));
             Reach::new(text.lines.len(), text.page)
         }),
         Pane::Answers => {
             let of = |answer: Option<&Answer>, place: Rect| {
                 let place = inside(place);
                 let lines =
-                    answer.map_or(0, |answer| answer_text(&state.theme, answer, place.width.into()).len());
+                    answer.map_or(0, |answer| answer_text(state.theme, answer, place.width.into()).len());
                 Reach::new(lines, usize::from(place.height.saturating_sub(1)))
             };
             let (left, right) = (of(row.left, places.left), of(row.right, places.right));
@@ -125,7 +125,7 @@ fn inside(place: Rect) -> Rect {
 }
 
 fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer: &mut Buffer) {
-    let theme = &state.theme;
+    let theme = state.theme;
     let measured = rows.iter().any(|row| row.right.is_some_and(|answer| Disagreement::of(answer).is_some()));
     let order = match (state.inspect.largest_first, measured) {
         (false, _) => "as in the task",
@@ -133,7 +133,7 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
         (true, false) => "largest loss of F1 first",
     };
     let title = format!("Prompts {}/{}, {order}", chosen + 1, rows.len());
-    let frame = panel(theme, &title, state.inspect.pane == Pane::Prompts);
+    let frame = panel(&theme, &title, state.inspect.pane == Pane::Prompts);
     let inner = frame.inner(area);
     frame.render(area, buffer);
     let several = rows.iter().any(|row| row.asked.task != rows[0].asked.task);
@@ -156,11 +156,11 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
             |(i, row)| if shown.contains(&i) { list_row(theme, row, several) } else { table::Row::default() },
         )
         .collect();
-    Table::new(theme, &columns, &lines).selected(Some(chosen)).render(inner, buffer);
+    Table::new(&theme, &columns, &lines).selected(Some(chosen)).render(inner, buffer);
 }
 
 /// A row of the list, with the task's name where there are several; a table leaves out cells behind its last column.
-fn list_row(theme: &Theme, row: &Row<'_>, several: bool) -> table::Row {
+fn list_row(theme: Theme, row: &Row<'_>, several: bool) -> table::Row {
     let symbols = theme.symbols();
     let (mark, style) = match row.change() {
         None => (" ", theme.text()),
@@ -202,7 +202,7 @@ struct PromptText {
     references: Vec<Line<'static>>,
 }
 
-fn prompt_text(theme: &Theme, row: &Row<'_>, place: Rect) -> PromptText {
+fn prompt_text(theme: Theme, row: &Row<'_>, place: Rect) -> PromptText {
     let columns = usize::from(place.width);
     let height = usize::from(place.height);
     let mut lines = wrap_styled([(row.asked.prompt.trim_end(), theme.text())], columns);
@@ -223,7 +223,7 @@ fn prompt_text(theme: &Theme, row: &Row<'_>, place: Rect) -> PromptText {
 }
 
 /// The references after their name.
-fn reference_pieces<'a>(theme: &Theme, row: &Row<'a>) -> Vec<(&'a str, Style)> {
+fn reference_pieces<'a>(theme: Theme, row: &Row<'a>) -> Vec<(&'a str, Style)> {
     let references = &row.asked.references;
     let name = match references.len() {
         0 => "no reference",
@@ -241,7 +241,7 @@ fn reference_pieces<'a>(theme: &Theme, row: &Row<'a>) -> Vec<(&'a str, Style)> {
 }
 
 fn draw_prompt(state: &State, row: &Row<'_>, places: &Places, buffer: &mut Buffer) {
-    let theme = &state.theme;
+    let theme = state.theme;
     if let Some(place) = places.reference {
         let mut line = Line::from(" ");
         for (text, style) in reference_pieces(theme, row) {
@@ -253,7 +253,7 @@ fn draw_prompt(state: &State, row: &Row<'_>, places: &Places, buffer: &mut Buffe
     let (task, record) = row.key();
     let text = prompt_text(theme, row, inside(place));
     let first = state.inspect.prompt_scroll.min(text.lines.len().saturating_sub(text.page));
-    let frame = panel(theme, &format!("{task} {record}"), state.inspect.pane == Pane::Prompt);
+    let frame = panel(&theme, &format!("{task} {record}"), state.inspect.pane == Pane::Prompt);
     scrolled(theme, frame, first, text.page, text.lines.len()).render(place, buffer);
     let inner = inside(place);
     put_lines(&text.lines, first, Rect { height: text.page as u16, ..inner }, buffer);
@@ -262,7 +262,7 @@ fn draw_prompt(state: &State, row: &Row<'_>, places: &Places, buffer: &mut Buffe
 }
 
 /// An answer's lines, its tokens shaded.
-fn answer_text(theme: &Theme, answer: &Answer, columns: usize) -> Vec<Line<'static>> {
+fn answer_text(theme: Theme, answer: &Answer, columns: usize) -> Vec<Line<'static>> {
     if answer.text.is_empty() {
         return wrap_styled([("(nothing was said)", theme.dim())], columns);
     }
@@ -281,14 +281,14 @@ fn draw_side(
     area: Rect,
     buffer: &mut Buffer,
 ) {
-    let theme = &state.theme;
+    let theme = state.theme;
     let is_left = side == rows::left(state);
     let (answer, other) = if is_left { (row.left, None) } else { (row.right, row.left) };
     let title = match rows::state_of(board, side) {
         CellState::Done => board.label(side),
         unfinished => format!("{}: {}", board.label(side), parts::word(unfinished)),
     };
-    let frame = panel(theme, &title, state.inspect.pane == Pane::Answers);
+    let frame = panel(&theme, &title, state.inspect.pane == Pane::Answers);
     let inner = inside(area);
     let Some(answer) = answer else {
         frame.render(area, buffer);
@@ -314,7 +314,7 @@ fn draw_side(
 }
 
 /// The three scores; where they differ from those of the other side, which way.
-fn scores(theme: &Theme, answer: &Answer, other: Option<&Answer>, columns: u16) -> Line<'static> {
+fn scores(theme: Theme, answer: &Answer, other: Option<&Answer>, columns: u16) -> Line<'static> {
     let symbols = theme.symbols();
     let rouge = if columns >= 34 { "ROUGE-1" } else { "R1" };
     let (own, other) = (answer.scores, other.map_or(answer.scores, |other| other.scores));
@@ -341,7 +341,7 @@ fn scores(theme: &Theme, answer: &Answer, other: Option<&Answer>, columns: u16) 
 
 /// The scale of shades, and how far the models disagreed over the answer.
 fn legend(state: &State, row: &Row<'_>) -> Line<'static> {
-    let theme = &state.theme;
+    let theme = state.theme;
     let Some(answer) = row.right else { return Line::default() };
     let Some(bits) = Disagreement::of(answer) else {
         let text = "how far cell and base disagreed was not measured for this answer";
@@ -367,7 +367,7 @@ fn legend(state: &State, row: &Row<'_>) -> Line<'static> {
 }
 
 /// A frame that tells, where not all is seen, which lines are.
-fn scrolled(theme: &Theme, frame: Block<'static>, first: usize, page: usize, lines: usize) -> Block<'static> {
+fn scrolled(theme: Theme, frame: Block<'static>, first: usize, page: usize, lines: usize) -> Block<'static> {
     if lines <= page || page == 0 {
         return frame;
     }

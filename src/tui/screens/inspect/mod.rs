@@ -4,9 +4,11 @@ mod draw;
 mod modules;
 mod places;
 mod rows;
+#[cfg(test)]
+pub(in crate::tui) mod sample;
 mod shading;
 #[cfg(test)]
-pub(in crate::tui) mod tests;
+mod tests;
 mod update;
 
 use std::collections::HashMap;

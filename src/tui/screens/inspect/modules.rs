@@ -18,12 +18,12 @@ use crate::tui::widgets::{Column, Row, Table, panel};
 
 /// Draws what is to be known of a cell, and the table of its modules.
 pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, buffer: &mut Buffer) {
-    let theme = &state.theme;
+    let theme = state.theme;
     let modules = rows::modules(state, cell);
     let chosen = rows::selected_module(state, &modules);
     let place = if modules.is_empty() { String::new() } else { format!(" {}/{}", chosen + 1, modules.len()) };
     let order = if state.inspect.largest_first { ", largest error first" } else { "" };
-    let frame = panel(theme, &format!("Modules of {}{place}{order}", board.label(Some(&cell.id))), true);
+    let frame = panel(&theme, &format!("Modules of {}{place}{order}", board.label(Some(&cell.id))), true);
     let inner = frame.inner(area);
     frame.render(area, buffer);
 
@@ -46,7 +46,7 @@ pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, 
         .map(|(i, module)| if shown.contains(&i) { module_row(theme, module, asked) } else { Row::default() })
         .collect();
     let sort = state.inspect.largest_first.then_some((4, false));
-    Table::new(theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
+    Table::new(&theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
 }
 
 /// Modules that are seen at once when the screen is drawn in `area`; close enough for the length of a page.
@@ -68,7 +68,7 @@ fn columns() -> [Column; 9] {
     ]
 }
 
-fn module_row(theme: &Theme, module: &ModuleResult, asked: Option<f64>) -> Row {
+fn module_row(theme: Theme, module: &ModuleResult, asked: Option<f64>) -> Row {
     let absent = || Span::styled(theme.symbols().dot, theme.dim());
     let damping = match module.damping {
         None => absent(),
@@ -96,7 +96,7 @@ fn module_row(theme: &Theme, module: &ModuleResult, asked: Option<f64>) -> Row {
     ])
 }
 
-fn error(theme: &Theme, error: f64) -> String {
+fn error(theme: Theme, error: f64) -> String {
     match error {
         error if error.is_nan() => theme.symbols().missing.into(),
         error if error.is_infinite() => theme.symbols().infinity.into(),
@@ -114,8 +114,8 @@ fn basis(basis: ErrorBasis) -> &'static str {
 }
 
 /// The cell in a line.
-fn summary(theme: &Theme, cell: &CellResult) -> Line<'static> {
-    let mut spans = vec![parts::mark(theme, cell.state), Span::raw(format!(" {}", parts::word(cell.state)))];
+fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", parts::word(cell.state)))];
     let mut say = |text: String| {
         spans.push(Span::styled(format!(" {} ", theme.symbols().dot), theme.dim()));
         spans.push(Span::raw(text));
@@ -136,7 +136,7 @@ fn summary(theme: &Theme, cell: &CellResult) -> Line<'static> {
 }
 
 /// Why the cell failed, and what else is to be known of it; at most a third of the place.
-fn warnings(theme: &Theme, board: &Board, cell: &CellResult, place: Rect) -> Vec<Line<'static>> {
+fn warnings(theme: Theme, board: &Board, cell: &CellResult, place: Rect) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut say = |mark: &str, text: &str, style: Style| {
         for (i, line) in wrap(text, usize::from(place.width).saturating_sub(2)).into_iter().enumerate() {

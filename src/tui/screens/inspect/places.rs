@@ -3,7 +3,7 @@
 use ratatui::layout::{Constraint, Layout, Rect};
 
 /// From so many columns on the prompts stand beside the answers.
-const WIDE: u16 = 110;
+const WIDE: u16 = 130;
 /// From so many columns on the two answers stand side by side.
 const BESIDE: u16 = 50;
 
