@@ -73,8 +73,8 @@ impl Background {
     }
 }
 
-/// Styles by role, and the glyphs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Styles by role, and the glyphs. Another one is made by [`Theme::new`], not by changing fields.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Theme {
     /// How many colours there are.
     pub mode: ColorMode,
@@ -82,12 +82,13 @@ pub struct Theme {
     pub background: Background,
     /// Whether only ASCII is drawn.
     pub ascii: bool,
+    palette: &'static Palette,
 }
 
 impl Theme {
     /// A theme of these three choices.
     pub const fn new(mode: ColorMode, background: Background, ascii: bool) -> Self {
-        Self { mode, background, ascii }
+        Self { mode, background, ascii, palette: palette::of(background) }
     }
 
     /// The theme that fits the environment, given as a function from a variable's name to its value.
@@ -107,7 +108,7 @@ impl Theme {
 
     /// Text of less weight: labels, units, hints.
     pub fn dim(&self) -> Style {
-        self.colored(self.palette().dim).add_modifier(self.without_colour(Modifier::DIM))
+        self.colored(self.palette.dim).add_modifier(self.without_colour(Modifier::DIM))
     }
 
     /// Headings.
@@ -117,63 +118,67 @@ impl Theme {
 
     /// The frame of a panel.
     pub fn border(&self) -> Style {
-        self.colored(self.palette().border).add_modifier(self.without_colour(Modifier::DIM))
+        self.colored(self.palette.border).add_modifier(self.without_colour(Modifier::DIM))
     }
 
     /// The frame of the panel that keys go to.
     pub fn border_focused(&self) -> Style {
-        self.colored(self.palette().accent).add_modifier(self.without_colour(Modifier::BOLD))
+        self.colored(self.palette.accent).add_modifier(self.without_colour(Modifier::BOLD))
     }
 
-    /// Lines behind the data of a chart.
+    /// Lines behind the data of a chart. To be left out unless [`Theme::paints`], since they would not be faint.
     pub fn grid(&self) -> Style {
-        self.colored(self.palette().grid).add_modifier(self.without_colour(Modifier::DIM))
+        self.colored(self.palette.grid).add_modifier(self.without_colour(Modifier::DIM))
     }
 
     /// The selected row or field; laid over the style that is there.
     pub fn selected(&self) -> Style {
         match self.mode {
             ColorMode::TrueColor | ColorMode::Ansi256 => {
-                Style::new().bg(self.color(self.palette().selected)).add_modifier(Modifier::BOLD)
+                Style::new().bg(self.color(self.palette.selected)).add_modifier(Modifier::BOLD)
             }
-            ColorMode::Ansi16 | ColorMode::None => Style::new().add_modifier(Modifier::REVERSED),
+            // One colour for the row, or each word would get a background of its own.
+            ColorMode::Ansi16 => {
+                Style::new().fg(Color::Reset).bg(Color::Reset).add_modifier(Modifier::REVERSED)
+            }
+            ColorMode::None => Style::new().add_modifier(Modifier::REVERSED),
         }
     }
 
     /// What is to be seen first.
     pub fn accent(&self) -> Style {
-        self.colored(self.palette().accent).add_modifier(self.without_colour(Modifier::BOLD))
+        self.colored(self.palette.accent).add_modifier(self.without_colour(Modifier::BOLD))
     }
 
     /// Something went well.
     pub fn good(&self) -> Style {
-        self.colored(self.palette().good)
+        self.colored(self.palette.good)
     }
 
     /// Something is to be heeded.
     pub fn warn(&self) -> Style {
-        self.colored(self.palette().warn).add_modifier(self.without_colour(Modifier::BOLD))
+        self.colored(self.palette.warn).add_modifier(self.without_colour(Modifier::BOLD))
     }
 
     /// Something failed.
     pub fn bad(&self) -> Style {
         let plain = self.without_colour(Modifier::BOLD | Modifier::UNDERLINED);
-        self.colored(self.palette().bad).add_modifier(plain)
+        self.colored(self.palette.bad).add_modifier(plain)
     }
 
     /// A key in help and footer.
     pub fn key(&self) -> Style {
-        self.colored(self.palette().accent).add_modifier(Modifier::BOLD)
+        self.colored(self.palette.accent).add_modifier(Modifier::BOLD)
     }
 
     /// The line of the uncompressed model.
     pub fn base_line(&self) -> Style {
-        self.colored(self.palette().base_line)
+        self.colored(self.palette.base_line)
     }
 
     /// The series with this index; they repeat after eight. Without colours series differ by marker alone.
     pub fn series(&self, index: usize) -> Style {
-        let series = &self.palette().series;
+        let series = &self.palette.series;
         self.colored(series[index % series.len()])
     }
 
@@ -183,7 +188,7 @@ impl Theme {
         if !self.paints() {
             return Style::new();
         }
-        let heat = self.palette().heat(t as f32);
+        let heat = self.palette.heat(t as f32);
         let (black, white) = (Rgb(0, 0, 0), Rgb(255, 255, 255));
         let on_it = if heat.contrast(black) >= heat.contrast(white) { black } else { white };
         Style::new().bg(self.color(heat)).fg(self.color(on_it))
@@ -206,7 +211,7 @@ impl Theme {
     /// it steps through modifiers at 0.05, 0.2 and 0.5 bits.
     pub fn shade(&self, bits: f64) -> Style {
         let bits = if bits.is_finite() { bits.clamp(0.0, 1.0) } else { 0.0 };
-        let palette = self.palette();
+        let palette = self.palette;
         let step = [0.05, 0.2, 0.5].iter().filter(|limit| bits >= **limit).count();
         match self.mode {
             ColorMode::TrueColor | ColorMode::Ansi256 => {
@@ -233,17 +238,17 @@ impl Theme {
 
     /// The colour of text in pictures.
     pub fn foreground_rgb(&self) -> Rgb {
-        self.palette().foreground
+        self.palette.foreground
     }
 
     /// The colour behind everything in pictures.
     pub fn background_rgb(&self) -> Rgb {
-        self.palette().background
+        self.palette.background
     }
 
     /// The colour of frames in pictures.
     pub fn border_rgb(&self) -> Rgb {
-        self.palette().border.0
+        self.palette.border.0
     }
 
     /// What a terminal's colour looks like in pictures; `None` for the terminal's own.
@@ -252,16 +257,12 @@ impl Theme {
             Color::Reset => None,
             Color::Rgb(r, g, b) => Some(Rgb(r, g, b)),
             Color::Indexed(index @ 16..) => Some(color::indexed(index)),
-            other => color::ansi_index(other).map(|index| self.palette().ansi[index]),
+            other => color::ansi_index(other).map(|index| self.palette.ansi[index]),
         }
     }
 
-    fn palette(&self) -> &'static Palette {
-        palette::of(self.background)
-    }
-
     /// Whether there are colours enough to show a value as one.
-    fn paints(&self) -> bool {
+    pub fn paints(&self) -> bool {
         matches!(self.mode, ColorMode::TrueColor | ColorMode::Ansi256)
     }
 
@@ -366,7 +367,7 @@ mod tests {
                         let fits = match mode {
                             ColorMode::TrueColor => matches!(color, Color::Rgb(..)),
                             ColorMode::Ansi256 => matches!(color, Color::Indexed(16..)),
-                            ColorMode::Ansi16 => color::ansi_index(color).is_some(),
+                            ColorMode::Ansi16 => color == Color::Reset || color::ansi_index(color).is_some(),
                             ColorMode::None => false,
                         };
                         assert!(fits, "{mode:?} {color:?}");

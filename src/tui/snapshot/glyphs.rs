@@ -156,16 +156,16 @@ fn boxes(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
             let Some([left, right, up, down]) = arms(symbol) else { return false };
             // Each arm as one that goes right: along, its width across, who stands opposite and at either side.
             arm(right, left, up, down, w - cx, &mut |a, b, from, to| {
-                shapes.rect(x + cx + from, y + cy + a, to - from, b - a)
+                shapes.rect(x + cx + from, y + cy + a, to - from, b - a);
             });
             arm(left, right, up, down, cx, &mut |a, b, from, to| {
-                shapes.rect(x + cx - to, y + cy + a, to - from, b - a)
+                shapes.rect(x + cx - to, y + cy + a, to - from, b - a);
             });
             arm(down, up, left, right, h - cy, &mut |a, b, from, to| {
-                shapes.rect(x + cx + a, y + cy + from, b - a, to - from)
+                shapes.rect(x + cx + a, y + cy + from, b - a, to - from);
             });
             arm(up, down, left, right, cy, &mut |a, b, from, to| {
-                shapes.rect(x + cx + a, y + cy - to, b - a, to - from)
+                shapes.rect(x + cx + a, y + cy - to, b - a, to - from);
             });
         }
     }
@@ -259,28 +259,30 @@ fn braille(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
         for (j, bit) in row.iter().enumerate() {
             if bits & bit != 0 {
                 let (column, row) = (j as f32 + 0.5, i as f32 + 0.5);
-                shapes.circle(x + column * WIDTH / 2.0, y + row * HEIGHT / 4.0, 1.6);
+                shapes.circle(x + column * WIDTH / 2.0, y + row * HEIGHT / 4.0, 1.9);
             }
         }
     }
     true
 }
 
-/// Corners of a triangle that points up, and of the hole that makes it an outline, from the middle of the cell.
-const TRIANGLE: ([(f32, f32); 3], [(f32, f32); 3]) =
-    ([(0.0, -4.6), (4.5, 3.4), (-4.5, 3.4)], [(0.0, -2.4), (2.5, 2.2), (-2.5, 2.2)]);
-const SQUARE: ([(f32, f32); 4], [(f32, f32); 4]) = (
+/// Corners, from the middle of the cell: of a shape, and of the hole that makes it an outline.
+type Outline<const N: usize> = [[(f32, f32); N]; 2];
+
+/// A triangle that points up.
+const TRIANGLE: Outline<3> = [[(0.0, -4.6), (4.5, 3.4), (-4.5, 3.4)], [(0.0, -2.4), (2.5, 2.2), (-2.5, 2.2)]];
+const SQUARE: Outline<4> = [
     [(-3.8, -3.8), (3.8, -3.8), (3.8, 3.8), (-3.8, 3.8)],
     [(-2.6, -2.6), (2.6, -2.6), (2.6, 2.6), (-2.6, 2.6)],
-);
-const DIAMOND: ([(f32, f32); 4], [(f32, f32); 4]) =
-    ([(0.0, -5.0), (4.5, 0.0), (0.0, 5.0), (-4.5, 0.0)], [(0.0, -3.1), (2.8, 0.0), (0.0, 3.1), (-2.8, 0.0)]);
+];
+const DIAMOND: Outline<4> =
+    [[(0.0, -5.0), (4.5, 0.0), (0.0, 5.0), (-4.5, 0.0)], [(0.0, -3.1), (2.8, 0.0), (0.0, 3.1), (-2.8, 0.0)]];
 
 fn markers(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
     let (x, y) = (x + WIDTH / 2.0, y + HEIGHT / 2.0);
     // A triangle turned: its points with the axes swapped or mirrored.
     let mut triangle = |filled: bool, turn: &dyn Fn((f32, f32)) -> (f32, f32)| {
-        let (outer, inner) = (TRIANGLE.0.map(turn), TRIANGLE.1.map(turn));
+        let (outer, inner) = (TRIANGLE[0].map(turn), TRIANGLE[1].map(turn));
         if filled { shapes.polygon(x, y, &outer) } else { shapes.outline(x, y, &outer, &inner) }
     };
     match symbol {
@@ -296,13 +298,13 @@ fn markers(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
         }
         '•' => shapes.circle(x, y, 2.4),
         '·' => shapes.circle(x, y, 1.1),
-        '■' => shapes.polygon(x, y, &SQUARE.0),
-        '□' => shapes.outline(x, y, &SQUARE.0, &SQUARE.1),
-        '◆' => shapes.polygon(x, y, &DIAMOND.0),
-        '◇' => shapes.outline(x, y, &DIAMOND.0, &DIAMOND.1),
+        '■' => shapes.polygon(x, y, &SQUARE[0]),
+        '□' => shapes.outline(x, y, &SQUARE[0], &SQUARE[1]),
+        '◆' => shapes.polygon(x, y, &DIAMOND[0]),
+        '◇' => shapes.outline(x, y, &DIAMOND[0], &DIAMOND[1]),
         '◈' => {
-            shapes.outline(x, y, &DIAMOND.0, &DIAMOND.1);
-            shapes.polygon(x, y, &DIAMOND.1.map(|(a, b)| (a * 0.55, b * 0.55)));
+            shapes.outline(x, y, &DIAMOND[0], &DIAMOND[1]);
+            shapes.polygon(x, y, &DIAMOND[1].map(|(a, b)| (a * 0.55, b * 0.55)));
         }
         '★' => shapes.polygon(x, y, &star(5.2, 2.2)),
         '☆' => shapes.outline(x, y, &star(5.2, 2.5), &star(3.2, 1.5)),

@@ -27,6 +27,7 @@ impl Rgb {
     }
 
     /// The colour `t` of the way to `other`, `0 … 1`, straight through sRGB.
+    #[must_use]
     pub fn mix(self, other: Self, t: f32) -> Self {
         let one = |a: u8, b: u8| (f32::from(a) + (f32::from(b) - f32::from(a)) * t).round() as u8;
         Self(one(self.0, other.0), one(self.1, other.1), one(self.2, other.2))
@@ -115,16 +116,12 @@ impl From<[f32; 3]> for Lab {
 /// The colour that xterm gives an index of `16 … 255`: a cube of six levels, then 24 greys.
 pub fn indexed(index: u8) -> Rgb {
     let level = |n: u8| if n == 0 { 0 } else { 55 + 40 * n };
-    match index {
-        232.. => {
-            let grey = 8 + 10 * (index - 232);
-            Rgb(grey, grey, grey)
-        }
-        _ => {
-            let n = index.saturating_sub(16);
-            Rgb(level(n / 36), level(n / 6 % 6), level(n % 6))
-        }
+    if index >= 232 {
+        let grey = 8 + 10 * (index - 232);
+        return Rgb(grey, grey, grey);
     }
+    let n = index.saturating_sub(16);
+    Rgb(level(n / 36), level(n / 6 % 6), level(n % 6))
 }
 
 /// The place of a named colour among the sixteen that every terminal has; `None` for other kinds of colour.

@@ -9,7 +9,7 @@ use super::color::{Lab, Rgb};
 pub type Pair = (Rgb, Color);
 
 /// The colours of one background.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Palette {
     pub background: Rgb,
     pub foreground: Rgb,
@@ -33,7 +33,7 @@ pub struct Palette {
 }
 
 /// The palette of a background.
-pub fn of(background: Background) -> &'static Palette {
+pub const fn of(background: Background) -> &'static Palette {
     match background {
         Background::Dark => &DARK,
         Background::Light => &LIGHT,

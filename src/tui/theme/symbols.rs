@@ -187,8 +187,8 @@ pub static ASCII: Symbols = Symbols {
     track: ".",
     shades: &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
     spinner: &["|", "/", "-", "\\"],
-    markers: ["o", "x", "a", "s", "v", "z", "m", "w"],
-    nm_markers: ["O", "X", "A", "S", "V", "Z", "M", "W"],
+    markers: ["o", "x", "#", "*", "v", "z", "m", "w"],
+    nm_markers: ["O", "X", "%", "@", "V", "Z", "M", "W"],
     braille: false,
 };
 

@@ -157,7 +157,7 @@ impl Widget for HeatMap<'_> {
             }
         }
         if legend && below + 1 < area.bottom() {
-            let row = Rect { x: left, y: area.bottom() - 1, width: room, height: 1 };
+            let row = Rect { x: left, y: below + 1, width: room, height: 1 };
             self.legend(row, buf);
         }
     }

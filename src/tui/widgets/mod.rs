@@ -35,9 +35,9 @@ pub fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
     if title.is_empty() {
         return block;
     }
-    // Without a colour of its own the title would be in that of the frame, which is there to be overlooked.
-    let plain = Style::new().fg(Color::Reset);
-    let style = if focused { theme.accent() } else { plain }.patch(theme.title());
+    // Said outright, as a title would else take the colour of the frame.
+    let colour = if focused { theme.accent() } else { Style::new().fg(Color::Reset) };
+    let style = colour.patch(theme.title()).remove_modifier(Modifier::DIM);
     block.title_top(Line::from(Span::styled(format!(" {} ", text::sanitize(title)), style)))
 }
 

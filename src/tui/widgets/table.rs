@@ -82,24 +82,28 @@ impl<'a> Table<'a> {
         selected.map_or(0, |selected| selected.saturating_sub(height / 2).min(last))
     }
 
-    /// The header of a column, with the mark of sorting.
-    fn title(&self, column: usize) -> String {
-        let title = &self.columns[column].title;
+    /// The header of a column in at most `width` columns; the mark of sorting stays where the words are cut.
+    fn title(&self, column: usize, width: usize) -> String {
         let symbols = self.theme.symbols();
-        match self.sort {
-            Some((at, ascending)) if at == column => {
-                format!("{title} {}", if ascending { symbols.up } else { symbols.down })
-            }
-            _ => title.clone(),
-        }
+        let title = &self.columns[column].title;
+        let mark = match self.sort {
+            Some((at, true)) if at == column => symbols.up,
+            Some((at, false)) if at == column => symbols.down,
+            _ => return text::truncate(title, width, symbols.ellipsis).into_owned(),
+        };
+        let words = text::truncate(title, width.saturating_sub(2), symbols.ellipsis);
+        if words.is_empty() { mark.to_owned() } else { format!("{words} {mark}") }
     }
 
     /// The columns that fit into `width`, each with its own width, from left to right.
     fn layout(&self, width: u16) -> Vec<(usize, u16)> {
         let natural = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.cells.get(column)).map(line_width);
-            cells.chain([text::width(&self.title(column))]).max().unwrap_or(0).min(usize::from(u16::MAX))
-                as u16
+            cells
+                .chain([text::width(&self.title(column, usize::MAX))])
+                .max()
+                .unwrap_or(0)
+                .min(usize::from(u16::MAX)) as u16
         };
         let mut shown: Vec<(usize, u16)> = (0..self.columns.len()).map(|i| (i, natural(i))).collect();
         let least = |&(column, natural): &(usize, u16)| u32::from(self.columns[column].min.min(natural));
@@ -162,7 +166,7 @@ impl Widget for Table<'_> {
         for &(column, x, width) in &starts {
             let sorted = self.sort.is_some_and(|(at, _)| at == column);
             let style = if sorted { theme.key() } else { theme.dim().patch(theme.title()) };
-            let title = Line::styled(self.title(column), style);
+            let title = Line::styled(self.title(column, usize::from(width)), style);
             place(&title, area.y, x, width, self.columns[column].align, buf);
         }
 

@@ -131,7 +131,8 @@ impl Chart<'_> {
     /// Faint lines at the labelled heights.
     fn draw_grid(&self, plot: &Plot, ticks: &[Tick], area: Rect, buf: &mut Buffer) {
         let symbols = self.theme.symbols();
-        if !symbols.braille {
+        // With few colours they would be as bright as the data.
+        if !symbols.braille || !self.theme.paints() {
             return;
         }
         for row in ticks.iter().filter_map(|tick| plot.row(tick.value)) {
@@ -254,18 +255,9 @@ impl Chart<'_> {
             if low.is_nan() || high.is_nan() || low.min(high) > 1.0 || low.max(high) < 0.0 {
                 continue;
             }
-            // The ends of a bar on the frame are not drawn as ends.
             let row = |place: f64| plot.at((0.0, place.clamp(0.0, 1.0))).1 as i64;
-            let (top, bottom) = (row(low.max(high)), row(low.min(high)));
-            let ends = [(low.max(high) <= 1.0).then_some(top), (low.min(high) >= 0.0).then_some(bottom)];
-            for y in top..=bottom {
+            for y in row(low.max(high))..=row(low.min(high)) {
                 plot.canvas.dot(column, y, self.theme.symbols().vertical, style);
-            }
-            if self.theme.symbols().braille && bottom - top > 2 {
-                for y in ends.into_iter().flatten() {
-                    plot.canvas.dot(column - 1, y, "", style);
-                    plot.canvas.dot(column + 1, y, "", style);
-                }
             }
         }
     }

@@ -161,6 +161,8 @@ impl Tick {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "exact values are meant")]
+
     use proptest::prelude::*;
 
     use super::*;
