@@ -246,6 +246,11 @@ pub struct SettingsArgs {
     /// Prompt template with {instruction} and {input} [default: the model's chat template, else Alpaca's]
     #[arg(long, env = "SECATEUR_PROMPT", value_name = "TEMPLATE", help_heading = "Evaluation")]
     pub prompt: Option<String>,
+    /// Measure how far base and cell disagree at each token of the answers [default: true]
+    #[arg(long, env = "SECATEUR_DISAGREEMENT", value_name = "BOOL", help_heading = "Evaluation")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub disagreement: Option<bool>,
 
     /// Modules that are pruned: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj [default: all]
     #[arg(long, env = "SECATEUR_MODULES", value_name = "NAME", help_heading = "Pruning")]

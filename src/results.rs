@@ -47,6 +47,43 @@ pub mod number {
         }
     }
 
+    /// The same for a list of single-precision floats.
+    pub mod list {
+        use super::{Deserialize, Deserializer, Serializer};
+        use serde::Serialize;
+
+        #[derive(Serialize, Deserialize)]
+        struct Wrapped(#[serde(with = "single")] f32);
+
+        mod single {
+            use super::super::{Deserializer, Serializer, name};
+
+            // Written as the single-precision number it is: 0.1 and not 0.10000000149011612.
+            #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+            pub fn serialize<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
+                if value.is_finite() {
+                    s.serialize_f32(*value)
+                } else {
+                    s.serialize_str(name((*value).into()))
+                }
+            }
+
+            pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f32, D::Error> {
+                super::super::deserialize(d).map(|value| value as f32)
+            }
+        }
+
+        /// Writes floats as a list.
+        pub fn serialize<S: Serializer>(values: &[f32], s: S) -> Result<S::Ok, S::Error> {
+            s.collect_seq(values.iter().map(|value| Wrapped(*value)))
+        }
+
+        /// Reads what [`serialize`] wrote.
+        pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f32>, D::Error> {
+            Ok(Vec::<Wrapped>::deserialize(d)?.into_iter().map(|wrapped| wrapped.0).collect())
+        }
+    }
+
     /// The same for a pair.
     pub mod pair {
         use super::{Deserialize, Deserializer, Serializer};
@@ -388,6 +425,13 @@ pub struct Answer {
     pub text: String,
     /// Tokens it said, without the end-of-sequence token.
     pub tokens: Vec<u32>,
+    /// The text of each token, as many as there are tokens. Put together they are what the model said, before it was
+    /// trimmed: a token that ends within a character has none, and the one that completes the character has all of it.
+    pub pieces: Vec<String>,
+    /// How far base and cell disagreed on each token: the JS divergence of their next-token distributions where it was
+    /// chosen, in bits, `0 … 1`. Empty where that was not measured, as for the base's own answers.
+    #[serde(with = "number::list")]
+    pub disagreement_bits: Vec<f32>,
     /// How good it is.
     pub scores: Scores,
 }

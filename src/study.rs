@@ -280,6 +280,14 @@ pub struct EvaluationSpec {
     pub max_new_tokens: usize,
     /// A prompt template of the study's own, with `{instruction}` and `{input}`; overrides the model's.
     pub prompt: Option<String>,
+    /// Whether to measure how far base and cell disagree at each token of the cell's answers.
+    #[serde(default = "yes")]
+    pub disagreement: bool,
+}
+
+/// Studies of before that choice are gone on with as new ones are.
+fn yes() -> bool {
+    true
 }
 
 /// How the methods are to work.

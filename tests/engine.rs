@@ -349,6 +349,25 @@ fn a_shutdown_after_the_block_leaves_a_whole_checkpoint() {
 }
 
 #[test]
+fn the_time_of_a_base_adds_up_over_runs() {
+    let place = slow_place();
+    let spec = place.spec(vec![place.cell(Method::Magnitude, "0.5")]);
+    let mut client = Client::start(&place, spec.clone());
+    client.until(|e| matches!(e, Event::Cell { cell: None, state: CellState::Running }));
+    client.send(Command::Shutdown { after_block: true });
+    client.rest();
+    let store = Store::open_read_only(&place.path("studies.db")).unwrap();
+    let record = store.study(1).unwrap();
+    assert_eq!(record.base_state, CellState::Cancelled);
+    let before = record.base.seconds;
+    assert!(before.load > 0.0 && before.evaluate > 0.0, "{before:?}");
+    let resume = RunOptions { resume: true, ..RunOptions::default() };
+    let (_, result) = Client::start_with(&place, spec, resume).finish();
+    let after = result.base.seconds;
+    assert!(after.load > before.load && after.evaluate > before.evaluate, "{before:?} {after:?}");
+}
+
+#[test]
 fn a_shutdown_at_once_keeps_what_is_whole() {
     let place = slow_place();
     let cell = place.cell(Method::SparseGpt, "0.5");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use secateur::Error;
-use secateur::results::{BaseResult, CellResult, CellState, Insight, Metrics};
+use secateur::results::{Answer, BaseResult, CellResult, CellState, Insight, Metrics};
 use secateur::store::Store;
 use secateur::store::checkpoint::write_atomically;
 use secateur::study::{CellSpec, Method, ModuleKind, Sampling, Sparsity, StudySpec};
@@ -206,6 +206,46 @@ fn a_deleted_study_takes_all_its_rows_and_files_and_nothing_else() {
 }
 
 #[test]
+fn models_of_late_come_once_each_the_latest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).unwrap();
+    assert!(store.recent_models().unwrap().is_empty());
+    for source in ["a", "b", "c/d", "a"] {
+        let model = secateur::results::ModelInfo { source: source.into(), ..samples::model() };
+        store.create_study(&samples::spec(), &model, &samples::environment()).unwrap();
+    }
+    assert_eq!(store.recent_models().unwrap(), ["a", "c/d", "b"]);
+}
+
+#[test]
+fn a_store_that_is_only_looked_for_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/studies.db");
+    assert!(Store::open_existing(&path).unwrap().is_none());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fill(&Store::open(&path).unwrap());
+    assert_eq!(Store::open_existing(&path).unwrap().unwrap().studies().unwrap().len(), 1);
+}
+
+#[test]
+fn disagreements_are_put_to_answers_that_are_there_all_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).unwrap();
+    let (id, cell) = (fill(&store), "magnitude-2of4");
+    for record in [0, 1] {
+        let answer = Answer { disagreement_bits: Vec::new(), ..samples::answer("squad", record, "Paris") };
+        store.put_answer(id, Some(cell), &answer).unwrap();
+    }
+    let bits = vec![0.25, f32::NAN, 0.1];
+    store.put_disagreements(id, cell, &[("squad", 1, bits.clone())]).unwrap();
+    let read = || store.answers(id, Some(cell)).unwrap();
+    assert_eq!(text(&read()[1].disagreement_bits), text(&bits));
+    let half = [("squad", 0, vec![1.0]), ("squad", 2, vec![1.0])];
+    assert!(store.put_disagreements(id, cell, &half).unwrap_err().to_string().contains("record 2 of squad"));
+    assert!(read()[0].disagreement_bits.is_empty());
+}
+
+#[test]
 fn checkpoints_of_a_store_that_is_gone_are_not_taken_for_ones_own() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("studies.db")).unwrap();
@@ -338,7 +378,7 @@ fn places_that_cannot_be_a_store_are_mistakes_and_are_left_as_they_were() {
         (&folder, &["folder", "is a folder", "--store"]),
         (&foreign, &["foreign.db", "another program", "--store"]),
         (&marked, &["marked.db", "another program", "--store"]),
-        (&newer, &["newer.db", "version 99", "newer secateur", "version 1"]),
+        (&newer, &["newer.db", "version 99", "newer secateur", "version 2"]),
     ];
     for (path, parts) in expected {
         for message in [mistake(Store::open(path)), mistake(Store::open_read_only(path))] {

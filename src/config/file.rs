@@ -54,6 +54,7 @@ pub(super) struct Evaluation {
     pub task_limit: Key<usize>,
     pub max_new_tokens: Key<usize>,
     pub prompt: Key<String>,
+    pub disagreement: Key<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -244,6 +244,7 @@ fn evaluation(layers: &Layers<'_>) -> Result<EvaluationSpec> {
         task_limit: pick!(layers, task_limit, evaluation.task_limit)?.nonzero(),
         max_new_tokens: pick!(layers, max_new_tokens, evaluation.max_new_tokens)?.at_least(1)?,
         prompt: prompt.text().is_some().then_some(prompt.value),
+        disagreement: pick!(layers, disagreement, evaluation.disagreement)?.value,
     })
 }
 

@@ -15,7 +15,7 @@ use crate::kernels::scratch;
 use crate::model::ops::with_elements;
 use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
 use crate::prune::{Collector, Matrix, Needs, Pruner, Statistics, pruner};
-use crate::results::{Metrics, ModuleResult, Seconds};
+use crate::results::{CellState, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, PrunedWeight};
 use crate::study::{CellSpec, Method, ModuleKind, Sparsity};
 
@@ -57,6 +57,11 @@ pub(super) fn pass(
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
     let pruned = if cell.is_some() { checkpoint::blocks_done(&dir)? } else { session.folder.config.blocks };
     let (first, calibration, evaluation) = starting_states(session, &dir, pruned, calibration)?;
+    match cell {
+        Some(cell) => reporter.tracker.unit(&session.sizes.cell(cell.method, first, pruned)),
+        None if session.base_state != CellState::Done => reporter.tracker.unit(&session.sizes.base(first)),
+        None => {}
+    }
     let mut pass = Pass {
         pruner: cell.map(|c| pruner(c.method, &session.spec.prune)),
         session,
@@ -125,19 +130,24 @@ impl Pass<'_> {
         self.reporter.tracker.step(first as u64);
         for index in first..blocks {
             self.reporter.check()?;
-            let started = Instant::now();
+            let (started, spent) = (self.reporter.clock(), self.reporter.tracker.spent());
             let mut block =
                 Block::load(&self.session.folder, index, self.session.dtype, &self.session.device)?;
             if self.cell.is_some() && index < pruned {
                 apply_checkpoint(&mut block, self.session, &self.dir, index)?;
             }
-            self.seconds.load += started.elapsed().as_secs_f64();
+            self.seconds.load += self.reporter.clock() - started;
             if self.cell.is_some() && index >= pruned {
                 self.prune_block(&mut block, index, on_module)?;
             }
             self.forward(&block, index)?;
             drop(block);
             self.snapshot(index + 1 == blocks, index + 1)?;
+            if self.cell.is_none() && self.session.base_state != CellState::Done {
+                self.session.store.put_seconds(self.session.study, None, self.seconds)?;
+            }
+            let beside = self.reporter.clock() - started - (self.reporter.tracker.spent() - spent);
+            self.reporter.tracker.did(Work::Block, self.session.sizes.block(), beside.max(0.0));
             self.reporter.tracker.step(index as u64 + 1);
             let stopping = self.reporter.boundary();
             if stopping.is_err() && index + 1 < blocks {
@@ -165,11 +175,11 @@ impl Pass<'_> {
             let work = self.session.sizes.prune(cell.method) / modules.len().max(1) as f64;
             for &kind in &modules {
                 self.reporter.check()?;
-                let started = Instant::now();
+                let started = self.reporter.clock();
                 let site = Site::of(kind);
                 let of_site = statistics.iter_mut().find(|(s, _)| *s == site).map(|(_, s)| s);
                 let (result, weight) = self.prune_module(block, index, kind, sparsity, of_site)?;
-                let seconds = started.elapsed().as_secs_f64();
+                let seconds = self.reporter.clock() - started;
                 self.seconds.prune += seconds;
                 self.reporter.tracker.did(Work::Prune, work, seconds);
                 self.warn_of(&id, &result);
@@ -193,7 +203,7 @@ impl Pass<'_> {
             .filter(|s| self.session.spec.prune.modules.iter().any(|&m| Site::of(m) == *s))
             .collect();
         let (Some(&last), true) = (sites.last(), needs != Needs::Nothing) else { return Ok(Vec::new()) };
-        let started = Instant::now();
+        let started = self.reporter.clock();
         let mut collector = Collector::new(needs, &sites);
         calibration.observe(
             block,
@@ -205,7 +215,7 @@ impl Pass<'_> {
         )?;
         let collect_seconds = collector.seconds();
         let statistics = collector.finish()?;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = self.reporter.clock() - started;
         self.seconds.calibrate += seconds;
         self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
         let sizes = &self.session.sizes;
@@ -285,16 +295,16 @@ impl Pass<'_> {
         if let Some(calibration) = &mut self.calibration
             && index + 1 < sizes.blocks.1
         {
-            let started = Instant::now();
+            let started = self.reporter.clock();
             calibration.forward(block, rope, device, &mut || self.reporter.check())?;
-            let seconds = started.elapsed().as_secs_f64();
+            let seconds = self.reporter.clock() - started;
             self.seconds.calibrate += seconds;
             self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
             self.reporter.tracker.did(Work::Forward, sizes.forward(calibration.windows()), seconds);
         }
-        let started = Instant::now();
+        let started = self.reporter.clock();
         self.evaluation.forward(block, rope, device, &mut || self.reporter.check())?;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = self.reporter.clock() - started;
         self.seconds.evaluate += seconds;
         self.reporter.tracker.throughput(self.evaluation.tokens() as f64, 1.0);
         self.reporter.tracker.did(Work::Forward, sizes.forward(self.evaluation.windows()), seconds);
@@ -382,23 +392,23 @@ pub(super) fn measure(
     if session.corpora.is_empty() {
         return Ok(Metrics::default());
     }
-    let started = Instant::now();
+    let started = reporter.clock();
     let head = Head::load(&session.folder, session.dtype, &session.device)?;
     let base = id.and(session.base_states.as_ref());
     let windows = states.windows();
     reporter.phase(id, Phase::Evaluate, windows as u64, "windows");
     let work = session.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
-    let mut last = started.elapsed().as_secs_f64();
+    let mut last = started;
     let metrics =
         super::evaluate::evaluate(&head, &session.device, &session.corpora, states, base, &mut |done| {
-            let now = started.elapsed().as_secs_f64();
+            let now = reporter.clock();
             reporter.tracker.did(Work::Head, work, now - last);
             last = now;
             reporter.tracker.step(done as u64);
             reporter.check()
         })?;
     scratch::release();
-    seconds.evaluate += started.elapsed().as_secs_f64();
+    seconds.evaluate += reporter.clock() - started;
     Ok(metrics)
 }
 

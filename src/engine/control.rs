@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::event::{Command, RunOptions};
 use crate::error::{Error, Result};
-use crate::study::{CellSpec, StudySpec};
+use crate::study::{CellSpec, Method, StudySpec};
 
 /// A study to run.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) enum Next {
 struct State {
     jobs: VecDeque<Job>,
     waiting: VecDeque<CellSpec>,
+    /// Grows when cells begin to wait or do not wait any more.
+    queue: u64,
     /// Cells that waited and were cancelled.
     withdrawn: Vec<String>,
     running: Option<String>,
@@ -73,6 +75,7 @@ impl Control {
                 let known = state.waiting.contains(&cell);
                 if !known && state.running.as_deref() != Some(&cell.id()) {
                     state.waiting.push_back(cell);
+                    state.queue += 1;
                 }
             }
             Command::CancelCell(id) => {
@@ -80,6 +83,7 @@ impl Control {
                     state.cancel_running = true;
                 } else if let Some(at) = state.waiting.iter().position(|c| c.id() == id) {
                     state.waiting.remove(at);
+                    state.queue += 1;
                     state.withdrawn.push(id.clone());
                     dropped = Some(id);
                 }
@@ -121,21 +125,35 @@ impl Control {
     }
 
     /// Queues the cells of a new study, before those that were added while it was being understood.
-    pub fn queue(&self, cells: Vec<CellSpec>) {
+    pub fn fill(&self, cells: Vec<CellSpec>) {
         let mut state = self.lock();
         let added: Vec<_> = state.waiting.drain(..).filter(|c| !cells.contains(c)).collect();
         state.waiting = cells.into_iter().chain(added).collect();
         state.withdrawn.clear();
+        state.queue += 1;
     }
 
     /// Forgets the waiting cells: what they belonged to has failed.
     pub fn queue_nothing(&self) {
-        self.lock().waiting.clear();
+        let mut state = self.lock();
+        state.waiting.clear();
+        state.queue += 1;
     }
 
     /// The waiting cells that were cancelled since this was last asked.
     pub fn withdrawn(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().withdrawn)
+    }
+
+    /// A number that differs from an earlier one when other cells wait than then.
+    pub fn queue(&self) -> u64 {
+        self.lock().queue
+    }
+
+    /// The methods of the cells that wait, and [`Self::queue`] of that moment.
+    pub fn waiting(&self) -> (u64, Vec<Method>) {
+        let state = self.lock();
+        (state.queue, state.waiting.iter().map(|cell| cell.method).collect())
     }
 
     /// The next cell, which then counts as running; `None` when none waits or the engine is to stop.
@@ -147,6 +165,7 @@ impl Control {
         let cell = state.waiting.pop_front()?;
         state.running = Some(cell.id());
         state.cancel_running = false;
+        state.queue += 1;
         Some(cell)
     }
 
@@ -203,7 +222,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::{Method, Sparsity};
+    use crate::study::Sparsity;
 
     fn cell(percent: u32) -> CellSpec {
         CellSpec {
@@ -217,7 +236,7 @@ mod tests {
     #[test]
     fn waiting_cells_are_reordered_and_cancelled_and_not_doubled() {
         let control = Control::default();
-        control.queue(vec![cell(10), cell(20), cell(30)]);
+        control.fill(vec![cell(10), cell(20), cell(30)]);
         control.obey(Command::AddCell(cell(20)));
         control.obey(Command::Reorder(vec![cell(30).id()]));
         assert_eq!(control.obey(Command::CancelCell(cell(10).id())), Some(cell(10).id()));
@@ -228,7 +247,7 @@ mod tests {
     #[test]
     fn a_running_cell_is_cancelled_alone_and_a_shutdown_ends_everything() {
         let control = Control::default();
-        control.queue(vec![cell(10), cell(20)]);
+        control.fill(vec![cell(10), cell(20)]);
         let running = control.take_cell().unwrap();
         control.obey(Command::CancelCell(running.id()));
         assert!(matches!(control.check(), Err(Error::Cancelled)));

@@ -17,10 +17,15 @@ pub(super) enum Work {
     Head,
     /// Generating answers.
     Answer,
+    /// Holding answers against the base.
+    Compare,
+    /// What a block takes beside: reading its weights, writing checkpoint and states.
+    Block,
 }
 
 impl Work {
-    pub const ALL: [Self; 5] = [Self::Forward, Self::Collect, Self::Prune, Self::Head, Self::Answer];
+    pub const ALL: [Self; 7] =
+        [Self::Forward, Self::Collect, Self::Prune, Self::Head, Self::Answer, Self::Compare, Self::Block];
 }
 
 /// Sizes that costs depend on.
@@ -33,11 +38,14 @@ pub(super) struct Sizes {
     pub calibration_windows: usize,
     /// Evaluation windows over all corpora.
     pub evaluation_windows: usize,
-    /// Task prompts, their tokens in all, and the longest.
+    /// Task prompts, and their tokens in all.
     pub prompts: usize,
     pub prompt_tokens: usize,
-    pub longest_prompt: usize,
-    pub max_new_tokens: usize,
+    /// Tokens of all answers if each is as long as it may be, and of the longest prompt with such an answer.
+    pub answer_tokens: usize,
+    pub longest_text: usize,
+    /// Whether answers are held against the base.
+    pub disagreement: bool,
     pub batch_tokens: usize,
     pub batch_prompts: usize,
     /// Modules that are pruned.
@@ -111,38 +119,64 @@ impl Sizes {
     /// Answering all prompts.
     pub fn answers(&self) -> f64 {
         // Single-token steps are bound by reading the weights, not by arithmetic: a factor of four.
-        let tokens = self.prompt_tokens as f64 + 4.0 * (self.prompts * self.max_new_tokens) as f64;
+        let tokens = self.prompt_tokens as f64 + 4.0 * self.answer_tokens as f64;
         tokens * 2.0 * (self.block_parameters() * self.config.blocks) as f64
-            + (self.prompts * (1 + self.max_new_tokens)) as f64
+            + (self.prompts + self.answer_tokens) as f64
                 * 2.0
                 * (self.config.vocabulary * self.config.hidden_size) as f64
     }
 
-    /// The base's measurement.
-    pub fn base(&self) -> Amounts {
+    /// Holding all answers against the base, if they are half as long as they may be.
+    pub fn compare(&self) -> f64 {
+        if !self.disagreement {
+            return 0.0;
+        }
+        let tokens = 0.5 * self.answer_tokens as f64;
+        let blocks = 2.0 * (self.block_parameters() * self.config.blocks) as f64;
+        tokens * (blocks + 4.0 * (self.config.vocabulary * self.config.hidden_size) as f64)
+    }
+
+    /// What one block takes beside forward passes and pruning.
+    pub fn block(&self) -> f64 {
+        100.0 * self.block_parameters() as f64
+    }
+
+    /// Bytes of the keys and values that all prompts leave in all blocks.
+    pub fn prompt_rows_bytes(&self) -> u64 {
+        let c = &self.config;
+        (2 * c.blocks * c.kv_heads * c.head_dim * self.compute_bytes * self.prompt_tokens) as u64
+    }
+
+    /// What is left of the base's measurement when its states are those after `first` blocks.
+    pub fn base(&self, first: usize) -> Amounts {
+        let blocks = self.config.blocks.saturating_sub(first) as f64;
         vec![
-            (Work::Forward, self.forward(self.evaluation_windows) * self.config.blocks as f64),
+            (Work::Forward, self.forward(self.evaluation_windows) * blocks),
+            (Work::Block, self.block() * blocks),
             (Work::Head, self.head(1)),
             (Work::Answer, self.answers()),
         ]
     }
 
-    /// One cell from its beginning.
-    pub fn cell(&self, method: Method) -> Amounts {
-        let pruned = (self.blocks.1 - self.blocks.0) as f64;
-        let mut forward = self.forward(self.evaluation_windows) * self.config.blocks as f64;
+    /// What is left of one cell when its states are those after `first` blocks and `pruned` blocks are pruned.
+    pub fn cell(&self, method: Method, first: usize, pruned: usize) -> Amounts {
+        let blocks = self.config.blocks.saturating_sub(first) as f64;
+        let to_prune = self.blocks.1.saturating_sub(self.blocks.0.max(pruned)) as f64;
+        let mut forward = self.forward(self.evaluation_windows) * blocks;
         let mut amounts = Vec::new();
         if method.needs_calibration() {
-            forward += self.forward(self.calibration_windows) * self.blocks.1.saturating_sub(1) as f64
-                + self.observe() * pruned;
+            let calibrated = self.blocks.1.saturating_sub(1 + first) as f64;
+            forward += self.forward(self.calibration_windows) * calibrated + self.observe() * to_prune;
         }
         if method == Method::SparseGpt {
-            amounts.push((Work::Collect, self.collect() * pruned));
+            amounts.push((Work::Collect, self.collect() * to_prune));
         }
         amounts.push((Work::Forward, forward));
-        amounts.push((Work::Prune, self.prune(method) * pruned));
+        amounts.push((Work::Block, self.block() * blocks));
+        amounts.push((Work::Prune, self.prune(method) * to_prune));
         amounts.push((Work::Head, self.head(2)));
         amounts.push((Work::Answer, self.answers()));
+        amounts.push((Work::Compare, self.compare()));
         amounts
     }
 
@@ -182,9 +216,11 @@ impl Sizes {
         let answering = if self.prompts == 0 {
             0
         } else {
-            let longest = self.longest_prompt + self.max_new_tokens;
-            (block * c.blocks + c.vocabulary * c.hidden_size) * device_element
-                + self.batch_prompts.min(self.prompts) * longest * cache
+            let together = self.batch_prompts.min(self.prompts) * self.longest_text;
+            // Beside the model that answered: a block of the base, with keys and values of one batch.
+            let base =
+                if self.disagreement { block * device_element + together * cache / c.blocks } else { 0 };
+            (block * c.blocks + c.vocabulary * c.hidden_size) * device_element + together * cache + base
         };
         let program = 60 << 20;
         let working = (block * device_element + activations + pruning).max(head).max(answering);
@@ -194,6 +230,10 @@ impl Sizes {
             (kept + pruning + 4 * program, working)
         };
         let mut disk = states(self.evaluation_windows);
+        if self.disagreement && !methods.is_empty() {
+            disk += usize::try_from(self.prompt_rows_bytes().min(super::disagreement::KEPT_AT_MOST))
+                .unwrap_or(usize::MAX);
+        }
         for (method, _) in methods {
             let weights = block * c.blocks;
             disk += if *method == Method::SparseGpt { weights * self.disk_bytes } else { weights / 8 };

@@ -102,6 +102,8 @@ pub struct Estimate {
     pub host_available: u64,
     /// Peak memory of the device, in bytes; 0 on the CPU.
     pub device_bytes: u64,
+    /// Memory the device has free for it, in bytes; `None` on the CPU and where the device does not tell.
+    pub device_available: Option<u64>,
     /// Bytes written below the store's folder.
     pub disk_bytes: u64,
     /// Bytes free there.
@@ -168,6 +170,18 @@ pub enum Event {
         cell: Option<String>,
         /// The answer.
         answer: Answer,
+    },
+    /// An answer was held against the base: how far the two disagreed at each of its tokens.
+    Disagreement {
+        /// Id of the cell.
+        cell: String,
+        /// Short name of the task file.
+        task: String,
+        /// Record number in the task file, from 0.
+        record: usize,
+        /// JS divergence in bits at each token, as in [`Answer::disagreement_bits`].
+        #[serde(with = "crate::results::number::list")]
+        bits: Vec<f32>,
     },
     /// A cell (or the base: `None`) is complete.
     CellDone {

@@ -7,9 +7,12 @@ mod answer;
 mod cell;
 mod control;
 mod costs;
+mod disagreement;
 mod evaluate;
 mod event;
+mod gpu;
 mod progress;
+mod prompts;
 mod reporter;
 mod resources;
 mod session;
@@ -72,8 +75,10 @@ impl Engine {
             ears.obey(Command::Shutdown { after_block: true });
         });
         let thread = std::thread::spawn(move || {
-            let reporter = Reporter::new(outbox, Tracker::new(publish), control.clone());
-            Worker::new(options, control, reporter).run();
+            telling_of_panics(&outbox.clone(), move || {
+                let reporter = Reporter::new(outbox, Tracker::new(publish), control.clone());
+                Worker::new(options, control, reporter).run();
+            });
         });
         Self { commands, events, progress, thread }
     }
@@ -83,5 +88,37 @@ impl Engine {
         drop(self.commands);
         drop(self.events);
         let _ = self.thread.join();
+    }
+}
+
+/// Runs what the computing thread is there for. Work on a study has guards of its own; a panic outside of it is the end
+/// of the engine, which its client hears of before the channel closes.
+fn telling_of_panics(outbox: &mpsc::Sender<Event>, work: impl FnOnce()) {
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        let message = format!("a defect in secateur ended the engine: {}", worker::panic_message(&*panic));
+        let _ = outbox.blocking_send(Event::Failed { message, exit_code: 1 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_computing_thread_is_told_before_the_channel_closes() {
+        let (outbox, mut events) = mpsc::channel(4);
+        let thread = std::thread::spawn(move || {
+            telling_of_panics(&outbox.clone(), move || {
+                let _ = outbox.blocking_send(Event::Insight { insight: crate::results::Insight::default() });
+                panic!("the pool is dry");
+            });
+        });
+        assert!(matches!(events.blocking_recv(), Some(Event::Insight { .. })));
+        match events.blocking_recv() {
+            Some(Event::Failed { message, exit_code: 1 }) => assert!(message.contains("the pool is dry")),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(events.blocking_recv(), None, "closed");
+        thread.join().unwrap();
     }
 }

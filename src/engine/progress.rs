@@ -12,7 +12,10 @@ use super::event::{Phase, Progress};
 struct Pace {
     done: f64,
     seconds: f64,
+    /// Left of the base or cell in hand.
     left: f64,
+    /// To come with the cells that wait.
+    waiting: f64,
 }
 
 /// Follows the work of a study and publishes the latest progress.
@@ -23,8 +26,6 @@ pub(super) struct Tracker {
     paces: Vec<(Work, Pace)>,
     /// Operations per second, measured on this machine before anything ran.
     speed: f64,
-    /// Work of studies already over, so that the share of the whole can be told.
-    total: f64,
     recent: Option<(Instant, f64, f64)>,
 }
 
@@ -35,7 +36,6 @@ impl Tracker {
             now: Progress::default(),
             paces: Work::ALL.iter().map(|&w| (w, Pace::default())).collect(),
             speed: 1e11,
-            total: 0.0,
             recent: None,
         }
     }
@@ -43,33 +43,27 @@ impl Tracker {
     /// Begins a study on a machine of `speed` operations per second.
     pub fn begin(&mut self, speed: f64) {
         self.speed = speed;
-        self.total = 0.0;
         self.now = Progress::default();
         for (_, pace) in &mut self.paces {
             *pace = Pace::default();
         }
     }
 
-    /// Adds work to what is left.
-    pub fn expect(&mut self, amounts: &Amounts) {
-        for &(work, amount) in amounts {
-            self.pace(work).left += amount;
-            self.total += amount;
+    /// The base or a cell begins, of which so much is left; what was left of the one before does not come any more.
+    pub fn unit(&mut self, amounts: &Amounts) {
+        for (work, pace) in &mut self.paces {
+            pace.left = of(amounts, *work);
         }
+        self.tell();
     }
 
-    /// What is left of every kind of work, to be settled by [`Self::settle`].
-    pub fn left_by_kind(&self) -> Amounts {
-        self.paces.iter().map(|(work, pace)| (*work, pace.left)).collect()
-    }
-
-    /// A cell of these amounts has ended, with `before` left when it began: whatever it did or did not do of them, no
-    /// more of it is to come.
-    pub fn settle(&mut self, before: &Amounts, amounts: &Amounts) {
-        for &(work, left) in before {
-            let share: f64 = amounts.iter().filter(|(w, _)| *w == work).map(|(_, a)| a).sum();
-            self.pace(work).left = (left - share).max(0.0);
+    /// So much is to come with all cells that wait.
+    pub fn waiting(&mut self, amounts: &Amounts) {
+        for (work, pace) in &mut self.paces {
+            pace.waiting = of(amounts, *work);
         }
+        self.tell();
+        self.send();
     }
 
     /// Notes that `amount` of a kind of work took `seconds`.
@@ -78,25 +72,39 @@ impl Tracker {
         pace.done += amount;
         pace.seconds += seconds;
         pace.left = (pace.left - amount).max(0.0);
-        self.now.eta_seconds = Some(self.left());
-        let left: f64 = self.paces.iter().map(|(_, p)| p.left).sum();
-        if self.total > 0.0 {
-            self.now.study = (1.0 - left / self.total).clamp(0.0, 1.0);
-        }
+        self.tell();
+    }
+
+    /// Notes that `amount` of a kind of work need not be done.
+    pub fn skip(&mut self, work: Work, amount: f64) {
+        let pace = self.pace(work);
+        pace.left = (pace.left - amount).max(0.0);
+        self.tell();
+    }
+
+    /// Seconds of work so far.
+    pub fn spent(&self) -> f64 {
+        self.paces.iter().map(|(_, p)| p.seconds).sum()
     }
 
     /// Seconds that are left: each kind of work at its own pace so far, or at the pace of all where none was done.
     pub fn left(&self) -> f64 {
         let foretold: f64 = self.paces.iter().map(|(_, p)| p.done / self.speed).sum();
-        let taken: f64 = self.paces.iter().map(|(_, p)| p.seconds).sum();
-        let overall = if foretold > 0.0 { taken / foretold } else { 1.0 };
+        let overall = if foretold > 0.0 { self.spent() / foretold } else { 1.0 };
         self.paces
             .iter()
             .map(|(_, p)| {
                 let pace = if p.done > 0.0 { p.seconds / (p.done / self.speed) } else { overall };
-                p.left / self.speed * pace
+                (p.left + p.waiting) / self.speed * pace
             })
             .sum()
+    }
+
+    /// Time left and share done follow from the paces; both are told with the next step.
+    fn tell(&mut self) {
+        let (spent, left) = (self.spent(), self.left());
+        self.now.eta_seconds = Some(left);
+        self.now.study = if spent > 0.0 { (spent / (spent + left)).clamp(0.0, 1.0) } else { 0.0 };
     }
 
     /// A phase begins, of `total` steps.
@@ -160,23 +168,55 @@ impl Tracker {
     }
 }
 
+/// The amount of a kind of work.
+fn of(amounts: &Amounts, work: Work) -> f64 {
+    amounts.iter().filter(|(w, _)| *w == work).map(|(_, amount)| amount).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_left_follows_the_pace_of_each_kind() {
+    fn tracker() -> Tracker {
         let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
         tracker.begin(10.0);
-        tracker.expect(&vec![(Work::Forward, 100.0), (Work::Head, 50.0)]);
+        tracker
+    }
+
+    #[test]
+    fn what_is_left_follows_the_pace_of_each_kind() {
+        let mut tracker = tracker();
+        tracker.unit(&vec![(Work::Forward, 100.0), (Work::Head, 50.0)]);
         assert!((tracker.left() - 15.0).abs() < 1e-9);
         tracker.did(Work::Forward, 50.0, 10.0);
         // Forward is half as fast as foretold; the head is taken to be as slow until it is seen.
         assert!((tracker.left() - 20.0).abs() < 1e-9);
         tracker.did(Work::Head, 25.0, 1.0);
         assert!((tracker.left() - 11.0).abs() < 1e-9);
+        // Eleven seconds were spent, eleven are left.
         assert!((tracker.now.study - 0.5).abs() < 1e-9);
-        tracker.settle(&vec![(Work::Forward, 100.0), (Work::Head, 50.0)], &vec![(Work::Forward, 100.0)]);
-        assert_eq!(tracker.left_by_kind()[..1], [(Work::Forward, 0.0)]);
+        tracker.skip(Work::Head, 25.0);
+        assert!((tracker.left() - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn cells_that_come_and_go_change_what_is_left() {
+        let mut tracker = tracker();
+        let cell = vec![(Work::Forward, 40.0)];
+        tracker.unit(&vec![(Work::Forward, 100.0)]);
+        tracker.did(Work::Forward, 100.0, 10.0);
+        assert!((tracker.now.study - 1.0).abs() < 1e-9);
+        tracker.waiting(&vec![(Work::Forward, 80.0)]);
+        assert!((tracker.now.eta_seconds.unwrap() - 8.0).abs() < 1e-9);
+        assert!((tracker.now.study - 10.0 / 18.0).abs() < 1e-9);
+        // One of the two begins, half is done, then it is cancelled.
+        tracker.unit(&cell);
+        tracker.waiting(&cell);
+        tracker.did(Work::Forward, 20.0, 2.0);
+        assert!((tracker.left() - 6.0).abs() < 1e-9);
+        tracker.unit(&cell);
+        tracker.waiting(&Vec::new());
+        assert!((tracker.left() - 4.0).abs() < 1e-9);
+        assert!((tracker.publish.borrow().study - 0.75).abs() < 1e-9);
     }
 }

@@ -1,10 +1,12 @@
 //! The engine's mouth: events, progress and the wish to stop, in one place for all who work.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::control::Control;
+use super::costs::Sizes;
 use super::event::{Event, Phase};
 use super::progress::Tracker;
 use crate::error::Result;
@@ -15,11 +17,38 @@ pub(super) struct Reporter {
     /// Progress and times.
     pub tracker: Tracker,
     control: Arc<Control>,
+    /// What cells cost in the study in hand.
+    sizes: Option<Box<Sizes>>,
+    /// The state of the queue that the tracker knows.
+    queue: u64,
+    began: Instant,
+    /// Seconds in which everything waited for the client.
+    paused: f64,
 }
 
 impl Reporter {
     pub fn new(events: mpsc::Sender<Event>, tracker: Tracker, control: Arc<Control>) -> Self {
-        Self { events, tracker, control }
+        let began = Instant::now();
+        Self { events, tracker, control, sizes: None, queue: 0, began, paused: 0.0 }
+    }
+
+    /// A study of these sizes begins.
+    pub fn study(&mut self, sizes: &Sizes) {
+        self.sizes = Some(Box::new(sizes.clone()));
+        self.follow_queue();
+    }
+
+    /// Seconds since the engine began, pauses left out.
+    pub fn clock(&self) -> f64 {
+        self.began.elapsed().as_secs_f64() - self.paused
+    }
+
+    /// Tells the tracker of cells that came or went since it was last told.
+    fn follow_queue(&mut self) {
+        let (queue, methods) = self.control.waiting();
+        self.queue = queue;
+        let Some(sizes) = &self.sizes else { return };
+        self.tracker.waiting(&methods.into_iter().flat_map(|method| sizes.cell(method, 0, 0)).collect());
     }
 
     /// Sends an event; waits while the client is behind. A client that is gone hears nothing.
@@ -48,12 +77,18 @@ impl Reporter {
     /// # Errors
     /// [`crate::Error::Cancelled`] when the work in hand is to end.
     pub fn check(&mut self) -> Result<()> {
+        if self.control.queue() != self.queue {
+            self.follow_queue();
+        }
         if self.control.paused() {
             self.tracker.paused(true);
+            let began = Instant::now();
+            let result = self.control.check();
+            self.paused += began.elapsed().as_secs_f64();
+            self.tracker.paused(false);
+            return result;
         }
-        let result = self.control.check();
-        self.tracker.paused(false);
-        result
+        self.control.check()
     }
 
     /// The same, also ending where work was to end after the block in hand.
@@ -73,5 +108,63 @@ impl Reporter {
     /// The shared wishes.
     pub fn control(&self) -> Arc<Control> {
         self.control.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::super::event::{Command, Progress};
+    use super::*;
+    use crate::model::{ModelFolder, Synthetic};
+    use crate::study::{CellSpec, Method, ModuleKind, Sparsity};
+
+    fn cell(sparsity: f64) -> CellSpec {
+        let sparsity = Sparsity::Fraction(sparsity);
+        CellSpec { method: Method::Magnitude, sparsity, calibration: None, seed: 0 }
+    }
+
+    #[test]
+    fn cells_that_are_added_and_withdrawn_change_the_time_left_at_the_next_check() {
+        let folder = tempfile::tempdir().unwrap();
+        Synthetic::default().write(folder.path()).unwrap();
+        let config = ModelFolder::open(folder.path()).unwrap().config;
+        let sizes = Sizes {
+            blocks: (0, config.blocks),
+            config,
+            seq_len: 32,
+            calibration_windows: 4,
+            evaluation_windows: 8,
+            prompts: 0,
+            prompt_tokens: 0,
+            answer_tokens: 0,
+            longest_text: 0,
+            disagreement: true,
+            batch_tokens: 256,
+            batch_prompts: 4,
+            modules: ModuleKind::ALL.to_vec(),
+            compute_bytes: 4,
+            disk_bytes: 4,
+            on_host: true,
+        };
+        let (publish, progress) = watch::channel(Progress::default());
+        let control = Arc::new(Control::default());
+        let mut reporter = Reporter::new(mpsc::channel(8).0, Tracker::new(publish), control.clone());
+        let left = || progress.borrow().eta_seconds.unwrap();
+        control.fill(vec![cell(0.1)]);
+        reporter.study(&sizes);
+        let one = left();
+        assert!(one > 0.0);
+        control.obey(Command::AddCell(cell(0.2)));
+        control.obey(Command::AddCell(cell(0.2)));
+        reporter.check().unwrap();
+        assert!((left() / one - 2.0).abs() < 1e-9);
+        control.obey(Command::CancelCell(cell(0.1).id()));
+        reporter.check().unwrap();
+        assert!((left() / one - 1.0).abs() < 1e-9);
+        control.take_cell().unwrap();
+        reporter.check().unwrap();
+        assert!(left() < one * 1e-9, "what runs is no part of the queue");
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::event::{Event, ResourceSample};
+use super::gpu::Gpu;
 use crate::sysinfo;
 
 /// Samples the machine until dropped.
@@ -15,8 +16,8 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Starts sampling. A sample that the client has no room for is not sent: only the newest is of interest.
-    pub fn start(events: mpsc::Sender<Event>) -> Self {
+    /// Starts sampling, the GPU too where the device is one that tells. A sample that the client has no room for is not sent: only the newest is of interest.
+    pub fn start(events: mpsc::Sender<Event>, gpu: Option<Gpu>) -> Self {
         let done = Arc::new(AtomicBool::new(false));
         let flag = done.clone();
         std::thread::spawn(move || {
@@ -29,14 +30,15 @@ impl Sampler {
                 }
                 let now = sysinfo::cpu_seconds();
                 let memory = sysinfo::host_memory();
+                let gpu = gpu.as_ref().and_then(Gpu::sample);
                 let sample = ResourceSample {
                     cpu_cores: ((now - cpu) / passed) as f32,
                     rss_bytes: sysinfo::process_memory().resident,
                     host_used_bytes: memory.total.saturating_sub(memory.available),
                     host_total_bytes: memory.total,
-                    gpu: None,
-                    gpu_used_bytes: None,
-                    gpu_total_bytes: None,
+                    gpu: gpu.and_then(|gpu| gpu.busy),
+                    gpu_used_bytes: gpu.map(|gpu| gpu.used),
+                    gpu_total_bytes: gpu.map(|gpu| gpu.total),
                 };
                 (at, cpu) = (Instant::now(), now);
                 let _ = events.try_send(Event::Resources { sample });

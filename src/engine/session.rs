@@ -11,8 +11,10 @@ use super::Reporter;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::event::{Estimate, Phase, PlannedCell, RunOptions};
+use super::gpu::Gpu;
+use super::prompts::PreparedTask;
 use super::stream::Stream;
-use crate::data::{self, Fetch, TaskRecord};
+use crate::data::{self, Fetch};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -23,14 +25,6 @@ use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
 use crate::study::{CellSpec, Sparsity, StudySpec};
 use crate::sysinfo;
-
-/// A task file with its prompts tokenised.
-#[derive(Debug)]
-pub(super) struct PreparedTask {
-    pub name: String,
-    pub records: Vec<TaskRecord>,
-    pub prompts: Vec<Vec<u32>>,
-}
 
 /// Everything a study needs while it runs.
 pub(super) struct Session {
@@ -74,6 +68,8 @@ pub(super) struct Draft {
     sizes: Sizes,
     hub: LazyHub,
     calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
+    /// The device's GPU, where it tells what it does.
+    gpu: Option<Gpu>,
     /// Operations per second, measured.
     pub speed: f64,
 }
@@ -107,8 +103,9 @@ impl Draft {
                 evaluation_windows: 0,
                 prompts: 0,
                 prompt_tokens: 0,
-                longest_prompt: 0,
-                max_new_tokens: spec.evaluation.max_new_tokens,
+                answer_tokens: 0,
+                longest_text: 0,
+                disagreement: spec.evaluation.disagreement,
                 batch_tokens: spec.compute.batch_tokens,
                 batch_prompts: spec.compute.batch_prompts,
                 modules: spec.prune.modules.clone(),
@@ -117,6 +114,7 @@ impl Draft {
                 disk_bytes: folder.dtype().size_in_bytes(),
                 on_host: device.is_cpu(),
             },
+            gpu: Gpu::of(&device),
             speed: 0.0,
             corpora: Vec::new(),
             tasks: Vec::new(),
@@ -148,16 +146,19 @@ impl Draft {
         for source in &evaluation.tasks {
             reporter.check()?;
             let task = data::load_task(source, evaluation.task_limit, &mut self.hub.fetch(reporter))?;
-            let prompts = task
-                .records
-                .iter()
-                .map(|r| format.encode(&self.tokenizer, &r.instruction, &r.input))
-                .collect::<Result<Vec<_>>>()?;
-            self.sizes.prompts += prompts.len();
-            self.sizes.prompt_tokens += prompts.iter().map(Vec::len).sum::<usize>();
-            let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-            self.sizes.longest_prompt = self.sizes.longest_prompt.max(longest);
-            self.tasks.push(PreparedTask { name: task.name, records: task.records, prompts });
+            let positions = self.folder.config.max_positions;
+            let task =
+                PreparedTask::new(task, &format, &self.tokenizer, positions, evaluation.max_new_tokens)?;
+            for message in task.cut_short(positions, evaluation.max_new_tokens) {
+                reporter.warn(None, message);
+            }
+            self.sizes.prompts += task.prompts.len();
+            for (prompt, limit) in task.prompts.iter().zip(&task.limits).filter(|(_, limit)| **limit > 0) {
+                self.sizes.prompt_tokens += prompt.len();
+                self.sizes.answer_tokens += limit;
+                self.sizes.longest_text = self.sizes.longest_text.max(prompt.len() + limit);
+            }
+            self.tasks.push(task);
         }
         let sets: Vec<(String, u64)> =
             self.spec.cells.iter().filter_map(|c| c.calibration.clone().map(|set| (set, c.seed))).collect();
@@ -173,10 +174,11 @@ impl Draft {
     /// What the study needs, beside what this machine has.
     pub fn estimate(&self, store: &Path) -> Estimate {
         let methods: Vec<_> = self.spec.cells.iter().map(|c| (c.method, c.sparsity)).collect();
-        let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method));
-        let work: f64 = self.sizes.base().into_iter().chain(amounts).map(|(_, amount)| amount).sum();
+        let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method, 0, 0));
+        let work: f64 = self.sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
         Estimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
+            device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
             disk_available: sysinfo::disk_available(store).unwrap_or(0),
             seconds: work / self.speed,
             ..self.sizes.memory(&methods)
@@ -220,6 +222,7 @@ impl Draft {
                 cells.push(CellResult::queued(cell));
             }
         }
+        store.hold(study)?;
         spec.cells = cells.iter().map(CellResult::spec).collect();
         store.put_spec(study, &spec)?;
         for (position, cell) in cells.iter().enumerate() {
@@ -282,13 +285,13 @@ impl Session {
         Ok(self.calibration[&key].clone())
     }
 
-    /// Place of a cell in the study, and whether it is new: then it is added at the end.
-    pub fn position(&mut self, spec: &CellSpec) -> Result<(usize, bool)> {
+    /// Place of a cell in the study; one that is new is added at the end.
+    pub fn position(&mut self, spec: &CellSpec) -> Result<usize> {
         let id = spec.id();
         if let Some(at) = self.cells.iter().position(|c| c.id == id) {
             let known = &self.cells[at];
             if known.calibration == spec.calibration {
-                return Ok((at, false));
+                return Ok(at);
             }
             return Err(Error::mistake(format!(
                 "cell `{id}` is in the study already, calibrated on {}; accepted beside it is a set whose file name \
@@ -301,7 +304,7 @@ impl Session {
         self.cells.push(CellResult::queued(spec));
         self.spec.cells.push(spec.clone());
         self.store.put_spec(self.study, &self.spec)?;
-        Ok((self.cells.len() - 1, true))
+        Ok(self.cells.len() - 1)
     }
 
     /// The sparsity of one block of a cell.

@@ -4,9 +4,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use super::control::{Control, Job, Next};
-use super::event::{Event, PlannedCell, RunOptions};
+use super::event::{Estimate, Event, PlannedCell, RunOptions};
+use super::gpu::Gpu;
 use super::resources::Sampler;
 use super::session::{Draft, Session};
+use super::stream::Stream;
 use super::{EngineOptions, Reporter, answer, cell};
 use crate::error::{Error, Result};
 use crate::eval::stats;
@@ -110,12 +112,12 @@ impl Worker {
         let (store, mut study) = match known {
             Some((store, study)) => (Some(store), Some(study)),
             None if options.dry_run => (None, None),
-            None => (Some(Store::open(&self.options.store)?), None),
+            None => (Store::open_existing(&self.options.store)?, None),
         };
         let draft = Draft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
-        let Some(store) = store else {
+        if options.dry_run {
             self.reporter.event(Event::Plan {
                 study: 0,
                 model: draft.info().clone(),
@@ -124,15 +126,9 @@ impl Worker {
                 estimate,
             });
             return Ok(());
-        };
-        if estimate.host_bytes > estimate.host_available && !options.force {
-            return Err(Error::mistake(format!(
-                "not enough memory: the study needs about {} MiB and {} MiB are free; use fewer or shorter windows \
-                 (--max-windows, --calibration-samples, --seq-len, --batch-tokens), fewer or shorter answers at once \
-                 (--batch-prompts, --max-new-tokens), or --force to try all the same",
-                estimate.host_bytes >> 20,
-                estimate.host_available >> 20
-            )));
+        }
+        if !options.force {
+            check_memory(&estimate)?;
         }
         if let Some(folder) = &options.save_models {
             for cell in draft.planned() {
@@ -143,6 +139,11 @@ impl Worker {
                 }
             }
         }
+        // A new store is made when nothing stands in the way of the study any more.
+        let store = match store {
+            Some(store) => store,
+            None => Store::open(&self.options.store)?,
+        };
         if options.resume && study.is_none() {
             study = store.resumable(spec)?;
             if study.is_none() {
@@ -164,16 +165,11 @@ impl Worker {
             cells: session.cells.iter().map(planned).collect(),
             estimate,
         });
-        if session.base_state != CellState::Done {
-            self.reporter.tracker.expect(&session.sizes.base());
-        }
-        let waiting = session.unfinished();
-        for cell in &waiting {
-            self.reporter.tracker.expect(&session.sizes.cell(cell.method));
-        }
-        self.control.queue(waiting);
+        self.control.fill(session.unfinished());
+        self.reporter.study(&session.sizes);
+        let gpu = Gpu::of(&session.device);
         self.session = Some(session);
-        let _sampler = Sampler::start(self.reporter.sender());
+        let _sampler = Sampler::start(self.reporter.sender(), gpu);
         self.run_base()?;
         self.save_done_models();
         self.run_cells()
@@ -190,6 +186,7 @@ impl Worker {
             session.store.put_base(session.study, &session.base, CellState::Running)?;
         }
         let result = base(session, reporter, fresh);
+        reporter.tracker.unit(&Vec::new());
         if let Err(error) = &result {
             let state =
                 if matches!(error, Error::Cancelled) { CellState::Cancelled } else { CellState::Failed };
@@ -241,8 +238,6 @@ impl Worker {
             let cell = &mut session.cells[position];
             cell.state = CellState::Cancelled;
             session.store.put_cell(session.study, position, cell)?;
-            let tracker = &mut self.reporter.tracker;
-            tracker.settle(&tracker.left_by_kind(), &session.sizes.cell(cell.method));
         }
         Ok(())
     }
@@ -253,7 +248,7 @@ impl Worker {
         let Some(session) = self.session.as_mut() else { return Ok(()) };
         let reporter = &mut self.reporter;
         let id = spec.id();
-        let (position, added) = match session.position(spec) {
+        let position = match session.position(spec) {
             Ok(found) => found,
             Err(error) => {
                 let message = error.to_string();
@@ -265,17 +260,12 @@ impl Worker {
             reporter.event(Event::Cell { cell: Some(id), state: CellState::Done });
             return Ok(());
         }
-        let amounts = session.sizes.cell(spec.method);
-        if added {
-            reporter.tracker.expect(&amounts);
-        }
-        let before = reporter.tracker.left_by_kind();
         set_state(session, reporter, position, CellState::Running)?;
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(session, reporter, position, spec)))
             .unwrap_or_else(|panic| {
                 Err(Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))))
             });
-        reporter.tracker.settle(&before, &amounts);
+        reporter.tracker.unit(&Vec::new());
         match result {
             Ok(()) => {
                 let insight = insight(session);
@@ -293,24 +283,41 @@ impl Worker {
     }
 }
 
-/// The base from its embeddings to its answers.
+/// The base from its embeddings, or from wherever it was left, to its answers.
 fn base(session: &mut Session, reporter: &mut Reporter, fresh: bool) -> Result<()> {
-    let mut seconds = Seconds::default();
-    let states = cell::pass(session, reporter, None, None, &mut seconds, &mut |_| Ok(()))?;
+    // What only brings back the states of a base that is done does not count as its measurement.
+    let mut seconds = if fresh { session.base.seconds } else { Seconds::default() };
+    let measured = measure_base(session, reporter, fresh, &mut seconds);
     if fresh {
-        let metrics = cell::measure(session, reporter, None, &states, &mut seconds)?;
-        session.base.metrics = metrics.clone();
-        reporter.event(Event::Metrics { cell: None, metrics });
-        session.base.metrics.tasks = answer::answer(session, reporter, None, &mut seconds.answer)?;
         session.base.seconds = seconds;
+    }
+    session.base_states = Some(measured?);
+    if fresh {
         session.base_state = CellState::Done;
         session.store.put_base(session.study, &session.base, CellState::Done)?;
         reporter.event(Event::Metrics { cell: None, metrics: session.base.metrics.clone() });
         reporter.event(Event::CellDone { cell: None, seconds, achieved_sparsity: None });
         reporter.event(Event::Cell { cell: None, state: CellState::Done });
     }
-    session.base_states = Some(states);
     Ok(())
+}
+
+fn measure_base(
+    session: &mut Session,
+    reporter: &mut Reporter,
+    fresh: bool,
+    seconds: &mut Seconds,
+) -> Result<Stream> {
+    let states = cell::pass(session, reporter, None, None, seconds, &mut |_| Ok(()))?;
+    if fresh {
+        let metrics = cell::measure(session, reporter, None, &states, seconds)?;
+        session.base.metrics = metrics.clone();
+        session.base.seconds = *seconds;
+        session.store.put_base(session.study, &session.base, CellState::Running)?;
+        reporter.event(Event::Metrics { cell: None, metrics });
+        session.base.metrics.tasks = answer::answer(session, reporter, None, &mut seconds.answer)?;
+    }
+    Ok(states)
 }
 
 /// One cell from wherever it was left to its end.
@@ -380,6 +387,25 @@ fn prune_and_measure(
     Ok(())
 }
 
+/// Refuses a study that needs more memory than there is.
+fn check_memory(estimate: &Estimate) -> Result<()> {
+    let needs = [
+        ("", estimate.host_bytes, Some(estimate.host_available)),
+        (" on the device", estimate.device_bytes, estimate.device_available),
+    ];
+    for (place, needed, available) in needs {
+        let Some(available) = available.filter(|&available| needed > available) else { continue };
+        return Err(Error::mistake(format!(
+            "not enough memory{place}: the study needs about {} MiB and {} MiB are free; use fewer or shorter windows \
+             (--max-windows, --calibration-samples, --seq-len, --batch-tokens), fewer or shorter answers at once \
+             (--batch-prompts, --max-new-tokens), or --force to try all the same",
+            needed >> 20,
+            available >> 20
+        )));
+    }
+    Ok(())
+}
+
 /// Exports a finished cell where the study wants that. A failure is told; the cell is done all the same.
 fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
     let Some(folder) = &session.options.save_models else { return };
@@ -413,7 +439,7 @@ fn report(session: &Session) -> Result<StudyResult> {
     Ok(session.store.study(session.study)?.result(insight(session)))
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

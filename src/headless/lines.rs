@@ -175,6 +175,9 @@ fn needs(estimate: &Estimate) -> String {
     }
     if estimate.device_bytes > 0 {
         let _ = write!(text, ", {} on the device", bytes(estimate.device_bytes));
+        if let Some(free) = estimate.device_available {
+            let _ = write!(text, " ({} free)", bytes(free));
+        }
     }
     let _ = write!(text, ", {} of disk", bytes(estimate.disk_bytes));
     if estimate.disk_available > 0 {

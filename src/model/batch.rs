@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::ops::{self, Rows};
-use crate::error::Result;
+use super::ops::{self, Rows, with_elements};
+use crate::error::{Error, Result};
 use crate::kernels::attention::{Heads, Segment};
 
 /// Which rows of a hidden state belong to which sequence, and where in it they stand.
@@ -122,6 +122,53 @@ impl BlockCache {
             CacheStore::Device { keys: room()?, values: room()? }
         };
         Ok(Self { store, capacity, width })
+    }
+
+    /// Keys and values of the first `lengths[i]` tokens of every sequence `i`: two matrices `[Σ lengths, width]` on the
+    /// host, sequence after sequence.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn taken(&self, lengths: &[usize]) -> Result<[Tensor; 2]> {
+        let take_host = |cache: &[f32]| {
+            let mut rows = Vec::with_capacity(lengths.iter().sum::<usize>() * self.width);
+            for (slot, length) in lengths.iter().enumerate() {
+                rows.extend_from_slice(&cache[slot * self.capacity * self.width..][..length * self.width]);
+            }
+            Tensor::from_vec(rows, ((), self.width), &Device::Cpu)
+        };
+        let take_device = |cache: &Tensor| {
+            let parts = lengths.iter().enumerate().filter(|(_, length)| **length > 0);
+            let parts = parts.map(|(slot, length)| cache.narrow(0, slot * self.capacity, *length));
+            Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?.to_device(&Device::Cpu)
+        };
+        Ok(match &self.store {
+            CacheStore::Host { keys, values } => [take_host(&keys.borrow())?, take_host(&values.borrow())?],
+            CacheStore::Device { keys, values } => [take_device(keys)?, take_device(values)?],
+        })
+    }
+
+    /// Puts back what [`Self::taken`] took of sequences of these lengths.
+    ///
+    /// # Errors
+    /// A tensor operation that fails, on matrices of other shapes too.
+    pub fn put_back(&self, lengths: &[usize], [keys, values]: &[Tensor; 2]) -> Result<()> {
+        let sequences = lengths.iter().enumerate().map(|(slot, &new)| Sequence { slot, past: 0, new });
+        let batch = Batch::new(sequences.filter(|s| s.new > 0).collect());
+        let expected = (batch.rows(), self.width);
+        if keys.dims2()? != expected || values.dims2()? != expected {
+            return Err(Error::failure("keys and values of other prompts"));
+        }
+        match &self.store {
+            CacheStore::Host { keys: own_keys, values: own_values } => {
+                with_elements(keys, |new| self.append_host(&batch, &mut own_keys.borrow_mut(), new))?;
+                with_elements(values, |new| self.append_host(&batch, &mut own_values.borrow_mut(), new))
+            }
+            CacheStore::Device { keys: own_keys, values: own_values } => {
+                self.append_device(&batch, own_keys, &keys.to_device(own_keys.device())?)?;
+                self.append_device(&batch, own_values, &values.to_device(own_values.device())?)
+            }
+        }
     }
 
     /// Puts the new keys and values of a batch behind those of its sequences, and lets the queries attend to all.
@@ -253,5 +300,33 @@ mod tests {
             }
             assert_eq!(past, [45, 5, 24]);
         }
+    }
+
+    #[test]
+    fn keys_and_values_that_were_taken_out_serve_another_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::tiny(Architecture::Llama).write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let block = Block::load(&folder, 0, DType::F32, &Device::Cpu).unwrap();
+        let rope = RopeTable::new(&folder.config, 16);
+        let width = folder.config.kv_heads * folder.config.head_dim;
+        let room = |capacity| BlockCache::new(3, capacity, width, DType::F32, &Device::Cpu).unwrap();
+        let run = |ids: &[u32], sequences: Vec<Sequence>, cache: &BlockCache| {
+            let x = head::embed(&folder, ids, DType::F32, &Device::Cpu).unwrap();
+            let y = block.forward(&x, &Batch::new(sequences), &rope, Some(cache)).unwrap();
+            y.to_vec2::<f32>().unwrap()
+        };
+        let sequence = |slot, past, new| Sequence { slot, past, new };
+        let first = room(12);
+        // The sequence in the middle has no token yet.
+        run(&[5, 6, 7, 40, 41, 42, 43, 44], vec![sequence(0, 0, 3), sequence(2, 0, 5)], &first);
+        let lengths = [3, 0, 5];
+        let taken = first.taken(&lengths).unwrap();
+        assert_eq!(taken[0].dims(), [8, width]);
+        let second = room(9);
+        second.put_back(&lengths, &taken).unwrap();
+        let more = || vec![sequence(0, 3, 1), sequence(2, 5, 2)];
+        assert_eq!(run(&[8, 45, 46], more(), &first), run(&[8, 45, 46], more(), &second));
+        assert!(room(9).put_back(&[3, 1, 5], &taken).is_err());
     }
 }

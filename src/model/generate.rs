@@ -6,6 +6,16 @@ use super::batch::Sequence;
 use super::{Batch, Block, BlockCache, Head, ModelFolder, RopeTable, head};
 use crate::error::Result;
 
+/// What a model said to a prompt.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// Its tokens, without the end token.
+    pub tokens: Vec<u32>,
+    /// The hidden states that each token was chosen from, as the last block leaves them: `[tokens, hidden]` on the host.
+    /// `None` where it said nothing.
+    pub states: Option<Tensor>,
+}
+
 /// A whole model on a device, ready to answer.
 #[derive(Debug)]
 pub struct Generator<'a> {
@@ -28,22 +38,33 @@ impl<'a> Generator<'a> {
         Self { folder, blocks, head, dtype, device: device.clone() }
     }
 
-    /// Continues every prompt greedily until an end token, which is not part of the answer, or `longest` tokens.
+    /// The last norm and the output head.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Continues every prompt greedily until an end token, which is not part of the answer, or as many tokens as
+    /// `limits` says of each prompt; a prompt of the limit 0 is not read at all.
     ///
-    /// `go_on` is asked before every step; its error ends the work.
+    /// `read` is shown the caches, one a block, when the prompts have gone through all blocks: they hold the keys and
+    /// values of the prompts that were read, each in its prompt's place. `go_on` is asked before every step. An error of
+    /// either ends the work.
     pub fn answer(
         &self,
         prompts: &[Vec<u32>],
-        longest: usize,
+        limits: &[usize],
+        read: &mut dyn FnMut(&[BlockCache]) -> Result<()>,
         go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Vec<Vec<u32>>> {
+    ) -> Result<Vec<Said>> {
         let mut answers: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
+        let mut states: Vec<Vec<Tensor>> = vec![Vec::new(); prompts.len()];
         // An empty prompt has no row to read a first token from.
-        let mut active: Vec<usize> = (0..prompts.len()).filter(|&i| !prompts[i].is_empty()).collect();
-        if longest == 0 || active.is_empty() {
-            return Ok(answers);
+        let readable = |i: &usize| !prompts[*i].is_empty() && limits[*i] > 0;
+        let mut active: Vec<usize> = (0..prompts.len()).filter(readable).collect();
+        if active.is_empty() {
+            return Ok(vec![Said::default(); prompts.len()]);
         }
-        let capacity = prompts.iter().map(Vec::len).max().unwrap_or(0) + longest;
+        let capacity = active.iter().map(|&i| prompts[i].len() + limits[i]).max().unwrap_or(0);
         let rope = RopeTable::new(&self.folder.config, capacity);
         let width = self.folder.config.kv_heads * self.folder.config.head_dim;
         let caches = self
@@ -54,17 +75,22 @@ impl<'a> Generator<'a> {
         let mut tokens: Vec<u32> = active.iter().flat_map(|&i| prompts[i].iter().copied()).collect();
         let mut sequences: Vec<Sequence> =
             active.iter().map(|&i| Sequence { slot: i, past: 0, new: prompts[i].len() }).collect();
+        let mut fresh = true;
         while !active.is_empty() {
             go_on()?;
-            let next = self.step(&tokens, &Batch::new(sequences.clone()), &rope, &caches, go_on)?;
+            let (next, rows) = self.step(&tokens, &Batch::new(sequences.clone()), &rope, &caches, go_on)?;
+            if std::mem::take(&mut fresh) {
+                read(&caches)?;
+            }
             let mut still = Vec::with_capacity(active.len());
             (tokens, sequences) = (Vec::new(), Vec::new());
-            for (&slot, token) in active.iter().zip(next) {
+            for (row, (&slot, token)) in active.iter().zip(next).enumerate() {
                 if self.folder.config.eos.contains(&token) {
                     continue;
                 }
                 answers[slot].push(token);
-                if answers[slot].len() < longest {
+                states[slot].push(rows.narrow(0, row, 1)?);
+                if answers[slot].len() < limits[slot] {
                     still.push(slot);
                     tokens.push(token);
                     let past = prompts[slot].len() + answers[slot].len() - 1;
@@ -73,10 +99,15 @@ impl<'a> Generator<'a> {
             }
             active = still;
         }
-        Ok(answers)
+        let said = |(tokens, states): (Vec<u32>, Vec<Tensor>)| {
+            let states = if states.is_empty() { None } else { Some(Tensor::cat(&states, 0)?) };
+            Ok(Said { tokens, states })
+        };
+        answers.into_iter().zip(states).map(said).collect()
     }
 
-    /// Runs the new tokens of a batch and returns the likeliest next token of every sequence.
+    /// Runs the new tokens of a batch and returns the likeliest next token of every sequence, with the hidden states on
+    /// the host that it was chosen from.
     fn step(
         &self,
         tokens: &[u32],
@@ -84,15 +115,16 @@ impl<'a> Generator<'a> {
         rope: &RopeTable,
         caches: &[BlockCache],
         go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Vec<u32>> {
+    ) -> Result<(Vec<u32>, Tensor)> {
         let mut x = head::embed(self.folder, tokens, self.dtype, &self.device)?;
         for (block, cache) in self.blocks.iter().zip(caches) {
             go_on()?;
             x = block.forward(&x, batch, rope, Some(cache))?;
         }
         let last = Tensor::from_vec(batch.last_rows(), batch.len(), &self.device)?;
-        let logits = self.head.logits(&x.index_select(&last, 0)?.contiguous()?)?;
-        Ok(logits.argmax(D::Minus1)?.to_vec1::<u32>()?)
+        let rows = x.index_select(&last, 0)?.contiguous()?;
+        let logits = self.head.logits(&rows)?;
+        Ok((logits.argmax(D::Minus1)?.to_vec1::<u32>()?, rows.to_device(&Device::Cpu)?))
     }
 }
 
@@ -122,7 +154,9 @@ mod tests {
     }
 
     fn answers(folder: &ModelFolder, prompts: &[Vec<u32>], longest: usize) -> Vec<Vec<u32>> {
-        generator(folder).answer(prompts, longest, &mut || Ok(())).unwrap()
+        let limits = vec![longest; prompts.len()];
+        let said = generator(folder).answer(prompts, &limits, &mut |_| Ok(()), &mut || Ok(())).unwrap();
+        said.into_iter().map(|said| said.tokens).collect()
     }
 
     /// The likeliest token, again and again, the whole text computed anew each time.
@@ -198,10 +232,42 @@ mod tests {
     }
 
     #[test]
+    fn the_states_of_an_answer_are_those_that_its_tokens_were_chosen_from() {
+        let (_dir, folder) = folder(Architecture::Llama);
+        let generator = generator(&folder);
+        let mut prompts = prompts();
+        prompts.push(Vec::new());
+        let mut read = 0;
+        let count = &mut |caches: &[BlockCache]| {
+            assert_eq!(caches.len(), folder.config.blocks);
+            read += 1;
+            Ok(())
+        };
+        let said = generator.answer(&prompts, &[LONGEST; 5], count, &mut || Ok(())).unwrap();
+        assert_eq!(read, 1);
+        for said in &said[..prompts.len() - 1] {
+            let logits = generator.head().logits(said.states.as_ref().unwrap()).unwrap();
+            assert_eq!(logits.argmax(D::Minus1).unwrap().to_vec1::<u32>().unwrap(), said.tokens);
+        }
+        assert!(said.last().unwrap().states.is_none());
+    }
+
+    #[test]
+    fn every_prompt_has_a_limit_of_its_own() {
+        let (_dir, folder) = folder(Architecture::Qwen2);
+        let (prompts, limits) = (prompts(), [5, 0, LONGEST, 1]);
+        let long = answers(&folder, &prompts, LONGEST);
+        let said = generator(&folder).answer(&prompts, &limits, &mut |_| Ok(()), &mut || Ok(())).unwrap();
+        for ((said, long), limit) in said.iter().zip(long).zip(limits) {
+            assert_eq!(said.tokens, long[..limit]);
+        }
+    }
+
+    #[test]
     fn work_ends_when_it_may_not_go_on() {
         let (_dir, folder) = folder(Architecture::Qwen3);
         let mut asked = 0;
-        let result = generator(&folder).answer(&prompts(), LONGEST, &mut || {
+        let result = generator(&folder).answer(&prompts(), &[LONGEST; 4], &mut |_| Ok(()), &mut || {
             asked += 1;
             if asked > 10 { Err(Error::Cancelled) } else { Ok(()) }
         });

@@ -14,11 +14,11 @@ pub mod synthetic;
 pub mod tokenizer;
 pub mod weights;
 
-pub use batch::{Batch, BlockCache};
+pub use batch::{Batch, BlockCache, Sequence};
 pub use block::{Block, NoTap, Site, Tap};
 pub use config::{Architecture, ModelConfig, Rope, RopeScaling};
 pub use folder::{ModelFolder, module_name, weight_name};
-pub use generate::Generator;
+pub use generate::{Generator, Said};
 pub use head::Head;
 pub use ops::{RopeTable, Rows};
 pub use synthetic::Synthetic;

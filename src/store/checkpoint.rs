@@ -1,8 +1,11 @@
 //! Checkpoints: each pruned block in a file of its own, and the hidden states that a resumed run goes on with.
 //!
-//! A cell's folder holds `block-0000.safetensors`, `block-0001.safetensors`, … and at most one `states.safetensors`.
+//! A cell's folder holds `block-0000.safetensors`, `block-0001.safetensors`, … and at most one `states.safetensors`;
+//! [`answers`] has what else there may be.
 //! A file counts only when it is whole: a torn or damaged one is treated as not there, so that a resumed run
 //! makes it anew.
+
+pub mod answers;
 
 use std::fs;
 use std::io::ErrorKind;

@@ -7,13 +7,18 @@ use crate::study::StudySpec;
 /// All of a study that changes the numbers of a cell, as JSON text: equal texts, equal numbers.
 ///
 /// Left out are the list of cells with their calibration sets (cells may be added to a study) and what only changes
-/// how fast things go: batch sizes and, where the dtype is named, the device. With the dtype `auto` the device
+/// how fast things go, or what is measured beside: disagreements on answers, batch sizes and, where the dtype is named, the device. With the dtype `auto` the device
 /// decides on it, so that `cpu` and `cuda` differ then; which of several GPUs never matters.
 pub(super) fn fingerprint(spec: &StudySpec) -> String {
     let StudySpec { model, cells: _, seq_len, calibration, evaluation, prune, compute, seed } = spec;
     let mut modules = prune.modules.clone();
     modules.sort_unstable();
     modules.dedup();
+    // Whether disagreements are measured changes no other number.
+    let mut evaluation = json!(evaluation);
+    if let Some(evaluation) = evaluation.as_object_mut() {
+        evaluation.shift_remove("disagreement");
+    }
     let device = compute.device.split(':').next().filter(|_| compute.dtype == "auto");
     json!({
         "model": model,

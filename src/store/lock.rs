@@ -1,7 +1,8 @@
 //! One process writes a store.
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use super::cannot_place;
@@ -11,40 +12,72 @@ use crate::error::{Error, Result};
 /// The file stays: removing it would let two processes lock two files of the same name.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Who holds a lock, as far as the lock file tells.
+#[derive(Debug, Default)]
+pub(super) struct Holder {
+    process: Option<u32>,
+    /// The study that it works on.
+    pub study: Option<i64>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.process {
+            Some(process) if process == std::process::id() => f.write_str("this process"),
+            Some(process) => write!(f, "process {process}"),
+            None => f.write_str("another process"),
+        }
+    }
 }
 
 impl Lock {
-    /// Takes the lock of a store.
-    pub(super) fn acquire(store: &Path) -> Result<Self> {
+    /// Takes the lock of a store, or says who has it.
+    pub(super) fn attempt(store: &Path) -> Result<Result<Self, Holder>> {
         let mut path = store.to_owned();
         path.as_mut_os_string().push(".lock");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = file.map_err(|e| cannot_place(store, e))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(taken(store, &mut file)),
+            Err(TryLockError::WouldBlock) => return Ok(Err(holder(&mut file))),
             Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", &path, e)),
         }
-        // The number is only there to be read by people, and written over by the next holder.
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(|e| cannot_place(store, e))?;
-        Ok(Self { _file: file })
+        let lock = Self { file };
+        lock.write(None).map_err(|e| cannot_place(store, e))?;
+        Ok(Ok(lock))
+    }
+
+    /// Takes the lock of a store.
+    pub(super) fn acquire(store: &Path) -> Result<Self> {
+        Self::attempt(store)?.map_err(|holder| {
+            Error::mistake(format!(
+                "the store {} is in use by {holder}: wait until it has ended, or name another with --store \
+                 (`secateur list` and `secateur show` read this one meanwhile)",
+                store.display()
+            ))
+        })
+    }
+
+    /// Says which study is worked on, for those who ask the lock file.
+    pub(super) fn write(&self, study: Option<i64>) -> std::io::Result<()> {
+        let study = study.map_or(String::new(), |study| format!("study {study}\n"));
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(format!("{}\n{study}", std::process::id()).as_bytes())
     }
 }
 
-fn taken(store: &Path, file: &mut File) -> Error {
+fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
-    // Another system may refuse to read what is locked; the message then does without the number.
+    // Another system may refuse to read what is locked; nothing is known of the holder then.
     let _ = file.read_to_string(&mut text);
-    let holder = match text.trim().parse::<u32>() {
-        Ok(pid) => format!("process {pid}"),
-        Err(_) => "another process".into(),
-    };
-    Error::mistake(format!(
-        "the store {} is in use by {holder}: wait until it has ended, or name another with --store \
-         (`secateur list` and `secateur show` read this one meanwhile)",
-        store.display()
-    ))
+    let mut lines = text.lines();
+    Holder {
+        process: lines.next().and_then(|line| line.trim().parse().ok()),
+        study: lines.next().and_then(|line| line.strip_prefix("study ")?.trim().parse().ok()),
+    }
 }

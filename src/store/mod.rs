@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
-use self::lock::Lock;
+use self::lock::{Holder, Lock};
 pub use self::read::{StudyRecord, StudySummary};
 use crate::error::{Error, Result};
 
@@ -32,7 +32,7 @@ pub struct Store {
     path: PathBuf,
     connection: Mutex<Connection>,
     /// Held by a store that writes. Comes after the connection, so that it is let go last.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl Store {
@@ -49,7 +49,59 @@ impl Store {
         }
         let lock = Lock::acquire(&path)?;
         let connection = database::open(&path).map_err(|e| explain_opening(&path, e))?;
-        Ok(Self { path, connection: Mutex::new(connection), _lock: Some(lock) })
+        Ok(Self { path, connection: Mutex::new(connection), lock: Some(lock) })
+    }
+
+    /// Opens the store if there is one, as [`Self::open`] does; `None` where there is none but one can be made, of which
+    /// nothing is left behind.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_existing(path: &Path) -> Result<Option<Self>> {
+        let real = real_path(path)?;
+        if database::inspect(&real)? == database::Found::Database {
+            return Self::open(path).map(Some);
+        }
+        let folder = real.parent().and_then(crate::sysinfo::nearest_existing);
+        // What can be made in the nearest folder can be made below it. The file has no name, or is gone at once.
+        match folder.map(tempfile::tempfile_in) {
+            Some(Err(e)) => Err(cannot_place(&real, e)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Says in the store's lock which study is worked on, so that others leave that one alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the lock file cannot be written.
+    pub fn hold(&self, study: i64) -> Result<()> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        lock.write(Some(study)).map_err(|e| Error::io("cannot write the lock of", &self.path, e))
+    }
+
+    /// Deletes a study, its rows and its files, also while another handle or process works on another study of the
+    /// store. Not for a store that the caller holds and works on: there [`Self::delete_study`] does it.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when the study is the one that is worked on, when there is no such store or study;
+    /// [`Error::Io`] when files cannot be removed.
+    pub fn delete(path: &Path, study: i64) -> Result<()> {
+        let path = real_path(path)?;
+        if database::inspect(&path)? == database::Found::Nothing {
+            return Err(no_store(&path));
+        }
+        let lock = match Lock::attempt(&path)? {
+            Ok(lock) => Some(lock),
+            Err(Holder { study: Some(other), .. }) if other != study => None,
+            Err(holder) => {
+                return Err(Error::mistake(format!(
+                    "study {study} of {} cannot be deleted: {holder} works on it; stop that first",
+                    path.display()
+                )));
+            }
+        };
+        let connection = database::open(&path).map_err(|e| explain_opening(&path, e))?;
+        Self { path, connection: Mutex::new(connection), lock }.delete_study(study)
     }
 
     /// Opens a store to read, also while another process writes it. Calls that change something are mistakes then.
@@ -59,13 +111,10 @@ impl Store {
     pub fn open_read_only(path: &Path) -> Result<Self> {
         let path = real_path(path)?;
         if database::inspect(&path)? == database::Found::Nothing {
-            return Err(Error::mistake(format!(
-                "there is no store at {}: run a study first, or name another file with --store",
-                path.display()
-            )));
+            return Err(no_store(&path));
         }
         let connection = database::open_read_only(&path).map_err(|e| explain_opening(&path, e))?;
-        Ok(Self { path, connection: Mutex::new(connection), _lock: None })
+        Ok(Self { path, connection: Mutex::new(connection), lock: None })
     }
 
     /// The database file, with its folders spelt out.
@@ -121,6 +170,13 @@ fn real_path(path: &Path) -> Result<PathBuf> {
         return path.canonicalize().map_err(wrong);
     }
     std::path::absolute(path).map_err(wrong)
+}
+
+fn no_store(path: &Path) -> Error {
+    Error::mistake(format!(
+        "there is no store at {}: run a study first, or name another file with --store",
+        path.display()
+    ))
 }
 
 /// The error for a place in which no store can be made.
@@ -208,6 +264,8 @@ mod tests {
             references: vec![],
             text: String::new(),
             tokens: vec![],
+            pieces: vec![],
+            disagreement_bits: vec![],
             scores: Scores::default(),
         };
         let error = store.put_answer(study, None, &answer).unwrap_err();

@@ -4,7 +4,8 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::convert::{Json, Real, Unsigned, Word};
+use super::convert::{Floats, Json, Real, Unsigned, Word};
+use super::database;
 use super::fingerprint::{compatible, fingerprint};
 use crate::error::{Error, Result};
 use crate::results::{
@@ -155,6 +156,17 @@ impl Store {
         })
     }
 
+    /// The models that studies are about, folders and hub ids as they were given, each once, the latest first.
+    pub fn recent_models(&self) -> Result<Vec<String>> {
+        self.read(|t| {
+            let mut query = t.prepare_cached(
+                "SELECT model ->> 'source' AS source FROM studies GROUP BY source ORDER BY max(id) DESC",
+            )?;
+            let rows = query.query_map([], |row| row.get(0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// A number that differs from the one before when another process or handle has changed the store in between; costs
     /// next to nothing. What this handle itself writes does not change it.
     pub fn generation(&self) -> Result<i64> {
@@ -166,13 +178,19 @@ impl Store {
     /// The answers of a cell (or of the base: `None`), by task and record.
     pub fn answers(&self, study: i64, cell: Option<&str>) -> Result<Vec<Answer>> {
         self.read(|t| {
-            let mut query = t.prepare_cached(
+            let version: i32 = t.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            let newer = if version < database::WITH_DISAGREEMENT {
+                "'[]', '[]'"
+            } else {
+                "a.pieces, a.disagreement_bits"
+            };
+            let mut query = t.prepare_cached(&format!(
                 "SELECT task, record, q.prompt, q.reference_answers, a.text, a.tokens, a.exact_match, a.f1,
-                        a.rouge1
+                        a.rouge1, {newer}
                  FROM answers AS a JOIN questions AS q USING (study, task, record)
                  WHERE study = ?1 AND ifnull(a.cell, '') = ifnull(?2, '')
                  ORDER BY task, record",
-            )?;
+            ))?;
             let rows = query.query_map(params![study, cell], |row| {
                 Ok(Answer {
                     task: row.get(0)?,
@@ -181,6 +199,8 @@ impl Store {
                     references: row.get::<_, Json<_>>(3)?.0,
                     text: row.get(4)?,
                     tokens: row.get::<_, Json<_>>(5)?.0,
+                    pieces: row.get::<_, Json<_>>(9)?.0,
+                    disagreement_bits: row.get::<_, Json<Floats>>(10)?.0.0,
                     scores: Scores { exact_match: real(row, 6)?, f1: real(row, 7)?, rouge1: real(row, 8)? },
                 })
             })?;

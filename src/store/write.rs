@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::convert::{Json, Real, Unsigned, Word};
+use super::convert::{Floats, Json, Real, Unsigned, Word};
 use super::fingerprint::fingerprint;
 use super::{Store, cannot_place};
 use crate::error::{Error, Result};
@@ -190,11 +190,13 @@ impl Store {
             )?;
             question.execute(params![study, answer.task, record, answer.prompt, Json(&answer.references)])?;
             let mut upsert = t.prepare_cached(
-                "INSERT INTO answers (study, cell, task, record, text, tokens, exact_match, f1, rouge1)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                "INSERT INTO answers (study, cell, task, record, text, tokens, exact_match, f1, rouge1, pieces,
+                                      disagreement_bits)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                  ON CONFLICT (study, ifnull(cell, ''), task, record) DO UPDATE SET
                      text = excluded.text, tokens = excluded.tokens, exact_match = excluded.exact_match,
-                     f1 = excluded.f1, rouge1 = excluded.rouge1",
+                     f1 = excluded.f1, rouge1 = excluded.rouge1, pieces = excluded.pieces,
+                     disagreement_bits = excluded.disagreement_bits",
             )?;
             upsert.execute(params![
                 study,
@@ -206,7 +208,35 @@ impl Store {
                 Real(answer.scores.exact_match),
                 Real(answer.scores.f1),
                 Real(answer.scores.rouge1),
+                Json(&answer.pieces),
+                Json(Floats(answer.disagreement_bits.clone())),
             ])?;
+            Ok(())
+        })
+    }
+
+    /// Puts how far base and cell disagreed at each token of answers that are there: task, record and bits of each.
+    /// All of them are put, or none.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when one of the answers is not there.
+    pub fn put_disagreements(
+        &self,
+        study: i64,
+        cell: &str,
+        answers: &[(&str, usize, Vec<f32>)],
+    ) -> Result<()> {
+        self.write(|t| {
+            let mut update = t.prepare_cached(
+                "UPDATE answers SET disagreement_bits = ?5
+                 WHERE study = ?1 AND cell = ?2 AND task = ?3 AND record = ?4",
+            )?;
+            for (task, record, bits) in answers {
+                let bits = Json(Floats(bits.clone()));
+                if update.execute(params![study, cell, task, Unsigned::from(*record), bits])? != 1 {
+                    return Err(Error::failure(format!("{cell} has no answer to record {record} of {task}")));
+                }
+            }
             Ok(())
         })
     }

@@ -269,8 +269,8 @@ pub const BINDINGS: &[Binding] = bindings! {
     Compare: [ch('a')] A::AddCell, "add a cell at any sparsity", "add cell";
     Compare: [key(K::Enter)] A::Confirm, "inspect the selected cell";
 
-    Inspect: [key(K::Up), ch('k')] A::Up, "prompt or module above";
-    Inspect: [key(K::Down), ch('j')] A::Down, "prompt or module below";
+    Inspect: [key(K::Up), ch('k')] A::Up, "prompt, line or module above";
+    Inspect: [key(K::Down), ch('j')] A::Down, "prompt, line or module below";
     Inspect: [key(K::PageUp)] A::PageUp, "page up";
     Inspect: [key(K::PageDown)] A::PageDown, "page down";
     Inspect: [key(K::Home), ch('g')] A::First, "first";
@@ -278,11 +278,14 @@ pub const BINDINGS: &[Binding] = bindings! {
     Inspect: [key(K::Right), ch('l')] A::OtherCell, "next cell on the right-hand side", "cell";
     Inspect: [key(K::Left), ch('h')] A::Left, "previous cell";
     Inspect: [ch('b')] A::OtherSide, "next cell on the left-hand side, from the base on", "against";
-    Inspect: [ch('o')] A::ByDisagreement, "order: as in the task, or the largest disagreement first", "order";
+    Inspect: [ch('o')] A::ByDisagreement, "order: as it comes, or the largest disagreement or error first", "order";
+    Inspect: [ch('w')] A::NextPane, "over to the prompt, to the answers, back to the list: what the arrows move", "pane";
     Inspect: [ch('m')] A::ShowModules, "answers, or the cell's modules", "modules";
 
     History: [key(K::Up), ch('k')] A::Up, "study above";
     History: [key(K::Down), ch('j')] A::Down, "study below";
+    History: [key(K::PageUp)] A::PageUp, "page up";
+    History: [key(K::PageDown)] A::PageDown, "page down";
     History: [key(K::Home), ch('g')] A::First, "newest study";
     History: [key(K::End), ch('G')] A::Last, "oldest study";
     History: [key(K::Enter), ch('o')] A::OpenStudy, "open the study", "open";

@@ -30,6 +30,7 @@ pub fn study() -> StudySpec {
             task_limit: Some(32),
             max_new_tokens: 32,
             prompt: None,
+            disagreement: true,
         },
         prune: PruneSpec::default(),
         compute: ComputeSpec { device: "auto".into(), dtype: "auto".into(), batch_tokens: 2048, batch_prompts: 16 },

@@ -57,6 +57,7 @@ pub fn study(
             task_limit: None,
             max_new_tokens: 8,
             prompt: None,
+            disagreement: true,
         },
         prune: PruneSpec::default(),
         compute: ComputeSpec {

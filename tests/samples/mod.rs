@@ -27,6 +27,7 @@ pub fn spec() -> StudySpec {
             task_limit: None,
             max_new_tokens: 32,
             prompt: Some("{instruction}\n{input}".into()),
+            disagreement: true,
         },
         prune: PruneSpec {
             blocks: Some((0, 3)),
@@ -186,6 +187,8 @@ pub fn answer(task: &str, record: usize, text: &str) -> Answer {
         references: vec!["Paris".into(), "the \"city\" of Paris".into()],
         text: text.into(),
         tokens: vec![0, 17, u32::MAX],
+        pieces: vec!["Par".into(), String::new(), "is \u{1f5fc}".into()],
+        disagreement_bits: vec![0.1, 1.0, f32::MIN_POSITIVE],
         scores: Scores { exact_match: 1.0, f1: 2.0 / 3.0, rouge1: 0.1 + 0.2 },
     }
 }

@@ -140,6 +140,14 @@ impl Board {
         (self.cells.iter().filter(|cell| cell.state == CellState::Done).count(), self.cells.len())
     }
 
+    /// Takes in the answers of a cell that the store had. Those that the engine has told of since they were read stay.
+    pub fn take_answers(&mut self, cell: Option<String>, mut read: Vec<Answer>) {
+        let known = self.answers.entry(cell).or_default();
+        known.retain(|known| !read.iter().any(|a| a.task == known.task && a.record == known.record));
+        read.append(known);
+        *known = read;
+    }
+
     /// Takes in what the engine tells of this study.
     pub fn apply(&mut self, event: &Event) {
         match event {

@@ -143,3 +143,20 @@ pub struct Prompt {
     /// Which one.
     pub chosen: usize,
 }
+
+impl Prompt {
+    /// The folder that is proposed for a cell.
+    pub fn proposal(cell: &str) -> String {
+        format!("./{cell}")
+    }
+
+    /// Chooses a cell, or the last where there are fewer. The proposed folder follows, unless another was typed.
+    pub fn choose(&mut self, place: usize) {
+        let proposed = |cell: Option<&String>| cell.map(|cell| Self::proposal(cell));
+        let untouched = proposed(self.cells.get(self.chosen)).as_deref() == Some(self.line.text());
+        self.chosen = place.min(self.cells.len().saturating_sub(1));
+        if let (true, Some(folder)) = (untouched, proposed(self.cells.get(self.chosen))) {
+            self.line = Line::new(&folder);
+        }
+    }
+}

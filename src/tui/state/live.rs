@@ -89,6 +89,15 @@ impl Live {
         matches!(self.engine, EngineState::Starting | EngineState::Running | EngineState::Stopping)
     }
 
+    /// A study was sent to the engine at `now`.
+    pub fn starting(&mut self, now: Duration) {
+        self.engine = EngineState::Starting;
+        self.started = Some(now);
+        self.ended = None;
+        self.failure = None;
+        self.phase = None;
+    }
+
     /// Seconds that the study has been running, or ran.
     pub fn elapsed(&self, now: Duration) -> Option<f64> {
         let started = self.started?;

@@ -190,8 +190,7 @@ impl State {
             },
             Screen::Run => Panel::Map,
             Screen::Compare => self.compare.panel,
-            Screen::Inspect if self.inspect.modules => Panel::Modules,
-            Screen::Inspect => Panel::Answers,
+            Screen::Inspect => self.inspect.panel(),
             Screen::History => Panel::Studies,
         }
     }

@@ -58,11 +58,11 @@ pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
         }
         Dialog::Prompt(prompt) => match event.code {
             KeyCode::Up => {
-                prompt.chosen = prompt.chosen.saturating_sub(1);
+                prompt.choose(prompt.chosen.saturating_sub(1));
                 (true, Vec::new())
             }
             KeyCode::Down => {
-                prompt.chosen = (prompt.chosen + 1).min(prompt.cells.len().saturating_sub(1));
+                prompt.choose(prompt.chosen + 1);
                 (true, Vec::new())
             }
             _ => match prompt.line.key(event) {

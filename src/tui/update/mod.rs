@@ -210,11 +210,7 @@ fn start(state: &mut State) -> Vec<Effect> {
     if let Check::Refused { field, message } = state.form.check.clone() {
         return refuse(state, field, message);
     }
-    state.live.engine = EngineState::Starting;
-    state.live.started = Some(state.now);
-    state.live.ended = None;
-    state.live.failure = None;
-    state.live.phase = None;
+    state.live.starting(state.now);
     state.screen = Screen::Run;
     vec![Effect::Start(Box::new(state.form.values()))]
 }
@@ -319,7 +315,7 @@ fn done(state: &mut State, outcome: Outcome) -> Vec<Effect> {
         Outcome::Answers { study, cell, answers } => {
             let boards = state.board.iter_mut().chain(&mut state.overlays);
             for board in boards.filter(|board| board.study == study) {
-                board.answers.insert(cell.clone(), answers.clone());
+                board.take_answers(cell.clone(), answers.clone());
             }
             Vec::new()
         }
@@ -395,7 +391,7 @@ fn opened(state: &mut State, board: Board, purpose: Purpose) -> Vec<Effect> {
             } else if state.board.is_none() {
                 state.board = Some(board);
             }
-            Vec::new()
+            inspect::refreshed(state)
         }
     }
 }

@@ -1,0 +1,109 @@
+//! Task files as prompts, held against the longest context that the model was made for.
+
+use std::ops::Range;
+
+use tokenizers::Tokenizer;
+
+use crate::data::{Task, TaskRecord};
+use crate::error::Result;
+use crate::model::PromptFormat;
+
+/// Records that a warning names at most.
+const NAMED: usize = 5;
+
+/// A task file with its prompts tokenised.
+#[derive(Debug)]
+pub(super) struct PreparedTask {
+    pub name: String,
+    pub records: Vec<TaskRecord>,
+    pub prompts: Vec<Vec<u32>>,
+    /// Longest answer to each record, in tokens: what was asked for, or what the model has positions for behind the
+    /// prompt; 0 is not asked.
+    pub limits: Vec<usize>,
+}
+
+impl PreparedTask {
+    /// Prompts for a model of so many positions, with answers of up to `longest` tokens.
+    pub fn new(
+        task: Task,
+        format: &PromptFormat,
+        tokenizer: &Tokenizer,
+        positions: usize,
+        longest: usize,
+    ) -> Result<Self> {
+        let prompt = |r: &TaskRecord| format.encode(tokenizer, &r.instruction, &r.input);
+        let prompts = task.records.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            name: task.name,
+            records: task.records,
+            limits: limits(&prompts, positions, longest),
+            prompts,
+        })
+    }
+
+    /// Tokens of the prompts of some records; 0 for one that is not asked.
+    pub fn prompt_lengths(&self, records: &Range<usize>) -> Vec<usize> {
+        let of = |record: usize| if self.limits[record] == 0 { 0 } else { self.prompts[record].len() };
+        records.clone().map(of).collect()
+    }
+
+    /// What to say of records that a model has not positions enough for.
+    pub fn cut_short(&self, positions: usize, longest: usize) -> Vec<String> {
+        let unasked = self.which(|limit| limit == 0).map(|records| {
+            format!(
+                "{records}: the prompt fills all {positions} positions that the model was made for; it is not asked, \
+                 and counts as answered with nothing"
+            )
+        });
+        let short = |limit: usize| (1..longest).contains(&limit);
+        let cut = self.which(short).map(|records| {
+            let least = self.limits.iter().copied().filter(|&limit| short(limit)).min().unwrap_or(0);
+            format!(
+                "{records}: the model was made for {positions} positions, so that the answer ends after {least} tokens \
+                 at the latest instead of {longest}"
+            )
+        });
+        unasked.into_iter().chain(cut).collect()
+    }
+
+    /// The records of such limits, for a warning; `None` where there is none.
+    fn which(&self, wanted: impl Fn(usize) -> bool) -> Option<String> {
+        let records = self.limits.iter().enumerate().filter(|(_, limit)| wanted(**limit));
+        let numbers: Vec<String> = records.map(|(record, _)| (record + 1).to_string()).collect();
+        let more = numbers.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = numbers[..numbers.len().min(NAMED)].join(", ");
+        (!numbers.is_empty()).then(|| format!("task {}, record no. {named}{more}", self.name))
+    }
+}
+
+fn limits(prompts: &[Vec<u32>], positions: usize, longest: usize) -> Vec<usize> {
+    prompts.iter().map(|prompt| longest.min(positions.saturating_sub(prompt.len()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_without_room_are_named_and_told_apart() {
+        let lengths = [10, 100, 95, 97, 99, 120, 90, 100, 100, 100, 100];
+        let prompts: Vec<Vec<u32>> = lengths.iter().map(|&n| vec![7; n]).collect();
+        let record = TaskRecord { instruction: "?".into(), input: String::new(), references: Vec::new() };
+        let task = PreparedTask {
+            name: "squad".into(),
+            records: vec![record; lengths.len()],
+            limits: limits(&prompts, 100, 10),
+            prompts,
+        };
+        assert_eq!(task.limits, [10, 0, 5, 3, 1, 0, 10, 0, 0, 0, 0]);
+        assert_eq!(task.prompt_lengths(&(0..4)), [10, 0, 95, 97]);
+        let said = task.cut_short(100, 10);
+        assert_eq!(said.len(), 2);
+        assert!(
+            said[0].starts_with("task squad, record no. 2, 6, 8, 9, 10 and 1 more: the prompt fills all 100")
+        );
+        assert!(said[1].starts_with("task squad, record no. 3, 4, 5: "), "{}", said[1]);
+        assert!(said[1].contains("after 1 tokens at the latest instead of 10"), "{}", said[1]);
+    }
+}

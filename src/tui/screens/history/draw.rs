@@ -1,0 +1,238 @@
+//! How the list is drawn.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use super::{board, in_hand, selected, standing};
+use crate::human;
+use crate::results::{CellResult, CellState};
+use crate::store::StudySummary;
+use crate::study::short_name;
+use crate::tui::state::{Board, State};
+use crate::tui::theme::Theme;
+use crate::tui::view::parts;
+use crate::tui::widgets::text::{sanitize, truncate_line, wrap};
+use crate::tui::widgets::{Column, Row, Table, panel};
+
+/// From so many columns on the selected study is shown beside the list.
+const WIDE: u16 = 110;
+/// Columns that the names of the facts about a study take.
+const NAMES: usize = 13;
+
+/// Draws the screen.
+pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let area = area.intersection(buffer.area);
+    let theme = state.theme;
+    let Some(study) = selected(state) else {
+        let frame = panel(&theme, "Studies", true);
+        let inner = frame.inner(area);
+        frame.render(area, buffer);
+        let store = state.options.store.display().to_string();
+        let text = if state.history.read {
+            let text = "has no studies yet. r runs the one that the Study screen defines; it is kept and found here.";
+            format!("The store {} {text}", sanitize(&store))
+        } else {
+            format!("Reading the store {}", sanitize(&store))
+        };
+        return parts::nothing(state, &text, inner, buffer);
+    };
+    let list = if area.width >= WIDE {
+        let [list, preview] = Layout::horizontal([Constraint::Fill(2), Constraint::Fill(1)]).areas(area);
+        draw_preview(state, study, preview, buffer);
+        list
+    } else {
+        area
+    };
+    let at = state.history.place();
+    let title = format!("Studies {}/{}", at + 1, state.history.studies.len());
+    let frame = panel(&theme, &title, true);
+    let inner = frame.inner(list);
+    frame.render(list, buffer);
+    let page = usize::from(inner.height.saturating_sub(1));
+    let first = Table::offset(Some(at), state.history.studies.len(), page);
+    let shown = first..first.saturating_add(page);
+    // Rows out of sight cost nothing.
+    let studies = state.history.studies.iter().enumerate();
+    let rows: Vec<Row> = studies
+        .map(|(i, study)| if shown.contains(&i) { row(state, study) } else { Row::default() })
+        .collect();
+    let columns = [
+        Column::new("", Alignment::Left, 8, 8),
+        Column::new("no.", Alignment::Right, 4, 9),
+        Column::new("made (UTC)", Alignment::Left, 16, 5),
+        Column::new("model", Alignment::Left, 12, 9),
+        Column::new("cells", Alignment::Right, 7, 6),
+        Column::new("state", Alignment::Left, 12, 7),
+    ];
+    Table::new(&theme, &columns, &rows).selected(Some(at)).render(inner, buffer);
+}
+
+fn row(state: &State, study: &StudySummary) -> Row {
+    let theme = state.theme;
+    let (done, all, standing) = standing(state, study);
+    let open = state.board.as_ref().is_some_and(|board| board.study == study.id);
+    let overlaid = state.overlays.iter().any(|board| board.study == study.id);
+    let mark = match (open, overlaid) {
+        (true, _) => Span::styled("open", theme.accent()),
+        (_, true) => Span::styled("overlaid", theme.accent()),
+        _ => Span::raw(""),
+    };
+    Row::new([
+        Line::from(mark),
+        Line::from(study.id.to_string()),
+        Line::styled(human::date(study.created_at), theme.dim()),
+        Line::from(model(&study.model).to_owned()),
+        Line::from(format!("{done}/{all}")),
+        Line::from(vec![parts::mark(&theme, standing), Span::raw(format!(" {}", word(standing)))]),
+    ])
+}
+
+/// A study that was stopped can be gone on with; what a cell calls cancelled would mislead here.
+fn word(standing: CellState) -> &'static str {
+    match standing {
+        CellState::Cancelled => "unfinished",
+        other => parts::word(other),
+    }
+}
+
+/// The name of a model: a hub id, or the last two folders of a path.
+fn model(source: &str) -> &str {
+    let path = source.trim_end_matches(['/', '\\']);
+    path.rmatch_indices(['/', '\\']).nth(1).map_or(path, |(at, _)| &path[at + 1..])
+}
+
+fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let frame = panel(&theme, &format!("Study {}", study.id), false);
+    let inner = frame.inner(area);
+    frame.render(area, buffer);
+    let (done, all, standing) = standing(state, study);
+    let mut facts = Facts { theme, columns: inner.width.into(), lines: Vec::new() };
+    facts.say("model", &study.model);
+    facts.say("made", &format!("{} UTC", human::date(study.created_at)));
+    facts.say("cells", &format!("{done} of {all} done"));
+    facts.say("state", word(standing));
+    let known = board(state, study.id);
+    if let Some(board) = known {
+        details(&mut facts, board);
+    }
+    facts.lines.push(Line::default());
+    facts.hint(&advice(state, study, standing));
+    if let Some(board) = known.filter(|board| !board.cells.is_empty()) {
+        facts.lines.push(Line::default());
+        let room = usize::from(inner.height).saturating_sub(facts.lines.len());
+        cells(&mut facts, board, room);
+    }
+    for (line, y) in facts.lines.iter().zip(inner.top()..inner.bottom()) {
+        line.render(Rect { y, height: 1, ..inner }, buffer);
+    }
+}
+
+/// What a person can do with the study.
+fn advice(state: &State, study: &StudySummary, standing: CellState) -> String {
+    let overlaid = state.overlays.iter().any(|board| board.study == study.id);
+    let first = match &state.board {
+        Some(board) if board.study == study.id => "It is open.",
+        _ if overlaid => "Enter opens it, v takes it off the comparison.",
+        Some(_) => "Enter opens it, v lays it over the comparison.",
+        None => "Enter opens it.",
+    };
+    let second = match standing {
+        CellState::Done => " x exports a cell.",
+        CellState::Running if state.options.readonly => {
+            " It runs in another process, or did when that ended."
+        }
+        CellState::Running if in_hand(state, study.id) => " The engine works on it.",
+        CellState::Running => " It runs in another process, or did when that ended: R goes on with it.",
+        _ if state.options.readonly => "",
+        _ => " R goes on with it.",
+    };
+    format!("{first}{second}")
+}
+
+/// What is known of a study that was read.
+fn details(facts: &mut Facts, board: &Board) {
+    let model = &board.model;
+    let figures = [
+        model.architecture.clone(),
+        format!("{} parameters", human::count(model.parameters)),
+        format!("{} blocks", model.blocks),
+        model.dtype.clone(),
+    ];
+    facts.say("architecture", &figures.join(", "));
+    let machine = &board.environment;
+    facts.say("machine", &format!("{}, {}, {}", machine.device, machine.compute_dtype, machine.platform));
+    let Some(spec) = &board.spec else { return };
+    let names = |sets: &[String]| match sets {
+        [] => "none".to_owned(),
+        sets => sets.iter().map(|set| short_name(set)).collect::<Vec<_>>().join(", "),
+    };
+    let calibration = &spec.calibration;
+    let windows =
+        format!("{} ({} windows of {})", names(&calibration.sets), calibration.samples, spec.seq_len);
+    facts.say("calibration", &windows);
+    facts.say("texts", &names(&spec.evaluation.corpora));
+    facts.say("tasks", &names(&spec.evaluation.tasks));
+}
+
+/// The cells with their figures, as many as there is room for.
+fn cells(facts: &mut Facts, board: &Board, room: usize) {
+    let theme = facts.theme;
+    let all = board.cells.len();
+    let shown = if all > room { room.saturating_sub(1) } else { all };
+    for cell in &board.cells[..shown] {
+        let line = cell_line(theme, cell);
+        facts.lines.push(truncate_line(&line, facts.columns, theme.symbols().ellipsis));
+    }
+    if shown < all {
+        facts.lines.push(Line::styled(format!("and {} more", all - shown), theme.dim()));
+    }
+}
+
+fn cell_line(theme: Theme, cell: &CellResult) -> Line<'static> {
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.spec().label()))];
+    if let Some(perplexity) = cell.metrics.perplexity.first() {
+        spans.push(Span::styled("  ppl ", theme.dim()));
+        spans.push(Span::raw(figure(theme, perplexity.value, 2)));
+    }
+    if let Some(divergence) = cell.metrics.js_divergence.first() {
+        spans.push(Span::styled("  JS ", theme.dim()));
+        spans.push(Span::raw(figure(theme, divergence.bits, 3)));
+    }
+    Line::from(spans)
+}
+
+fn figure(theme: Theme, value: f64, digits: usize) -> String {
+    match value {
+        value if value.is_nan() => theme.symbols().missing.into(),
+        value if value.is_infinite() => theme.symbols().infinity.into(),
+        value => format!("{value:.digits$}"),
+    }
+}
+
+/// Facts by name, wrapped.
+struct Facts {
+    theme: Theme,
+    columns: usize,
+    lines: Vec<Line<'static>>,
+}
+
+impl Facts {
+    fn say(&mut self, name: &str, text: &str) {
+        for (i, line) in wrap(text, self.columns.saturating_sub(NAMES)).into_iter().enumerate() {
+            let name = if i == 0 { name } else { "" };
+            self.lines.push(Line::from(vec![
+                Span::styled(format!("{name:NAMES$}"), self.theme.dim()),
+                Span::styled(line, Style::new()),
+            ]));
+        }
+    }
+
+    fn hint(&mut self, text: &str) {
+        let lines = wrap(text, self.columns);
+        self.lines.extend(lines.into_iter().map(|line| Line::styled(line, self.theme.dim())));
+    }
+}

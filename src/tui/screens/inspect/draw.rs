@@ -1,0 +1,430 @@
+//! How the answers are drawn.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Widget};
+
+use super::places::{Places, places};
+use super::rows::{self, Disagreement, Row};
+use super::{Pane, modules, shading};
+use crate::results::{Answer, CellState};
+use crate::tui::state::{Board, State};
+use crate::tui::theme::Theme;
+use crate::tui::view::parts;
+use crate::tui::widgets::text::{sanitize, truncate, truncate_line, wrap, wrap_styled};
+use crate::tui::widgets::{Column, Table, panel, table};
+
+/// Disagreements, in bits, that the legend shows the shades of.
+const SCALE: [f64; 5] = [0.0, 0.05, 0.2, 0.5, 1.0];
+/// Characters of a prompt that the list may show; no list is wider.
+const FIRST_WORDS: usize = 200;
+
+const TASK: &str = "task";
+const CHANGE: &str = "change of F1";
+const BITS: &str = "JS bits";
+/// Columns of the list: title, where the cells stand, least width, priority.
+const COLUMNS: [(&str, Alignment, u16, u8); 6] = [
+    ("", Alignment::Left, 1, 9),
+    (TASK, Alignment::Left, 10, 3),
+    ("no.", Alignment::Right, 5, 8),
+    ("prompt", Alignment::Left, 10, 9),
+    (CHANGE, Alignment::Right, 5, 7),
+    (BITS, Alignment::Right, 7, 6),
+];
+
+/// Draws the screen.
+pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let area = area.intersection(buffer.area);
+    let Some(board) = &state.board else {
+        let text = "No study is open. r runs the one that the Study screen (1) defines, History (5) opens an \
+                    earlier one. Then the answers of its cells are seen here, beside those of the base.";
+        return parts::nothing(state, text, area, buffer);
+    };
+    let Some(right) = rows::right(state) else {
+        let text =
+            "This study has no cells yet: a adds one. Its answers are then seen here beside the base's.";
+        return parts::nothing(state, text, area, buffer);
+    };
+    if state.inspect.modules {
+        return modules::draw(state, board, right, area, buffer);
+    }
+    let rows = rows::rows(state);
+    let left = rows::left(state);
+    if rows.is_empty() {
+        let title = format!(
+            "{} {} {}",
+            board.label(left),
+            state.theme.symbols().chevron,
+            board.label(Some(&right.id))
+        );
+        let frame = panel(&state.theme, &title, true);
+        let inner = frame.inner(area);
+        frame.render(area, buffer);
+        return parts::nothing(state, &no_answers(state, board, left, &right.id), inner, buffer);
+    }
+    let places = places(area);
+    let chosen = rows::selected(state, &rows);
+    let row = rows[chosen];
+    draw_list(state, &rows, chosen, places.prompts, buffer);
+    draw_prompt(state, &row, &places, buffer);
+    draw_side(state, board, &row, left, places.left, buffer);
+    draw_side(state, board, &row, Some(&right.id), places.right, buffer);
+    if let Some(place) = places.legend {
+        let line = legend(state, &row);
+        truncate_line(&line, place.width.into(), state.theme.symbols().ellipsis).render(place, buffer);
+    }
+}
+
+/// How far the keys of a pane go: what a page is, and the last place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Lines that are seen at once.
+    pub page: usize,
+    /// The furthest that it can be scrolled.
+    pub last: usize,
+}
+
+impl Reach {
+    fn new(lines: usize, page: usize) -> Self {
+        Self { page, last: lines.saturating_sub(page) }
+    }
+}
+
+/// How far the pane in focus can be moved or scrolled when the screen is drawn in `area`.
+pub(super) fn reach(state: &State, area: Rect) -> Reach {
+    let rows = rows::rows(state);
+    let Some(row) = rows.get(rows::selected(state, &rows)) else { return Reach { page: 1, last: 0 } };
+    let places = places(area);
+    match state.inspect.pane {
+        Pane::Prompts => {
+            let page = usize::from(places.prompts.height.saturating_sub(3)).max(1);
+            Reach { page, last: rows.len() - 1 }
+        }
+        Pane::Prompt => places.prompt.map_or(Reach { page: 1, last: 0 }, |place| {
+            let text = prompt_text(state.theme, row, inside(place));
+            Reach::new(text.lines.len(), text.page)
+        }),
+        Pane::Answers => {
+            let of = |answer: Option<&Answer>, place: Rect| {
+                let place = inside(place);
+                let lines =
+                    answer.map_or(0, |answer| answer_text(state.theme, answer, place.width.into()).len());
+                Reach::new(lines, usize::from(place.height.saturating_sub(1)))
+            };
+            let (left, right) = (of(row.left, places.left), of(row.right, places.right));
+            Reach { page: left.page.min(right.page).max(1), last: left.last.max(right.last) }
+        }
+    }
+}
+
+/// What a frame around all of `place` leaves.
+fn inside(place: Rect) -> Rect {
+    Block::bordered().inner(place)
+}
+
+fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let measured = rows.iter().any(|row| row.right.is_some_and(|answer| Disagreement::of(answer).is_some()));
+    let order = match (state.inspect.largest_first, measured) {
+        (false, _) => "as in the task",
+        (true, true) => "largest disagreement first",
+        (true, false) => "largest loss of F1 first",
+    };
+    let title = format!("Prompts {}/{}, {order}", chosen + 1, rows.len());
+    let frame = panel(&theme, &title, state.inspect.pane == Pane::Prompts);
+    let inner = frame.inner(area);
+    frame.render(area, buffer);
+    let several = rows.iter().any(|row| row.asked.task != rows[0].asked.task);
+    let columns: Vec<Column> = COLUMNS
+        .into_iter()
+        .filter(|(name, ..)| (several || *name != TASK) && (measured || *name != BITS))
+        .map(|(name, align, min, priority)| {
+            let title = if name == CHANGE { format!("{}F1", theme.symbols().delta) } else { name.to_owned() };
+            Column::new(title, align, min, priority)
+        })
+        .collect();
+    let height = usize::from(inner.height.saturating_sub(1));
+    let first = Table::offset(Some(chosen), rows.len(), height);
+    let shown = first..first.saturating_add(height);
+    // Rows out of sight cost nothing.
+    let lines: Vec<table::Row> = rows
+        .iter()
+        .enumerate()
+        .map(
+            |(i, row)| if shown.contains(&i) { list_row(theme, row, several) } else { table::Row::default() },
+        )
+        .collect();
+    Table::new(&theme, &columns, &lines).selected(Some(chosen)).render(inner, buffer);
+}
+
+/// A row of the list, with the task's name where there are several; a table leaves out cells behind its last column.
+fn list_row(theme: Theme, row: &Row<'_>, several: bool) -> table::Row {
+    let symbols = theme.symbols();
+    let (mark, style) = match row.change() {
+        None => (" ", theme.text()),
+        Some(change) if change > 0.0 => (symbols.up, theme.good()),
+        Some(change) if change < 0.0 => (symbols.down, theme.bad()),
+        Some(_) if row.same() => ("=", theme.dim()),
+        Some(_) => (symbols.dot, theme.dim()),
+    };
+    let (task, record) = row.key();
+    let change = row.change().map_or_else(String::new, |change| {
+        if change == 0.0 { "0".to_owned() } else { format!("{change:+.2}") }
+    });
+    let bits =
+        row.right.and_then(Disagreement::of).map_or_else(String::new, |bits| format!("{:.3}", bits.mean));
+    let cells = [
+        Line::styled(mark, style),
+        Line::styled(task.to_owned(), theme.dim()),
+        Line::styled(record.to_string(), theme.dim()),
+        Line::from(first_words(&row.asked.prompt)),
+        Line::styled(change, style),
+        Line::from(bits),
+    ];
+    table::Row::new(cells.into_iter().enumerate().filter(|(i, _)| several || *i != 1).map(|(_, cell)| cell))
+}
+
+/// The beginning of a prompt as one line.
+fn first_words(prompt: &str) -> String {
+    let start: String = prompt.trim_start().chars().take(FIRST_WORDS).collect();
+    start.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A prompt and its references, laid out for a place.
+struct PromptText {
+    /// All lines that can be scrolled.
+    lines: Vec<Line<'static>>,
+    /// How many of them are seen at once.
+    page: usize,
+    /// The references, below them.
+    references: Vec<Line<'static>>,
+}
+
+fn prompt_text(theme: Theme, row: &Row<'_>, place: Rect) -> PromptText {
+    let columns = usize::from(place.width);
+    let height = usize::from(place.height);
+    let mut lines = wrap_styled([(row.asked.prompt.trim_end(), theme.text())], columns);
+    let mut references = wrap_styled(reference_pieces(theme, row), columns);
+    // Up to a third of the place; what is cut there is found in full at the end of the prompt.
+    let room = (height / 3).max(1).min(height);
+    if references.len() > room {
+        lines.push(Line::default());
+        lines.extend(references.iter().cloned());
+        references.truncate(room);
+        if let Some(last) = references.last_mut() {
+            let ellipsis = theme.symbols().ellipsis;
+            last.spans.push(Span::styled(format!(" {ellipsis}"), theme.dim()));
+            *last = truncate_line(last, columns, ellipsis);
+        }
+    }
+    PromptText { lines, page: height - references.len(), references }
+}
+
+/// The references after their name.
+fn reference_pieces<'a>(theme: Theme, row: &Row<'a>) -> Vec<(&'a str, Style)> {
+    let references = &row.asked.references;
+    let name = match references.len() {
+        0 => "no reference",
+        1 => "reference ",
+        _ => "references ",
+    };
+    let mut pieces = vec![(name, theme.accent())];
+    for (i, reference) in references.iter().enumerate() {
+        if i > 0 {
+            pieces.push((" | ", theme.dim()));
+        }
+        pieces.push((reference.trim(), theme.text()));
+    }
+    pieces
+}
+
+fn draw_prompt(state: &State, row: &Row<'_>, places: &Places, buffer: &mut Buffer) {
+    let theme = state.theme;
+    if let Some(place) = places.reference {
+        let mut line = Line::from(" ");
+        for (text, style) in reference_pieces(theme, row) {
+            line.spans.push(Span::styled(text.to_owned(), style));
+        }
+        truncate_line(&line, place.width.into(), theme.symbols().ellipsis).render(place, buffer);
+    }
+    let Some(place) = places.prompt else { return };
+    let (task, record) = row.key();
+    let text = prompt_text(theme, row, inside(place));
+    let first = state.inspect.prompt_scroll.min(text.lines.len().saturating_sub(text.page));
+    let frame = panel(&theme, &format!("{task} {record}"), state.inspect.pane == Pane::Prompt);
+    scrolled(theme, frame, first, text.page, text.lines.len()).render(place, buffer);
+    let inner = inside(place);
+    put_lines(&text.lines, first, Rect { height: text.page as u16, ..inner }, buffer);
+    let below = Rect { y: inner.y + text.page as u16, height: text.references.len() as u16, ..inner };
+    put_lines(&text.references, 0, below, buffer);
+}
+
+/// An answer's lines, its tokens shaded.
+fn answer_text(theme: Theme, answer: &Answer, columns: usize) -> Vec<Line<'static>> {
+    if answer.text.is_empty() {
+        return wrap_styled([("(nothing was said)", theme.dim())], columns);
+    }
+    let runs = shading::runs(answer);
+    let style =
+        |bits: Option<f64>| theme.text().patch(bits.map_or_else(Style::new, |bits| theme.shade(bits)));
+    wrap_styled(runs.iter().map(|(text, bits)| (text.as_str(), style(*bits))), columns)
+}
+
+/// Draws what one side said: the scores, and the answer below.
+fn draw_side(
+    state: &State,
+    board: &Board,
+    row: &Row<'_>,
+    side: Option<&str>,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let theme = state.theme;
+    let is_left = side == rows::left(state);
+    let (answer, other) = if is_left { (row.left, None) } else { (row.right, row.left) };
+    let title = match rows::state_of(board, side) {
+        CellState::Done => board.label(side),
+        unfinished => format!("{}: {}", board.label(side), parts::word(unfinished)),
+    };
+    let frame = panel(&theme, &title, state.inspect.pane == Pane::Answers);
+    let inner = inside(area);
+    let Some(answer) = answer else {
+        frame.render(area, buffer);
+        let lines: Vec<Line<'static>> = wrap(&no_answer(state, board, side), inner.width.into())
+            .into_iter()
+            .map(|line| Line::styled(line, theme.dim()))
+            .collect();
+        put_lines(&lines, 0, inner, buffer);
+        return;
+    };
+    let lines = answer_text(theme, answer, inner.width.into());
+    let page = usize::from(inner.height.saturating_sub(1));
+    let first = state.inspect.answer_scroll.min(lines.len().saturating_sub(page));
+    scrolled(theme, frame, first, page, lines.len()).render(area, buffer);
+    let scores = truncate_line(
+        &scores(theme, answer, other, inner.width),
+        inner.width.into(),
+        theme.symbols().ellipsis,
+    );
+    put_lines(&[scores], 0, inner, buffer);
+    let below = Rect { y: inner.y.saturating_add(1), height: page as u16, ..inner };
+    put_lines(&lines, first, below, buffer);
+}
+
+/// The three scores; where they differ from those of the other side, which way.
+fn scores(theme: Theme, answer: &Answer, other: Option<&Answer>, columns: u16) -> Line<'static> {
+    let symbols = theme.symbols();
+    let rouge = if columns >= 34 { "ROUGE-1" } else { "R1" };
+    let (own, other) = (answer.scores, other.map_or(answer.scores, |other| other.scores));
+    let figures = [
+        ("EM", own.exact_match, other.exact_match, 0),
+        ("F1", own.f1, other.f1, 2),
+        (rouge, own.rouge1, other.rouge1, 2),
+    ];
+    let mut spans = Vec::new();
+    for (name, value, beside, digits) in figures {
+        let (mark, style) = if value > beside {
+            (symbols.up, theme.good())
+        } else if value < beside {
+            (symbols.down, theme.bad())
+        } else {
+            ("", theme.title())
+        };
+        spans.push(Span::styled(format!("{name} "), theme.dim()));
+        spans.push(Span::styled(format!("{value:.digits$}{mark}"), style));
+        spans.push(Span::raw("  "));
+    }
+    Line::from(spans)
+}
+
+/// The scale of shades, and how far the models disagreed over the answer.
+fn legend(state: &State, row: &Row<'_>) -> Line<'static> {
+    let theme = state.theme;
+    let Some(answer) = row.right else { return Line::default() };
+    let Some(bits) = Disagreement::of(answer) else {
+        let text = "how far cell and base disagreed was not measured for this answer";
+        return Line::styled(text, theme.dim());
+    };
+    let mut spans = vec![Span::styled(" JS from base, bits ", theme.dim())];
+    for value in SCALE {
+        spans.push(Span::styled(format!(" {value} "), theme.text().patch(theme.shade(value))));
+    }
+    spans.push(Span::styled("  mean ", theme.dim()));
+    spans.push(Span::styled(format!("{:.3}", bits.mean), theme.title()));
+    spans.push(Span::styled("  max ", theme.dim()));
+    spans.push(Span::styled(format!("{:.3}", bits.max), theme.title()));
+    if let Some(piece) = answer.pieces.get(bits.at).filter(|piece| !piece.trim().is_empty()) {
+        let piece = truncate(piece.trim(), 16, theme.symbols().ellipsis).into_owned();
+        spans.push(Span::styled(" at ", theme.dim()));
+        spans.push(Span::styled(piece, theme.text().patch(theme.shade(bits.max))));
+    }
+    if let Some(left) = row.left.and_then(Disagreement::of) {
+        spans.push(Span::styled(format!("  left: mean {:.3} max {:.3}", left.mean, left.max), theme.dim()));
+    }
+    Line::from(spans)
+}
+
+/// A frame that tells, where not all is seen, which lines are.
+fn scrolled(theme: Theme, frame: Block<'static>, first: usize, page: usize, lines: usize) -> Block<'static> {
+    if lines <= page || page == 0 {
+        return frame;
+    }
+    let text = format!(" {}-{} of {lines} ", first + 1, first + page);
+    frame.title_bottom(Line::styled(text, theme.dim()).right_aligned())
+}
+
+/// Writes the lines from `first` on, as many as there is room for.
+pub(super) fn put_lines(lines: &[Line<'static>], first: usize, area: Rect, buffer: &mut Buffer) {
+    let area = area.intersection(buffer.area);
+    for (line, y) in lines.iter().skip(first).zip(area.top()..area.bottom()) {
+        line.render(Rect { y, height: 1, ..area }, buffer);
+    }
+}
+
+/// Why nothing at all is there to be seen, and what will be.
+fn no_answers(state: &State, board: &Board, left: Option<&str>, right: &str) -> String {
+    if rows::asks_nothing(board) {
+        return "This study has no tasks, so there are no answers to look at. m shows what pruning did to every \
+                module of the cell; tasks are added on the Study screen."
+            .into();
+    }
+    // What keeps the right-hand side from answering is what a person came for; the left only matters when it is fine.
+    let side = if rows::state_of(board, Some(right)) == CellState::Done { left } else { Some(right) };
+    no_answer(state, board, side)
+}
+
+/// Why a side has no answer, and when it will.
+fn no_answer(state: &State, board: &Board, side: Option<&str>) -> String {
+    let name = board.label(side);
+    let name = sanitize(&name);
+    let known = board.answers.get(&side.map(str::to_owned)).is_some_and(|answers| !answers.is_empty());
+    match rows::state_of(board, side) {
+        CellState::Queued => {
+            format!("{name} waits for its turn. Its answers appear here when the tasks are asked.")
+        }
+        CellState::Running if known => format!("{name} has not answered this yet."),
+        CellState::Running => {
+            format!("{name} is being worked on. Its answers appear here as they are given.")
+        }
+        CellState::Cancelled => {
+            format!("{name} was stopped before it answered. R on History goes on with it.")
+        }
+        CellState::Failed => {
+            let why = rows::failure(board, side).unwrap_or_default();
+            let why: Vec<_> = why.lines().map(sanitize).collect();
+            format!("{name} failed: {}", why.join("\n"))
+        }
+        CellState::Done if known => format!("{name} has no answer to this."),
+        CellState::Done => {
+            let key = (board.study, side.map(str::to_owned));
+            let read = board.answers.contains_key(&key.1) || !state.inspect.asked.contains_key(&key);
+            if read {
+                format!("No answers of {name} are stored.")
+            } else {
+                format!("Reading the answers of {name}.")
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! How the modules of a cell are drawn.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use super::draw::put_lines;
+use super::rows;
+use crate::human;
+use crate::results::{CellResult, CellState, ErrorBasis, ModuleResult};
+use crate::tui::state::{Board, State};
+use crate::tui::theme::Theme;
+use crate::tui::view::parts;
+use crate::tui::widgets::text::{truncate_line, wrap};
+use crate::tui::widgets::{Column, Row, Table, panel};
+
+/// Draws what is to be known of a cell, and the table of its modules.
+pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, buffer: &mut Buffer) {
+    let theme = state.theme;
+    let modules = rows::modules(state, cell);
+    let chosen = rows::selected_module(state, &modules);
+    let place = if modules.is_empty() { String::new() } else { format!(" {}/{}", chosen + 1, modules.len()) };
+    let order = if state.inspect.largest_first { ", largest error first" } else { "" };
+    let frame = panel(&theme, &format!("Modules of {}{place}{order}", board.label(Some(&cell.id))), true);
+    let inner = frame.inner(area);
+    frame.render(area, buffer);
+
+    let mut notes = vec![truncate_line(&summary(theme, cell), inner.width.into(), theme.symbols().ellipsis)];
+    notes.extend(warnings(theme, board, cell, inner));
+    let height = notes.len().min(usize::from(inner.height)) as u16;
+    let [above, below] = Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(inner);
+    put_lines(&notes, 0, above, buffer);
+    if modules.is_empty() {
+        return parts::nothing(state, no_modules(cell.state), below, buffer);
+    }
+    let asked = board.spec.as_ref().map(|spec| spec.prune.damping);
+    let page = usize::from(below.height.saturating_sub(1));
+    let first = Table::offset(Some(chosen), modules.len(), page);
+    let shown = first..first.saturating_add(page);
+    // Rows out of sight cost nothing.
+    let lines: Vec<Row> = modules
+        .iter()
+        .enumerate()
+        .map(|(i, module)| if shown.contains(&i) { module_row(theme, module, asked) } else { Row::default() })
+        .collect();
+    let sort = state.inspect.largest_first.then_some((4, false));
+    Table::new(&theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
+}
+
+/// Modules that are seen at once when the screen is drawn in `area`; close enough for the length of a page.
+pub(super) fn page(area: Rect) -> usize {
+    usize::from(area.height.saturating_sub(4)).max(1)
+}
+
+fn columns() -> [Column; 9] {
+    [
+        Column::new("block", Alignment::Right, 5, 9),
+        Column::new("module", Alignment::Left, 9, 9),
+        Column::new("sparsity", Alignment::Right, 8, 8),
+        Column::new("zeroes", Alignment::Right, 6, 3),
+        Column::new("error", Alignment::Right, 8, 7),
+        Column::new("basis", Alignment::Left, 12, 5),
+        Column::new("damping", Alignment::Right, 7, 6),
+        Column::new("dead cols", Alignment::Right, 9, 4),
+        Column::new("time", Alignment::Right, 6, 2),
+    ]
+}
+
+fn module_row(theme: Theme, module: &ModuleResult, asked: Option<f64>) -> Row {
+    let absent = || Span::styled(theme.symbols().dot, theme.dim());
+    let damping = match module.damping {
+        None => absent(),
+        // More than was asked for: the factorisation failed with less.
+        Some(damping) if asked.is_some_and(|asked| damping > asked * 1.000_001) => {
+            Span::styled(format!("{damping} {}", theme.symbols().warning), theme.warn())
+        }
+        Some(damping) => Span::raw(damping.to_string()),
+    };
+    let dead = match module.dead_columns {
+        0 => absent(),
+        dead => Span::styled(dead.to_string(), theme.warn()),
+    };
+    let name = module.name.rsplit('.').next().unwrap_or_default().to_owned();
+    Row::new([
+        Span::raw(module.block.to_string()),
+        Span::raw(name),
+        Span::raw(format!("{:.2}%", module.sparsity * 100.0)),
+        Span::raw(human::count(module.zeros as u64)),
+        Span::raw(error(theme, module.reconstruction_error)),
+        Span::styled(basis(module.error_basis), theme.dim()),
+        damping,
+        dead,
+        Span::styled(human::duration(module.seconds), theme.dim()),
+    ])
+}
+
+fn error(theme: Theme, error: f64) -> String {
+    match error {
+        error if error.is_nan() => theme.symbols().missing.into(),
+        error if error.is_infinite() => theme.symbols().infinity.into(),
+        error if error == 0.0 || error >= 0.000_1 => format!("{error:.4}"),
+        error => format!("{error:.1e}"),
+    }
+}
+
+fn basis(basis: ErrorBasis) -> &'static str {
+    match basis {
+        ErrorBasis::Hessian => "Hessian",
+        ErrorBasis::ColumnNorms => "column norms",
+        ErrorBasis::Weights => "weights alone",
+    }
+}
+
+/// The cell in a line.
+fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", parts::word(cell.state)))];
+    let mut say = |text: String| {
+        spans.push(Span::styled(format!(" {} ", theme.symbols().dot), theme.dim()));
+        spans.push(Span::raw(text));
+    };
+    if let Some(achieved) = cell.achieved_sparsity {
+        say(format!("{:.2}% zeroes", achieved * 100.0));
+    }
+    let s = cell.seconds;
+    let spent = s.load + s.calibrate + s.prune + s.evaluate + s.answer;
+    if spent > 0.0 {
+        say(format!("took {}, of it pruning {}", human::duration(spent), human::duration(s.prune)));
+    }
+    if !cell.warnings.is_empty() {
+        let plural = if cell.warnings.len() == 1 { "" } else { "s" };
+        say(format!("{} warning{plural}", cell.warnings.len()));
+    }
+    Line::from(spans)
+}
+
+/// Why the cell failed, and what else is to be known of it; at most a third of the place.
+fn warnings(theme: Theme, board: &Board, cell: &CellResult, place: Rect) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    let mut say = |mark: &str, text: &str, style: Style| {
+        for (i, line) in wrap(text, usize::from(place.width).saturating_sub(2)).into_iter().enumerate() {
+            let mark = if i == 0 { mark } else { " " };
+            lines.push(Line::from(vec![Span::styled(format!("{mark} "), style), Span::styled(line, style)]));
+        }
+    };
+    let failure = rows::failure(board, Some(&cell.id));
+    if let Some(why) = failure {
+        say(theme.symbols().cross, why, theme.bad());
+    }
+    for warning in cell.warnings.iter().filter(|warning| failure != Some(warning.as_str())) {
+        say(theme.symbols().warning, warning, theme.warn());
+    }
+    let room = usize::from(place.height / 3).max(1);
+    if lines.len() > room {
+        let more = lines.len() + 1 - room;
+        lines.truncate(room - 1);
+        lines.push(Line::styled(
+            format!("  and {more} more lines, in `secateur show {}`", board.study),
+            theme.dim(),
+        ));
+    }
+    lines
+}
+
+fn no_modules(state: CellState) -> &'static str {
+    match state {
+        CellState::Queued => {
+            "The cell waits for its turn. Every module appears here when it has been pruned."
+        }
+        CellState::Running => "No module is pruned yet. Each appears here when it is.",
+        CellState::Cancelled => {
+            "The cell was stopped before a module was pruned. R on History goes on with it."
+        }
+        CellState::Failed => "The cell failed before a module was pruned.",
+        CellState::Done => "No modules are stored for this cell.",
+    }
+}

@@ -1,0 +1,168 @@
+//! What stands on the two sides, and the prompts that either has answered.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use crate::results::{Answer, CellResult, CellState, ModuleResult};
+use crate::tui::state::{Board, State};
+
+/// How far two models disagreed over an answer, in bits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Disagreement {
+    /// Mean over the tokens.
+    pub mean: f64,
+    /// The largest.
+    pub max: f64,
+    /// The token that it belongs to.
+    pub at: usize,
+}
+
+impl Disagreement {
+    /// Of an answer, where it was measured.
+    pub fn of(answer: &Answer) -> Option<Self> {
+        let bits = answer.disagreement_bits.iter().map(|bits| f64::from(*bits));
+        let finite: Vec<(usize, f64)> = bits.enumerate().filter(|(_, bits)| bits.is_finite()).collect();
+        let &(at, max) = finite.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let mean = finite.iter().map(|(_, bits)| bits).sum::<f64>() / finite.len() as f64;
+        Some(Self { mean, max, at })
+    }
+}
+
+/// A prompt, with the answer of each side that has one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row<'a> {
+    /// An answer to it, for the prompt and its references, which are the same in all.
+    pub asked: &'a Answer,
+    /// What the left-hand side said.
+    pub left: Option<&'a Answer>,
+    /// What the right-hand side said.
+    pub right: Option<&'a Answer>,
+}
+
+impl Row<'_> {
+    /// Task and record.
+    pub fn key(&self) -> (&str, usize) {
+        (&self.asked.task, self.asked.record)
+    }
+
+    /// F1 of the right-hand side less that of the left-hand side.
+    pub fn change(&self) -> Option<f64> {
+        Some(self.right?.scores.f1 - self.left?.scores.f1)
+    }
+
+    /// Both sides said the same.
+    pub fn same(&self) -> bool {
+        matches!((self.left, self.right), (Some(left), Some(right)) if left.text == right.text)
+    }
+
+    /// The larger disagreement first; where there is none, the larger loss of F1, behind.
+    fn before(&self, other: &Self) -> Ordering {
+        let mean = |row: &Self| row.right.and_then(Disagreement::of).map_or(-1.0, |bits| bits.mean);
+        let loss = |row: &Self| row.change().map_or(f64::NEG_INFINITY, |change| -change);
+        mean(other).total_cmp(&mean(self)).then(loss(other).total_cmp(&loss(self)))
+    }
+}
+
+/// The cell on the right-hand side: the chosen one, else the first that has something to show.
+pub(super) fn right(state: &State) -> Option<&CellResult> {
+    let board = state.board.as_ref()?;
+    let chosen = state.inspect.right.as_deref().and_then(|id| board.cell(id));
+    let in_state = |wanted| board.cells.iter().find(|cell| cell.state == wanted);
+    chosen
+        .or_else(|| in_state(CellState::Done))
+        .or_else(|| in_state(CellState::Running))
+        .or_else(|| in_state(CellState::Failed))
+        .or_else(|| board.cells.first())
+}
+
+/// The cell on the left-hand side; `None` is the base.
+pub(super) fn left(state: &State) -> Option<&str> {
+    let id = state.inspect.left.as_deref()?;
+    let other = right(state).is_some_and(|right| right.id != id);
+    (other && state.board.as_ref()?.cell(id).is_some()).then_some(id)
+}
+
+/// How far a cell, or the base, has come.
+pub(super) fn state_of(board: &Board, cell: Option<&str>) -> CellState {
+    match cell {
+        None => board.base_state,
+        Some(id) => board.cell(id).map_or(CellState::Queued, |cell| cell.state),
+    }
+}
+
+/// Whether a cell, or the base, may have given answers that the board does not have.
+pub(super) fn lacks_answers(board: &Board, cell: Option<&str>) -> bool {
+    let known = board.answers.get(&cell.map(str::to_owned)).map_or(0, Vec::len);
+    match state_of(board, cell) {
+        CellState::Queued => false,
+        CellState::Running | CellState::Cancelled | CellState::Failed => true,
+        CellState::Done => {
+            let given =
+                board.metrics(cell).map_or(0, |metrics| metrics.tasks.iter().map(|task| task.n).sum());
+            !asks_nothing(board) && (known == 0 || known < given)
+        }
+    }
+}
+
+/// Whether the study is known to have no tasks.
+pub(super) fn asks_nothing(board: &Board) -> bool {
+    board.spec.as_ref().is_some_and(|spec| spec.evaluation.tasks.is_empty())
+}
+
+/// The prompts that either side has answered, in the order that is wanted.
+pub(super) fn rows(state: &State) -> Vec<Row<'_>> {
+    let (Some(board), Some(cell)) = (&state.board, right(state)) else { return Vec::new() };
+    let of = |side: Option<&str>| board.answers.get(&side.map(str::to_owned)).into_iter().flatten();
+    let mut found: BTreeMap<(&str, usize), Row<'_>> = BTreeMap::new();
+    for answer in of(left(state)) {
+        let row = Row { asked: answer, left: Some(answer), right: None };
+        found.insert((&answer.task, answer.record), row);
+    }
+    for answer in of(Some(&cell.id)) {
+        let alone = Row { asked: answer, left: None, right: None };
+        found.entry((&answer.task, answer.record)).or_insert(alone).right = Some(answer);
+    }
+    let mut rows: Vec<Row<'_>> = found.into_values().collect();
+    if state.inspect.largest_first {
+        rows.sort_by(Row::before);
+    }
+    rows
+}
+
+/// Place of the selected prompt in the list.
+pub(super) fn selected(state: &State, rows: &[Row<'_>]) -> usize {
+    let wanted = state.inspect.prompt.as_ref();
+    wanted
+        .and_then(|(task, record)| rows.iter().position(|row| row.key() == (task.as_str(), *record)))
+        .unwrap_or(0)
+}
+
+/// The modules of a cell in the order that is wanted.
+pub(super) fn modules<'a>(state: &State, cell: &'a CellResult) -> Vec<&'a ModuleResult> {
+    let mut modules: Vec<&ModuleResult> = cell.modules.iter().collect();
+    if state.inspect.largest_first {
+        // A module whose error is no number is the first to be looked at.
+        let error = |module: &ModuleResult| match module.reconstruction_error {
+            error if error.is_nan() => f64::INFINITY,
+            error => error,
+        };
+        modules.sort_by(|a, b| error(b).total_cmp(&error(a)));
+    }
+    modules
+}
+
+/// Place of the selected module in the table.
+pub(super) fn selected_module(state: &State, modules: &[&ModuleResult]) -> usize {
+    let wanted = state.inspect.module.as_deref();
+    wanted.and_then(|name| modules.iter().position(|module| module.name == name)).unwrap_or(0)
+}
+
+/// Why a cell, or the base, failed; as far as is known.
+pub(super) fn failure<'a>(board: &'a Board, cell: Option<&str>) -> Option<&'a str> {
+    if state_of(board, cell) != CellState::Failed {
+        return None;
+    }
+    let told = board.failures.get(&cell.map(str::to_owned)).map(String::as_str);
+    let warned = || cell.and_then(|id| board.cell(id)?.warnings.last()).map(String::as_str);
+    Some(told.or_else(warned).unwrap_or("why is in the log file beside the store"))
+}

@@ -1,0 +1,232 @@
+//! A study in all states at once, with answers, for the tests of this screen and of the history.
+
+use std::collections::HashMap;
+
+use ratatui::buffer::Buffer;
+
+use super::choose;
+use crate::results::{
+    Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate, Insight,
+    Metrics, ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
+};
+use crate::study::{CellSpec, Method, Sparsity, StudySpec};
+use crate::tui::state::{Board, Options, Screen, State};
+use crate::tui::theme::{Background, ColorMode, Theme};
+use crate::tui::widgets::text;
+
+pub(in crate::tui) const MAGNITUDE: &str = "magnitude-0.5";
+pub(in crate::tui) const WANDA: &str = "wanda-0.5-c4-s7";
+pub(in crate::tui) const RUNNING: &str = "sparsegpt-0.5-c4-s7";
+pub(in crate::tui) const FAILED: &str = "sparsegpt-2of4-c4-s7";
+pub(in crate::tui) const QUEUED: &str = "wanda-0.7-c4-s7";
+
+/// Text that tries to take the terminal over, and to be wider or narrower than it looks.
+pub(super) const NASTY: &str = "\u{1b}[2J\u{1b}]0;title\u{7}left \u{202e}thgir\u{202c} שלום עולם مرحبا 漢字漢字漢字 👩\u{200d}👩\u{200d}👧\u{200d}👦 \
+                     🇩🇪 e\u{301}\u{301}\u{301} a\u{200b}b\u{feff} \u{9b}31m\ttab\r\nline";
+
+pub(in crate::tui) fn theme(mode: ColorMode, ascii: bool) -> Theme {
+    Theme::new(mode, Background::Dark, ascii)
+}
+
+pub(in crate::tui) fn spec() -> StudySpec {
+    serde_json::from_str(include_str!("../../../store/test_spec.json")).unwrap()
+}
+
+/// A dashboard with nothing open.
+pub(in crate::tui) fn empty(size: (u16, u16)) -> State {
+    let options = Options { store: "studies.db".into(), ..Options::default() };
+    let mut state = State::new(&spec(), options, theme(ColorMode::TrueColor, false), size);
+    state.screen = Screen::Inspect;
+    state
+}
+
+fn scores(exact_match: f64, f1: f64, rouge1: f64) -> Scores {
+    Scores { exact_match, f1, rouge1 }
+}
+
+/// An answer whose tokens are its words, with their disagreements.
+pub(super) fn answer(record: usize, text: &str, bits: &[f32], scores: Scores) -> Answer {
+    let prompts = [
+        ("What is the capital of France?", &["Paris"][..]),
+        (
+            "Answer the question with words from the text.\n\nIn 1913 Niels Bohr proposed a model of the hydrogen \
+             atom, in which the electron moves around the nucleus on fixed circular orbits and takes in or gives off \
+             light only when it jumps from one of these to another.\n\nWhen does the electron give off light?",
+            &["when it jumps from one orbit to another", "when it jumps"][..],
+        ),
+        ("Name three primary colours.", &["red, yellow, blue"][..]),
+    ];
+    let (prompt, references) = prompts.get(record).copied().unwrap_or((NASTY, &[NASTY][..]));
+    let mut pieces: Vec<String> = Vec::new();
+    for (i, word) in text.split(' ').enumerate() {
+        pieces.push(if i == 0 { word.into() } else { format!(" {word}") });
+    }
+    Answer {
+        task: "squad".into(),
+        record,
+        prompt: prompt.into(),
+        references: references.iter().map(|reference| (*reference).into()).collect(),
+        text: text.into(),
+        tokens: (0..pieces.len() as u32).collect(),
+        pieces,
+        disagreement_bits: bits.to_vec(),
+        scores,
+    }
+}
+
+pub(in crate::tui) fn module(block: usize, name: &str, damping: Option<f64>) -> ModuleResult {
+    ModuleResult {
+        block,
+        name: format!("model.layers.{block}.{name}"),
+        sparsity: 0.5,
+        zeros: 165_888,
+        weights: 331_776,
+        reconstruction_error: 0.0123 * (block + 1) as f64,
+        error_basis: if damping.is_some() { ErrorBasis::Hessian } else { ErrorBasis::ColumnNorms },
+        damping,
+        dead_columns: block * 2,
+        seconds: 0.25,
+    }
+}
+
+pub(super) fn metrics(perplexity: f64, js: Option<f64>, f1: f64) -> Metrics {
+    let estimate = |value| Estimate { value, ci95: [value - 0.1, value + 0.1] };
+    let bits =
+        |bits: f64| Divergence { corpus: "wikitext2".into(), bits, nats: bits * 0.693, ci95: [bits; 2] };
+    Metrics {
+        perplexity: vec![Perplexity {
+            corpus: "wikitext2".into(),
+            value: perplexity,
+            ci95: [perplexity - 1.0, perplexity + 1.0],
+            standard_error_nats: 0.01,
+            windows: 4,
+        }],
+        js_divergence: js.map(bits).into_iter().collect(),
+        tasks: vec![TaskScores {
+            name: "squad".into(),
+            n: 4,
+            exact_match: estimate(f1 / 2.0),
+            f1: estimate(f1),
+            rouge1: estimate(f1),
+        }],
+        ..Metrics::default()
+    }
+}
+
+fn cell(method: Method, sparsity: &str, state: CellState) -> CellResult {
+    let calibration = method.needs_calibration().then(|| "data/c4.txt".to_owned());
+    let sparsity: Sparsity = sparsity.parse().unwrap();
+    CellResult { state, ..CellResult::queued(&CellSpec { method, sparsity, calibration, seed: 7 }) }
+}
+
+/// A study in all states at once: two cells done, one at work, one failed, one waiting. Without answers.
+pub(in crate::tui) fn board() -> Board {
+    let done = |method, f1| CellResult {
+        achieved_sparsity: Some(0.500_03),
+        metrics: metrics(32.71, Some(0.053), f1),
+        seconds: Seconds { load: 0.5, calibrate: 2.0, prune: 3.0, evaluate: 4.0, answer: 5.0 },
+        ..cell(method, "0.5", CellState::Done)
+    };
+    let names = ["self_attn.q_proj", "mlp.down_proj"];
+    let both = |block| names.map(|name| module(block, name, None));
+    let mut wanda = done(Method::Wanda, 0.5);
+    wanda.modules = (0..12).flat_map(both).collect();
+    wanda.warnings = vec![
+        "model.layers.3.mlp.down_proj: 6 input features were zero in every calibration token".into(),
+        "only 8 of 128 calibration windows could be drawn".into(),
+    ];
+    let mut running = cell(Method::SparseGpt, "0.5", CellState::Running);
+    running.modules = vec![module(0, names[0], Some(0.01)), module(0, names[1], Some(0.1))];
+    let mut failed = cell(Method::SparseGpt, "2:4", CellState::Failed);
+    failed.warnings = vec!["model.layers.0.self_attn.q_proj: damping was raised to 1".into()];
+    let why = "model.layers.0.self_attn.q_proj: the Hessian is not positive definite even with damping 1; use more \
+               calibration samples";
+    Board {
+        study: 3,
+        spec: Some(spec()),
+        model: ModelInfo {
+            source: "HuggingFaceTB/SmolLM2-135M".into(),
+            architecture: "LlamaForCausalLM".into(),
+            parameters: 134_515_008,
+            prunable_parameters: 106_168_320,
+            blocks: 30,
+            vocabulary: 49_152,
+            dtype: "BF16".into(),
+        },
+        environment: Environment {
+            version: "0.1.0".into(),
+            device: "cpu".into(),
+            compute_dtype: "f32".into(),
+            threads: 2,
+            platform: "linux x86_64".into(),
+        },
+        base: BaseResult { metrics: metrics(28.5, None, 0.8), seconds: Seconds::default() },
+        base_state: CellState::Done,
+        cells: vec![
+            done(Method::Magnitude, 0.3),
+            wanda,
+            running,
+            failed,
+            cell(Method::Wanda, "0.7", CellState::Queued),
+        ],
+        insight: Insight::default(),
+        failures: [(Some(FAILED.to_owned()), why.to_owned())].into(),
+        answers: HashMap::new(),
+        blocks_done: HashMap::new(),
+    }
+}
+
+fn base_answers() -> Vec<Answer> {
+    vec![
+        answer(0, "Paris", &[], scores(1.0, 1.0, 1.0)),
+        answer(1, "when it jumps from one orbit to another", &[], scores(1.0, 1.0, 1.0)),
+        answer(2, "Red, yellow and blue are the three primary colours.", &[], scores(0.0, 0.5, 0.5)),
+        answer(3, "plain", &[], scores(0.0, 0.25, 0.0)),
+    ]
+}
+
+pub(super) fn wanda_answers() -> Vec<Answer> {
+    let jump = "only when it takes in light from the nucleus and then moves around on fixed circular orbits until it \
+                jumps to another of these orbits and gives off what it took in before it had moved around often enough to \
+                have been seen on all of the orbits that there are, nearly everywhere";
+    let bits: Vec<f32> = (0..jump.split(' ').count()).map(|i| [0.02, 0.3, 0.08, 0.6][i % 4]).collect();
+    vec![
+        answer(0, "The capital is Lyon", &[0.62, 0.04, 0.001, 0.97], scores(0.0, 0.0, 0.0)),
+        answer(1, jump, &bits, scores(0.0, 0.55, 0.48)),
+        answer(2, "Red, yellow and blue are the three primary colours.", &[0.01; 9], scores(0.0, 0.5, 0.5)),
+        answer(3, NASTY, &vec![0.4; NASTY.split(' ').count()], scores(0.0, 0.5, 0.0)),
+    ]
+}
+
+/// The study with the answers of the base and of both cells that are done; no disagreement was measured for the first.
+pub(in crate::tui) fn inspecting(size: (u16, u16)) -> State {
+    let mut state = empty(size);
+    let mut board = board();
+    let mut unmeasured = wanda_answers();
+    for answer in &mut unmeasured {
+        answer.disagreement_bits.clear();
+        answer.pieces.clear();
+    }
+    board.answers.insert(None, base_answers());
+    board.answers.insert(Some(MAGNITUDE.into()), unmeasured);
+    board.answers.insert(Some(WANDA.into()), wanda_answers());
+    state.board = Some(board);
+    choose(&mut state, WANDA);
+    state
+}
+
+/// The lines of a buffer; a wide character is followed by no blank.
+pub(in crate::tui) fn lines(buffer: &Buffer) -> Vec<String> {
+    let area = buffer.area;
+    let line = |y| {
+        let mut line = String::new();
+        let mut x = area.left();
+        while x < area.right() {
+            let symbol = buffer[(x, y)].symbol();
+            line.push_str(symbol);
+            x += text::width(symbol).max(1) as u16;
+        }
+        line.trim_end().to_owned()
+    };
+    (area.top()..area.bottom()).map(line).collect()
+}

@@ -1,0 +1,134 @@
+//! What keys do.
+
+use super::rows;
+use super::{Pane, body, draw, modules, places, wanted};
+use crate::tui::keymap::Action;
+use crate::tui::message::Effect;
+use crate::tui::state::State;
+use crate::tui::update::complain;
+
+/// Does what a key asks for.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    if state.board.is_none() {
+        return complain(state, "nothing to inspect: no study is open");
+    }
+    match action {
+        Action::OtherCell | Action::Right => step_right(state, true),
+        Action::Left => step_right(state, false),
+        Action::OtherSide if state.inspect.modules => {
+            complain(state, "modules belong to one cell: h and l change it, m goes back to the answers")
+        }
+        Action::OtherSide => step_left(state),
+        Action::ByDisagreement => {
+            let view = &mut state.inspect;
+            view.largest_first = !view.largest_first;
+            // Who asks for the largest wants to see it.
+            (view.prompt, view.module) = (None, None);
+            (view.prompt_scroll, view.answer_scroll) = (0, 0);
+            Vec::new()
+        }
+        Action::ShowModules => {
+            state.inspect.modules = !state.inspect.modules;
+            wanted(state)
+        }
+        Action::NextPane if state.inspect.modules => Vec::new(),
+        Action::NextPane => next_pane(state),
+        Action::Up | Action::Down | Action::PageUp | Action::PageDown | Action::First | Action::Last => {
+            go(state, action);
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Shows the next cell, or the one before, on the right-hand side; the one on the left-hand side is left out.
+fn step_right(state: &mut State, forward: bool) -> Vec<Effect> {
+    let Some(board) = &state.board else { return Vec::new() };
+    let left = rows::left(state);
+    let ids: Vec<&str> =
+        board.cells.iter().map(|cell| cell.id.as_str()).filter(|id| Some(*id) != left).collect();
+    let at = rows::right(state).and_then(|cell| ids.iter().position(|id| *id == cell.id));
+    let Some(at) = at else { return complain(state, "the study has no cells yet: a adds one") };
+    let by = if forward { 1 } else { ids.len() - 1 };
+    let next = ids[(at + by) % ids.len()].to_owned();
+    let view = &mut state.inspect;
+    view.right = Some(next);
+    view.answer_scroll = 0;
+    wanted(state)
+}
+
+/// Shows the next of the base and the cells on the left-hand side; the one on the right-hand side is left out.
+fn step_left(state: &mut State) -> Vec<Effect> {
+    let Some(board) = &state.board else { return Vec::new() };
+    // Without this the right-hand side might choose itself anew when the left takes its place.
+    let right = rows::right(state).map(|cell| cell.id.clone());
+    let cells = board.cells.iter().map(|cell| Some(cell.id.as_str()));
+    let sides: Vec<Option<&str>> =
+        [None].into_iter().chain(cells).filter(|side| side.is_none() || *side != right.as_deref()).collect();
+    let at = sides.iter().position(|side| *side == rows::left(state)).unwrap_or(0);
+    let next = sides[(at + 1) % sides.len()].map(str::to_owned);
+    let view = &mut state.inspect;
+    (view.left, view.right) = (next, right);
+    view.answer_scroll = 0;
+    wanted(state)
+}
+
+fn next_pane(state: &mut State) -> Vec<Effect> {
+    let shown = places::places(body(state)).prompt.is_some();
+    state.inspect.pane = match state.inspect.pane {
+        Pane::Prompts if shown => Pane::Prompt,
+        Pane::Prompts | Pane::Prompt => Pane::Answers,
+        Pane::Answers => Pane::Prompts,
+    };
+    Vec::new()
+}
+
+/// Moves the selection, or scrolls the text, that the keys belong to.
+fn go(state: &mut State, action: Action) {
+    if state.inspect.modules {
+        let Some(cell) = rows::right(state) else { return };
+        let modules = rows::modules(state, cell);
+        let Some(last) = modules.len().checked_sub(1) else { return };
+        let at = moved(rows::selected_module(state, &modules), action, modules::page(body(state)), last);
+        let name = modules[at].name.clone();
+        state.inspect.module = Some(name);
+        return;
+    }
+    let reach = draw::reach(state, body(state));
+    match state.inspect.pane {
+        Pane::Prompts => {
+            let rows = rows::rows(state);
+            if rows.is_empty() {
+                return;
+            }
+            let (task, record) =
+                rows[moved(rows::selected(state, &rows), action, reach.page, reach.last)].key();
+            let chosen = (task.to_owned(), record);
+            let view = &mut state.inspect;
+            view.prompt = Some(chosen);
+            (view.prompt_scroll, view.answer_scroll) = (0, 0);
+        }
+        Pane::Prompt => {
+            let at = state.inspect.prompt_scroll.min(reach.last);
+            state.inspect.prompt_scroll = moved(at, action, reach.page, reach.last);
+        }
+        Pane::Answers => {
+            let at = state.inspect.answer_scroll.min(reach.last);
+            state.inspect.answer_scroll = moved(at, action, reach.page, reach.last);
+        }
+    }
+}
+
+/// Where a move leads from `at`, between 0 and `last`.
+fn moved(at: usize, action: Action, page: usize, last: usize) -> usize {
+    let to = match action {
+        Action::Up => at.saturating_sub(1),
+        Action::Down => at + 1,
+        Action::PageUp => at.saturating_sub(page),
+        Action::PageDown => at + page,
+        Action::First => 0,
+        Action::Last => last,
+        _ => at,
+    };
+    to.min(last)
+}
