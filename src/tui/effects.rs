@@ -114,7 +114,7 @@ impl Effects {
     pub fn delete(&self, study: i64) {
         let path = self.store.clone();
         self.run(move || {
-            Store::open(&path)?.delete_study(study)?;
+            Store::delete(&path, study)?;
             Ok(Outcome::Deleted(study))
         });
     }

@@ -174,6 +174,13 @@ impl Board {
                     None => answers.push(answer.clone()),
                 }
             }
+            Event::Disagreement { cell, task, record, bits } => {
+                let answers = self.answers.get_mut(&Some(cell.clone()));
+                let known = answers.into_iter().flatten().find(|a| a.task == *task && a.record == *record);
+                if let Some(answer) = known {
+                    answer.disagreement_bits.clone_from(bits);
+                }
+            }
             Event::CellDone { cell: None, seconds, .. } => self.base.seconds = *seconds,
             Event::CellDone { cell: Some(id), seconds, achieved_sparsity } => {
                 if let Some(cell) = self.cell_mut(id) {

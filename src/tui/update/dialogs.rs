@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{act, matching};
+use super::palette::Command;
+use super::{act, matching, show};
+use crate::tui::keymap::Context;
 use crate::tui::message::{Effect, EngineOrder, Leave};
-use crate::tui::state::{Dialog, DialogAnswer, EngineState, SparsityDialog, State, Typed, Wanted};
+use crate::tui::state::{
+    Dialog, DialogAnswer, EngineState, Focus, Screen, SparsityDialog, State, Typed, Wanted,
+};
 
 /// Does what a key means to the dialog in front.
 pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
@@ -21,8 +25,7 @@ pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
                 KeyCode::Down => palette.chosen = (palette.chosen + 1).min(names.len().saturating_sub(1)),
                 _ => match palette.line.key(event) {
                     Typed::Keep => {
-                        let chosen = names.get(palette.chosen).map(|command| command.action);
-                        return chosen.map_or_else(Vec::new, |action| act(state, action));
+                        return names.get(palette.chosen).map_or_else(Vec::new, |command| run(state, *command));
                     }
                     Typed::Drop => return Vec::new(),
                     Typed::Changed => palette.chosen = 0,
@@ -81,6 +84,26 @@ pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
     if stays {
         state.dialogs.push(dialog);
     }
+    effects
+}
+
+/// Does what a command says, on the screen that it belongs to.
+fn run(state: &mut State, command: Command) -> Vec<Effect> {
+    let screen = match command.context {
+        Context::Everywhere => None,
+        Context::Fields | Context::Grid => Some(Screen::Study),
+        Context::Run => Some(Screen::Run),
+        Context::Compare => Some(Screen::Compare),
+        Context::Inspect => Some(Screen::Inspect),
+        Context::History => Some(Screen::History),
+    };
+    let mut effects = screen.map_or_else(Vec::new, |screen| show(state, screen));
+    match command.context {
+        Context::Fields => state.form.focus = Focus::Fields,
+        Context::Grid => state.form.focus = Focus::Grid,
+        _ => {}
+    }
+    effects.extend(act(state, command.action));
     effects
 }
 

@@ -310,7 +310,22 @@ fn calibration_sets(board: &Board, state: &State) -> Vec<String> {
 
 fn done(state: &mut State, outcome: Outcome) -> Vec<Effect> {
     match outcome {
-        Outcome::Studies(studies) => history::listed(state, studies),
+        Outcome::Studies(studies) => {
+            let mut recent: Vec<String> = Vec::new();
+            for study in studies.iter().rev() {
+                if !recent.contains(&study.model) {
+                    recent.push(study.model.clone());
+                }
+            }
+            state.form.recent = recent;
+            let newest = studies.last().map(|study| study.id);
+            let mut effects = history::listed(state, studies);
+            // Who only looks is shown what there is to look at.
+            if let (true, None, Some(study)) = (state.options.readonly, &state.board, newest) {
+                effects.push(Effect::OpenStudy(study, Purpose::Refresh));
+            }
+            effects
+        }
         Outcome::Study(board, purpose) => opened(state, *board, purpose),
         Outcome::Answers { study, cell, answers } => {
             let boards = state.board.iter_mut().chain(&mut state.overlays);

@@ -261,7 +261,10 @@ fn plan<'a>(state: &State, known: &Checked) -> Vec<Line<'a>> {
     if needs.device_bytes > 0 {
         lines.push(Line::from(vec![
             Span::styled("device  ", theme.dim()),
-            Span::raw(human::bytes(needs.device_bytes)),
+            Span::raw(match needs.device_available {
+                Some(free) => format!("{} of {} free", human::bytes(needs.device_bytes), human::bytes(free)),
+                None => human::bytes(needs.device_bytes),
+            }),
         ]));
     }
     lines.push(Line::from(vec![
