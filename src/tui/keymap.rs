@@ -95,6 +95,7 @@ pub enum Action {
     Sort,
     SortReverse,
     Filter,
+    ClearFilter,
     NextPanel,
     OtherCell,
     OtherSide,
@@ -264,6 +265,7 @@ pub const BINDINGS: &[Binding] = bindings! {
     Compare: [ch('o')] A::Sort, "sort the table by the next column", "sort";
     Compare: [ch('O')] A::SortReverse, "turn the order around";
     Compare: [ch('/')] A::Filter, "show only rows that contain all the words", "filter";
+    Compare: [key(K::Esc)] A::ClearFilter, "show all rows again";
     Compare: [ch('a')] A::AddCell, "add a cell at any sparsity", "add cell";
     Compare: [key(K::Enter)] A::Confirm, "inspect the selected cell";
 

@@ -1,0 +1,443 @@
+//! Studies as series and rows: what charts, read-out and table show, without any drawing.
+
+use std::cmp::Ordering;
+
+use super::{CompareView, Key, Score, SortBy};
+use crate::results::{CellResult, CellState, Estimate, Metrics, TaskScores};
+use crate::study::{Method, Sparsity, short_name};
+use crate::tui::state::Board;
+use crate::tui::view::parts::word;
+
+/// A text that perplexity and divergences were measured on. Two texts may share a short name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// Its short name.
+    pub name: String,
+    /// Which of those that have this name, from 0.
+    pub nth: usize,
+}
+
+impl Text {
+    fn find<'a, T>(&self, measured: &'a [T], corpus: impl Fn(&T) -> &str) -> Option<&'a T> {
+        measured.iter().filter(|m| corpus(m) == self.name).nth(self.nth)
+    }
+
+    /// How it is written: `wikitext2`, `news#2`.
+    pub fn label(&self) -> String {
+        if self.nth == 0 { self.name.clone() } else { format!("{}#{}", self.name, self.nth + 1) }
+    }
+}
+
+/// What was measured on a model, on one text and over all tasks. What is not known yet is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Figures {
+    /// Perplexity.
+    pub perplexity: Option<Estimate>,
+    /// Jensen–Shannon divergence from the base, in bits.
+    pub js: Option<Estimate>,
+    /// KL(base‖cell), in bits.
+    pub kl: Option<Estimate>,
+    /// How often base and cell rank the same token first, `0 … 1`.
+    pub top1: Option<Estimate>,
+    /// Exact match, F1 and ROUGE-1, `0 … 1`.
+    pub scores: [Option<Estimate>; 3],
+}
+
+impl Figures {
+    /// Reads them from measurements; `asked` are the base's tasks.
+    fn of(metrics: &Metrics, text: Option<&Text>, asked: &[TaskScores]) -> Self {
+        let mut figures = Self {
+            scores: [
+                average(&metrics.tasks, asked, |task| task.exact_match),
+                average(&metrics.tasks, asked, |task| task.f1),
+                average(&metrics.tasks, asked, |task| task.rouge1),
+            ],
+            ..Self::default()
+        };
+        let Some(text) = text else { return figures };
+        let perplexity = text.find(&metrics.perplexity, |p| &p.corpus);
+        figures.perplexity = perplexity.map(|p| Estimate { value: p.value, ci95: p.ci95 });
+        let js = text.find(&metrics.js_divergence, |d| &d.corpus);
+        figures.js = js.map(|d| Estimate { value: d.bits, ci95: d.ci95 });
+        // KL is stored with its interval in bits as JS is.
+        let kl = text.find(&metrics.kl_divergence, |d| &d.corpus);
+        figures.kl = kl.map(|d| Estimate { value: d.bits, ci95: d.ci95 });
+        figures.top1 = text.find(&metrics.top1_agreement, |a| &a.corpus).map(|a| a.estimate);
+        figures
+    }
+}
+
+/// A score over all tasks, each weighted by its records. The tasks being independent, their intervals add up as
+/// squares.
+///
+/// `None` while a task of the base's is missing: the cell would be compared by other data.
+fn average(
+    tasks: &[TaskScores],
+    asked: &[TaskScores],
+    score: impl Fn(&TaskScores) -> Estimate,
+) -> Option<Estimate> {
+    let complete = asked.iter().all(|asked| tasks.iter().any(|task| task.name == asked.name));
+    let n: usize = tasks.iter().map(|task| task.n).sum();
+    if !complete || n == 0 {
+        return None;
+    }
+    let (mut value, mut below, mut above) = (0.0, 0.0, 0.0);
+    for task in tasks {
+        let weight = task.n as f64 / n as f64;
+        let Estimate { value: mean, ci95: [low, high] } = score(task);
+        value += weight * mean;
+        below += (weight * (mean - low)).powi(2);
+        above += (weight * (high - mean)).powi(2);
+    }
+    Some(Estimate { value, ci95: [value - f64::sqrt(below), value + f64::sqrt(above)] })
+}
+
+/// What a chart shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Perplexity.
+    Perplexity,
+    /// JS divergence in bits.
+    Divergence,
+    /// One of the scores, by its place in [`Figures::scores`].
+    Score(usize),
+}
+
+impl Metric {
+    fn of(self, figures: &Figures) -> Option<Estimate> {
+        match self {
+            Self::Perplexity => figures.perplexity,
+            Self::Divergence => figures.js,
+            Self::Score(which) => figures.scores.get(which).copied().flatten(),
+        }
+    }
+
+    /// The metric's value, or its ratio to the base's. A divergence is relative to the base as it is. `None` where
+    /// there is no value, or nothing to relate it to.
+    pub fn value(self, figures: &Figures, base: &Figures, relative: bool) -> Option<Estimate> {
+        let own = self.of(figures)?;
+        if !relative || self == Self::Divergence {
+            return Some(own);
+        }
+        let base = self.of(base)?.value;
+        let usable = base.is_finite() && base > 0.0;
+        usable.then(|| Estimate { value: own.value / base, ci95: own.ci95.map(|end| end / base) })
+    }
+}
+
+/// The base or a cell of a study, with what is known of it.
+#[derive(Debug, Clone)]
+pub struct Row<'a> {
+    /// What it is.
+    pub key: Key,
+    /// Its study is laid over the one that is open.
+    pub overlay: bool,
+    /// The cell; `None` is the base.
+    pub cell: Option<&'a CellResult>,
+    /// How people call it; one of an overlay begins with the number of its study.
+    pub label: String,
+    /// How far it has come.
+    pub state: CellState,
+    /// Sparsity that was asked for, in percent; `None` for the base.
+    pub x: Option<f64>,
+    /// The sparsity if it is N:M, as it is written.
+    pub pattern: Option<String>,
+    /// Its place in [`Comparison::series`].
+    pub series: Option<usize>,
+    /// What was measured.
+    pub figures: Figures,
+    /// What was measured on the base of its study.
+    pub base: Figures,
+    /// All the time spent on it, in seconds.
+    pub seconds: f64,
+}
+
+impl Row<'_> {
+    /// Change of perplexity against the base, as a share of it.
+    pub fn change(&self) -> Option<f64> {
+        self.cell?;
+        Metric::Perplexity.value(&self.figures, &self.base, true).map(|ratio| ratio.value - 1.0)
+    }
+
+    fn number(&self, column: SortBy) -> Option<f64> {
+        let value = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.value);
+        let number = match column {
+            SortBy::Cell => return None,
+            SortBy::State => Some(f64::from(self.state as u8)),
+            SortBy::Achieved => self.cell.and_then(|cell| cell.achieved_sparsity),
+            SortBy::Perplexity => value(self.figures.perplexity),
+            SortBy::Change => self.change(),
+            SortBy::Js => value(self.figures.js),
+            SortBy::Kl => value(self.figures.kl),
+            SortBy::Top1 => value(self.figures.top1),
+            SortBy::Score(which) => value(self.figures.scores.get(which).copied().flatten()),
+            SortBy::Seconds => Some(self.seconds).filter(|seconds| *seconds > 0.0),
+        };
+        number.filter(|number| !number.is_nan())
+    }
+}
+
+/// A method with a calibration set: the cells that differ by sparsity alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// How it is called: `wanda`, `wanda c4` where there are several sets, `#3 wanda` of an overlay.
+    pub name: String,
+    /// Place of its colour and marker.
+    pub style: usize,
+    /// Its rows of [`Comparison::rows`], from low sparsity to high.
+    pub rows: Vec<usize>,
+}
+
+/// The study that is open and those that are laid over it.
+#[derive(Debug, Clone)]
+pub struct Comparison<'a> {
+    /// Texts that something was measured on.
+    pub texts: Vec<Text>,
+    /// The text that is shown.
+    pub text: Option<Text>,
+    /// Tasks of the open study that were answered.
+    pub tasks: Vec<String>,
+    /// Whether there are tasks, or may be.
+    pub asked: bool,
+    /// Bases and cells: of the open study, then of the overlays.
+    pub rows: Vec<Row<'a>>,
+    /// The series, those of the open study first.
+    pub series: Vec<Series>,
+    /// Every sparsity that there is, in percent, ascending.
+    pub xs: Vec<f64>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Looks at a study and its overlays; `text` is the place of the wanted text.
+    pub fn new(board: &'a Board, overlays: &'a [Board], text: usize) -> Self {
+        let boards: Vec<&Board> = std::iter::once(board).chain(overlays).collect();
+        let texts = texts(&boards);
+        let chosen = if texts.is_empty() { None } else { texts.get(text % texts.len()).cloned() };
+        let tasks: Vec<String> = board.base.metrics.tasks.iter().map(|task| task.name.clone()).collect();
+        let planned = |board: &&Board| {
+            board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty())
+                || !board.base.metrics.tasks.is_empty()
+        };
+        let asked = boards.iter().any(planned);
+        let mut found =
+            Self { texts, text: chosen, tasks, asked, rows: Vec::new(), series: Vec::new(), xs: Vec::new() };
+        let mut sets: Vec<String> = Vec::new();
+        for set in boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.calibration.as_deref())
+        {
+            let set = short_name(set);
+            if !sets.contains(&set) {
+                sets.push(set);
+            }
+        }
+        for (i, board) in boards.into_iter().enumerate() {
+            found.add(board, i > 0, &sets);
+        }
+        for series in &mut found.series {
+            series.rows.sort_by(|&a, &b| by_x(&found.rows[a], &found.rows[b]));
+        }
+        found.xs = found.rows.iter().filter_map(|row| row.x).collect();
+        found.xs.sort_by(f64::total_cmp);
+        found.xs.dedup();
+        found
+    }
+
+    fn add(&mut self, board: &'a Board, overlay: bool, sets: &[String]) {
+        let prefix = if overlay { format!("#{} ", board.study) } else { String::new() };
+        let base = Figures::of(&board.base.metrics, self.text.as_ref(), &board.base.metrics.tasks);
+        let spent = |s: &crate::results::Seconds| s.load + s.calibrate + s.prune + s.evaluate + s.answer;
+        self.rows.push(Row {
+            key: Key { study: board.study, cell: None },
+            overlay,
+            cell: None,
+            label: format!("{prefix}base"),
+            state: board.base_state,
+            x: None,
+            pattern: None,
+            series: None,
+            figures: base,
+            base,
+            seconds: spent(&board.base.seconds),
+        });
+        for cell in &board.cells {
+            let set = cell.calibration.as_deref().map(short_name);
+            let name = match &set {
+                Some(set) if sets.len() > 1 => format!("{prefix}{} {set}", cell.method),
+                _ => format!("{prefix}{}", cell.method),
+            };
+            let series = self.series.iter().position(|series| series.name == name).unwrap_or_else(|| {
+                let style = self.style(cell.method, set.as_deref(), overlay, sets);
+                self.series.push(Series { name, style, rows: Vec::new() });
+                self.series.len() - 1
+            });
+            self.series[series].rows.push(self.rows.len());
+            let pattern = matches!(cell.sparsity, Sparsity::NOfM { .. }).then(|| cell.sparsity.to_string());
+            self.rows.push(Row {
+                key: Key { study: board.study, cell: Some(cell.id.clone()) },
+                overlay,
+                cell: Some(cell),
+                label: format!("{prefix}{}", cell.spec().label()),
+                state: cell.state,
+                x: Some(percent(cell.sparsity)),
+                pattern,
+                series: Some(series),
+                figures: Figures::of(&cell.metrics, self.text.as_ref(), &board.base.metrics.tasks),
+                base,
+                seconds: spent(&cell.seconds),
+            });
+        }
+    }
+
+    /// Colour and marker of a new series. Methods of the first set always have their own, so that they look alike in
+    /// every study; other sets and overlays follow.
+    fn style(&self, method: Method, set: Option<&str>, overlay: bool, sets: &[String]) -> usize {
+        let place = method as usize;
+        let set = set.map_or(0, |set| sets.iter().position(|known| known == set).unwrap_or(0));
+        match (overlay, set) {
+            (false, 0) => place,
+            (false, _) => Method::ALL.len() + (set - 1) * (Method::ALL.len() - 1) + place - 1,
+            (true, _) => {
+                let used = self.series.iter().map(|series| series.style + 1).max();
+                used.unwrap_or(0).max(Method::ALL.len())
+            }
+        }
+    }
+
+    /// The row that has this key.
+    pub fn row(&self, key: &Key) -> Option<&Row<'a>> {
+        self.rows.iter().find(|row| row.key == *key)
+    }
+
+    /// The x value where the cursor stands: the one nearest to where it was put, at first to the middle.
+    pub fn cursor(&self, wanted: Option<f64>) -> Option<f64> {
+        let wanted = wanted.unwrap_or(50.0);
+        let distance = |x: f64| (x - wanted).abs();
+        self.xs.iter().copied().min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
+    }
+
+    /// What the x axis shows when all is shown, in percent: every cell with some room on both sides.
+    pub fn range(&self) -> (f64, f64) {
+        let (Some(&low), Some(&high)) = (self.xs.first(), self.xs.last()) else { return (0.0, 100.0) };
+        let room = ((high - low) * 0.05).max(2.0);
+        (low - room, high + room)
+    }
+
+    /// What the x axis shows: the zoom, unless nothing is there.
+    pub fn window(&self, zoom: Option<(f64, f64)>) -> (f64, f64) {
+        let (least, most) = self.range();
+        zoom.filter(|(low, high)| *low < most && least < *high).unwrap_or((least, most))
+    }
+
+    /// Rows of the table from top to bottom, and how many of them stay on top: bases first, pinned ones next, then
+    /// those that the filter lets through, in the order that is wanted.
+    pub fn table(&self, view: &CompareView) -> (Vec<usize>, usize) {
+        let all = 0..self.rows.len();
+        let mut order: Vec<usize> = all.clone().filter(|&i| self.rows[i].cell.is_none()).collect();
+        for key in &view.pinned {
+            order.extend(self.rows.iter().position(|row| row.key == *key));
+        }
+        let fixed = order.len();
+        let words: Vec<String> = view.filter().split_whitespace().map(str::to_lowercase).collect();
+        let passes = |row: &Row<'_>| {
+            let text = format!("{} {}", row.label, word(row.state)).to_lowercase();
+            words.iter().all(|word| text.contains(word.as_str()))
+        };
+        let mut rest: Vec<usize> = all.filter(|i| !order.contains(i) && passes(&self.rows[*i])).collect();
+        if let Some(column) = view.sort {
+            rest.sort_by(|&a, &b| self.compare(a, b, column, view.descending));
+        } else if view.descending {
+            rest.reverse();
+        }
+        order.extend(rest);
+        (order, fixed)
+    }
+
+    /// Where the selected row stands among `order`, the rows that are shown; the first, if it is not among them.
+    pub fn selected(&self, view: &CompareView, order: &[usize]) -> usize {
+        let chosen = |key: &Key| order.iter().position(|&i| self.rows[i].key == *key);
+        view.selected.as_ref().and_then(chosen).unwrap_or(0)
+    }
+
+    /// Which of two rows comes first. What is missing comes last, whichever way the order runs.
+    fn compare(&self, a: usize, b: usize, column: SortBy, descending: bool) -> Ordering {
+        let (a, b) = (&self.rows[a], &self.rows[b]);
+        let turn = |order: Ordering| if descending { order.reverse() } else { order };
+        if column == SortBy::Cell {
+            return turn(a.series.cmp(&b.series).then_with(|| by_x(a, b)));
+        }
+        match (a.number(column), b.number(column)) {
+            (Some(a), Some(b)) => turn(a.total_cmp(&b)),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        }
+    }
+}
+
+/// Lower sparsity first; a pattern behind the fraction that it equals.
+fn by_x(a: &Row<'_>, b: &Row<'_>) -> Ordering {
+    let key = |row: &Row<'_>| (row.x.unwrap_or(0.0), row.pattern.is_some());
+    let ((a, of_a), (b, of_b)) = (key(a), key(b));
+    a.total_cmp(&b).then(of_a.cmp(&of_b))
+}
+
+/// A sparsity in percent, as people write it: rounding hides that 0.3 is not 30/100 exactly.
+pub fn percent(sparsity: Sparsity) -> f64 {
+    (sparsity.fraction() * 1e6).round() / 1e4
+}
+
+/// Every text that something was measured on, in the order in which it is first met.
+fn texts(boards: &[&Board]) -> Vec<Text> {
+    let mut texts: Vec<Text> = Vec::new();
+    let mut add = |names: &mut dyn Iterator<Item = &str>| {
+        let mut met: Vec<&str> = Vec::new();
+        for name in names {
+            let nth = met.iter().filter(|other| **other == name).count();
+            met.push(name);
+            let text = Text { name: name.to_owned(), nth };
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+    };
+    for board in boards {
+        let cells = board.cells.iter().map(|cell| &cell.metrics);
+        for metrics in std::iter::once(&board.base.metrics).chain(cells) {
+            add(&mut metrics.perplexity.iter().map(|p| p.corpus.as_str()));
+            add(&mut metrics.js_divergence.iter().map(|d| d.corpus.as_str()));
+        }
+    }
+    texts
+}
+
+impl SortBy {
+    /// The columns from left to right.
+    pub const ALL: [Self; 12] = [
+        Self::Cell,
+        Self::State,
+        Self::Achieved,
+        Self::Perplexity,
+        Self::Change,
+        Self::Js,
+        Self::Kl,
+        Self::Top1,
+        Self::Score(0),
+        Self::Score(1),
+        Self::Score(2),
+        Self::Seconds,
+    ];
+}
+
+impl Score {
+    /// The scores that are shown, by their place in [`Figures::scores`].
+    pub fn shown(self) -> &'static [usize] {
+        match self {
+            Self::ExactMatch => &[0],
+            Self::F1 => &[1],
+            Self::Rouge1 => &[2],
+            Self::All => &[0, 1, 2],
+        }
+    }
+
+    /// How a score is called.
+    pub fn name(which: usize) -> &'static str {
+        ["Exact match", "F1", "ROUGE-1"].get(which).copied().unwrap_or("score")
+    }
+}

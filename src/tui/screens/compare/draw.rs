@@ -1,0 +1,293 @@
+//! The comparison as a picture: where everything stands, and the charts.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Margin, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use super::data::{Comparison, Metric, Row};
+use super::readout::Readout;
+use super::{CompareView, Score, comparison, figures, insight, table};
+use crate::tui::state::{Board, Panel, State};
+use crate::tui::view::parts::nothing;
+use crate::tui::widgets::{Chart, Point, PointTag, Series, Window, YScale, text};
+
+/// From this width on the three charts stand side by side.
+const WIDE: u16 = 100;
+/// The least width of a chart that shows one of three scores.
+const NARROWEST: u16 = 20;
+/// Rows below which charts leave no room for the table.
+const SHARED: u16 = 13;
+
+/// Where the parts of the screen are; those for which there is no room have no area.
+struct Places {
+    insight: (Vec<String>, Rect),
+    charts: Vec<(Panel, Rect)>,
+    readout: Rect,
+    table: Rect,
+}
+
+/// Where the panels are.
+pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    let (Some(board), Some(found)) = (&state.board, comparison(state)) else { return Vec::new() };
+    let places = places(state, board, &found, area);
+    let table = (Panel::Table, places.table);
+    places.charts.into_iter().chain([table]).filter(|(_, area)| !area.is_empty()).collect()
+}
+
+/// Draws the screen.
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let area = area.intersection(*buffer.area());
+    if area.is_empty() {
+        return;
+    }
+    let (Some(board), Some(found)) = (&state.board, comparison(state)) else {
+        let words = "No study is open yet. Press r to run the one that the study screen defines, or 5 to open one \
+                     of the store's.";
+        nothing(state, words, area, buffer);
+        return;
+    };
+    let places = places(state, board, &found, area);
+    draw_insight(state, &places.insight.0, places.insight.1, buffer);
+    for (panel, area) in &places.charts {
+        draw_panel(state, &found, *panel, *area, buffer);
+    }
+    readout(state, &found, area.width).draw(places.readout, buffer);
+    if !places.table.is_empty() {
+        table::draw(state, &found, places.table, buffer);
+    }
+}
+
+fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> Places {
+    let view = &state.compare;
+    let wide = area.width >= WIDE;
+    let mut rest = area;
+    let mut take = |rows: u16| {
+        let rows = rows.min(rest.height);
+        let taken = Rect { height: rows, ..rest };
+        rest.y += rows;
+        rest.height -= rows;
+        taken
+    };
+    let lines = insight_lines(state, board, area);
+    let rows = take(lines.len() as u16);
+    let left = area.height - rows.height;
+    let insight = (lines, rows);
+    let only_table = Places { insight, charts: Vec::new(), readout: Rect::ZERO, table: Rect::ZERO };
+    if view.panel == Panel::Table && (!wide || left < SHARED) {
+        return Places { table: take(left), ..only_table };
+    }
+    let rows = readout(state, found, area.width).height(area.width.saturating_sub(2));
+    let most = if wide { left / 5 } else { left / 6 };
+    let readout = if left < 8 { 0 } else { rows.min(most.max(2)) };
+    let shared = left - readout;
+    let share = if wide { 55 } else { 60 };
+    let charts = if shared < SHARED { shared } else { (shared * share / 100).clamp(8, 26) };
+    let charts = take(charts);
+    let readout = take(readout);
+    let readout = Rect { x: readout.x + 1, width: readout.width.saturating_sub(2), ..readout };
+    let table = take(u16::MAX);
+    if !wide {
+        return Places { charts: vec![(view.panel, charts)], readout, table, ..only_table };
+    }
+    // Three scores get the room of three charts.
+    let scores = if view.score == Score::All { 3 } else { 1 };
+    let [a, b, c] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(scores)])
+        .areas(charts);
+    let charts = vec![(Panel::Perplexity, a), (Panel::Divergence, b), (Panel::Scores, c)];
+    Places { charts, readout, table, ..only_table }
+}
+
+/// The values at the cursor: all metrics on a wide screen, else those of the chart that is shown.
+fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
+    let view = &state.compare;
+    let scores = || view.score.shown().iter().map(|which| Metric::Score(*which));
+    let metrics: Vec<Metric> = match view.panel {
+        _ if width >= WIDE => [Metric::Perplexity, Metric::Divergence].into_iter().chain(scores()).collect(),
+        Panel::Divergence => vec![Metric::Divergence],
+        Panel::Scores => scores().collect(),
+        _ => vec![Metric::Perplexity],
+    };
+    Readout::new(found, view, metrics, width < WIDE, state.theme)
+}
+
+/// The insight, in as many lines as there is room for.
+fn insight_lines(state: &State, board: &Board, area: Rect) -> Vec<String> {
+    let words = insight::words(board, state.theme.ascii);
+    let width = usize::from(area.width.saturating_sub(3));
+    let words = if text::width(&words) > width { insight::shorter(&words) } else { words };
+    match area.height {
+        0..6 => Vec::new(),
+        6..20 => vec![text::truncate(&words, width, state.theme.symbols().ellipsis).into_owned()],
+        _ => text::wrap(&words, width).into_iter().take(2).collect(),
+    }
+}
+
+fn draw_insight(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    for (i, (line, row)) in lines.iter().zip(area.rows()).enumerate() {
+        let sign = if i == 0 { theme.symbols().chevron } else { " " };
+        let spans =
+            vec![Span::styled(format!(" {sign} "), theme.key()), Span::styled(line.clone(), theme.title())];
+        Line::from(spans).render(row, buffer);
+    }
+}
+
+fn draw_panel(state: &State, found: &Comparison<'_>, panel: Panel, area: Rect, buffer: &mut Buffer) {
+    let view = &state.compare;
+    match panel {
+        Panel::Divergence => draw_chart(state, found, &[Metric::Divergence], panel, area, buffer),
+        Panel::Scores => {
+            let scores: Vec<Metric> = view.score.shown().iter().map(|which| Metric::Score(*which)).collect();
+            if scores.len() > 1 && area.width / scores.len() as u16 >= NARROWEST {
+                let areas = Layout::horizontal(scores.iter().map(|_| Constraint::Fill(1))).split(area);
+                for (metric, area) in scores.iter().zip(areas.iter()) {
+                    draw_chart(state, found, &[*metric], panel, *area, buffer);
+                }
+            } else {
+                draw_chart(state, found, &scores, panel, area, buffer);
+            }
+        }
+        _ => draw_chart(state, found, &[Metric::Perplexity], panel, area, buffer),
+    }
+}
+
+/// Draws metrics of one kind into one chart.
+fn draw_chart(
+    state: &State,
+    found: &Comparison<'_>,
+    metrics: &[Metric],
+    panel: Panel,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let (theme, view) = (state.theme, &state.compare);
+    let Some(&metric) = metrics.first() else { return };
+    let lines: Vec<Series> =
+        metrics.iter().flat_map(|metric| series(found, view, *metric, metrics.len() > 1)).collect();
+    let scale = if metric == Metric::Perplexity { YScale::Log10 } else { YScale::Linear };
+    let base = if metrics.len() > 1 && !view.relative { None } else { base(found, view, metric) };
+    let (title, unit) = titles(found, view, metrics);
+    let x = found.window(view.zoom);
+
+    // What is not in sight and bars that are much longer than the differences between values must not bend the axis.
+    let seen = visible(&lines, x, scale);
+    let mut measure = Chart::new(&theme, &seen).scale(scale);
+    if let (None, Some(base)) = (view.zoom, base) {
+        measure = measure.base(base, "");
+    }
+    let window = Window { x: Some(x), y: Some(measure.view().y) };
+
+    let mut chart = Chart::new(&theme, &lines)
+        .title(title)
+        .unit(unit)
+        .x_label("sparsity %")
+        .scale(scale)
+        .cursor(found.cursor(view.cursor))
+        .window(window)
+        .focused(view.panel == panel)
+        .legend(view.panel == panel);
+    if let Some(base) = base {
+        let label = match metric {
+            Metric::Divergence => "base".to_owned(),
+            _ if view.relative => "base".to_owned(),
+            Metric::Perplexity => format!("base {}", figures::size(theme, Some(base))),
+            Metric::Score(_) => format!("base {}", figures::unit(theme, Some(base))),
+        };
+        chart = chart.base(base, label);
+    }
+    chart.render(area, buffer);
+    if lines.iter().all(|series| series.points.is_empty()) {
+        let words = match metric {
+            Metric::Score(_) if !found.asked => "no task was asked",
+            _ => "nothing measured yet",
+        };
+        nothing(state, words, area.inner(Margin::new(1, 1)), buffer);
+    }
+}
+
+/// Where the line of the base stands; `None` where it is not known, or no number that has a place.
+fn base(found: &Comparison<'_>, view: &CompareView, metric: Metric) -> Option<f64> {
+    if metric == Metric::Divergence {
+        return Some(0.0);
+    }
+    let row = found.rows.first().filter(|row| row.cell.is_none())?;
+    let value = metric.value(&row.base, &row.base, view.relative)?.value;
+    value.is_finite().then_some(value)
+}
+
+fn titles(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric]) -> (String, &'static str) {
+    let on = found.text.as_ref().map_or_else(String::new, |text| format!(" on {}", text.label()));
+    let of_base = if view.relative { "/base" } else { "" };
+    match metrics {
+        [Metric::Perplexity, ..] => (format!("Perplexity{of_base}{on}"), "log"),
+        [Metric::Divergence, ..] => (format!("JS divergence{on}"), "bits"),
+        scores => {
+            let names: Vec<&str> = scores
+                .iter()
+                .map(|score| match score {
+                    Metric::Score(which) => Score::name(*which),
+                    _ => "",
+                })
+                .collect();
+            let on = match found.tasks.as_slice() {
+                [] => String::new(),
+                [task] => format!(" on {task}"),
+                tasks => format!(" on {} tasks", tasks.len()),
+            };
+            (format!("{}{of_base}{on}", names.join(", ")), "")
+        }
+    }
+}
+
+/// The points of a metric. Where several metrics share a chart, `shared`, markers tell the metrics apart.
+fn series(found: &Comparison<'_>, view: &CompareView, metric: Metric, shared: bool) -> Vec<Series> {
+    let point = |row: &Row<'_>| {
+        let value = metric.value(&row.figures, &row.base, view.relative)?;
+        let end = |end: f64| (end.is_finite() && value.value.is_finite()).then_some(end);
+        Some(Point {
+            x: row.x?,
+            y: value.value,
+            low: end(value.ci95[0]),
+            high: end(value.ci95[1]),
+            tag: row.pattern.clone().map_or(PointTag::Fraction, PointTag::NofM),
+            pinned: view.pinned.contains(&row.key),
+        })
+    };
+    let of = |series: &super::data::Series| Series {
+        name: match metric {
+            Metric::Score(which) if shared => format!("{} {}", series.name, Score::name(which)),
+            _ => series.name.clone(),
+        },
+        points: series.rows.iter().filter_map(|&i| point(&found.rows[i])).collect(),
+        style_index: series.style,
+        marker: match metric {
+            Metric::Score(which) if shared => which,
+            _ => series.style,
+        },
+    };
+    found.series.iter().map(of).collect()
+}
+
+/// The points between `from` and `to`, their error bars cut where they are much longer than the values lie apart.
+fn visible(series: &[Series], (from, to): (f64, f64), scale: YScale) -> Vec<Series> {
+    let mut seen = series.to_vec();
+    for series in &mut seen {
+        series.points.retain(|point| (from..=to).contains(&point.x));
+    }
+    let height = |value: f64| if scale == YScale::Log10 { value.log10() } else { value };
+    let back = |height: f64| if scale == YScale::Log10 { 10_f64.powf(height) } else { height };
+    let heights = seen.iter().flat_map(|series| &series.points).map(|point| height(point.y));
+    let (low, high) = heights
+        .filter(|height| height.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| (low.min(height), high.max(height)));
+    // A decade's third, or a tenth of the scale of scores and divergences, is room enough for one value alone.
+    let room = ((high - low) * 0.3).max(if scale == YScale::Log10 { 0.15 } else { 0.05 });
+    for point in seen.iter_mut().flat_map(|series| &mut series.points) {
+        // The bar of a value that has no place has none either.
+        let placed = height(point.y).is_finite();
+        point.low = point.low.filter(|_| placed).map(|end| end.max(back(low - room)));
+        point.high = point.high.filter(|_| placed).map(|end| end.min(back(high + room)));
+    }
+    seen
+}

@@ -1,0 +1,264 @@
+//! The values at the cursor, series by series; also the legend of the charts.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use super::data::{Comparison, Figures, Metric, Row};
+use super::table::marker;
+use super::{CompareView, figures};
+use crate::tui::theme::Theme;
+use crate::tui::widgets::text;
+
+/// Blanks between two columns of entries.
+const GAP: usize = 3;
+/// Blanks between two entries of running text.
+const SPACE: usize = 2;
+/// The widest name.
+const NAME: usize = 26;
+
+/// A series, or an N:M cell of it, with its values at the cursor.
+struct Entry {
+    marker: Span<'static>,
+    name: String,
+    /// It is an N:M cell.
+    pattern: bool,
+    /// What is enough of the name behind the entry of the series itself.
+    short: String,
+    /// The text of each value, and whether it is a finite number.
+    values: Vec<(String, bool)>,
+}
+
+/// All entries, measured.
+pub struct Readout {
+    theme: Theme,
+    caption: String,
+    metrics: Vec<Metric>,
+    entries: Vec<Entry>,
+    relative: bool,
+    /// Entries run on like text, for a narrow screen; else they stand in columns.
+    running: bool,
+    /// Width of the names, and of each value.
+    name: usize,
+    widths: Vec<usize>,
+}
+
+impl Readout {
+    /// Reads the values of these metrics at the cursor.
+    pub fn new(
+        found: &Comparison<'_>,
+        view: &CompareView,
+        metrics: Vec<Metric>,
+        running: bool,
+        theme: Theme,
+    ) -> Self {
+        let at = found.cursor(view.cursor);
+        let entries = entries(found, view, &metrics, theme);
+        let caption = at.map_or_else(String::new, |at| format!("at {}", figures::sparsity(at)));
+        let names = entries.iter().map(|entry| text::width(&entry.name) + 2).max().unwrap_or(0).min(NAME);
+        let name = names.max(text::width(&caption));
+        let width = |i: usize| {
+            let values = entries.iter().map(|entry| text::width(&entry.values[i].0));
+            values.chain([title(metrics[i], view.relative).len()]).max().unwrap_or(0)
+        };
+        let widths = (0..metrics.len()).map(width).collect();
+        Self { theme, caption, metrics, entries, relative: view.relative, running, name, widths }
+    }
+
+    /// Columns of entries that fit side by side.
+    fn side_by_side(&self, width: u16) -> usize {
+        ((usize::from(width) + GAP) / (self.entry_width() + GAP)).max(1)
+    }
+
+    fn entry_width(&self) -> usize {
+        self.name + self.widths.iter().map(|width| width + 2).sum::<usize>()
+    }
+
+    /// Rows that all entries take in this width.
+    pub fn height(&self, width: u16) -> u16 {
+        let rows = if self.running {
+            broken(self.pieces(usize::MAX), usize::from(width)).len()
+        } else {
+            self.entries.len().div_ceil(self.side_by_side(width)) + 1
+        };
+        rows.min(usize::from(u16::MAX)) as u16
+    }
+
+    /// Draws the entries; where not all fit, those of whole series come first.
+    pub fn draw(&self, area: Rect, buffer: &mut Buffer) {
+        if area.is_empty() {
+            return;
+        }
+        if !self.running {
+            self.draw_columns(area, buffer);
+            return;
+        }
+        let lines = |most| broken(self.pieces(most), usize::from(area.width));
+        let fits = |most: &usize| lines(*most).len() <= usize::from(area.height);
+        let most = (0..=self.entries.len()).rev().find(fits).unwrap_or(0);
+        for (line, row) in lines(most).into_iter().zip(area.rows()) {
+            line.render(row, buffer);
+        }
+    }
+
+    /// At most so many entries in their order, N:M cells left out first, and how many are missing.
+    fn chosen(&self, most: usize) -> (Vec<&Entry>, usize) {
+        let of_series = self.entries.iter().filter(|entry| !entry.pattern);
+        let chosen: Vec<&Entry> = match self.entries.len() {
+            all if all <= most => self.entries.iter().collect(),
+            _ => of_series.take(most).collect(),
+        };
+        let missing = self.entries.len() - chosen.len();
+        (chosen, missing)
+    }
+
+    /// Entries below each other, in as many columns as there is room for.
+    fn draw_columns(&self, area: Rect, buffer: &mut Buffer) {
+        let across = self.side_by_side(area.width);
+        let down = usize::from(area.height).saturating_sub(1).min(self.entries.len().div_ceil(across)).max(1);
+        let room = across * down;
+        let most = if self.entries.len() > room { room - 1 } else { room };
+        let (entries, missing) = self.chosen(most);
+        let mut lines: Vec<Line<'static>> = entries.into_iter().map(|entry| self.line(entry)).collect();
+        if missing > 0 {
+            lines.push(self.more(missing));
+        }
+        for (column, lines) in lines.chunks(down).enumerate() {
+            let x = (column * (self.entry_width() + GAP)).min(usize::from(area.width)) as u16;
+            let place = Rect { x: area.x + x, width: area.width - x, ..area };
+            let heading = self.heading(column == 0);
+            for (line, row) in std::iter::once(&heading).chain(lines).zip(place.rows()) {
+                line.render(row, buffer);
+            }
+        }
+    }
+
+    fn more(&self, missing: usize) -> Line<'static> {
+        Line::styled(format!("and {missing} more"), self.theme.dim())
+    }
+
+    fn heading(&self, first: bool) -> Line<'static> {
+        let caption = if first { self.caption.as_str() } else { "" };
+        let name = self.name;
+        let mut spans = vec![Span::styled(format!("{caption:name$}"), self.theme.key())];
+        for (metric, width) in self.metrics.iter().zip(&self.widths) {
+            let title = title(*metric, self.relative);
+            spans.push(Span::styled(format!("  {title:>width$}"), self.theme.dim()));
+        }
+        Line::from(spans)
+    }
+
+    fn line(&self, entry: &Entry) -> Line<'static> {
+        let ellipsis = self.theme.symbols().ellipsis;
+        let name = text::fit(&entry.name, self.name.saturating_sub(2), Alignment::Left, ellipsis);
+        let mut spans = vec![entry.marker.clone(), Span::styled(format!(" {name}"), self.theme.text())];
+        for ((value, finite), width) in entry.values.iter().zip(&self.widths) {
+            let style = if *finite { self.theme.text() } else { self.theme.dim() };
+            spans.push(Span::styled(format!("  {value:>width$}"), style));
+        }
+        Line::from(spans)
+    }
+
+    /// The cursor's place, then at most so many entries: marker, name, values.
+    fn pieces(&self, most: usize) -> Vec<Line<'static>> {
+        let theme = self.theme;
+        let (entries, missing) = self.chosen(most);
+        let mut pieces = vec![Line::styled(self.caption.clone(), theme.key())];
+        for entry in entries {
+            let name = text::truncate(&entry.short, NAME, theme.symbols().ellipsis);
+            let values: Vec<&str> = entry.values.iter().map(|(value, _)| value.as_str()).collect();
+            pieces.push(Line::from(vec![
+                entry.marker.clone(),
+                Span::styled(format!(" {name} "), theme.dim()),
+                Span::styled(values.join("/"), theme.text()),
+            ]));
+        }
+        if missing > 0 {
+            pieces.push(self.more(missing));
+        }
+        pieces
+    }
+}
+
+/// Pieces one behind the other, broken into lines of at most `width` columns.
+fn broken(pieces: Vec<Line<'static>>, width: usize) -> Vec<Line<'static>> {
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for piece in pieces {
+        let style = piece.style;
+        let spans = piece.spans.into_iter().map(|span| span.patch_style(style));
+        match lines.last_mut() {
+            Some(line)
+                if line.width() + SPACE + spans.clone().map(|span| span.width()).sum::<usize>() <= width =>
+            {
+                line.push_span(Span::raw(" ".repeat(SPACE)));
+                line.spans.extend(spans);
+            }
+            _ => lines.push(spans.collect()),
+        }
+    }
+    lines
+}
+
+/// The bases, then each series with its N:M cells behind it.
+fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme: Theme) -> Vec<Entry> {
+    let at = found.cursor(view.cursor);
+    let values = |row: Option<&Row<'_>>| {
+        let none = Figures::default();
+        let (own, base) = row.map_or((&none, &none), |row| (&row.figures, &row.base));
+        let of_base = row.is_some_and(|row| row.cell.is_none());
+        let value = |metric: &Metric| match metric {
+            // The base differs from itself by nothing.
+            Metric::Divergence if of_base => Some(0.0),
+            _ => metric.value(own, base, view.relative).map(|value| value.value),
+        };
+        let write = |metric: &Metric| {
+            let value = value(metric);
+            (written(*metric, value, view.relative, theme), value.is_some_and(f64::is_finite))
+        };
+        metrics.iter().map(write).collect::<Vec<_>>()
+    };
+    let entry = |marker: Span<'static>, name: String, short: &str, row: Option<&Row<'_>>| {
+        let pattern = !short.is_empty();
+        let short = if pattern { short.to_owned() } else { name.clone() };
+        Entry { marker, name, pattern, short, values: values(row) }
+    };
+    let bases = found.rows.iter().filter(|row| row.cell.is_none());
+    let mut entries: Vec<Entry> =
+        bases.map(|row| entry(marker(found, row, theme), row.label.clone(), "", Some(row))).collect();
+    let markers = &theme.symbols().markers;
+    for series in &found.series {
+        let here = || series.rows.iter().map(|&i| &found.rows[i]).filter(|row| at.is_some() && row.x == at);
+        let sign = Span::styled(markers[series.style % markers.len()], theme.series(series.style));
+        let of_fraction = here().find(|row| row.pattern.is_none());
+        entries.push(entry(sign, series.name.clone(), "", of_fraction));
+        for row in here() {
+            if let Some(pattern) = &row.pattern {
+                let name = format!("{} {pattern}", series.name);
+                entries.push(entry(marker(found, row, theme), name, pattern, Some(row)));
+            }
+        }
+    }
+    entries
+}
+
+fn title(metric: Metric, relative: bool) -> &'static str {
+    match metric {
+        Metric::Perplexity if relative => "ppl/base",
+        Metric::Perplexity => "ppl",
+        Metric::Divergence => "JS bits",
+        Metric::Score(0) => "EM",
+        Metric::Score(1) => "F1",
+        Metric::Score(_) => "ROUGE-1",
+    }
+}
+
+fn written(metric: Metric, value: Option<f64>, relative: bool, theme: Theme) -> String {
+    let write = match metric {
+        Metric::Perplexity if relative => figures::ratio,
+        Metric::Perplexity => figures::size,
+        Metric::Score(_) if relative => figures::share,
+        Metric::Divergence | Metric::Score(_) => figures::unit,
+    };
+    write(theme, value)
+}

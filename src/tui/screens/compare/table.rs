@@ -1,0 +1,317 @@
+//! The table below the charts: bases first, pinned cells next, then all others.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Rect};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Widget};
+
+use super::data::{Comparison, Metric, Row};
+use super::{CompareView, SortBy, figures};
+use crate::results::{CellState, Estimate};
+use crate::tui::state::{Panel, State};
+use crate::tui::theme::Theme;
+use crate::tui::view::parts::{mark, word};
+use crate::tui::widgets::{self, Column, Table, panel, text};
+
+/// Below this width a cell's state is a mark without its word.
+const ROOMY: u16 = 100;
+/// Below this width names of cells may be cut.
+const NARROW: u16 = 70;
+
+/// Draws the table in its frame.
+pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buffer) {
+    let (theme, view) = (state.theme, &state.compare);
+    let (order, fixed) = found.table(view);
+    let selected = found.selected(view, &order);
+    let mut inside = area;
+    let framed = area.width >= 8 && area.height >= 5;
+    if framed {
+        inside = Rect::new(area.x + 2, area.y + 1, area.width - 4, area.height - 2);
+    }
+    let height = usize::from(inside.height.saturating_sub(1));
+    // Where they would fill the table, bases and pinned cells scroll like the others.
+    let fixed = if fixed * 2 > height { 0 } else { fixed };
+    let below = order.len() - fixed;
+    let room = height.saturating_sub(fixed);
+    let offset = Table::offset(selected.checked_sub(fixed), below, room);
+    let shown: Vec<usize> = (0..fixed).chain((fixed..order.len()).skip(offset).take(room)).collect();
+    let at = if selected < fixed { selected } else { selected - offset };
+
+    if framed {
+        let hidden = below > room;
+        let rows = hidden.then(|| (offset + fixed + 1, offset + shown.len(), order.len()));
+        let row = order.get(selected).map(|&i| &found.rows[i]);
+        frame(state, found, row, rows, area).render(area, buffer);
+    }
+
+    let columns = columns(theme, view, area.width);
+    let all: Vec<widgets::Row> = order.iter().map(|&i| row(found, i, &columns, view, theme)).collect();
+    let widths = widths(&all, columns.len());
+    let mut rows: Vec<widgets::Row> = shown.iter().map(|&place| all[place].clone()).collect();
+    if let Some(first) = rows.first_mut() {
+        fill(first, &widths, &columns);
+    }
+    let sort = view.sort.and_then(|sort| columns.iter().position(|(by, _)| *by == sort));
+    let heads: Vec<Column> = columns.into_iter().map(|(_, column)| column).collect();
+    Table::new(&theme, &heads, &rows)
+        .sort(sort.map(|at| (at, !view.descending)))
+        .selected((at < rows.len()).then_some(at))
+        .render(inside, buffer);
+    if framed && order.len() == fixed && inside.height > fixed as u16 + 1 {
+        let words =
+            if view.filter().is_empty() { "no cells yet" } else { "no cell contains all these words" };
+        let y = inside.y + fixed as u16 + 1;
+        buffer.set_stringn(inside.x, y, words, inside.width.into(), theme.dim());
+    }
+}
+
+/// The frame: how far the study is, the filter, what there is to say about the selected row, and which rows are shown
+/// (the first, the last, and how many there are) if not all.
+fn frame(
+    state: &State,
+    found: &Comparison<'_>,
+    row: Option<&Row<'_>>,
+    rows: Option<(usize, usize, usize)>,
+    area: Rect,
+) -> Block<'static> {
+    let (theme, view) = (state.theme, &state.compare);
+    let ellipsis = theme.symbols().ellipsis;
+    let half = usize::from(area.width / 2);
+    let filter = filter(view, theme, half.saturating_sub(6));
+    let room = if filter.is_some() { half.saturating_sub(4) } else { usize::from(area.width) - 4 };
+    let title = title(found, view);
+    let mut block = panel(&theme, &text::truncate(&title, room, ellipsis), view.panel == Panel::Table);
+    if let Some(filter) = filter {
+        block = block.title_top(filter.right_aligned());
+    }
+    let mut room = usize::from(area.width) - 4;
+    if let Some((first, last, all)) = rows {
+        let place = format!(" rows {first} to {last} of {all} ");
+        room = room.saturating_sub(place.len() + 2);
+        block = block.title_bottom(Line::styled(place, theme.dim()).right_aligned());
+    }
+    if let Some((note, style)) = row.and_then(|row| note(state, row)) {
+        let note = text::truncate(&note, room, ellipsis).into_owned();
+        block = block.title_bottom(Line::styled(format!(" {note} "), style));
+    }
+    block
+}
+
+/// Why a row's model failed, or what a person should know about it.
+fn note(state: &State, row: &Row<'_>) -> Option<(String, Style)> {
+    let mut boards = state.board.iter().chain(&state.overlays);
+    let failures = &boards.find(|board| board.study == row.key.study)?.failures;
+    if let (CellState::Failed, Some(message)) = (row.state, failures.get(&row.key.cell)) {
+        return Some((message.clone(), state.theme.bad()));
+    }
+    let warnings = &row.cell?.warnings;
+    let more = warnings.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    warnings.first().map(|warning| (format!("{warning}{more}"), state.theme.warn()))
+}
+
+fn title(found: &Comparison<'_>, view: &CompareView) -> String {
+    let cells = found.rows.iter().filter(|row| row.cell.is_some());
+    let (all, done) = (cells.clone().count(), cells.filter(|row| row.state == CellState::Done).count());
+    let relative = if view.relative { ", relative to the base" } else { "" };
+    format!("Cells: {done} of {all} done{relative}")
+}
+
+/// The filter as it is typed, or as it holds; `None` if there is none.
+fn filter(view: &CompareView, theme: Theme, room: usize) -> Option<Line<'static>> {
+    let ellipsis = theme.symbols().ellipsis;
+    let mut spans = vec![Span::styled(" / ", theme.key())];
+    match &view.typing {
+        None if view.kept.is_empty() => return None,
+        None => {
+            spans.push(Span::styled(text::truncate(&view.kept, room, ellipsis).into_owned(), theme.accent()));
+        }
+        Some(line) => {
+            let (before, after) = line.split();
+            let mut after = after.chars();
+            let under = after.next().map_or_else(|| " ".to_owned(), String::from);
+            let before = text::truncate_start(before, room, ellipsis).into_owned();
+            let rest = room.saturating_sub(text::width(&before));
+            spans.push(Span::styled(before, theme.text()));
+            let cursor = Style::new().add_modifier(Modifier::REVERSED);
+            spans.push(Span::styled(text::sanitize(&under).into_owned(), cursor));
+            spans.push(Span::styled(
+                text::truncate(after.as_str(), rest, ellipsis).into_owned(),
+                theme.text(),
+            ));
+        }
+    }
+    spans.push(Span::raw(" "));
+    Some(Line::from(spans))
+}
+
+/// Columns with what they show. Those that matter least go first where room lacks.
+fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, Column)> {
+    let change = format!("{}%", theme.symbols().delta);
+    SortBy::ALL
+        .into_iter()
+        .map(|by| {
+            let (title, min, priority) = match by {
+                SortBy::Cell => ("cell", if width < NARROW { 16 } else { 25 }, 250),
+                SortBy::State if width >= ROOMY => ("state", u16::MAX, 170),
+                SortBy::State => ("", u16::MAX, 230),
+                SortBy::Achieved => ("achieved", u16::MAX, 100),
+                SortBy::Perplexity if view.relative => ("ppl/base", u16::MAX, 220),
+                SortBy::Perplexity => ("perplexity", u16::MAX, 220),
+                SortBy::Change => (change.as_str(), u16::MAX, 160),
+                SortBy::Js => ("JS bits", u16::MAX, 210),
+                SortBy::Kl => ("KL bits", u16::MAX, 80),
+                SortBy::Top1 => ("top-1", u16::MAX, 90),
+                SortBy::Score(which) => {
+                    let title = ["EM", "F1", "ROUGE-1"][which.min(2)];
+                    (title, u16::MAX, if view.score.shown().contains(&which) { 200 } else { 120 })
+                }
+                SortBy::Seconds => ("seconds", u16::MAX, 70),
+            };
+            let left = matches!(by, SortBy::Cell | SortBy::State);
+            let align = if left { Alignment::Left } else { Alignment::Right };
+            let sorted = view.sort == Some(by) && by != SortBy::Cell;
+            (by, Column::new(title, align, min, if sorted { 240 } else { priority }))
+        })
+        .collect()
+}
+
+/// The widest cell of each column, over all rows: the table does not change its shape while it is scrolled.
+fn widths(rows: &[widgets::Row], columns: usize) -> Vec<usize> {
+    let width = |row: &widgets::Row, column: usize| row.cells.get(column).map_or(0, line_width);
+    (0..columns).map(|column| rows.iter().map(|row| width(row, column)).max().unwrap_or(0)).collect()
+}
+
+fn line_width(line: &Line<'_>) -> usize {
+    line.spans.iter().map(|span| text::width(&span.content)).sum()
+}
+
+/// Fills the cells of a row up to these widths.
+fn fill(row: &mut widgets::Row, widths: &[usize], columns: &[(SortBy, Column)]) {
+    for ((cell, width), (_, column)) in row.cells.iter_mut().zip(widths).zip(columns) {
+        // Names need not be filled further than they are sure to be shown.
+        let left = column.align == Alignment::Left;
+        let width = if left { (*width).min(usize::from(column.min)) } else { *width };
+        let blank = Span::raw(" ".repeat(width.saturating_sub(line_width(cell))));
+        cell.spans.insert(if left { cell.spans.len() } else { 0 }, blank);
+    }
+}
+
+fn row(
+    found: &Comparison<'_>,
+    at: usize,
+    columns: &[(SortBy, Column)],
+    view: &CompareView,
+    theme: Theme,
+) -> widgets::Row {
+    let row = &found.rows[at];
+    let roomy = columns.iter().any(|(by, column)| *by == SortBy::State && !column.title.is_empty());
+    widgets::Row::new(columns.iter().map(|(by, _)| match by {
+        SortBy::Cell => name(found, row, view, theme),
+        SortBy::State => status(row, roomy, theme),
+        SortBy::Achieved => match row.cell {
+            Some(cell) => number(cell.achieved_sparsity, figures::share, theme),
+            None => Line::default(),
+        },
+        SortBy::Perplexity => {
+            let value = Metric::Perplexity.value(&row.figures, &row.base, view.relative);
+            let write = if view.relative { figures::ratio } else { figures::size };
+            number(value.map(|v| v.value), write, theme)
+        }
+        SortBy::Change => of_cell(row, row.change(), figures::change, theme),
+        SortBy::Js => of_cell(row, row.figures.js.map(|v| v.value), figures::unit, theme),
+        SortBy::Kl => of_cell(row, row.figures.kl.map(|v| v.value), figures::unit, theme),
+        SortBy::Top1 => of_cell(row, row.figures.top1.map(|v| v.value), figures::share, theme),
+        SortBy::Score(which) => score(row, *which, view, theme),
+        SortBy::Seconds => number(Some(row.seconds).filter(|s| *s > 0.0), figures::seconds, theme),
+    }))
+}
+
+/// The marker of a row's series, in its colour; that of the base is a piece of its line.
+pub fn marker(found: &Comparison<'_>, row: &Row<'_>, theme: Theme) -> Span<'static> {
+    let symbols = theme.symbols();
+    let Some(series) = row.series.and_then(|series| found.series.get(series)) else {
+        return Span::styled(symbols.dashed, theme.base_line());
+    };
+    let set = if row.pattern.is_some() { &symbols.nm_markers } else { &symbols.markers };
+    Span::styled(set[series.style % set.len()], theme.series(series.style))
+}
+
+fn name(found: &Comparison<'_>, row: &Row<'_>, view: &CompareView, theme: Theme) -> Line<'static> {
+    let symbols = theme.symbols();
+    let pin = if view.pinned.contains(&row.key) { symbols.pin } else { " " };
+    let style = match (row.cell, row.state) {
+        (None, _) => theme.title(),
+        (_, CellState::Queued | CellState::Cancelled) => theme.dim(),
+        _ => theme.text(),
+    };
+    let mut spans = vec![
+        Span::styled(pin, theme.accent()),
+        marker(found, row, theme),
+        Span::styled(format!(" {}", row.label), style),
+    ];
+    if row.cell.is_some_and(|cell| !cell.warnings.is_empty()) {
+        spans.push(Span::styled(format!(" {}", symbols.warning), theme.warn()));
+    }
+    Line::from(spans)
+}
+
+fn status(row: &Row<'_>, words: bool, theme: Theme) -> Line<'static> {
+    let sign = mark(&theme, row.state);
+    let style = sign.style;
+    let mut spans = vec![sign];
+    if words {
+        spans.push(Span::styled(format!(" {}", word(row.state)), style));
+    }
+    Line::from(spans)
+}
+
+/// A number; what is missing is faint, what is infinite or none stands out.
+fn number(value: Option<f64>, write: fn(Theme, Option<f64>) -> String, theme: Theme) -> Line<'static> {
+    let style = match value {
+        None => theme.dim(),
+        Some(value) if value.is_finite() => theme.text(),
+        Some(_) => theme.warn(),
+    };
+    Line::from(Span::styled(write(theme, value), style))
+}
+
+/// The same for what only cells have.
+fn of_cell(
+    row: &Row<'_>,
+    value: Option<f64>,
+    write: fn(Theme, Option<f64>) -> String,
+    theme: Theme,
+) -> Line<'static> {
+    if row.cell.is_some() { number(value, write, theme) } else { Line::default() }
+}
+
+/// A task score with its difference from the base: bad or good where the interval leaves the base outside.
+fn score(row: &Row<'_>, which: usize, view: &CompareView, theme: Theme) -> Line<'static> {
+    let metric = Metric::Score(which);
+    if view.relative {
+        let value = metric.value(&row.figures, &row.base, true);
+        return number(value.map(|v| v.value), figures::share, theme);
+    }
+    let value = metric.value(&row.figures, &row.base, false);
+    let mut line = number(value.map(|v| v.value), figures::unit, theme);
+    let base = metric.value(&row.base, &row.base, false);
+    // Blank where there is no difference, so that the scores stand below each other.
+    let (difference, style) = match (row.cell, value, base) {
+        (Some(_), Some(own), Some(base)) => {
+            (figures::difference(theme, Some(own.value - base.value)), verdict(own, base.value, theme))
+        }
+        _ => (String::new(), theme.dim()),
+    };
+    line.spans.push(Span::styled(format!(" {difference:>6}"), style));
+    line
+}
+
+fn verdict(own: Estimate, base: f64, theme: Theme) -> Style {
+    match own.ci95 {
+        [_, high] if high < base => theme.bad(),
+        [low, _] if low > base => theme.good(),
+        _ => theme.dim(),
+    }
+}

@@ -1,0 +1,173 @@
+#![allow(clippy::float_cmp, reason = "exact values are meant")]
+
+use super::super::data::{Comparison, Metric};
+use super::super::{CompareView, Key, Score, SortBy};
+use super::*;
+
+fn labels(found: &Comparison<'_>, view: &CompareView) -> Vec<String> {
+    found.table(view).0.into_iter().map(|i| found.rows[i].label.clone()).collect()
+}
+
+#[test]
+fn a_series_is_a_method_with_a_calibration_set() {
+    let board = complete();
+    let found = Comparison::new(&board, &[], 0);
+    let names: Vec<&str> = found.series.iter().map(|series| series.name.as_str()).collect();
+    assert_eq!(names, ["magnitude", "wanda c4", "wanda alpaca", "sparsegpt c4", "sparsegpt alpaca"]);
+    let mut styles: Vec<usize> = found.series.iter().map(|series| series.style).collect();
+    assert_eq!((styles[0], styles[1], styles[3]), (0, 1, 2), "methods look alike in every study");
+    styles.sort_unstable();
+    styles.dedup();
+    assert_eq!(styles.len(), 5, "no two look the same");
+    assert_eq!(found.xs, [20.0, 40.0, 50.0, 60.0, 80.0]);
+}
+
+#[test]
+fn one_calibration_set_goes_without_saying() {
+    let cells =
+        vec![done(Method::Magnitude, fraction(30.0), None), done(Method::Wanda, fraction(30.0), Some("c4"))];
+    let board = board(1, cells);
+    let found = Comparison::new(&board, &[], 0);
+    assert_eq!(found.series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["magnitude", "wanda"]);
+}
+
+#[test]
+fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
+    let nm = |n, m| Sparsity::NOfM { n, m };
+    let board = board(
+        1,
+        vec![
+            done(Method::Magnitude, nm(4, 8), None),
+            done(Method::Magnitude, nm(1, 4), None),
+            done(Method::Magnitude, fraction(50.0), None),
+        ],
+    );
+    let found = Comparison::new(&board, &[], 0);
+    let points: Vec<(Option<f64>, Option<&str>)> =
+        found.series[0].rows.iter().map(|&i| (found.rows[i].x, found.rows[i].pattern.as_deref())).collect();
+    assert_eq!(points, [(Some(25.0), Some("1:4")), (Some(50.0), None), (Some(50.0), Some("4:8"))]);
+}
+
+#[test]
+fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
+    let shown = board(3, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
+    let mut other = board(7, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
+    other.base.metrics = measured(10.0, -1.0, [0.5, 0.5, 0.5]);
+    other.cells[0].metrics = measured(20.0, 0.2, [0.25, 0.5, 0.5]);
+    let overlays = [other];
+    let found = Comparison::new(&shown, &overlays, 0);
+    let names: Vec<&str> = found.series.iter().map(|series| series.name.as_str()).collect();
+    assert_eq!(names, ["wanda", "#7 wanda"]);
+    assert_ne!(found.series[0].style, found.series[1].style);
+    assert_eq!(
+        labels(&found, &CompareView::default()),
+        ["base", "#7 base", "wanda 50% c4", "#7 wanda 50% c4"]
+    );
+    let row = found.row(&Key { study: 7, cell: Some("wanda-0.5-c4-s0".into()) }).unwrap();
+    let relative = |metric: Metric| metric.value(&row.figures, &row.base, true).unwrap().value;
+    assert_eq!(relative(Metric::Perplexity), 2.0);
+    assert_eq!(relative(Metric::Score(0)), 0.5);
+    assert_eq!(relative(Metric::Divergence), 0.2, "a divergence is relative to the base as it is");
+    assert_eq!(row.change(), Some(1.0));
+}
+
+#[test]
+fn relative_values_need_a_base_above_zero() {
+    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    board.base.metrics = measured(f64::INFINITY, -1.0, [0.0, 0.5, f64::NAN]);
+    let found = Comparison::new(&board, &[], 0);
+    let row = &found.rows[1];
+    let relative = |metric: Metric| metric.value(&row.figures, &row.base, true);
+    assert_eq!(relative(Metric::Perplexity), None);
+    assert_eq!(relative(Metric::Score(0)), None);
+    assert_eq!(relative(Metric::Score(2)), None);
+    assert!(relative(Metric::Score(1)).is_some());
+    assert_eq!(row.change(), None);
+}
+
+#[test]
+fn scores_are_averaged_by_the_records_of_the_tasks() {
+    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
+    board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])];
+    let found = Comparison::new(&board, &[], 0);
+    assert!((found.rows[0].figures.scores[0].unwrap().value - 0.7).abs() < 1e-12);
+    let own = found.rows[1].figures.scores[1].unwrap();
+    assert!((own.value - 0.3).abs() < 1e-12);
+    // Half widths of 0.04 each, weighted by 3/4 and 1/4, add up as squares.
+    let half = 0.04 * (0.75_f64.powi(2) + 0.25_f64.powi(2)).sqrt();
+    assert!((own.ci95[1] - own.value - half).abs() < 1e-12);
+}
+
+#[test]
+fn a_cell_that_lacks_a_task_has_no_score_yet() {
+    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
+    board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3])];
+    let found = Comparison::new(&board, &[], 0);
+    assert_eq!(found.rows[1].figures.scores, [None; 3]);
+    assert!(found.rows[1].figures.perplexity.is_some());
+}
+
+#[test]
+fn texts_are_told_apart_even_by_the_same_name() {
+    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
+        let mut second = metrics.perplexity[0].clone();
+        second.value *= 2.0;
+        metrics.perplexity.push(second);
+        metrics.perplexity.push(Perplexity { corpus: "c4".into(), ..metrics.perplexity[0].clone() });
+    }
+    let of = |text: usize| {
+        let found = Comparison::new(&board, &[], text);
+        (found.text.as_ref().unwrap().label(), found.rows[0].figures.perplexity.unwrap().value)
+    };
+    assert_eq!(
+        [of(0), of(1), of(2)],
+        [("wikitext2".into(), 28.5), ("wikitext2#2".into(), 57.0), ("c4".into(), 28.5)]
+    );
+    let found = Comparison::new(&board, &[], 1);
+    assert_eq!(found.rows[1].figures.js, None, "JS was measured on the first only");
+}
+
+#[test]
+fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
+    let mut board = board(
+        1,
+        vec![
+            cell(Method::Magnitude, fraction(10.0), None),
+            done(Method::Magnitude, fraction(50.0), None),
+            done(Method::Magnitude, fraction(20.0), None),
+            done(Method::Magnitude, fraction(70.0), None),
+            done(Method::Magnitude, fraction(60.0), None),
+        ],
+    );
+    board.cells[3].metrics.perplexity[0].value = f64::INFINITY;
+    board.cells[4].metrics.perplexity[0].value = f64::NAN;
+    let found = Comparison::new(&board, &[], 0);
+    let up = CompareView { sort: Some(SortBy::Perplexity), ..CompareView::default() };
+    assert_eq!(
+        labels(&found, &up),
+        ["base", "magnitude 20%", "magnitude 50%", "magnitude 70%", "magnitude 10%", "magnitude 60%"]
+    );
+    let down = CompareView { descending: true, ..up };
+    assert_eq!(
+        labels(&found, &down),
+        ["base", "magnitude 70%", "magnitude 50%", "magnitude 20%", "magnitude 10%", "magnitude 60%"]
+    );
+}
+
+#[test]
+fn the_filter_wants_all_words_and_leaves_base_and_pins_alone() {
+    let board = complete();
+    let found = Comparison::new(&board, &[], 0);
+    let pinned = Key { study: 3, cell: Some("magnitude-0.8".into()) };
+    let view = CompareView { kept: "WANDA  50%".into(), pinned: vec![pinned], ..CompareView::default() };
+    assert_eq!(labels(&found, &view), ["base", "magnitude 80%", "wanda 50% c4", "wanda 50% alpaca"]);
+}
+
+#[test]
+fn what_is_shown_by_each_score() {
+    assert_eq!(Score::All.shown(), [0, 1, 2]);
+    assert_eq!(Score::Rouge1.shown(), [2]);
+}

@@ -1,0 +1,222 @@
+//! What keys do to the comparison.
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::data::Comparison;
+use super::{CompareView, Score, SortBy, comparison};
+use crate::tui::keymap::Action;
+use crate::tui::message::Effect;
+use crate::tui::screens::inspect;
+use crate::tui::state::{Line, Panel, Screen, State, Typed};
+use crate::tui::update::{complain, show};
+
+/// Rows that a page moves by.
+const PAGE: isize = 10;
+/// The narrowest zoom, in percentage points of sparsity.
+const NARROWEST: f64 = 1.0;
+
+/// Does what a key asks for.
+pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    match action {
+        Action::Confirm => return confirm(state),
+        Action::Pin => return pin(state),
+        Action::NextCorpus => return next_text(state),
+        _ => {}
+    }
+    // Only some of the state's fields are borrowed, so that the view can change beside them.
+    let Some(board) = &state.board else { return Vec::new() };
+    let found = Comparison::new(board, &state.overlays, state.compare.text);
+    let view = &mut state.compare;
+    match action {
+        Action::Left => step(&found, view, false),
+        Action::Right => step(&found, view, true),
+        Action::Up => choose(&found, view, |at| at.saturating_sub(1)),
+        Action::Down => choose(&found, view, |at| at + 1),
+        Action::PageUp => choose(&found, view, |at| at.saturating_add_signed(-PAGE)),
+        Action::PageDown => choose(&found, view, |at| at.saturating_add_signed(PAGE)),
+        Action::First => choose(&found, view, |_| 0),
+        Action::Last => choose(&found, view, |_| usize::MAX),
+        Action::NextScore => {
+            view.score = match view.score {
+                Score::ExactMatch => Score::F1,
+                Score::F1 => Score::Rouge1,
+                Score::Rouge1 => Score::All,
+                Score::All => Score::ExactMatch,
+            }
+        }
+        Action::Relative => view.relative = !view.relative,
+        Action::NextPanel => {
+            view.panel = match view.panel {
+                Panel::Perplexity => Panel::Divergence,
+                Panel::Divergence => Panel::Scores,
+                Panel::Scores => Panel::Table,
+                _ => Panel::Perplexity,
+            }
+        }
+        Action::ZoomIn => zoom(&found, view, 0.5),
+        Action::ZoomOut => zoom(&found, view, 2.0),
+        Action::ZoomReset => view.zoom = None,
+        Action::Sort => {
+            view.sort = next_column(view.sort);
+            view.descending = false;
+        }
+        Action::SortReverse => view.descending = !view.descending,
+        Action::Filter => view.typing = Some(Line::new(&view.kept)),
+        Action::ClearFilter => view.kept.clear(),
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// Keys that go into the filter; `None` when none is being typed.
+pub fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>> {
+    let view = &mut state.compare;
+    let line = view.typing.as_mut()?;
+    match line.key(event) {
+        Typed::Keep => {
+            view.kept = line.text().trim().to_owned();
+            view.typing = None;
+        }
+        Typed::Drop => {
+            view.kept.clear();
+            view.typing = None;
+        }
+        Typed::Changed => {}
+        // The table can be walked while its filter is typed.
+        Typed::Ignored => match event.code {
+            KeyCode::Up => return Some(act(state, Action::Up)),
+            KeyCode::Down => return Some(act(state, Action::Down)),
+            _ => {}
+        },
+    }
+    Some(Vec::new())
+}
+
+/// Forgets what belongs to the study that was shown.
+pub fn reset(state: &mut State) {
+    let old = std::mem::take(&mut state.compare);
+    // How one likes to look at things stays.
+    state.compare = CompareView {
+        panel: old.panel,
+        score: old.score,
+        relative: old.relative,
+        sort: old.sort,
+        descending: old.descending,
+        ..CompareView::default()
+    };
+}
+
+/// The column after this one; behind the last comes the order of the grid.
+fn next_column(sort: Option<SortBy>) -> Option<SortBy> {
+    let Some(sort) = sort else { return SortBy::ALL.first().copied() };
+    let at = SortBy::ALL.iter().position(|column| *column == sort)?;
+    SortBy::ALL.get(at + 1).copied()
+}
+
+/// Moves the cursor to the next sparsity that there is; the selection follows along its series.
+fn step(found: &Comparison<'_>, view: &mut CompareView, right: bool) {
+    let Some(at) = found.cursor(view.cursor) else { return };
+    let next =
+        if right { found.xs.iter().find(|x| **x > at) } else { found.xs.iter().rev().find(|x| **x < at) };
+    let Some(&x) = next else { return };
+    put_cursor(found, view, x);
+    let chosen = view.selected.as_ref().and_then(|key| found.row(key)).and_then(|row| row.series);
+    let Some(series) = chosen.and_then(|series| found.series.get(series)) else { return };
+    let (order, _) = found.table(view);
+    let beside = series.rows.iter().find(|&&i| found.rows[i].x == Some(x) && order.contains(&i));
+    if let Some(&i) = beside {
+        view.selected = Some(found.rows[i].key.clone());
+    }
+}
+
+/// Puts the cursor on a sparsity; a zoom that does not show it moves along.
+fn put_cursor(found: &Comparison<'_>, view: &mut CompareView, x: f64) {
+    view.cursor = Some(x);
+    let Some((low, high)) = view.zoom else { return };
+    if (low..=high).contains(&x) {
+        return;
+    }
+    // A little of what lies beyond is shown too.
+    let room = (high - low) * 0.15;
+    let by = if x < low { x - room - low } else { x + room - high };
+    view.zoom = Some(within(found.range(), (low + by, high + by)));
+}
+
+/// A span moved into another, and cut where it is longer.
+fn within((least, most): (f64, f64), (low, high): (f64, f64)) -> (f64, f64) {
+    let by = (least - low).max(0.0) - (high - most).max(0.0);
+    ((low + by).max(least), (high + by).min(most))
+}
+
+/// Selects another row of the table; the cursor goes to its sparsity.
+fn choose(found: &Comparison<'_>, view: &mut CompareView, to: impl FnOnce(usize) -> usize) {
+    let (order, _) = found.table(view);
+    let Some(last) = order.len().checked_sub(1) else { return };
+    let row = &found.rows[order[to(found.selected(view, &order)).min(last)]];
+    view.selected = Some(row.key.clone());
+    if let Some(x) = row.x {
+        put_cursor(found, view, x);
+    }
+}
+
+/// Shows `factor` times as much of the x axis; the cursor keeps its place on screen as far as there is something to
+/// show.
+fn zoom(found: &Comparison<'_>, view: &mut CompareView, factor: f64) {
+    let (least, most) = found.range();
+    let Some(at) = found.cursor(view.cursor) else { return };
+    let (low, high) = found.window(view.zoom);
+    let at = at.clamp(low, high);
+    let length = (high - low) * factor;
+    // Halving and doubling come back to all of it but for rounding.
+    if length > (most - least) * 0.999 {
+        view.zoom = None;
+    } else if length >= NARROWEST {
+        view.zoom = Some(within((least, most), (at - (at - low) * factor, at + (high - at) * factor)));
+    }
+}
+
+fn next_text(state: &mut State) -> Vec<Effect> {
+    let texts = comparison(state).map_or(0, |found| found.texts.len());
+    if texts < 2 {
+        return complain(state, "there is no other text: the study was measured on one only");
+    }
+    state.compare.text = (state.compare.text + 1) % texts;
+    Vec::new()
+}
+
+fn pin(state: &mut State) -> Vec<Effect> {
+    let Some(found) = comparison(state) else { return Vec::new() };
+    let (order, _) = found.table(&state.compare);
+    let Some(&row) = order.get(found.selected(&state.compare, &order)) else { return Vec::new() };
+    let key = found.rows[row].key.clone();
+    if key.cell.is_none() {
+        return complain(state, "the base is always on top: select a cell to pin");
+    }
+    let pinned = &mut state.compare.pinned;
+    match pinned.iter().position(|pinned| *pinned == key) {
+        Some(at) => _ = pinned.remove(at),
+        None => pinned.push(key.clone()),
+    }
+    state.compare.selected = Some(key);
+    Vec::new()
+}
+
+/// Goes to the answers and modules of the selected cell.
+fn confirm(state: &mut State) -> Vec<Effect> {
+    let Some(found) = comparison(state) else {
+        return complain(state, "no study is open: r runs one, 5 lists those of the store");
+    };
+    let (order, _) = found.table(&state.compare);
+    let Some(&row) = order.get(found.selected(&state.compare, &order)) else { return Vec::new() };
+    let row = &found.rows[row];
+    if row.overlay {
+        let why =
+            format!("study {} is only laid over: open it on History to inspect its cells", row.key.study);
+        return complain(state, &why);
+    }
+    let Some(cell) = row.key.cell.clone() else {
+        return complain(state, "the base is what cells are compared with: select a cell to inspect");
+    };
+    inspect::choose(state, &cell);
+    show(state, Screen::Inspect)
+}
