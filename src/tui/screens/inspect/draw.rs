@@ -148,19 +148,30 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
     let height = usize::from(inner.height.saturating_sub(1));
     let first = Table::offset(Some(chosen), rows.len(), height);
     let shown = first..first.saturating_add(height);
+    let shared = rows::shared_beginnings(rows);
     // Rows out of sight cost nothing.
     let lines: Vec<table::Row> = rows
         .iter()
         .enumerate()
-        .map(
-            |(i, row)| if shown.contains(&i) { list_row(theme, row, several) } else { table::Row::default() },
-        )
+        .map(|(i, row)| {
+            if shown.contains(&i) {
+                list_row(
+                    theme,
+                    row,
+                    several,
+                    shared.get(row.asked.task.as_str()).copied().unwrap_or_default(),
+                )
+            } else {
+                table::Row::default()
+            }
+        })
         .collect();
     Table::new(&theme, &columns, &lines).selected(Some(chosen)).render(inner, buffer);
 }
 
-/// A row of the list, with the task's name where there are several; a table leaves out cells behind its last column.
-fn list_row(theme: Theme, row: &Row<'_>, several: bool) -> table::Row {
+/// A row of the list, with the task's name where there are several and without what all its prompts begin with. A
+/// table leaves out cells behind its last column.
+fn list_row(theme: Theme, row: &Row<'_>, several: bool, shared: &str) -> table::Row {
     let symbols = theme.symbols();
     let (mark, style) = match row.change() {
         None => (" ", theme.text()),
@@ -179,17 +190,20 @@ fn list_row(theme: Theme, row: &Row<'_>, several: bool) -> table::Row {
         Line::styled(mark, style),
         Line::styled(task.to_owned(), theme.dim()),
         Line::styled(record.to_string(), theme.dim()),
-        Line::from(first_words(&row.asked.prompt)),
+        Line::from(first_words(theme, &row.asked.prompt, shared)),
         Line::styled(change, style),
         Line::from(bits),
     ];
     table::Row::new(cells.into_iter().enumerate().filter(|(i, _)| several || *i != 1).map(|(_, cell)| cell))
 }
 
-/// The beginning of a prompt as one line.
-fn first_words(prompt: &str) -> String {
-    let start: String = prompt.trim_start().chars().take(FIRST_WORDS).collect();
-    start.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The beginning of a prompt as one line, behind what it shares with the others.
+fn first_words(theme: Theme, prompt: &str, shared: &str) -> String {
+    let own =
+        prompt.strip_prefix(shared).map(str::trim_start).filter(|own| !shared.is_empty() && !own.is_empty());
+    let start: String = own.unwrap_or(prompt.trim_start()).chars().take(FIRST_WORDS).collect();
+    let words = start.split_whitespace().collect::<Vec<_>>().join(" ");
+    if own.is_some() { format!("{} {words}", theme.symbols().ellipsis) } else { words }
 }
 
 /// A prompt and its references, laid out for a place.
@@ -344,7 +358,10 @@ fn legend(state: &State, row: &Row<'_>) -> Line<'static> {
     let theme = state.theme;
     let Some(answer) = row.right else { return Line::default() };
     let Some(bits) = Disagreement::of(answer) else {
-        let text = "how far cell and base disagreed was not measured for this answer";
+        let text = match answer.tokens.len() {
+            0 => " without a token there is nothing to disagree on",
+            _ => " how far cell and base disagreed was not measured for this answer",
+        };
         return Line::styled(text, theme.dim());
     };
     let mut spans = vec![Span::styled(" JS from base, bits ", theme.dim())];

@@ -1,7 +1,7 @@
 //! What stands on the two sides, and the prompts that either has answered.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::results::{Answer, CellResult, CellState, ModuleResult};
 use crate::tui::state::{Board, State};
@@ -127,6 +127,25 @@ pub(super) fn rows(state: &State) -> Vec<Row<'_>> {
         rows.sort_by(Row::before);
     }
     rows
+}
+
+/// What all prompts of a task begin with, by task: an instruction that tells none from another. Whole words; empty
+/// where there is too little to be worth leaving out.
+pub(super) fn shared_beginnings<'a>(rows: &[Row<'a>]) -> HashMap<&'a str, &'a str> {
+    /// Bytes that are worth leaving out.
+    const WORTH: usize = 16;
+    let mut shared: HashMap<&str, (&str, usize)> = HashMap::new();
+    for Row { asked, .. } in rows {
+        let (start, count) = shared.entry(&asked.task).or_insert((&asked.prompt, 0));
+        let same = start.char_indices().zip(asked.prompt.chars()).find(|((_, a), b)| a != b);
+        let end = same.map_or(start.len().min(asked.prompt.len()), |((at, _), _)| at);
+        (*start, *count) = (&start[..end], *count + 1);
+    }
+    let whole_words = |(start, count): (&'a str, usize)| {
+        let end = start.rfind(char::is_whitespace).unwrap_or(0);
+        if count > 1 && end >= WORTH { &start[..end] } else { "" }
+    };
+    shared.into_iter().map(|(task, found)| (task, whole_words(found))).collect()
 }
 
 /// Place of the selected prompt in the list.

@@ -293,6 +293,35 @@ fn the_list_names_the_task_where_there_are_several() {
 }
 
 #[test]
+fn the_list_leaves_out_what_all_prompts_of_a_task_begin_with() {
+    let mut state = inspecting((80, 24));
+    let instruction = "Answer with words from the text.";
+    let ask = |state: &mut State, questions: [&str; 4]| {
+        for answers in state.board.as_mut().unwrap().answers.values_mut() {
+            for (answer, question) in answers.iter_mut().zip(questions) {
+                answer.prompt = format!("{instruction}\n\n{question}");
+            }
+        }
+        picture(state)
+            .lines()
+            .skip(2)
+            .take(4)
+            .map(|line| line.chars().skip(9).take(40).collect())
+            .collect::<Vec<String>>()
+    };
+    let seen = ask(&mut state, ["Who was first?", "Who was last?", "What is blue?", "\u{1b}漢"]);
+    for (line, expected) in
+        seen.iter().zip(["… Who was first?", "… Who was last?", "… What is blue?", "… \\x1b漢"])
+    {
+        assert!(line.starts_with(expected), "{line}");
+    }
+    // Nothing else is left of a prompt that is all of it.
+    let seen = ask(&mut state, ["", "Who was last?", "What is blue?", "Why?"]);
+    assert!(seen[0].starts_with(instruction), "{seen:?}");
+    assert!(seen[1].starts_with("… Who was last?"), "{seen:?}");
+}
+
+#[test]
 fn without_a_study_keys_say_what_is_missing() {
     let mut state = empty((80, 24));
     assert_eq!(keys(&mut state, "hlbomwjk"), []);
