@@ -175,7 +175,10 @@ fn of(amounts: &Amounts, work: Work) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::costs::Sizes;
     use super::*;
+    use crate::model::ModelConfig;
+    use crate::study::{Method, ModuleKind};
 
     fn tracker() -> Tracker {
         let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
@@ -218,5 +221,57 @@ mod tests {
         tracker.waiting(&Vec::new());
         assert!((tracker.left() - 4.0).abs() < 1e-9);
         assert!((tracker.publish.borrow().study - 0.75).abs() < 1e-9);
+    }
+
+    /// SmolLM2-135M with 32 windows of 512 tokens to calibrate on and 32 to measure.
+    fn smollm2() -> Sizes {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        let config = serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+            "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+            "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+            "rope_theta": 100_000.0, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2
+        });
+        std::fs::write(&file, config.to_string()).unwrap();
+        Sizes {
+            config: ModelConfig::from_json(&file).unwrap(),
+            seq_len: 512,
+            calibration_windows: 32,
+            evaluation_windows: 32,
+            prompts: 0,
+            prompt_tokens: 0,
+            answer_tokens: 0,
+            longest_text: 0,
+            disagreement: true,
+            batch_tokens: 2048,
+            batch_prompts: 16,
+            modules: ModuleKind::ALL.to_vec(),
+            blocks: (0, 30),
+            compute_bytes: 4,
+            disk_bytes: 2,
+            on_host: true,
+        }
+    }
+
+    #[test]
+    fn two_blocks_of_the_base_tell_how_long_a_study_will_take() {
+        // What the README measured on a quiet machine, in seconds: the base 28.6; a cell's measurement 35.2 with a second
+        // head, so that a head takes 6.6 and 30 blocks 22; a Wanda cell's calibration and pruning 38.1, SparseGPT's 47.7.
+        const BLOCK: f64 = 22.0 / 30.0;
+        let sizes = smollm2();
+        for (method, pruning) in [(Method::Wanda, 38.1), (Method::SparseGpt, 47.7)] {
+            let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
+            tracker.begin(1e11);
+            tracker.unit(&sizes.base(0));
+            tracker.waiting(&sizes.cell(method, 0, 0));
+            for _ in 0..2 {
+                tracker.did(Work::Forward, sizes.forward(32), BLOCK);
+                tracker.did(Work::Block, sizes.block(), 0.004);
+            }
+            let truth = 28.0 * BLOCK + 6.6 + pruning + 35.2;
+            let off = tracker.left() / truth - 1.0;
+            assert!(off.abs() < 0.25, "{method}: {:.1} s told, {truth:.1} s in truth", tracker.left());
+        }
     }
 }
