@@ -74,6 +74,7 @@ pub struct RunArgs {
 
 /// `secateur tui`, and `secateur` alone.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct TuiArgs {
     /// What the study screen shows at first.
     #[command(flatten)]
@@ -108,7 +109,14 @@ pub struct LookArgs {
     #[arg(long, env = "SECATEUR_ASCII", help_heading = "Dashboard")]
     pub ascii: bool,
     /// Colours [default: what the terminal says it has]
-    #[arg(long, env = "SECATEUR_COLORS", value_enum, default_value_t, value_name = "HOW", help_heading = "Dashboard")]
+    #[arg(
+        long,
+        env = "SECATEUR_COLORS",
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        help_heading = "Dashboard"
+    )]
     pub colors: Colors,
     /// What the terminal's background is [default: what the terminal says, else dark]
     #[arg(long, env = "SECATEUR_BACKGROUND", value_enum, default_value_t, value_name = "HOW")]

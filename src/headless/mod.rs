@@ -183,11 +183,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     ///
     /// # Errors
     /// As of [`Self::follow`].
-    pub async fn watch(
-        &mut self,
-        ends: Ends<'_>,
-        interrupts: &mut mpsc::Receiver<()>,
-    ) -> Result<Outcome> {
+    pub async fn watch(&mut self, ends: Ends<'_>, interrupts: &mut mpsc::Receiver<()>) -> Result<Outcome> {
         let Ends { commands, events, progress } = ends;
         let mut due = Instant::now() + if self.look.live { Duration::ZERO } else { self.look.interval };
         let (mut news, mut told, mut heard) = (false, true, true);

@@ -126,9 +126,11 @@ impl Effects {
             export::check_target(&target)?;
             let store = Store::open_read_only(&path)?;
             let record = store.study(study)?;
-            let found = record.cells.iter().find(|known| known.id == cell).ok_or_else(|| {
-                Error::mistake(format!("no cell `{cell}` in study {study}"))
-            })?;
+            let found = record
+                .cells
+                .iter()
+                .find(|known| known.id == cell)
+                .ok_or_else(|| Error::mistake(format!("no cell `{cell}` in study {study}")))?;
             let source = &record.spec.model;
             let known = Path::new(source);
             let root = if known.exists() || !looks_like_hub_id(source) {

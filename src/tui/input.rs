@@ -68,8 +68,7 @@ fn wait() -> io::Result<Waited> {
     let mut files = [PollFd::new(&input, PollFlags::IN)];
     let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.subsec_nanos().into() };
     match poll(&mut files, Some(&patience)) {
-        Ok(0) => return Ok(Waited::Nothing),
-        Err(rustix::io::Errno::INTR) => return Ok(Waited::Nothing),
+        Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Waited::Nothing),
         Ok(_) => {}
         Err(error) => return Err(error.into()),
     }

@@ -1,5 +1,7 @@
 //! Which key does what. The help page, the footer and the README's list of keys are made from this one table.
 
+use std::fmt::Write;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 /// A place where keys have a meaning of their own.
@@ -23,15 +25,8 @@ pub enum Context {
 
 impl Context {
     /// Every context, in the order of the help page.
-    pub const ALL: [Self; 7] = [
-        Self::Everywhere,
-        Self::Fields,
-        Self::Grid,
-        Self::Run,
-        Self::Compare,
-        Self::Inspect,
-        Self::History,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Everywhere, Self::Fields, Self::Grid, Self::Run, Self::Compare, Self::Inspect, Self::History];
 
     /// The heading of its keys.
     pub fn title(self) -> &'static str {
@@ -317,11 +312,10 @@ pub fn names(binding: &Binding, ascii: bool) -> String {
 pub fn markdown() -> String {
     let mut text = String::new();
     for context in Context::ALL {
-        text.push_str(&format!("\n**{}**\n\n| key | does |\n| --- | --- |\n", context.title()));
+        let _ = write!(text, "\n**{}**\n\n| key | does |\n| --- | --- |\n", context.title());
         for binding in of(context) {
-            let keys: Vec<String> =
-                binding.keys.iter().map(|key| format!("`{}`", key.name(false))).collect();
-            text.push_str(&format!("| {} | {} |\n", keys.join(" "), binding.help));
+            let keys: Vec<String> = binding.keys.iter().map(|key| format!("`{}`", key.name(false))).collect();
+            let _ = writeln!(text, "| {} | {} |", keys.join(" "), binding.help);
         }
     }
     text

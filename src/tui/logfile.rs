@@ -28,8 +28,9 @@ impl LogFile {
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             let _ = std::fs::create_dir_all(folder);
         }
-        let seconds =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let seconds = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs() as i64);
         if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(&self.path) {
             let _ = writeln!(file, "{}:{:02} {text}", human::date(seconds), seconds.rem_euclid(60));
         }

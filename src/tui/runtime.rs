@@ -182,13 +182,14 @@ impl Dashboard {
                         self.take(message, Dirty::Now).await;
                     }
                 }
-                event = self.engine.events.recv(), if engine_there => match event {
-                    Some(event) => self.take(Message::Engine(event), Dirty::Soon).await,
-                    None => {
+                event = self.engine.events.recv(), if engine_there => {
+                    if let Some(event) = event {
+                        self.take(Message::Engine(event), Dirty::Soon).await;
+                    } else {
                         engine_there = false;
                         self.take(Message::EngineGone, Dirty::Now).await;
                     }
-                },
+                }
                 changed = self.engine.progress.changed(), if progress_there => {
                     progress_there = changed.is_ok();
                     let progress = self.engine.progress.borrow_and_update().clone();
@@ -386,12 +387,8 @@ fn listen(messages: &UnboundedSender<Message>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let failed = |e| Error::failure(format!("cannot listen to signals: {e}"));
-    let kinds = [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-        SignalKind::window_change(),
-    ];
+    let kinds =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::window_change()];
     for kind in kinds {
         let mut signals = signal(kind).map_err(failed)?;
         let messages = messages.clone();

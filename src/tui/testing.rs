@@ -33,7 +33,12 @@ pub fn study() -> StudySpec {
             disagreement: true,
         },
         prune: PruneSpec::default(),
-        compute: ComputeSpec { device: "auto".into(), dtype: "auto".into(), batch_tokens: 2048, batch_prompts: 16 },
+        compute: ComputeSpec {
+            device: "auto".into(),
+            dtype: "auto".into(),
+            batch_tokens: 2048,
+            batch_prompts: 16,
+        },
         seed: 0,
     }
 }

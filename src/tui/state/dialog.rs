@@ -84,7 +84,7 @@ impl SparsityDialog {
 }
 
 /// What an answer to a question does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// Nothing.
     Back,

@@ -143,7 +143,8 @@ impl FormValues {
     pub fn args(&self, base: &SettingsArgs) -> Result<SettingsArgs, String> {
         let number = |field: Field| {
             let text = self.get(field).trim();
-            text.parse::<usize>().map_err(|_| format!("{} `{text}`: accepted is a whole number", field.flag()))
+            text.parse::<usize>()
+                .map_err(|_| format!("{} `{text}`: accepted is a whole number", field.flag()))
         };
         let text = |field: Field| Some(self.get(field).trim().to_owned());
         let list = |field: Field| Some(items(self.get(field)));
@@ -507,9 +508,8 @@ impl Form {
 
     /// The field that a message is about: the one whose flag it names first, or whose value it quotes.
     pub fn blame(&self, message: &str) -> Option<Field> {
-        let begins = |field: &Field| {
-            message.strip_prefix(field.flag()).is_some_and(|rest| !rest.starts_with('-'))
-        };
+        let begins =
+            |field: &Field| message.strip_prefix(field.flag()).is_some_and(|rest| !rest.starts_with('-'));
         let quoted = |field: &Field| {
             let entries = items(self.get(*field));
             entries.iter().any(|entry| entry.len() > 2 && message.contains(entry.as_str()))

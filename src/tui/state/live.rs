@@ -142,7 +142,9 @@ impl Live {
                         self.ended = None;
                         self.say(now, Level::Info, format!("{}: begins", name(cell)));
                     }
-                    CellState::Cancelled => self.say(now, Level::Warning, format!("{}: cancelled", name(cell))),
+                    CellState::Cancelled => {
+                        self.say(now, Level::Warning, format!("{}: cancelled", name(cell)));
+                    }
                     _ => {}
                 }
             }

@@ -25,7 +25,9 @@ pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
                 KeyCode::Down => palette.chosen = (palette.chosen + 1).min(names.len().saturating_sub(1)),
                 _ => match palette.line.key(event) {
                     Typed::Keep => {
-                        return names.get(palette.chosen).map_or_else(Vec::new, |command| run(state, *command));
+                        return names
+                            .get(palette.chosen)
+                            .map_or_else(Vec::new, |command| run(state, *command));
                     }
                     Typed::Drop => return Vec::new(),
                     Typed::Changed => palette.chosen = 0,
@@ -46,13 +48,13 @@ pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
                     question.chosen = (question.chosen + 1).min(last);
                 }
                 KeyCode::Enter => {
-                    let chosen = question.answers.get(question.chosen).map(|(_, _, answer)| answer.clone());
+                    let chosen = question.answers.get(question.chosen).map(|(_, _, answer)| *answer);
                     return chosen.map_or_else(Vec::new, |answer| decide(state, answer));
                 }
                 KeyCode::Char(c) => {
                     let found = question.answers.iter().find(|(key, ..)| *key == c.to_ascii_lowercase());
                     if let Some((_, _, answer)) = found {
-                        return decide(state, answer.clone());
+                        return decide(state, *answer);
                     }
                 }
                 _ => {}

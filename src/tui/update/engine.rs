@@ -4,8 +4,8 @@ use crate::engine::Event;
 use crate::results::CellState;
 use crate::tui::message::{Effect, Leave, Purpose};
 use crate::tui::screens::{compare, inspect, study};
-use crate::tui::update::{complain, forget};
 use crate::tui::state::{Board, Check, Dialog, EngineState, Level, Question, Screen, State};
+use crate::tui::update::{complain, forget};
 
 /// Takes an event in.
 pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {

@@ -200,9 +200,16 @@ fn start(state: &mut State) -> Vec<Effect> {
         return complain(state, "read-only: leave out --readonly to run studies");
     }
     match state.live.engine {
-        EngineState::Gone => return complain(state, "the engine has stopped: restart secateur to run a study"),
+        EngineState::Gone => {
+            return complain(state, "the engine has stopped: restart secateur to run a study");
+        }
         EngineState::Idle => {}
-        _ => return complain(state, "a study is running: a adds cells to it, x cancels one on the run screen"),
+        _ => {
+            return complain(
+                state,
+                "a study is running: a adds cells to it, x cancels one on the run screen",
+            );
+        }
     }
     if let Some((field, message)) = state.form.obvious_fault() {
         return refuse(state, field, message);

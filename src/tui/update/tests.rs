@@ -31,8 +31,12 @@ fn model() -> ModelInfo {
 }
 
 fn plan(cells: &[CellSpec]) -> Event {
-    let planned =
-        |spec: &CellSpec| PlannedCell { id: spec.id(), spec: spec.clone(), state: CellState::Queued, blocks_done: 0 };
+    let planned = |spec: &CellSpec| PlannedCell {
+        id: spec.id(),
+        spec: spec.clone(),
+        state: CellState::Queued,
+        blocks_done: 0,
+    };
     Event::Plan {
         study: 7,
         model: model(),
@@ -106,7 +110,12 @@ fn a_change_is_checked_once_and_the_need_is_shown() {
     let [Effect::Check { number, values }] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(values.get(Field::SeqLen), "96");
     assert!(tick(&mut state).is_empty());
-    let estimate = Estimate { host_bytes: 2_000_000_000, host_available: 8_000_000_000, seconds: 90.0, ..Estimate::default() };
+    let estimate = Estimate {
+        host_bytes: 2_000_000_000,
+        host_available: 8_000_000_000,
+        seconds: 90.0,
+        ..Estimate::default()
+    };
     let plan = Checked { model: model(), device: "cpu in f32".into(), estimate };
     update(&mut state, Message::Done(Outcome::Checked { number: *number, plan: Box::new(plan) }));
     let drawn = text(&state, 120, 40);
@@ -299,7 +308,8 @@ fn any_key() -> impl Strategy<Value = KeyEvent> {
 fn any_message() -> impl Strategy<Value = Message> {
     let cells = [spec(Method::Magnitude, 0.5), spec(Method::Wanda, 0.5), spec(Method::SparseGpt, 0.7)];
     let ids: Vec<Option<String>> = cells.iter().map(|c| Some(c.id())).chain([None]).collect();
-    let states = [CellState::Queued, CellState::Running, CellState::Done, CellState::Failed, CellState::Cancelled];
+    let states =
+        [CellState::Queued, CellState::Running, CellState::Done, CellState::Failed, CellState::Cancelled];
     prop_oneof![
         8 => any_key().prop_map(Message::Key),
         1 => Just(Message::Engine(plan(&cells))),

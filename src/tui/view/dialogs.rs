@@ -146,10 +146,12 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
             let on = i == chooser.row;
             let symbols = theme.symbols();
             let radio = if on { symbols.radio_on } else { symbols.radio_off };
-            let set = set.as_deref().map_or_else(String::new, |set| format!(" {}", crate::study::short_name(set)));
+            let set =
+                set.as_deref().map_or_else(String::new, |set| format!(" {}", crate::study::short_name(set)));
             let text = format!("{radio} {method}{set}");
             let text = truncate(&text, inner.width.into(), symbols.ellipsis).into_owned();
-            Line::styled(text, if on { theme.selected() } else { theme.text() }).render(line(i - first), buffer);
+            Line::styled(text, if on { theme.selected() } else { theme.text() })
+                .render(line(i - first), buffer);
         }
     }
     let value = match chooser.sparsity() {
@@ -161,18 +163,17 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
     let mut typing = typed(state, &chooser.line, 20);
     typing.spans.insert(0, Span::styled("or type 37.5 or 2:4: ", theme.dim()));
     typing.render(line(rows + 2), buffer);
-    let last = match &chooser.fault {
-        Some(fault) => Line::styled(sanitize(fault).into_owned(), theme.bad()),
-        None => {
-            let arrows = if theme.ascii { "Left/Right" } else { "←→" };
-            let method = match (chooser.wanted == Wanted::Cell, theme.ascii) {
-                (false, _) => "",
-                (true, true) => "  Up/Down method",
-                (true, false) => "  ↑↓ method",
-            };
-            let text = format!("{arrows} 5%  -/+ 1%{method}  Enter adds  Esc drops");
-            Line::styled(text, theme.dim())
-        }
+    let last = if let Some(fault) = &chooser.fault {
+        Line::styled(sanitize(fault).into_owned(), theme.bad())
+    } else {
+        let arrows = if theme.ascii { "Left/Right" } else { "←→" };
+        let method = match (chooser.wanted == Wanted::Cell, theme.ascii) {
+            (false, _) => "",
+            (true, true) => "  Up/Down method",
+            (true, false) => "  ↑↓ method",
+        };
+        let text = format!("{arrows} 5%  -/+ 1%{method}  Enter adds  Esc drops");
+        Line::styled(text, theme.dim())
     };
     last.render(line(rows + 4), buffer);
 }
@@ -203,7 +204,12 @@ fn question(state: &State, asked: &Question, area: Rect, buffer: &mut Buffer) {
     let skip = lines.len().saturating_sub(inner.height.into()) as u16;
     Paragraph::new(lines).scroll((skip, 0)).render(inner, buffer);
     if asked.bad {
-        let title = Rect { x: inner.x.saturating_sub(2), y: inner.y.saturating_sub(1), width: inner.width + 4, height: 1 };
+        let title = Rect {
+            x: inner.x.saturating_sub(2),
+            y: inner.y.saturating_sub(1),
+            width: inner.width + 4,
+            height: 1,
+        };
         buffer.set_style(title.intersection(area), theme.bad());
     }
 }

@@ -14,7 +14,6 @@ use super::keymap::{self, Context};
 use super::screens::{compare, history, inspect, run, study};
 use super::state::{EngineState, Panel, Screen, State};
 use super::widgets::text::{sanitize, truncate};
-use crate::human;
 
 /// The smallest terminal that the dashboard is of use in: columns and rows.
 pub const SMALLEST: (u16, u16) = (60, 15);
@@ -121,7 +120,7 @@ fn engine_word(state: &State) -> (String, Style) {
         EngineState::Running if live.progress.paused => (format!("{} paused ", symbols.pause), theme.warn()),
         EngineState::Running => {
             let share = (live.progress.study * 100.0).clamp(0.0, 100.0);
-            let eta = live.progress.eta_seconds.map(|eta| format!(", {} left", human::duration(eta)));
+            let eta = live.progress.eta_seconds.map(|eta| format!(" {} left", clock(eta)));
             (format!("{} {share:.0}%{} ", spinner(), eta.unwrap_or_default()), theme.accent())
         }
         EngineState::Gone => ("engine stopped ".into(), theme.warn()),
@@ -129,6 +128,13 @@ fn engine_word(state: &State) -> (String, Style) {
         EngineState::Idle if live.failure.is_some() => ("failed ".into(), theme.bad()),
         EngineState::Idle => ("idle ".into(), theme.dim()),
     }
+}
+
+/// A span of time in few characters: `0:42`, `3:10`, `2:05:00`.
+fn clock(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
 /// A message, or the keys that work here.

@@ -41,7 +41,8 @@ pub fn nothing(state: &State, text: &str, area: Rect, buffer: &mut Buffer) {
     let width = area.width.saturating_sub(4).min(64);
     let lines = crate::tui::widgets::text::wrap(text, usize::from(width)).len() as u16;
     let [column] = Layout::horizontal([Constraint::Length(width)]).flex(Flex::Center).areas(area);
-    let [place] = Layout::vertical([Constraint::Length(lines.min(area.height))]).flex(Flex::Center).areas(column);
+    let [place] =
+        Layout::vertical([Constraint::Length(lines.min(area.height))]).flex(Flex::Center).areas(column);
     Paragraph::new(Text::styled(text.to_owned(), state.theme.dim()))
         .wrap(Wrap { trim: true })
         .alignment(Alignment::Center)

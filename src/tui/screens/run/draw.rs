@@ -60,7 +60,9 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let Some(board) = &state.board else {
         let text = match state.live.engine {
             EngineState::Starting => "Reading model and data. The first figures are on their way.",
-            _ => "Nothing runs. Press 1 to choose what to study and r to run it, or 5 for the studies of the store.",
+            _ => {
+                "Nothing runs. Press 1 to choose what to study and r to run it, or 5 for the studies of the store."
+            }
         };
         nothing(state, text, area, buffer);
         return;
@@ -153,10 +155,10 @@ fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     } else {
         format!("Study {} of the store: {}", board.study, sanitize(&board.model.source))
     };
-    let title = truncate(&title, usize::from(area.width).saturating_sub(6), theme.symbols().ellipsis).into_owned();
+    let title =
+        truncate(&title, usize::from(area.width).saturating_sub(6), theme.symbols().ellipsis).into_owned();
     let inner = framed(theme, title, false, area, buffer);
-    let [first, second, third, fourth] =
-        Layout::vertical([Constraint::Length(1); 4]).areas(inner);
+    let [first, second, third, fourth] = Layout::vertical([Constraint::Length(1); 4]).areas(inner);
     if !state.board_is_live() || !live.busy() {
         at_rest(state, board, [first, second, third], buffer);
         return;
@@ -250,7 +252,11 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     let values = cell.modules.iter();
     // Errors are far apart: what counts is their order of magnitude.
     let figure = |m: &crate::results::ModuleResult| {
-        if errors { finite(m.reconstruction_error).filter(|e| *e > 0.0).map(f64::log10) } else { Some(m.sparsity) }
+        if errors {
+            finite(m.reconstruction_error).filter(|e| *e > 0.0).map(f64::log10)
+        } else {
+            Some(m.sparsity)
+        }
     };
     let (low, high) = if errors {
         let known = values.clone().filter_map(figure);
@@ -286,13 +292,19 @@ fn machine(state: &State, area: Rect, buffer: &mut Buffer) {
     let (theme, samples) = (&state.theme, &state.live.samples);
     let inner = framed(theme, "Machine", false, area, buffer);
     let Some(last) = samples.back() else {
-        Line::styled("measured while a study runs", theme.dim()).render(Rect { height: inner.height.min(1), ..inner }, buffer);
+        Line::styled("measured while a study runs", theme.dim())
+            .render(Rect { height: inner.height.min(1), ..inner }, buffer);
         return;
     };
     let history = |of: &dyn Fn(&ResourceSample) -> Option<f64>| samples.iter().map(of).collect::<Vec<_>>();
     let cores = crate::sysinfo::cores() as f64;
     let mut lines: Vec<(&str, Vec<Option<f64>>, f64, String)> = vec![
-        ("cpu", history(&|s| Some(f64::from(s.cpu_cores))), cores, format!("{:.1} of {cores} cores", last.cpu_cores)),
+        (
+            "cpu",
+            history(&|s| Some(f64::from(s.cpu_cores))),
+            cores,
+            format!("{:.1} of {cores} cores", last.cpu_cores),
+        ),
         (
             "memory",
             history(&|s| Some(s.rss_bytes as f64)),
@@ -322,7 +334,11 @@ fn log(state: &State, area: Rect, buffer: &mut Buffer) {
         return;
     }
     let (theme, lines) = (&state.theme, &state.live.log);
-    let title = if state.run.scrolled > 0 { format!("Log, {} newer lines", state.run.scrolled) } else { "Log".into() };
+    let title = if state.run.scrolled > 0 {
+        format!("Log, {} newer lines", state.run.scrolled)
+    } else {
+        "Log".into()
+    };
     let inner = framed(theme, title, false, area, buffer);
     let rows = usize::from(inner.height);
     let end = lines.len().saturating_sub(state.run.scrolled);

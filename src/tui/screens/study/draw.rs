@@ -151,13 +151,15 @@ fn draw_grid(state: &State, area: Rect, buffer: &mut Buffer) {
     Line::from(head).render(Rect { height: 1, ..inner }, buffer);
     let below = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
     if sparsities.is_empty() {
-        Line::styled("+ adds a sparsity", theme.dim()).render(Rect { height: below.height.min(1), ..below }, buffer);
+        Line::styled("+ adds a sparsity", theme.dim())
+            .render(Rect { height: below.height.min(1), ..below }, buffer);
         return;
     }
     let fit_rows = usize::from(below.height);
     let first_row = first_shown(form.grid.cursor.0, rows.len(), fit_rows);
     for (line, (at, row)) in rows.iter().enumerate().skip(first_row).take(fit_rows).enumerate() {
-        let name = fit(&sanitize(&row.label()), label - 1, ratatui::layout::Alignment::Left, symbols.ellipsis);
+        let name =
+            fit(&sanitize(&row.label()), label - 1, ratatui::layout::Alignment::Left, symbols.ellipsis);
         let here = focused && at == form.grid.cursor.0;
         let style = if here { theme.accent() } else { theme.text() };
         let mut spans = vec![Span::styled(format!("{name}  "), style)];
@@ -187,11 +189,16 @@ fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
         Check::Pending if state.options.readonly => {
             lines.push(Line::styled("read-only: studies can be looked at, not run", theme.dim()));
         }
-        Check::Pending => lines.push(Line::styled("looking at model and data …".replace('…', theme.symbols().ellipsis), theme.dim())),
+        Check::Pending => lines.push(Line::styled(
+            "looking at model and data …".replace('…', theme.symbols().ellipsis),
+            theme.dim(),
+        )),
         Check::Remote => {
             let text = "model or data are not on this machine yet: starting fetches them, then says what the study \
                         needs";
-            lines.extend(wrap(text, inner.width.into()).into_iter().map(|part| Line::styled(part, theme.warn())));
+            lines.extend(
+                wrap(text, inner.width.into()).into_iter().map(|part| Line::styled(part, theme.warn())),
+            );
         }
         Check::Refused { field, message } => {
             lines.push(Line::styled(format!("{} cannot run", theme.symbols().cross), theme.bad()));
@@ -269,7 +276,11 @@ fn plan<'a>(state: &State, known: &Checked) -> Vec<Line<'a>> {
     }
     lines.push(Line::from(vec![
         Span::styled("disk    ", theme.dim()),
-        Span::raw(format!("{} of {} free", human::bytes(needs.disk_bytes), human::bytes(needs.disk_available))),
+        Span::raw(format!(
+            "{} of {} free",
+            human::bytes(needs.disk_bytes),
+            human::bytes(needs.disk_available)
+        )),
     ]));
     lines
 }

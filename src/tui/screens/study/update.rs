@@ -4,9 +4,7 @@ use crossterm::event::KeyEvent;
 
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::state::{
-    Dialog, Field, Focus, Kind, Line, SparsityDialog, State, Typed, Wanted,
-};
+use crate::tui::state::{Dialog, Field, Focus, Kind, Line, SparsityDialog, State, Typed, Wanted};
 
 /// Does what a key asks for.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
@@ -55,12 +53,9 @@ fn fields(state: &mut State, action: Action) {
         Action::Left => {
             form.step(-1);
         }
-        Action::Right => {
-            if !form.step(1) {
-                form.focus = Focus::Grid;
-            }
-        }
-        Action::NextPane => form.focus = Focus::Grid,
+        // A field without choices leads on to the grid.
+        Action::Right if form.step(1) => {}
+        Action::Right | Action::NextPane => form.focus = Focus::Grid,
         Action::Confirm => match form.current().kind() {
             Kind::Choice(_) => {
                 form.step(1);
