@@ -18,9 +18,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
     version,
     about = "Prune a large language model and see what that really costs: perplexity, JS divergence and task scores",
     subcommand_required = true,
-    arg_required_else_help = true,
     max_term_width = 110,
-    after_help = "Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
+    after_help = "Without a command the built-in study is run, as by `secateur run --demo`.\n\n\
+                  Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
 )]
 pub struct Cli {
     /// Settings file; default ./config.toml, else secateur/config.toml in the config folder, else built in
@@ -54,6 +54,7 @@ Example:\n  secateur run --model ./SmolLM2-135M --methods wanda,sparsegpt --spar
 
 /// `secateur run`.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct RunArgs {
     /// What to measure and how.
     #[command(flatten)]
@@ -67,6 +68,12 @@ pub struct RunArgs {
     /// Run even if the estimate says that memory will not do
     #[arg(long, help_heading = "Run")]
     pub force: bool,
+    /// Run the built-in study: its settings stand in for the config file, flags and variables win over them
+    #[arg(long, help_heading = "Run")]
+    pub demo: bool,
+    /// Run a part of the built-in study that takes half a minute
+    #[arg(long, requires = "demo", help_heading = "Run")]
+    pub quick: bool,
 }
 
 /// The flags and variables that are also keys of config.toml. `None` is: not given.
@@ -264,6 +271,15 @@ pub enum ShowFormat {
     Csv,
     /// A Markdown table.
     Markdown,
+}
+
+/// The command line with what stands for nothing: `secateur` alone is the built-in study.
+pub fn words(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = typed.into_iter().collect();
+    if words.len() <= 1 {
+        words.extend(["run", "--demo"].map(OsString::from));
+    }
+    words
 }
 
 /// A whole number for clap, which says what is accepted where it is none.

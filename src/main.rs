@@ -1,18 +1,21 @@
 //! The `secateur` program: parses the command line, installs the hooks, dispatches.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use color_eyre::config::{HookBuilder, Theme};
-use secateur::cli::{Cli, Command, DoctorArgs, DoctorFormat, SettingsArgs};
+use secateur::cli::{self, Cli, Command, DoctorArgs, DoctorFormat, RunArgs, SettingsArgs};
 use secateur::config::{Basics, Settings};
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
-use secateur::{commands, doctor, headless, human, report};
+use secateur::{commands, demo, doctor, headless, human, report};
 
 fn main() -> ExitCode {
     install_hooks();
-    let cli = match Cli::from_args(std::env::args_os()) {
+    let words = cli::words(std::env::args_os());
+    let cli = match Cli::from_args(&words) {
         Ok(cli) => cli,
         Err(error) => {
             // Help for a reader that has gone is no reason to fail.
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match dispatch(cli) {
+    match dispatch(cli, &words) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Standard error may be gone (a closed terminal); there is nobody left to tell.
@@ -30,13 +33,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<u8> {
+fn dispatch(cli: Cli, words: &[OsString]) -> Result<u8> {
     let config = cli.config.as_deref();
     match cli.command {
         Command::Run(args) => {
-            let settings = Settings::load(config, &args)?;
-            let words: Vec<String> =
-                std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+            let settings = run_settings(config, &args)?;
+            let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
             Ok(headless::run(&settings, &words, table)?.exit_code())
         }
         Command::Doctor(DoctorArgs { format, store, device, dtype, threads }) => {
@@ -52,6 +54,14 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::List(args) => print(&commands::list(config, &args)?),
         Command::Show(args) => print(&commands::show(config, &args, headless::terminal_width())?),
     }
+}
+
+/// The settings of a run: the built-in study's stand in for the config file where it is asked for.
+fn run_settings(config: Option<&Path>, args: &RunArgs) -> Result<Settings> {
+    if !args.demo {
+        return Settings::load(config, args);
+    }
+    Settings::load(Some(&demo::settings_file(args.quick)?), args)
 }
 
 /// The table of a result, safe for a terminal: names may hold anything.

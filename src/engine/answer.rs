@@ -58,9 +58,10 @@ fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) ->
                     Some(generator) => generator,
                     None => generator.insert(load(session, id)?),
                 };
-                for answer in ask(session, reporter, generator, task, records.clone())? {
+                let answers = ask(session, reporter, generator, task, records.clone())?;
+                session.store.put_answers(session.study, id, &answers)?;
+                for answer in answers {
                     of_task.push(answer.scores);
-                    session.store.put_answer(session.study, id, &answer)?;
                     reporter.event(Event::Answer { cell: id.map(str::to_string), answer });
                 }
             }
