@@ -82,11 +82,11 @@ fn window(tokenizer: &Tokenizer, rng: &mut ChaCha8Rng, level: Level) -> Result<V
 
 /// Seeds and sizes of the study's files.
 mod sizes {
-    pub const HELD_OUT_STORIES: usize = 120;
+    pub const HELD_OUT_STORIES: usize = 150;
     pub const CALIBRATION_STORIES: usize = 400;
     pub const CALIBRATION_CONVERSATIONS: usize = 300;
-    pub const QUESTIONS: usize = 120;
-    pub const TELLINGS: usize = 45;
+    pub const QUESTIONS: usize = 200;
+    pub const TELLINGS: usize = 60;
     pub const SEEDS: [u64; 5] = [101, 102, 103, 104, 105];
 }
 
