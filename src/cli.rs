@@ -19,7 +19,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
     about = "Prune a large language model and see what that really costs: perplexity, JS divergence and task scores",
     subcommand_required = true,
     max_term_width = 110,
-    after_help = "Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
+    after_help = "Without a command the dashboard opens, on the built-in study where no model is named.\n\n\
+                  Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
 )]
 pub struct Cli {
     /// Settings file; default ./config.toml, else secateur/config.toml in the config folder, else built in
@@ -57,6 +58,7 @@ Example:\n  secateur run --model ./SmolLM2-135M --methods wanda,sparsegpt --spar
 
 /// `secateur run`.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct RunArgs {
     /// What to measure and how.
     #[command(flatten)]
@@ -70,6 +72,12 @@ pub struct RunArgs {
     /// Run even if the estimate says that memory will not do
     #[arg(long, help_heading = "Run")]
     pub force: bool,
+    /// Run the built-in study: its settings stand in for the config file, flags and variables win over them
+    #[arg(long, help_heading = "Run")]
+    pub demo: bool,
+    /// Run a part of the built-in study that takes half a minute
+    #[arg(long, requires = "demo", help_heading = "Run")]
+    pub quick: bool,
 }
 
 /// `secateur tui`, and `secateur` alone.

@@ -1,7 +1,8 @@
 //! The `secateur` program: parses the command line, installs the hooks, dispatches.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use color_eyre::config::{HookBuilder, Theme};
@@ -10,11 +11,12 @@ use secateur::config::{Basics, Settings};
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
 use secateur::tui::{self, effects::Origin, picture};
-use secateur::{commands, doctor, headless, human, report};
+use secateur::{commands, demo, doctor, headless, human, report};
 
 fn main() -> ExitCode {
     install_hooks();
-    let cli = match Cli::from_args(std::env::args_os()) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::from_args(&words) {
         Ok(cli) => cli,
         Err(error) => {
             // Help for a reader that has gone is no reason to fail.
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match dispatch(cli) {
+    match dispatch(cli, &words) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Standard error may be gone (a closed terminal); there is nobody left to tell.
@@ -32,13 +34,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<u8> {
+fn dispatch(cli: Cli, words: &[OsString]) -> Result<u8> {
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Tui(args) => dashboard(cli.config, *args),
+        Command::Tui(args) => dashboard(cli.config, *args, words),
         Command::Run(args) => {
-            let settings = Settings::load(config, &args)?;
-            run_headless(&settings)
+            let settings = run_settings(config, &args)?;
+            run_headless(&settings, words)
         }
         Command::Doctor(DoctorArgs { format, store, device, dtype, threads }) => {
             let settings = SettingsArgs { store, device, dtype, threads, ..SettingsArgs::default() };
@@ -56,13 +58,18 @@ fn dispatch(cli: Cli) -> Result<u8> {
     }
 }
 
-/// The dashboard; where there is no terminal, the same study without a screen.
-fn dashboard(config: Option<PathBuf>, args: TuiArgs) -> Result<u8> {
+/// The dashboard; where there is no terminal, the same study without a screen. Where no model is named it opens on the
+/// built-in study.
+fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Result<u8> {
     let TuiArgs { settings, look, readonly, keep_running, mouse, study, no_tui, force } = args;
+    let config = match config {
+        _ if !Settings::name_a_model(config.as_deref(), &settings)? => Some(demo::settings_file(false)?),
+        config => config,
+    };
     let run = RunArgs { settings, force, ..RunArgs::default() };
     let found = Settings::load(config.as_deref(), &run)?;
     if no_tui || !tui::possible() {
-        return run_headless(&found);
+        return run_headless(&found, words);
     }
     let setup = tui::Setup {
         settings: found,
@@ -76,8 +83,17 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs) -> Result<u8> {
     tui::run(setup, table)
 }
 
-fn run_headless(settings: &Settings) -> Result<u8> {
-    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+/// The settings of a run: the built-in study's stand in for the config file where it is asked for.
+fn run_settings(config: Option<&Path>, args: &RunArgs) -> Result<Settings> {
+    if !args.demo {
+        return Settings::load(config, args);
+    }
+    Settings::load(Some(&demo::settings_file(args.quick)?), args)
+}
+
+/// The engine without a screen; `words` are the command line.
+fn run_headless(settings: &Settings, words: &[OsString]) -> Result<u8> {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     Ok(headless::run(settings, &words, table)?.exit_code())
 }
 

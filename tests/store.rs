@@ -57,9 +57,8 @@ fn a_study_comes_back_as_it_was_put_in() {
     let answers = [samples::answer("squad", 0, "Paris"), samples::answer("squad", 10, "\u{0}tab\t")];
     for cell in [None, Some("magnitude-2of4")] {
         // Put in any order, read by record; a second answer to a record replaces the first.
-        store.put_answer(id, cell, &answers[1]).unwrap();
-        store.put_answer(id, cell, &samples::answer("squad", 0, "London")).unwrap();
-        store.put_answer(id, cell, &answers[0]).unwrap();
+        store.put_answers(id, cell, &[answers[1].clone(), samples::answer("squad", 0, "London")]).unwrap();
+        store.put_answers(id, cell, &answers[..1]).unwrap();
     }
     drop(store);
 
@@ -162,7 +161,7 @@ fn cells_may_be_added_and_cleared() {
     assert_eq!(text(&record.cells[0]), text(&samples::cells()[0]), "what was known is kept");
 
     let first = record.cells[0].id.clone();
-    store.put_answer(id, Some(&first), &samples::answer("squad", 0, "Paris")).unwrap();
+    store.put_answers(id, Some(&first), &[samples::answer("squad", 0, "Paris")]).unwrap();
     let checkpoint = store.folder(id, Some(&first)).join("block-0000.safetensors");
     write_atomically(&checkpoint, |w| w.write_all(b"x")).unwrap();
     store.clear_cell(id, Some(&first)).unwrap();
@@ -182,7 +181,7 @@ fn a_deleted_study_takes_all_its_rows_and_files_and_nothing_else() {
     let store = Store::open(&path).unwrap();
     let (first, second) = (fill(&store), fill(&store));
     for id in [first, second] {
-        store.put_answer(id, None, &samples::answer("squad", 0, "Paris")).unwrap();
+        store.put_answers(id, None, &[samples::answer("squad", 0, "Paris")]).unwrap();
         let file = store.folder(id, None).join("states.safetensors");
         write_atomically(&file, |w| w.write_all(b"x")).unwrap();
     }

@@ -56,6 +56,6 @@ fn stores_of_earlier_versions_are_read_as_they_are_and_brought_up_to_date_by_a_w
     assert_eq!(version(), 2);
     check(&store);
     let answer = samples::answer("squad", 3, "Paris");
-    store.put_answer(1, None, &answer).unwrap();
+    store.put_answers(1, None, std::slice::from_ref(&answer)).unwrap();
     assert_eq!(store.answers(1, None).unwrap(), [answer]);
 }

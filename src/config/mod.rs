@@ -134,6 +134,16 @@ impl Basics {
 }
 
 impl Settings {
+    /// Whether flags, variables or the config file name a model to study.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a config file that cannot be read or understood.
+    pub fn name_a_model(config: Option<&Path>, args: &SettingsArgs) -> Result<bool> {
+        let layers = layers(config, args)?;
+        let model: Sourced<String> = pick!(layers, model, study.model)?;
+        Ok(model.model().is_some())
+    }
+
     /// Puts flags, variables and the config file together (`config` names one) and checks everything.
     ///
     /// # Errors

@@ -103,9 +103,9 @@ impl Answering<'_> {
             } else {
                 reporter.boundary()?;
                 let (answers, asked) = self.ask(reporter, task, records.clone())?;
+                session.store.put_answers(session.study, self.id, &answers)?;
                 for answer in answers {
                     scores.push(answer.scores);
-                    session.store.put_answer(session.study, self.id, &answer)?;
                     reporter.event(Event::Answer { cell: self.id.map(str::to_string), answer });
                 }
                 waiting.extend(asked);

@@ -268,12 +268,12 @@ mod tests {
             disagreement_bits: vec![],
             scores: Scores::default(),
         };
-        let error = store.put_answer(study, None, &answer).unwrap_err();
+        let error = store.put_answers(study, None, std::slice::from_ref(&answer)).unwrap_err();
         assert_eq!(error.to_string(), format!("the disk that holds {} is full", path.display()));
         assert_eq!(error.exit_code(), 1);
         assert!(store.answers(study, None).unwrap().is_empty());
         limit(1 << 20);
-        store.put_answer(study, None, &answer).unwrap();
+        store.put_answers(study, None, std::slice::from_ref(&answer)).unwrap();
         assert_eq!(store.answers(study, None).unwrap(), [answer]);
     }
 

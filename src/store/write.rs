@@ -174,21 +174,19 @@ impl Store {
         })
     }
 
-    /// Puts an answer of a cell (or of the base: `None`); replaces its answer to the same record. Prompt and
-    /// references are kept once a study, since they are the same for every model.
+    /// Puts answers of a cell (or of the base: `None`), all or none; replaces its answers to the same records. Prompt
+    /// and references are kept once a study, since they are the same for every model.
     ///
     /// # Errors
     /// [`Error::Store`] when there is no such study or cell.
-    pub fn put_answer(&self, study: i64, cell: Option<&str>, answer: &Answer) -> Result<()> {
+    pub fn put_answers(&self, study: i64, cell: Option<&str>, answers: &[Answer]) -> Result<()> {
         self.write(|t| {
-            let record = Unsigned::from(answer.record);
             let mut question = t.prepare_cached(
                 "INSERT INTO questions (study, task, record, prompt, reference_answers)
                  VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (study, task, record) DO UPDATE SET
                      prompt = excluded.prompt, reference_answers = excluded.reference_answers",
             )?;
-            question.execute(params![study, answer.task, record, answer.prompt, Json(&answer.references)])?;
             let mut upsert = t.prepare_cached(
                 "INSERT INTO answers (study, cell, task, record, text, tokens, exact_match, f1, rouge1, pieces,
                                       disagreement_bits)
@@ -198,19 +196,24 @@ impl Store {
                      f1 = excluded.f1, rouge1 = excluded.rouge1, pieces = excluded.pieces,
                      disagreement_bits = excluded.disagreement_bits",
             )?;
-            upsert.execute(params![
-                study,
-                cell,
-                answer.task,
-                record,
-                answer.text,
-                Json(&answer.tokens),
-                Real(answer.scores.exact_match),
-                Real(answer.scores.f1),
-                Real(answer.scores.rouge1),
-                Json(&answer.pieces),
-                Json(Floats(answer.disagreement_bits.clone())),
-            ])?;
+            for answer in answers {
+                let record = Unsigned::from(answer.record);
+                let references = Json(&answer.references);
+                question.execute(params![study, answer.task, record, answer.prompt, references])?;
+                upsert.execute(params![
+                    study,
+                    cell,
+                    answer.task,
+                    record,
+                    answer.text,
+                    Json(&answer.tokens),
+                    Real(answer.scores.exact_match),
+                    Real(answer.scores.f1),
+                    Real(answer.scores.rouge1),
+                    Json(&answer.pieces),
+                    Json(Floats(answer.disagreement_bits.clone())),
+                ])?;
+            }
             Ok(())
         })
     }

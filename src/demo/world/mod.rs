@@ -1,0 +1,96 @@
+//! A small closed world that writes English: plain stories, and instructions over stories whose answers are known.
+//!
+//! People are in places and go to others, have things and pass them on. Which ones is drawn evenly, so that nothing can
+//! be guessed: how a sentence goes on is language, what it says is a fact that stands somewhere above. Everything comes
+//! from seeds.
+
+mod chat;
+mod questions;
+mod story;
+mod words;
+
+use std::collections::HashSet;
+
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use chat::{ASSISTANT, BEGIN, END, TEMPLATE, USER, conversation, prompt};
+pub use questions::{Kind, Question};
+pub use story::{Event, Level, Split, Story, Word};
+pub use words::reserved;
+
+/// What stands between stories of a plain text.
+pub const BETWEEN: &str = "\n\n";
+
+/// An instruction over a story, to be measured with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The story's text.
+    pub story: String,
+    /// What is asked of it.
+    pub question: Question,
+}
+
+/// `count` held-out records, the kinds in turn, no two alike. Every second one asks for a pair of words that training
+/// never joined.
+pub fn records(kinds: &[Kind], count: usize, seed: u64) -> Vec<Record> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut seen = HashSet::new();
+    let mut records = Vec::with_capacity(count);
+    while records.len() < count {
+        let kind = kinds[records.len() % kinds.len()];
+        let new = (records.len() / kinds.len()).is_multiple_of(2);
+        let story = Story::draw(&mut rng, Split::HeldOut, Level::Full, false);
+        let Some(question) = Question::ask(&mut rng, &story, kind) else { continue };
+        let story = story.text();
+        if question.reserved == new && seen.insert((story.clone(), question.text.clone())) {
+            records.push(Record { story, question });
+        }
+    }
+    records
+}
+
+/// `count` plain stories of a split, none twice.
+pub fn stories(split: Split, count: usize, seed: u64) -> Vec<String> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut seen = HashSet::new();
+    let mut stories = Vec::with_capacity(count);
+    while stories.len() < count {
+        let story = Story::draw(&mut rng, split, Level::Full, true).text();
+        if seen.insert(story.clone()) {
+            stories.push(story);
+        }
+    }
+    stories
+}
+
+/// `count` conversations of a split: a story and some questions about it with their answers.
+pub fn conversations(split: Split, count: usize, seed: u64) -> Vec<String> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| draw_conversation(&mut rng, split, Level::Full)).collect()
+}
+
+/// A story of a level and up to six questions about it, no two alike; now and then one of them has a long answer.
+pub fn draw_conversation(rng: &mut impl Rng, split: Split, level: Level) -> String {
+    let story = Story::draw(rng, split, level, false);
+    let fits = |kind: &&Kind| kind.level() <= level;
+    let short: Vec<Kind> = Kind::SHORT.iter().filter(fits).copied().collect();
+    let long: Vec<Kind> = Kind::LONG.iter().filter(fits).copied().collect();
+    let mut questions: Vec<Question> = Vec::new();
+    for _ in 0..rng.random_range(4..=6) {
+        let Some(&kind) = short.choose(rng) else { break };
+        if let Some(question) = Question::ask(rng, &story, kind)
+            && questions.iter().all(|known| known.text != question.text)
+        {
+            questions.push(question);
+        }
+    }
+    if rng.random_bool(0.4)
+        && let Some(question) = long.choose(rng).and_then(|&kind| Question::ask(rng, &story, kind))
+    {
+        questions.push(question);
+        questions.shuffle(rng);
+    }
+    conversation(&story.text(), &questions)
+}

@@ -1,0 +1,136 @@
+//! The built-in study, as a user runs it.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use common::Place;
+use secateur::demo::{self, world};
+use secateur::model::{ModelFolder, PromptFormat, Synthetic, load_tokenizer};
+use serde_json::Value;
+use world::{Kind, Record};
+
+/// A folder with a home of its own.
+fn place() -> Place {
+    Place::new(&Synthetic::default())
+}
+
+/// What a command prints, which has to succeed.
+fn said(place: &Place, line: &[&str]) -> String {
+    let output = place.program(line).output().unwrap();
+    assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(place: &Place, line: &[&str]) -> Value {
+    serde_json::from_str(&said(place, line)).unwrap()
+}
+
+/// All numbers of a result but those that tell of time and memory.
+fn figures(result: &Value) -> Vec<Value> {
+    let cells = result["cells"].as_array().unwrap().iter();
+    let cells = cells.map(|cell| serde_json::json!([cell["id"], cell["metrics"], cell["achieved_sparsity"]]));
+    [result["base"]["metrics"].clone(), result["insight"].clone()].into_iter().chain(cells).collect()
+}
+
+#[test]
+fn a_part_of_the_study_runs_with_nothing_but_the_program_and_twice_the_same() {
+    let (first, second) = (place(), place());
+    let line = ["run", "--demo", "--quick", "--format", "json", "--offline"];
+    let result = json(&first, &line);
+    let score = result["base"]["metrics"]["tasks"][0]["exact_match"]["value"].as_f64().unwrap();
+    assert!(score >= 0.85, "exact match of the base: {score}");
+    let cells = result["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 9);
+    assert!(cells.iter().all(|cell| cell["state"] == "done"), "{result}");
+    assert_eq!(figures(&result), figures(&json(&second, &line)));
+}
+
+#[test]
+fn the_program_alone_plans_the_whole_study_and_flags_win_over_its_settings() {
+    let place = place();
+    let cells = |line: &[&str]| json(&place, line)["cells"].as_array().unwrap().len();
+    let plan = ["run", "--demo", "--dry-run", "--format", "json"];
+    assert_eq!(cells(&plan), 50);
+    assert_eq!(cells(&[&plan[..], &["--quick"]].concat()), 9);
+    assert_eq!(cells(&[&plan[..], &["--methods", "wanda", "--sparsity", "0.5"]].concat()), 2);
+    let mistake = place.program(&["run", "--quick"]).output().unwrap();
+    assert_eq!(mistake.status.code(), Some(2));
+}
+
+#[test]
+fn the_study_names_files_of_its_own_and_all_of_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let files = |folder: &Path| -> BTreeSet<PathBuf> {
+        let all = std::fs::read_dir(folder).unwrap();
+        all.map(|entry| entry.unwrap().path().strip_prefix(&root).unwrap().to_path_buf()).collect()
+    };
+    let mut named = BTreeSet::new();
+    for settings in ["study.toml", "quick.toml"] {
+        let text = std::fs::read_to_string(root.join(settings)).unwrap();
+        let toml: toml::Value = toml::from_str(&text).unwrap();
+        assert_eq!(toml["study"]["model"].as_str(), Some("model"));
+        for list in
+            [&toml["calibration"]["sets"], &toml["evaluation"]["corpora"], &toml["evaluation"]["tasks"]]
+        {
+            for file in list.as_array().unwrap() {
+                named.insert(PathBuf::from(file.as_str().unwrap()));
+            }
+        }
+    }
+    assert_eq!(named, files(&root.join("data")));
+
+    // What the program unpacks is what lies in the repository.
+    let cache = tempfile::tempdir().unwrap();
+    let unpacked = demo::unpack(cache.path()).unwrap();
+    let settings = ["study.toml", "quick.toml"].map(PathBuf::from);
+    for file in named.into_iter().chain(files(&root.join("model"))).chain(settings) {
+        let (here, there) = (std::fs::read(root.join(&file)), std::fs::read(unpacked.join(&file)));
+        assert!(here.unwrap() == there.unwrap(), "{}", file.display());
+    }
+}
+
+#[test]
+fn tasks_are_asked_in_the_form_that_the_model_was_trained_on() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = ModelFolder::open(&demo::unpack(cache.path()).unwrap().join("model")).unwrap();
+    let (format, tokenizer) =
+        (PromptFormat::for_model(&folder, None).unwrap(), load_tokenizer(&folder.tokenizer).unwrap());
+    for record in world::records(&Kind::SHORT, 20, 1) {
+        let Record { story, question } = &record;
+        assert_eq!(format.render(&question.text, story).unwrap(), world::prompt(story, &question.text));
+        let asked = format.encode(&tokenizer, &question.text, story).unwrap();
+        let trained = world::conversation(story, std::slice::from_ref(question));
+        let trained = tokenizer.encode(trained, false).unwrap();
+        assert!(trained.get_ids().starts_with(&asked));
+        // An answer is words of the story and the end.
+        let answer = tokenizer.decode(&trained.get_ids()[asked.len()..], true).unwrap();
+        assert_eq!(answer.trim(), question.answer);
+        assert_eq!(trained.get_ids().last(), Some(&folder.config.eos[0]));
+    }
+}
+
+#[test]
+fn without_a_command_the_study_is_run() {
+    let place = place();
+    let mut program = place.program(&[]);
+    let few = [
+        ("METHODS", "magnitude"),
+        ("SPARSITY", "0.5"),
+        ("MAX_WINDOWS", "4"),
+        ("TASK_LIMIT", "3"),
+        ("FORMAT", "json"),
+    ];
+    for (name, value) in few {
+        program.env(format!("SECATEUR_{name}"), value);
+    }
+    let output = program.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["model"]["architecture"], "LlamaForCausalLM");
+    assert_eq!(result["cells"][0]["id"], "magnitude-0.5-s0");
+    let tasks =
+        result["base"]["metrics"]["tasks"].as_array().unwrap().iter().map(|task| task["name"].clone());
+    assert_eq!(tasks.collect::<Vec<_>>(), ["questions", "tellings"]);
+}
