@@ -233,7 +233,7 @@ fn disagreements_are_put_to_answers_that_are_there_all_or_none() {
     let (id, cell) = (fill(&store), "magnitude-2of4");
     for record in [0, 1] {
         let answer = Answer { disagreement_bits: Vec::new(), ..samples::answer("squad", record, "Paris") };
-        store.put_answer(id, Some(cell), &answer).unwrap();
+        store.put_answers(id, Some(cell), std::slice::from_ref(&answer)).unwrap();
     }
     let bits = vec![0.25, f32::NAN, 0.1];
     store.put_disagreements(id, cell, &[("squad", 1, bits.clone())]).unwrap();
