@@ -33,7 +33,7 @@ fn place(state: &State, title: &str, size: (usize, usize), area: Rect, buffer: &
     let [place] =
         Layout::vertical([Constraint::Length(height.min(area.height))]).flex(Flex::Center).areas(column);
     Clear.render(place, buffer);
-    let inner = framed(&state.theme, title.to_owned(), true, place, buffer);
+    let inner = framed(&state.theme, title, true, place, buffer);
     Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
 }
 

@@ -2,34 +2,16 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Alignment, Constraint, Flex, Layout, Rect};
-use ratatui::text::{Line, Span, Text};
-use ratatui::widgets::{Block, Paragraph, Widget, Wrap};
+use ratatui::text::{Span, Text};
+use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use crate::results::CellState;
 use crate::tui::state::State;
 use crate::tui::theme::Theme;
-
-/// The frame of a panel.
-pub fn panel<'a>(theme: &Theme, title: impl Into<Line<'a>>, focused: bool) -> Block<'a> {
-    let style = if focused { theme.border_focused() } else { theme.border() };
-    let title: Line<'a> = title.into();
-    let mut spans = vec![Span::raw(" ")];
-    spans.extend(title.spans);
-    spans.push(Span::raw(" "));
-    Block::bordered()
-        .border_set(theme.symbols().border)
-        .border_style(style)
-        .title(Line::from(spans).style(theme.title()))
-}
+use crate::tui::widgets::panel;
 
 /// Draws the frame of a panel; returns what is inside.
-pub fn framed<'a>(
-    theme: &Theme,
-    title: impl Into<Line<'a>>,
-    focused: bool,
-    area: Rect,
-    buffer: &mut Buffer,
-) -> Rect {
+pub fn framed(theme: &Theme, title: &str, focused: bool, area: Rect, buffer: &mut Buffer) -> Rect {
     let block = panel(theme, title, focused);
     let inner = block.inner(area);
     block.render(area, buffer);

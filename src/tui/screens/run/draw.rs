@@ -78,7 +78,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
 fn cells(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let (done, all) = board.progress();
-    let inner = framed(theme, format!("Cells: {done} of {all} done"), true, area, buffer);
+    let inner = framed(theme, &format!("Cells: {done} of {all} done"), true, area, buffer);
     let rows = usize::from(inner.height);
     let at = chosen(state);
     let first = first_shown(at, all + 1, rows);
@@ -157,7 +157,7 @@ fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     };
     let title =
         truncate(&title, usize::from(area.width).saturating_sub(6), theme.symbols().ellipsis).into_owned();
-    let inner = framed(theme, title, false, area, buffer);
+    let inner = framed(theme, &title, false, area, buffer);
     let [first, second, third, fourth] = Layout::vertical([Constraint::Length(1); 4]).areas(inner);
     if !state.board_is_live() || !live.busy() {
         at_rest(state, board, [first, second, third], buffer);
@@ -247,7 +247,7 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     let errors = state.run.errors;
     let what = if errors { "reconstruction error" } else { "sparsity" };
     let title = format!("{}: {what} by block", sanitize(&cell.spec().label()));
-    let inner = framed(theme, title, false, area, buffer);
+    let inner = framed(theme, &title, false, area, buffer);
     let finite = |value: f64| value.is_finite().then_some(value);
     let values = cell.modules.iter();
     // Errors are far apart: what counts is their order of magnitude.
@@ -339,7 +339,7 @@ fn log(state: &State, area: Rect, buffer: &mut Buffer) {
     } else {
         "Log".into()
     };
-    let inner = framed(theme, title, false, area, buffer);
+    let inner = framed(theme, &title, false, area, buffer);
     let rows = usize::from(inner.height);
     let end = lines.len().saturating_sub(state.run.scrolled);
     let first = end.saturating_sub(rows);

@@ -126,7 +126,7 @@ fn draw_grid(state: &State, area: Rect, buffer: &mut Buffer) {
     let focused = form.focus == Focus::Grid;
     let cells = form.cells().len();
     let title = format!("Grid: {cells} {}", if cells == 1 { "cell" } else { "cells" });
-    let inner = framed(theme, title, focused, area, buffer);
+    let inner = framed(theme, &title, focused, area, buffer);
     let rows = form.rows();
     let sparsities = &form.grid.sparsities;
     if inner.is_empty() {
