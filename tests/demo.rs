@@ -129,7 +129,7 @@ fn without_a_command_the_study_is_run() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["model"]["architecture"], "LlamaForCausalLM");
-    assert_eq!(result["cells"][0]["id"], "magnitude-0.5-s0");
+    assert_eq!(result["cells"][0]["id"], "magnitude-0.5");
     let tasks =
         result["base"]["metrics"]["tasks"].as_array().unwrap().iter().map(|task| task["name"].clone());
     assert_eq!(tasks.collect::<Vec<_>>(), ["questions", "tellings"]);
