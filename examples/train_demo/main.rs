@@ -63,10 +63,10 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 6000)]
     steps: u64,
     /// Tokens of a step.
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 2048)]
     batch: usize,
     /// Tokens that one thread takes at a time.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 512)]
     part: usize,
     /// Highest learning rate.
     #[arg(long, default_value_t = 3e-3)]

@@ -71,20 +71,19 @@ pub fn conversations(split: Split, count: usize, seed: u64) -> Vec<String> {
     (0..count).map(|_| draw_conversation(&mut rng, split, Level::Full)).collect()
 }
 
-/// A story of a level and up to six questions about it, no two alike; now and then one of them has a long answer.
+/// A story of a level and a dozen questions about it at most, some of them asked again; now and then one has a long answer.
+///
+/// Many questions on one story teach to look things up with few words, and what is asked again teaches to copy.
 pub fn draw_conversation(rng: &mut impl Rng, split: Split, level: Level) -> String {
     let story = Story::draw(rng, split, level, false);
     let fits = |kind: &&Kind| kind.level() <= level;
     let short: Vec<Kind> = Kind::SHORT.iter().filter(fits).copied().collect();
     let long: Vec<Kind> = Kind::LONG.iter().filter(fits).copied().collect();
-    let mut questions: Vec<Question> = Vec::new();
-    for _ in 0..rng.random_range(4..=6) {
-        let Some(&kind) = short.choose(rng) else { break };
-        if let Some(question) = Question::ask(rng, &story, kind)
-            && questions.iter().all(|known| known.text != question.text)
-        {
-            questions.push(question);
-        }
+    let count = rng.random_range(6..=12);
+    let mut questions = Vec::new();
+    for _ in 0..count {
+        let kind = short.choose(rng).copied();
+        questions.extend(kind.and_then(|kind| Question::ask(rng, &story, kind)));
     }
     if rng.random_bool(0.4)
         && let Some(question) = long.choose(rng).and_then(|&kind| Question::ask(rng, &story, kind))
