@@ -14,6 +14,9 @@ use super::message::Message;
 /// How long the thread waits for a key before it looks whether it is to end.
 const PATIENCE: Duration = Duration::from_millis(400);
 
+/// How long it waits for more once something was typed. Not nothing: then the library would not even look.
+const MORE: Duration = Duration::from_millis(20);
+
 /// The thread; it ends when this is dropped.
 pub struct Input {
     stop: Arc<AtomicBool>,
@@ -87,7 +90,7 @@ fn wait() -> io::Result<Waited> {
 /// Passes on all that has been typed.
 fn pass_on(messages: &UnboundedSender<Message>) -> io::Result<()> {
     let mut any = false;
-    while event::poll(Duration::ZERO)? {
+    while event::poll(MORE)? {
         any = true;
         let message = match event::read()? {
             Event::Key(key) => Message::Key(key),

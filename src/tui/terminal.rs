@@ -11,16 +11,67 @@ use crossterm::terminal::{
 };
 use crossterm::{cursor, execute};
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::layout::{Position, Rect, Size};
 
 /// Whether the terminal is ours, so that it is given back once and only then.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// The library's backend, but never asking the terminal where its cursor is: the answer would take a turn over the line,
+/// come in among the keys, and from some terminals not at all. It is wanted only to put the cursor back, which is hidden.
+struct Output(CrosstermBackend<BufWriter<Stdout>>);
+
+impl Backend for Output {
+    type Error = io::Error;
+
+    fn draw<'a, I>(&mut self, content: I) -> io::Result<()>
+    where
+        I: Iterator<Item = (u16, u16, &'a Cell)>,
+    {
+        self.0.draw(content)
+    }
+
+    fn hide_cursor(&mut self) -> io::Result<()> {
+        self.0.hide_cursor()
+    }
+
+    fn show_cursor(&mut self) -> io::Result<()> {
+        self.0.show_cursor()
+    }
+
+    fn get_cursor_position(&mut self) -> io::Result<Position> {
+        Ok(Position::ORIGIN)
+    }
+
+    fn set_cursor_position<P: Into<Position>>(&mut self, position: P) -> io::Result<()> {
+        self.0.set_cursor_position(position)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.0.clear()
+    }
+
+    fn clear_region(&mut self, region: ClearType) -> io::Result<()> {
+        self.0.clear_region(region)
+    }
+
+    fn size(&self) -> io::Result<Size> {
+        self.0.size()
+    }
+
+    fn window_size(&mut self) -> io::Result<WindowSize> {
+        self.0.window_size()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Backend::flush(&mut self.0)
+    }
+}
+
 /// The screen.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    terminal: Terminal<Output>,
     mouse: bool,
 }
 
@@ -32,7 +83,7 @@ impl Screen {
     pub fn enter(mouse: bool) -> io::Result<Self> {
         // A frame goes out in one write: over a slow line it appears whole.
         let out = BufWriter::with_capacity(1 << 16, io::stdout());
-        let terminal = Terminal::new(CrosstermBackend::new(out))?;
+        let terminal = Terminal::new(Output(CrosstermBackend::new(out)))?;
         let mut screen = Self { terminal, mouse };
         screen.take()?;
         Ok(screen)
@@ -82,7 +133,7 @@ impl Screen {
     /// What the terminal refuses.
     pub fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
         self.terminal.draw(|frame| view(frame.area(), frame.buffer_mut()))?;
-        self.terminal.backend_mut().flush()
+        Backend::flush(self.terminal.backend_mut())
     }
 }
 

@@ -1,0 +1,205 @@
+//! The dashboard as its user sees it: the real program in a real pseudo-terminal.
+
+#![cfg(unix)]
+
+mod pty;
+
+use portable_pty::CommandBuilder;
+use pty::{Terminal, small};
+use rustix::process::Signal;
+use secateur::results::CellState;
+use secateur::store::Store;
+
+/// Leaves only the cell under the cursor: the first of the grid.
+const ONLY_THE_FIRST: &str = "A ";
+
+#[test]
+fn a_study_is_chosen_run_steered_compared_saved_and_left() {
+    let mut terminal = Terminal::start(&small(&["--sparsity", "0.3,0.6"]), 120, 40);
+    terminal.wait_for(&["1 Study", "Grid: 10 cells", "can run"]);
+    // Everything off, then magnitude at both sparsities.
+    terminal.press("A x");
+    terminal.wait_for(&["Grid: 2 cells"]);
+    terminal.press("r");
+    terminal.wait_for(&["2 Run", "of 2 done", "base"]);
+    terminal.press("a");
+    terminal.wait_for(&["Add a cell", "removes"]);
+    terminal.press("45\r");
+    terminal.wait_for(&["of 3 done"]);
+    terminal.wait_for(&["Cells: 3 of 3 done", "complete"]);
+
+    // The numbers on the screen are those in the store.
+    terminal.press("3");
+    let screen = terminal.wait_for(&["3 Compare", "Cells: 3 of 3 done"]);
+    let store = Store::open_read_only(&terminal.store()).unwrap();
+    let record = store.study(1).unwrap();
+    assert_eq!(record.cells.iter().filter(|cell| cell.state == CellState::Done).count(), 3);
+    for cell in &record.cells {
+        let bits = format!("{:.3}", cell.metrics.js_divergence[0].bits);
+        assert!(screen.contains(&bits), "JS {bits} of {} is not on:\n{screen}", cell.id);
+    }
+    let base = record.base.metrics.perplexity[0].value;
+    assert!(screen.contains(&format!("{base:.2}")), "{base} is not on:\n{screen}");
+
+    terminal.press("4");
+    terminal.wait_for(&["4 Inspect", "ROUGE-1"]);
+    terminal.press("s");
+    terminal.wait_for(&["saved"]);
+    for ending in [".svg", ".png", ".txt"] {
+        assert_eq!(terminal.files(ending).len(), 1, "{ending}");
+    }
+    terminal.press("e");
+    terminal.wait("the export", |screen| screen.contains("secateur-study-1.csv"));
+    assert_eq!(terminal.files(".md").len(), 1);
+
+    terminal.press("q");
+    assert_eq!(terminal.end(), 0);
+    assert_eq!(terminal.taken(), (false, false), "the terminal is as it was");
+    terminal.wait_for(&["perplexity", "is kept in"]);
+}
+
+#[test]
+fn storms_of_keys_and_sizes_leave_a_dashboard_that_works() {
+    let mut terminal = Terminal::start(&small(&[]), 80, 24);
+    terminal.wait_for(&["1 Study"]);
+    for round in 0u16..60 {
+        terminal.resize(1 + round * 37 % 200, 1 + round * 13 % 60);
+        terminal.press(
+            ["jjkl", "\t", "3tbz", "?", "\x1b", ":his\r", "1+\x1b", "5jk", "\x1b[A\x1b[B"]
+                [usize::from(round) % 9],
+        );
+    }
+    terminal.press("\x1b");
+    terminal.resize(100, 30);
+    terminal.press("\x1b1");
+    terminal.wait_for(&["1 Study", "What is studied"]);
+    terminal.resize(40, 12);
+    terminal.wait_for(&["needs 60x15"]);
+    terminal.resize(80, 24);
+    terminal.wait_for(&["What is studied"]);
+    terminal.press("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn leaving_while_it_runs_keeps_what_is_whole_and_history_goes_on_with_it() {
+    let mut terminal = Terminal::start(&small(&[]), 100, 30);
+    terminal.wait_for(&["can run"]);
+    terminal.press("r");
+    terminal.wait_for(&["1 of 50 done"]);
+    terminal.press("q");
+    terminal.wait_for(&["stop after this block"]);
+    terminal.press("s");
+    assert_eq!(terminal.end(), 130);
+    assert_eq!(terminal.taken(), (false, false));
+    let done = |path: &std::path::Path| {
+        let record = Store::open_read_only(path).unwrap().study(1).unwrap();
+        record.cells.iter().filter(|cell| cell.state == CellState::Done).count()
+    };
+    let before = done(&terminal.store());
+    assert!(before >= 1);
+
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_secateur"));
+    command.args(small(&[]));
+    command.arg("--store");
+    command.arg(terminal.store());
+    let mut again = Terminal::with(tempfile::tempdir().unwrap(), command, 100, 30);
+    again.press("5");
+    again.wait_for(&["5 History", "unfinished"]);
+    again.press("R");
+    again.wait("more cells", |screen| {
+        let count = screen.split("Cells: ").nth(1).and_then(|rest| rest.split(' ').next());
+        count.and_then(|count| count.parse::<usize>().ok()).is_some_and(|count| count > before)
+    });
+    again.press("\x03\x03");
+    assert_eq!(again.end(), 130);
+}
+
+#[test]
+fn a_request_to_end_and_a_lost_connection_stop_after_the_block() {
+    for hangup in [false, true] {
+        let mut terminal = Terminal::start(&small(&[]), 80, 24);
+        terminal.wait_for(&["What is studied"]);
+        terminal.press("r");
+        terminal.wait_for(&["1 of 50 done"]);
+        if hangup {
+            terminal.hang_up();
+        } else {
+            terminal.signal(Signal::TERM);
+        }
+        terminal.end();
+        let store = Store::open(&terminal.store()).unwrap();
+        let record = store.study(1).unwrap();
+        assert!(record.cells.iter().any(|cell| cell.state == CellState::Done));
+        assert!(record.cells.iter().all(|cell| cell.state != CellState::Running), "nothing claims to run");
+    }
+}
+
+#[test]
+fn it_can_be_suspended_from_a_shell_and_comes_back() {
+    let home = tempfile::tempdir().unwrap();
+    let mut shell = CommandBuilder::new("bash");
+    shell.args(["--norc", "--noprofile", "-i"]);
+    shell.env("PS1", "shell> ");
+    let mut terminal = Terminal::with(home, shell, 80, 24);
+    terminal.wait_for(&["shell>"]);
+    terminal.press(&format!("{}\r", env!("CARGO_BIN_EXE_secateur")));
+    terminal.wait_for(&["What is studied"]);
+    terminal.press("\x1a");
+    terminal.wait_for(&["Stopped"]);
+    assert_eq!(terminal.taken(), (false, false));
+    terminal.press("fg\r");
+    terminal.wait_for(&["What is studied"]);
+    assert_eq!(terminal.taken(), (true, true));
+    terminal.press("q");
+    terminal.wait_for(&["shell>"]);
+    terminal.press("exit\r");
+    terminal.end();
+}
+
+#[test]
+fn what_cannot_run_says_why_where_it_can_be_put_right() {
+    let mut terminal = Terminal::start(&["--model", "./no-such-folder"], 100, 30);
+    terminal.wait_for(&["What is studied", "no-such-folder", "see model on the left"]);
+    terminal.press("r");
+    terminal.wait_for(&["cannot start: model:"]);
+    terminal.press("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn a_store_that_another_process_holds_is_told_and_can_be_followed() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("s.db");
+    let held = Store::open(&path).unwrap();
+    let store = path.display().to_string();
+    let mut terminal = Terminal::start(&small(&["--store", &store]), 100, 30);
+    terminal.wait_for(&["can run"]);
+    terminal.press(&format!("{ONLY_THE_FIRST}r"));
+    terminal.wait_for(&["in use by"]);
+    terminal.press("\rq");
+    terminal.end();
+    drop(held);
+
+    let mut runs = Terminal::start(&small(&["--store", &store]), 100, 30);
+    runs.wait_for(&["can run"]);
+    runs.press(&format!("{ONLY_THE_FIRST}r"));
+    let mut looks = Terminal::start(&small(&["--store", &store, "--readonly"]), 100, 30);
+    looks.wait_for(&["read-only"]);
+    runs.wait_for(&["1 of 1 done"]);
+    looks.press("2");
+    looks.wait_for(&["1 of 1 done"]);
+    looks.press("q");
+    looks.end();
+    runs.press("q");
+    assert_eq!(runs.end(), 0);
+}
+
+#[test]
+fn an_option_draws_with_ascii_alone() {
+    let mut terminal = Terminal::start(&["--ascii"], 80, 24);
+    let screen = terminal.wait_for(&["What is studied", "can run"]);
+    assert!(screen.is_ascii(), "{screen}");
+    terminal.press("q");
+    terminal.end();
+}
