@@ -30,7 +30,7 @@ fn a_study_is_chosen_run_steered_compared_saved_and_left() {
 
     // The numbers on the screen are those in the store.
     terminal.press("3");
-    let screen = terminal.wait_for(&["3 Compare", "Cells: 3 of 3 done"]);
+    let screen = terminal.wait_for(&["[3 Compare]", "Cells: 3 of 3 done"]);
     let store = Store::open_read_only(&terminal.store()).unwrap();
     let record = store.study(1).unwrap();
     assert_eq!(record.cells.iter().filter(|cell| cell.state == CellState::Done).count(), 3);
@@ -42,7 +42,7 @@ fn a_study_is_chosen_run_steered_compared_saved_and_left() {
     assert!(screen.contains(&format!("{base:.2}")), "{base} is not on:\n{screen}");
 
     terminal.press("4");
-    terminal.wait_for(&["4 Inspect", "ROUGE-1"]);
+    terminal.wait_for(&["[4 Inspect]", "ROUGE-1"]);
     terminal.press("s");
     terminal.wait_for(&["saved"]);
     for ending in [".svg", ".png", ".txt"] {

@@ -168,6 +168,7 @@ impl Dashboard {
     async fn run(&mut self) -> Result<Leave> {
         let mut engine_there = true;
         let mut progress_there = true;
+        let mut look = Instant::now() + FOLLOW;
         loop {
             if let Some(leave) = self.leave {
                 return Ok(leave);
@@ -199,7 +200,10 @@ impl Dashboard {
                 () = tokio::time::sleep(TICK), if self.state.moves() => {
                     self.take(Message::Tick(self.started.elapsed()), Dirty::Soon).await;
                 }
-                () = tokio::time::sleep(FOLLOW), if self.follower.is_some() => self.follow().await,
+                () = tokio::time::sleep_until(look.into()), if self.follower.is_some() => {
+                    look = Instant::now() + FOLLOW;
+                    self.follow().await;
+                }
             }
         }
     }

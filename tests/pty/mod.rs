@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub struct Terminal {
     emulator: Arc<Mutex<vt100::Parser>>,
     /// Bytes that the program has written.
     pub written: Arc<AtomicU64>,
+    /// Nothing is read any more.
+    deaf: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -56,16 +58,20 @@ impl Terminal {
         let emulator = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let written = Arc::new(AtomicU64::new(0));
         let mut out = pair.master.try_clone_reader().unwrap();
-        let (screen, count) = (emulator.clone(), written.clone());
+        let deaf = Arc::new(AtomicBool::new(false));
+        let (screen, count, ears) = (emulator.clone(), written.clone(), deaf.clone());
         std::thread::spawn(move || {
             let mut bytes = vec![0; 1 << 16];
             while let Ok(n @ 1..) = out.read(&mut bytes) {
+                if ears.load(Ordering::Relaxed) {
+                    return;
+                }
                 count.fetch_add(n as u64, Ordering::Relaxed);
                 screen.lock().unwrap().process(&bytes[..n]);
             }
         });
         let keys = pair.master.take_writer().unwrap();
-        Self { home, child, keys, master: Some(pair.master), emulator, written }
+        Self { home, child, keys, master: Some(pair.master), emulator, written, deaf }
     }
 
     /// Presses keys, given as the bytes that a terminal sends.
@@ -110,8 +116,10 @@ impl Terminal {
         self.master.as_ref().unwrap().resize(size).unwrap();
     }
 
-    /// Takes the terminal away, as a dead connection does.
+    /// Takes the terminal away, as a dead connection does. It goes with the next thing that the program draws: then the
+    /// last that holds it lets go.
     pub fn hang_up(&mut self) {
+        self.deaf.store(true, Ordering::Relaxed);
         self.master = None;
         self.keys = Box::new(std::io::sink());
     }

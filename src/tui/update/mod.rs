@@ -236,10 +236,13 @@ fn refuse(state: &mut State, field: Option<super::state::Field>, message: String
 /// Has the study of the form looked at, when it has changed and nothing obvious is wrong with it.
 fn check(state: &mut State) -> Vec<Effect> {
     let form = &mut state.form;
-    if form.checked == form.version || form.editing.is_some() || state.options.readonly {
+    if form.checked == form.version || form.editing.is_some() {
         return Vec::new();
     }
     form.checked = form.version;
+    if state.options.readonly {
+        return Vec::new();
+    }
     if let Some((field, message)) = form.obvious_fault() {
         form.check = Check::Refused { field, message };
         return Vec::new();
