@@ -69,11 +69,12 @@ fn assert_mistake(said: &Said, parts: &[&str]) {
 }
 
 #[test]
-fn options_without_a_command_are_a_mistake_that_shows_the_usage() {
+fn options_without_a_command_are_the_dashboards() {
     let said = Shell::new().run(&["--config", "c.toml"]);
-    assert_eq!(said.code, Some(2));
-    for command in ["run", "doctor", "export", "list", "show", "Usage"] {
-        assert!(said.err.contains(command), "{}", said.err);
+    assert_mistake(&said, &["c.toml"]);
+    let help = Shell::new().run(&["--help"]);
+    for command in ["tui", "run", "doctor", "export", "list", "show", "snapshot", "Usage"] {
+        assert!(help.out.contains(command), "{}", help.out);
     }
 }
 

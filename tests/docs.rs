@@ -113,3 +113,9 @@ fn links_between_documents_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn the_readme_lists_the_keys_as_the_dashboard_has_them() {
+    let keys = secateur::tui::keymap::markdown();
+    assert!(read("README.md").contains(keys.trim()), "the README's list of keys should be:\n{keys}");
+}
