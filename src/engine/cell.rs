@@ -135,6 +135,9 @@ impl Pass<'_> {
             if self.cell.is_some() && index >= pruned {
                 self.prune_block(&mut block, index, on_module)?;
             }
+            let started = Instant::now();
+            block.pack()?;
+            self.seconds.load += started.elapsed().as_secs_f64();
             self.forward(&block, index)?;
             drop(block);
             self.snapshot(index + 1 == blocks, index + 1)?;
