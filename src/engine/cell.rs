@@ -181,8 +181,9 @@ impl Pass<'_> {
                 written.push((kind, weight));
             }
         }
-        checkpoint::write_block(&self.dir, index, &written)?;
+        // In this order: a block on disk is not pruned again, so its time has to be known by then.
         self.session.store.put_seconds(self.session.study, Some(&id), self.seconds)?;
+        checkpoint::write_block(&self.dir, index, &written)?;
         self.reporter.event(Event::Checkpoint { cell: id, block: index });
         Ok(())
     }
