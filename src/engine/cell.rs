@@ -140,6 +140,9 @@ impl Pass<'_> {
             if self.cell.is_some() && index >= pruned {
                 self.prune_block(&mut block, index, on_module)?;
             }
+            let started = Instant::now();
+            block.pack()?;
+            self.seconds.load += started.elapsed().as_secs_f64();
             self.forward(&block, index)?;
             drop(block);
             self.snapshot(index + 1 == blocks, index + 1)?;
@@ -188,8 +191,9 @@ impl Pass<'_> {
                 written.push((kind, weight));
             }
         }
-        checkpoint::write_block(&self.dir, index, &written)?;
+        // In this order: a block on disk is not pruned again, so its time has to be known by then.
         self.session.store.put_seconds(self.session.study, Some(&id), self.seconds)?;
+        checkpoint::write_block(&self.dir, index, &written)?;
         self.reporter.event(Event::Checkpoint { cell: id, block: index });
         Ok(())
     }

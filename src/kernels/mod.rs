@@ -10,6 +10,8 @@ pub mod math;
 pub mod matmul;
 pub mod scratch;
 pub mod select;
+pub mod sparse;
+pub mod turn;
 
 /// Runs a closure compiled for the best instruction set that this machine has.
 ///

@@ -1,5 +1,7 @@
 //! One decoder block: the same code for every architecture of the family, with a hook on every module's input.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::batch::{Batch, BlockCache};
@@ -7,6 +9,7 @@ use super::ops::{self, RopeTable, Rows};
 use super::{ModelConfig, ModelFolder, Rope, RopeScaling, module_name};
 use crate::error::Result;
 use crate::kernels::attention::Heads;
+use crate::kernels::sparse::Packed;
 use crate::study::ModuleKind;
 
 /// A place in the block where one input feeds one or several modules.
@@ -53,6 +56,9 @@ impl Tap for NoTap {
     }
 }
 
+/// Rows from which on packed weights are used: fewer would leave most of a tile of theirs empty.
+const PACKED_ROWS: usize = 64;
+
 /// A linear layer.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -60,6 +66,22 @@ pub struct Linear {
     pub weight: Tensor,
     /// `[out]`
     pub bias: Option<Tensor>,
+    /// The weight once more, without its zeroes.
+    packed: Option<Arc<Packed>>,
+}
+
+impl Linear {
+    /// `x · weightᵀ + bias`, and the residual where there is one.
+    fn forward(&self, residual: Option<Rows>, x: &Rows) -> Result<Rows> {
+        let bias = self.bias.as_ref();
+        match (&self.packed, residual) {
+            (Some(packed), residual) if x.len()? >= PACKED_ROWS => {
+                ops::linear_packed(residual, x, packed, bias)
+            }
+            (_, Some(residual)) => ops::linear_add(residual, x, &self.weight, bias),
+            (_, None) => ops::linear(x, &self.weight, bias),
+        }
+    }
 }
 
 /// A decoder block on a device.
@@ -89,7 +111,7 @@ impl Block {
             } else {
                 None
             };
-            Ok(Linear { weight: tensor(kind.path())?, bias })
+            Ok(Linear { weight: tensor(kind.path())?, bias, packed: None })
         };
         let [q, k, v, o, gate, up, down] = ModuleKind::ALL;
         Ok(Self {
@@ -126,17 +148,29 @@ impl Block {
 
     /// Replaces a module's weight, `[out, in]`.
     pub fn set_weight(&mut self, kind: ModuleKind, weight: Tensor) {
-        self.modules[kind as usize].weight = weight;
+        let module = &mut self.modules[kind as usize];
+        module.weight = weight;
+        module.packed = None;
+    }
+
+    /// Packs the weights that have enough zeroes, so that passes of many tokens leave the zeroes out; only on the host.
+    /// Takes up to about as much memory as the weights do.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn pack(&mut self) -> Result<()> {
+        for module in &mut self.modules {
+            module.packed = ops::pack(&module.weight)?.map(Arc::new);
+        }
+        Ok(())
     }
 
     fn linear(&self, kind: ModuleKind, x: &Rows) -> Result<Rows> {
-        let module = self.module(kind);
-        ops::linear(x, &module.weight, module.bias.as_ref())
+        self.module(kind).forward(None, x)
     }
 
     fn linear_add(&self, kind: ModuleKind, residual: Rows, x: &Rows) -> Result<Rows> {
-        let module = self.module(kind);
-        ops::linear_add(residual, x, &module.weight, module.bias.as_ref())
+        self.module(kind).forward(Some(residual), x)
     }
 
     /// The block's output for hidden states `x`, `[rows of the batch, hidden]`.

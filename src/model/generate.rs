@@ -16,6 +16,9 @@ pub struct Said {
     pub states: Option<Tensor>,
 }
 
+/// New tokens of a step from which on packing a block's weights for that step alone pays.
+const PACKED_TOKENS: usize = 512;
+
 /// A whole model on a device, ready to answer.
 #[derive(Debug)]
 pub struct Generator<'a> {
@@ -119,7 +122,14 @@ impl<'a> Generator<'a> {
         let mut x = head::embed(self.folder, tokens, self.dtype, &self.device)?;
         for (block, cache) in self.blocks.iter().zip(caches) {
             go_on()?;
-            x = block.forward(&x, batch, rope, Some(cache))?;
+            x = if batch.rows() < PACKED_TOKENS {
+                block.forward(&x, batch, rope, Some(cache))?
+            } else {
+                // Tensors are shared by their copies, and only one block at a time is packed.
+                let mut packed = block.clone();
+                packed.pack()?;
+                packed.forward(&x, batch, rope, Some(cache))?
+            };
         }
         let last = Tensor::from_vec(batch.last_rows(), batch.len(), &self.device)?;
         let rows = x.index_select(&last, 0)?.contiguous()?;

@@ -12,6 +12,7 @@ use super::batch::Batch;
 use crate::error::{Error, Result};
 use crate::kernels::attention::{self, Heads};
 use crate::kernels::scratch::Buffer;
+use crate::kernels::sparse::{self, Packed};
 use crate::kernels::{elementwise, matmul};
 
 /// Rows of activations, `[n, width]`.
@@ -72,6 +73,17 @@ impl Rows {
                 Ok(Tensor::from_vec(data, (n, width), &Device::Cpu)?)
             }
             Self::Device(x) => Ok(x),
+        }
+    }
+
+    /// Rows of the matrix.
+    ///
+    /// # Errors
+    /// A tensor that is no matrix.
+    pub(super) fn len(&self) -> Result<usize> {
+        match self {
+            Self::Host { data, width } => Ok(data.len() / (*width).max(1)),
+            Self::Device(x) => Ok(x.dims2()?.0),
         }
     }
 
@@ -145,6 +157,40 @@ pub fn linear_add(residual: Rows, x: &Rows, weight: &Tensor, bias: Option<&Tenso
         }
         _ => Err(mixed()),
     }
+}
+
+/// A weight without its zeroes, where it has enough of them and lies on the host in `f32`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn pack(weight: &Tensor) -> Result<Option<Packed>> {
+    let (_, inner) = weight.dims2()?;
+    if !is_fused(weight) {
+        return Ok(None);
+    }
+    with_elements(weight, |w| Packed::if_worthwhile(w, inner))
+}
+
+/// `x · weightᵀ + bias`, in place of the residual and added to it where there is one, for a weight without its zeroes.
+///
+/// # Errors
+/// Rows that are not on the host.
+pub(super) fn linear_packed(
+    residual: Option<Rows>,
+    x: &Rows,
+    weight: &Packed,
+    bias: Option<&Tensor>,
+) -> Result<Rows> {
+    let Rows::Host { data: x, width: inner } = x else { return Err(mixed()) };
+    let outer = weight.rows();
+    let accumulate = residual.is_some();
+    let mut out = match residual {
+        Some(Rows::Host { data, .. }) => data,
+        Some(Rows::Device(_)) => return Err(mixed()),
+        None => Buffer::take(x.len() / inner * outer),
+    };
+    sparse::linear(&mut out, x, weight, accumulate);
+    biased(Rows::Host { data: out, width: outer }, bias)
 }
 
 fn biased(y: Rows, bias: Option<&Tensor>) -> Result<Rows> {
@@ -424,6 +470,23 @@ mod tests {
             let view = random.tensor((inner, n)).t().unwrap();
             let product = composed::product(&view.contiguous().unwrap(), &weight).unwrap();
             prop_assert!(apart(&tensor_of(linear(&host(&view), &weight, None)), &product) < 1e-4);
+        }
+
+        #[test]
+        fn packed_products_equal_composed_ones(
+            n in 1usize..90, inner in 1usize..200, outer in 1usize..40, seed in any::<u64>(),
+        ) {
+            let mut random = Random::new(seed);
+            let (x, residual, bias) =
+                (random.tensor((n, inner)), random.tensor((n, outer)), random.tensor(outer));
+            let weight = random.tensor((outer, inner)).relu().unwrap();
+            let Some(packed) = pack(&weight).unwrap() else { return Ok(()) };
+            let product = composed::product(&x, &weight).unwrap();
+            let got = tensor_of(linear_packed(None, &host(&x), &packed, None));
+            prop_assert!(apart(&got, &product) < 1e-3);
+            let sum = composed::product_add(&residual, &x, &weight).unwrap().broadcast_add(&bias).unwrap();
+            let got = tensor_of(linear_packed(Some(host(&residual)), &host(&x), &packed, Some(&bias)));
+            prop_assert!(apart(&got, &sum) < 1e-3);
         }
 
         #[test]
