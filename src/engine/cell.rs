@@ -58,7 +58,7 @@ pub(super) fn pass(
     let pruned = if cell.is_some() { checkpoint::blocks_done(&dir)? } else { session.folder.config.blocks };
     let (first, calibration, evaluation) = starting_states(session, &dir, pruned, calibration)?;
     match cell {
-        Some(cell) => reporter.tracker.unit(&session.sizes.cell(cell.method, first, pruned)),
+        Some(cell) => reporter.tracker.unit(&session.sizes.cell(cell.method, cell.sparsity, first, pruned)),
         None if session.base_state != CellState::Done => reporter.tracker.unit(&session.sizes.base(first)),
         None => {}
     }
@@ -140,9 +140,9 @@ impl Pass<'_> {
             if self.cell.is_some() && index >= pruned {
                 self.prune_block(&mut block, index, on_module)?;
             }
-            let started = Instant::now();
+            let packing = self.reporter.clock();
             block.pack()?;
-            self.seconds.load += started.elapsed().as_secs_f64();
+            self.seconds.load += self.reporter.clock() - packing;
             self.forward(&block, index)?;
             drop(block);
             self.snapshot(index + 1 == blocks, index + 1)?;
@@ -296,6 +296,12 @@ impl Pass<'_> {
     fn forward(&mut self, block: &Block, index: usize) -> Result<()> {
         let (rope, device) = (&self.session.rope, &self.session.device);
         let sizes = &self.session.sizes;
+        let sparsity =
+            self.cell.filter(|_| (sizes.blocks.0..sizes.blocks.1).contains(&index)).map(|c| c.sparsity);
+        let work = |windows: usize| match sparsity {
+            Some(sparsity) => sizes.pruned_forward(windows, sparsity),
+            None => sizes.forward(windows),
+        };
         if let Some(calibration) = &mut self.calibration
             && index + 1 < sizes.blocks.1
         {
@@ -304,14 +310,14 @@ impl Pass<'_> {
             let seconds = self.reporter.clock() - started;
             self.seconds.calibrate += seconds;
             self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
-            self.reporter.tracker.did(Work::Forward, sizes.forward(calibration.windows()), seconds);
+            self.reporter.tracker.did(Work::Forward, work(calibration.windows()), seconds);
         }
         let started = self.reporter.clock();
         self.evaluation.forward(block, rope, device, &mut || self.reporter.check())?;
         let seconds = self.reporter.clock() - started;
         self.seconds.evaluate += seconds;
         self.reporter.tracker.throughput(self.evaluation.tokens() as f64, 1.0);
-        self.reporter.tracker.did(Work::Forward, sizes.forward(self.evaluation.windows()), seconds);
+        self.reporter.tracker.did(Work::Forward, work(self.evaluation.windows()), seconds);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::event::{Command, RunOptions};
 use crate::error::{Error, Result};
-use crate::study::{CellSpec, Method, StudySpec};
+use crate::study::{CellSpec, Method, Sparsity, StudySpec};
 
 /// A study to run.
 #[derive(Debug)]
@@ -150,10 +150,10 @@ impl Control {
         self.lock().queue
     }
 
-    /// The methods of the cells that wait, and [`Self::queue`] of that moment.
-    pub fn waiting(&self) -> (u64, Vec<Method>) {
+    /// Methods and sparsities of the cells that wait, and [`Self::queue`] of that moment.
+    pub fn waiting(&self) -> (u64, Vec<(Method, Sparsity)>) {
         let state = self.lock();
-        (state.queue, state.waiting.iter().map(|cell| cell.method).collect())
+        (state.queue, state.waiting.iter().map(|cell| (cell.method, cell.sparsity)).collect())
     }
 
     /// The next cell, which then counts as running; `None` when none waits or the engine is to stop.

@@ -1,6 +1,7 @@
 //! What a study will cost: floating-point work, memory, disk. Pure arithmetic over sizes.
 
 use super::event::Estimate;
+use crate::kernels::sparse;
 use crate::model::ModelConfig;
 use crate::study::{Method, ModuleKind, Sparsity};
 
@@ -81,6 +82,13 @@ impl Sizes {
         tokens * (linear + attention)
     }
 
+    /// The same through a pruned block, in operations of a dense one that take as long.
+    pub fn pruned_forward(&self, windows: usize, sparsity: Sparsity) -> f64 {
+        let pruned: f64 = self.modules.iter().map(|&k| self.module_flops(k)).sum();
+        let saved = if self.on_host { 1.0 - sparse::relative_time(sparsity.fraction()) } else { 0.0 };
+        self.forward(windows) - (windows * self.seq_len) as f64 * pruned * saved
+    }
+
     /// One block's dense pass: all but the last product.
     pub fn observe(&self) -> f64 {
         let tokens = (self.calibration_windows * self.seq_len) as f64;
@@ -159,14 +167,20 @@ impl Sizes {
     }
 
     /// What is left of one cell when its states are those after `first` blocks and `pruned` blocks are pruned.
-    pub fn cell(&self, method: Method, first: usize, pruned: usize) -> Amounts {
+    pub fn cell(&self, method: Method, sparsity: Sparsity, first: usize, pruned: usize) -> Amounts {
         let blocks = self.config.blocks.saturating_sub(first) as f64;
         let to_prune = self.blocks.1.saturating_sub(self.blocks.0.max(pruned)) as f64;
-        let mut forward = self.forward(self.evaluation_windows) * blocks;
+        // Passes of `windows` through the blocks from `first` to `end`, pruned or not.
+        let passes = |windows: usize, end: usize| {
+            let pruned = end.min(self.blocks.1).saturating_sub(first.max(self.blocks.0));
+            let dense = end.saturating_sub(first).saturating_sub(pruned);
+            self.forward(windows) * dense as f64 + self.pruned_forward(windows, sparsity) * pruned as f64
+        };
+        let mut forward = passes(self.evaluation_windows, self.config.blocks);
         let mut amounts = Vec::new();
         if method.needs_calibration() {
-            let calibrated = self.blocks.1.saturating_sub(1 + first) as f64;
-            forward += self.forward(self.calibration_windows) * calibrated + self.observe() * to_prune;
+            let calibrated = self.blocks.1.saturating_sub(1);
+            forward += passes(self.calibration_windows, calibrated) + self.observe() * to_prune;
         }
         if method == Method::SparseGpt {
             amounts.push((Work::Collect, self.collect() * to_prune));
@@ -209,7 +223,13 @@ impl Sizes {
         } else {
             0
         };
-        let pruning = if methods.is_empty() { 0 } else { 3 * largest * host_element } + statistics;
+        // A block's weights once more without their zeroes, with a byte for every column of four that has one; after the
+        // block is pruned, so beside no statistics.
+        let packed = methods.iter().map(|(_, s)| s.fraction()).filter(|s| sparse::relative_time(*s) < 1.0);
+        let packed = packed.map(|s| block as f64 * (4.0 * (1.0 - s) + 0.25)).fold(0.0, f64::max) as usize;
+        let packed = if self.on_host { packed } else { 0 };
+        let pruning =
+            (if methods.is_empty() { 0 } else { 3 * largest * host_element } + statistics).max(packed);
         let head = c.vocabulary * c.hidden_size * device_element
             + 4 * super::evaluate::CHUNK * c.vocabulary * device_element.max(4);
         let cache = 2 * c.blocks * c.kv_heads * c.head_dim * device_element;
@@ -220,7 +240,9 @@ impl Sizes {
             // Beside the model that answered: a block of the base, with keys and values of one batch.
             let base =
                 if self.disagreement { block * device_element + together * cache / c.blocks } else { 0 };
-            (block * c.blocks + c.vocabulary * c.hidden_size) * device_element + together * cache + base
+            (block * c.blocks + c.vocabulary * c.hidden_size) * device_element
+                + together * cache
+                + base.max(packed)
         };
         let program = 60 << 20;
         let working = (block * device_element + activations + pruning).max(head).max(answering);

@@ -178,7 +178,7 @@ mod tests {
     use super::super::costs::Sizes;
     use super::*;
     use crate::model::ModelConfig;
-    use crate::study::{Method, ModuleKind};
+    use crate::study::{Method, ModuleKind, Sparsity};
 
     fn tracker() -> Tracker {
         let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
@@ -264,7 +264,7 @@ mod tests {
             let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
             tracker.begin(1e11);
             tracker.unit(&sizes.base(0));
-            tracker.waiting(&sizes.cell(method, 0, 0));
+            tracker.waiting(&sizes.cell(method, Sparsity::Fraction(0.0), 0, 0));
             for _ in 0..2 {
                 tracker.did(Work::Forward, sizes.forward(32), BLOCK);
                 tracker.did(Work::Block, sizes.block(), 0.004);

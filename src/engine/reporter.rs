@@ -45,10 +45,11 @@ impl Reporter {
 
     /// Tells the tracker of cells that came or went since it was last told.
     fn follow_queue(&mut self) {
-        let (queue, methods) = self.control.waiting();
+        let (queue, cells) = self.control.waiting();
         self.queue = queue;
         let Some(sizes) = &self.sizes else { return };
-        self.tracker.waiting(&methods.into_iter().flat_map(|method| sizes.cell(method, 0, 0)).collect());
+        let amounts = cells.into_iter().flat_map(|(method, sparsity)| sizes.cell(method, sparsity, 0, 0));
+        self.tracker.waiting(&amounts.collect());
     }
 
     /// Sends an event; waits while the client is behind. A client that is gone hears nothing.

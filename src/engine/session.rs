@@ -174,7 +174,7 @@ impl Draft {
     /// What the study needs, beside what this machine has.
     pub fn estimate(&self, store: &Path) -> Estimate {
         let methods: Vec<_> = self.spec.cells.iter().map(|c| (c.method, c.sparsity)).collect();
-        let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method, 0, 0));
+        let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method, c.sparsity, 0, 0));
         let work: f64 = self.sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
         Estimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
