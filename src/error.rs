@@ -5,7 +5,7 @@
 //! ([`Error::Cancelled`], exit code 130). Messages of mistakes name what was found and what is accepted,
 //! since they are printed as they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Result of the library's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -27,6 +27,9 @@ pub enum Error {
         /// The operating system's word.
         source: std::io::Error,
     },
+    /// No room is left where this is to be written.
+    #[error("the disk that holds {} is full", .0.display())]
+    DiskFull(PathBuf),
     /// A tensor operation failed: a bug, or a device out of memory.
     #[error("tensor computation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -52,6 +55,11 @@ impl Error {
     /// An I/O failure while doing `what` (a verb phrase such as `cannot write`) to `path`.
     pub fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { context: format!("{what} {}", path.display()), source }
+    }
+
+    /// Whether files or the store are at fault: what else is tried there would fail alike.
+    pub fn is_of_storage(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::DiskFull(_) | Self::Store(_))
     }
 
     /// The process exit code that this error deserves: 2 mistake, 130 cancelled, 1 anything else.

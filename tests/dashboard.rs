@@ -168,6 +168,30 @@ fn what_cannot_run_says_why_where_it_can_be_put_right() {
 }
 
 #[test]
+fn an_engine_that_fails_is_told_with_what_to_do_and_the_terminal_comes_back() {
+    let mut terminal = Terminal::start(&small(&[]), 100, 30);
+    terminal.wait_for(&["can run"]);
+    terminal.press("r");
+    terminal.wait_for(&["1 of 50 done"]);
+    // A file where checkpoints are to go: as good as a full disk.
+    let checkpoints = terminal.store().with_extension("d");
+    std::fs::rename(&checkpoints, terminal.home.path().join("aside")).unwrap();
+    std::fs::write(&checkpoints, "in the way").unwrap();
+    let screen = terminal.wait_for(&["The study has failed", "Put the cause right", "go on with R"]);
+    assert!(screen.contains("studies.d"), "the place is named on:\n{screen}");
+    assert!(!screen.contains("RUST_BACKTRACE"), "{screen}");
+    terminal.press("\rq");
+    terminal.end();
+    assert_eq!(terminal.taken(), (false, false), "the terminal is as it was");
+    let logs: Vec<_> = std::fs::read_dir(terminal.store().parent().unwrap()).unwrap().flatten().collect();
+    let log = logs.iter().find(|entry| entry.file_name().to_string_lossy().ends_with(".log")).unwrap();
+    assert!(std::fs::read_to_string(log.path()).unwrap().contains("studies.d"));
+    // What was done is kept.
+    let record = Store::open_read_only(&terminal.store()).unwrap().study(1).unwrap();
+    assert!(record.cells.iter().any(|cell| cell.state == CellState::Done));
+}
+
+#[test]
 fn a_store_that_another_process_holds_is_told_and_can_be_followed() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s.db");

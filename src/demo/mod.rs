@@ -87,6 +87,15 @@ pub fn unpack(cache: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Whether this is the path of the built-in study's model, of this version of the program or another.
+pub fn is_model(source: &str) -> bool {
+    let mut names = Path::new(source).iter().rev().filter_map(|name| name.to_str());
+    let digest = |name: &str| {
+        name.strip_prefix("demo-").is_some_and(|d| d.len() == 16 && d.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    names.next() == Some("model") && names.next().is_some_and(digest) && names.next() == Some("secateur")
+}
+
 /// Whether every file is there as it should be.
 fn is_whole(folder: &Path) -> bool {
     let same = |asset: &Asset| -> io::Result<bool> {
@@ -110,6 +119,21 @@ fn digest() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_model_is_told_from_others() {
+        let model = settings_file(false).unwrap().with_file_name("model");
+        assert!(is_model(&model.to_string_lossy()), "{}", model.display());
+        for other in [
+            "",
+            "model",
+            "HuggingFaceTB/SmolLM2-135M",
+            "/x/secateur/demo-12/model",
+            "/x/demo-0123456789abcdef/model",
+        ] {
+            assert!(!is_model(other), "{other}");
+        }
+    }
 
     #[test]
     fn files_are_unpacked_once_and_damage_is_mended() {

@@ -270,6 +270,8 @@ pub struct PlannedCell {
 pub struct ResourceSample {
     /// CPU use of the process, in cores.
     pub cpu_cores: f32,
+    /// Cores of the host.
+    pub host_cores: usize,
     /// Resident memory of the process, in bytes.
     pub rss_bytes: u64,
     /// Memory in use on the host, in bytes.

@@ -33,6 +33,7 @@ impl Sampler {
                 let gpu = gpu.as_ref().and_then(Gpu::sample);
                 let sample = ResourceSample {
                     cpu_cores: ((now - cpu) / passed) as f32,
+                    host_cores: sysinfo::cores(),
                     rss_bytes: sysinfo::process_memory().resident,
                     host_used_bytes: memory.total.saturating_sub(memory.available),
                     host_total_bytes: memory.total,

@@ -242,7 +242,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Runs one cell. What goes wrong in it is told and kept; only a broken store ends the study.
+    /// Runs one cell. What goes wrong in it is told and kept; files or a store at fault end the study, for every cell that
+    /// follows would fail alike.
     fn run_cell(&mut self, spec: &CellSpec) -> Result<()> {
         self.note_withdrawn()?;
         let Some(session) = self.session.as_mut() else { return Ok(()) };
@@ -277,7 +278,7 @@ impl Worker {
                 set_state(session, reporter, position, CellState::Failed)?;
                 let message = error.to_string();
                 reporter.event(Event::CellFailed { cell: Some(id), message });
-                if matches!(error, Error::Store(_)) { Err(error) } else { Ok(()) }
+                if error.is_of_storage() { Err(error) } else { Ok(()) }
             }
         }
     }

@@ -43,9 +43,7 @@ pub fn write_atomically(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io:
 /// The error for a failed write to `path`: a full disk is said in plain words.
 pub(super) fn write_failed(path: &Path, source: io::Error) -> Error {
     match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Error::failure(format!("the disk that holds {} is full", path.display()))
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::DiskFull(path.to_path_buf()),
         _ => Error::io("cannot write", path, source),
     }
 }

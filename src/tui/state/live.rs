@@ -168,9 +168,21 @@ impl Live {
             Event::CellFailed { cell, message } => {
                 self.say(now, Level::Error, format!("{}: {message}", name(cell)));
             }
-            Event::Finished { .. } => {
+            Event::Finished { result } => {
                 self.end(now, EngineState::Idle);
-                self.say(now, Level::Good, "the study is complete; cells can still be added");
+                let not = result.cells.iter().filter(|cell| cell.state != CellState::Done).count();
+                let (level, text) = match not {
+                    0 => (Level::Good, "the study is complete; cells can still be added".to_owned()),
+                    1 => (
+                        Level::Warning,
+                        "the study has ended without one cell; R on History tries it again".into(),
+                    ),
+                    _ => (
+                        Level::Warning,
+                        format!("the study has ended without {not} cells; R on History tries them again"),
+                    ),
+                };
+                self.say(now, level, text);
             }
             Event::Failed { message, .. } => {
                 self.end(now, EngineState::Idle);

@@ -14,6 +14,7 @@ use super::screens::{compare, history, inspect, run, study};
 use super::state::{
     Board, Check, Dialog, DialogAnswer, EngineState, Palette, Question, Screen, SparsityDialog, State, Wanted,
 };
+use super::view::parts;
 use crate::study::Method;
 
 pub use palette::{commands, matching};
@@ -398,7 +399,10 @@ fn opened(state: &mut State, board: Board, purpose: Purpose) -> Vec<Effect> {
     match purpose {
         Purpose::Open => {
             state.overlays.retain(|overlay| overlay.study != board.study);
-            state.tell(format!("study {} of {} is open", board.study, board.model.source), false);
+            state.tell(
+                format!("study {} of {} is open", board.study, parts::model(&board.model.source)),
+                false,
+            );
             state.board = Some(board);
             compare::reset(state);
             inspect::reset(state);

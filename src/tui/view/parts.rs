@@ -5,6 +5,7 @@ use ratatui::layout::{Alignment, Constraint, Flex, Layout, Rect};
 use ratatui::text::{Span, Text};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
+use crate::demo;
 use crate::results::CellState;
 use crate::tui::state::State;
 use crate::tui::theme::Theme;
@@ -16,6 +17,12 @@ pub fn framed(theme: &Theme, title: &str, focused: bool, area: Rect, buffer: &mu
     let inner = block.inner(area);
     block.render(area, buffer);
     inner
+}
+
+/// What a model is called: the path or hub id that was given, and a name for the built-in one, whose path tells nobody
+/// anything.
+pub fn model(source: &str) -> &str {
+    if demo::is_model(source) { "the built-in model" } else { source }
 }
 
 /// A friendly word in the middle of an area that has nothing to show.

@@ -119,7 +119,11 @@ pub fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'sta
 /// The text, sanitized, in exactly `width` columns: cut with `ellipsis` or filled with blanks.
 pub fn fit(text: &str, width: usize, align: Alignment, ellipsis: &str) -> String {
     let text = truncate(text, width, ellipsis);
-    let (before, after) = padding(self::width(&text), width, align);
+    let (mut before, mut after) = padding(self::width(&text), width, align);
+    // A mark at the beginning would belong to the blank before it.
+    if before > 0 && format!(" {text}").graphemes(true).next() != Some(" ") {
+        (before, after) = (0, before + after);
+    }
     format!("{:before$}{text}{:after$}", "", "")
 }
 
@@ -187,8 +191,9 @@ impl Wrapper {
     fn push(&mut self, grapheme: &str, style: Style) {
         let mut columns = columns(grapheme);
         if columns == 0 {
-            // A mark that a piece of text begins with belongs to the character before it.
-            if let Some(last) = self.line.last_mut() {
+            // A mark that a piece of text begins with belongs to the character before it; a blank has none, since it may
+            // have to go.
+            if let Some(last) = self.line.last_mut().filter(|last| last.text != " ") {
                 last.text.push_str(grapheme);
             }
             return;
@@ -206,7 +211,10 @@ impl Wrapper {
                 self.line.push(Glyph { text, columns: 0, style });
                 return;
             }
-            self.break_line();
+            // A word that goes over to the next line may fill it.
+            while self.used + columns > self.width {
+                self.break_line();
+            }
         }
         if columns == 2 {
             self.after = self.line.len();
@@ -312,6 +320,12 @@ mod tests {
         assert_eq!(wrap("漢", 1), ["?"]);
         assert_eq!(wrap("", 5), [""]);
         assert!(wrap("x", 0).is_empty());
+    }
+
+    #[test]
+    fn a_word_that_goes_over_to_the_next_line_may_fill_it() {
+        assert_eq!(wrap(" ab漢", 3), ["", "ab", "漢"]);
+        assert_eq!(wrap("x abc漢字", 4), ["x", "abc", "漢字"]);
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn word(standing: CellState) -> &'static str {
 
 /// The name of a model: a hub id, or the last two folders of a path.
 fn model(source: &str) -> &str {
+    let source = parts::model(source);
     let path = source.trim_end_matches(['/', '\\']);
     path.rmatch_indices(['/', '\\']).nth(1).map_or(path, |(at, _)| &path[at + 1..])
 }
@@ -111,7 +112,7 @@ fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Bu
     frame.render(area, buffer);
     let (done, all, standing) = standing(state, study);
     let mut facts = Facts { theme, columns: inner.width.into(), lines: Vec::new() };
-    facts.say("model", &study.model);
+    facts.say("model", parts::model(&study.model));
     facts.say("made", &format!("{} UTC", human::date(study.created_at)));
     facts.say("cells", &format!("{done} of {all} done"));
     facts.say("state", word(standing));

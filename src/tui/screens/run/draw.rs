@@ -11,7 +11,7 @@ use crate::human;
 use crate::results::{CellResult, CellState};
 use crate::study::ModuleKind;
 use crate::tui::state::{Board, EngineState, Level, Panel, State};
-use crate::tui::view::parts::{first_shown, framed, mark, nothing};
+use crate::tui::view::parts::{self, first_shown, framed, mark, nothing};
 use crate::tui::widgets::gauge::Gauge;
 use crate::tui::widgets::heatmap::{HeatMap, HeatRow};
 use crate::tui::widgets::spark::Spark;
@@ -150,11 +150,8 @@ fn doing(phase: Phase) -> &'static str {
 
 fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     let (theme, live) = (&state.theme, &state.live);
-    let title = if state.board_is_live() {
-        format!("Study {}: {}", board.study, sanitize(&board.model.source))
-    } else {
-        format!("Study {} of the store: {}", board.study, sanitize(&board.model.source))
-    };
+    let of = if state.board_is_live() { "" } else { " of the store" };
+    let title = format!("Study {}{of}: {}", board.study, sanitize(parts::model(&board.model.source)));
     let title =
         truncate(&title, usize::from(area.width).saturating_sub(6), theme.symbols().ellipsis).into_owned();
     let inner = framed(theme, &title, false, area, buffer);
@@ -297,7 +294,7 @@ fn machine(state: &State, area: Rect, buffer: &mut Buffer) {
         return;
     };
     let history = |of: &dyn Fn(&ResourceSample) -> Option<f64>| samples.iter().map(of).collect::<Vec<_>>();
-    let cores = crate::sysinfo::cores() as f64;
+    let cores = last.host_cores as f64;
     let mut lines: Vec<(&str, Vec<Option<f64>>, f64, String)> = vec![
         (
             "cpu",

@@ -1,6 +1,8 @@
 //! Run: where the study stands.
 
 mod draw;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub use draw::{draw, panels};

@@ -10,7 +10,7 @@ use crate::study::Sparsity;
 use crate::tui::message::Checked;
 use crate::tui::state::{Check, Field, Focus, Kind, Panel, State};
 use crate::tui::view::dialogs::typed;
-use crate::tui::view::parts::{first_shown, framed};
+use crate::tui::view::parts::{self, first_shown, framed};
 use crate::tui::widgets::gauge::Gauge;
 use crate::tui::widgets::text::{fit, sanitize, truncate, truncate_start, wrap};
 
@@ -95,7 +95,8 @@ fn value(state: &State, field: Field, width: usize, chosen: bool) -> Line<'stati
     if let (true, Some(line)) = (chosen, &form.editing) {
         return typed(state, line, width);
     }
-    let text = sanitize(form.get(field)).into_owned();
+    let text = form.get(field);
+    let text = sanitize(if field == Field::Model { parts::model(text) } else { text }).into_owned();
     if text.is_empty() {
         return Line::styled("none", theme.dim());
     }

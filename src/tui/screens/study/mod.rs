@@ -1,6 +1,8 @@
 //! Study: the model, the data and the grid of cells, with what they would need.
 
 mod draw;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub use draw::{draw, panels};

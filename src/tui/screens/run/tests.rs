@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Color;
+
+use crate::engine::{Event, Phase, Progress, ResourceSample};
+use crate::results::CellState;
+use crate::tui::message::Message;
+use crate::tui::screens::inspect::sample::{self, FAILED, QUEUED, RUNNING, WANDA, theme};
+use crate::tui::state::{EngineState, Screen, State};
+use crate::tui::testing::{text, typed};
+use crate::tui::theme::ColorMode;
+use crate::tui::update::update;
+use crate::tui::view::view;
+
+const SIZES: [(u16, u16); 4] = [(80, 24), (160, 48), (40, 12), (1, 1)];
+
+fn resources(gpu: bool, step: u16) -> ResourceSample {
+    ResourceSample {
+        cpu_cores: 1.0 + f32::from(step % 4) / 4.0,
+        host_cores: 2,
+        rss_bytes: 400_000_000 + u64::from(step) * 5_000_000,
+        host_used_bytes: 6_000_000_000,
+        host_total_bytes: 24_000_000_000,
+        gpu: gpu.then(|| f32::from(step % 10) / 10.0),
+        gpu_used_bytes: gpu.then(|| 10_000_000_000 + u64::from(step) * 1_000_000_000),
+        gpu_total_bytes: gpu.then_some(80_000_000_000),
+    }
+}
+
+fn empty(size: (u16, u16)) -> State {
+    let mut state = sample::empty(size);
+    state.screen = Screen::Run;
+    state
+}
+
+/// A study at work for half a minute: a cell is being pruned, one has failed, one waits.
+fn mid_run(size: (u16, u16), gpu: bool) -> State {
+    let mut state = empty(size);
+    state.board = Some(sample::board());
+    state.live.study = Some(3);
+    state.live.starting(Duration::ZERO);
+    state.live.engine = EngineState::Running;
+    state.live.queue = vec![QUEUED.into()];
+    let mut at = |seconds: u64, event: Event| {
+        update(&mut state, Message::Tick(Duration::from_secs(seconds)));
+        update(&mut state, Message::Engine(event));
+    };
+    for step in 0..30 {
+        at(u64::from(step), Event::Resources { sample: resources(gpu, step) });
+    }
+    at(31, Event::Cell { cell: Some(FAILED.into()), state: CellState::Running });
+    at(32, Event::CellFailed { cell: Some(FAILED.into()), message: "not positive definite".into() });
+    at(32, Event::Cell { cell: Some(FAILED.into()), state: CellState::Failed });
+    at(33, Event::Cell { cell: Some(RUNNING.into()), state: CellState::Running });
+    at(33, Event::Phase { cell: Some(RUNNING.into()), phase: Phase::Prune });
+    at(
+        34,
+        Event::Warning { cell: Some(RUNNING.into()), message: "block 0: damping was raised to 0.1".into() },
+    );
+    at(35, Event::Checkpoint { cell: RUNNING.into(), block: 0 });
+    let progress = Progress {
+        cell: Some(RUNNING.into()),
+        phase: Some(Phase::Prune),
+        done: 1,
+        total: 30,
+        unit: "blocks",
+        study: 0.42,
+        tokens_per_second: 5_432.1,
+        blocks_per_second: 0.33,
+        eta_seconds: Some(95.0),
+        paused: false,
+    };
+    update(&mut state, Message::Progress(progress));
+    state
+}
+
+#[test]
+fn it_looks_as_it_did() {
+    for size in SIZES {
+        let snapshot = |what: &str, state: &State| {
+            insta::assert_snapshot!(format!("{what}-{}x{}", size.0, size.1), text(state, size.0, size.1));
+        };
+        snapshot("empty", &empty(size));
+        let mut state = mid_run(size, false);
+        snapshot("mid-run", &state);
+        typed(&mut state, "m");
+        state.theme = theme(ColorMode::None, true);
+        snapshot("ascii", &state);
+        snapshot("gpu", &mid_run(size, true));
+
+        let mut warned = mid_run(size, false);
+        let wanda = warned.board.as_ref().and_then(|b| b.cells.iter().position(|c| c.id == WANDA));
+        warned.run.chosen = wanda.map(|at| at + 1);
+        snapshot("warnings", &warned);
+
+        let mut failed = mid_run(size, false);
+        let message = "/data/studies.db: no space left on device".into();
+        update(&mut failed, Message::Engine(Event::Failed { message, exit_code: 1 }));
+        snapshot("failed-told", &failed);
+        failed.dialogs.clear();
+        snapshot("failed", &failed);
+
+        let mut done = mid_run(size, false);
+        let board = done.board.as_mut().unwrap();
+        for cell in &mut board.cells {
+            cell.state = CellState::Done;
+        }
+        let result = board.result();
+        update(&mut done, Message::Engine(Event::Finished { result: Box::new(result) }));
+        (done.dialogs, done.toast) = (Vec::new(), None);
+        snapshot("done", &done);
+    }
+}
+
+#[test]
+fn without_colours_none_is_used() {
+    for (columns, rows) in SIZES {
+        let mut state = mid_run((columns, rows), true);
+        state.theme = theme(ColorMode::None, false);
+        let area = Rect::new(0, 0, columns, rows);
+        let mut buffer = Buffer::empty(area);
+        view(&state, area, &mut buffer);
+        assert!(buffer.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    }
+}
+
+#[test]
+fn a_gpu_has_its_use_and_its_memory() {
+    let text = text(&mid_run((160, 48), true), 160, 48);
+    assert!(text.contains("gpu") && text.contains("90%"), "{text}");
+    assert!(text.contains("vram") && text.contains("39.0 GB of 80.0 GB"), "{text}");
+}

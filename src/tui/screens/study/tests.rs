@@ -1,0 +1,68 @@
+use std::time::Duration;
+
+use crate::engine::Estimate;
+use crate::tui::message::{Checked, Message, Outcome};
+use crate::tui::screens::inspect::sample::{self, theme};
+use crate::tui::state::{Check, EngineState, Field, Focus, Screen, State};
+use crate::tui::testing::{self, text, typed};
+use crate::tui::theme::ColorMode;
+use crate::tui::update::update;
+
+const SIZES: [(u16, u16); 4] = [(80, 24), (160, 48), (40, 12), (1, 1)];
+
+/// A study that was looked at and can run.
+fn checked(size: (u16, u16)) -> State {
+    let mut state = testing::state();
+    state.size = size;
+    let estimate = Estimate {
+        host_bytes: 540_000_000,
+        host_available: 8_000_000_000,
+        disk_bytes: 120_000_000,
+        disk_available: 40_000_000_000,
+        seconds: 754.0,
+        ..Estimate::default()
+    };
+    let plan = Checked { model: sample::board().model, device: "cpu in f32".into(), estimate };
+    let number = state.form.version;
+    update(&mut state, Message::Done(Outcome::Checked { number, plan: Box::new(plan) }));
+    state
+}
+
+#[test]
+fn it_looks_as_it_did() {
+    for size in SIZES {
+        let snapshot = |what: &str, state: &State| {
+            insta::assert_snapshot!(format!("{what}-{}x{}", size.0, size.1), text(state, size.0, size.1));
+        };
+        let mut state = testing::state();
+        state.form.check = Check::Pending;
+        snapshot("unchecked", &state);
+
+        let mut state = checked(size);
+        snapshot("checked", &state);
+        state.theme = theme(ColorMode::None, true);
+        typed(&mut state, " ");
+        snapshot("ascii", &state);
+
+        let mut state = checked(size);
+        typed(&mut state, "+37");
+        snapshot("slider", &state);
+
+        let mut state = checked(size);
+        state.form.focus = Focus::Fields;
+        state.form.set(Field::Corpora, "missing.txt");
+        let (number, message) = (state.form.version, "missing.txt: no such file".to_owned());
+        update(&mut state, Message::Done(Outcome::Refused { number, message }));
+        typed(&mut state, "r");
+        state.toast = None;
+        snapshot("refused", &state);
+
+        let mut state = checked(size);
+        state.board = Some(sample::board());
+        state.live.study = Some(3);
+        state.live.starting(Duration::ZERO);
+        state.live.engine = EngineState::Running;
+        state.screen = Screen::Study;
+        snapshot("mid-run", &state);
+    }
+}
