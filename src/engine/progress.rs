@@ -255,6 +255,22 @@ mod tests {
     }
 
     #[test]
+    fn zeroes_take_no_time_on_the_host_alone() {
+        let time = |sizes: &Sizes, sparsity: f64| -> f64 {
+            let amounts = sizes.cell(Method::Wanda, Sparsity::Fraction(sparsity), 0, 0);
+            amounts.into_iter().map(|(_, amount)| amount).sum()
+        };
+        let host = smollm2();
+        let device = Sizes { on_host: false, ..host.clone() };
+        assert!(time(&host, 0.9) < 0.9 * time(&host, 0.0));
+        assert!((time(&device, 0.9) / time(&device, 0.0) - 1.0).abs() < 1e-9);
+        // Two blocks of thirty are pruned: little is saved.
+        let part = Sizes { blocks: (0, 2), ..host };
+        let share = time(&part, 0.9) / time(&part, 0.0);
+        assert!((0.9..1.0).contains(&share), "{share}");
+    }
+
+    #[test]
     fn two_blocks_of_the_base_tell_how_long_a_study_will_take() {
         // What the README measured on a quiet machine, in seconds: the base 28.6; a cell's measurement 35.2 with a second
         // head, so that a head takes 6.6 and 30 blocks 22; a Wanda cell's calibration and pruning 38.1, SparseGPT's 47.7.
