@@ -1,7 +1,7 @@
 //! Makes the built-in study: its tokenizer and data, and the model, trained from nothing.
 //!
 //! `cargo run --release --example train_demo -- data` writes tokenizer, configuration and data into `assets/demo`;
-//! `… -- train` trains the model and goes on from the last checkpoint; `… -- baseline` measures a 5-gram model on the
+//! `… -- train` (with `RAYON_NUM_THREADS=1`, see [`training`]) trains the model and goes on from the last checkpoint; `… -- baseline` measures a 5-gram model on the
 //! same stories; `… -- finish` copies the trained weights into `assets/demo`.
 
 mod adamw;
@@ -60,10 +60,10 @@ enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct TrainArgs {
     /// Steps in all.
-    #[arg(long, default_value_t = 6000)]
+    #[arg(long, default_value_t = 4500)]
     steps: u64,
     /// Tokens of a step.
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 4096)]
     batch: usize,
     /// Tokens that one thread takes at a time.
     #[arg(long, default_value_t = 512)]

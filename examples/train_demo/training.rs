@@ -1,4 +1,8 @@
 //! The training itself: steps, checkpoints, held-out scores.
+//!
+//! Every thread has its own part of a batch. candle adds larger tensors on threads of its own, which spin while they wait and
+//! so take the cores from the others; `RAYON_NUM_THREADS=1` in the environment leaves candle one. That made a step 2.7
+//! times as fast on two cores.
 
 use std::collections::HashMap;
 use std::fs;
@@ -65,6 +69,9 @@ impl Training {
             log,
             &format!("{} parameters, step {} of {}", self.network.parameters(), self.optimiser.steps, end),
         );
+        if candle_core::utils::get_num_threads() > 1 {
+            say(log, "candle's threads are in the way of the trainer's: RAYON_NUM_THREADS=1 makes it faster");
+        }
         let (mut started, mut tokens, mut loss) = (Instant::now(), 0, 0.0);
         while self.optimiser.steps < end {
             let (step_loss, step_tokens, norm) = self.step()?;
