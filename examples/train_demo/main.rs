@@ -7,6 +7,7 @@
 mod adamw;
 mod data;
 mod evaluate;
+mod muon;
 mod network;
 mod ngram;
 mod ops;
@@ -68,12 +69,18 @@ pub struct TrainArgs {
     /// Tokens that one thread takes at a time.
     #[arg(long, default_value_t = 512)]
     part: usize,
-    /// Highest learning rate.
+    /// Highest learning rate of the embedding and the norms.
     #[arg(long, default_value_t = 3e-3)]
     rate: f32,
-    /// Steps until it is reached; from there it falls along a cosine to a hundredth.
-    #[arg(long, default_value_t = 200)]
+    /// Highest learning rate of the matrices of the blocks.
+    #[arg(long, default_value_t = 2e-2)]
+    matrix_rate: f32,
+    /// Steps until they are reached.
+    #[arg(long, default_value_t = 100)]
     warm_up: u64,
+    /// Share of the steps, the last ones, in which they fall to nothing.
+    #[arg(long, default_value_t = 0.25)]
+    fall: f32,
     /// Weight decay.
     #[arg(long, default_value_t = 0.05)]
     decay: f32,
