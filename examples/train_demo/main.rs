@@ -1,8 +1,9 @@
 //! Makes the built-in study: its tokenizer and data, and the model, trained from nothing.
 //!
 //! `cargo run --release --example train_demo -- data` writes tokenizer, configuration and data into `assets/demo`;
-//! `… -- train` (with `RAYON_NUM_THREADS=1`, see [`training`]) trains the model and goes on from the last checkpoint; `… -- baseline` measures a 5-gram model on the
-//! same stories; `… -- finish` copies the trained weights into `assets/demo`.
+//! `… -- train` (with `RAYON_NUM_THREADS=1`, see [`training`]) trains the model and goes on from the last checkpoint;
+//! `… -- baseline` measures a 5-gram model on the same stories; `… -- finish` copies the trained weights into
+//! `assets/demo`.
 
 mod adamw;
 mod data;
@@ -61,7 +62,7 @@ enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct TrainArgs {
     /// Steps in all.
-    #[arg(long, default_value_t = 4500)]
+    #[arg(long, default_value_t = 5000)]
     steps: u64,
     /// Tokens of a step.
     #[arg(long, default_value_t = 4096)]
@@ -79,7 +80,7 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 100)]
     warm_up: u64,
     /// Share of the steps, the last ones, in which they fall to nothing.
-    #[arg(long, default_value_t = 0.25)]
+    #[arg(long, default_value_t = 0.5)]
     fall: f32,
     /// Weight decay.
     #[arg(long, default_value_t = 0.05)]
