@@ -110,6 +110,27 @@ fn tasks_are_asked_in_the_form_that_the_model_was_trained_on() {
 }
 
 #[test]
+fn the_model_answers_what_it_is_asked() {
+    /// Perplexity of a 5-gram model on the same windows, which `train_demo -- baseline` prints.
+    const FIVE_GRAMS: f64 = 2.887;
+    let line =
+        ["run", "--demo", "--methods", "magnitude", "--sparsity", "0.1", "--format", "json", "--offline"];
+    let result = json(&place(), &line);
+    let metrics = &result["base"]["metrics"];
+    let task = |index: usize, name: &str, records: u64, score: &str| {
+        let task = &metrics["tasks"][index];
+        assert_eq!((task["name"].as_str(), task["n"].as_u64()), (Some(name), Some(records)));
+        task[score]["value"].as_f64().unwrap()
+    };
+    let exact = task(0, "questions", 200, "exact_match");
+    let rouge = task(1, "tellings", 60, "rouge1");
+    let perplexity = metrics["perplexity"][0]["value"].as_f64().unwrap();
+    assert!(exact >= 0.85, "exact match {exact}");
+    assert!(rouge >= 0.85, "ROUGE-1 {rouge}");
+    assert!(perplexity < 0.8 * FIVE_GRAMS, "perplexity {perplexity}");
+}
+
+#[test]
 fn without_a_command_the_study_is_run() {
     let place = place();
     let mut program = place.program(&[]);

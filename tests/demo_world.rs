@@ -95,7 +95,10 @@ impl Reader {
     fn answer(&self, question: &str) -> String {
         let words: Vec<&str> = question.trim_end_matches(['?', '.']).split(' ').collect();
         match words[..] {
-            ["Where", "is", "the", thing] => format!("in the {}", self.place(&self.holder[thing])),
+            ["Where", "is", "the", thing] => {
+                let holder = &self.holder[thing];
+                format!("with {holder} in the {}", self.place(holder))
+            }
             ["Where", "is", who] => format!("in the {}", self.place(who)),
             ["Who", "has", "the", thing] => self.holder[thing].clone(),
             ["What", "colour", "is", "the", "thing", "that", who, "has"] => {
@@ -110,7 +113,7 @@ impl Reader {
             }
             ["Is", who, "in", "the", place] => {
                 let truth = self.place(who);
-                format!("{}, {who} is in the {truth}", if truth == place { "yes" } else { "no" })
+                format!("{who} is in the {truth}, so {}", if truth == place { "yes" } else { "no" })
             }
             ["Where", "was", who, "before", "the", place] => {
                 format!("in the {}", self.step(who, |_, to| to.0 == place)[0].0)

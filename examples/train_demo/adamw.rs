@@ -29,23 +29,19 @@ impl AdamW {
         Self { decay, moments: BTreeMap::new(), steps: 0 }
     }
 
-    /// Moves the weights. `gradients` are multiplied by `scale` first, then shortened to a norm of `clip` if they are
-    /// longer; returns their norm before that.
+    /// Moves those of the weights that `takes` says. `gradients` are multiplied by `scale` first.
     pub fn step(
         &mut self,
         weights: &BTreeMap<String, Var>,
         gradients: &Gradients,
+        takes: impl Fn(&str, &Var) -> bool,
         rate: f32,
         scale: f32,
-        clip: f32,
-    ) -> Result<f32> {
+    ) -> Result<()> {
         self.steps += 1;
-        let squares: f64 = gradients.values().flatten().map(|&g| f64::from(g * scale).powi(2)).sum();
-        let norm = squares.sqrt() as f32;
-        let scale = scale * (clip / norm.max(clip));
         let steps = self.steps as i32;
         let (first, second) = (1.0 - BETAS.0.powi(steps), 1.0 - BETAS.1.powi(steps));
-        for (name, var) in weights {
+        for (name, var) in weights.iter().filter(|(name, var)| takes(name, var)) {
             let gradient =
                 gradients.get(name).ok_or_else(|| Error::failure(format!("no gradient of `{name}`")))?;
             let (m, v) = self
@@ -62,7 +58,7 @@ impl AdamW {
             }
             var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu)?)?;
         }
-        Ok(norm)
+        Ok(())
     }
 
     /// The moments as tensors, for a checkpoint.

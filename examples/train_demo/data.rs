@@ -25,19 +25,19 @@ pub fn encode(tokenizer: &Tokenizer, text: &str, special: bool) -> Result<Vec<u3
 }
 
 /// Part `part` of the batch of a step: whole sequences of at least `tokens` tokens together. The same numbers give the
-/// same sequences. `done` is the share of the training that is over: stories are short and still at first.
+/// same sequences. `seen` are the tokens trained on so far: stories are short and still at first.
 pub fn part(
     tokenizer: &Tokenizer,
     seed: u64,
     (step, part): (u64, u64),
     tokens: usize,
-    done: f64,
+    seen: u64,
 ) -> Result<Vec<Vec<u32>>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(step << 16 | part);
     let (mut sequences, mut count) = (Vec::new(), 0);
     while count < tokens {
-        let level = level(&mut rng, done);
+        let level = level(&mut rng, seen);
         let sequence = if rng.random_bool(PLAIN) {
             window(tokenizer, &mut rng, level)?
         } else {
@@ -52,10 +52,11 @@ pub fn part(
     Ok(sequences)
 }
 
-/// How much happens in a story, by the share of the training that is over.
-fn level(rng: &mut impl Rng, done: f64) -> Level {
-    let full = ((done - 0.12) / 0.25).clamp(0.0, 0.8);
-    let moves = ((done - 0.06) / 0.1).clamp(0.0, 0.5) * (1.0 - full);
+/// How much happens in a story, by the tokens trained on so far.
+fn level(rng: &mut impl Rng, seen: u64) -> Level {
+    let millions = seen as f64 / 1e6;
+    let full = ((millions - 1.0) / 3.0).clamp(0.0, 0.8);
+    let moves = ((millions - 0.5) / 1.0).clamp(0.0, 0.5) * (1.0 - full);
     let drawn: f64 = rng.random();
     if drawn < full {
         Level::Full

@@ -1,12 +1,14 @@
 //! Makes the built-in study: its tokenizer and data, and the model, trained from nothing.
 //!
 //! `cargo run --release --example train_demo -- data` writes tokenizer, configuration and data into `assets/demo`;
-//! `… -- train` trains the model and goes on from the last checkpoint; `… -- baseline` measures a 5-gram model on the
-//! same stories; `… -- finish` copies the trained weights into `assets/demo`.
+//! `… -- train` (with `RAYON_NUM_THREADS=1`, see [`training`]) trains the model and goes on from the last checkpoint;
+//! `… -- baseline` measures a 5-gram model on the same stories; `… -- finish` copies the trained weights into
+//! `assets/demo`.
 
 mod adamw;
 mod data;
 mod evaluate;
+mod muon;
 mod network;
 mod ngram;
 mod ops;
@@ -60,20 +62,26 @@ enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub struct TrainArgs {
     /// Steps in all.
-    #[arg(long, default_value_t = 6000)]
+    #[arg(long, default_value_t = 5000)]
     steps: u64,
     /// Tokens of a step.
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 4096)]
     batch: usize,
     /// Tokens that one thread takes at a time.
     #[arg(long, default_value_t = 512)]
     part: usize,
-    /// Highest learning rate.
+    /// Highest learning rate of the embedding and the norms.
     #[arg(long, default_value_t = 3e-3)]
     rate: f32,
-    /// Steps until it is reached; from there it falls along a cosine to a hundredth.
-    #[arg(long, default_value_t = 200)]
+    /// Highest learning rate of the matrices of the blocks.
+    #[arg(long, default_value_t = 2e-2)]
+    matrix_rate: f32,
+    /// Steps until they are reached.
+    #[arg(long, default_value_t = 100)]
     warm_up: u64,
+    /// Share of the steps, the last ones, in which they fall to nothing.
+    #[arg(long, default_value_t = 0.5)]
+    fall: f32,
     /// Weight decay.
     #[arg(long, default_value_t = 0.05)]
     decay: f32,

@@ -2,8 +2,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use secateur::model::{Batch, Block, Head, ModelConfig, ModelFolder, RopeTable, head};
 
+use super::muon::orthogonal;
 use super::network::Network;
 use super::ngram::NGrams;
 use super::ops::read;
@@ -102,7 +105,9 @@ fn arguments(steps: u64, stop: Option<u64>) -> TrainArgs {
         batch: 600,
         part: 300,
         rate: 3e-3,
+        matrix_rate: 2e-2,
         warm_up: 2,
+        fall: 0.25,
         decay: 0.05,
         clip: 1.0,
         threads: 0,
@@ -140,6 +145,24 @@ fn training_from_nothing_makes_the_loss_fall_and_goes_on_where_it_stopped() {
     run(halves.path(), Some(2));
     run(halves.path(), None);
     assert!(weights(straight.path()) == weights(halves.path()), "the same weights and moments, to the bit");
+}
+
+#[test]
+fn an_update_of_muon_has_singular_values_near_one() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    for (rows, columns) in [(32, 32), (48, 16), (16, 48)] {
+        let given: Vec<f32> = (0..rows * columns).map(|_| rng.random::<f32>() - 0.5).collect();
+        let update = orthogonal(&given, rows, columns);
+        let [given, update] = [&given, &update].map(|x| faer::MatRef::from_row_major_slice(x, rows, columns));
+        let values = update.singular_values().unwrap();
+        assert!(values.iter().all(|value| (0.5..1.3).contains(value)), "{rows} x {columns}: {values:?}");
+        // The same singular vectors: what turns the one into a positive matrix does it to the other.
+        let svd = given.thin_svd().unwrap();
+        let turned = svd.U().transpose() * update * svd.V();
+        for (i, j) in (0..turned.nrows()).flat_map(|i| (0..turned.ncols()).map(move |j| (i, j))) {
+            assert!(if i == j { turned[(i, j)] > 0.5 } else { turned[(i, j)].abs() < 1e-3 }, "{turned:?}");
+        }
+    }
 }
 
 #[test]

@@ -77,7 +77,8 @@ pub fn conversations(split: Split, count: usize, seed: u64) -> Vec<String> {
 pub fn draw_conversation(rng: &mut impl Rng, split: Split, level: Level) -> String {
     let story = Story::draw(rng, split, level, false);
     let fits = |kind: &&Kind| kind.level() <= level;
-    let short: Vec<Kind> = Kind::SHORT.iter().filter(fits).copied().collect();
+    let often = |&kind: &Kind| std::iter::repeat_n(kind, kind.weight());
+    let short: Vec<Kind> = Kind::SHORT.iter().filter(fits).flat_map(often).collect();
     let long: Vec<Kind> = Kind::LONG.iter().filter(fits).copied().collect();
     let count = rng.random_range(6..=12);
     let mut questions = Vec::new();

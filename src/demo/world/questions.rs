@@ -19,7 +19,7 @@ pub enum Kind {
     Colour,
     /// How many goods has somebody?
     Count,
-    /// Is somebody in a place? Yes or no, and where.
+    /// Is somebody in a place? Where they are, and so yes or no.
     YesNo,
     /// Where was somebody before?
     Before,
@@ -27,7 +27,7 @@ pub enum Kind {
     After,
     /// When did somebody go to a place?
     When,
-    /// Where is a thing? In two steps: who has it, and where is that person.
+    /// Where is a thing? In two steps: with whom, and in which place.
     ThingPlace,
     /// What colour is what somebody has? In two steps: what is it, and what colour is it.
     HeldColour,
@@ -56,6 +56,14 @@ impl Kind {
 
     /// Kinds with a longer answer.
     pub const LONG: [Self; 3] = [Self::Summary, Self::View, Self::Moves];
+
+    /// How often this is asked in training, beside the other kinds: twice where it is learnt late.
+    pub fn weight(self) -> usize {
+        match self {
+            Self::YesNo | Self::When | Self::ThingPlace => 2,
+            _ => 1,
+        }
+    }
 
     /// The least level of stories that this can be asked of.
     pub fn level(self) -> Level {
@@ -134,7 +142,7 @@ impl Question {
                     _ => {
                         let place = story.place(holder)?;
                         let new = reserved(holder, place) || reserved(holder, thing);
-                        (format!("Where is the {thing}?"), format!("in the {place}"), new)
+                        (format!("Where is the {thing}?"), format!("with {holder} in the {place}"), new)
                     }
                 }
             }
@@ -178,7 +186,7 @@ fn yes_no(rng: &mut impl Rng, story: &Story, person: Word) -> Option<Asked> {
         others.choose(rng).or_else(|| anywhere.choose(rng)).copied()?
     };
     let word = if asked == place { "yes" } else { "no" };
-    let answer = format!("{word}, {person} is in the {place}");
+    let answer = format!("{person} is in the {place}, so {word}");
     Some((format!("Is {person} in the {asked}?"), answer, reserved(person, place)))
 }
 
