@@ -184,7 +184,7 @@ impl Pass<'_> {
                 let (result, weight) = self.prune_module(block, index, kind, sparsity, of_site)?;
                 let seconds = self.reporter.clock() - started;
                 self.seconds.prune += seconds;
-                self.reporter.tracker.did(Work::Prune, work, seconds);
+                self.reporter.tracker.did(Work::pruning(cell.method), work, seconds);
                 self.warn_of(&id, &result);
                 on_module(&result)?;
                 self.reporter.event(Event::Module { cell: id.clone(), module: result });

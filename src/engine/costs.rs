@@ -12,8 +12,10 @@ pub(super) enum Work {
     Forward,
     /// Collecting Hessians.
     Collect,
-    /// Choosing and updating weights.
-    Prune,
+    /// Choosing weights by their scores, which memory bounds.
+    Select,
+    /// Choosing and updating weights by a Hessian, which arithmetic bounds.
+    Solve,
     /// Output head and divergences.
     Head,
     /// Generating answers.
@@ -25,8 +27,24 @@ pub(super) enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 7] =
-        [Self::Forward, Self::Collect, Self::Prune, Self::Head, Self::Answer, Self::Compare, Self::Block];
+    pub const ALL: [Self; 8] = [
+        Self::Forward,
+        Self::Collect,
+        Self::Select,
+        Self::Solve,
+        Self::Head,
+        Self::Answer,
+        Self::Compare,
+        Self::Block,
+    ];
+
+    /// Pruning a module by a method.
+    pub fn pruning(method: Method) -> Self {
+        match method {
+            Method::Magnitude | Method::Wanda => Self::Select,
+            Method::SparseGpt => Self::Solve,
+        }
+    }
 }
 
 /// Sizes that costs depend on.
@@ -187,7 +205,7 @@ impl Sizes {
         }
         amounts.push((Work::Forward, forward));
         amounts.push((Work::Block, self.block() * blocks));
-        amounts.push((Work::Prune, self.prune(method) * to_prune));
+        amounts.push((Work::pruning(method), self.prune(method) * to_prune));
         amounts.push((Work::Head, self.head(2)));
         amounts.push((Work::Answer, self.answers()));
         amounts.push((Work::Compare, self.compare()));

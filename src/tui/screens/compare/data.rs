@@ -314,10 +314,11 @@ impl<'a> Comparison<'a> {
         self.xs.iter().copied().min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
     }
 
-    /// What the x axis shows when all is shown, in percent: every cell with some room on both sides.
+    /// What the x axis shows when all is shown, in percent: every cell with some room on both sides, and never so little that
+    /// ticks would be fractions.
     pub fn range(&self) -> (f64, f64) {
         let (Some(&low), Some(&high)) = (self.xs.first(), self.xs.last()) else { return (0.0, 100.0) };
-        let room = ((high - low) * 0.05).max(2.0);
+        let room = ((high - low) * 0.05).max(2.0).max((20.0 - (high - low)) / 2.0);
         (low - room, high + room)
     }
 
