@@ -173,10 +173,13 @@ fn an_engine_that_fails_is_told_with_what_to_do_and_the_terminal_comes_back() {
     terminal.wait_for(&["can run"]);
     terminal.press("r");
     terminal.wait_for(&["1 of 50 done"]);
-    // A file where checkpoints are to go: as good as a full disk.
+    // A file where checkpoints are to go: as good as a full disk. The engine may make the folder anew in between.
     let checkpoints = terminal.store().with_extension("d");
-    std::fs::rename(&checkpoints, terminal.home.path().join("aside")).unwrap();
-    std::fs::write(&checkpoints, "in the way").unwrap();
+    let blocked = (0..100).any(|attempt| {
+        let aside = terminal.home.path().join(format!("aside-{attempt}"));
+        std::fs::rename(&checkpoints, aside).is_ok() && std::fs::write(&checkpoints, "in the way").is_ok()
+    });
+    assert!(blocked);
     let screen = terminal.wait_for(&["The study has failed", "Put the cause right", "go on with R"]);
     assert!(screen.contains("studies.d"), "the place is named on:\n{screen}");
     assert!(!screen.contains("RUST_BACKTRACE"), "{screen}");
