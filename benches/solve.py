@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Times PyTorch's column loop of SparseGPT, and our solver, on one matrix: 1024 x 2816 unless told.
+"""Times PyTorch's column loop of SparseGPT, and our solver, on a matrix of 1024 x 2816.
 
-usage: benches/solve.py [--rows 1024] [--columns 2816] [--rounds 5]
+usage: benches/solve.py
 
 The loop is that of the script that benches/compare.py runs, factor of the Hessian included; ours is `cargo bench --bench
 sparsegpt`, which prints the factor (shared by all matrices of an input) and the solve apart.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -21,7 +20,7 @@ PYTHON = Path(os.environ.get("PEER_VENV", Path.home() / ".cache/secateur-peer"))
 # Takes the one function out of the script, which would otherwise begin to prune a model.
 LOOP = """
 import ast, json, sys, time, torch
-path, rows, columns, rounds = sys.argv[1], *map(int, sys.argv[2:5])
+path, (rows, columns), rounds = sys.argv[1], (1024, 2816), 5
 tree = ast.parse(open(path).read())
 tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "sparsegpt"]
 for name, pattern in (("50%", None), ("2:4", (2, 4))):
@@ -43,18 +42,12 @@ for name, pattern in (("50%", None), ("2:4", (2, 4))):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rows", type=int, default=1024)
-    parser.add_argument("--columns", type=int, default=2816)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
     if not PEER.exists() or not PYTHON.exists():
         sys.exit(f"needs {PEER} and the environment that its setup script makes ({PYTHON})")
-    sizes = [str(given.rows), str(given.columns), str(given.rounds)]
-    done = subprocess.run([PYTHON, "-c", LOOP, PEER, *sizes], check=True, capture_output=True, text=True)
+    done = subprocess.run([PYTHON, "-c", LOOP, PEER], check=True, capture_output=True, text=True)
     for line in done.stdout.splitlines():
         figures = json.loads(line)
-        print(f"PyTorch, {given.rows} x {given.columns} at {figures['sparsity']}: {figures['seconds'] * 1e3:.0f} ms")
+        print(f"PyTorch, 1024 x 2816 at {figures['sparsity']}: {figures['seconds'] * 1e3:.0f} ms")
     subprocess.run(["cargo", "bench", "--bench", "sparsegpt"], cwd=ROOT, check=True)
 
 

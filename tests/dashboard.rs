@@ -136,6 +136,19 @@ fn a_request_to_end_and_a_lost_connection_stop_after_the_block() {
 }
 
 #[test]
+fn a_study_that_is_to_keep_running_is_finished_without_its_terminal() {
+    let mut terminal = Terminal::start(&small(&["--keep-running", "--methods", "magnitude"]), 80, 24);
+    terminal.wait_for(&["What is studied", "can run"]);
+    terminal.press("r");
+    terminal.wait_for(&["1 of 10 done"]);
+    terminal.hang_up();
+    assert_eq!(terminal.end(), 0);
+    let record = Store::open(&terminal.store()).unwrap().study(1).unwrap();
+    assert_eq!(record.cells.len(), 10);
+    assert!(record.cells.iter().all(|cell| cell.state == CellState::Done));
+}
+
+#[test]
 fn it_can_be_suspended_from_a_shell_and_comes_back() {
     let home = tempfile::tempdir().unwrap();
     let mut shell = CommandBuilder::new("bash");

@@ -37,7 +37,10 @@ impl Backend for Output {
     }
 
     fn show_cursor(&mut self) -> io::Result<()> {
-        self.0.show_cursor()
+        // Where the terminal is gone this fails, and the library would say so on standard error, which is gone with it: a
+        // panic, and the end of a study that was to go on.
+        let _ = self.0.show_cursor();
+        Ok(())
     }
 
     fn get_cursor_position(&mut self) -> io::Result<Position> {

@@ -319,7 +319,7 @@ impl<'a> Comparison<'a> {
     pub fn range(&self) -> (f64, f64) {
         let (Some(&low), Some(&high)) = (self.xs.first(), self.xs.last()) else { return (0.0, 100.0) };
         let room = ((high - low) * 0.05).max(2.0).max((20.0 - (high - low)) / 2.0);
-        (low - room, high + room)
+        ((low - room).max(-2.0), (high + room).min(102.0))
     }
 
     /// What the x axis shows: the zoom, unless nothing is there.
