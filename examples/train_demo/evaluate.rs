@@ -71,7 +71,8 @@ pub fn evaluate(
     let (dtype, device) = (DType::F32, Device::Cpu);
     let load = |index| Block::load(&folder, index, dtype, &device);
     let blocks = (0..folder.config.blocks).map(load).collect::<Result<Vec<_>>>()?;
-    let generator = Generator::new(&folder, blocks, Head::load(&folder, dtype, &device)?, dtype, &device);
+    let generator =
+        Generator::new(&folder, blocks, Head::load(&folder, dtype, &device)?, dtype, &device, 2048);
     let mut kinds = BTreeMap::new();
     for kind in Kind::SHORT.into_iter().chain(Kind::LONG) {
         let records = world::records(&[kind], each, seed);

@@ -178,6 +178,8 @@ impl Answering<'_> {
             },
             &mut || reporter.check(),
         )?;
+        // The next prompts have other lengths, and need buffers of other sizes.
+        scratch::release();
         let share = records.len() as f64 / session.sizes.prompts.max(1) as f64;
         let seconds = reporter.clock() - started;
         reporter.tracker.did(Work::Answer, session.sizes.answers() * share, seconds);
@@ -244,7 +246,8 @@ fn load<'a>(session: &'a Session, id: Option<&str>) -> Result<Generator<'a>> {
         blocks.push(block);
     }
     let head = Head::load(&session.folder, session.dtype, &session.device)?;
-    Ok(Generator::new(&session.folder, blocks, head, session.dtype, &session.device))
+    let batch_tokens = session.spec.compute.batch_tokens;
+    Ok(Generator::new(&session.folder, blocks, head, session.dtype, &session.device, batch_tokens))
 }
 
 /// An answer of these tokens, scored.

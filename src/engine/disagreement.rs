@@ -129,12 +129,11 @@ fn base_states(
     for index in 0..blocks {
         let block = Block::load(&session.folder, index, session.dtype, &session.device)?;
         for reading in &mut readings {
-            check()?;
             let first = reading.asked.records.start;
             let sequences = reading.lengths.len();
             let cache = BlockCache::new(sequences, reading.capacity, width, session.dtype, &session.device)?;
             if let Some((batch, states)) = &mut reading.prompts {
-                *states = through(session, &block, states, batch, &rope, &cache)?;
+                *states = through(session, &block, states, batch, &rope, &cache, check)?;
                 if worth_keeping {
                     keep(&dir, task, first, index, &cache, &reading.lengths)?;
                 }
@@ -146,7 +145,7 @@ fn base_states(
                     return Ok(None);
                 }
             }
-            reading.states = through(session, &block, &reading.states, &reading.batch, &rope, &cache)?;
+            reading.states = through(session, &block, &reading.states, &reading.batch, &rope, &cache, check)?;
         }
     }
     Ok(Some(readings.into_iter().map(|r| r.states).collect()))
@@ -193,11 +192,13 @@ fn through(
     batch: &Batch,
     rope: &RopeTable,
     cache: &BlockCache,
+    check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Tensor> {
     if batch.rows() == 0 {
         return Ok(states.clone());
     }
-    let y = block.forward(&states.to_device(&session.device)?, batch, rope, Some(cache))?;
+    let (states, most) = (states.to_device(&session.device)?, session.spec.compute.batch_tokens);
+    let y = block.forward_in_pieces(&states, batch, rope, cache, most, check)?;
     Ok(y.to_device(&Device::Cpu)?)
 }
 

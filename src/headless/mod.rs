@@ -116,13 +116,26 @@ pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String)
     let look = Look::of_process(Format::Table, false, "R on the History screen of secateur".into());
     let ends =
         Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
-    let mut client = Client::new(look, render, io::stdout().lock(), io::stderr());
+    let mut client = Client::new(look, render, Terminal(io::stdout().lock()), io::stderr());
     client.begun = true;
     let outcome = client.watch(ends, &mut interrupts).await;
     if !matches!(outcome, Ok(Outcome::Abandoned)) {
         engine.join();
     }
     outcome
+}
+
+/// Standard output where it was a terminal. All that can go wrong with it is that it has gone, as a reader goes.
+struct Terminal<W>(W);
+
+impl<W: Write> Write for Terminal<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 /// A client of an engine: `out` gets the result, `err` all that is said on the way.

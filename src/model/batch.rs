@@ -48,6 +48,29 @@ impl Batch {
         self.sequences.is_empty()
     }
 
+    /// The same sequences in batches of at most `most` rows, in their order; one that is longer is cut.
+    pub fn pieces(&self, most: usize) -> Vec<Self> {
+        let most = most.max(1);
+        let (mut pieces, mut piece, mut room) = (Vec::new(), Vec::new(), most);
+        for sequence in &self.sequences {
+            let mut left = *sequence;
+            if left.new > room && !piece.is_empty() {
+                pieces.push(Self::new(std::mem::take(&mut piece)));
+                room = most;
+            }
+            while left.new > room {
+                pieces.push(Self::new(vec![Sequence { new: room, ..left }]));
+                left = Sequence { past: left.past + room, new: left.new - room, ..left };
+            }
+            room -= left.new;
+            piece.push(left);
+        }
+        if !piece.is_empty() {
+            pieces.push(Self::new(piece));
+        }
+        pieces
+    }
+
     /// Rows of the hidden state: new tokens of all sequences.
     pub fn rows(&self) -> usize {
         self.positions.len()
@@ -232,6 +255,26 @@ mod tests {
         assert_eq!(windows.positions(), [0, 1, 2, 0, 1, 2]);
         assert_eq!(windows.segments(None), [segment(0, 3, 0, 3), segment(3, 3, 3, 3)]);
         assert!(Batch::windows(0, 5).is_empty());
+    }
+
+    #[test]
+    fn pieces_are_whole_sequences_where_they_fit() {
+        let sequence = |slot, past, new| Sequence { slot, past, new };
+        let batch =
+            Batch::new(vec![sequence(2, 3, 2), sequence(0, 0, 7), sequence(1, 9, 1), sequence(3, 0, 3)]);
+        let pieces = |most| batch.pieces(most).into_iter().map(|piece| piece.sequences).collect::<Vec<_>>();
+        assert_eq!(pieces(100), [batch.sequences.clone()]);
+        let in_threes = [
+            vec![sequence(2, 3, 2)],
+            vec![sequence(0, 0, 3)],
+            vec![sequence(0, 3, 3)],
+            vec![sequence(0, 6, 1), sequence(1, 9, 1)],
+            vec![sequence(3, 0, 3)],
+        ];
+        assert_eq!(pieces(3), in_threes);
+        assert_eq!(pieces(1).len(), 13);
+        assert_eq!(pieces(0), pieces(1));
+        assert!(Batch::new(Vec::new()).pieces(5).is_empty());
     }
 
     /// All blocks of a model.

@@ -194,6 +194,30 @@ impl Block {
         self.linear_add(ModuleKind::DownProj, middle, &gated)?.into_tensor()
     }
 
+    /// [`Self::forward`] with at most `most` rows at a time, for fewer intermediate results in memory. `go_on` is asked
+    /// before each.
+    ///
+    /// # Errors
+    /// What `go_on` says; a tensor operation that fails.
+    pub fn forward_in_pieces(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        rope: &RopeTable,
+        cache: &BlockCache,
+        most: usize,
+        go_on: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Tensor> {
+        let (mut outputs, mut row) = (Vec::new(), 0);
+        for piece in batch.pieces(most) {
+            go_on()?;
+            let rows = piece.rows();
+            outputs.push(self.forward(&x.narrow(0, row, rows)?, &piece, rope, Some(cache))?);
+            row += rows;
+        }
+        Ok(Tensor::cat(&outputs, 0)?)
+    }
+
     /// Runs the block only as far as the inputs of modules are of interest: shows `tap` every input up to `last`, and
     /// computes nothing behind it.
     ///

@@ -27,18 +27,21 @@ pub struct Generator<'a> {
     head: Head,
     dtype: DType,
     device: Device,
+    batch_tokens: usize,
 }
 
 impl<'a> Generator<'a> {
-    /// A generator of blocks that were loaded (and pruned) already.
+    /// A generator of blocks that were loaded (and pruned) already. At most `batch_tokens` tokens go through a block at a
+    /// time.
     pub fn new(
         folder: &'a ModelFolder,
         blocks: Vec<Block>,
         head: Head,
         dtype: DType,
         device: &Device,
+        batch_tokens: usize,
     ) -> Self {
-        Self { folder, blocks, head, dtype, device: device.clone() }
+        Self { folder, blocks, head, dtype, device: device.clone(), batch_tokens }
     }
 
     /// The last norm and the output head.
@@ -121,15 +124,13 @@ impl<'a> Generator<'a> {
     ) -> Result<(Vec<u32>, Tensor)> {
         let mut x = head::embed(self.folder, tokens, self.dtype, &self.device)?;
         for (block, cache) in self.blocks.iter().zip(caches) {
-            go_on()?;
-            x = if batch.rows() < PACKED_TOKENS {
-                block.forward(&x, batch, rope, Some(cache))?
-            } else {
+            let mut packed = None;
+            if batch.rows() >= PACKED_TOKENS {
                 // Tensors are shared by their copies, and only one block at a time is packed.
-                let mut packed = block.clone();
-                packed.pack()?;
-                packed.forward(&x, batch, rope, Some(cache))?
-            };
+                packed.insert(block.clone()).pack()?;
+            }
+            let block = packed.as_ref().unwrap_or(block);
+            x = block.forward_in_pieces(&x, batch, rope, cache, self.batch_tokens, go_on)?;
         }
         let last = Tensor::from_vec(batch.last_rows(), batch.len(), &self.device)?;
         let rows = x.index_select(&last, 0)?.contiguous()?;
@@ -145,6 +146,8 @@ mod tests {
     use crate::model::{Architecture, Synthetic};
 
     const LONGEST: usize = 24;
+    /// Less than the longest of the prompts.
+    const TOGETHER: usize = 13;
 
     /// A model without end tokens, and the guard of its files.
     fn folder(architecture: Architecture) -> (tempfile::TempDir, ModelFolder) {
@@ -160,7 +163,7 @@ mod tests {
         let (dtype, device) = (DType::F32, Device::Cpu);
         let load = |i| Block::load(folder, i, dtype, &device).unwrap();
         let blocks = (0..folder.config.blocks).map(load).collect();
-        Generator::new(folder, blocks, Head::load(folder, dtype, &device).unwrap(), dtype, &device)
+        Generator::new(folder, blocks, Head::load(folder, dtype, &device).unwrap(), dtype, &device, TOGETHER)
     }
 
     fn answers(folder: &ModelFolder, prompts: &[Vec<u32>], longest: usize) -> Vec<Vec<u32>> {
