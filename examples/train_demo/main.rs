@@ -82,6 +82,9 @@ pub struct TrainArgs {
     /// Share of the steps, the last ones, in which they fall to nothing.
     #[arg(long, default_value_t = 0.5)]
     fall: f32,
+    /// Spread of the logarithms of the norms' gains at the beginning.
+    #[arg(long, default_value_t = 0.8)]
+    spread: f32,
     /// Weight decay.
     #[arg(long, default_value_t = 0.05)]
     decay: f32,
@@ -120,7 +123,10 @@ fn run(args: &Args) -> Result<()> {
             data::write_study(&args.assets.join("data"))
         }
         Command::Train(how) => {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(how.threads).build();
+            // Asked here, since rayon's own default is `RAYON_NUM_THREADS`, which is for candle.
+            let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+            let threads = if how.threads == 0 { cores() } else { how.threads };
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let pool = pool.map_err(|e| Error::failure(format!("cannot start threads: {e}")))?;
             pool.install(|| {
                 Training::open(&model, &args.out, args.seed, how.clone())?.run(&mut std::io::stderr())

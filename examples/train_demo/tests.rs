@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use secateur::model::{Batch, Block, Head, ModelConfig, ModelFolder, RopeTable, head};
 
-use super::muon::orthogonal;
+use super::muon::{even_rows, orthogonal};
 use super::network::Network;
 use super::ngram::NGrams;
 use super::ops::read;
@@ -27,7 +27,7 @@ fn small() -> Network {
     config.kv_heads = 2;
     config.head_dim = 6;
     config.vocabulary = 17;
-    let network = Network::random(config, 3).unwrap();
+    let network = Network::random(config, 3, 0.5).unwrap();
     // Larger weights than a training begins with, so that every operation bends.
     for var in network.weights.values().filter(|var| var.dims().len() == 2) {
         var.set(&(var.as_tensor() * 12.0).unwrap()).unwrap();
@@ -73,7 +73,7 @@ fn the_network_is_the_projects_decoder() {
     }
     let config = ModelConfig::from_json(&dir.path().join("config.json")).unwrap();
     let path = dir.path().join("model.safetensors");
-    Network::random(config.clone(), 5).unwrap().save_bf16(&path).unwrap();
+    Network::random(config.clone(), 5, 0.5).unwrap().save_bf16(&path).unwrap();
     let rounded = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     let network = Network::load(config, &rounded).unwrap();
 
@@ -108,6 +108,7 @@ fn arguments(steps: u64, stop: Option<u64>) -> TrainArgs {
         matrix_rate: 2e-2,
         warm_up: 2,
         fall: 0.25,
+        spread: 0.5,
         decay: 0.05,
         clip: 1.0,
         threads: 0,
@@ -162,6 +163,24 @@ fn an_update_of_muon_has_singular_values_near_one() {
         for (i, j) in (0..turned.nrows()).flat_map(|i| (0..turned.ncols()).map(move |j| (i, j))) {
             assert!(if i == j { turned[(i, j)] > 0.5 } else { turned[(i, j)].abs() < 1e-3 }, "{turned:?}");
         }
+    }
+}
+
+#[test]
+fn rows_of_an_update_come_to_one_length() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let mut squares = vec![0.0; 3];
+    let length = |row: &[f32]| row.iter().map(|u| u * u).sum::<f32>().sqrt();
+    for _ in 0..200 {
+        // Rows of very different lengths, the last one of nothing.
+        let mut update: Vec<f32> =
+            (0..30).map(|i| (rng.random::<f32>() - 0.5) * [1.0, 0.01, 0.0][i / 10]).collect();
+        let before = length(&update);
+        even_rows(&mut update, 10, &mut squares);
+        assert!((length(&update) - before).abs() < 1e-4 * before, "as long as it was");
+        let lengths: Vec<f32> = update.chunks(10).map(length).collect();
+        assert!((0.4..2.5).contains(&(lengths[0] / lengths[1])), "{lengths:?}");
+        assert!(lengths[2].abs() < f32::EPSILON, "nothing stays nothing");
     }
 }
 

@@ -229,8 +229,9 @@ impl Sizes {
         }
         let windows = self.evaluation_windows.max(if calibrated { self.calibration_windows } else { 0 });
         let rows = self.batch_tokens.min(windows * self.seq_len).max(self.seq_len);
-        let activations = rows * (3 * c.intermediate_size + 6 * c.hidden_size) * device_element
-            + if self.on_host { 0 } else { 2 * c.heads * rows * self.seq_len * 4 };
+        let of_rows = |rows: usize| rows * (3 * c.intermediate_size + 6 * c.hidden_size) * device_element;
+        let activations =
+            of_rows(rows) + if self.on_host { 0 } else { 2 * c.heads * rows * self.seq_len * 4 };
         let square = |w: usize| w * w * host_element;
         let statistics = if hessians {
             // All four Hessians, and the solver's three copies of the largest.
@@ -260,6 +261,7 @@ impl Sizes {
                 if self.disagreement { block * device_element + together * cache / c.blocks } else { 0 };
             (block * c.blocks + c.vocabulary * c.hidden_size) * device_element
                 + together * cache
+                + of_rows(self.batch_tokens.min(together))
                 + base.max(packed)
         };
         let program = 60 << 20;

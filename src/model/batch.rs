@@ -263,7 +263,7 @@ mod tests {
         let batch =
             Batch::new(vec![sequence(2, 3, 2), sequence(0, 0, 7), sequence(1, 9, 1), sequence(3, 0, 3)]);
         let pieces = |most| batch.pieces(most).into_iter().map(|piece| piece.sequences).collect::<Vec<_>>();
-        assert_eq!(pieces(100), [batch.sequences.clone()]);
+        assert_eq!(pieces(100), std::slice::from_ref(&batch.sequences));
         let in_threes = [
             vec![sequence(2, 3, 2)],
             vec![sequence(0, 0, 3)],

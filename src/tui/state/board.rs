@@ -204,7 +204,16 @@ impl Board {
                 self.cells.clone_from(&result.cells);
                 self.insight = result.insight;
             }
+            Event::Failed { .. } | Event::Stopped { .. } => self.interrupted(),
             _ => {}
+        }
+    }
+
+    /// Nothing runs any more: what did waits again, as the store has it.
+    pub fn interrupted(&mut self) {
+        let states = self.cells.iter_mut().map(|cell| &mut cell.state).chain([&mut self.base_state]);
+        for state in states.filter(|state| **state == CellState::Running) {
+            *state = CellState::Queued;
         }
     }
 

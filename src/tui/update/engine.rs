@@ -29,8 +29,9 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     match event {
         // The plan does not carry what an earlier run has found out, nor what was asked.
         Event::Plan { study, .. } => vec![Effect::OpenStudy(*study, Purpose::Refresh), Effect::ListStudies],
-        Event::Finished { .. } => {
-            state.tell("the study is complete", false);
+        Event::Finished { result } => {
+            let complete = result.cells.iter().all(|cell| cell.state == CellState::Done);
+            state.tell(if complete { "the study is complete" } else { "the study has ended" }, false);
             leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
         }
         Event::Failed { message, exit_code } => failed(state, message, *exit_code),
@@ -48,6 +49,9 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
 pub fn gone(state: &mut State) -> Vec<Effect> {
     let expected = matches!(state.live.engine, EngineState::Gone | EngineState::Stopping);
     state.live.engine = EngineState::Gone;
+    if let (true, Some(board)) = (state.board_is_live(), state.board.as_mut()) {
+        board.interrupted();
+    }
     if let Some(effects) = leave_if_wanted(state) {
         return effects;
     }

@@ -246,6 +246,8 @@ fn a_failure_is_told_with_what_to_do() {
     let drawn = text(&state, 80, 24);
     assert!(drawn.contains("no space left on device") && drawn.contains("go on with R"), "{drawn}");
     assert!(!state.live.busy());
+    let board = state.board.as_ref().unwrap();
+    assert!(board.cells.iter().all(|cell| cell.state != CellState::Running), "nothing seems to run");
 }
 
 #[test]
