@@ -128,10 +128,14 @@ pub fn even_rows(update: &mut [f32], columns: usize, squares: &mut [f32]) {
         let now = row.iter().map(|u| u * u).sum::<f32>() / columns as f32;
         *square += (now - *square) * (1.0 - ROW_MEMORY);
         let scale = 1.0 / square.sqrt().max(1e-8);
-        row.iter_mut().for_each(|u| *u *= scale);
+        for u in row {
+            *u *= scale;
+        }
     }
     let scale = before / length(update).max(1e-20);
-    update.iter_mut().for_each(|u| *u *= scale);
+    for u in update {
+        *u *= scale;
+    }
 }
 
 /// A matrix with the singular vectors of this one and singular values near 1.
