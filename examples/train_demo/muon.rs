@@ -1,7 +1,7 @@
 //! Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for the matrices of the blocks: momentum whose singular values are
 //! all made about 1, so that a step moves a matrix in every direction and not only in those of its largest gradients. Its
 //! rows are then brought to one length in the running mean (`NorMuon`, arXiv 2510.05491), so that every neuron learns as
-//! fast as the next; without it half of an MLP's neurons faded.
+//! fast as the next; without it neurons of the MLPs faded.
 
 use std::collections::{BTreeMap, HashMap};
 
