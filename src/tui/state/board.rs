@@ -209,7 +209,7 @@ impl Board {
         }
     }
 
-    /// Nothing runs any more: what did waits again, as the store has it.
+    /// Nothing runs any more: what did waits for a resume.
     pub fn interrupted(&mut self) {
         let states = self.cells.iter_mut().map(|cell| &mut cell.state).chain([&mut self.base_state]);
         for state in states.filter(|state| **state == CellState::Running) {
