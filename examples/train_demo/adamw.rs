@@ -12,9 +12,6 @@ use super::ops::read;
 const BETAS: (f32, f32) = (0.9, 0.98);
 const EPS: f32 = 1e-8;
 
-/// The rate of the norms as a share of the others': the spread that they begin with is to last.
-const NORM_RATE: f32 = 0.1;
-
 /// Gradients by the names of their weights.
 pub type Gradients = BTreeMap<String, Vec<f32>>;
 
@@ -51,8 +48,7 @@ impl AdamW {
                 .moments
                 .entry(name.clone())
                 .or_insert_with(|| (vec![0.0; gradient.len()], vec![0.0; gradient.len()]));
-            let norm = var.dims().len() == 1;
-            let (rate, decay) = if norm { (rate * NORM_RATE, 0.0) } else { (rate, self.decay) };
+            let decay = if var.dims().len() == 1 { 0.0 } else { self.decay };
             let mut values = read(var.as_tensor(), <[f32]>::to_vec)?;
             for (((w, &g), m), v) in values.iter_mut().zip(gradient).zip(m).zip(v) {
                 let g = g * scale;

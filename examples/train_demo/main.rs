@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release --example train_demo -- data` writes tokenizer, configuration and data into `assets/demo`;
 //! `… -- train` (with `RAYON_NUM_THREADS=1`, see [`training`]) trains the model and goes on from the last checkpoint;
-//! `… -- baseline` measures a 5-gram model on the same stories; `… -- finish` copies the trained weights into
-//! `assets/demo`.
+//! `… -- baseline` measures a 5-gram model on the same stories; `… -- finish` writes the trained weights into
+//! `assets/demo`, with features of different scale (see [`scale`]).
 
 mod adamw;
 mod data;
@@ -12,6 +12,7 @@ mod muon;
 mod network;
 mod ngram;
 mod ops;
+mod scale;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -20,10 +21,13 @@ mod training;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use candle_core::Device;
 use clap::{Parser, Subcommand};
 use secateur::model::{ModelConfig, load_tokenizer};
 use secateur::{Error, Result};
 
+use network::Network;
+use scale::scale_features;
 use training::Training;
 
 /// Makes the built-in study and its model.
@@ -54,7 +58,7 @@ enum Command {
         #[arg(long, default_value_t = 30_000)]
         stories: usize,
     },
-    /// Copy the weights of the last checkpoint into the study's folder.
+    /// Write the weights of the last checkpoint into the study's folder, with features of different scale.
     Finish,
 }
 
@@ -82,9 +86,6 @@ pub struct TrainArgs {
     /// Share of the steps, the last ones, in which they fall to nothing.
     #[arg(long, default_value_t = 0.5)]
     fall: f32,
-    /// Spread of the logarithms of the norms' gains at the beginning.
-    #[arg(long, default_value_t = 0.8)]
-    spread: f32,
     /// Weight decay.
     #[arg(long, default_value_t = 0.05)]
     decay: f32,
@@ -151,9 +152,11 @@ fn run(args: &Args) -> Result<()> {
             Ok(())
         }
         Command::Finish => {
-            let (from, to) = (args.out.join("model/model.safetensors"), model.join("model.safetensors"));
-            std::fs::copy(&from, &to).map_err(|e| Error::io("cannot copy", &from, e))?;
-            Ok(())
+            let from = args.out.join("model/model.safetensors");
+            let tensors = candle_core::safetensors::load(&from, &Device::Cpu)?;
+            let network = Network::load(ModelConfig::from_json(&model.join("config.json"))?, &tensors)?;
+            scale_features(&network.weights, network.config.blocks, args.seed)?;
+            network.save_bf16(&model.join("model.safetensors"))
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for the matrices of the blocks: momentum whose singular values are
-//! all made about 1, so that a step moves a matrix in every direction and not only in those of its largest gradients. Its
-//! rows are then brought to one length in the running mean (`NorMuon`, arXiv 2510.05491), so that every neuron learns as
-//! fast as the next; without it neurons of the MLPs faded.
+//! all made about 1, so that a step moves a matrix in every direction and not only in those of its largest gradients.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,8 +14,6 @@ use super::ops::read;
 
 /// How fast the momentum forgets.
 const MOMENTUM: f32 = 0.95;
-/// How fast the mean squares of the rows forget.
-const ROW_MEMORY: f32 = 0.95;
 /// Newton-Schulz steps, and the coefficients of their odd polynomial: they bring singular values near 1 fast rather than
 /// to 1.
 const STEPS: usize = 5;
@@ -26,21 +22,13 @@ const POLYNOMIAL: (f32, f32, f32) = (3.4445, -4.775, 2.0315);
 /// The optimiser's state.
 pub struct Muon {
     decay: f32,
-    moments: BTreeMap<String, Moments>,
-}
-
-/// What is remembered of a matrix.
-struct Moments {
-    /// `[out, in]`.
-    momentum: Vec<f32>,
-    /// Mean square of the updates of each row.
-    rows: Vec<f32>,
+    momentum: BTreeMap<String, Vec<f32>>,
 }
 
 impl Muon {
     /// At its beginning; `decay` pulls the matrices to zero.
     pub fn new(decay: f32) -> Self {
-        Self { decay, moments: BTreeMap::new() }
+        Self { decay, momentum: BTreeMap::new() }
     }
 
     /// Whether a weight is moved by this optimiser: the matrices of the blocks are.
@@ -60,42 +48,37 @@ impl Muon {
         for (name, var) in weights.iter().filter(|(name, var)| Self::takes(name, var)) {
             let gradient =
                 gradients.get(name).ok_or_else(|| Error::failure(format!("no gradient of `{name}`")))?;
-            let rows = var.as_tensor().dim(0)?;
-            let fresh = || Moments { momentum: vec![0.0; gradient.len()], rows: vec![0.0; rows] };
-            work.push((name, var, gradient, self.moments.remove(name).unwrap_or_else(fresh)));
+            let momentum = self.momentum.remove(name).unwrap_or_else(|| vec![0.0; gradient.len()]);
+            work.push((name, var, gradient, momentum));
         }
         let decay = self.decay;
-        let moved = work.into_par_iter().with_max_len(1).map(|(name, var, gradient, mut moments)| {
+        let moved = work.into_par_iter().with_max_len(1).map(|(name, var, gradient, mut momentum)| {
             let (rows, columns) = var.as_tensor().dims2()?;
-            let mut ahead = vec![0.0; gradient.len()];
-            for ((m, &g), ahead) in moments.momentum.iter_mut().zip(gradient).zip(&mut ahead) {
+            let mut ahead = vec![0.0; momentum.len()];
+            for ((m, &g), ahead) in momentum.iter_mut().zip(gradient).zip(&mut ahead) {
                 let g = g * scale;
                 *m += (g - *m) * (1.0 - MOMENTUM);
                 *ahead = g + (*m - g) * MOMENTUM;
             }
-            let mut update = orthogonal(&ahead, rows, columns);
-            even_rows(&mut update, columns, &mut moments.rows);
+            let update = orthogonal(&ahead, rows, columns);
             let length = (rows as f32 / columns as f32).max(1.0).sqrt();
             let mut values = read(var.as_tensor(), <[f32]>::to_vec)?;
             for (w, u) in values.iter_mut().zip(update) {
                 *w -= rate * (length * u + decay * *w);
             }
             var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu)?)?;
-            Ok((name.clone(), moments))
+            Ok((name.clone(), momentum))
         });
-        self.moments.extend(moved.collect::<Result<Vec<_>>>()?);
+        self.momentum.extend(moved.collect::<Result<Vec<_>>>()?);
         Ok(())
     }
 
-    /// The state as tensors, for a checkpoint.
+    /// The momentum as tensors, for a checkpoint.
     pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
-        let tensor = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu);
-        let mut tensors = HashMap::new();
-        for (name, moments) in &self.moments {
-            tensors.insert(format!("momentum.{name}"), tensor(&moments.momentum)?);
-            tensors.insert(format!("rows.{name}"), tensor(&moments.rows)?);
-        }
-        Ok(tensors)
+        let tensor = |(name, m): (&String, &Vec<f32>)| -> Result<(String, Tensor)> {
+            Ok((format!("momentum.{name}"), Tensor::from_slice(m, m.len(), &Device::Cpu)?))
+        };
+        self.momentum.iter().map(tensor).collect()
     }
 
     /// The state of a checkpoint, for those of the weights that it takes.
@@ -104,37 +87,14 @@ impl Muon {
         weights: &BTreeMap<String, Var>,
         tensors: &HashMap<String, Tensor>,
     ) -> Result<Self> {
-        let values = |name: String| match tensors.get(&name) {
-            Some(tensor) => Ok(read(tensor, <[f32]>::to_vec)?),
-            None => Err(Error::mistake(format!("the checkpoint lacks `{name}`"))),
-        };
-        let mut moments = BTreeMap::new();
+        let mut momentum = BTreeMap::new();
         for (name, _) in weights.iter().filter(|(name, var)| Self::takes(name, var)) {
-            let of = Moments {
-                momentum: values(format!("momentum.{name}"))?,
-                rows: values(format!("rows.{name}"))?,
-            };
-            moments.insert(name.clone(), of);
+            let tensor = tensors
+                .get(&format!("momentum.{name}"))
+                .ok_or_else(|| Error::mistake(format!("the checkpoint lacks `momentum.{name}`")))?;
+            momentum.insert(name.clone(), read(tensor, <[f32]>::to_vec)?);
         }
-        Ok(Self { decay, moments })
-    }
-}
-
-/// Divides every row of an update by the root of its mean square, remembered in `squares`; the update's length stays.
-pub fn even_rows(update: &mut [f32], columns: usize, squares: &mut [f32]) {
-    let length = |update: &[f32]| update.iter().map(|u| u * u).sum::<f32>().sqrt();
-    let before = length(update);
-    for (row, square) in update.chunks_exact_mut(columns).zip(squares) {
-        let now = row.iter().map(|u| u * u).sum::<f32>() / columns as f32;
-        *square += (now - *square) * (1.0 - ROW_MEMORY);
-        let scale = 1.0 / square.sqrt().max(1e-8);
-        for u in row {
-            *u *= scale;
-        }
-    }
-    let scale = before / length(update).max(1e-20);
-    for u in update {
-        *u *= scale;
+        Ok(Self { decay, momentum })
     }
 }
 

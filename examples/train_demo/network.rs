@@ -22,18 +22,14 @@ pub struct Network {
 }
 
 impl Network {
-    /// Random weights: normal, as wide as 0.04, and what goes into the residual stream by `√(2 · blocks)` narrower. The
-    /// gains of the blocks' norms are log-normal with this spread of their logarithms and a mean square of one: features of
-    /// large models differ in scale by themselves, those of a model this small do not.
-    pub fn random(config: ModelConfig, seed: u64, spread: f32) -> Result<Self> {
+    /// Random weights: normal, as wide as 0.04, and what goes into the residual stream by `√(2 · blocks)` narrower.
+    pub fn random(config: ModelConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut weights = BTreeMap::new();
         for (name, shape) in folder::tensors(&config) {
             let count = shape.iter().product();
-            let values: Vec<f32> = if name == folder::FINAL_NORM {
+            let values: Vec<f32> = if shape.len() == 1 {
                 vec![1.0; count]
-            } else if shape.len() == 1 {
-                (0..count).map(|_| (normal(&mut rng) * spread - spread * spread).exp()).collect()
             } else {
                 let into_stream = name.contains("o_proj") || name.contains("down_proj");
                 let narrower = if into_stream { (2.0 * config.blocks as f32).sqrt() } else { 1.0 };

@@ -6,10 +6,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use secateur::model::{Batch, Block, Head, ModelConfig, ModelFolder, RopeTable, head};
 
-use super::muon::{even_rows, orthogonal};
+use super::muon::orthogonal;
 use super::network::Network;
 use super::ngram::NGrams;
 use super::ops::read;
+use super::scale::scale_features;
 use super::training::Training;
 use super::{TrainArgs, tokenizer};
 
@@ -27,7 +28,7 @@ fn small() -> Network {
     config.kv_heads = 2;
     config.head_dim = 6;
     config.vocabulary = 17;
-    let network = Network::random(config, 3, 0.5).unwrap();
+    let network = Network::random(config, 3).unwrap();
     // Larger weights than a training begins with, so that every operation bends.
     for var in network.weights.values().filter(|var| var.dims().len() == 2) {
         var.set(&(var.as_tensor() * 12.0).unwrap()).unwrap();
@@ -73,7 +74,7 @@ fn the_network_is_the_projects_decoder() {
     }
     let config = ModelConfig::from_json(&dir.path().join("config.json")).unwrap();
     let path = dir.path().join("model.safetensors");
-    Network::random(config.clone(), 5, 0.5).unwrap().save_bf16(&path).unwrap();
+    Network::random(config.clone(), 5).unwrap().save_bf16(&path).unwrap();
     let rounded = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     let network = Network::load(config, &rounded).unwrap();
 
@@ -108,7 +109,6 @@ fn arguments(steps: u64, stop: Option<u64>) -> TrainArgs {
         matrix_rate: 2e-2,
         warm_up: 2,
         fall: 0.25,
-        spread: 0.5,
         decay: 0.05,
         clip: 1.0,
         threads: 0,
@@ -167,20 +167,19 @@ fn an_update_of_muon_has_singular_values_near_one() {
 }
 
 #[test]
-fn rows_of_an_update_come_to_one_length() {
-    let mut rng = ChaCha8Rng::seed_from_u64(9);
-    let mut squares = vec![0.0; 3];
-    let length = |row: &[f32]| row.iter().map(|u| u * u).sum::<f32>().sqrt();
-    for _ in 0..200 {
-        // Rows of very different lengths, the last one of nothing.
-        let mut update: Vec<f32> =
-            (0..30).map(|i| (rng.random::<f32>() - 0.5) * [1.0, 0.01, 0.0][i / 10]).collect();
-        let before = length(&update);
-        even_rows(&mut update, 10, &mut squares);
-        assert!((length(&update) - before).abs() < 1e-4 * before, "as long as it was");
-        let lengths: Vec<f32> = update.chunks(10).map(length).collect();
-        assert!((0.4..2.5).contains(&(lengths[0] / lengths[1])), "{lengths:?}");
-        assert!(lengths[2].abs() < f32::EPSILON, "nothing stays nothing");
+fn features_of_another_scale_compute_the_same_to_the_bit() {
+    let network = small();
+    let logits = || read(&network.logits(&[1, 5, 9, 5, 16, 0, 2], &[7]).unwrap(), <[f32]>::to_vec).unwrap();
+    let gains = || {
+        let norm = &network.weights["model.layers.1.post_attention_layernorm.weight"];
+        read(norm.as_tensor(), <[f32]>::to_vec).unwrap()
+    };
+    let before = logits();
+    assert!(gains().iter().all(|&gain| gain == 1.0));
+    scale_features(&network.weights, network.config.blocks, 1).unwrap();
+    assert_eq!(logits(), before);
+    for factor in [0.5, 1.0, 2.0] {
+        assert!(gains().contains(&factor), "{factor} was not drawn");
     }
 }
 

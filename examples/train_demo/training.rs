@@ -63,7 +63,7 @@ impl Training {
             let muon = Muon::restore(how.decay, &network.weights, &tensors)?;
             (network, optimiser, muon)
         } else {
-            (Network::random(config, seed, how.spread)?, AdamW::new(how.decay), Muon::new(how.decay))
+            (Network::random(config, seed)?, AdamW::new(how.decay), Muon::new(how.decay))
         };
         Ok(Self { how, seed, out: out.to_path_buf(), tokenizer, network, optimiser, muon })
     }
