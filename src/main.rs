@@ -13,6 +13,9 @@ use secateur::results::StudyResult;
 use secateur::tui::{self, effects::Origin, picture};
 use secateur::{commands, demo, doctor, headless, human, report};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     install_hooks();
     let words: Vec<OsString> = std::env::args_os().collect();

@@ -57,11 +57,10 @@ impl Kind {
     /// Kinds with a longer answer.
     pub const LONG: [Self; 3] = [Self::Summary, Self::View, Self::Moves];
 
-    /// How often this is asked in training, beside the other kinds: more often where it is learnt late.
+    /// How often this is asked in training, beside the other kinds: twice where it is learnt late.
     pub fn weight(self) -> usize {
         match self {
-            Self::YesNo => 6,
-            Self::When | Self::ThingPlace => 2,
+            Self::YesNo | Self::When | Self::ThingPlace => 2,
             _ => 1,
         }
     }
