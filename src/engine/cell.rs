@@ -9,6 +9,7 @@ use super::Reporter;
 use super::costs::Work;
 use super::event::{Event, Phase};
 use super::session::Session;
+use super::snapshot::Snapshots;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
@@ -16,11 +17,8 @@ use crate::model::ops::with_elements;
 use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
 use crate::prune::{Collector, Matrix, Needs, Pruner, Statistics, pruner};
 use crate::results::{CellState, Metrics, ModuleResult, Seconds};
-use crate::store::checkpoint::{self, PrunedWeight};
+use crate::store::checkpoint::{self, PrunedWeight, States};
 use crate::study::{CellSpec, Method, ModuleKind, Sparsity};
-
-/// A snapshot of the states may take at most this share of the time since the last one.
-const SNAPSHOT_SHARE: f64 = 0.1;
 
 /// A pass over the blocks in the making.
 struct Pass<'a> {
@@ -34,8 +32,7 @@ struct Pass<'a> {
     calibration: Option<Stream>,
     evaluation: Stream,
     seconds: &'a mut Seconds,
-    last_snapshot: Instant,
-    snapshot_cost: f64,
+    snapshots: Snapshots,
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
@@ -68,12 +65,11 @@ pub(super) fn pass(
         reporter,
         cell,
         id,
+        snapshots: Snapshots::new(&dir),
         dir,
         calibration,
         evaluation,
         seconds,
-        last_snapshot: Instant::now(),
-        snapshot_cost: 0.0,
     };
     let result = pass.run(first, if cell.is_some() { pruned } else { 0 }, on_module);
     scratch::release();
@@ -145,7 +141,11 @@ impl Pass<'_> {
             self.seconds.load += self.reporter.clock() - packing;
             self.forward(&block, index)?;
             drop(block);
-            self.snapshot(index + 1 == blocks, index + 1)?;
+            if index + 1 == blocks {
+                self.snapshots.save(blocks, self.states(blocks))?;
+            } else {
+                self.snapshots.offer(index + 1, self.states(index + 1))?;
+            }
             if self.cell.is_none() && self.session.base_state != CellState::Done {
                 self.session.store.put_seconds(self.session.study, None, self.seconds)?;
             }
@@ -154,7 +154,7 @@ impl Pass<'_> {
             self.reporter.tracker.step(index as u64 + 1);
             let stopping = self.reporter.boundary();
             if stopping.is_err() && index + 1 < blocks {
-                self.write_snapshot(index + 1)?;
+                self.snapshots.save(index + 1, self.states(index + 1))?;
                 return stopping;
             }
         }
@@ -321,34 +321,17 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Saves the states if that is cheap against what a resume would have to compute anew.
-    fn snapshot(&mut self, last: bool, block: usize) -> Result<()> {
-        let since = self.last_snapshot.elapsed().as_secs_f64();
-        if last || since * SNAPSHOT_SHARE >= self.snapshot_cost {
-            self.write_snapshot(block)?;
+    /// The states after `block` blocks, by name; those of the calibration only where another block needs them.
+    fn states(&self, block: usize) -> States {
+        let named = |prefix: &'static str, stream: &Stream| -> States {
+            let name = |(i, t): (usize, &Tensor)| (format!("{prefix}.{i:05}"), t.clone());
+            stream.batches().iter().enumerate().map(name).collect()
+        };
+        let mut states = named("evaluation", &self.evaluation);
+        if let Some(calibration) = self.calibration.as_ref().filter(|_| block < self.session.sizes.blocks.1) {
+            states.extend(named("calibration", calibration));
         }
-        Ok(())
-    }
-
-    fn write_snapshot(&mut self, block: usize) -> Result<()> {
-        let started = Instant::now();
-        let name = |prefix: &str, i: usize| format!("{prefix}.{i:05}");
-        let mut named: Vec<(String, Tensor)> = Vec::new();
-        for (i, t) in self.evaluation.batches().iter().enumerate() {
-            named.push((name("evaluation", i), t.clone()));
-        }
-        if block < self.session.sizes.blocks.1
-            && let Some(calibration) = &self.calibration
-        {
-            for (i, t) in calibration.batches().iter().enumerate() {
-                named.push((name("calibration", i), t.clone()));
-            }
-        }
-        let states: Vec<(&str, Tensor)> = named.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
-        checkpoint::write_states(&self.dir, block, &states)?;
-        self.last_snapshot = Instant::now();
-        self.snapshot_cost = started.elapsed().as_secs_f64();
-        Ok(())
+        states
     }
 }
 

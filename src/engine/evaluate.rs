@@ -9,7 +9,7 @@ use crate::eval::stats;
 use crate::model::{Head, Rows};
 use crate::results::{Agreement, Divergence, Estimate, Metrics};
 
-/// Positions whose logits live at the same time.
+/// Positions whose logits live at the same time, the base's and the cell's.
 pub(super) const CHUNK: usize = 64;
 
 /// One text, cut into windows.
@@ -79,8 +79,10 @@ fn window(
     base: Option<&Tensor>,
 ) -> Result<Window> {
     let mut sum = Window::default();
-    for start in (0..tokens.len()).step_by(CHUNK) {
-        let count = CHUNK.min(tokens.len() - start);
+    // As many rows of logits live without the base's as with them.
+    let chunk = if base.is_some() { CHUNK } else { 2 * CHUNK };
+    for start in (0..tokens.len()).step_by(chunk) {
+        let count = chunk.min(tokens.len() - start);
         let rows = |x: &Tensor| x.narrow(0, start, count);
         let targets: Vec<Option<u32>> = (start + 1..=start + count).map(|i| tokens.get(i).copied()).collect();
         let mut parts = vec![rows(states)?];

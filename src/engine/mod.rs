@@ -16,6 +16,7 @@ mod prompts;
 mod reporter;
 mod resources;
 mod session;
+mod snapshot;
 mod stream;
 mod worker;
 

@@ -2,6 +2,7 @@
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 /// All of rayon's threads.
 pub fn parallel() -> Par {
@@ -20,6 +21,11 @@ pub fn rows_mut(x: &mut [f32], n: usize, width: usize, stride: usize) -> MatMut<
     MatMut::from_column_major_slice_with_stride_mut(x, width, n, stride).transpose_mut()
 }
 
+/// Rows and columns of a product that a task takes: faer's own threads wait for each other at barriers, while tasks of this
+/// size leave a core that others use what it can do. What they read stays in the second cache.
+const ROWS: usize = 512;
+const COLUMNS: usize = 192;
+
 /// `out = x · wᵀ` or `out += x · wᵀ`: `x` is `[n, inner]`, `w` is `[outer, inner]`, `out` is `[n, outer]`.
 ///
 /// # Panics
@@ -31,14 +37,18 @@ pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], inner: usize, accumulate: b
     let (n, outer) = (x.len() / inner, w.len() / inner);
     assert!(out.len() == n * outer, "{} outputs for a product of {n} by {outer}", out.len());
     let accum = if accumulate { Accum::Add } else { Accum::Replace };
-    faer::linalg::matmul::matmul(
-        MatMut::from_row_major_slice_mut(out, n, outer),
-        accum,
-        MatRef::from_row_major_slice(x, n, inner),
-        MatRef::from_row_major_slice(w, outer, inner).transpose(),
-        1.0,
-        par,
-    );
+    let multiply = |out: MatMut<'_, f32>, x: MatRef<'_, f32>, w: MatRef<'_, f32>| {
+        faer::linalg::matmul::matmul(out, accum, x, w.transpose(), 1.0, Par::Seq);
+    };
+    let out = MatMut::from_row_major_slice_mut(out, n, outer);
+    let (x, w) = (MatRef::from_row_major_slice(x, n, inner), MatRef::from_row_major_slice(w, outer, inner));
+    match par {
+        Par::Seq => multiply(out, x, w),
+        Par::Rayon(_) => out.par_row_chunks_mut(ROWS).zip(x.par_row_chunks(ROWS)).for_each(|(out, x)| {
+            let columns = out.par_col_chunks_mut(COLUMNS).zip(w.par_row_chunks(COLUMNS));
+            columns.for_each(|(out, w)| multiply(out, x, w));
+        }),
+    }
 }
 
 /// Adds `xᵀ·x` to the lower triangle of `gram`: `x` is `[n, width]`, `gram` is `[width, width]`; the entries above
@@ -68,10 +78,17 @@ mod tests {
         prop::collection::vec(-2f32..2.0, n..=n)
     }
 
+    /// Few of them, or about as many as a task takes.
+    fn sizes(task: usize) -> impl Strategy<Value = usize> {
+        prop_oneof![1usize..9, task - 2..task + 3]
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn products_are_sums_of_products(
-            (n, inner, outer, x, w) in (1usize..9, 1usize..40, 1usize..20).prop_flat_map(|(n, inner, outer)| {
+            (n, inner, outer, x, w) in (sizes(ROWS), 1usize..40, sizes(COLUMNS)).prop_flat_map(|(n, inner, outer)| {
                 (Just(n), Just(inner), Just(outer), numbers(n * inner), numbers(outer * inner))
             })
         ) {

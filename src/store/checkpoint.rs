@@ -160,10 +160,10 @@ pub fn blocks_done(dir: &Path) -> Result<usize> {
 ///
 /// # Errors
 /// As [`write_block`].
-pub fn write_states(dir: &Path, block: usize, states: &[(&str, Tensor)]) -> Result<()> {
+pub fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
     let entries: Vec<_> = states
         .iter()
-        .map(|(name, tensor)| Entry { name: (*name).to_owned(), data: Data::Values(tensor) })
+        .map(|(name, tensor)| Entry { name: name.clone(), data: Data::Values(tensor) })
         .collect();
     container::write(&states_path(dir), &entries, &[(BLOCK_KEY.to_owned(), block.to_string())])?;
     Ok(())

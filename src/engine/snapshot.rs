@@ -1,0 +1,132 @@
+//! Hidden states on their way to the disk, beside the computing.
+
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::store::checkpoint::{self, States};
+
+/// Writing may take at most this share of the time.
+const SHARE: f64 = 0.1;
+
+/// Saves the states of a pass, one snapshot at a time.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    dir: PathBuf,
+    /// The snapshot that is being written; its time in seconds comes out of it.
+    writing: Option<JoinHandle<Result<f64>>>,
+    begun: Instant,
+    cost: f64,
+}
+
+impl Snapshots {
+    /// Of a pass with this folder.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), writing: None, begun: Instant::now(), cost: 0.0 }
+    }
+
+    /// Begins to save the states after `block` blocks, unless the last ones are not there yet or that would take too
+    /// much of the time.
+    ///
+    /// # Errors
+    /// What went wrong with the last ones.
+    pub fn offer(&mut self, block: usize, states: States) -> Result<()> {
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return Ok(());
+        }
+        self.wait()?;
+        if self.begun.elapsed().as_secs_f64() * SHARE < self.cost {
+            return Ok(());
+        }
+        self.begin(block, states)
+    }
+
+    /// Saves the states after `block` blocks; they are on the disk when this returns.
+    ///
+    /// # Errors
+    /// What went wrong, with these or the last ones.
+    pub fn save(&mut self, block: usize, states: States) -> Result<()> {
+        self.wait()?;
+        self.begin(block, states)?;
+        self.wait()
+    }
+
+    /// Tensors are shared with the pass, not copied: it replaces them, it does not change them.
+    fn begin(&mut self, block: usize, states: States) -> Result<()> {
+        let dir = self.dir.clone();
+        let write = move || {
+            let started = Instant::now();
+            checkpoint::write_states(&dir, block, &states)?;
+            Ok(started.elapsed().as_secs_f64())
+        };
+        self.begun = Instant::now();
+        let writing = thread::Builder::new().name("snapshot".into()).spawn(write);
+        self.writing = Some(writing.map_err(|e| Error::io("cannot start a thread for", &self.dir, e))?);
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        let stopped = || Error::failure("the thread that saves hidden states has stopped");
+        self.cost = writing.join().map_err(|_| stopped())??;
+        Ok(())
+    }
+}
+
+impl Drop for Snapshots {
+    /// A file has one writer at a time: the next pass may begin with the same folder.
+    fn drop(&mut self) {
+        // The pass has an error of its own to report, or these states are no longer needed.
+        let _ = self.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+
+    fn states(value: f32) -> States {
+        vec![("evaluation.00000".into(), Tensor::new(&[[value]], &Device::Cpu).unwrap())]
+    }
+
+    fn saved(dir: &Path) -> (usize, f32) {
+        let (block, states) = checkpoint::read_states(dir, &Device::Cpu).unwrap().unwrap();
+        (block, states[0].1.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0])
+    }
+
+    #[test]
+    fn what_is_saved_is_there_and_a_later_offer_takes_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::new(dir.path());
+        snapshots.offer(1, states(1.0)).unwrap();
+        snapshots.save(2, states(2.0)).unwrap();
+        assert_eq!(saved(dir.path()), (2, 2.0));
+        snapshots.cost = 0.0;
+        snapshots.offer(3, states(3.0)).unwrap();
+        drop(snapshots);
+        assert_eq!(saved(dir.path()), (3, 3.0));
+    }
+
+    #[test]
+    fn an_offer_that_would_take_too_much_time_is_declined() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::new(dir.path());
+        snapshots.save(1, states(1.0)).unwrap();
+        snapshots.cost = 3600.0;
+        snapshots.offer(2, states(2.0)).unwrap();
+        assert_eq!(saved(dir.path()), (1, 1.0));
+    }
+
+    #[test]
+    fn a_snapshot_that_fails_is_heard_of_at_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let mut snapshots = Snapshots::new(&file.join("cell"));
+        snapshots.offer(1, states(1.0)).unwrap();
+        assert!(snapshots.save(2, states(2.0)).is_err());
+    }
+}
