@@ -13,6 +13,7 @@ use secateur::results::StudyResult;
 use secateur::tui::{self, effects::Origin, picture};
 use secateur::{commands, demo, doctor, headless, human, report};
 
+/// Hands what a phase has freed back to the system before the next one asks for its own.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
