@@ -10,7 +10,7 @@ use crate::model::{Head, Rows};
 use crate::results::{Agreement, Divergence, Estimate, Metrics};
 
 /// Positions whose logits live at the same time, the base's and the cell's.
-pub(super) const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 128;
 
 /// One text, cut into windows.
 #[derive(Debug, Clone)]
