@@ -175,7 +175,7 @@ fn features_of_another_scale_compute_the_same_to_the_bit() {
         read(norm.as_tensor(), <[f32]>::to_vec).unwrap()
     };
     let before = logits();
-    assert!(gains().iter().all(|&gain| gain == 1.0));
+    assert_eq!(gains(), [1.0; 12]);
     scale_features(&network.weights, network.config.blocks, 1).unwrap();
     assert_eq!(logits(), before);
     for factor in [0.5, 1.0, 2.0] {
