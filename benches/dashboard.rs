@@ -24,7 +24,7 @@ fn main() {
     println!("at rest     {bytes:8.0} bytes/s   {:.2}% of a core", cpu * 100.0);
 
     terminal.press("r");
-    terminal.wait_for(&["1 of 50 done"]);
+    terminal.wait_for_cells(1);
     let (bytes, cpu) = spent(&terminal);
     println!("running     {bytes:8.0} bytes/s   {cpu:.2} cores, the engine's included");
 

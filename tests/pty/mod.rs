@@ -109,6 +109,11 @@ impl Terminal {
         }
     }
 
+    /// Waits until at least `count` cells are done: a cell may take less than it takes to look.
+    pub fn wait_for_cells(&mut self, count: usize) -> String {
+        self.wait(&format!("{count} cells done"), |screen| cells_done(screen).is_some_and(|n| n >= count))
+    }
+
     /// Changes the size of the terminal.
     pub fn resize(&mut self, columns: u16, rows: u16) {
         self.emulator.lock().unwrap().screen_mut().set_size(rows, columns);
@@ -173,4 +178,9 @@ pub fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
 /// Where a file is, for messages.
 pub fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// How many cells are done by the title of their list.
+pub fn cells_done(screen: &str) -> Option<usize> {
+    screen.split("Cells: ").nth(1)?.split(' ').next()?.parse().ok()
 }
