@@ -51,22 +51,35 @@ pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], inner: usize, accumulate: b
     }
 }
 
+/// Rows and columns of a Gram matrix that a task takes.
+const SQUARE: usize = 256;
+
 /// Adds `xᵀ·x` to the lower triangle of `gram`: `x` is `[n, width]`, `gram` is `[width, width]`; the entries above
 /// the diagonal are left alone.
 pub fn gram_lower(gram: &mut [f32], x: &[f32], width: usize) {
-    let n = x.len() / width;
-    let x = MatRef::from_row_major_slice(x, n, width);
-    triangular::matmul(
-        MatMut::from_row_major_slice_mut(gram, width, width),
-        BlockStructure::TriangularLower,
-        Accum::Add,
-        x.transpose(),
-        BlockStructure::Rectangular,
-        x,
-        BlockStructure::Rectangular,
-        1.0,
-        parallel(),
-    );
+    if x.is_empty() || width == 0 {
+        return;
+    }
+    let x = MatRef::from_row_major_slice(x, x.len() / width, width);
+    let gram = MatMut::from_row_major_slice_mut(gram, width, width);
+    let rows = gram.par_row_chunks_mut(SQUARE).zip(x.par_col_chunks(SQUARE)).enumerate();
+    rows.for_each(|(i, (gram, left))| {
+        let squares = gram.par_col_chunks_mut(SQUARE).zip(x.par_col_chunks(SQUARE)).enumerate();
+        squares.take(i + 1).for_each(|(j, (square, right))| {
+            let shape = if i == j { BlockStructure::TriangularLower } else { BlockStructure::Rectangular };
+            triangular::matmul(
+                square,
+                shape,
+                Accum::Add,
+                left.transpose(),
+                BlockStructure::Rectangular,
+                right,
+                BlockStructure::Rectangular,
+                1.0,
+                Par::Seq,
+            );
+        });
+    });
 }
 
 #[cfg(test)]
@@ -104,7 +117,7 @@ mod tests {
 
         #[test]
         fn gram_fills_one_triangle_and_leaves_the_other(
-            (width, x) in (1usize..30, 1usize..20).prop_flat_map(|(w, n)| (Just(w), numbers(n * w)))
+            (width, x) in (sizes(SQUARE), 1usize..20).prop_flat_map(|(w, n)| (Just(w), numbers(n * w)))
         ) {
             let mut gram = vec![0.5f32; width * width];
             gram_lower(&mut gram, &x, width);

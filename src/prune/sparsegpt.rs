@@ -5,7 +5,7 @@ use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_s
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::prelude::{Reborrow, ReborrowMut};
-use faer::{Accum, MatMut, MatRef};
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::{Matrix, Needs, Outcome, Pruner, Statistics, share};
@@ -20,6 +20,8 @@ use crate::study::Sparsity;
 const MOST_DAMPING: f64 = 1.0;
 /// What is tried next where no damping at all was asked for and does not do.
 const FIRST_DAMPING: f64 = 0.01;
+/// Rows of a matrix that a task takes: see [`crate::kernels::matmul`] for why faer's own threads do not.
+const ROWS: usize = 128;
 
 /// SparseGPT with its two choices.
 #[derive(Debug, Clone, Copy)]
@@ -181,14 +183,11 @@ impl Pruner for SparseGpt {
 
 /// `tr(W H Wᵀ)` with the damped Hessian: twice the strict lower triangle's share and the diagonal's.
 fn output_energy(weights: &[f32], gram: &[f32], factor: &Factor, sequences: usize) -> f64 {
-    const ROWS: usize = 256;
     let columns = factor.dead.len();
     let scale = 2.0 / sequences.max(1) as f64;
-    let mut total = 0.0;
-    let mut product = vec![0f32; ROWS.min(weights.len() / columns) * columns];
-    for chunk in weights.chunks(ROWS * columns) {
+    let energy = |product: &mut Vec<f32>, chunk: &[f32]| -> f64 {
         let n = chunk.len() / columns;
-        let product = &mut product[..chunk.len()];
+        product.resize(chunk.len(), 0.0);
         triangular::matmul(
             MatMut::from_row_major_slice_mut(product, n, columns),
             BlockStructure::Rectangular,
@@ -198,25 +197,23 @@ fn output_energy(weights: &[f32], gram: &[f32], factor: &Factor, sequences: usiz
             MatRef::from_row_major_slice(gram, columns, columns),
             BlockStructure::TriangularLower,
             1.0,
-            parallel(),
+            Par::Seq,
         );
-        let parts: Vec<f64> = chunk
-            .par_chunks(columns)
-            .zip(product.par_chunks(columns))
-            .map(|(row, product)| {
-                let pairs: f64 =
-                    row.iter().zip(product).map(|(&w, &p)| 2.0 * f64::from(w) * f64::from(p)).sum();
-                let squares = row.iter().enumerate().map(|(j, &w)| {
-                    let w = f64::from(w);
-                    // The diagonal came twice with the pairs; damping is not in the collected sums.
-                    w * w * (f64::from(factor.added) - scale * f64::from(gram[j * columns + j]))
-                });
-                scale * pairs + squares.sum::<f64>()
-            })
-            .collect();
-        total += parts.iter().sum::<f64>();
-    }
-    total
+        let rows = chunk.chunks(columns).zip(product.chunks(columns));
+        rows.map(|(row, product)| {
+            let pairs: f64 = row.iter().zip(product).map(|(&w, &p)| 2.0 * f64::from(w) * f64::from(p)).sum();
+            let squares = row.iter().enumerate().map(|(j, &w)| {
+                let w = f64::from(w);
+                // The diagonal came twice with the pairs; damping is not in the collected sums.
+                w * w * (f64::from(factor.added) - scale * f64::from(gram[j * columns + j]))
+            });
+            scale * pairs + squares.sum::<f64>()
+        })
+        .sum()
+    };
+    let chunks = weights.par_chunks(ROWS * columns);
+    // Collected before they are added, so that the order is always the same.
+    chunks.map_init(Vec::new, energy).collect::<Vec<_>>().iter().sum()
 }
 
 /// Prunes `weights` (row-major, `columns` wide) in place and returns the loss `Σ (w − q)² / d² / 2`.
@@ -262,13 +259,19 @@ pub fn solve(
         loss += losses.iter().sum::<f64>();
         let end = first + width;
         if end < columns {
-            faer::linalg::matmul::matmul(
-                rows_mut(&mut weights[end..], n, columns - end, columns),
-                Accum::Add,
-                MatRef::from_row_major_slice(errors, n, width),
-                rows(&factor.upper[first * columns + end..], width, columns - end, columns),
-                -1.0,
-                parallel(),
+            let later = rows(&factor.upper[first * columns + end..], width, columns - end, columns);
+            weights.par_chunks_mut(ROWS * columns).zip(errors.par_chunks(ROWS * width)).for_each(
+                |(weights, errors)| {
+                    let n = weights.len() / columns;
+                    faer::linalg::matmul::matmul(
+                        rows_mut(&mut weights[end..], n, columns - end, columns),
+                        Accum::Add,
+                        MatRef::from_row_major_slice(errors, n, width),
+                        later,
+                        -1.0,
+                        Par::Seq,
+                    );
+                },
             );
         }
     }
