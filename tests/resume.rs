@@ -218,6 +218,30 @@ fn killed_at_many_moments_it_ends_as_if_it_never_stopped() {
 }
 
 #[test]
+fn killed_behind_the_last_block_it_sends_nothing_through_the_blocks_again() {
+    let place = place();
+    assert!(study(&place, "whole.db", false).stdout(Stdio::null()).status().unwrap().success());
+
+    let mut left = Vec::new();
+    for resume in [false, true, true] {
+        let mut run = Run::start(&mut study(&place, "killed.db", resume));
+        run.wait_for(&mut |e| is(e, "answer", "sparsegpt-0.5"));
+        run.signal(rustix::process::Signal::KILL);
+        run.child.wait().unwrap();
+        let states = |cell: &str| place.path("killed.d/study-1").join(cell).join("states.safetensors");
+        // Every pass writes the file anew.
+        left.push(
+            ["base", "sparsegpt-0.5-calibration-s0"]
+                .map(|cell| states(cell).metadata().unwrap().modified().unwrap()),
+        );
+    }
+    assert_eq!(left[0], left[1]);
+    assert_eq!(left[0], left[2]);
+    assert!(Run::start(&mut study(&place, "killed.db", true)).end().success());
+    assert_same(&place, "killed.db", "whole.db");
+}
+
+#[test]
 fn killed_at_random_times_it_ends_as_if_it_never_stopped() {
     let place = place();
     let started = Instant::now();

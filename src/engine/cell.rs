@@ -36,8 +36,9 @@ struct Pass<'a> {
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
-/// it was left; returns the final hidden states of the evaluation windows. `calibration` are the windows that statistics
-/// come from. Time is added to `seconds` as it is spent. `on_module` hears of every pruned module.
+/// it was left; returns the final hidden states of the evaluation windows, and what may still be putting
+/// them on the disk. `calibration` are the windows that statistics come from. Time is added to `seconds` as it is spent.
+/// `on_module` hears of every pruned module.
 ///
 /// # Errors
 /// [`Error::Cancelled`] with every whole block on disk; anything that fails.
@@ -48,7 +49,7 @@ pub(super) fn pass(
     calibration: Option<&[Vec<u32>]>,
     seconds: &mut Seconds,
     on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
-) -> Result<Stream> {
+) -> Result<(Stream, Snapshots)> {
     let id = cell.map(CellSpec::id);
     let dir = session.checkpoints(id.as_deref());
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
@@ -73,7 +74,7 @@ pub(super) fn pass(
     };
     let result = pass.run(first, if cell.is_some() { pruned } else { 0 }, on_module);
     scratch::release();
-    result.map(|()| pass.evaluation)
+    result.map(|()| (pass.evaluation, pass.snapshots))
 }
 
 /// Where a pass begins: at the saved states if there are any that the checkpoints reach, else at the embeddings.
@@ -99,6 +100,8 @@ fn starting_states(
             Stream::from_saved(&of(prefix), count, spec.seq_len, batch_tokens)
         };
         let evaluation = take("evaluation", windows.len());
+        // Where all blocks are pruned nothing is calibrated any more, nor was it saved.
+        let calibration = calibration.filter(|_| block < session.sizes.blocks.1);
         let calibrated = calibration.map(|c| take("calibration", c.len())).transpose();
         // States of another shape, or without calibration where it is needed, are of no use: begin anew.
         if let (Ok(evaluation), Ok(calibrated)) = (evaluation, calibrated) {
@@ -142,7 +145,7 @@ impl Pass<'_> {
             self.forward(&block, index)?;
             drop(block);
             if index + 1 == blocks {
-                self.snapshots.save(blocks, self.states(blocks))?;
+                self.snapshots.begin(blocks, self.states(blocks))?;
             } else {
                 self.snapshots.offer(index + 1, self.states(index + 1))?;
             }

@@ -47,13 +47,17 @@ impl Snapshots {
     /// # Errors
     /// What went wrong, with these or the last ones.
     pub fn save(&mut self, block: usize, states: States) -> Result<()> {
-        self.wait()?;
         self.begin(block, states)?;
         self.wait()
     }
 
-    /// Tensors are shared with the pass, not copied: it replaces them, it does not change them.
-    fn begin(&mut self, block: usize, states: States) -> Result<()> {
+    /// Begins to save the states after `block` blocks once the last ones are there. Tensors are shared with the pass, not
+    /// copied: it replaces them, it does not change them.
+    ///
+    /// # Errors
+    /// What went wrong with the last ones.
+    pub fn begin(&mut self, block: usize, states: States) -> Result<()> {
+        self.wait()?;
         let dir = self.dir.clone();
         let write = move || {
             let started = Instant::now();
@@ -66,7 +70,11 @@ impl Snapshots {
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<()> {
+    /// Waits until what was begun is on the disk.
+    ///
+    /// # Errors
+    /// What went wrong with it.
+    pub fn wait(&mut self) -> Result<()> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
         let stopped = || Error::failure("the thread that saves hidden states has stopped");
         self.cost = writing.join().map_err(|_| stopped())??;

@@ -309,9 +309,10 @@ fn measure_base(
     fresh: bool,
     seconds: &mut Seconds,
 ) -> Result<Stream> {
-    let states = cell::pass(session, reporter, None, None, seconds, &mut |_| Ok(()))?;
+    let (states, mut saving) = cell::pass(session, reporter, None, None, seconds, &mut |_| Ok(()))?;
     if fresh {
         let metrics = cell::measure(session, reporter, None, &states, seconds)?;
+        saving.wait()?;
         session.base.metrics = metrics.clone();
         session.base.seconds = *seconds;
         session.store.put_base(session.study, &session.base, CellState::Running)?;
@@ -353,7 +354,7 @@ fn prune_and_measure(
         None => None,
     };
     let mut modules: Vec<ModuleResult> = session.cells[position].modules.clone();
-    let states = {
+    let passed = {
         let session = &*session;
         cell::pass(session, reporter, Some(spec), windows.as_deref(), seconds, &mut |module| {
             session.store.put_module(session.study, &id, module)?;
@@ -366,8 +367,10 @@ fn prune_and_measure(
     };
     session.cells[position].modules = modules;
     let mut metrics = {
-        let states = states?;
-        cell::measure(session, reporter, Some(&id), &states, seconds)?
+        let (states, mut saving) = passed?;
+        let metrics = cell::measure(session, reporter, Some(&id), &states, seconds)?;
+        saving.wait()?;
+        metrics
     };
 
     let damping = session.spec.prune.damping;
