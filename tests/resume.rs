@@ -225,7 +225,7 @@ fn killed_behind_the_last_block_it_sends_nothing_through_the_blocks_again() {
     let mut left = Vec::new();
     for resume in [false, true, true] {
         let mut run = Run::start(&mut study(&place, "killed.db", resume));
-        run.wait_for(&mut |e| is(e, "answer", "sparsegpt-0.5"));
+        run.wait_for(&mut |e| is(e, "phase", "sparsegpt-0.5") && e["phase"] == "answer");
         run.signal(rustix::process::Signal::KILL);
         run.child.wait().unwrap();
         let states = |cell: &str| place.path("killed.d/study-1").join(cell).join("states.safetensors");

@@ -36,9 +36,9 @@ struct Pass<'a> {
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
-/// it was left; returns the final hidden states of the evaluation windows, and what may still be putting
-/// them on the disk. `calibration` are the windows that statistics come from. Time is added to `seconds` as it is spent.
-/// `on_module` hears of every pruned module.
+/// it was left; returns the final hidden states of the evaluation windows, and what may still be putting them on the
+/// disk. `calibration` are the windows that statistics come from. Time is added to `seconds` as it is spent. `on_module`
+/// hears of every pruned module.
 ///
 /// # Errors
 /// [`Error::Cancelled`] with every whole block on disk; anything that fails.
