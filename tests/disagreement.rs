@@ -2,7 +2,7 @@
 
 mod common;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use common::Place;
 use secateur::engine::RunOptions;
 use secateur::model::{
@@ -31,7 +31,7 @@ fn spec(place: &Place, cells: Vec<CellSpec>) -> StudySpec {
 
 /// Rows of logits behind every token of a text.
 fn logits(folder: &ModelFolder, text: &[u32]) -> Vec<Vec<f32>> {
-    let (dtype, device) = (DType::F32, Device::Cpu);
+    let (dtype, device) = (DType::F32, common::device());
     let (batch, rope) = (Batch::windows(1, text.len()), RopeTable::new(&folder.config, text.len()));
     let mut x = head::embed(folder, text, dtype, &device).unwrap();
     for index in 0..folder.config.blocks {

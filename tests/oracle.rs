@@ -1,6 +1,8 @@
 //! The decoder's forward pass, held against two judges: candle-transformers' own models on the same weights, and, for
 //! what those cannot do, the formulas written down plainly in `f64`.
 
+mod common;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +40,7 @@ fn text(folder: &ModelFolder, seed: u64) -> Vec<u32> {
 
 /// Logits of every position of texts of one length, block by block: `[text][position][token]`.
 fn ours(folder: &ModelFolder, texts: &[Vec<u32>]) -> Vec<Vec<Vec<f32>>> {
-    let (dtype, device) = (DType::F32, Device::Cpu);
+    let (dtype, device) = (DType::F32, common::device());
     let length = texts[0].len();
     let batch = Batch::windows(texts.len(), length);
     let rope = RopeTable::new(&folder.config, length);

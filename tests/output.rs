@@ -36,8 +36,10 @@ fn run(place: &Place, more: &[&str]) -> String {
 /// The same with methods, sparsities and tasks of one's own.
 fn run_grid(place: &Place, more: &[&str]) -> String {
     let line = "run --model model --calibration calibration.txt --calibration-samples 6 --seq-len 32 --corpus corpus.txt second.txt --max-windows 6 \
-                --task-limit 5 --max-new-tokens 8 --device cpu --store studies.db";
-    let line: Vec<&str> = line.split_whitespace().chain(more.iter().copied()).collect();
+                --task-limit 5 --max-new-tokens 8 --dtype f32 --store studies.db --device";
+    let device = common::device_name();
+    let line = line.split_whitespace().chain([device.as_str()]).chain(more.iter().copied());
+    let line: Vec<&str> = line.collect();
     say(place, &line)
 }
 

@@ -29,10 +29,11 @@ fn study(place: &Place, store: &str, resume: bool) -> Command {
     let mut line = "run --model model --methods magnitude,wanda,sparsegpt --sparsity 0.5,2:4 \
                     --calibration calibration.txt --calibration-samples 12 --seq-len 32 --corpus corpus.txt \
                     --max-windows 12 --tasks tasks.jsonl --max-new-tokens 12 --batch-prompts 2 --batch-tokens 128 \
-                    --device cpu --format jsonl --store"
+                    --dtype f32 --format jsonl --store"
         .split_whitespace()
         .collect::<Vec<_>>();
-    line.push(store);
+    let device = common::device_name();
+    line.extend([store, "--device", device.as_str()]);
     line.extend(resume.then_some("--resume"));
     place.program(&line)
 }

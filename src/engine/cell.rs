@@ -10,7 +10,7 @@ use super::costs::Work;
 use super::event::{Event, Phase};
 use super::session::Session;
 use super::snapshot::Snapshots;
-use super::stream::Stream;
+use super::stream::{Layout, Stream};
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
 use crate::model::ops::with_elements;
@@ -85,7 +85,8 @@ fn starting_states(
     calibration: Option<&[Vec<u32>]>,
 ) -> Result<(usize, Option<Stream>, Stream)> {
     let spec = &session.spec;
-    let batch_tokens = spec.compute.batch_tokens;
+    let layout =
+        Layout { seq_len: spec.seq_len, batch_tokens: spec.compute.batch_tokens, home: session.home() };
     let windows = session.evaluation_windows();
     if let Some((block, saved)) = checkpoint::read_states(dir, &Device::Cpu)?
         && block <= pruned
@@ -95,9 +96,9 @@ fn starting_states(
         };
         let take = |prefix: &str, count: usize| -> Result<Stream> {
             if count == 0 {
-                return Stream::embed(&session.folder, &[], spec.seq_len, batch_tokens, session.dtype);
+                return Stream::embed(&session.folder, &[], session.dtype, layout);
             }
-            Stream::from_saved(&of(prefix), count, spec.seq_len, batch_tokens)
+            Stream::from_saved(&of(prefix), count, layout)
         };
         let evaluation = take("evaluation", windows.len());
         // Where all blocks are pruned nothing is calibrated any more, nor was it saved.
@@ -108,9 +109,7 @@ fn starting_states(
             return Ok((block, calibrated, evaluation));
         }
     }
-    let embed = |windows: &[Vec<u32>]| {
-        Stream::embed(&session.folder, windows, spec.seq_len, batch_tokens, session.dtype)
-    };
+    let embed = |windows: &[Vec<u32>]| Stream::embed(&session.folder, windows, session.dtype, layout);
     Ok((0, calibration.map(embed).transpose()?, embed(&windows)?))
 }
 
@@ -256,13 +255,20 @@ impl Pass<'_> {
             tensor = stored.to_dtype(DType::F32)?;
         }
         let zeros = with_elements(&tensor, |w| w.iter().filter(|v| **v == 0.0).count())?;
+        let (device, dtype) = (&self.session.device, self.session.dtype);
+        // Elsewhere the stored form is the smaller transfer, and holds the same numbers.
+        let set = if device.is_cpu() {
+            tensor.to_dtype(dtype)?
+        } else {
+            stored.to_device(device)?.to_dtype(dtype)?
+        };
+        block.set_weight(kind, set);
         let weight = if self.cell.is_some_and(|c| c.method == Method::SparseGpt) {
             PrunedWeight::Values(stored)
         } else {
             let bits = with_elements(&tensor, |w| checkpoint::pack_mask(w.iter().map(|v| *v != 0.0)))?;
             PrunedWeight::Mask { shape: [rows, columns], bits }
         };
-        block.set_weight(kind, tensor.to_dtype(self.session.dtype)?.to_device(&self.session.device)?);
         let result = ModuleResult {
             block: index,
             name: module_name(index, kind),
@@ -372,7 +378,7 @@ pub(super) fn apply_checkpoint(
                 Tensor::from_vec(weights, shape, &Device::Cpu)?
             }
         };
-        block.set_weight(kind, weight.to_dtype(session.dtype)?.to_device(&session.device)?);
+        block.set_weight(kind, weight.to_device(&session.device)?.to_dtype(session.dtype)?);
     }
     Ok(())
 }

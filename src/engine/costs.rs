@@ -76,6 +76,10 @@ pub(super) struct Sizes {
     pub disk_bytes: usize,
     /// Whether the device is the host.
     pub on_host: bool,
+    /// Whether hidden states stay where the blocks are, and do not come back to the host after each.
+    pub states_on_device: bool,
+    /// How much slower than the device the host is, where weights are chosen.
+    pub host_slower: f64,
 }
 
 /// Floating-point operations by kind of work.
@@ -121,7 +125,7 @@ impl Sizes {
         tokens * widths.iter().map(|&w| w as f64 * w as f64).sum::<f64>()
     }
 
-    /// Pruning one block's modules.
+    /// Pruning one block's modules, which the host does: in operations of the device that take as long.
     pub fn prune(&self, method: Method) -> f64 {
         self.modules
             .iter()
@@ -133,7 +137,8 @@ impl Sizes {
                     Method::SparseGpt => 3.0 * weights * input as f64 + (input as f64).powi(3),
                 }
             })
-            .sum()
+            .sum::<f64>()
+            * self.host_slower
     }
 
     /// Head over all evaluation windows, for `models` models.
@@ -249,8 +254,10 @@ impl Sizes {
         let packed = if self.on_host { packed } else { 0 };
         let pruning =
             (if methods.is_empty() { 0 } else { 3 * largest * host_element } + statistics).max(packed);
-        let head = c.vocabulary * c.hidden_size * device_element
-            + 4 * super::evaluate::CHUNK * c.vocabulary * device_element.max(4);
+        // On a device divergences are put together from whole matrices.
+        let logits =
+            super::evaluate::chunk(self.on_host, c.vocabulary) * c.vocabulary * device_element.max(4);
+        let head = c.vocabulary * c.hidden_size * device_element + logits * if self.on_host { 4 } else { 12 };
         let cache = 2 * c.blocks * c.kv_heads * c.head_dim * device_element;
         let answering = if self.prompts == 0 {
             0
@@ -266,10 +273,11 @@ impl Sizes {
         };
         let program = 60 << 20;
         let working = (block * device_element + activations + pruning).max(head).max(answering);
-        let (host, device) = if self.on_host {
-            (kept + working + program, 0)
-        } else {
-            (kept + pruning + 4 * program, working)
+        let (host, device) = match (self.on_host, self.states_on_device) {
+            (true, _) => (kept + working + program, 0),
+            // They come to the host a batch at a time, to be saved.
+            (false, true) => (pruning + 4 * program, working + kept),
+            (false, false) => (kept + pruning + 4 * program, working),
         };
         let mut disk = states(self.evaluation_windows);
         if self.disagreement && !methods.is_empty() {

@@ -227,9 +227,10 @@ fn compare(
     if !states.is_empty() {
         let cell = Tensor::cat(&states, 0)?;
         let count = cell.dim(0)?;
-        for start in (0..count).step_by(super::evaluate::CHUNK) {
+        let chunk = super::evaluate::chunk(session.device.is_cpu(), head.vocabulary()?);
+        for start in (0..count).step_by(chunk) {
             check()?;
-            let rows = super::evaluate::CHUNK.min(count - start);
+            let rows = chunk.min(count - start);
             let parts = [cell.narrow(0, start, rows)?, base.narrow(0, start, rows)?];
             let logits = head.logits_of(&Rows::stack(&parts, &session.device)?)?;
             let positions = measure(&logits, true, &vec![None; rows])?;

@@ -9,8 +9,15 @@ use crate::eval::stats;
 use crate::model::{Head, Rows};
 use crate::results::{Agreement, Divergence, Estimate, Metrics};
 
+/// Positions whose logits live at the same time on the host, the base's and the cell's: few, for caches.
+const HOST_ROWS: usize = 128;
+/// Logits of a chunk on a device, which needs much to do at a time.
+const DEVICE_LOGITS: usize = 1 << 25;
+
 /// Positions whose logits live at the same time, the base's and the cell's.
-pub(super) const CHUNK: usize = 128;
+pub(super) fn chunk(on_host: bool, vocabulary: usize) -> usize {
+    if on_host { HOST_ROWS } else { (DEVICE_LOGITS / vocabulary.max(1)).max(HOST_ROWS) }
+}
 
 /// One text, cut into windows.
 #[derive(Debug, Clone)]
@@ -80,7 +87,7 @@ fn window(
 ) -> Result<Window> {
     let mut sum = Window::default();
     // As many rows of logits live without the base's as with them.
-    let chunk = if base.is_some() { CHUNK } else { 2 * CHUNK };
+    let chunk = chunk(device.is_cpu(), head.vocabulary()?) * if base.is_some() { 1 } else { 2 };
     for start in (0..tokens.len()).step_by(chunk) {
         let count = chunk.min(tokens.len() - start);
         let rows = |x: &Tensor| x.narrow(0, start, count);

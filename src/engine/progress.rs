@@ -251,6 +251,8 @@ mod tests {
             compute_bytes: 4,
             disk_bytes: 2,
             on_host: true,
+            states_on_device: true,
+            host_slower: 1.0,
         }
     }
 

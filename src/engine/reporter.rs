@@ -148,6 +148,8 @@ mod tests {
             compute_bytes: 4,
             disk_bytes: 4,
             on_host: true,
+            states_on_device: true,
+            host_slower: 1.0,
         };
         let (publish, progress) = watch::channel(Progress::default());
         let control = Arc::new(Control::default());

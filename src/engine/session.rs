@@ -23,7 +23,7 @@ use crate::model::{ModelFolder, PromptFormat, RopeTable, load_tokenizer};
 use crate::prune::{Profile, check_divides};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
-use crate::study::{CellSpec, Sparsity, StudySpec};
+use crate::study::{CellSpec, Method, Sparsity, StudySpec};
 use crate::sysinfo;
 
 /// Everything a study needs while it runs.
@@ -113,6 +113,8 @@ impl Draft {
                 compute_bytes: dtype.size_in_bytes(),
                 disk_bytes: folder.dtype().size_in_bytes(),
                 on_host: device.is_cpu(),
+                states_on_device: device.is_cpu(),
+                host_slower: 1.0,
             },
             gpu: Gpu::of(&device),
             speed: 0.0,
@@ -129,6 +131,10 @@ impl Draft {
         };
         draft.load_data(reporter)?;
         draft.speed = measure_speed(&draft.device, draft.dtype, &draft.sizes)?;
+        if !draft.device.is_cpu() {
+            draft.sizes.host_slower = draft.speed / measure_speed(&Device::Cpu, DType::F32, &draft.sizes)?;
+            draft.place_states();
+        }
         Ok(draft)
     }
 
@@ -171,9 +177,21 @@ impl Draft {
         Ok(())
     }
 
+    /// Lets hidden states stay on the device where it has room for them, with half of its free memory to spare: moving
+    /// them takes as long as the blocks do.
+    fn place_states(&mut self) {
+        let Some(free) = self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free) else { return };
+        let methods = self.methods();
+        self.sizes.states_on_device = true;
+        self.sizes.states_on_device = self.sizes.memory(&methods).device_bytes <= free / 2;
+    }
+
+    fn methods(&self) -> Vec<(Method, Sparsity)> {
+        self.spec.cells.iter().map(|c| (c.method, c.sparsity)).collect()
+    }
+
     /// What the study needs, beside what this machine has.
     pub fn estimate(&self, store: &Path) -> Estimate {
-        let methods: Vec<_> = self.spec.cells.iter().map(|c| (c.method, c.sparsity)).collect();
         let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method, c.sparsity, 0, 0));
         let work: f64 = self.sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
         Estimate {
@@ -181,7 +199,7 @@ impl Draft {
             device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
             disk_available: sysinfo::disk_available(store).unwrap_or(0),
             seconds: work / self.speed,
-            ..self.sizes.memory(&methods)
+            ..self.sizes.memory(&self.methods())
         }
     }
 
@@ -255,6 +273,11 @@ impl Draft {
 }
 
 impl Session {
+    /// Where hidden states are between blocks.
+    pub fn home(&self) -> &Device {
+        if self.sizes.states_on_device { &self.device } else { &Device::Cpu }
+    }
+
     /// The cells that are not done, in order.
     pub fn unfinished(&self) -> Vec<CellSpec> {
         self.cells.iter().filter(|c| c.state != CellState::Done).map(CellResult::spec).collect()

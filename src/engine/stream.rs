@@ -6,29 +6,50 @@ use crate::error::{Error, Result};
 use crate::model::{Batch, Block, ModelFolder, RopeTable, Site, head};
 use crate::prune::Collector;
 
-/// Hidden states of token windows, a few windows a batch, on the host in the precision of the device.
+/// Hidden states of token windows, a few windows a batch, in the precision of the device.
 #[derive(Debug)]
 pub(super) struct Stream {
     batches: Vec<Tensor>,
     shapes: Vec<Batch>,
     /// Tokens of a window.
     pub seq_len: usize,
+    /// Where they are between blocks.
+    home: Device,
+}
+
+/// How windows become batches, and where these are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout<'a> {
+    /// Tokens of a window.
+    pub seq_len: usize,
+    /// Most tokens of a batch, which holds at least one window.
+    pub batch_tokens: usize,
+    /// Where batches are between blocks.
+    pub home: &'a Device,
+}
+
+impl Layout<'_> {
+    /// Windows of a batch.
+    fn windows(&self) -> usize {
+        (self.batch_tokens / self.seq_len).max(1)
+    }
 }
 
 impl Stream {
-    /// Embeds windows; batches hold up to `batch_tokens` tokens, and at least one window.
+    /// Embeds windows.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
     pub fn embed(
         folder: &ModelFolder,
         windows: &[Vec<u32>],
-        seq_len: usize,
-        batch_tokens: usize,
         dtype: DType,
+        layout: Layout<'_>,
     ) -> Result<Self> {
-        let mut stream = Self::shaped(windows.len(), seq_len, batch_tokens);
-        let each = (batch_tokens / seq_len).max(1);
-        for windows in windows.chunks(each) {
+        let mut stream = Self::shaped(windows.len(), layout);
+        for windows in windows.chunks(layout.windows()) {
             let ids = windows.concat();
-            stream.batches.push(head::embed(folder, &ids, dtype, &Device::Cpu)?);
+            stream.batches.push(head::embed(folder, &ids, dtype, layout.home)?);
         }
         Ok(stream)
     }
@@ -37,7 +58,8 @@ impl Stream {
     ///
     /// # Errors
     /// States that do not belong to so many windows.
-    pub fn from_saved(saved: &[Tensor], windows: usize, seq_len: usize, batch_tokens: usize) -> Result<Self> {
+    pub fn from_saved(saved: &[Tensor], windows: usize, layout: Layout<'_>) -> Result<Self> {
+        let seq_len = layout.seq_len;
         let rows: usize = saved.iter().map(|t| t.dim(0).unwrap_or(0)).sum();
         if rows != windows * seq_len {
             return Err(Error::failure(format!(
@@ -45,18 +67,18 @@ impl Stream {
                 windows * seq_len
             )));
         }
-        let mut stream = Self::shaped(windows, seq_len, batch_tokens);
+        let mut stream = Self::shaped(windows, layout);
         let whole = if saved.len() == 1 { saved[0].clone() } else { Tensor::cat(saved, 0)? };
         let mut row = 0;
         for shape in &stream.shapes {
-            stream.batches.push(whole.narrow(0, row, shape.rows())?.copy()?);
+            stream.batches.push(whole.narrow(0, row, shape.rows())?.copy()?.to_device(layout.home)?);
             row += shape.rows();
         }
         Ok(stream)
     }
 
-    fn shaped(windows: usize, seq_len: usize, batch_tokens: usize) -> Self {
-        let each = (batch_tokens / seq_len).max(1);
+    fn shaped(windows: usize, layout: Layout<'_>) -> Self {
+        let (each, seq_len) = (layout.windows(), layout.seq_len);
         let mut shapes = Vec::new();
         let mut left = windows;
         while left > 0 {
@@ -64,7 +86,7 @@ impl Stream {
             shapes.push(Batch::windows(count, seq_len));
             left -= count;
         }
-        Self { batches: Vec::new(), shapes, seq_len }
+        Self { batches: Vec::new(), shapes, seq_len, home: layout.home.clone() }
     }
 
     /// Windows in all.
@@ -77,7 +99,7 @@ impl Stream {
         self.windows() * self.seq_len
     }
 
-    /// Sends every batch through a block. `check` is asked before each.
+    /// Sends every batch through a block, and waits for the last. `check` is asked before each.
     pub fn forward(
         &mut self,
         block: &Block,
@@ -88,9 +110,9 @@ impl Stream {
         for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
             check()?;
             let y = block.forward(&x.to_device(device)?, shape, rope, None)?;
-            *x = y.to_device(&Device::Cpu)?;
+            *x = y.to_device(&self.home)?;
         }
-        Ok(())
+        Ok(device.synchronize()?)
     }
 
     /// Shows a collector the module inputs of a block, as far as `last`.
@@ -108,7 +130,7 @@ impl Stream {
             block.observe(&x.to_device(device)?, shape, rope, last, collector)?;
             collector.count(shape.len());
         }
-        Ok(())
+        Ok(device.synchronize()?)
     }
 
     /// The states of window `index`, `[seq_len, hidden]`.

@@ -303,7 +303,7 @@ impl RopeTable {
                 sin.push(angle.sin());
             }
         }
-        Self { cos: cos.into(), sin: sin.into(), half }
+        Self::of(cos, sin, half)
     }
 }
 

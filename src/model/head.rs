@@ -31,6 +31,14 @@ impl Head {
         })
     }
 
+    /// Tokens that it tells apart.
+    ///
+    /// # Errors
+    /// A weight that is no matrix.
+    pub fn vocabulary(&self) -> Result<usize> {
+        Ok(self.weight.dims2()?.0)
+    }
+
     /// Logits `[n, vocabulary]` of hidden states `[n, hidden]` as the last block leaves them.
     ///
     /// # Errors

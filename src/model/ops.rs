@@ -6,7 +6,7 @@
 
 mod composed;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 
@@ -51,7 +51,8 @@ impl Rows {
     /// A tensor operation that fails.
     pub fn stack(parts: &[Tensor], device: &Device) -> Result<Self> {
         if !parts.iter().all(|x| is_fused(x) && device.is_cpu()) {
-            return Ok(Self::Device(Tensor::cat(parts, 0)?.to_device(device)?));
+            let parts = parts.iter().map(|x| x.to_device(device));
+            return Ok(Self::Device(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?));
         }
         let width = parts.first().map_or(Ok(0), |x| x.dim(1))?;
         let mut data = Buffer::take(parts.iter().map(Tensor::elem_count).sum());
@@ -243,9 +244,34 @@ pub fn silu_mul(gate: &Rows, up: &Rows) -> Result<Rows> {
 /// Cosines and sines of the rotary embedding, `[positions, head_dim / 2]`.
 #[derive(Debug, Clone)]
 pub struct RopeTable {
-    pub(super) cos: Arc<Vec<f32>>,
-    pub(super) sin: Arc<Vec<f32>>,
-    pub(super) half: usize,
+    cos: Arc<Vec<f32>>,
+    sin: Arc<Vec<f32>>,
+    half: usize,
+    /// The same on the device that asked last.
+    on_device: Arc<Mutex<Option<(Tensor, Tensor)>>>,
+}
+
+impl RopeTable {
+    /// Of cosines and sines, position after position, `half` of each a position.
+    pub(super) fn of(cos: Vec<f32>, sin: Vec<f32>, half: usize) -> Self {
+        Self { cos: cos.into(), sin: sin.into(), half, on_device: Arc::default() }
+    }
+
+    /// Cosines and sines, `[positions, half]`, on a device.
+    fn on(&self, device: &Device, dtype: DType) -> Result<(Tensor, Tensor)> {
+        let mut kept = self.on_device.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((cos, sin)) = &*kept
+            && cos.device().same_device(device)
+            && cos.dtype() == dtype
+        {
+            return Ok((cos.clone(), sin.clone()));
+        }
+        let put = |values: &[f32]| {
+            let rows = values.len() / self.half.max(1);
+            Tensor::from_slice(values, (rows, self.half), device)?.to_dtype(dtype)
+        };
+        Ok(kept.insert((put(&self.cos)?, put(&self.sin)?)).clone())
+    }
 }
 
 /// Rotates every head of `x` (`[n, heads · dim]`) by its row's position in the batch.
@@ -420,11 +446,8 @@ mod tests {
             let sequence = |(slot, &(new, past)): (usize, &(usize, usize))| Sequence { slot, past, new };
             let batch = Batch::new(lengths.iter().enumerate().map(sequence).collect());
             let capacity = lengths.iter().map(|(new, past)| new + past).max().unwrap() + spare;
-            let table = RopeTable {
-                cos: random.tensor(capacity * half).to_vec1().unwrap().into(),
-                sin: random.tensor(capacity * half).to_vec1().unwrap().into(),
-                half,
-            };
+            let angles = random.tensor((2, capacity * half)).to_vec2().unwrap();
+            let table = RopeTable::of(angles[0].clone(), angles[1].clone(), half);
             let q = random.tensor((batch.rows(), heads.query * heads.dim));
             let k = random.tensor((lengths.len() * capacity, heads.key * heads.dim));
             let v = random.tensor((lengths.len() * capacity, heads.key * heads.dim));

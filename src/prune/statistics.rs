@@ -144,7 +144,10 @@ impl Collector {
         match (self.at(site, x)?, x) {
             (Running::Norms(sums), Rows::Host { data, .. }) => add_squares(sums, data, width),
             (Running::Norms(sums), Rows::Device(x)) => {
-                let squares = x.to_dtype(DType::F32)?.sqr()?.sum(0)?.to_vec1::<f32>()?;
+                // A product with ones: devices sum columns far faster that way than by a reduction.
+                let squares = x.to_dtype(DType::F32)?.sqr()?;
+                let ones = Tensor::ones((1, squares.dim(0)?), DType::F32, x.device())?;
+                let squares = ones.matmul(&squares)?.squeeze(0)?.to_vec1::<f32>()?;
                 for (sum, square) in sums.iter_mut().zip(squares) {
                     *sum += f64::from(square);
                 }
@@ -152,7 +155,7 @@ impl Collector {
             (Running::HostGram(gram), Rows::Host { data, .. }) => matmul::gram_lower(gram, data, width),
             (Running::DeviceGram(gram), Rows::Device(x)) => {
                 let x = x.to_dtype(DType::F32)?;
-                *gram = (&*gram + x.t()?.contiguous()?.matmul(&x)?)?;
+                *gram = (&*gram + x.t()?.matmul(&x)?)?;
             }
             _ => return Err(crate::Error::failure("the inputs of one module came from two devices")),
         }

@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
+use secateur::device::choose_device;
 use secateur::engine::{Command, Engine, EngineOptions, Event, RunOptions};
 use secateur::model::Synthetic;
 use secateur::results::StudyResult;
@@ -31,6 +33,16 @@ pub fn smollm2(test: &str) -> Option<PathBuf> {
     }
     eprintln!("SKIPPED {test}: {} is not there; ../shared/models/smollm2.py writes it", folder.display());
     None
+}
+
+/// What the tests compute on: `SECATEUR_TEST_DEVICE`, as `--device` takes it, else the CPU. In `f32` in either case.
+pub fn device_name() -> String {
+    std::env::var("SECATEUR_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
+}
+
+/// The same, opened.
+pub fn device() -> Device {
+    choose_device(&device_name()).unwrap()
 }
 
 /// A small study: windows of `seq_len` tokens from one calibration text and one corpus.
@@ -61,7 +73,7 @@ pub fn study(
         },
         prune: PruneSpec::default(),
         compute: ComputeSpec {
-            device: "cpu".into(),
+            device: device_name(),
             dtype: "f32".into(),
             batch_tokens: 2048,
             batch_prompts: 16,
@@ -147,11 +159,13 @@ impl Place {
         }
     }
 
-    /// The program in this folder, with a home of its own and no variables of the machine's.
+    /// The program in this folder, with a home of its own and no variables of the machine's but those that a GPU's
+    /// libraries are found by.
     pub fn program(&self, line: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_secateur"));
         command.args(line).current_dir(self.folder.path()).env_clear().stdin(std::process::Stdio::null());
         command.env("HOME", self.path("home")).env("HF_HOME", self.path("hub"));
+        command.envs(std::env::vars().filter(|(n, _)| n == "LD_LIBRARY_PATH" || n.starts_with("CUDA_")));
         command
     }
 }

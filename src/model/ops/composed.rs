@@ -1,6 +1,6 @@
 //! candle's operations put together, for any device and precision.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::{Batch, RopeTable};
 use crate::error::Result;
@@ -24,14 +24,11 @@ pub(super) fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 
 pub(super) fn rope(x: &Tensor, table: &RopeTable, batch: &Batch, heads: usize) -> Result<Tensor> {
     let (n, width) = x.dims2()?;
-    let at = |values: &[f32]| -> Result<Tensor> {
-        let rows = values.len() / table.half;
-        let all = Tensor::from_slice(values, (rows, table.half), x.device())?.to_dtype(x.dtype())?;
-        let positions = Tensor::from_slice(batch.positions(), n, x.device())?;
-        Ok(all.index_select(&positions, 0)?)
-    };
+    let (cos, sin) = table.on(x.device(), x.dtype())?;
+    let positions = Tensor::from_slice(batch.positions(), n, x.device())?;
+    let at = |table: &Tensor| table.index_select(&positions, 0);
     let by_head = x.reshape((n, heads, width / heads))?.transpose(0, 1)?.unsqueeze(0)?.contiguous()?;
-    let rotated = candle_nn::rotary_emb::rope(&by_head, &at(&table.cos)?, &at(&table.sin)?)?;
+    let rotated = candle_nn::rotary_emb::rope(&by_head, &at(&cos)?, &at(&sin)?)?;
     Ok(rotated.squeeze(0)?.transpose(0, 1)?.reshape((n, width))?)
 }
 
@@ -43,54 +40,86 @@ pub(super) fn causal_attention(
     heads: Heads,
 ) -> Result<Tensor> {
     let mut out = Vec::new();
-    for group in same_shape(segments) {
+    for group in alike(segments) {
         out.push(attend(q, k, v, group, heads)?);
     }
     Ok(Tensor::cat(&out, 0)?)
 }
 
-/// Runs of neighbouring segments of equal shape whose rows follow each other evenly, so that one batched product
-/// serves them all.
-fn same_shape(segments: &[attention::Segment]) -> Vec<&[attention::Segment]> {
-    segments
-        .chunk_by(|a, b| {
-            a.queries == b.queries
-                && a.keys == b.keys
-                && b.query_row == a.query_row + a.queries
-                && b.key_row == a.key_row + a.keys
-        })
-        .collect()
+/// Runs of neighbouring segments with equally many queries, which one batched product serves: windows of a text, or all
+/// prompts that wait for their next token.
+fn alike(segments: &[attention::Segment]) -> Vec<&[attention::Segment]> {
+    segments.chunk_by(|a, b| a.queries == b.queries && b.query_row == a.query_row + a.queries).collect()
 }
 
-/// Attention of segments of one shape, scores in `f32`.
+/// Attention of such a run, scores in `f32`. Where it has keys of different lengths, the shorter ones are filled up with
+/// keys that no query sees.
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, group: &[attention::Segment], h: Heads) -> Result<Tensor> {
     let (first, b) = (group[0], group.len());
-    let (t, s) = (first.queries, first.keys);
-    let split = |x: &Tensor, row: usize, rows: usize, heads: usize| -> Result<Tensor> {
-        let x = x.narrow(0, row, b * rows)?.reshape((b, rows, heads, h.dim))?;
-        Ok(x.transpose(1, 2)?.contiguous()?)
+    let (t, s) = (first.queries, group.iter().map(|g| g.keys).max().unwrap_or(0));
+    let shared = h.query / h.key;
+    // Query heads that share a key head lie below each other, so that keys and values are never repeated.
+    let q = q.narrow(0, first.query_row, b * t)?.reshape((b, t, h.key, shared, h.dim))?;
+    let q = q.permute((0, 2, 3, 1, 4))?.reshape((b, h.key, shared * t, h.dim))?;
+    let rows = KeyRows::of(group, s, k)?;
+    let split = |x: &Tensor| -> Result<Tensor> {
+        Ok(rows.take(x)?.reshape((b, s, h.key, h.dim))?.transpose(1, 2)?.contiguous()?)
     };
-    let q = split(q, first.query_row, t, h.query)?;
-    let repeat = |x: Tensor| -> Result<Tensor> {
-        let groups = h.query / h.key;
-        let x = x.unsqueeze(2)?.expand((b, h.key, groups, s, h.dim))?;
-        Ok(x.contiguous()?.reshape((b, h.query, s, h.dim))?)
-    };
-    let k = repeat(split(k, first.key_row, s, h.key)?)?;
-    let v = repeat(split(v, first.key_row, s, h.key)?)?;
-    let scores =
-        (q.matmul(&k.transpose(2, 3)?.contiguous()?)?.to_dtype(DType::F32)? / (h.dim as f64).sqrt())?;
-    let mask: Vec<f32> = (0..t)
-        .flat_map(|i| {
-            let position = s - t + i;
-            (0..s).map(move |j| {
-                let seen = j <= position && h.window.is_none_or(|w| position - j < w);
-                if seen { 0.0 } else { f32::NEG_INFINITY }
-            })
-        })
-        .collect();
-    let mask = Tensor::from_vec(mask, (1, 1, t, s), q.device())?;
-    let weights = candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask)?)?.to_dtype(v.dtype())?;
-    let out = weights.matmul(&v)?.transpose(1, 2)?.contiguous()?;
+    let scores = q.matmul(&split(k)?.t()?)?.to_dtype(DType::F32)?;
+    let scores = (scores / (h.dim as f64).sqrt())?.reshape((b, h.key, shared, t, s))?;
+    let scores = scores.broadcast_add(&mask(group, s, h, q.device())?)?;
+    let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(v.dtype())?;
+    let out = weights.reshape((b, h.key, shared * t, s))?.matmul(&split(v)?)?;
+    let out = out.reshape((b, h.key, shared, t, h.dim))?.permute((0, 3, 1, 2, 4))?;
     Ok(out.reshape((b * t, h.query * h.dim))?)
+}
+
+/// Which rows the keys and values of a run of segments are, as many of each.
+enum KeyRows {
+    /// The first one and their number: they lie one after the other.
+    Range(usize, usize),
+    /// Their numbers.
+    List(Tensor),
+}
+
+impl KeyRows {
+    fn of(group: &[attention::Segment], each: usize, keys: &Tensor) -> Result<Self> {
+        let first = group[0].key_row;
+        if group.iter().enumerate().all(|(i, g)| g.keys == each && g.key_row == first + i * each) {
+            return Ok(Self::Range(first, group.len() * each));
+        }
+        let rows = |g: &attention::Segment| {
+            let (first, last) = (g.key_row, g.keys - 1);
+            (0..each).map(move |j| (first + j.min(last)) as u32)
+        };
+        let rows: Vec<u32> = group.iter().flat_map(rows).collect();
+        Ok(Self::List(Tensor::from_vec(rows, group.len() * each, keys.device())?))
+    }
+
+    fn take(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Range(first, count) => x.narrow(0, *first, *count)?,
+            Self::List(rows) => x.index_select(rows, 0)?,
+        })
+    }
+}
+
+/// 0 where a query sees a key and −∞ where it does not, `[segments or 1, 1, 1, queries, keys]`; made on the device, since
+/// it is as large as a head's scores.
+fn mask(group: &[attention::Segment], keys: usize, h: Heads, device: &Device) -> Result<Tensor> {
+    let one = group.iter().all(|g| g.keys == group[0].keys);
+    let group = if one { &group[..1] } else { group };
+    let (b, t) = (group.len(), group[0].queries);
+    let positions = |g: &attention::Segment| (g.keys - g.queries) as u32..g.keys as u32;
+    let positions: Vec<u32> = group.iter().flat_map(positions).collect();
+    let positions = Tensor::from_vec(positions, (b, 1, 1, t, 1), device)?;
+    let keys = keys as u32;
+    let mut seen = Tensor::arange(0, keys, device)?.broadcast_le(&positions)?;
+    if let Some(window) = h.window {
+        let window = window as u32;
+        let near = Tensor::arange(window, window + keys, device)?.broadcast_gt(&positions)?;
+        seen = (seen * near)?;
+    }
+    let of = |value: f32| Tensor::new(value, device)?.broadcast_as(seen.shape());
+    Ok(seen.where_cond(&of(0.0)?, &of(f32::NEG_INFINITY)?)?)
 }
