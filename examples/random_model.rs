@@ -14,6 +14,9 @@ struct Arguments {
     /// Shape of the model; llama2-7b takes 13.5 GB of disk
     #[arg(long, value_enum, default_value = "tiny")]
     preset: Preset,
+    /// Blocks, where not as many as the preset has
+    #[arg(long)]
+    blocks: Option<usize>,
     /// The same seed gives the same weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -48,7 +51,9 @@ impl Preset {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let started = Instant::now();
-    let model = Synthetic { seed: arguments.seed, ..arguments.preset.model() };
+    let preset = arguments.preset.model();
+    let model =
+        Synthetic { seed: arguments.seed, blocks: arguments.blocks.unwrap_or(preset.blocks), ..preset };
     match model.write(&arguments.dir).and_then(|()| ModelFolder::open(&arguments.dir)) {
         Ok(folder) => {
             let info = folder.info("random");

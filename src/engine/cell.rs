@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::Reporter;
 use super::costs::Work;
@@ -13,6 +14,7 @@ use super::snapshot::Snapshots;
 use super::stream::{Layout, Stream};
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
+use crate::model::convert::round_to;
 use crate::model::ops::with_elements;
 use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
 use crate::prune::{Collector, Matrix, Needs, Pruner, Statistics, pruner};
@@ -248,27 +250,25 @@ impl Pass<'_> {
         let control = self.reporter.control();
         let matrix = Matrix { weights: &mut weights, columns };
         let outcome = pruner.prune(matrix, statistics, sparsity, &|| control.cancelled())?;
-        let mut tensor = Tensor::from_vec(weights, (rows, columns), &Device::Cpu)?;
-        // What is measured is what is stored and exported: weights as the source's precision can hold them.
-        let stored = tensor.to_dtype(source)?;
-        if source != DType::F32 {
-            tensor = stored.to_dtype(DType::F32)?;
-        }
-        let zeros = with_elements(&tensor, |w| w.iter().filter(|v| **v == 0.0).count())?;
         let (device, dtype) = (&self.session.device, self.session.dtype);
-        // Elsewhere the stored form is the smaller transfer, and holds the same numbers.
-        let set = if device.is_cpu() {
-            tensor.to_dtype(dtype)?
+        let new_values = self.cell.is_some_and(|c| c.method == Method::SparseGpt);
+        // What is measured is what is stored and exported: weights as the source's precision can hold them. Where a mask is
+        // stored, those that stay are the source's own; a device gets them in that precision, the smaller transfer.
+        let stored = if new_values || !device.is_cpu() {
+            Some(round_to(&mut weights, &[rows, columns], source)?)
         } else {
-            stored.to_device(device)?.to_dtype(dtype)?
+            None
         };
-        block.set_weight(kind, set);
-        let weight = if self.cell.is_some_and(|c| c.method == Method::SparseGpt) {
-            PrunedWeight::Values(stored)
-        } else {
-            let bits = with_elements(&tensor, |w| checkpoint::pack_mask(w.iter().map(|v| *v != 0.0)))?;
-            PrunedWeight::Mask { shape: [rows, columns], bits }
+        let zeros = weights.par_iter().with_min_len(1 << 16).filter(|w| **w == 0.0).count();
+        let weight = match &stored {
+            Some(values) if new_values => PrunedWeight::Values(values.clone()),
+            _ => PrunedWeight::Mask { shape: [rows, columns], bits: checkpoint::mask_of(&weights) },
         };
+        let set = match stored {
+            Some(stored) if !device.is_cpu() => stored.to_device(device)?,
+            _ => Tensor::from_vec(weights, (rows, columns), device)?,
+        };
+        block.set_weight(kind, set.to_dtype(dtype)?);
         let result = ModuleResult {
             block: index,
             name: module_name(index, kind),
@@ -369,12 +369,7 @@ pub(super) fn apply_checkpoint(
                 let shape = source.dims2()?;
                 let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
                 let mut weights = with_elements(&source, <[f32]>::to_vec)?;
-                let count = weights.len();
-                for (w, kept) in weights.iter_mut().zip(checkpoint::unpack_mask(&bits, count)) {
-                    if !kept {
-                        *w = 0.0;
-                    }
-                }
+                checkpoint::apply_mask(&mut weights, &bits);
                 Tensor::from_vec(weights, shape, &Device::Cpu)?
             }
         };

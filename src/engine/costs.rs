@@ -3,6 +3,7 @@
 use super::event::Estimate;
 use crate::kernels::sparse;
 use crate::model::ModelConfig;
+use crate::model::ops::DEVICE_QUERIES;
 use crate::study::{Method, ModuleKind, Sparsity};
 
 /// A kind of work, each with a speed of its own.
@@ -235,8 +236,10 @@ impl Sizes {
         let windows = self.evaluation_windows.max(if calibrated { self.calibration_windows } else { 0 });
         let rows = self.batch_tokens.min(windows * self.seq_len).max(self.seq_len);
         let of_rows = |rows: usize| rows * (3 * c.intermediate_size + 6 * c.hidden_size) * device_element;
-        let activations =
-            of_rows(rows) + if self.on_host { 0 } else { 2 * c.heads * rows * self.seq_len * 4 };
+        // On a device the scores of some queries of every head, as they come, in `f32`, masked and as weights.
+        let queries = rows / self.seq_len * self.seq_len.min(DEVICE_QUERIES);
+        let scores = 3 * c.heads * queries * self.seq_len * 4;
+        let activations = of_rows(rows) + if self.on_host { 0 } else { scores };
         let square = |w: usize| w * w * host_element;
         let statistics = if hessians {
             // All four Hessians, and the solver's three copies of the largest.

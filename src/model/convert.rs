@@ -5,7 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bytes converted by one task: worth a task, and in cache. A multiple of every element's size.
 pub(super) const PIECE_BYTES: usize = 1 << 18;
@@ -36,6 +36,35 @@ pub(super) fn tensor(
         Some(tensor) => Some(tensor.to_device(device)?.to_dtype(dtype)?),
         None => None,
     })
+}
+
+/// Rounds weights to the precision that they are stored in, and returns them in it too, `[shape]` on the host.
+///
+/// # Errors
+/// A precision that weights are not stored in.
+pub fn round_to(weights: &mut [f32], shape: &[usize], stored: DType) -> Result<Tensor> {
+    fn round<T: WithDType>(
+        weights: &mut [f32],
+        shape: &[usize],
+        step: impl Fn(&mut [f32], &mut [T]) + Sync,
+    ) -> Result<Tensor> {
+        let mut rounded = vec![T::zero(); weights.len()];
+        let tasks = weights.par_chunks_mut(PIECE_BYTES / 4).zip(rounded.par_chunks_mut(PIECE_BYTES / 4));
+        tasks.for_each(|(weights, rounded)| step(weights, rounded));
+        Ok(Tensor::from_vec(rounded, shape, &Device::Cpu)?)
+    }
+    match stored {
+        DType::F32 => Ok(Tensor::from_slice(weights, shape, &Device::Cpu)?),
+        DType::BF16 => round(weights, shape, |weights, rounded: &mut [bf16]| {
+            rounded.convert_from_f32_slice(weights);
+            rounded.convert_to_f32_slice(weights);
+        }),
+        DType::F16 => round(weights, shape, |weights, rounded: &mut [f16]| {
+            rounded.convert_from_f32_slice(weights);
+            rounded.convert_to_f32_slice(weights);
+        }),
+        other => Err(Error::failure(format!("weights are not stored in {other:?}"))),
+    }
 }
 
 fn on_cpu<T: WithDType>(values: Option<Vec<T>>, shape: Vec<usize>) -> candle_core::Result<Option<Tensor>> {
@@ -161,6 +190,22 @@ mod tests {
                 prop_assert_eq!(read(&pieces, DType::F32, DType::F32), None);
             }
         }
+    }
+
+    #[test]
+    fn weights_are_rounded_as_tensors_are() {
+        let weights: Vec<f32> = (0..70_000).map(|i| (i as f32 * 0.37).sin() / 3.0).collect();
+        let tensor = Tensor::from_slice(&weights, (700, 100), &Device::Cpu).unwrap();
+        let values =
+            |t: &Tensor| t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let mut rounded = weights.clone();
+            let stored = round_to(&mut rounded, &[700, 100], dtype).unwrap();
+            assert_eq!((stored.dtype(), stored.dims()), (dtype, &[700, 100][..]));
+            assert_eq!(values(&stored), values(&tensor.to_dtype(dtype).unwrap()));
+            assert_eq!(values(&stored), rounded);
+        }
+        assert!(round_to(&mut [1.0], &[1], DType::U8).is_err());
     }
 
     #[test]

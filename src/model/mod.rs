@@ -3,7 +3,7 @@
 pub mod batch;
 pub mod block;
 pub mod config;
-mod convert;
+pub(crate) mod convert;
 pub mod folder;
 pub mod generate;
 pub mod head;

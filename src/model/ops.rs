@@ -17,6 +17,9 @@ use crate::kernels::scratch::Buffer;
 use crate::kernels::sparse::{self, Packed};
 use crate::kernels::{elementwise, matmul};
 
+/// Queries of a sequence whose scores live at the same time on a device, in every head.
+pub const DEVICE_QUERIES: usize = composed::TILE;
+
 /// Rows of activations, `[n, width]`.
 #[derive(Debug)]
 pub enum Rows {
@@ -456,6 +459,25 @@ mod tests {
             let segments = batch.segments(Some(capacity));
             let attended = composed::causal_attention(&q, &k, &v, &segments, heads).unwrap();
             prop_assert!(apart(&tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads)), &attended) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn attention_of_more_queries_than_live_at_the_same_time_equals_the_fused_one() {
+        let mut random = Random::new(3);
+        let sequence = |slot, past, new| Sequence { slot, past, new };
+        let long = DEVICE_QUERIES + 70;
+        let batch = Batch::new(vec![sequence(0, 30, long), sequence(1, 0, long), sequence(2, 5, 9)]);
+        let capacity = long + 30;
+        for window in [None, Some(200)] {
+            let heads = Heads { query: 4, key: 2, dim: 6, window };
+            let q = random.tensor((batch.rows(), heads.query * heads.dim));
+            let k = random.tensor((3 * capacity, heads.key * heads.dim));
+            let v = random.tensor((3 * capacity, heads.key * heads.dim));
+            let segments = batch.segments(Some(capacity));
+            let device = composed::causal_attention(&q, &k, &v, &segments, heads).unwrap();
+            let host = tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads));
+            assert!(apart(&host, &device) < 1e-4);
         }
     }
 

@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 pub use super::atomic::write_atomically;
 use super::container::{self, Content, Contents, Data, Entry, Unreadable};
@@ -52,6 +53,35 @@ pub fn pack_mask(kept: impl IntoIterator<Item = bool>) -> Vec<u8> {
         }
     }
     bits
+}
+
+/// Weights of one task: whole bytes of a mask.
+const MASK_TASK: usize = 1 << 16;
+
+/// The mask of weights: which of them are not zero, as [`pack_mask`] packs it, on all cores.
+pub fn mask_of(weights: &[f32]) -> Vec<u8> {
+    let mut bits = vec![0u8; weights.len().div_ceil(8)];
+    bits.par_chunks_mut(MASK_TASK / 8).zip(weights.par_chunks(MASK_TASK)).for_each(|(bits, weights)| {
+        for (byte, weights) in bits.iter_mut().zip(weights.chunks(8)) {
+            for (i, w) in weights.iter().enumerate() {
+                *byte |= u8::from(*w != 0.0) << (7 - i);
+            }
+        }
+    });
+    bits
+}
+
+/// Zeroes the weights that a mask does not keep, on all cores.
+pub fn apply_mask(weights: &mut [f32], bits: &[u8]) {
+    weights.par_chunks_mut(MASK_TASK).zip(bits.par_chunks(MASK_TASK / 8)).for_each(|(weights, bits)| {
+        for (weights, byte) in weights.chunks_mut(8).zip(bits) {
+            for (i, w) in weights.iter_mut().enumerate() {
+                if byte & (0x80 >> i) == 0 {
+                    *w = 0.0;
+                }
+            }
+        }
+    });
 }
 
 /// The first `count` bits of what [`pack_mask`] packed.

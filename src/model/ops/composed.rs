@@ -1,5 +1,7 @@
 //! candle's operations put together, for any device and precision.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::{Batch, RopeTable};
@@ -27,9 +29,9 @@ pub(super) fn rope(x: &Tensor, table: &RopeTable, batch: &Batch, heads: usize) -
     let (cos, sin) = table.on(x.device(), x.dtype())?;
     let positions = Tensor::from_slice(batch.positions(), n, x.device())?;
     let at = |table: &Tensor| table.index_select(&positions, 0);
-    let by_head = x.reshape((n, heads, width / heads))?.transpose(0, 1)?.unsqueeze(0)?.contiguous()?;
-    let rotated = candle_nn::rotary_emb::rope(&by_head, &at(&cos)?, &at(&sin)?)?;
-    Ok(rotated.squeeze(0)?.transpose(0, 1)?.reshape((n, width))?)
+    let by_head = x.reshape((1, n, heads, width / heads))?;
+    let rotated = candle_nn::rotary_emb::rope_thd(&by_head, &at(&cos)?, &at(&sin)?)?;
+    Ok(rotated.reshape((n, width))?)
 }
 
 pub(super) fn causal_attention(
@@ -52,25 +54,42 @@ fn alike(segments: &[attention::Segment]) -> Vec<&[attention::Segment]> {
     segments.chunk_by(|a, b| a.queries == b.queries && b.query_row == a.query_row + a.queries).collect()
 }
 
+/// Queries of a sequence whose scores live at the same time; keys behind the last of them are left out.
+pub(super) const TILE: usize = 512;
+
 /// Attention of such a run, scores in `f32`. Where it has keys of different lengths, the shorter ones are filled up with
 /// keys that no query sees.
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, group: &[attention::Segment], h: Heads) -> Result<Tensor> {
     let (first, b) = (group[0], group.len());
     let (t, s) = (first.queries, group.iter().map(|g| g.keys).max().unwrap_or(0));
     let shared = h.query / h.key;
-    // Query heads that share a key head lie below each other, so that keys and values are never repeated.
     let q = q.narrow(0, first.query_row, b * t)?.reshape((b, t, h.key, shared, h.dim))?;
-    let q = q.permute((0, 2, 3, 1, 4))?.reshape((b, h.key, shared * t, h.dim))?;
     let rows = KeyRows::of(group, s, k)?;
     let split = |x: &Tensor| -> Result<Tensor> {
         Ok(rows.take(x)?.reshape((b, s, h.key, h.dim))?.transpose(1, 2)?.contiguous()?)
     };
-    let scores = q.matmul(&split(k)?.t()?)?.to_dtype(DType::F32)?;
-    let scores = (scores / (h.dim as f64).sqrt())?.reshape((b, h.key, shared, t, s))?;
-    let scores = scores.broadcast_add(&mask(group, s, h, q.device())?)?;
-    let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(v.dtype())?;
-    let out = weights.reshape((b, h.key, shared * t, s))?.matmul(&split(v)?)?;
-    let out = out.reshape((b, h.key, shared, t, h.dim))?.permute((0, 3, 1, 2, 4))?;
+    let (k, v) = (split(k)?, split(v)?);
+    let mut tiles = Vec::new();
+    for start in (0..t).step_by(TILE) {
+        let len = TILE.min(t - start);
+        let seen = s - t + start + len;
+        // Query heads that share a key head lie below each other, so that keys and values are never repeated.
+        let q =
+            q.narrow(1, start, len)?.permute((0, 2, 3, 1, 4))?.reshape((b, h.key, shared * len, h.dim))?;
+        let scores = q.matmul(&k.narrow(2, 0, seen)?.t()?)?.to_dtype(DType::F32)?;
+        let mask = mask(group, start..start + len, seen, h, scores.device())?;
+        let scores = (scores / (h.dim as f64).sqrt())?.reshape((b, h.query, len * seen))?;
+        // The fewer dimensions, the less arithmetic for finding elements.
+        let scores = match mask.dim(0)? {
+            1 => scores.reshape((b * h.query, len * seen))?.broadcast_add(&mask)?,
+            _ => scores.broadcast_add(&mask.unsqueeze(1)?)?,
+        };
+        let scores = scores.reshape((b, h.key, shared * len, seen))?;
+        let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(v.dtype())?;
+        let out = weights.matmul(&v.narrow(2, 0, seen)?)?.reshape((b, h.key, shared, len, h.dim))?;
+        tiles.push(out.permute((0, 3, 1, 2, 4))?.reshape((b, len, h.query * h.dim))?);
+    }
+    let out = if tiles.len() == 1 { tiles.remove(0) } else { Tensor::cat(&tiles, 1)? };
     Ok(out.reshape((b * t, h.query * h.dim))?)
 }
 
@@ -104,22 +123,27 @@ impl KeyRows {
     }
 }
 
-/// 0 where a query sees a key and −∞ where it does not, `[segments or 1, 1, 1, queries, keys]`; made on the device, since
-/// it is as large as a head's scores.
-fn mask(group: &[attention::Segment], keys: usize, h: Heads, device: &Device) -> Result<Tensor> {
+/// 0 where a query sees a key and −∞ where it does not, `[segments or 1, queries · keys]`; made on the device, since it
+/// is as large as a head's scores.
+fn mask(
+    group: &[attention::Segment],
+    queries: Range<usize>,
+    keys: usize,
+    h: Heads,
+    device: &Device,
+) -> Result<Tensor> {
     let one = group.iter().all(|g| g.keys == group[0].keys);
     let group = if one { &group[..1] } else { group };
-    let (b, t) = (group.len(), group[0].queries);
-    let positions = |g: &attention::Segment| (g.keys - g.queries) as u32..g.keys as u32;
-    let positions: Vec<u32> = group.iter().flat_map(positions).collect();
-    let positions = Tensor::from_vec(positions, (b, 1, 1, t, 1), device)?;
-    let keys = keys as u32;
-    let mut seen = Tensor::arange(0, keys, device)?.broadcast_le(&positions)?;
+    let (b, t) = (group.len(), queries.len());
+    let positions = group.iter().flat_map(|g| queries.clone().map(|i| (g.keys - g.queries + i) as u32));
+    let positions = Tensor::from_vec(positions.collect(), (b, t, 1), device)?;
+    let end = keys as u32;
+    let mut seen = Tensor::arange(0, end, device)?.broadcast_le(&positions)?;
     if let Some(window) = h.window {
         let window = window as u32;
-        let near = Tensor::arange(window, window + keys, device)?.broadcast_gt(&positions)?;
+        let near = Tensor::arange(window, window + end, device)?.broadcast_gt(&positions)?;
         seen = (seen * near)?;
     }
     let of = |value: f32| Tensor::new(value, device)?.broadcast_as(seen.shape());
-    Ok(seen.where_cond(&of(0.0)?, &of(f32::NEG_INFINITY)?)?)
+    Ok(seen.where_cond(&of(0.0)?, &of(f32::NEG_INFINITY)?)?.reshape((b, t * keys))?)
 }

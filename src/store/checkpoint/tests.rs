@@ -21,6 +21,19 @@ proptest! {
     }
 
     #[test]
+    fn masks_of_weights_put_back_their_zeroes(
+        kept in prop::collection::vec(any::<bool>(), 1..300), repeats in prop_oneof![Just(1usize), 1usize..1000],
+    ) {
+        let kept = kept.repeat(repeats);
+        let weights: Vec<f32> = kept.iter().map(|k| if *k { -0.5 } else { 0.0 }).collect();
+        let bits = mask_of(&weights);
+        prop_assert_eq!(&bits, &pack_mask(kept));
+        let mut again = vec![-0.5; weights.len()];
+        apply_mask(&mut again, &bits);
+        prop_assert_eq!(again, weights);
+    }
+
+    #[test]
     fn values_come_back_bit_for_bit(bits in prop::collection::vec(any::<u32>(), 1..40)) {
         let dir = tempfile::tempdir().unwrap();
         let shape = (1, bits.len());
