@@ -6,6 +6,9 @@ use crate::model::ModelConfig;
 use crate::model::ops::DEVICE_QUERIES;
 use crate::study::{Method, ModuleKind, Sparsity};
 
+/// Host memory that a GPU's libraries take.
+const DRIVER: usize = 800 << 20;
+
 /// A kind of work, each with a speed of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Work {
@@ -279,8 +282,8 @@ impl Sizes {
         let (host, device) = match (self.on_host, self.states_on_device) {
             (true, _) => (kept + working + program, 0),
             // They come to the host a batch at a time, to be saved.
-            (false, true) => (pruning + 4 * program, working + kept),
-            (false, false) => (kept + pruning + 4 * program, working),
+            (false, true) => (pruning + program + DRIVER, working + kept),
+            (false, false) => (kept + pruning + program + DRIVER, working),
         };
         let mut disk = states(self.evaluation_windows);
         if self.disagreement && !methods.is_empty() {

@@ -225,6 +225,14 @@ impl BlockCache {
     }
 
     fn append_device(&self, batch: &Batch, cache: &Tensor, new: &Tensor) -> Result<()> {
+        if batch.rows() == batch.len() {
+            // One token each: all at once, or a device would spend its time on starting copies.
+            let row = |(_, s): (usize, &Sequence)| (s.slot * self.capacity + s.past) as u32;
+            let rows: Vec<u32> = batch.spans().map(row).collect();
+            let rows = Tensor::from_vec(rows, (batch.len(), 1), cache.device())?;
+            let rows = rows.broadcast_as((batch.len(), self.width))?.contiguous()?;
+            return Ok(cache.scatter_set(&rows, &new.contiguous()?, 0)?);
+        }
         for (row, sequence) in batch.spans() {
             let at = sequence.slot * self.capacity + sequence.past;
             cache.slice_set(&new.narrow(0, row, sequence.new)?.contiguous()?, 0, at)?;
