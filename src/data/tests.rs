@@ -423,6 +423,42 @@ proptest! {
     }
 }
 
+/// A text of the built-in study and its tokenizer, which splits words as GPT-2's does.
+fn stories() -> (String, Tokenizer) {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let text = fs::read_to_string(demo.join("data/stories.txt")).unwrap();
+    (text, Tokenizer::from_file(demo.join("model/tokenizer.json")).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_limit_of_windows_changes_none_of_them(
+        start in 0..20_000_usize, strange in "\\PC{1,30}", times in 0..400_usize, limit in 1..80_usize,
+        in_words in any::<bool>(), special in any::<bool>(),
+    ) {
+        let (stories, mut tokenizer) = stories();
+        // Runs of letters without an end where a beginning is cut, and whatever Unicode has.
+        let (first, rest) = stories[start..].split_at(3000);
+        let text = whole(&[first, &strange.repeat(times), rest].concat());
+        if !in_words {
+            // As tokenizers made by SentencePiece: all of a text is one word.
+            tokenizer.with_pre_tokenizer(None::<WhitespaceSplit>);
+        }
+        if special {
+            let mut processor = TemplateProcessing::builder();
+            processor.try_single("a:0 $A:0 b:0").unwrap().special_tokens(vec![("a", 3), ("b", 4)]);
+            tokenizer.with_post_processor(Some(processor.build().unwrap()));
+        }
+        let all = evaluation_windows(&text, &tokenizer, 32, None).unwrap();
+        let some = evaluation_windows(&text, &tokenizer, 32, Some(limit)).unwrap();
+        prop_assert_eq!(&all[..limit.min(all.len())], &some);
+        let head = calibration_windows(&text, &tokenizer, limit.min(all.len()), 32, Sampling::Head, 0).unwrap();
+        prop_assert_eq!(some, head);
+    }
+}
+
 #[test]
 fn the_shared_texts_and_tasks_load_whole() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
@@ -447,6 +483,7 @@ fn the_shared_texts_and_tasks_load_whole() {
     let tokenizer = Tokenizer::from_file(path("models/smollm2-135m-instruct/tokenizer.json")).unwrap();
     let wikitext = load_text(&path("data/text/wikitext2_raw_test.txt"), &mut NoFetch).unwrap();
     let windows = evaluation_windows(&wikitext, &tokenizer, 512, Some(32)).unwrap();
+    assert_eq!(windows, evaluation_windows(&wikitext, &tokenizer, 512, None).unwrap()[..32]);
     assert_eq!((windows.len(), windows[31].len()), (32, 512));
     let Content::Whole(raw) = &wikitext.content else { panic!("documents") };
     assert!(raw.starts_with(&tokenizer.decode(&windows.concat(), false).unwrap()));

@@ -25,9 +25,10 @@ pub fn evaluation_windows(
 ) -> Result<Vec<Vec<u32>>> {
     at_least_one("the length of a window", seq_len)?;
     at_least_one("the number of windows", max_windows.unwrap_or(1))?;
-    let tokens = Encoder::new(tokenizer)?.encode(&text.content.joined())?;
+    let most = max_windows.unwrap_or(usize::MAX);
+    let tokens = Encoder::new(tokenizer)?.beginning(&text.content.joined(), seq_len.saturating_mul(most))?;
     long_enough(text, &tokens, seq_len)?;
-    Ok(consecutive(&tokens, seq_len, max_windows.unwrap_or(usize::MAX)))
+    Ok(consecutive(&tokens, seq_len, most))
 }
 
 /// `samples` windows of `seq_len` tokens to calibrate with. The same text, tokenizer and seed give the same windows.
@@ -57,7 +58,11 @@ pub fn calibration_windows(
     {
         return Ok(windows);
     }
-    let tokens = encoder.encode(&text.content.joined())?;
+    let needed = match sampling {
+        Sampling::Random => usize::MAX,
+        Sampling::Head => seq_len.saturating_mul(samples),
+    };
+    let tokens = encoder.beginning(&text.content.joined(), needed)?;
     long_enough(text, &tokens, seq_len)?;
     match sampling {
         Sampling::Random => Ok((0..samples).map(|_| random_window(&tokens, seq_len, &mut rng)).collect()),
@@ -159,6 +164,33 @@ impl<'a> Encoder<'a> {
         plain.with_padding(None);
         plain.with_truncation(None).map_err(|e| Error::failure(format!("tokenizer: {e}")))?;
         Ok(Self(Cow::Owned(plain)))
+    }
+
+    /// The first `count` tokens of a text, or all if it has fewer, as tokenising the whole gives them.
+    ///
+    /// Of a long text only a beginning is tokenised. No tokenizer says how far behind a token it looks (those of this family
+    /// look a word ahead), so one beginning is believed when it goes on well behind these tokens and a longer one has the
+    /// same.
+    fn beginning(&self, text: &str, count: usize) -> Result<Vec<u32>> {
+        /// Bytes of a token, more than most have.
+        const BYTES: usize = 6;
+        /// Tokens behind the last that is asked for.
+        const BEHIND: usize = 512;
+        let mut shorter: Option<Vec<u32>> = None;
+        let mut size = count.saturating_add(BEHIND).saturating_mul(BYTES);
+        while size < text.len() / 2 {
+            let mut tokens = self.encode(&text[..text.floor_char_boundary(size)])?;
+            let same = |shorter: &Vec<u32>| {
+                shorter.len() >= count + BEHIND && shorter.get(..count) == tokens.get(..count)
+            };
+            if shorter.as_ref().is_some_and(same) {
+                tokens.truncate(count);
+                return Ok(tokens);
+            }
+            shorter = Some(tokens);
+            size += size / 4;
+        }
+        self.encode(text)
     }
 
     /// Token ids with the special tokens that the tokenizer adds.
