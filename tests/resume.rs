@@ -26,14 +26,27 @@ fn place() -> Place {
 
 /// The study of these tests: every method at a fraction and in groups, with tasks, in small batches.
 fn study(place: &Place, store: &str, resume: bool) -> Command {
+    study_of(place, store, resume, ["12", "12", "2"])
+}
+
+/// The same with so many windows, tokens of an answer and prompts together.
+fn study_of(place: &Place, store: &str, resume: bool, [windows, tokens, prompts]: [&str; 3]) -> Command {
     let mut line = "run --model model --methods magnitude,wanda,sparsegpt --sparsity 0.5,2:4 \
-                    --calibration calibration.txt --calibration-samples 12 --seq-len 32 --corpus corpus.txt \
-                    --max-windows 12 --tasks tasks.jsonl --max-new-tokens 12 --batch-prompts 2 --batch-tokens 128 \
-                    --dtype f32 --format jsonl --store"
+                    --calibration calibration.txt --seq-len 32 --corpus corpus.txt --tasks tasks.jsonl \
+                    --batch-tokens 128 --dtype f32 --format jsonl --store"
         .split_whitespace()
         .collect::<Vec<_>>();
     let device = common::device_name();
-    line.extend([store, "--device", device.as_str()]);
+    line.extend([
+        store,
+        "--device",
+        device.as_str(),
+        "--calibration-samples",
+        windows,
+        "--max-windows",
+        windows,
+    ]);
+    line.extend(["--max-new-tokens", tokens, "--batch-prompts", prompts]);
     line.extend(resume.then_some("--resume"));
     place.program(&line)
 }
@@ -285,6 +298,11 @@ fn torn_and_damaged_checkpoints_are_made_anew() {
     assert_same(&place, "torn.db", "whole.db");
 }
 
+/// One that takes its time: what is to be interrupted must not be over before a busy machine has let the signal through.
+fn long_study(place: &Place, store: &str) -> Command {
+    study_of(place, store, false, ["180", "120", "1"])
+}
+
 /// Runs until `wanted`, interrupts `times` times, and returns what was said and how it ended.
 fn interrupt(
     place: &Place,
@@ -293,7 +311,7 @@ fn interrupt(
     times: usize,
 ) -> (ExitStatus, String, Vec<Value>) {
     let said = place.path("said.txt");
-    let mut run = Run::start(study(place, store, false).stderr(File::create(&said).unwrap()));
+    let mut run = Run::start(long_study(place, store).stderr(File::create(&said).unwrap()));
     run.wait_for(wanted);
     for _ in 0..times {
         run.signal(rustix::process::Signal::INT);
@@ -323,7 +341,7 @@ fn go_on(place: &Place, said: &str) {
 #[test]
 fn interrupted_once_it_ends_the_block_in_hand_and_says_how_to_go_on() {
     let place = place();
-    assert!(study(&place, "whole.db", false).stdout(Stdio::null()).status().unwrap().success());
+    assert!(long_study(&place, "whole.db").stdout(Stdio::null()).status().unwrap().success());
 
     let (status, said, after) =
         interrupt(&place, "polite.db", &mut |e| is(e, "checkpoint", "wanda-0.5") && e["block"] == 0, 1);
@@ -347,7 +365,7 @@ fn interrupted_once_it_ends_the_block_in_hand_and_says_how_to_go_on() {
 #[test]
 fn interrupted_twice_it_stops_at_once_and_can_go_on() {
     let place = place();
-    assert!(study(&place, "whole.db", false).stdout(Stdio::null()).status().unwrap().success());
+    assert!(long_study(&place, "whole.db").stdout(Stdio::null()).status().unwrap().success());
     let (status, said, _) = interrupt(&place, "twice.db", &mut |e| is(e, "module", "sparsegpt-0.5"), 2);
     assert_eq!(status.code(), Some(130), "{said}");
     go_on(&place, &said);
