@@ -303,6 +303,15 @@ fn long_study(place: &Place, store: &str) -> Command {
     study_of(place, store, false, ["180", "120", "1"])
 }
 
+/// The signal of Ctrl-C, or the other polite one where the former is ignored, as by what a script starts in the background.
+fn polite() -> rustix::process::Signal {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let interrupt = rustix::process::Signal::INT;
+    if ignored >> (interrupt.as_raw() - 1) & 1 == 0 { interrupt } else { rustix::process::Signal::TERM }
+}
+
 /// Runs until `wanted`, interrupts `times` times, and returns what was said and how it ended.
 fn interrupt(
     place: &Place,
@@ -314,7 +323,7 @@ fn interrupt(
     let mut run = Run::start(long_study(place, store).stderr(File::create(&said).unwrap()));
     run.wait_for(wanted);
     for _ in 0..times {
-        run.signal(rustix::process::Signal::INT);
+        run.signal(polite());
         // Signals that come at once are one.
         std::thread::sleep(Duration::from_millis(30));
     }
