@@ -344,6 +344,7 @@ fn go_on(place: &Place, said: &str) {
     assert!(line.contains(" run --resume ") && said.trim_end().ends_with(line), "{said}");
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", line]).current_dir(place.path("")).env_clear().env("HOME", place.path("home"));
+    shell.envs(common::gpu_variables());
     assert!(shell.stdout(Stdio::null()).status().unwrap().success(), "{line}");
 }
 

@@ -45,6 +45,11 @@ pub fn device() -> Device {
     choose_device(&device_name()).unwrap()
 }
 
+/// What a GPU's libraries are found by.
+pub fn gpu_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(name, _)| name == "LD_LIBRARY_PATH" || name.starts_with("CUDA_"))
+}
+
 /// A small study: windows of `seq_len` tokens from one calibration text and one corpus.
 pub fn study(
     model: &Path,
@@ -165,7 +170,7 @@ impl Place {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_secateur"));
         command.args(line).current_dir(self.folder.path()).env_clear().stdin(std::process::Stdio::null());
         command.env("HOME", self.path("home")).env("HF_HOME", self.path("hub"));
-        command.envs(std::env::vars().filter(|(n, _)| n == "LD_LIBRARY_PATH" || n.starts_with("CUDA_")));
+        command.envs(gpu_variables());
         command
     }
 }
