@@ -311,11 +311,9 @@ fn saved_models_open_and_hold_the_zeroes_that_are_reported() {
     let cell = &list(&report, "/cells")[4];
     let saved = format!("saved/{}", cell["id"].as_str().unwrap());
     let more = ["--format", "json", "--model", saved.as_str(), "--methods", "magnitude", "--sparsity", "0.5"];
-    let line: Vec<&str> =
-        "run --seq-len 32 --corpus corpus.txt --max-windows 6 --device cpu --store other.db"
-            .split_whitespace()
-            .chain(more)
-            .collect();
+    let device = common::device_name();
+    let line = "run --seq-len 32 --corpus corpus.txt --max-windows 6 --dtype f32 --store other.db --device";
+    let line: Vec<&str> = line.split_whitespace().chain([device.as_str()]).chain(more).collect();
     let again: Value = serde_json::from_str(&say(&place, &line)).unwrap();
     assert_eq!(at(&again, "/base/metrics/perplexity/0"), at(cell, "/metrics/perplexity/0"));
     assert!(

@@ -273,6 +273,16 @@ mod tests {
     }
 
     #[test]
+    fn hidden_states_count_where_they_are_between_blocks() {
+        let moved = Sizes { on_host: false, states_on_device: false, ..smollm2() };
+        let kept = Sizes { states_on_device: true, ..moved.clone() };
+        let cells = [(Method::Wanda, Sparsity::Fraction(0.5))];
+        let (moved, kept) = (moved.memory(&cells), kept.memory(&cells));
+        assert!(kept.device_bytes > moved.device_bytes);
+        assert_eq!(kept.device_bytes - moved.device_bytes, moved.host_bytes - kept.host_bytes);
+    }
+
+    #[test]
     fn two_blocks_of_the_base_tell_how_long_a_study_will_take() {
         // What the README measured on a quiet machine, in seconds: the base 28.6; a cell's measurement 35.2 with a second
         // head, so that a head takes 6.6 and 30 blocks 22; a Wanda cell's calibration and pruning 38.1, SparseGPT's 47.7.
