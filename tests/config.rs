@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use secateur::Error;
 use secateur::cli::{Cli, Command, RunArgs};
 use secateur::config::{BUILT_IN, Format, Settings};
-use secateur::study::{CellSpec, Method, ModuleKind, Sampling, Sparsity};
+use secateur::study::{CellSpec, ModuleKind, Sampling, Sparsity};
 
 /// The flags of a line after `secateur run`, in which `""` is an empty word.
 fn run_args(line: &str) -> RunArgs {
@@ -119,7 +119,7 @@ fn flags_become_the_study() {
         "magnitude-2of4",
     ];
     assert_eq!(ids, expected);
-    assert_eq!(study.cells[1].sparsity, Sparsity::NOfM { n: 2, m: 4 });
+    assert_eq!(study.cells[1].recipe.to_string(), "wanda@2:4");
     assert_eq!((study.model.as_str(), study.seq_len, study.calibration.samples), ("org/name", 512, 32));
     assert_eq!(study.calibration.sampling, Sampling::Head);
     assert_eq!((study.evaluation.max_windows, study.evaluation.task_limit), (Some(8), Some(64)));
@@ -138,7 +138,7 @@ fn flags_become_the_study() {
 fn a_study_of_methods_without_data_has_no_calibration_set() {
     let study = settings("--model m --methods magnitude").unwrap().study;
     assert!(study.calibration.sets.is_empty());
-    assert_eq!(study.cells[0].method, Method::Magnitude);
+    assert_eq!(study.cells[0].recipe.method(), "magnitude");
 }
 
 #[test]

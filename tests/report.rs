@@ -9,7 +9,7 @@ use secateur::report;
 use secateur::results::{
     BaseResult, CellResult, CellState, Environment, Insight, Metrics, REPORT_VERSION, StudyResult,
 };
-use secateur::study::{CellSpec, Method, Sparsity};
+use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Value, json};
 
 fn schema() -> Validator {
@@ -35,7 +35,7 @@ fn empty() -> StudyResult {
 fn small() -> StudyResult {
     let cell = |method, calibration: Option<&str>, perplexity, js, score| CellResult {
         state: CellState::Done,
-        achieved_sparsity: Some(0.5),
+        footprint: Some(samples::footprint(50, 100)),
         metrics: Metrics {
             perplexity: vec![samples::perplexity("wikitext2", perplexity)],
             js_divergence: vec![samples::divergence("wikitext2", js)],
@@ -47,8 +47,7 @@ fn small() -> StudyResult {
             tasks: vec![samples::task("squad", score)],
         },
         ..CellResult::queued(&CellSpec {
-            method,
-            sparsity: Sparsity::Fraction(0.5),
+            recipe: Step::new(method, Sparsity::Fraction(0.5)).into(),
             calibration: calibration.map(Into::into),
             seed: 0,
         })
@@ -56,8 +55,8 @@ fn small() -> StudyResult {
     let mut base = samples::base();
     base.metrics.perplexity.truncate(1);
     let cells = vec![
-        cell(Method::Magnitude, None, 1_234_567.0, 0.5, 0.0),
-        cell(Method::Wanda, Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
+        cell("magnitude", None, 1_234_567.0, 0.5, 0.0),
+        cell("wanda", Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
     ];
     StudyResult { base, cells, ..samples::result() }
 }
@@ -136,16 +135,15 @@ fn the_schema_refuses_wrong_values() {
         ("/base/metrics/perplexity/0/windows", json!(-1)),
         ("/base/metrics/tasks/0/f1", json!(0.5)),
         ("/cells", json!({})),
-        ("/cells/0/method", json!("random")),
-        ("/cells/0/sparsity", json!(0.5)),
-        ("/cells/0/sparsity", json!("50%")),
-        ("/cells/0/sparsity", json!("1.0")),
+        ("/cells/0/recipe", json!("random")),
+        ("/cells/0/recipe", json!("random@50%")),
+        ("/cells/0/recipe", json!(0.5)),
         ("/cells/0/calibration", json!(1)),
         ("/cells/0/state", json!("Done")),
-        ("/cells/0/achieved_sparsity", json!(1.1)),
+        ("/cells/0/footprint/zeros", json!(1.5)),
         ("/cells/0/warnings", json!([1])),
         ("/cells/0/modules/0/error_basis", json!("Hessian")),
-        ("/cells/0/modules/0/damping", json!("inf")),
+        ("/cells/0/modules/0/details", json!({"damping": "inf"})),
         ("/insight/spearman_js_vs_tasks", json!(-1.5)),
     ] {
         let mut wrong = whole.clone();
@@ -277,7 +275,7 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
     assert_eq!(lines.len(), 1 + 1 + 4);
     assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{lines:#?}");
     let names = &lines[0];
-    assert_eq!(names[..7].join(","), "id,method,sparsity,calibration,seed,state,achieved_sparsity");
+    assert_eq!(names[..7].join(","), "id,recipe,calibration,seed,state,sparsity,bits_per_weight");
     let field = |row: usize, name: &str| {
         let column = names.iter().position(|n| n == name);
         &*lines[row][column.unwrap_or_else(|| panic!("no column {name} in {names:?}"))]
@@ -286,7 +284,7 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
     assert_eq!(field(1, "perplexity.wikitext2").parse(), Ok(28.526_481_39));
     assert_eq!(field(1, "js_bits.wikitext2"), "");
     assert_eq!(field(2, "warnings"), "a \"quoted\" one, with | and,\nanother line; täst");
-    assert_eq!(field(2, "achieved_sparsity").parse(), Ok(0.1 + 0.2));
+    assert_eq!(field(2, "sparsity").parse(), Ok(0.3));
     assert_eq!(field(2, "kl_bits.ptb"), "0.5");
     assert_eq!(field(2, "top1_agreement.ptb.hi"), "0.55");
     assert_eq!(field(2, "f1.squad.lo").parse(), Ok(0.4 * 0.9));

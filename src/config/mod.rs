@@ -17,8 +17,9 @@ use crate::cli::{RunArgs, SettingsArgs};
 use crate::device;
 use crate::engine::{EngineOptions, RunOptions};
 use crate::error::{Error, Result};
+use crate::methods::{self, Method, grid};
 use crate::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, Method, ModuleKind, PruneSpec, Sparsity, StudySpec, grid,
+    CalibrationSpec, ComputeSpec, EvaluationSpec, ModuleKind, PruneSpec, Sparsity, StudySpec,
 };
 
 /// What `secateur run` writes to its standard output.
@@ -191,27 +192,32 @@ fn study(layers: &Layers<'_>, basics: &Basics) -> Result<StudySpec> {
     let seed = pick!(layers, seed, study.seed)?.value;
     let calibration = calibration(layers)?;
 
-    let chosen: Vec<Method> = methods.parse_all()?;
-    if chosen.is_empty() {
-        return Err(methods.mistake("found nothing; accepted is one or more of magnitude, wanda, sparsegpt"));
+    let names: Vec<MethodName> = methods.parse_all()?;
+    if names.is_empty() {
+        let known = methods::names();
+        return Err(methods.mistake(format!("found nothing; accepted is one or more of {known}")));
     }
     let sparsities: Vec<Sparsity> = sparsity.parse_all()?;
     if sparsities.is_empty() {
         return Err(sparsity.mistake("found nothing; accepted is one or more fractions (0.5) or N:M (2:4)"));
     }
-    let hungry = chosen.iter().find(|method| method.needs_calibration());
-    if let (Some(method), true) = (hungry, calibration.sets.is_empty()) {
+    let needs_data = names.iter().find(|MethodName(method)| method.needs_calibration());
+    if let (Some(MethodName(method)), true) = (needs_data, calibration.sets.is_empty()) {
+        let method = method.name();
         return Err(Error::mistake(format!(
             "{method} needs a calibration set and none is given: --calibration (or `sets` in [calibration]) takes \
              a name such as c4, or a file"
         )));
     }
     // A set that no cell looks at is not part of the study: it would only be fetched for nothing.
-    let sets = if hungry.is_some() { calibration.sets } else { Vec::new() };
+    let sets = if needs_data.is_some() { calibration.sets } else { Vec::new() };
+
+    let names: Vec<&str> = names.iter().map(|MethodName(method)| method.name()).collect();
+    let recipes = methods::recipes(&names, &sparsities);
 
     Ok(StudySpec {
         model,
-        cells: grid(&chosen, &sparsities, &sets, seed),
+        cells: grid(&recipes, &sets, seed),
         seq_len: pick!(layers, seq_len, study.seq_len)?.at_least(2)?,
         calibration: CalibrationSpec { sets, ..calibration },
         evaluation: evaluation(layers)?,
@@ -224,6 +230,18 @@ fn study(layers: &Layers<'_>, basics: &Basics) -> Result<StudySpec> {
         },
         seed,
     })
+}
+
+/// A method by its name, as a value of a list.
+#[derive(PartialEq)]
+struct MethodName(&'static dyn Method);
+
+impl std::str::FromStr for MethodName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        methods::find(name).map(Self)
+    }
 }
 
 fn calibration(layers: &Layers<'_>) -> Result<CalibrationSpec> {

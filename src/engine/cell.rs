@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
 use super::Reporter;
+use super::collector::Collector;
 use super::costs::Work;
 use super::event::{Event, Phase};
 use super::session::Session;
@@ -14,13 +14,12 @@ use super::snapshot::Snapshots;
 use super::stream::{Layout, Stream};
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::model::convert::round_to;
+use crate::methods::{InputStatistics, Matrix, Needs, Stage};
 use crate::model::ops::with_elements;
 use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
-use crate::prune::{Collector, Matrix, Needs, Pruner, Statistics, pruner};
 use crate::results::{CellState, Metrics, ModuleResult, Seconds};
-use crate::store::checkpoint::{self, PrunedWeight, States};
-use crate::study::{CellSpec, Method, ModuleKind, Sparsity};
+use crate::store::checkpoint::{self, States, Stored};
+use crate::study::{CellSpec, ModuleKind};
 
 /// A pass over the blocks in the making.
 struct Pass<'a> {
@@ -30,7 +29,7 @@ struct Pass<'a> {
     cell: Option<&'a CellSpec>,
     id: Option<String>,
     dir: PathBuf,
-    pruner: Option<Box<dyn Pruner>>,
+    stage: Option<Stage>,
     calibration: Option<Stream>,
     evaluation: Stream,
     seconds: &'a mut Seconds,
@@ -57,13 +56,14 @@ pub(super) fn pass(
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
     let pruned = if cell.is_some() { checkpoint::blocks_done(&dir)? } else { session.folder.config.blocks };
     let (first, calibration, evaluation) = starting_states(session, &dir, pruned, calibration)?;
-    match cell {
-        Some(cell) => reporter.tracker.unit(&session.sizes.cell(cell.method, cell.sparsity, first, pruned)),
+    let stage = cell.map(|cell| session.stage(cell)).transpose()?;
+    match &stage {
+        Some(stage) => reporter.tracker.unit(&session.sizes.cell(stage, first, pruned)),
         None if session.base_state != CellState::Done => reporter.tracker.unit(&session.sizes.base(first)),
         None => {}
     }
     let mut pass = Pass {
-        pruner: cell.map(|c| pruner(c.method, &session.spec.prune)),
+        stage,
         session,
         reporter,
         cell,
@@ -172,24 +172,24 @@ impl Pass<'_> {
         index: usize,
         on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
     ) -> Result<()> {
-        let (Some(cell), Some(id)) = (self.cell, self.id.clone()) else { return Ok(()) };
+        let (Some(stage), Some(id)) = (self.stage.clone(), self.id.clone()) else { return Ok(()) };
         let (first, end) = self.session.sizes.blocks;
         let mut written = Vec::new();
         if (first..end).contains(&index) {
             let mut statistics = self.observe(block)?;
-            let sparsity = self.session.block_sparsity(index, cell.sparsity)?;
+            let stage = Stage { level: self.session.block_level(index, stage.level)?, ..stage };
             let modules = self.session.spec.prune.modules.clone();
-            let work = self.session.sizes.prune(cell.method) / modules.len().max(1) as f64;
+            let work = self.session.sizes.prune(stage.method) / modules.len().max(1) as f64;
             for &kind in &modules {
                 self.reporter.check()?;
                 let started = self.reporter.clock();
                 let site = Site::of(kind);
                 let of_site = statistics.iter_mut().find(|(s, _)| *s == site).map(|(_, s)| s);
-                let (result, weight) = self.prune_module(block, index, kind, sparsity, of_site)?;
+                let (result, weight) = self.prune_module(block, index, kind, &stage, of_site)?;
                 let seconds = self.reporter.clock() - started;
                 self.seconds.prune += seconds;
-                self.reporter.tracker.did(Work::pruning(cell.method), work, seconds);
-                self.warn_of(&id, &result);
+                self.reporter.tracker.did(Work::compressing(stage.method), work, seconds);
+                self.warn_of(&id, &stage, &result);
                 on_module(&result)?;
                 self.reporter.event(Event::Module { cell: id.clone(), module: result });
                 written.push((kind, weight));
@@ -203,8 +203,8 @@ impl Pass<'_> {
     }
 
     /// The dense pass: statistics of every module input that this method needs.
-    fn observe(&mut self, block: &Block) -> Result<Vec<(Site, Statistics)>> {
-        let needs = self.pruner.as_ref().map_or(Needs::Nothing, |p| p.needs());
+    fn observe(&mut self, block: &Block) -> Result<Vec<(Site, InputStatistics)>> {
+        let needs = self.stage.as_ref().map_or(Needs::Nothing, |stage| stage.method.needs());
         let Some(calibration) = &self.calibration else { return Ok(Vec::new()) };
         let sites: Vec<Site> = Site::ALL
             .into_iter()
@@ -239,49 +239,38 @@ impl Pass<'_> {
         block: &mut Block,
         index: usize,
         kind: ModuleKind,
-        sparsity: Sparsity,
-        statistics: Option<&mut Statistics>,
-    ) -> Result<(ModuleResult, PrunedWeight)> {
+        stage: &Stage,
+        inputs: Option<&mut InputStatistics>,
+    ) -> Result<(ModuleResult, Stored)> {
         let started = Instant::now();
         let (rows, columns) = self.session.folder.config.module_shape(kind);
         let source = self.session.folder.dtype_of(index, kind);
         let mut weights = self.source_weights(block, index, kind)?;
-        let pruner = self.pruner.as_ref().ok_or_else(|| Error::failure("the base is never pruned"))?;
         let control = self.reporter.control();
         let matrix = Matrix { weights: &mut weights, columns };
-        let outcome = pruner.prune(matrix, statistics, sparsity, &|| control.cancelled())?;
+        let stop = || control.cancelled();
+        let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &stop)?;
         let (device, dtype) = (&self.session.device, self.session.dtype);
-        let new_values = self.cell.is_some_and(|c| c.method == Method::SparseGpt);
-        // What is measured is what is stored and exported: weights as the source's precision can hold them. Where a mask is
-        // stored, those that stay are the source's own; a device gets them in that precision, the smaller transfer.
-        let stored = if new_values || !device.is_cpu() {
-            Some(round_to(&mut weights, &[rows, columns], source)?)
+        let shape = [rows, columns];
+        let stored = Stored::keep(&mut weights, shape, source, stage.method.updates_weights())?;
+        let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
+        let set = if device.is_cpu() {
+            Tensor::from_vec(weights, (rows, columns), device)?
         } else {
-            None
-        };
-        let zeros = weights.par_iter().with_min_len(1 << 16).filter(|w| **w == 0.0).count();
-        let weight = match &stored {
-            Some(values) if new_values => PrunedWeight::Values(values.clone()),
-            _ => PrunedWeight::Mask { shape: [rows, columns], bits: checkpoint::mask_of(&weights) },
-        };
-        let set = match stored {
-            Some(stored) if !device.is_cpu() => stored.to_device(device)?,
-            _ => Tensor::from_vec(weights, (rows, columns), device)?,
+            stored.for_device(&mut weights, source)?.to_device(device)?
         };
         block.set_weight(kind, set.to_dtype(dtype)?);
         let result = ModuleResult {
             block: index,
             name: module_name(index, kind),
-            sparsity: zeros as f64 / (rows * columns) as f64,
-            zeros,
-            weights: rows * columns,
+            footprint,
             reconstruction_error: outcome.error,
             error_basis: outcome.basis,
-            damping: outcome.damping,
             dead_columns: outcome.dead_columns,
+            details: outcome.details,
             seconds: started.elapsed().as_secs_f64(),
         };
-        Ok((result, weight))
+        Ok((result, stored))
     }
 
     /// A module's weights as the model's files have them, in `f32` on the host.
@@ -295,8 +284,8 @@ impl Pass<'_> {
         with_elements(&weight, <[f32]>::to_vec)
     }
 
-    fn warn_of(&self, id: &str, module: &ModuleResult) {
-        if let Some(message) = warning(module, self.session.spec.prune.damping) {
+    fn warn_of(&self, id: &str, stage: &Stage, module: &ModuleResult) {
+        if let Some(message) = warning(stage, module) {
             self.reporter.warn(Some(id), message);
         }
     }
@@ -305,10 +294,10 @@ impl Pass<'_> {
     fn forward(&mut self, block: &Block, index: usize) -> Result<()> {
         let (rope, device) = (&self.session.rope, &self.session.device);
         let sizes = &self.session.sizes;
-        let sparsity =
-            self.cell.filter(|_| (sizes.blocks.0..sizes.blocks.1).contains(&index)).map(|c| c.sparsity);
-        let work = |windows: usize| match sparsity {
-            Some(sparsity) => sizes.pruned_forward(windows, sparsity),
+        let pruned = (sizes.blocks.0..sizes.blocks.1).contains(&index);
+        let level = self.stage.as_ref().filter(|_| pruned).map(|stage| stage.level);
+        let work = |windows: usize| match level {
+            Some(level) => sizes.pruned_forward(windows, level),
             None => sizes.forward(windows),
         };
         if let Some(calibration) = &mut self.calibration
@@ -344,13 +333,10 @@ impl Pass<'_> {
     }
 }
 
-/// What a person should know of how a module was pruned.
-pub(super) fn warning(module: &ModuleResult, asked: f64) -> Option<String> {
-    let damping = module.damping.filter(|d| *d > asked)?;
-    Some(format!(
-        "{}: the Hessian was not positive definite; damping was raised from {asked} to {damping}",
-        module.name
-    ))
+/// What a person should know of how a module was compressed.
+pub(super) fn warning(stage: &Stage, module: &ModuleResult) -> Option<String> {
+    let message = stage.method.warning(&module.details, &stage.arguments)?;
+    Some(format!("{}: {message}", module.name))
 }
 
 /// Puts a checkpoint's weights into a block that was loaded from the source.
@@ -360,20 +346,14 @@ pub(super) fn apply_checkpoint(
     dir: &std::path::Path,
     index: usize,
 ) -> Result<()> {
-    for (kind, weight) in checkpoint::read_block(dir, index, &Device::Cpu)? {
-        let weight = match weight {
-            PrunedWeight::Values(values) => values,
-            PrunedWeight::Mask { bits, .. } => {
-                // What stays is the source's, which the block holds; zeroes are exact in any precision.
-                let source = &block.module(kind).weight;
-                let shape = source.dims2()?;
-                let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-                let mut weights = with_elements(&source, <[f32]>::to_vec)?;
-                checkpoint::apply_mask(&mut weights, &bits);
-                Tensor::from_vec(weights, shape, &Device::Cpu)?
-            }
-        };
-        block.set_weight(kind, weight.to_device(&session.device)?.to_dtype(session.dtype)?);
+    for (kind, stored) in checkpoint::read_block(dir, index, &Device::Cpu)? {
+        let source = &block.module(kind).weight;
+        let weights = stored.weights(|| {
+            // What stays is the source's, which the block holds; zeros are exact in any precision.
+            let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+            with_elements(&source, <[f32]>::to_vec)
+        })?;
+        block.set_weight(kind, weights.to_device(&session.device)?.to_dtype(session.dtype)?);
     }
     Ok(())
 }

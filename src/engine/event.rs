@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::results::{
-    Answer, CellState, Environment, Insight, Metrics, ModelInfo, ModuleResult, Seconds, StudyResult,
+    Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
+    StudyResult,
 };
 use crate::study::{CellSpec, StudySpec};
 
@@ -189,8 +190,8 @@ pub enum Event {
         cell: Option<String>,
         /// Where its time went.
         seconds: Seconds,
-        /// Zeroes over weights, counted; `None` for the base.
-        achieved_sparsity: Option<f64>,
+        /// What became of the weights; `None` for the base.
+        footprint: Option<Footprint>,
     },
     /// Which metric ranks the cells as the tasks do, over the cells done so far.
     Insight {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod cell;
+mod collector;
 mod control;
 mod costs;
 mod disagreement;

@@ -10,6 +10,8 @@ use super::costs::Sizes;
 use super::event::{Event, Phase};
 use super::progress::Tracker;
 use crate::error::Result;
+use crate::methods::Stage;
+use crate::study::Parameters;
 
 /// Tells the client what happens, and hears whether to go on.
 pub(super) struct Reporter {
@@ -45,10 +47,12 @@ impl Reporter {
 
     /// Tells the tracker of cells that came or went since it was last told.
     fn follow_queue(&mut self) {
-        let (queue, cells) = self.control.waiting();
+        let (queue, recipes) = self.control.waiting();
         self.queue = queue;
         let Some(sizes) = &self.sizes else { return };
-        let amounts = cells.into_iter().flat_map(|(method, sparsity)| sizes.cell(method, sparsity, 0, 0));
+        // A recipe that is none is refused when its turn comes, and costs nothing.
+        let stages = recipes.iter().filter_map(|recipe| Stage::of(recipe, &Parameters::new()).ok());
+        let amounts = stages.flat_map(|stage| sizes.cell(&stage, 0, 0));
         self.tracker.waiting(&amounts.collect());
     }
 
@@ -119,11 +123,11 @@ mod tests {
     use super::super::event::{Command, Progress};
     use super::*;
     use crate::model::{ModelFolder, Synthetic};
-    use crate::study::{CellSpec, Method, ModuleKind, Sparsity};
+    use crate::study::{CellSpec, ModuleKind};
 
     fn cell(sparsity: f64) -> CellSpec {
-        let sparsity = Sparsity::Fraction(sparsity);
-        CellSpec { method: Method::Magnitude, sparsity, calibration: None, seed: 0 }
+        let recipe = format!("magnitude@{sparsity}").parse().unwrap();
+        CellSpec { recipe, calibration: None, seed: 0 }
     }
 
     #[test]

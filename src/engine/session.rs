@@ -19,11 +19,11 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::kernels::matmul;
+use crate::methods::{Profile, Stage};
 use crate::model::{ModelFolder, PromptFormat, RopeTable, load_tokenizer};
-use crate::prune::{Profile, check_divides};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
-use crate::study::{CellSpec, Method, Sparsity, StudySpec};
+use crate::study::{CellSpec, Level, StudySpec};
 use crate::sysinfo;
 
 /// Everything a study needs while it runs.
@@ -65,6 +65,8 @@ pub(super) struct Draft {
     corpora: Vec<Corpus>,
     tasks: Vec<PreparedTask>,
     profile: Option<Profile>,
+    /// The recipes of the cells, understood.
+    stages: Vec<Stage>,
     sizes: Sizes,
     hub: LazyHub,
     calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
@@ -89,9 +91,8 @@ impl Draft {
         let blocks = check_study(&spec, &folder)?;
         let profile =
             spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks)).transpose()?;
-        for cell in &spec.cells {
-            check_cell(cell, &spec, &folder, profile.as_ref())?;
-        }
+        let check = |cell| check_cell(cell, &spec, &folder, profile.as_ref());
+        let stages = spec.cells.iter().map(check).collect::<Result<Vec<_>>>()?;
         let tokenizer = load_tokenizer(&folder.tokenizer)?;
         let mut draft = Self {
             info: folder.info(&spec.model),
@@ -127,6 +128,7 @@ impl Draft {
             dtype,
             tokenizer,
             profile,
+            stages,
             hub,
         };
         draft.load_data(reporter)?;
@@ -181,25 +183,20 @@ impl Draft {
     /// them takes as long as the blocks do.
     fn place_states(&mut self) {
         let Some(free) = self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free) else { return };
-        let methods = self.methods();
         self.sizes.states_on_device = true;
-        self.sizes.states_on_device = self.sizes.memory(&methods).device_bytes <= free / 2;
-    }
-
-    fn methods(&self) -> Vec<(Method, Sparsity)> {
-        self.spec.cells.iter().map(|c| (c.method, c.sparsity)).collect()
+        self.sizes.states_on_device = self.sizes.memory(&self.stages).device_bytes <= free / 2;
     }
 
     /// What the study needs, beside what this machine has.
     pub fn estimate(&self, store: &Path) -> Estimate {
-        let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method, c.sparsity, 0, 0));
+        let amounts = self.stages.iter().flat_map(|stage| self.sizes.cell(stage, 0, 0));
         let work: f64 = self.sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
         Estimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
             device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
             disk_available: sysinfo::disk_available(store).unwrap_or(0),
             seconds: work / self.speed,
-            ..self.sizes.memory(&self.methods())
+            ..self.sizes.memory(&self.stages)
         }
     }
 
@@ -241,7 +238,7 @@ impl Draft {
             }
         }
         store.hold(study)?;
-        spec.cells = cells.iter().map(CellResult::spec).collect();
+        spec.cells = cells.iter().map(|cell| cell.spec.clone()).collect();
         store.put_spec(study, &spec)?;
         for (position, cell) in cells.iter().enumerate() {
             store.put_cell(study, position, cell)?;
@@ -280,7 +277,7 @@ impl Session {
 
     /// The cells that are not done, in order.
     pub fn unfinished(&self) -> Vec<CellSpec> {
-        self.cells.iter().filter(|c| c.state != CellState::Done).map(CellResult::spec).collect()
+        self.cells.iter().filter(|c| c.state != CellState::Done).map(|cell| cell.spec.clone()).collect()
     }
 
     /// Folder of a cell's checkpoints, or of the base's.
@@ -313,13 +310,13 @@ impl Session {
         let id = spec.id();
         if let Some(at) = self.cells.iter().position(|c| c.id == id) {
             let known = &self.cells[at];
-            if known.calibration == spec.calibration {
+            if known.spec.calibration == spec.calibration {
                 return Ok(at);
             }
             return Err(Error::mistake(format!(
                 "cell `{id}` is in the study already, calibrated on {}; accepted beside it is a set whose file name \
                  differs, not {}",
-                known.calibration.as_deref().unwrap_or("nothing"),
+                known.spec.calibration.as_deref().unwrap_or("nothing"),
                 spec.calibration.as_deref().unwrap_or("nothing")
             )));
         }
@@ -330,9 +327,14 @@ impl Session {
         Ok(self.cells.len() - 1)
     }
 
-    /// The sparsity of one block of a cell.
-    pub fn block_sparsity(&self, block: usize, sparsity: Sparsity) -> Result<Sparsity> {
-        self.profile.as_ref().map_or(Ok(sparsity), |p| p.at(block, sparsity))
+    /// What a cell's recipe asks for.
+    pub fn stage(&self, cell: &CellSpec) -> Result<Stage> {
+        Stage::of(&cell.recipe, &self.spec.prune.parameters())
+    }
+
+    /// The level of one block of a cell.
+    pub fn block_level(&self, block: usize, level: Level) -> Result<Level> {
+        self.profile.as_ref().map_or(Ok(level), |p| p.at(block, level))
     }
 }
 
@@ -378,30 +380,31 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
     }
 }
 
-/// What can be wrong with a cell, given the model.
+/// Understands a cell's recipe, and checks what can be wrong with it, given the model.
 fn check_cell(
     cell: &CellSpec,
     spec: &StudySpec,
     folder: &ModelFolder,
     profile: Option<&Profile>,
-) -> Result<()> {
+) -> Result<Stage> {
+    let stage = Stage::of(&cell.recipe, &spec.prune.parameters())?;
     for &kind in &spec.prune.modules {
         let (_, columns) = folder.config.module_shape(kind);
-        check_divides(cell.sparsity, columns, kind.name())?;
+        stage.check(columns, kind.name())?;
     }
     if let Some(profile) = profile {
         for block in 0..folder.config.blocks {
-            profile.at(block, cell.sparsity)?;
+            profile.at(block, stage.level)?;
         }
     }
-    if cell.method.needs_calibration() && cell.calibration.is_none() {
+    if stage.method.needs_calibration() && cell.calibration.is_none() {
         return Err(Error::mistake(format!(
             "{}: {} looks at data and needs a calibration set (--calibration)",
             cell.label(),
-            cell.method
+            stage.method.name()
         )));
     }
-    Ok(())
+    Ok(stage)
 }
 
 fn environment(device: &Device, dtype: DType) -> Environment {

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::collector::Collector;
 use crate::error::{Error, Result};
 use crate::model::{Batch, Block, ModelFolder, RopeTable, Site, head};
-use crate::prune::Collector;
 
 /// Hidden states of token windows, a few windows a batch, in the precision of the device.
 #[derive(Debug)]

@@ -154,7 +154,7 @@ impl Worker {
         let session = draft.begin(store, study, options)?;
         let planned = |c: &CellResult| PlannedCell {
             id: c.id.clone(),
-            spec: c.spec(),
+            spec: c.spec.clone(),
             state: if c.state == CellState::Done { CellState::Done } else { CellState::Queued },
             blocks_done: checkpoint::blocks_done(&session.checkpoints(Some(&c.id))).unwrap_or(0),
         };
@@ -297,7 +297,7 @@ fn base(session: &mut Session, reporter: &mut Reporter, fresh: bool) -> Result<(
         session.base_state = CellState::Done;
         session.store.put_base(session.study, &session.base, CellState::Done)?;
         reporter.event(Event::Metrics { cell: None, metrics: session.base.metrics.clone() });
-        reporter.event(Event::CellDone { cell: None, seconds, achieved_sparsity: None });
+        reporter.event(Event::CellDone { cell: None, seconds, footprint: None });
         reporter.event(Event::Cell { cell: None, state: CellState::Done });
     }
     Ok(())
@@ -332,8 +332,8 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
 
     let cell = &mut session.cells[position];
     cell.peak_rss_bytes = sysinfo::process_memory().peak;
-    let (id, achieved_sparsity) = (cell.id.clone(), cell.achieved_sparsity);
-    reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, achieved_sparsity });
+    let (id, footprint) = (cell.id.clone(), cell.footprint);
+    reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, footprint });
     set_state(session, reporter, position, CellState::Done)?;
     checkpoint::remove_states(&session.checkpoints(Some(&id)))?;
     save_model(session, reporter, position);
@@ -373,11 +373,10 @@ fn prune_and_measure(
         metrics
     };
 
-    let damping = session.spec.prune.damping;
+    let stage = session.stage(spec)?;
     let result = &mut session.cells[position];
-    result.warnings = result.modules.iter().filter_map(|m| cell::warning(m, damping)).collect();
-    let (zeros, weights) = result.modules.iter().fold((0, 0), |(z, w), m| (z + m.zeros, w + m.weights));
-    result.achieved_sparsity = Some(zeros as f64 / (weights as f64).max(1.0));
+    result.warnings = result.modules.iter().filter_map(|m| cell::warning(&stage, m)).collect();
+    result.footprint = Some(result.modules.iter().map(|m| m.footprint).sum());
     result.metrics = metrics.clone();
     result.seconds = *seconds;
     session.store.put_cell(session.study, position, &session.cells[position])?;

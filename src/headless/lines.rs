@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::engine::{Estimate, Event, Phase, PlannedCell, Progress};
 use crate::human::{bytes, count, duration, escape};
-use crate::results::{CellState, Environment, Metrics, ModelInfo, Seconds};
+use crate::results::{CellState, Environment, Footprint, Metrics, ModelInfo, Seconds};
 
 /// What has been said so far, so that the next line can build on it.
 #[derive(Debug, Default)]
@@ -38,8 +38,8 @@ impl Lines {
                 self.metrics.insert(cell.clone(), metrics.clone());
                 None
             }
-            Event::CellDone { cell, seconds, achieved_sparsity } => {
-                Some(self.done_line(cell.as_deref(), seconds, *achieved_sparsity))
+            Event::CellDone { cell, seconds, footprint } => {
+                Some(self.done_line(cell.as_deref(), seconds, *footprint))
             }
             Event::Warning { cell: None, message } => Some(format!("warning: {}", escape(message))),
             Event::Warning { cell, message } => {
@@ -69,7 +69,7 @@ impl Lines {
         }
     }
 
-    fn done_line(&mut self, cell: Option<&str>, seconds: &Seconds, achieved: Option<f64>) -> String {
+    fn done_line(&mut self, cell: Option<&str>, seconds: &Seconds, footprint: Option<Footprint>) -> String {
         let mut line = self.label(cell);
         if cell.is_some() {
             self.done += 1;
@@ -77,8 +77,8 @@ impl Lines {
         }
         let spent = seconds.load + seconds.calibrate + seconds.prune + seconds.evaluate + seconds.answer;
         let _ = write!(line, ": done in {}", duration(spent));
-        if let Some(share) = achieved {
-            let _ = write!(line, ", {:.2}% zeroes", share * 100.0);
+        if let Some(footprint) = footprint {
+            let _ = write!(line, ", {:.2}% zeros", footprint.sparsity() * 100.0);
         }
         if let Some(metrics) = self.metrics.get(&cell.map(str::to_owned)) {
             line.push_str(&figures(metrics));

@@ -8,7 +8,7 @@ use crate::results::{
     BaseResult, CellResult, Divergence, Environment, Insight, Metrics, ModelInfo, Perplexity, REPORT_VERSION,
     Seconds,
 };
-use crate::study::{CellSpec, Method, Sparsity};
+use crate::study::{CellSpec, Sparsity, Step};
 
 /// A writer that can be read while it is being written, and whose reader may go.
 #[derive(Clone, Default)]
@@ -104,8 +104,7 @@ where
 
 fn spec() -> CellSpec {
     CellSpec {
-        method: Method::Wanda,
-        sparsity: Sparsity::Fraction(0.5),
+        recipe: Step::new("wanda", Sparsity::Fraction(0.5)).into(),
         calibration: Some("c4".into()),
         seed: 0,
     }
@@ -187,7 +186,8 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
         };
         engine.send(Event::Metrics { cell: cell.clone(), metrics }).await;
         let seconds = Seconds { prune: 60.0, evaluate: 30.0, ..Seconds::default() };
-        engine.send(Event::CellDone { cell, seconds, achieved_sparsity: Some(0.5) }).await;
+        let footprint = Footprint { weights: 4, zeros: 2, ..Footprint::default() };
+        engine.send(Event::CellDone { cell, seconds, footprint: Some(footprint) }).await;
         engine.send(finished(CellState::Done)).await;
     });
     assert_eq!(said.outcome.unwrap(), Outcome::Done);

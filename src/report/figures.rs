@@ -18,12 +18,12 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// Short name of the calibration set.
     pub(super) fn calibration(&self) -> Option<String> {
-        self.cell.and_then(|c| c.calibration.as_deref()).map(short_name)
+        self.cell.and_then(|c| c.spec.calibration.as_deref()).map(short_name)
     }
 
     /// The seed, where it matters.
     pub(super) fn seed(&self) -> Option<u64> {
-        self.cell.filter(|c| c.calibration.is_some()).map(|c| c.seed)
+        self.cell.filter(|c| c.spec.calibration.is_some()).map(|c| c.spec.seed)
     }
 }
 

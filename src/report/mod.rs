@@ -61,7 +61,7 @@ pub fn json(result: &StudyResult) -> String {
 
 /// The study as CSV (RFC 4180, lines end with a line feed): one line for the base and one for each cell.
 ///
-/// The first columns are always the same, `id` to `warnings`. Those behind are named after metric and data set:
+/// The first columns are always the same, `id` to `warnings`; `sparsity` is the share of zeros counted. Those behind are named after metric and data set:
 /// `perplexity.wikitext2`, with its 95% interval in `perplexity.wikitext2.lo` and `.hi`, then `js_bits`, `kl_bits`,
 /// `top1_agreement` likewise for each text; `exact_match`, `f1`, `rouge1` for each task. What is not known is empty;
 /// numbers are in full precision, or `inf`, `-inf`, `NaN`.
@@ -77,7 +77,7 @@ pub fn csv(result: &StudyResult) -> String {
 }
 
 fn csv_header(corpora: &[Key], tasks: &[Key]) -> Vec<String> {
-    let fixed = "id,method,sparsity,calibration,seed,state,achieved_sparsity,seconds_load,seconds_calibrate,\
+    let fixed = "id,recipe,calibration,seed,state,sparsity,bits_per_weight,seconds_load,seconds_calibrate,\
                  seconds_prune,seconds_evaluate,seconds_answer,peak_rss_bytes,warnings";
     let mut header: Vec<String> = fixed.split(',').map(Into::into).collect();
     let mut with_interval = |metric: &str, key: &Key| {
@@ -99,15 +99,16 @@ fn csv_header(corpora: &[Key], tasks: &[Key]) -> Vec<String> {
 fn csv_fields(row: &Row<'_>, corpora: &[Key], tasks: &[Key]) -> Vec<String> {
     let cell = row.cell;
     let known = |text: Option<String>| text.unwrap_or_default();
+    let footprint = cell.and_then(|c| c.footprint);
     let seconds = row.seconds;
     let mut fields = vec![
         cell.map_or("base", |c| &c.id).to_owned(),
-        cell.map_or("base", |c| c.method.name()).to_owned(),
-        known(cell.map(|c| c.sparsity.to_string())),
-        known(cell.and_then(|c| c.calibration.clone())),
-        known(cell.map(|c| c.seed.to_string())),
+        known(cell.map(|c| c.spec.recipe.to_string())),
+        known(cell.and_then(|c| c.spec.calibration.clone())),
+        known(cell.map(|c| c.spec.seed.to_string())),
         known(cell.map(|c| figures::state(c.state).to_owned())),
-        known(cell.and_then(|c| c.achieved_sparsity).map(|s| s.to_string())),
+        known(footprint.map(|f| f.sparsity().to_string())),
+        known(footprint.map(|f| f.bits_per_weight().to_string())),
         seconds.load.to_string(),
         seconds.calibrate.to_string(),
         seconds.prune.to_string(),
@@ -192,8 +193,8 @@ fn column(title: &str, align: Align, rows: &[Row<'_>], f: impl Fn(&Row<'_>) -> O
 fn lead(rows: &[Row<'_>]) -> Vec<Column> {
     let left = |title: &str, f: &dyn Fn(&Row<'_>) -> Option<String>| column(title, Align::Left, rows, f);
     let mut lead = vec![
-        left("method", &|row| Some(row.cell.map_or("base", |c| c.method.name()).to_owned())),
-        left("sparsity", &|row| row.cell.map(|c| c.sparsity.to_string())),
+        left("method", &|row| Some(row.cell.map_or("base".to_owned(), |c| c.spec.recipe.series()))),
+        left("level", &|row| row.cell.map(|c| c.spec.recipe.level())),
         left("calibration", &|row| row.calibration()),
     ];
     // A seed says something only where cells differ in it.
@@ -212,8 +213,8 @@ fn progress(rows: &[Row<'_>]) -> Group {
         let state = |row: &Row<'_>| row.cell.map(|c| figures::state(c.state).to_owned());
         columns.push(column("state", Align::Left, rows, state));
     }
-    let achieved = |row: &Row<'_>| row.cell.and_then(|c| c.achieved_sparsity).map(|s| percent(s, 2));
-    columns.push(column("achieved", Align::Right, rows, achieved));
+    let zeros = |row: &Row<'_>| row.cell.and_then(|c| c.footprint).map(|f| percent(f.sparsity(), 2));
+    columns.push(column("zeros", Align::Right, rows, zeros));
     Group { title: String::new(), columns }
 }
 
@@ -284,7 +285,7 @@ fn insight(result: &StudyResult) -> Vec<String> {
 /// Every warning with the name of its cell.
 fn warnings(result: &StudyResult) -> Vec<(String, String)> {
     let of_cell = |cell: &crate::results::CellResult| {
-        let label = clean(&cell.spec().label());
+        let label = clean(&cell.spec.label());
         cell.warnings.iter().map(move |warning| (label.clone(), clean(warning))).collect::<Vec<_>>()
     };
     result.cells.iter().flat_map(of_cell).collect()

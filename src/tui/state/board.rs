@@ -111,7 +111,7 @@ impl Board {
     pub fn label(&self, cell: Option<&str>) -> String {
         match cell {
             None => "base".into(),
-            Some(id) => self.cell(id).map_or_else(|| id.to_owned(), |cell| cell.spec().label()),
+            Some(id) => self.cell(id).map_or_else(|| id.to_owned(), |cell| cell.spec.label()),
         }
     }
 
@@ -182,10 +182,10 @@ impl Board {
                 }
             }
             Event::CellDone { cell: None, seconds, .. } => self.base.seconds = *seconds,
-            Event::CellDone { cell: Some(id), seconds, achieved_sparsity } => {
+            Event::CellDone { cell: Some(id), seconds, footprint } => {
                 if let Some(cell) = self.cell_mut(id) {
                     cell.seconds = *seconds;
-                    cell.achieved_sparsity = *achieved_sparsity;
+                    cell.footprint = *footprint;
                 }
             }
             Event::Insight { insight } => self.insight = *insight,

@@ -1,7 +1,8 @@
 //! What stands in front of the screen and takes the keys.
 
+use super::form::GridRow;
 use super::line::Line;
-use crate::study::{CellSpec, Method, Sparsity};
+use crate::study::{CellSpec, Sparsity};
 use crate::tui::keymap::Action;
 
 /// A dialog.
@@ -47,7 +48,7 @@ pub struct SparsityDialog {
     /// What was typed; while it is empty the slider counts.
     pub line: Line,
     /// Method and calibration set of the new cell, among these.
-    pub rows: Vec<(Method, Option<String>)>,
+    pub rows: Vec<GridRow>,
     /// Which of them.
     pub row: usize,
     /// Seed of the new cell.
@@ -78,8 +79,8 @@ impl SparsityDialog {
     /// What is wrong with what was typed.
     pub fn cell(&self) -> Result<CellSpec, String> {
         let sparsity = self.sparsity()?;
-        let (method, calibration) = self.rows.get(self.row).cloned().ok_or("there is no method to choose")?;
-        Ok(CellSpec { method, sparsity, calibration, seed: self.seed })
+        let row = self.rows.get(self.row).ok_or("there is no method to choose")?;
+        Ok(row.cell(sparsity, self.seed))
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::line::Line;
 use crate::cli::SettingsArgs;
-use crate::study::{CellSpec, Method, Sparsity, StudySpec, short_name};
+use crate::methods::{METHODS, find};
+use crate::study::{CellSpec, Level, Parameters, Sparsity, Step, StudySpec, short_name};
 use crate::tui::message::Checked;
 
 /// A field of the form; each is also a flag of `secateur run`.
@@ -163,8 +164,8 @@ impl FormValues {
             task_limit: Some(number(Field::TaskLimit)?),
             max_new_tokens: Some(number(Field::MaxNewTokens)?),
             seed: Some(seed.parse().map_err(|_| format!("--seed `{seed}`: accepted is a whole number"))?),
-            methods: Some(self.distinct(|cell| cell.method.to_string())),
-            sparsity: Some(self.distinct(|cell| cell.sparsity.to_string())),
+            methods: Some(self.distinct(|cell| cell.recipe.method())),
+            sparsity: Some(self.distinct(|cell| cell.recipe.level())),
             ..base.clone()
         })
     }
@@ -193,40 +194,56 @@ fn items(text: &str) -> Vec<String> {
 pub struct Grid {
     /// The columns: fractions by size, then N:M.
     pub sparsities: Vec<Sparsity>,
+    /// Methods with parameters of their own, which have rows beside those of the plain methods.
+    variants: Vec<(String, Parameters)>,
     /// Cells that are not taken in, by id.
     left_out: BTreeSet<String>,
     /// Row and column of the cursor.
     pub cursor: (usize, usize),
 }
 
-/// A row of the grid.
+/// A row of the grid: cells that differ by level alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GridRow {
-    /// Its method.
-    pub method: Method,
+    /// Name of its method.
+    pub method: String,
+    /// The method's parameters, where they are not the study's.
+    pub parameters: Parameters,
     /// Its calibration set, as given.
     pub set: Option<String>,
 }
 
 impl GridRow {
+    /// The rows of a method: one for every set where it looks at data.
+    pub fn of_method(method: &str, parameters: &Parameters, sets: &[String]) -> Vec<Self> {
+        let row = |set| Self { method: method.to_owned(), parameters: parameters.clone(), set };
+        if find(method).is_ok_and(|method| !method.needs_calibration()) {
+            return vec![row(None)];
+        }
+        sets.iter().cloned().map(|set| row(Some(set))).collect()
+    }
+
     /// The row's cell at a sparsity.
     pub fn cell(&self, sparsity: Sparsity, seed: u64) -> CellSpec {
-        CellSpec { method: self.method, sparsity, calibration: self.set.clone(), seed }
+        let (method, parameters) = (self.method.clone(), self.parameters.clone());
+        let step = Step { method, level: sparsity.into(), parameters };
+        CellSpec { recipe: step.into(), calibration: self.set.clone(), seed }
     }
 
     /// What stands before the row.
     pub fn label(&self) -> String {
+        let series = self.cell(Sparsity::Fraction(0.0), 0).recipe.series();
         match &self.set {
-            None => self.method.to_string(),
-            Some(set) => format!("{} {}", self.method, short_name(set)),
+            None => series,
+            Some(set) => format!("{series} {}", short_name(set)),
         }
     }
 }
 
 /// Fractions by size, then N:M by their share.
 fn order(a: Sparsity, b: Sparsity) -> std::cmp::Ordering {
-    let group = |s| matches!(s, Sparsity::NOfM { .. });
-    let size = |s| if let Sparsity::NOfM { m, .. } = s { m } else { 0 };
+    let group = |s| matches!(s, Sparsity::SemiStructured { .. });
+    let size = |s| if let Sparsity::SemiStructured { group: m, .. } = s { m } else { 0 };
     (group(a).cmp(&group(b))).then(a.fraction().total_cmp(&b.fraction())).then(size(a).cmp(&size(b)))
 }
 
@@ -305,9 +322,15 @@ impl Form {
             Field::Seed => spec.seed.to_string(),
         });
         let mut grid = Grid::default();
-        for cell in &spec.cells {
-            if !grid.sparsities.contains(&cell.sparsity) {
-                grid.sparsities.push(cell.sparsity);
+        for step in spec.cells.iter().flat_map(|cell| cell.recipe.steps()) {
+            let Level::Sparsity(sparsity) = step.level;
+            if !grid.sparsities.contains(&sparsity) {
+                grid.sparsities.push(sparsity);
+            }
+            let variant = (step.method.clone(), step.parameters.clone());
+            let plain = variant.1.is_empty() && find(&variant.0).is_ok();
+            if !plain && !grid.variants.contains(&variant) {
+                grid.variants.push(variant);
             }
         }
         grid.sparsities.sort_by(|a, b| order(*a, *b));
@@ -370,14 +393,9 @@ impl Form {
     pub fn rows(&self) -> Vec<GridRow> {
         let sets: Vec<String> =
             items(self.get(Field::Calibration)).into_iter().filter(|set| !set.is_empty()).collect();
-        let of = |method: Method| -> Vec<GridRow> {
-            if method.needs_calibration() {
-                sets.iter().map(|set| GridRow { method, set: Some(set.clone()) }).collect()
-            } else {
-                vec![GridRow { method, set: None }]
-            }
-        };
-        Method::ALL.into_iter().flat_map(of).collect()
+        let plain = METHODS.iter().map(|method| (method.name().to_owned(), Parameters::new()));
+        let all = plain.chain(self.grid.variants.iter().cloned());
+        all.flat_map(|(method, parameters)| GridRow::of_method(&method, &parameters, &sets)).collect()
     }
 
     /// The seed that the cells have.

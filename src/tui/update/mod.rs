@@ -12,10 +12,11 @@ use super::keymap::{self, Action, Key};
 use super::message::{Effect, EngineOrder, Leave, Message, Outcome, Purpose};
 use super::screens::{compare, history, inspect, run, study};
 use super::state::{
-    Board, Check, Dialog, DialogAnswer, EngineState, Palette, Question, Screen, SparsityDialog, State, Wanted,
+    Board, Check, Dialog, DialogAnswer, EngineState, GridRow, Palette, Question, Screen, SparsityDialog, State, Wanted,
 };
 use super::view::parts;
-use crate::study::Method;
+use crate::methods::{METHODS, Method};
+use crate::study::Parameters;
 
 pub use palette::{commands, matching};
 
@@ -273,24 +274,21 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
     }
     let Some(board) = &state.board else { return Vec::new() };
     let sets = calibration_sets(board, state);
-    let rows: Vec<(Method, Option<String>)> = Method::ALL
-        .into_iter()
-        .flat_map(|method| {
-            let sets = if method.needs_calibration() {
-                sets.iter().cloned().map(Some).collect()
-            } else {
-                vec![None]
-            };
-            sets.into_iter().map(move |set| (method, set))
-        })
-        .collect();
+    let plain = |method: &&dyn Method| GridRow::of_method(method.name(), &Parameters::new(), &sets);
+    let rows: Vec<GridRow> = METHODS.iter().flat_map(plain).collect();
     let selected = compare::selected(state).and_then(|id| board.cell(&id));
     let row = selected
-        .and_then(|cell| rows.iter().position(|row| *row == (cell.method, cell.calibration.clone())))
-        .unwrap_or(rows.len().min(2) - usize::from(!rows.is_empty()));
-    let at = compare::cursor(state).or(selected.map(|cell| cell.sparsity.fraction() * 100.0));
+        .and_then(|cell| {
+            let own =
+                |row: &GridRow| row.method == cell.spec.recipe.method() && row.set == cell.spec.calibration;
+            rows.iter().position(own)
+        })
+        // The first that looks at data: what most people try.
+        .or_else(|| rows.iter().position(|row| row.set.is_some()))
+        .unwrap_or(0);
+    let at = compare::cursor(state).or(selected.map(|cell| cell.spec.recipe.zeros() * 100.0));
     let percent = at.map_or(50, |at| at.round().clamp(0.0, 99.0) as u16);
-    let seed = board.cells.first().map_or_else(|| state.form.seed(), |cell| cell.seed);
+    let seed = board.cells.first().map_or_else(|| state.form.seed(), |cell| cell.spec.seed);
     state.dialogs.push(Dialog::Sparsity(SparsityDialog {
         wanted: Wanted::Cell,
         percent,
@@ -307,7 +305,7 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
 fn calibration_sets(board: &Board, state: &State) -> Vec<String> {
     let mut sets: Vec<String> = Vec::new();
     let of_spec = board.spec.iter().flat_map(|spec| spec.calibration.sets.iter());
-    for set in board.cells.iter().filter_map(|cell| cell.calibration.as_ref()).chain(of_spec) {
+    for set in board.cells.iter().filter_map(|cell| cell.spec.calibration.as_ref()).chain(of_spec) {
         if !sets.contains(set) {
             sets.push(set.clone());
         }

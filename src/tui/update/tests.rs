@@ -8,14 +8,14 @@ use ratatui::layout::Rect;
 use super::*;
 use crate::engine::{Estimate, Event, PlannedCell};
 use crate::results::{CellState, Environment, Metrics, ModelInfo, Perplexity, StudyResult};
-use crate::study::{CellSpec, Sparsity};
+use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::message::Checked;
 use crate::tui::state::Field;
 use crate::tui::testing::{press, state, text, typed};
 
-fn spec(method: Method, sparsity: f64) -> CellSpec {
-    let calibration = method.needs_calibration().then(|| "c4".to_owned());
-    CellSpec { method, sparsity: Sparsity::Fraction(sparsity), calibration, seed: 0 }
+fn spec(method: &str, sparsity: f64) -> CellSpec {
+    let calibration = (method != "magnitude").then(|| "c4".to_owned());
+    CellSpec { recipe: Step::new(method, Sparsity::Fraction(sparsity)).into(), calibration, seed: 0 }
 }
 
 fn model() -> ModelInfo {
@@ -49,7 +49,7 @@ fn plan(cells: &[CellSpec]) -> Event {
 /// A state with two cells on their way.
 fn running() -> State {
     let mut state = state();
-    let cells = [spec(Method::Magnitude, 0.5), spec(Method::Wanda, 0.5)];
+    let cells = [spec("magnitude", 0.5), spec("wanda", 0.5)];
     state.live.engine = EngineState::Starting;
     update(&mut state, Message::Engine(plan(&cells)));
     let begins = Event::Cell { cell: Some(cells[0].id()), state: CellState::Running };
@@ -137,7 +137,7 @@ fn the_grid_is_steered_by_cells_rows_and_columns() {
     press(&mut state, KeyCode::Char('+'));
     typed(&mut state, "2:4");
     press(&mut state, KeyCode::Enter);
-    assert_eq!(state.form.grid.sparsities.last(), Some(&Sparsity::NOfM { n: 2, m: 4 }));
+    assert_eq!(state.form.grid.sparsities.last(), Some(&Sparsity::SemiStructured { zeros: 2, group: 4 }));
     assert_eq!(state.form.grid.cursor.1, columns);
     press(&mut state, KeyCode::Char('-'));
     assert_eq!(state.form.grid.sparsities.len(), columns);
@@ -172,7 +172,7 @@ fn a_cell_is_added_with_three_keys_while_another_runs() {
 #[test]
 fn metrics_of_a_running_cell_are_on_the_board_as_soon_as_they_exist() {
     let mut state = running();
-    let id = spec(Method::Magnitude, 0.5).id();
+    let id = spec("magnitude", 0.5).id();
     let perplexity = Perplexity {
         corpus: "text".into(),
         value: 12.5,
@@ -194,13 +194,13 @@ fn cells_are_cancelled_and_reordered_where_that_can_be() {
     assert!(press(&mut state, KeyCode::Char('x')).is_empty(), "the base stays");
     press(&mut state, KeyCode::Down);
     let effects = press(&mut state, KeyCode::Char('x'));
-    assert_eq!(effects, [Effect::Engine(EngineOrder::CancelCell(spec(Method::Magnitude, 0.5).id()))]);
-    let third = spec(Method::Wanda, 0.7);
+    assert_eq!(effects, [Effect::Engine(EngineOrder::CancelCell(spec("magnitude", 0.5).id()))]);
+    let third = spec("wanda", 0.7);
     state.board.as_mut().unwrap().add(&third);
     state.live.queue.push(third.id());
     press(&mut state, KeyCode::Char('G'));
     let effects = press(&mut state, KeyCode::Char('K'));
-    let expected = vec![third.id(), spec(Method::Wanda, 0.5).id()];
+    let expected = vec![third.id(), spec("wanda", 0.5).id()];
     assert_eq!(effects, [Effect::Engine(EngineOrder::Reorder(expected))]);
 }
 
@@ -308,7 +308,7 @@ fn any_key() -> impl Strategy<Value = KeyEvent> {
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
-    let cells = [spec(Method::Magnitude, 0.5), spec(Method::Wanda, 0.5), spec(Method::SparseGpt, 0.7)];
+    let cells = [spec("magnitude", 0.5), spec("wanda", 0.5), spec("sparsegpt", 0.7)];
     let ids: Vec<Option<String>> = cells.iter().map(|c| Some(c.id())).chain([None]).collect();
     let states =
         [CellState::Queued, CellState::Running, CellState::Done, CellState::Failed, CellState::Cancelled];

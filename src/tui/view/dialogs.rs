@@ -142,13 +142,11 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
     if chooser.wanted == Wanted::Cell {
         let shown = rows.saturating_sub(1);
         let first = first_shown(chooser.row, chooser.rows.len(), shown);
-        for (i, (method, set)) in chooser.rows.iter().enumerate().skip(first).take(shown) {
+        for (i, row) in chooser.rows.iter().enumerate().skip(first).take(shown) {
             let on = i == chooser.row;
             let symbols = theme.symbols();
             let radio = if on { symbols.radio_on } else { symbols.radio_off };
-            let set =
-                set.as_deref().map_or_else(String::new, |set| format!(" {}", crate::study::short_name(set)));
-            let text = format!("{radio} {method}{set}");
+            let text = format!("{radio} {}", row.label());
             let text = truncate(&text, inner.width.into(), symbols.ellipsis).into_owned();
             Line::styled(text, if on { theme.selected() } else { theme.text() })
                 .render(line(i - first), buffer);

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 
 use super::{CompareView, Key, Score, SortBy};
+use crate::methods::METHODS;
 use crate::results::{CellResult, CellState, Estimate, Metrics, TaskScores};
-use crate::study::{Method, Sparsity, short_name};
+use crate::study::{Level, Recipe, Sparsity, short_name};
 use crate::tui::state::Board;
 use crate::tui::view::parts::word;
 
@@ -164,7 +165,7 @@ impl Row<'_> {
         let number = match column {
             SortBy::Cell => return None,
             SortBy::State => Some(f64::from(self.state as u8)),
-            SortBy::Achieved => self.cell.and_then(|cell| cell.achieved_sparsity),
+            SortBy::Achieved => self.cell.and_then(|cell| cell.footprint).map(|f| f.sparsity()),
             SortBy::Perplexity => value(self.figures.perplexity),
             SortBy::Change => self.change(),
             SortBy::Js => value(self.figures.js),
@@ -222,7 +223,8 @@ impl<'a> Comparison<'a> {
         let mut found =
             Self { texts, text: chosen, tasks, asked, rows: Vec::new(), series: Vec::new(), xs: Vec::new() };
         let mut sets: Vec<String> = Vec::new();
-        for set in boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.calibration.as_deref())
+        for set in
+            boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.spec.calibration.as_deref())
         {
             let set = short_name(set);
             if !sets.contains(&set) {
@@ -259,26 +261,28 @@ impl<'a> Comparison<'a> {
             seconds: spent(&board.base.seconds),
         });
         for cell in &board.cells {
-            let set = cell.calibration.as_deref().map(short_name);
+            let recipe = &cell.spec.recipe;
+            let set = cell.spec.calibration.as_deref().map(short_name);
             let name = match &set {
-                Some(set) if sets.len() > 1 => format!("{prefix}{} {set}", cell.method),
-                _ => format!("{prefix}{}", cell.method),
+                Some(set) if sets.len() > 1 => format!("{prefix}{} {set}", recipe.series()),
+                _ => format!("{prefix}{}", recipe.series()),
             };
             let series = self.series.iter().position(|series| series.name == name).unwrap_or_else(|| {
-                let style = self.style(cell.method, set.as_deref(), overlay, sets);
+                let style = self.style(recipe, set.as_deref(), overlay, sets);
                 self.series.push(Series { name, style, rows: Vec::new() });
                 self.series.len() - 1
             });
             self.series[series].rows.push(self.rows.len());
-            let pattern = matches!(cell.sparsity, Sparsity::NOfM { .. }).then(|| cell.sparsity.to_string());
+            let groups = |level| matches!(level, Level::Sparsity(Sparsity::SemiStructured { .. }));
+            let pattern = recipe.steps().map(|step| step.level).find(|level| groups(*level));
             self.rows.push(Row {
                 key: Key { study: board.study, cell: Some(cell.id.clone()) },
                 overlay,
                 cell: Some(cell),
-                label: format!("{prefix}{}", cell.spec().label()),
+                label: format!("{prefix}{}", cell.spec.label()),
                 state: cell.state,
-                x: Some(percent(cell.sparsity)),
-                pattern,
+                x: Some(percent(recipe)),
+                pattern: pattern.map(Level::label),
                 series: Some(series),
                 figures: Figures::of(&cell.metrics, self.text.as_ref(), &board.base.metrics.tasks),
                 base,
@@ -288,16 +292,16 @@ impl<'a> Comparison<'a> {
     }
 
     /// Colour and marker of a new series. Methods of the first set always have their own, so that they look alike in
-    /// every study; other sets and overlays follow.
-    fn style(&self, method: Method, set: Option<&str>, overlay: bool, sets: &[String]) -> usize {
-        let place = method as usize;
-        let set = set.map_or(0, |set| sets.iter().position(|known| known == set).unwrap_or(0));
-        match (overlay, set) {
-            (false, 0) => place,
-            (false, _) => Method::ALL.len() + (set - 1) * (Method::ALL.len() - 1) + place - 1,
-            (true, _) => {
+    /// every study; other sets, other parameters and overlays follow in the order in which they come.
+    fn style(&self, recipe: &Recipe, set: Option<&str>, overlay: bool, sets: &[String]) -> usize {
+        let name = recipe.series();
+        let own = METHODS.iter().position(|method| method.name() == name);
+        let first = set.is_none_or(|set| sets.first().is_some_and(|known| known == set));
+        match own.filter(|_| first && !overlay) {
+            Some(place) => place,
+            None => {
                 let used = self.series.iter().map(|series| series.style + 1).max();
-                used.unwrap_or(0).max(Method::ALL.len())
+                used.unwrap_or(0).max(METHODS.len())
             }
         }
     }
@@ -380,8 +384,8 @@ fn by_x(a: &Row<'_>, b: &Row<'_>) -> Ordering {
 }
 
 /// A sparsity in percent, as people write it: rounding hides that 0.3 is not 30/100 exactly.
-pub fn percent(sparsity: Sparsity) -> f64 {
-    (sparsity.fraction() * 1e6).round() / 1e4
+pub fn percent(recipe: &Recipe) -> f64 {
+    (recipe.zeros() * 1e6).round() / 1e4
 }
 
 /// Every text that something was measured on, in the order in which it is first met.

@@ -211,7 +211,7 @@ fn row(
         SortBy::Cell => name(found, row, view, theme),
         SortBy::State => status(row, roomy, theme),
         SortBy::Achieved => match row.cell {
-            Some(cell) => number(cell.achieved_sparsity, figures::share, theme),
+            Some(cell) => number(cell.footprint.map(|f| f.sparsity()), figures::share, theme),
             None => Line::default(),
         },
         SortBy::Perplexity => {

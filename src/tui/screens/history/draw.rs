@@ -194,7 +194,7 @@ fn cells(facts: &mut Facts, board: &Board, room: usize) {
 }
 
 fn cell_line(theme: Theme, cell: &CellResult) -> Line<'static> {
-    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.spec().label()))];
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.spec.label()))];
     if let Some(perplexity) = cell.metrics.perplexity.first() {
         spans.push(Span::styled("  ppl ", theme.dim()));
         spans.push(Span::raw(figure(theme, perplexity.value, 2)));

@@ -97,7 +97,7 @@ fn cell_line(state: &State, board: &Board, cell: Option<&CellResult>, room: usiz
     let theme = &state.theme;
     let (state_of, name) = match cell {
         None => (board.base_state, "base".to_owned()),
-        Some(cell) => (cell.state, cell.spec().label()),
+        Some(cell) => (cell.state, cell.spec.label()),
     };
     let metrics = cell.map_or(&board.base.metrics, |cell| &cell.metrics);
     let blocks = cell.and_then(|cell| board.blocks_done.get(&cell.id)).copied().unwrap_or(0);
@@ -243,7 +243,7 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     };
     let errors = state.run.errors;
     let what = if errors { "reconstruction error" } else { "sparsity" };
-    let title = format!("{}: {what} by block", sanitize(&cell.spec().label()));
+    let title = format!("{}: {what} by block", sanitize(&cell.spec.label()));
     let inner = framed(theme, &title, false, area, buffer);
     let finite = |value: f64| value.is_finite().then_some(value);
     let values = cell.modules.iter();
@@ -252,7 +252,7 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
         if errors {
             finite(m.reconstruction_error).filter(|e| *e > 0.0).map(f64::log10)
         } else {
-            Some(m.sparsity)
+            Some(m.footprint.sparsity())
         }
     };
     let (low, high) = if errors {

@@ -117,7 +117,7 @@ fn value(state: &State, field: Field, width: usize, chosen: bool) -> Line<'stati
 fn heading(sparsity: Sparsity) -> String {
     match sparsity {
         Sparsity::Fraction(s) => format!("{}%", (s * 1e4).round() / 1e2),
-        nm @ Sparsity::NOfM { .. } => nm.to_string(),
+        nm @ Sparsity::SemiStructured { .. } => nm.to_string(),
     }
 }
 
@@ -216,7 +216,7 @@ fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
         }
     }
     if let (Some(cell), Check::Fine(known)) = (&at, &form.check) {
-        let kept = (1.0 - cell.sparsity.fraction()) * known.model.prunable_parameters as f64;
+        let kept = (1.0 - cell.recipe.zeros()) * known.model.prunable_parameters as f64;
         let on = if form.is_on(cell) { "" } else { " (left out)" };
         lines.push(Line::from(vec![
             Span::styled(cell.label(), theme.accent()),

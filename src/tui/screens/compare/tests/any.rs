@@ -20,7 +20,7 @@ fn any_value() -> impl Strategy<Value = f64> {
 fn any_sparsity() -> impl Strategy<Value = Sparsity> {
     prop_oneof![
         (0..100_u32).prop_map(|percent| fraction(f64::from(percent))),
-        (1..8_usize, 1..9_usize).prop_map(|(n, more)| Sparsity::NOfM { n, m: n + more }),
+        (1..8_usize, 1..9_usize).prop_map(|(n, more)| Sparsity::SemiStructured { zeros: n, group: n + more }),
     ]
 }
 
@@ -61,20 +61,24 @@ prop_compose! {
 
 prop_compose! {
     fn any_cell()(
-        method in prop::sample::select(Method::ALL.to_vec()),
+        method in prop::sample::select(vec!["magnitude", "wanda", "sparsegpt", "newer"]),
         sparsity in any_sparsity(),
         set in prop::option::of("[a-d]|文字|\\PC{0,30}"),
         state in prop::sample::select(vec![
             CellState::Queued, CellState::Running, CellState::Done, CellState::Cancelled, CellState::Failed,
         ]),
-        achieved in prop::option::of(any_value()),
+        zeros in prop::option::of((any::<u32>(), any::<u32>())),
         metrics in any_metrics(),
         seconds in any_value(),
         warning in any::<bool>(),
     ) -> CellResult {
         CellResult {
             state,
-            achieved_sparsity: achieved,
+            footprint: zeros.map(|(zeros, weights)| Footprint {
+                weights: weights.into(),
+                zeros: zeros.into(),
+                ..Footprint::default()
+            }),
             metrics,
             seconds: Seconds { prune: seconds, ..Seconds::default() },
             warnings: if warning { vec!["damping".into()] } else { Vec::new() },
@@ -162,7 +166,7 @@ proptest! {
             let at = cursor(&state);
             let there = |x: f64| {
                 let boards = state.board.iter().chain(&state.overlays);
-                boards.flat_map(|b| &b.cells).any(|c| super::super::data::percent(c.sparsity).total_cmp(&x).is_eq())
+                boards.flat_map(|b| &b.cells).any(|c| super::super::data::percent(&c.spec.recipe).total_cmp(&x).is_eq())
             };
             prop_assert!(at.is_none_or(there), "the cursor stands on a cell: {at:?}");
             if let Some(id) = selected(&state) {

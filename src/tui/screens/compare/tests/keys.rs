@@ -106,7 +106,7 @@ fn a_filter_holds_while_it_is_typed_and_esc_drops_it() {
 #[test]
 fn the_selected_cell_is_inspected_the_base_and_overlays_are_not() {
     let mut state = state(Some(complete()), FULL);
-    state.overlays = vec![board(7, vec![done(Method::Wanda, fraction(50.0), Some("c4"))])];
+    state.overlays = vec![board(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
     press(&mut state, &[Action::Confirm]);
     assert_eq!(state.screen, Screen::Compare);
     press(&mut state, &[Action::Last, Action::Confirm]);

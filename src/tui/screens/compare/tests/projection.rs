@@ -24,8 +24,7 @@ fn a_series_is_a_method_with_a_calibration_set() {
 
 #[test]
 fn one_calibration_set_goes_without_saying() {
-    let cells =
-        vec![done(Method::Magnitude, fraction(30.0), None), done(Method::Wanda, fraction(30.0), Some("c4"))];
+    let cells = vec![done("magnitude", fraction(30.0), None), done("wanda", fraction(30.0), Some("c4"))];
     let board = board(1, cells);
     let found = Comparison::new(&board, &[], 0);
     assert_eq!(found.series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["magnitude", "wanda"]);
@@ -33,13 +32,13 @@ fn one_calibration_set_goes_without_saying() {
 
 #[test]
 fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
-    let nm = |n, m| Sparsity::NOfM { n, m };
+    let nm = |n, m| Sparsity::SemiStructured { zeros: n, group: m };
     let board = board(
         1,
         vec![
-            done(Method::Magnitude, nm(4, 8), None),
-            done(Method::Magnitude, nm(1, 4), None),
-            done(Method::Magnitude, fraction(50.0), None),
+            done("magnitude", nm(4, 8), None),
+            done("magnitude", nm(1, 4), None),
+            done("magnitude", fraction(50.0), None),
         ],
     );
     let found = Comparison::new(&board, &[], 0);
@@ -50,8 +49,8 @@ fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
 
 #[test]
 fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
-    let shown = board(3, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
-    let mut other = board(7, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
+    let shown = board(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
+    let mut other = board(7, vec![done("wanda", fraction(50.0), Some("c4"))]);
     other.base.metrics = measured(10.0, -1.0, [0.5, 0.5, 0.5]);
     other.cells[0].metrics = measured(20.0, 0.2, [0.25, 0.5, 0.5]);
     let overlays = [other];
@@ -73,7 +72,7 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
 
 #[test]
 fn relative_values_need_a_base_above_zero() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     board.base.metrics = measured(f64::INFINITY, -1.0, [0.0, 0.5, f64::NAN]);
     let found = Comparison::new(&board, &[], 0);
     let row = &found.rows[1];
@@ -87,7 +86,7 @@ fn relative_values_need_a_base_above_zero() {
 
 #[test]
 fn scores_are_averaged_by_the_records_of_the_tasks() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
     board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])];
     let found = Comparison::new(&board, &[], 0);
@@ -101,7 +100,7 @@ fn scores_are_averaged_by_the_records_of_the_tasks() {
 
 #[test]
 fn a_cell_that_lacks_a_task_has_no_score_yet() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
     board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3])];
     let found = Comparison::new(&board, &[], 0);
@@ -111,7 +110,7 @@ fn a_cell_that_lacks_a_task_has_no_score_yet() {
 
 #[test]
 fn texts_are_told_apart_even_by_the_same_name() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
         let mut second = metrics.perplexity[0].clone();
         second.value *= 2.0;
@@ -135,11 +134,11 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
     let mut board = board(
         1,
         vec![
-            cell(Method::Magnitude, fraction(10.0), None),
-            done(Method::Magnitude, fraction(50.0), None),
-            done(Method::Magnitude, fraction(20.0), None),
-            done(Method::Magnitude, fraction(70.0), None),
-            done(Method::Magnitude, fraction(60.0), None),
+            cell("magnitude", fraction(10.0), None),
+            done("magnitude", fraction(50.0), None),
+            done("magnitude", fraction(20.0), None),
+            done("magnitude", fraction(70.0), None),
+            done("magnitude", fraction(60.0), None),
         ],
     );
     board.cells[3].metrics.perplexity[0].value = f64::INFINITY;

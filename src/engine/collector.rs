@@ -1,55 +1,17 @@
-//! What calibration collects of the inputs of modules.
+//! Collects statistics of the inputs of modules while calibration windows go through a block.
 
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Tensor, cuda};
 use rayon::prelude::*;
 
-use super::Needs;
 use crate::error::Result;
 use crate::kernels::{matmul, simd};
+use crate::methods::{InputStatistics, Needs, Statistics};
 use crate::model::{Rows, Site, Tap};
-
-use super::sparsegpt::Factor;
 
 /// Rows whose squares are summed in `f32` before they join the `f64` total.
 const ROWS: usize = 256;
-
-/// Statistics of one input, shared by all modules that read it.
-#[derive(Debug)]
-pub enum Statistics {
-    /// Sum of squares of every feature.
-    ColumnNorms {
-        /// `[in]`
-        sums: Vec<f64>,
-        /// Calibration sequences seen.
-        sequences: usize,
-    },
-    /// Products of every pair of features.
-    Hessian {
-        /// `Σ x xᵀ`, `[in, in]`; only the lower triangle counts.
-        gram: Vec<f32>,
-        /// Input features.
-        width: usize,
-        /// Calibration sequences seen.
-        sequences: usize,
-        /// The factor that SparseGPT makes of it, once for all modules that share the input.
-        factor: Option<Factor>,
-    },
-}
-
-impl Statistics {
-    /// Mean over sequences of every feature's sum of squares (`scaler` in the Wanda authors' code), `[in]`.
-    pub fn column_means(&self) -> Option<Vec<f64>> {
-        match self {
-            Self::ColumnNorms { sums, sequences } => {
-                let n = (*sequences).max(1) as f64;
-                Some(sums.iter().map(|s| s / n).collect())
-            }
-            Self::Hessian { .. } => None,
-        }
-    }
-}
 
 /// Sums while forward passes run.
 #[derive(Debug)]
@@ -63,7 +25,7 @@ enum Running {
 
 /// Collects the statistics of all inputs of one block over calibration batches.
 #[derive(Debug)]
-pub struct Collector {
+pub(super) struct Collector {
     needs: Needs,
     running: Vec<(Site, usize, Running)>,
     sites: Vec<Site>,
@@ -88,20 +50,17 @@ impl Collector {
     }
 
     /// The statistics, one for every site that was reached.
-    pub fn finish(self) -> Result<Vec<(Site, Statistics)>> {
+    pub fn finish(self) -> Result<Vec<(Site, InputStatistics)>> {
         let sequences = self.sequences;
         self.running
             .into_iter()
             .map(|(site, width, running)| {
                 let statistics = match running {
-                    Running::Norms(sums) => Statistics::ColumnNorms { sums, sequences },
-                    Running::HostGram(gram) => Statistics::Hessian { gram, width, sequences, factor: None },
-                    Running::DeviceGram(gram) => {
-                        let gram = gram.flatten_all()?.to_vec1::<f32>()?;
-                        Statistics::Hessian { gram, width, sequences, factor: None }
-                    }
+                    Running::Norms(sums) => Statistics::ColumnNorms(sums),
+                    Running::HostGram(gram) => Statistics::Gram(gram),
+                    Running::DeviceGram(gram) => Statistics::Gram(gram.flatten_all()?.to_vec1::<f32>()?),
                 };
-                Ok((site, statistics))
+                Ok((site, InputStatistics::new(statistics, width, sequences)))
             })
             .collect()
     }
@@ -216,6 +175,6 @@ mod tests {
         collector.count(2);
         let found = collector.finish().unwrap();
         assert_eq!(found.len(), 1, "only the site asked for is collected");
-        assert_eq!(found[0].1.column_means().unwrap(), vec![20.0 / 4.0, 8.0 / 4.0]);
+        assert_eq!(found[0].1.input_norms_squared().unwrap(), vec![20.0 / 4.0, 8.0 / 4.0]);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::study::Sparsity;
+use crate::study::{Level, Sparsity};
 
 /// One factor per block by which a cell's fraction is multiplied.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,15 +48,15 @@ impl Profile {
         Ok(Self { factors, name })
     }
 
-    /// The sparsity of a block when the cell as a whole is to have `sparsity`. N:M is the same everywhere.
+    /// The level of a block when the cell as a whole is to have `level`. N:M is the same everywhere.
     ///
     /// # Errors
     /// [`Error::Mistake`] when factor times fraction leaves `0 … 1`.
-    pub fn at(&self, block: usize, sparsity: Sparsity) -> Result<Sparsity> {
-        let Sparsity::Fraction(s) = sparsity else { return Ok(sparsity) };
+    pub fn at(&self, block: usize, level: Level) -> Result<Level> {
+        let Level::Sparsity(Sparsity::Fraction(s)) = level else { return Ok(level) };
         let factor = self.factors.get(block).copied().unwrap_or(1.0);
         if s * factor < 1.0 {
-            Ok(Sparsity::Fraction(s * factor))
+            Ok(Sparsity::Fraction(s * factor).into())
         } else {
             Err(Error::mistake(format!(
                 "profile {}: block {block} would lose {s} x {factor} of its weights; the product must stay below 1",
@@ -79,10 +79,10 @@ mod tests {
     #[test]
     fn factors_multiply_fractions_and_leave_groups_alone() {
         let profile = read("# first\n0.5, 1\n[1.5]\n", 3).unwrap();
-        assert_eq!(profile.at(0, Sparsity::Fraction(0.4)).unwrap(), Sparsity::Fraction(0.2));
-        let nm = Sparsity::NOfM { n: 2, m: 4 };
+        assert_eq!(profile.at(0, Sparsity::Fraction(0.4).into()).unwrap(), Sparsity::Fraction(0.2).into());
+        let nm = Level::Sparsity(Sparsity::SemiStructured { zeros: 2, group: 4 });
         assert_eq!(profile.at(2, nm).unwrap(), nm);
-        assert!(profile.at(2, Sparsity::Fraction(0.8)).unwrap_err().to_string().contains("block 2"));
+        assert!(profile.at(2, Sparsity::Fraction(0.8).into()).unwrap_err().to_string().contains("block 2"));
     }
 
     #[test]

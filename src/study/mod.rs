@@ -1,4 +1,10 @@
-//! What a user asks for: studies, cells, methods, sparsities. Plain data without any I/O.
+//! What a user asks for: studies, cells, recipes. Plain data without any I/O.
+
+mod level;
+mod recipe;
+
+pub use level::{Level, Sparsity};
+pub use recipe::{Parameters, Recipe, Step};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,118 +13,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-
-/// A pruning method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Removes the smallest weights; needs no data.
-    Magnitude,
-    /// Weight times input norm, per output row (Sun et al., arXiv 2306.11695).
-    Wanda,
-    /// Second-order pruning with weight update (Frantar & Alistarh, arXiv 2301.00774).
-    SparseGpt,
-}
-
-impl Method {
-    /// Every method, in the order they are shown.
-    pub const ALL: [Self; 3] = [Self::Magnitude, Self::Wanda, Self::SparseGpt];
-
-    /// The name used on the command line, in files and on screen.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Magnitude => "magnitude",
-            Self::Wanda => "wanda",
-            Self::SparseGpt => "sparsegpt",
-        }
-    }
-
-    /// Whether the method looks at activations, so that a calibration set matters.
-    pub fn needs_calibration(self) -> bool {
-        self != Self::Magnitude
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Method {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|m| m.name() == s.trim().to_ascii_lowercase()).ok_or_else(|| {
-            Error::mistake(format!("unknown method `{s}`: accepted are magnitude, wanda, sparsegpt"))
-        })
-    }
-}
-
-/// How much of every prunable matrix is removed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Sparsity {
-    /// A fraction `0 ≤ s < 1` of the weights.
-    Fraction(f64),
-    /// `n` zeroes in every `m` consecutive weights of a row.
-    NOfM {
-        /// Zeroes in a group.
-        n: usize,
-        /// Weights in a group.
-        m: usize,
-    },
-}
-
-impl Sparsity {
-    /// The fraction of weights removed, `0 … 1`.
-    pub fn fraction(self) -> f64 {
-        match self {
-            Self::Fraction(s) => s,
-            Self::NOfM { n, m } => n as f64 / m as f64,
-        }
-    }
-}
-
-impl fmt::Display for Sparsity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fraction(s) => f.pad(&s.to_string()),
-            Self::NOfM { n, m } => f.pad(&format!("{n}:{m}")),
-        }
-    }
-}
-
-impl FromStr for Sparsity {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let accepted = "accepted are a fraction 0 <= s < 1 (0.5 or 50%) or N:M with N < M (2:4)";
-        let wrong = || Error::mistake(format!("sparsity `{text}`: {accepted}"));
-        let s = text.trim();
-        if let Some((n, m)) = s.split_once(':') {
-            let n: usize = n.trim().parse().map_err(|_| wrong())?;
-            let m: usize = m.trim().parse().map_err(|_| wrong())?;
-            return if n < m { Ok(Self::NOfM { n, m }) } else { Err(wrong()) };
-        }
-        let value = match s.strip_suffix('%') {
-            Some(percent) => percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0,
-            None => s.parse().map_err(|_| wrong())?,
-        };
-        if (0.0..1.0).contains(&value) { Ok(Self::Fraction(value)) } else { Err(wrong()) }
-    }
-}
-
-impl Serialize for Sparsity {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Sparsity {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// A prunable Linear of a decoder block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -184,36 +78,52 @@ impl FromStr for ModuleKind {
 
 /// One compressed variant of the base model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "AnyCellSpec")]
 pub struct CellSpec {
-    /// How it is pruned.
-    pub method: Method,
-    /// How much is removed.
-    pub sparsity: Sparsity,
-    /// The calibration set (a name or a path, as the user gave it); `None` for a method without data.
+    /// What is done to the base.
+    pub recipe: Recipe,
+    /// The calibration set (a name or a path, as the user gave it); `None` for recipes without data.
     pub calibration: Option<String>,
     /// Seed of the calibration sampling.
     pub seed: u64,
 }
 
+/// A cell as any version wrote it: up to 0.1 it had a method and a sparsity.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AnyCellSpec {
+    Recipe { recipe: Recipe, calibration: Option<String>, seed: u64 },
+    Method { method: String, sparsity: Sparsity, calibration: Option<String>, seed: u64 },
+}
+
+impl From<AnyCellSpec> for CellSpec {
+    fn from(cell: AnyCellSpec) -> Self {
+        match cell {
+            AnyCellSpec::Recipe { recipe, calibration, seed } => Self { recipe, calibration, seed },
+            AnyCellSpec::Method { method, sparsity, calibration, seed } => {
+                let step = Step { method, level: sparsity.into(), parameters: Parameters::new() };
+                Self { recipe: step.into(), calibration, seed }
+            }
+        }
+    }
+}
+
 impl CellSpec {
     /// A name that is unique within a study and safe as a file name: `wanda-0.5-c4_sample-s0`.
     pub fn id(&self) -> String {
-        let sparsity = self.sparsity.to_string().replace(':', "of");
+        let recipe = self.recipe.slug();
         match &self.calibration {
-            None => format!("{}-{sparsity}", self.method),
-            Some(set) => format!("{}-{sparsity}-{}-s{}", self.method, short_name(set), self.seed),
+            None => recipe,
+            Some(set) => format!("{recipe}-{}-s{}", short_name(set), self.seed),
         }
     }
 
     /// The name people read: `wanda 50% c4_sample`.
     pub fn label(&self) -> String {
-        let sparsity = match self.sparsity {
-            Sparsity::Fraction(s) => format!("{}%", (s * 1e6).round() / 1e4),
-            nm @ Sparsity::NOfM { .. } => nm.to_string(),
-        };
+        let recipe = self.recipe.label();
         match &self.calibration {
-            None => format!("{} {sparsity}", self.method),
-            Some(set) => format!("{} {sparsity} {}", self.method, short_name(set)),
+            None => recipe,
+            Some(set) => format!("{recipe} {}", short_name(set)),
         }
     }
 }
@@ -292,6 +202,7 @@ fn yes() -> bool {
 
 /// How the methods are to work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PruneSpec {
     /// Which modules are pruned.
     pub modules: Vec<ModuleKind>,
@@ -303,6 +214,14 @@ pub struct PruneSpec {
     pub block_size: usize,
     /// One factor per block by which a cell's fraction is multiplied (a file of numbers).
     pub profile: Option<PathBuf>,
+}
+
+impl PruneSpec {
+    /// The study's values of methods' parameters, for the steps that do not give them.
+    pub fn parameters(&self) -> Parameters {
+        let named = [("damping", self.damping.to_string()), ("block_size", self.block_size.to_string())];
+        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 impl Default for PruneSpec {
@@ -351,59 +270,18 @@ pub struct StudySpec {
     pub seed: u64,
 }
 
-/// Multiplies a grid out: every method at every sparsity, methods that need data once per calibration set.
-pub fn grid(methods: &[Method], sparsities: &[Sparsity], sets: &[String], seed: u64) -> Vec<CellSpec> {
-    let mut cells: Vec<CellSpec> = Vec::new();
-    for &method in methods {
-        let sets: Vec<Option<String>> =
-            if method.needs_calibration() { sets.iter().cloned().map(Some).collect() } else { vec![None] };
-        for calibration in sets {
-            for &sparsity in sparsities {
-                let cell = CellSpec { method, sparsity, calibration: calibration.clone(), seed };
-                if !cells.iter().any(|c| c.id() == cell.id()) {
-                    cells.push(cell);
-                }
-            }
-        }
-    }
-    cells
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sparsities_that_make_sense_are_accepted_and_shown_as_given() {
-        for (text, shown, fraction) in [
-            ("0.5", "0.5", 0.5),
-            ("50%", "0.5", 0.5),
-            ("0", "0", 0.0),
-            ("2:4", "2:4", 0.5),
-            ("3:4", "3:4", 0.75),
-        ] {
-            let s: Sparsity = text.parse().unwrap();
-            assert_eq!(s.to_string(), shown);
-            assert!((s.fraction() - fraction).abs() < 1e-12);
-        }
-    }
-
-    #[test]
-    fn sparsities_that_make_none_name_themselves_and_what_is_accepted() {
-        for text in ["1.0", "-0.1", "4:2", "4:4", "nan", "inf", "half", ":", "2:", "100%", ""] {
-            let message = text.parse::<Sparsity>().unwrap_err().to_string();
-            assert!(message.contains(&format!("`{text}`")) && message.contains("2:4"), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_grid_repeats_only_methods_that_look_at_data() {
-        let sets = ["x/c4.txt".to_string(), "alpaca".to_string()];
-        let cells = grid(&Method::ALL, &[Sparsity::Fraction(0.5), Sparsity::NOfM { n: 2, m: 4 }], &sets, 7);
-        assert_eq!(cells.len(), 2 + 4 + 4);
-        assert_eq!(cells[0].id(), "magnitude-0.5");
-        assert_eq!(cells[2].id(), "wanda-0.5-c4-s7");
-        assert_eq!(cells[3].label(), "wanda 2:4 c4");
+    fn cells_of_the_first_version_are_read() {
+        let old = r#"{"method":"sparsegpt","sparsity":"2:4","calibration":"x/c4.txt","seed":7}"#;
+        let cell: CellSpec = serde_json::from_str(old).unwrap();
+        assert_eq!((cell.id().as_str(), cell.label().as_str()), ("sparsegpt-2of4-c4-s7", "sparsegpt 2:4 c4"));
+        let written = serde_json::to_string(&cell).unwrap();
+        assert_eq!(written, r#"{"recipe":"sparsegpt@2:4","calibration":"x/c4.txt","seed":7}"#);
+        assert_eq!(serde_json::from_str::<CellSpec>(&written).unwrap(), cell);
     }
 
     #[test]

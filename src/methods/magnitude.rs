@@ -2,29 +2,48 @@
 
 use rayon::prelude::*;
 
-use super::{Matrix, Needs, Outcome, Pruner, Statistics, share, weighted_error};
+use super::selection::zero_marked;
+use super::{Arguments, Bound, Cost, InputStatistics, Matrix, Method, Needs, Outcome, share, weighted_error};
 use crate::error::Result;
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
-use crate::results::ErrorBasis;
-use crate::study::Sparsity;
+use crate::results::{Details, ErrorBasis};
+use crate::study::{Level, Sparsity};
 
 /// Per matrix: every weight up to the magnitude at rank `floor(numel · s)` goes, ties included (as in the Wanda
 /// authors' code). N:M: the N smallest magnitudes of every M neighbours go.
 #[derive(Debug, Clone, Copy)]
 pub struct Magnitude;
 
-impl Pruner for Magnitude {
+impl Method for Magnitude {
+    fn name(&self) -> &'static str {
+        "magnitude"
+    }
+
+    fn about(&self) -> &'static str {
+        "the smallest weights of a matrix go; needs no data"
+    }
+
     fn needs(&self) -> Needs {
         Needs::Nothing
     }
 
-    fn prune(
+    fn updates_weights(&self) -> bool {
+        false
+    }
+
+    fn cost(&self, rows: usize, columns: usize) -> Cost {
+        Cost { operations: 60.0 * (rows * columns) as f64, bound: Bound::Memory }
+    }
+
+    fn run(
         &self,
         matrix: Matrix<'_>,
-        _: Option<&mut Statistics>,
-        sparsity: Sparsity,
+        _: Option<&mut InputStatistics>,
+        level: Level,
+        _: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<Outcome> {
+        let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let before = matrix.weights.to_vec();
         match sparsity {
@@ -37,27 +56,21 @@ impl Pruner for Magnitude {
                 });
             }
             Sparsity::Fraction(_) => {}
-            Sparsity::NOfM { n, m } => matrix.weights.par_chunks_mut(matrix.columns).for_each(|row| {
-                let (mut sizes, mut marks) = (vec![0f32; m], vec![false; m]);
-                for group in row.chunks_exact_mut(m) {
-                    for (size, w) in sizes.iter_mut().zip(group.iter()) {
-                        *size = w.abs();
+            Sparsity::SemiStructured { zeros: n, group: m } => {
+                matrix.weights.par_chunks_mut(matrix.columns).for_each(|row| {
+                    let (mut sizes, mut marks) = (vec![0f32; m], vec![false; m]);
+                    for group in row.chunks_exact_mut(m) {
+                        for (size, w) in sizes.iter_mut().zip(group.iter()) {
+                            *size = w.abs();
+                        }
+                        mark_smallest(&sizes, n, &mut marks);
+                        zero_marked(group, &marks);
                     }
-                    mark_smallest(&sizes, n, &mut marks);
-                    zero_marked(group, &marks);
-                }
-            }),
+                })
+            }
         }
         let error = weighted_error(&before, matrix.weights, None, matrix.columns);
-        Ok(Outcome { error, basis: ErrorBasis::Weights, damping: None, dead_columns: 0 })
-    }
-}
-
-pub(super) fn zero_marked(group: &mut [f32], marks: &[bool]) {
-    for (w, &gone) in group.iter_mut().zip(marks) {
-        if gone {
-            *w = 0.0;
-        }
+        Ok(Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: Details::new() })
     }
 }
 
@@ -71,7 +84,8 @@ mod tests {
     fn prune(weights: &[f32], columns: usize, sparsity: Sparsity) -> Result<(Vec<f32>, Outcome)> {
         let mut pruned = weights.to_vec();
         let matrix = Matrix { weights: &mut pruned, columns };
-        let outcome = Magnitude.prune(matrix, None, sparsity, &|| false)?;
+        let arguments = Arguments::defaults(&Magnitude);
+        let outcome = Magnitude.run(matrix, None, sparsity.into(), &arguments, &|| false)?;
         Ok((pruned, outcome))
     }
 
@@ -102,7 +116,7 @@ mod tests {
 
         #[test]
         fn groups_lose_their_smallest((columns, weights) in matrix(), n in 0usize..4) {
-            let (pruned, _) = prune(&weights, columns, Sparsity::NOfM { n, m: 4 }).unwrap();
+            let (pruned, _) = prune(&weights, columns, Sparsity::SemiStructured { zeros: n, group: 4 }).unwrap();
             for (after, before) in pruned.chunks(4).zip(weights.chunks(4)) {
                 let mut sizes: Vec<f32> = before.iter().map(|w| w.abs()).collect();
                 sizes.sort_by(f32::total_cmp);
@@ -129,7 +143,7 @@ mod tests {
     #[test]
     fn nothing_goes_where_nothing_is_asked() {
         let weights = [1.0, -0.5, 2.0, 0.0];
-        for sparsity in [Sparsity::Fraction(0.0), Sparsity::NOfM { n: 0, m: 2 }] {
+        for sparsity in [Sparsity::Fraction(0.0), Sparsity::SemiStructured { zeros: 0, group: 2 }] {
             let (pruned, outcome) = prune(&weights, 2, sparsity).unwrap();
             assert_eq!((pruned.as_slice(), outcome.error), (weights.as_slice(), 0.0));
         }
@@ -137,7 +151,7 @@ mod tests {
 
     #[test]
     fn groups_that_do_not_fill_a_row_are_refused() {
-        let error = prune(&[1.0; 20], 10, Sparsity::NOfM { n: 3, m: 7 }).unwrap_err();
+        let error = prune(&[1.0; 20], 10, Sparsity::SemiStructured { zeros: 3, group: 7 }).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("3:7") && error.to_string().contains("10 columns"), "{error}");
     }

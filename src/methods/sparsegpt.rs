@@ -8,13 +8,15 @@ use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::{Matrix, Needs, Outcome, Pruner, Statistics, share};
+use super::{
+    Arguments, Bound, Cost, InputStatistics, Kind, Matrix, Method, Needs, Outcome, Parameter, share,
+};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::{parallel, rows, rows_mut};
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
 use crate::kernels::simd;
-use crate::results::ErrorBasis;
-use crate::study::Sparsity;
+use crate::results::{Details, ErrorBasis};
+use crate::study::{Level, Sparsity};
 
 /// Most damping that a Cholesky factorisation is retried with.
 const MOST_DAMPING: f64 = 1.0;
@@ -23,14 +25,26 @@ const FIRST_DAMPING: f64 = 0.01;
 /// Rows of a matrix that a task takes: see [`crate::kernels::matmul`] for why faer's own threads do not.
 const ROWS: usize = 128;
 
-/// SparseGPT with its two choices.
+/// Share of the Hessian's mean diagonal that is added to its diagonal.
+const DAMPING: Parameter = Parameter {
+    name: "damping",
+    about: "share of the Hessian's mean diagonal that is added to its diagonal",
+    kind: Kind::Number { default: 0.01, least: 0.0, most: f64::INFINITY },
+};
+
+/// Columns solved together.
+const BLOCK_SIZE: Parameter = Parameter {
+    name: "block_size",
+    about: "columns solved together",
+    kind: Kind::Count { default: 128, least: 1 },
+};
+
+/// Name of the detail that says with which damping the factorisation succeeded.
+const DAMPING_USED: &str = "damping";
+
+/// SparseGPT.
 #[derive(Debug, Clone, Copy)]
-pub struct SparseGpt {
-    /// Share of the Hessian's mean diagonal that is added to its diagonal.
-    pub damping: f64,
-    /// Columns solved together.
-    pub block_size: usize,
-}
+pub struct SparseGpt;
 
 /// What the solver needs of the Hessian `H = (2/n)·Σ x xᵀ` of an input.
 #[derive(Debug, Clone)]
@@ -128,32 +142,62 @@ fn factorise(gram: &[f32], width: usize, scale: f32, diagonal: &[f32], added: f3
     upper.iter().all(|v| v.is_finite()).then_some(upper)
 }
 
-impl Pruner for SparseGpt {
+impl Method for SparseGpt {
+    fn name(&self) -> &'static str {
+        "sparsegpt"
+    }
+
+    fn about(&self) -> &'static str {
+        "second-order: weights go where the others can best make up for them, and do"
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        &[DAMPING, BLOCK_SIZE]
+    }
+
     fn needs(&self) -> Needs {
         Needs::Hessian
     }
 
-    fn prune(
+    fn updates_weights(&self) -> bool {
+        true
+    }
+
+    fn cost(&self, rows: usize, columns: usize) -> Cost {
+        let (weights, width) = ((rows * columns) as f64, columns as f64);
+        Cost { operations: 3.0 * weights * width + width.powi(3), bound: Bound::Arithmetic }
+    }
+
+    fn warning(&self, details: &Details, arguments: &Arguments) -> Option<String> {
+        let asked = arguments.number(&DAMPING);
+        let used = details.get(DAMPING_USED).filter(|used| **used > asked)?;
+        Some(format!("the Hessian was not positive definite; damping was raised from {asked} to {used}"))
+    }
+
+    fn run(
         &self,
         matrix: Matrix<'_>,
-        statistics: Option<&mut Statistics>,
-        sparsity: Sparsity,
+        inputs: Option<&mut InputStatistics>,
+        level: Level,
+        arguments: &Arguments,
         stop: &dyn Fn() -> bool,
     ) -> Result<Outcome> {
+        let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
-        let Some(Statistics::Hessian { gram, width, sequences, factor }) = statistics else {
-            return Err(Error::failure("SparseGPT was called without the Hessian of its inputs"));
-        };
-        if *width != matrix.columns {
+        let missing = || Error::failure("SparseGPT was called without the Hessian of its inputs");
+        let inputs = inputs.ok_or_else(missing)?;
+        let (width, sequences) = (inputs.width, inputs.sequences);
+        if width != matrix.columns {
             return Err(Error::failure(format!(
                 "a Hessian of {width} features for a matrix of {} columns",
                 matrix.columns
             )));
         }
-        let factor = match factor {
-            Some(factor) => factor,
-            None => factor.insert(Factor::new(gram, *width, *sequences, self.damping)?),
-        };
+        let damping = arguments.number(&DAMPING);
+        let factorise =
+            |s: &InputStatistics| Factor::new(s.gram().ok_or_else(missing)?, width, sequences, damping);
+        let (inputs, factor) = inputs.prepared(factorise)?;
+        let gram = inputs.gram().ok_or_else(missing)?;
         if stop() {
             return Err(Error::Cancelled);
         }
@@ -161,8 +205,8 @@ impl Pruner for SparseGpt {
         let outcome = |error| Outcome {
             error,
             basis: ErrorBasis::Hessian,
-            damping: Some(factor.damping),
             dead_columns,
+            details: Details::from([(DAMPING_USED.to_owned(), factor.damping)]),
         };
         if sparsity == Sparsity::Fraction(0.0) {
             return Ok(outcome(0.0));
@@ -174,8 +218,9 @@ impl Pruner for SparseGpt {
                 }
             }
         }
-        let energy = output_energy(matrix.weights, gram, factor, *sequences);
-        let loss = solve(matrix.weights, matrix.columns, factor, sparsity, self.block_size, stop)?;
+        let energy = output_energy(matrix.weights, gram, factor, sequences);
+        let block_size = arguments.count(&BLOCK_SIZE);
+        let loss = solve(matrix.weights, matrix.columns, factor, sparsity, block_size, stop)?;
         // The solver's loss is half the squared error under H, as H is twice the mean of x xᵀ.
         Ok(outcome(if energy > 0.0 { 2.0 * loss / energy } else { 0.0 }))
     }
@@ -235,7 +280,7 @@ pub fn solve(
     let n = weights.len() / columns;
     // A group of N:M must not straddle two blocks.
     let block_size = match sparsity {
-        Sparsity::NOfM { m, .. } => block_size.next_multiple_of(m),
+        Sparsity::SemiStructured { group: m, .. } => block_size.next_multiple_of(m),
         Sparsity::Fraction(_) => block_size,
     };
     let mut errors = vec![0f32; n * block_size.min(columns)];
@@ -249,7 +294,7 @@ pub fn solve(
         let errors = &mut errors[..n * width];
         let threshold = match sparsity {
             Sparsity::Fraction(s) => Some(block.threshold(weights, s, errors)),
-            Sparsity::NOfM { .. } => None,
+            Sparsity::SemiStructured { .. } => None,
         };
         let losses: Vec<f64> = weights
             .par_chunks_mut(columns)
@@ -335,7 +380,7 @@ impl Columns {
         }
         let mut loss = 0.0;
         for i in 0..self.width {
-            if let Sparsity::NOfM { n, m } = sparsity
+            if let Sparsity::SemiStructured { zeros: n, group: m } = sparsity
                 && (self.first + i).is_multiple_of(m)
             {
                 let scores: Vec<f32> =
