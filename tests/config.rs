@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use secateur::Error;
 use secateur::cli::{Cli, Command, RunArgs};
 use secateur::config::{BUILT_IN, Format, Settings};
-use secateur::study::{CellSpec, ModuleKind, Sampling, Sparsity};
+use secateur::study::{CellSpec, ModuleKind, Sampling};
 
 /// The flags of a line after `secateur run`, in which `""` is an empty word.
 fn run_args(line: &str) -> RunArgs {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use secateur::Error;
 use secateur::model::{Architecture, ModelFolder, Synthetic, weight_name};
-use secateur::results::{CellResult, CellState, ErrorBasis, ModuleResult};
-use secateur::store::checkpoint::{Stored, block_path, pack_mask, write_block};
+use secateur::results::{CellResult, CellState, Details, ErrorBasis, Footprint, ModuleResult};
+use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::export::{check_target, write};
+use secateur::store::stored::{Stored, mask_of};
 use secateur::study::{CellSpec, ModuleKind, Sparsity, Step};
 use serde_json::{Map, Value, json};
 
@@ -74,7 +75,8 @@ impl Case {
         }
         self.zeros.insert(name.clone(), (0..info.elements()).filter(|&i| !kept(i)).count());
         self.pruned.insert(name, bytes);
-        let bits = pack_mask((0..info.elements()).map(kept));
+        let weights: Vec<f32> = (0..info.elements()).map(|i| f32::from(u8::from(kept(i)))).collect();
+        let bits = mask_of(&weights);
         Stored::Mask { shape: [info.shape[0], info.shape[1]], bits }
     }
 

@@ -136,7 +136,7 @@ fn the_schema_refuses_wrong_values() {
         ("/base/metrics/tasks/0/f1", json!(0.5)),
         ("/cells", json!({})),
         ("/cells/0/recipe", json!("random")),
-        ("/cells/0/recipe", json!("random@50%")),
+        ("/cells/0/recipe", json!("wanda@50%,damping")),
         ("/cells/0/recipe", json!(0.5)),
         ("/cells/0/calibration", json!(1)),
         ("/cells/0/state", json!("Done")),
@@ -227,7 +227,9 @@ fn the_insight_is_said_in_words() {
 fn seeds_are_shown_where_cells_differ_in_them() {
     let mut result = small();
     assert!(!report::table(&result, 0).contains("seed"));
-    result.cells.push(CellResult { seed: 1, ..result.cells[1].clone() });
+    let mut other = result.cells[1].clone();
+    other.spec.seed = 1;
+    result.cells.push(other);
     assert!(report::table(&result, 0).contains("seed"));
 }
 

@@ -6,7 +6,7 @@ use secateur::Error;
 use secateur::methods::{
     Arguments, Factor, InputStatistics, Magnitude, Matrix, Method, Outcome, SparseGpt, Statistics, solve,
 };
-use secateur::study::Sparsity;
+use secateur::study::{Parameters, Sparsity};
 
 const HALF: Sparsity = Sparsity::Fraction(0.5);
 const TWO_OF_FOUR: Sparsity = Sparsity::SemiStructured { zeros: 2, group: 4 };
@@ -353,7 +353,7 @@ fn features_that_are_always_zero_lose_their_weights_and_cost_nothing() {
     let h = inputs.hessian(0.01);
     for sparsity in [HALF, TWO_OF_FOUR] {
         let (pruned, outcome) = prune(&weights, &mut inputs.statistics(), sparsity).unwrap();
-        assert_eq!((outcome.dead_columns, outcome.damping), (5, Some(0.01)));
+        assert_eq!((outcome.dead_columns, outcome.details["damping"]), (5, 0.01));
         for row in pruned.chunks(96) {
             assert!(row.iter().zip(&sizes).all(|(w, size)| *size > 0.0 || *w == 0.0));
         }

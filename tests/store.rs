@@ -127,10 +127,10 @@ fn modules_are_replaced_by_name_and_ordered_by_block() {
         store.put_module(id, cell, &samples::module(block, path)).unwrap();
     }
     let mut again = samples::module(0, "self_attn.q_proj");
-    again.zeros = 7;
+    again.footprint.zeros = 7;
     store.put_module(id, cell, &again).unwrap();
     let modules = store.study(id).unwrap().cells[1].modules.clone();
-    let names: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.zeros)).collect();
+    let names: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.footprint.zeros)).collect();
     assert_eq!(
         names,
         [

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::engine::{Estimate, Phase, PlannedCell};
 use crate::results::{
-    BaseResult, CellResult, Divergence, Environment, Insight, Metrics, ModelInfo, Perplexity, REPORT_VERSION,
-    Seconds,
+    BaseResult, CellResult, Divergence, Environment, Footprint, Insight, Metrics, ModelInfo, Perplexity,
+    REPORT_VERSION, Seconds,
 };
 use crate::study::{CellSpec, Sparsity, Step};
 

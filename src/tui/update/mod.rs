@@ -12,7 +12,8 @@ use super::keymap::{self, Action, Key};
 use super::message::{Effect, EngineOrder, Leave, Message, Outcome, Purpose};
 use super::screens::{compare, history, inspect, run, study};
 use super::state::{
-    Board, Check, Dialog, DialogAnswer, EngineState, GridRow, Palette, Question, Screen, SparsityDialog, State, Wanted,
+    Board, Check, Dialog, DialogAnswer, EngineState, GridRow, Palette, Question, Screen, SparsityDialog,
+    State, Wanted,
 };
 use super::view::parts;
 use crate::methods::{METHODS, Method};

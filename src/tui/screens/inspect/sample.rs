@@ -6,8 +6,8 @@ use ratatui::buffer::Buffer;
 
 use super::choose;
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate, Insight,
-    Metrics, ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
+    Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate, Footprint,
+    Insight, Metrics, ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
 };
 use crate::study::{CellSpec, Sparsity, Step, StudySpec};
 use crate::tui::state::{Board, Options, Screen, State};

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use crate::eval::stats;
 use crate::results::{
-    Agreement, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Metrics, ModelInfo,
-    Perplexity, Seconds, TaskScores,
+    Agreement, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Footprint, Metrics,
+    ModelInfo, Perplexity, Seconds, TaskScores,
 };
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
