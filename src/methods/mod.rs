@@ -7,6 +7,7 @@
 mod magnitude;
 mod parameters;
 mod profile;
+mod ria;
 mod selection;
 mod sparsegpt;
 mod statistics;
@@ -17,6 +18,7 @@ mod wanda;
 pub use magnitude::Magnitude;
 pub use parameters::{Arguments, Kind, Parameter};
 pub use profile::Profile;
+pub use ria::Ria;
 pub use sparsegpt::{Factor, SparseGpt, solve};
 pub use statistics::{InputStatistics, Statistics};
 pub use wanda::Wanda;
@@ -28,7 +30,7 @@ use crate::results::{Details, ErrorBasis};
 use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Every method, in the order in which they are shown.
-pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt];
+pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria];
 
 /// What a method needs to know of a module's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
