@@ -25,7 +25,7 @@ pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
             study.id.to_string(),
             date(study.created_at),
             format!("{}/{}", study.cells_done, study.cells),
-            word(study.state).to_owned(),
+            study.state.name().to_owned(),
             escape(&study.model),
         ]);
     }
@@ -114,7 +114,7 @@ fn finished_cell<'a>(record: &'a StudyRecord, cell: &str) -> Result<&'a CellResu
     Err(Error::mistake(format!(
         "cell `{cell}` of study {} is {}; only a cell that is done can be exported (finish the study with --resume)",
         record.id,
-        word(found.state)
+        found.state.name()
     )))
 }
 
@@ -139,16 +139,6 @@ fn insight(record: &StudyRecord) -> Insight {
     let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
     let metrics: Vec<_> = done.map(|cell| &cell.metrics).collect();
     stats::insight(&record.base.metrics, &metrics)
-}
-
-fn word(state: CellState) -> &'static str {
-    match state {
-        CellState::Queued => "queued",
-        CellState::Running => "running",
-        CellState::Done => "done",
-        CellState::Cancelled => "cancelled",
-        CellState::Failed => "failed",
-    }
 }
 
 /// Rows with columns as wide as their widest entry; the last column is left as it is.

@@ -10,7 +10,7 @@ use secateur::cli::{Cli, Command, DoctorArgs, DoctorFormat, RunArgs, SettingsArg
 use secateur::config::{Basics, Settings};
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
-use secateur::tui::{self, effects::Origin, picture};
+use secateur::tui::{self, StartsWith, effects::Origin, picture};
 use secateur::{commands, demo, doctor, headless, human, report};
 
 /// Hands what a phase has freed back to the system before the next one asks for its own.
@@ -66,9 +66,14 @@ fn dispatch(cli: Cli, words: &[OsString]) -> Result<u8> {
 /// built-in study.
 fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Result<u8> {
     let TuiArgs { settings, look, readonly, keep_running, mouse, study, no_tui, force } = args;
-    let config = match config {
-        _ if !Settings::name_a_model(config.as_deref(), &settings)? => Some(demo::settings_file(false)?),
-        config => config,
+    let named = Settings::name_a_model(config.as_deref(), &settings)?;
+    let config = if named { config } else { Some(demo::settings_file(false)?) };
+    let store_named = settings.store.is_some() && !settings.from_variables.iter().any(|name| name == "store");
+    let opens = match study {
+        Some(study) => StartsWith::Study(study),
+        // Who names a store and no model wants to see what is in the store.
+        None if readonly || (store_named && !named) => StartsWith::Newest,
+        None => StartsWith::Form,
     };
     let run = RunArgs { settings, force, ..RunArgs::default() };
     let found = Settings::load(config.as_deref(), &run)?;
@@ -82,7 +87,7 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
         mouse,
         readonly,
         keep_running,
-        open: study,
+        opens,
     };
     tui::run(setup, table)
 }

@@ -286,6 +286,13 @@ pub struct Seconds {
     pub answer: f64,
 }
 
+impl Seconds {
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.load + self.calibrate + self.prune + self.evaluate + self.answer
+    }
+}
+
 /// How far a cell has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -300,6 +307,19 @@ pub enum CellState {
     Cancelled,
     /// Stopped by an error.
     Failed,
+}
+
+impl CellState {
+    /// The word for it, for people and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// One cell with all that was found out.

@@ -164,8 +164,8 @@ base       -         -                    -    28.53       -        -      -   3
 magnitude  0.5       -               50.00%   1.23e6  4.33e4   0.5000  62.5%    0.0%   0.0%     0.0%
 wanda      0.5       c4_sample       50.00%    57.00    2.00   0.1250  62.5%   15.0%  30.0%    27.0%
 
-Which metric ranks the cells as the tasks do? Rank correlation with what the tasks retain, over 3 cells (-1 is perfect):
-perplexity -0.50, JS divergence -1.00. JS divergence does it better.
+JS divergence ranks the cells as the tasks do (rho -1.00); perplexity less well (-0.50); 3 cells
+rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.
 ";
     assert_eq!(report::table(&small(), 120), expected);
     // Too narrow for both texts and tasks: the tasks come below.
@@ -214,13 +214,16 @@ fn the_insight_is_said_in_words() {
         let insight = Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells };
         report::table(&StudyResult { insight, ..small() }, 0)
     };
-    assert!(say(Some(-0.5), Some(-0.75), 6).contains(
-        "over 6 cells (-1 is perfect): perplexity -0.50, JS divergence -0.75. JS divergence does it better."
-    ));
-    assert!(say(Some(-0.9), Some(0.1), 6).contains("Perplexity does it better."));
-    assert!(say(Some(-0.9), Some(-0.9), 6).contains("Both rank them equally well."));
-    assert!(say(None, Some(-0.9), 6).contains("perplexity unknown, JS divergence -0.90.\n"));
-    assert!(say(None, None, 2).contains("cannot be told from 2 cells with task scores: it takes three."));
+    let sentence = "JS divergence ranks the cells much as the tasks do (rho -0.75); perplexity less well (-0.50); 6 cells\n";
+    assert!(say(Some(-0.5), Some(-0.75), 6).contains(sentence));
+    assert!(say(Some(-0.9), Some(0.1), 6).contains("JS divergence does not (+0.10)"));
+    assert!(say(Some(-0.9), Some(-0.9), 6).contains("JS divergence and perplexity both rank the cells"));
+    // A metric that rises with the scores ranks nothing, even where the other is worse.
+    assert!(
+        say(Some(0.5), Some(0.2), 6).contains("Neither JS divergence (rho +0.20) nor perplexity (+0.50)")
+    );
+    assert!(say(None, Some(-0.9), 6).contains("(rho -0.90); perplexity has no rank correlation; 6 cells\n"));
+    assert!(say(None, None, 2).contains("It takes 3 finished cells with task scores; so far 2."));
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn markdown_is_a_table_that_shows_text_as_it_is() {
     assert!(text.contains(header), "{text}");
     assert!(text.contains("| wanda | 0.5 | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
     assert!(text.contains("- wanda 50% c4\\_sample: a \\| b \\*c\\*\n"), "{text}");
-    assert!(text.contains("JS divergence does it better."), "{text}");
+    assert!(text.contains("JS divergence ranks the cells as the tasks do (rho -1.00)"), "{text}");
 }
 
 /// The fields of CSV text, line by line, as RFC 4180 defines them.

@@ -57,8 +57,6 @@ pub enum Phase {
     Download,
     /// Reading weights, tokenising texts.
     Load,
-    /// Dense pass that collects statistics, and the pruned pass over calibration states.
-    Calibrate,
     /// Choosing and updating weights.
     Prune,
     /// Perplexity and divergences.
@@ -67,6 +65,20 @@ pub enum Phase {
     Answer,
     /// Writing a pruned model.
     Export,
+}
+
+impl Phase {
+    /// What is being done, for people.
+    pub fn doing(self) -> &'static str {
+        match self {
+            Self::Download => "downloading",
+            Self::Load => "loading",
+            Self::Prune => "pruning",
+            Self::Evaluate => "evaluating",
+            Self::Answer => "answering tasks",
+            Self::Export => "exporting",
+        }
+    }
 }
 
 /// The latest word on how far things are. Sent over a `watch`: only the newest counts.

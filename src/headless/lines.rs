@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use crate::engine::{Estimate, Event, Phase, PlannedCell, Progress};
+use crate::eval::stats;
 use crate::human::{bytes, count, duration, escape};
 use crate::results::{CellState, Environment, Footprint, Metrics, ModelInfo, Seconds};
 
@@ -32,7 +33,7 @@ impl Lines {
             }
             Event::Phase { cell, phase } => {
                 let first = self.phases.insert((cell.clone(), *phase));
-                (first && !live).then(|| format!("{}: {}", self.label(cell.as_deref()), doing(*phase)))
+                (first && !live).then(|| format!("{}: {}", self.label(cell.as_deref()), phase.doing()))
             }
             Event::Metrics { cell, metrics } => {
                 self.metrics.insert(cell.clone(), metrics.clone());
@@ -75,8 +76,7 @@ impl Lines {
             self.done += 1;
             let _ = write!(line, " ({} of {})", self.done, self.cells.max(self.done));
         }
-        let spent = seconds.load + seconds.calibrate + seconds.prune + seconds.evaluate + seconds.answer;
-        let _ = write!(line, ": done in {}", duration(spent));
+        let _ = write!(line, ": done in {}", duration(seconds.total()));
         if let Some(footprint) = footprint {
             let _ = write!(line, ", {:.2}% zeros", footprint.sparsity() * 100.0);
         }
@@ -97,7 +97,7 @@ impl Lines {
             }
         );
         if let Some(phase) = progress.phase {
-            let _ = write!(line, ": {}", doing(phase));
+            let _ = write!(line, ": {}", phase.doing());
         }
         match (progress.unit, progress.total) {
             (_, 0) => {}
@@ -121,18 +121,6 @@ impl Lines {
     }
 }
 
-fn doing(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Download => "fetching files",
-        Phase::Load => "reading",
-        Phase::Calibrate => "calibrating",
-        Phase::Prune => "pruning",
-        Phase::Evaluate => "evaluating",
-        Phase::Answer => "answering tasks",
-        Phase::Export => "exporting",
-    }
-}
-
 /// The figures of one cell after each other; several texts or tasks are averaged and said to be so.
 fn figures(metrics: &Metrics) -> String {
     let mut text = String::new();
@@ -142,8 +130,8 @@ fn figures(metrics: &Metrics) -> String {
     if let Some(bits) = mean(metrics.js_divergence.iter().map(|js| js.bits)) {
         let _ = write!(text, ", JS {bits:.4} bits");
     }
-    if let Some(f1) = mean(metrics.tasks.iter().map(|task| task.f1.value)) {
-        let _ = write!(text, ", F1 {f1:.3}");
+    if let Some(f1) = stats::mean_over_tasks(&metrics.tasks, &[], |task| task.f1) {
+        let _ = write!(text, ", F1 {:.3}", f1.value);
     }
     text
 }

@@ -164,7 +164,7 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
     let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
         engine.send(planned(7)).await;
         let cell = Some(spec().id());
-        for phase in [Phase::Calibrate, Phase::Prune, Phase::Calibrate, Phase::Prune] {
+        for phase in [Phase::Load, Phase::Prune, Phase::Load, Phase::Prune] {
             engine.send(Event::Phase { cell: cell.clone(), phase }).await;
         }
         engine.send(Event::Warning { cell: cell.clone(), message: "odd \u{1b}[31mtext\n".into() }).await;

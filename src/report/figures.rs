@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::results::{
-    Agreement, CellResult, CellState, Divergence, Metrics, Perplexity, Seconds, StudyResult, TaskScores,
+    Agreement, CellResult, Divergence, Metrics, Perplexity, Seconds, StudyResult, TaskScores,
 };
 use crate::study::short_name;
 
@@ -116,17 +116,6 @@ pub(super) fn tasks(rows: &[Row<'_>]) -> Vec<Key> {
         collect(&mut keys, &row.metrics.tasks);
     }
     keys
-}
-
-/// The word for a state.
-pub(super) fn state(state: CellState) -> &'static str {
-    match state {
-        CellState::Queued => "queued",
-        CellState::Running => "running",
-        CellState::Done => "done",
-        CellState::Cancelled => "cancelled",
-        CellState::Failed => "failed",
-    }
 }
 
 /// A number with so many decimals; a power of ten where the number is too large to be read otherwise.

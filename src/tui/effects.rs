@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use ratatui::buffer::Buffer;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::message::{Checked, Message, Outcome, Purpose};
+use super::message::{EffectOutcome, Message, OpenReason};
 use super::snapshot;
-use super::state::{Board, FormValues};
+use super::state::{Board, Checked, FormValues};
 use super::theme::Theme;
 use crate::cli::{RunArgs, SettingsArgs};
 use crate::config::Settings;
@@ -74,10 +74,10 @@ impl Effects {
     }
 
     /// Runs `work` on a thread of its own; what it comes to is told.
-    fn run(&self, work: impl FnOnce() -> Result<Outcome> + Send + 'static) {
+    fn run(&self, work: impl FnOnce() -> Result<EffectOutcome> + Send + 'static) {
         let messages = self.messages.clone();
         std::thread::spawn(move || {
-            let outcome = work().unwrap_or_else(|error| Outcome::Failed(error.to_string()));
+            let outcome = work().unwrap_or_else(|error| EffectOutcome::Failed(error.to_string()));
             // Nobody listens any more once the screen is left.
             let _ = messages.send(Message::Done(outcome));
         });
@@ -88,16 +88,16 @@ impl Effects {
         let path = self.store.clone();
         self.run(move || {
             let studies = if path.exists() { Store::open_read_only(&path)?.studies()? } else { Vec::new() };
-            Ok(Outcome::Studies(studies))
+            Ok(EffectOutcome::Studies(studies))
         });
     }
 
     /// Reads a study.
-    pub fn open(&self, study: i64, purpose: Purpose) {
+    pub fn open(&self, study: i64, purpose: OpenReason) {
         let path = self.store.clone();
         self.run(move || {
             let record = Store::open_read_only(&path)?.study(study)?;
-            Ok(Outcome::Study(Box::new(Board::of_record(record)), purpose))
+            Ok(EffectOutcome::Study(Box::new(Board::of_record(record)), purpose))
         });
     }
 
@@ -106,7 +106,7 @@ impl Effects {
         let path = self.store.clone();
         self.run(move || {
             let answers = Store::open_read_only(&path)?.answers(study, cell.as_deref())?;
-            Ok(Outcome::Answers { study, cell, answers })
+            Ok(EffectOutcome::Answers { study, cell, answers })
         });
     }
 
@@ -115,7 +115,7 @@ impl Effects {
         let path = self.store.clone();
         self.run(move || {
             Store::delete(&path, study)?;
-            Ok(Outcome::Deleted(study))
+            Ok(EffectOutcome::Deleted(study))
         });
     }
 
@@ -140,7 +140,7 @@ impl Effects {
             };
             let folder = ModelFolder::open(&root)?;
             export::write(&folder, &store.folder(study, Some(&cell)), found, &target)?;
-            Ok(Outcome::Saved(vec![target]))
+            Ok(EffectOutcome::Saved(vec![target]))
         });
     }
 
@@ -154,7 +154,7 @@ impl Effects {
                 snapshot::save(&path, &buffer, &theme)?;
                 paths.push(path);
             }
-            Ok(Outcome::Saved(paths))
+            Ok(EffectOutcome::Saved(paths))
         });
     }
 
@@ -172,7 +172,7 @@ impl Effects {
                 std::fs::write(&path, text).map_err(|e| Error::io("cannot write", &path, e))?;
                 paths.push(path);
             }
-            Ok(Outcome::Saved(paths))
+            Ok(EffectOutcome::Saved(paths))
         });
     }
 }
@@ -198,7 +198,7 @@ fn check_all(
         }
         let (number, values) = wanted;
         let outcome = match origin.settings(&values) {
-            Err(error) => Outcome::Refused { number, message: error.to_string() },
+            Err(error) => EffectOutcome::Refused { number, message: error.to_string() },
             Ok(settings) => {
                 let engine = engine.get_or_insert_with(|| Engine::spawn(options.clone()));
                 check(engine, number, settings)
@@ -210,9 +210,10 @@ fn check_all(
     }
 }
 
-fn check(engine: &mut Engine, number: u64, settings: Settings) -> Outcome {
+fn check(engine: &mut Engine, number: u64, settings: Settings) -> EffectOutcome {
     let options = RunOptions { dry_run: true, ..RunOptions::default() };
-    let gone = || Outcome::Refused { number, message: "the engine that checks studies has ended".into() };
+    let gone =
+        || EffectOutcome::Refused { number, message: "the engine that checks studies has ended".into() };
     if engine.commands.blocking_send(Command::Start(Box::new(settings.study), options)).is_err() {
         return gone();
     }
@@ -220,13 +221,16 @@ fn check(engine: &mut Engine, number: u64, settings: Settings) -> Outcome {
         match event {
             Event::Plan { model, environment, estimate, .. } => {
                 let device = format!("{} in {}", environment.device, environment.compute_dtype);
-                return Outcome::Checked { number, plan: Box::new(Checked { model, device, estimate }) };
+                return EffectOutcome::Checked {
+                    number,
+                    plan: Box::new(Checked { model, device, estimate }),
+                };
             }
             // What is not in the cache is fetched when the study starts; until then nothing can be foretold.
             Event::Failed { message, .. } if message.contains("offline") => {
-                return Outcome::Unknown { number };
+                return EffectOutcome::Unknown { number };
             }
-            Event::Failed { message, .. } => return Outcome::Refused { number, message },
+            Event::Failed { message, .. } => return EffectOutcome::Refused { number, message },
             _ => {}
         }
     }

@@ -68,6 +68,6 @@ pub fn text(state: &State, columns: u16, rows: u16) -> String {
     let area = Rect::new(0, 0, columns, rows);
     let mut buffer = Buffer::empty(area);
     view(state, area, &mut buffer);
-    let drawn = snapshot::render(&buffer, &state.theme, snapshot::Format::Text).unwrap_or_default();
+    let drawn = snapshot::render(&buffer, &state.theme, snapshot::PictureFormat::Text).unwrap_or_default();
     String::from_utf8_lossy(&drawn).into_owned()
 }

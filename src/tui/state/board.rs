@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::demo;
 use crate::engine::{Event, PlannedCell};
 use crate::eval::stats;
 use crate::results::{
@@ -10,6 +11,12 @@ use crate::results::{
 };
 use crate::store::StudyRecord;
 use crate::study::{CellSpec, StudySpec};
+
+/// What a model is called: the path or hub id that was given, and a name for the built-in one, whose path tells nobody
+/// anything.
+pub fn model_name(source: &str) -> &str {
+    if demo::is_model(source) { "the built-in model" } else { source }
+}
 
 /// A study with everything known of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,18 +11,18 @@ pub enum Dialog {
     /// The keys, scrolled by so many lines.
     Help(usize),
     /// All commands by name.
-    Palette(Palette),
+    Palette(CommandPalette),
     /// A sparsity to be chosen.
     Sparsity(SparsityDialog),
     /// A question with a few answers.
-    Question(Question),
+    Question(QuestionDialog),
     /// A line of text is asked for.
     Prompt(Prompt),
 }
 
 /// Commands by name: what was typed, and which of those that match is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Palette {
+pub struct CommandPalette {
     /// What was typed.
     pub line: Line,
     /// Place among the commands that match.
@@ -86,7 +86,7 @@ impl SparsityDialog {
 
 /// What an answer to a question does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum DialogAnswer {
     /// Nothing.
     Back,
     /// Stop after the block in hand, then leave.
@@ -103,27 +103,27 @@ pub enum Answer {
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub struct QuestionDialog {
     /// Its heading.
     pub title: String,
     /// What is asked; lines.
     pub text: Vec<String>,
     /// A key for each answer, what it says, what it does.
-    pub answers: Vec<(char, String, Answer)>,
+    pub answers: Vec<(char, String, DialogAnswer)>,
     /// The answer that Enter gives.
     pub chosen: usize,
     /// It tells of something bad.
     pub bad: bool,
 }
 
-impl Question {
+impl QuestionDialog {
     /// Something to be read, with nothing to decide.
     pub fn notice(title: impl Into<String>, text: impl Into<String>, bad: bool) -> Self {
         let text: String = text.into();
         Self {
             title: title.into(),
             text: text.lines().map(str::to_owned).collect(),
-            answers: vec![('o', "OK".into(), Answer::Back)],
+            answers: vec![('o', "OK".into(), DialogAnswer::Back)],
             chosen: 0,
             bad,
         }

@@ -2,125 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::field::{Field, FieldKind};
 use super::line::Line;
 use crate::cli::SettingsArgs;
+use crate::engine::Estimate;
 use crate::methods::{METHODS, find};
+use crate::results::ModelInfo;
 use crate::study::{CellSpec, Level, Parameters, Sparsity, Step, StudySpec, short_name};
-use crate::tui::message::Checked;
-
-/// A field of the form; each is also a flag of `secateur run`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "named as the flags are")]
-pub enum Field {
-    Model,
-    Device,
-    Dtype,
-    Calibration,
-    Samples,
-    Sampling,
-    SeqLen,
-    Corpora,
-    MaxWindows,
-    Tasks,
-    TaskLimit,
-    MaxNewTokens,
-    Seed,
-}
-
-/// How a field is filled in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A text or a list with commas.
-    Text,
-    /// One of these.
-    Choice(&'static [&'static str]),
-}
-
-impl Field {
-    /// All fields, in the order of the form.
-    pub const ALL: [Self; 13] = [
-        Self::Model,
-        Self::Device,
-        Self::Dtype,
-        Self::Calibration,
-        Self::Samples,
-        Self::Sampling,
-        Self::SeqLen,
-        Self::Corpora,
-        Self::MaxWindows,
-        Self::Tasks,
-        Self::TaskLimit,
-        Self::MaxNewTokens,
-        Self::Seed,
-    ];
-
-    /// What stands before it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Device => "device",
-            Self::Dtype => "precision",
-            Self::Calibration => "calibration",
-            Self::Samples => "samples",
-            Self::Sampling => "sampling",
-            Self::SeqLen => "window",
-            Self::Corpora => "texts",
-            Self::MaxWindows => "max windows",
-            Self::Tasks => "tasks",
-            Self::TaskLimit => "task limit",
-            Self::MaxNewTokens => "answer tokens",
-            Self::Seed => "seed",
-        }
-    }
-
-    /// A word on what goes in.
-    pub fn hint(self) -> &'static str {
-        match self {
-            Self::Model => "Hugging Face folder or hub id",
-            Self::Device => "auto, cpu, cuda or cuda:N",
-            Self::Dtype => "auto: f32 on cpu, bf16 on cuda",
-            Self::Calibration => "c4, wikitext2, alpaca or files, with commas",
-            Self::Samples => "windows drawn from each calibration set",
-            Self::Sampling => "random, or head: from the start",
-            Self::SeqLen => "tokens of a window",
-            Self::Corpora => "texts for perplexity and JS, with commas",
-            Self::MaxWindows => "windows of each text; 0 is all",
-            Self::Tasks => "task files, with commas; empty: none",
-            Self::TaskLimit => "records of each task; 0 is all",
-            Self::MaxNewTokens => "longest answer",
-            Self::Seed => "of every random choice",
-        }
-    }
-
-    /// The flag of the command line, as mistakes name it.
-    pub fn flag(self) -> &'static str {
-        match self {
-            Self::Model => "--model",
-            Self::Device => "--device",
-            Self::Dtype => "--dtype",
-            Self::Calibration => "--calibration",
-            Self::Samples => "--calibration-samples",
-            Self::Sampling => "--sampling",
-            Self::SeqLen => "--seq-len",
-            Self::Corpora => "--corpus",
-            Self::MaxWindows => "--max-windows",
-            Self::Tasks => "--tasks",
-            Self::TaskLimit => "--task-limit",
-            Self::MaxNewTokens => "--max-new-tokens",
-            Self::Seed => "--seed",
-        }
-    }
-
-    /// How it is filled in.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Device => Kind::Choice(&["auto", "cpu", "cuda"]),
-            Self::Dtype => Kind::Choice(&["auto", "f32", "bf16", "f16"]),
-            Self::Sampling => Kind::Choice(&["random", "head"]),
-            _ => Kind::Text,
-        }
-    }
-}
 
 /// What the form says, to be checked and run.
 #[derive(Debug, Clone, PartialEq)]
@@ -257,6 +145,17 @@ pub enum Focus {
     Grid,
 }
 
+/// What is known of a study that was only checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The model.
+    pub model: ModelInfo,
+    /// `cpu`, `cuda:0`, and what is computed in.
+    pub device: String,
+    /// What it needs.
+    pub estimate: Estimate,
+}
+
 /// What is known of the study that the form defines.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Check {
@@ -373,9 +272,9 @@ impl Form {
     pub fn step(&mut self, by: isize) -> bool {
         let field = self.current();
         let choices: Vec<String> = match field.kind() {
-            Kind::Choice(choices) => choices.iter().map(|&choice| choice.to_owned()).collect(),
-            Kind::Text if field == Field::Model => self.recent.clone(),
-            Kind::Text => Vec::new(),
+            FieldKind::Choice(choices) => choices.iter().map(|&choice| choice.to_owned()).collect(),
+            FieldKind::Text if field == Field::Model => self.recent.clone(),
+            FieldKind::Text => Vec::new(),
         };
         if choices.is_empty() {
             return false;
@@ -543,5 +442,16 @@ impl Form {
             .find(|f| begins(f))
             .or_else(|| Field::ALL.into_iter().find(|f| keyed(f)))
             .or_else(|| sources.into_iter().find(|f| quoted(f)))
+    }
+
+    /// Puts the cursor where a fault can be put right: on the field, or in the grid.
+    pub fn focus_on(&mut self, field: Option<Field>) {
+        match field {
+            Some(field) => {
+                self.focus = Focus::Fields;
+                self.field = field as usize;
+            }
+            None => self.focus = Focus::Grid,
+        }
     }
 }

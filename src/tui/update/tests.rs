@@ -8,9 +8,11 @@ use ratatui::layout::Rect;
 use super::*;
 use crate::engine::{Estimate, Event, PlannedCell};
 use crate::results::{CellState, Environment, Metrics, ModelInfo, Perplexity, StudyResult};
+use crate::store::StudySummary;
 use crate::study::{CellSpec, Sparsity, Step};
-use crate::tui::message::Checked;
-use crate::tui::state::Field;
+use crate::tui::message::{EffectOutcome, OpenReason};
+use crate::tui::palette::{commands, matching};
+use crate::tui::state::{Board, Checked, Field};
 use crate::tui::testing::{press, state, text, typed};
 
 fn spec(method: &str, sparsity: f64) -> CellSpec {
@@ -92,12 +94,12 @@ fn what_the_engine_refuses_stands_beside_the_field_that_it_quotes() {
     state.form.set(Field::Corpora, "missing.txt");
     let number = state.form.version;
     let message = "missing.txt: no such file".to_owned();
-    update(&mut state, Message::Done(Outcome::Refused { number, message }));
+    update(&mut state, Message::Done(EffectOutcome::Refused { number, message }));
     let Check::Refused { field, .. } = &state.form.check else { panic!("{:?}", state.form.check) };
     assert_eq!(*field, Some(Field::Corpora));
     // An answer to an older version says nothing about this one.
     state.form.set(Field::Corpora, "there.txt");
-    update(&mut state, Message::Done(Outcome::Refused { number, message: "old".into() }));
+    update(&mut state, Message::Done(EffectOutcome::Refused { number, message: "old".into() }));
     assert_eq!(state.form.check, Check::Pending);
 }
 
@@ -117,7 +119,7 @@ fn a_change_is_checked_once_and_the_need_is_shown() {
         ..Estimate::default()
     };
     let plan = Checked { model: model(), device: "cpu in f32".into(), estimate };
-    update(&mut state, Message::Done(Outcome::Checked { number: *number, plan: Box::new(plan) }));
+    update(&mut state, Message::Done(EffectOutcome::Checked { number: *number, plan: Box::new(plan) }));
     let drawn = text(&state, 120, 40);
     assert!(drawn.contains("about 1 min 30 s") && drawn.contains("2.0 GB of 8.0 GB free"), "{drawn}");
 }
@@ -278,6 +280,41 @@ fn every_command_of_the_palette_can_be_found_by_its_words() {
     typed(&mut state, "history");
     press(&mut state, KeyCode::Enter);
     assert_eq!(state.screen, Screen::History);
+}
+
+#[test]
+fn a_store_that_was_named_opens_its_newest_study_on_compare() {
+    let listed = || {
+        let summary = |id| StudySummary {
+            id,
+            created_at: 0,
+            model: "models/tiny".into(),
+            cells: 2,
+            cells_done: 2,
+            state: CellState::Done,
+        };
+        Message::Done(EffectOutcome::Studies(vec![summary(1), summary(2)]))
+    };
+    let study = || {
+        let board = Board::planned(2, model(), Environment::default(), &[]);
+        Message::Done(EffectOutcome::Study(Box::new(board), OpenReason::Start))
+    };
+    let mut named = state();
+    named.options.open_newest = true;
+    let mut elsewhere = named.clone();
+    assert_eq!(update(&mut named, listed()), [Effect::OpenStudy(2, OpenReason::Start)]);
+    update(&mut named, study());
+    assert_eq!(named.screen, Screen::Compare);
+    // Later looks at the store open nothing by themselves.
+    named.board = None;
+    assert_eq!(update(&mut named, listed()), []);
+    // Whoever has gone to another screen in the meantime stays there.
+    press(&mut elsewhere, KeyCode::Char('5'));
+    update(&mut elsewhere, listed());
+    update(&mut elsewhere, study());
+    assert_eq!((elsewhere.screen, elsewhere.board.is_some()), (Screen::History, true));
+    // Nobody asked for it.
+    assert_eq!(update(&mut state(), listed()), []);
 }
 
 #[test]

@@ -6,16 +6,15 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::draw::put_lines;
 use super::rows;
 use crate::human;
 use crate::methods::Stage;
 use crate::results::{CellResult, CellState, ErrorBasis, ModuleResult};
 use crate::tui::state::{Board, State};
 use crate::tui::theme::Theme;
-use crate::tui::view::parts;
+use crate::tui::view::parts::{self, put_lines};
 use crate::tui::widgets::text::{truncate_line, wrap};
-use crate::tui::widgets::{Column, Row, Table, panel};
+use crate::tui::widgets::{Table, TableColumn, TableRow, panel};
 
 /// Draws what is to be known of a cell, and the table of its modules.
 pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, buffer: &mut Buffer) {
@@ -42,39 +41,37 @@ pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, 
     let first = Table::offset(Some(chosen), modules.len(), page);
     let shown = first..first.saturating_add(page);
     // Rows out of sight cost nothing.
-    let lines: Vec<Row> = modules
-        .iter()
-        .enumerate()
-        .map(
-            |(i, module)| {
-                if shown.contains(&i) { module_row(theme, module, stage.as_ref()) } else { Row::default() }
-            },
-        )
-        .collect();
+    let lines: Vec<TableRow> =
+        modules
+            .iter()
+            .enumerate()
+            .map(|(i, module)| {
+                if shown.contains(&i) {
+                    module_row(theme, module, stage.as_ref())
+                } else {
+                    TableRow::default()
+                }
+            })
+            .collect();
     let sort = state.inspect.largest_first.then_some((4, false));
     Table::new(&theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
 }
 
-/// Modules that are seen at once when the screen is drawn in `area`; close enough for the length of a page.
-pub(super) fn page(area: Rect) -> usize {
-    usize::from(area.height.saturating_sub(4)).max(1)
-}
-
-fn columns() -> [Column; 9] {
+fn columns() -> [TableColumn; 9] {
     [
-        Column::new("block", Alignment::Right, 5, 9),
-        Column::new("module", Alignment::Left, 9, 9),
-        Column::new("sparsity", Alignment::Right, 8, 8),
-        Column::new("zeros", Alignment::Right, 6, 3),
-        Column::new("error", Alignment::Right, 8, 7),
-        Column::new("basis", Alignment::Left, 12, 5),
-        Column::new("details", Alignment::Left, 12, 6),
-        Column::new("dead cols", Alignment::Right, 9, 4),
-        Column::new("time", Alignment::Right, 6, 2),
+        TableColumn::new("block", Alignment::Right, 5, 9),
+        TableColumn::new("module", Alignment::Left, 9, 9),
+        TableColumn::new("sparsity", Alignment::Right, 8, 8),
+        TableColumn::new("zeros", Alignment::Right, 6, 3),
+        TableColumn::new("error", Alignment::Right, 8, 7),
+        TableColumn::new("basis", Alignment::Left, 12, 5),
+        TableColumn::new("details", Alignment::Left, 12, 6),
+        TableColumn::new("dead cols", Alignment::Right, 9, 4),
+        TableColumn::new("time", Alignment::Right, 6, 2),
     ]
 }
 
-fn module_row(theme: Theme, module: &ModuleResult, stage: Option<&Stage>) -> Row {
+fn module_row(theme: Theme, module: &ModuleResult, stage: Option<&Stage>) -> TableRow {
     let absent = || Span::styled(theme.symbols().dot, theme.dim());
     let details: Vec<String> = module.details.iter().map(|(name, value)| format!("{name} {value}")).collect();
     let warned = stage.is_some_and(|s| s.method.warning(&module.details, &s.arguments).is_some());
@@ -88,7 +85,7 @@ fn module_row(theme: Theme, module: &ModuleResult, stage: Option<&Stage>) -> Row
         dead => Span::styled(dead.to_string(), theme.warn()),
     };
     let name = module.name.rsplit('.').next().unwrap_or_default().to_owned();
-    Row::new([
+    TableRow::new([
         Span::raw(module.block.to_string()),
         Span::raw(name),
         Span::raw(format!("{:.2}%", module.footprint.sparsity() * 100.0)),
@@ -120,7 +117,7 @@ fn basis(basis: ErrorBasis) -> &'static str {
 
 /// The cell in a line.
 fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
-    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", parts::word(cell.state)))];
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.state.name()))];
     let mut say = |text: String| {
         spans.push(Span::styled(format!(" {} ", theme.symbols().dot), theme.dim()));
         spans.push(Span::raw(text));
@@ -128,10 +125,9 @@ fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
     if let Some(footprint) = cell.footprint {
         say(format!("{:.2}% zeros", footprint.sparsity() * 100.0));
     }
-    let s = cell.seconds;
-    let spent = s.load + s.calibrate + s.prune + s.evaluate + s.answer;
+    let (spent, pruning) = (cell.seconds.total(), cell.seconds.prune);
     if spent > 0.0 {
-        say(format!("took {}, of it pruning {}", human::duration(spent), human::duration(s.prune)));
+        say(format!("took {} ({} pruning)", human::duration(spent), human::duration(pruning)));
     }
     if !cell.warnings.is_empty() {
         let plural = if cell.warnings.len() == 1 { "" } else { "s" };

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use ratatui::buffer::Buffer;
 
-use super::choose;
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate, Footprint,
     Insight, Metrics, ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
@@ -210,7 +209,7 @@ pub(in crate::tui) fn inspecting(size: (u16, u16)) -> State {
     board.answers.insert(Some(MAGNITUDE.into()), unmeasured);
     board.answers.insert(Some(WANDA.into()), wanda_answers());
     state.board = Some(board);
-    choose(&mut state, WANDA);
+    state.inspect.choose(WANDA);
     state
 }
 

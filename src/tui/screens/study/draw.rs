@@ -7,10 +7,8 @@ use ratatui::widgets::Widget;
 
 use crate::human;
 use crate::study::Sparsity;
-use crate::tui::message::Checked;
-use crate::tui::state::{Check, Field, Focus, Kind, Panel, State};
-use crate::tui::view::dialogs::typed;
-use crate::tui::view::parts::{self, first_shown, framed};
+use crate::tui::state::{Check, Checked, Field, FieldKind, Focus, Panel, State, model_name};
+use crate::tui::view::parts::{first_shown, framed, typed};
 use crate::tui::widgets::gauge::Gauge;
 use crate::tui::widgets::text::{fit, sanitize, truncate, truncate_start, wrap};
 
@@ -96,11 +94,12 @@ fn value(state: &State, field: Field, width: usize, chosen: bool) -> Line<'stati
         return typed(state, line, width);
     }
     let text = form.get(field);
-    let text = sanitize(if field == Field::Model { parts::model(text) } else { text }).into_owned();
+    let text = sanitize(if field == Field::Model { model_name(text) } else { text }).into_owned();
     if text.is_empty() {
         return Line::styled("none", theme.dim());
     }
-    let steps = matches!(field.kind(), Kind::Choice(_)) || (field == Field::Model && !form.recent.is_empty());
+    let steps =
+        matches!(field.kind(), FieldKind::Choice(_)) || (field == Field::Model && !form.recent.is_empty());
     if chosen && steps {
         let text = truncate_start(&text, width.saturating_sub(4), symbols.ellipsis).into_owned();
         return Line::from(vec![

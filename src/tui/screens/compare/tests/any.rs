@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::super::{act, cursor, draw, panels, selected, typing};
+use super::super::{act, cursor, draw, panels, typing};
 use super::*;
-use crate::tui::keymap::{Context, Key, action};
+use crate::tui::keymap::{Context, KeyPress, action};
 use crate::tui::state::Line;
 
 fn any_value() -> impl Strategy<Value = f64> {
@@ -138,7 +138,7 @@ fn press_key(state: &mut State, code: KeyCode) {
     if typing(state, &event).is_some() {
         return;
     }
-    match action(Context::Compare, Key::of(&event)) {
+    match action(Context::Compare, KeyPress::of(&event)) {
         None | Some(Action::AddCell | Action::Screen(_)) => {}
         Some(action) => _ = act(state, action),
     }
@@ -169,7 +169,7 @@ proptest! {
                 boards.flat_map(|b| &b.cells).any(|c| super::super::data::percent(&c.spec.recipe).total_cmp(&x).is_eq())
             };
             prop_assert!(at.is_none_or(there), "the cursor stands on a cell: {at:?}");
-            if let Some(id) = selected(&state) {
+            if let Some(id) = state.selected_cell() {
                 prop_assert!(state.board.as_ref().is_some_and(|board| board.cell(&id).is_some()));
             }
             if let Some((low, high)) = state.compare.zoom {

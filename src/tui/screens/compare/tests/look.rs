@@ -5,7 +5,7 @@ use ratatui::style::Color;
 use super::super::{draw, panels};
 use super::*;
 use crate::engine::Event;
-use crate::tui::snapshot::{Format, render};
+use crate::tui::snapshot::{PictureFormat, render};
 use crate::tui::state::{Line, Panel};
 
 const SIZES: [(u16, u16); 4] = [(160, 48), (80, 24), (40, 12), (1, 1)];
@@ -17,7 +17,8 @@ fn buffer(state: &State, width: u16, height: u16) -> Buffer {
 }
 
 fn drawn(state: &State, width: u16, height: u16) -> String {
-    String::from_utf8(render(&buffer(state, width, height), &state.theme, Format::Text).unwrap()).unwrap()
+    String::from_utf8(render(&buffer(state, width, height), &state.theme, PictureFormat::Text).unwrap())
+        .unwrap()
 }
 
 fn look(name: &str, state: &State) {
@@ -86,6 +87,13 @@ fn complete_study() {
     look("done_scores", &state);
     press(&mut state, &[Action::NextPanel]);
     look("done_table", &state);
+}
+
+#[test]
+fn one_sparsity() {
+    let mut board = complete();
+    board.cells.retain(|cell| cell.spec.recipe.zeros() == 0.5);
+    look("one_sparsity", &state(Some(board), FULL));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 #![allow(clippy::float_cmp, reason = "exact values are meant")]
 
-use super::super::data::{Comparison, Metric};
-use super::super::{CompareView, Key, Score, SortBy};
+use super::super::cursor;
+use super::super::data::{Comparison, Metric, XAxis};
 use super::*;
+use crate::tui::state::{CompareView, RowKey, Score, SortBy};
 
 fn labels(found: &Comparison<'_>, view: &CompareView) -> Vec<String> {
     found.table(view).0.into_iter().map(|i| found.rows[i].label.clone()).collect()
@@ -48,6 +49,34 @@ fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
 }
 
 #[test]
+fn cells_of_one_sparsity_have_places_of_their_own() {
+    let two_of_four = Sparsity::SemiStructured { zeros: 2, group: 4 };
+    let cells = vec![
+        done("magnitude", fraction(50.0), None),
+        done("wanda", fraction(50.0), Some("c4")),
+        done("wanda", two_of_four, Some("c4")),
+        done("sparsegpt", fraction(50.0), Some("c4")),
+    ];
+    let mut shown = state(Some(board(1, cells)), FULL);
+    let board = shown.board.clone().unwrap();
+    let found = Comparison::new(&board, &[], 0);
+    let names = ["magnitude", "wanda", "wanda 2:4", "sparsegpt"].map(str::to_owned).to_vec();
+    assert_eq!(found.axis, XAxis::Cells { sparsity: 50.0, names });
+    assert_eq!(found.xs, [1.0, 2.0, 3.0, 4.0]);
+    // The cursor goes from cell to cell; a cell that is added has the sparsity of all.
+    assert_eq!(found.cursor(None), Some(1.0));
+    press(&mut shown, &[Action::Right, Action::Right]);
+    assert_eq!(shown.selected_cell().as_deref(), Some("wanda-2of4-c4-s0"));
+    assert_eq!(cursor(&shown), Some(50.0));
+    press(&mut shown, &[Action::Down]);
+    assert_eq!(shown.compare.cursor, Some(4.0));
+    // One cell of another sparsity, and sparsity is what is shown.
+    shown.board.as_mut().unwrap().cells.push(done("magnitude", fraction(60.0), None));
+    let found = Comparison::new(shown.board.as_ref().unwrap(), &[], 0);
+    assert_eq!((found.axis, found.xs), (XAxis::Sparsity, vec![50.0, 60.0]));
+}
+
+#[test]
 fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
     let shown = board(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
     let mut other = board(7, vec![done("wanda", fraction(50.0), Some("c4"))]);
@@ -62,7 +91,7 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
         labels(&found, &CompareView::default()),
         ["base", "#7 base", "wanda 50% c4", "#7 wanda 50% c4"]
     );
-    let row = found.row(&Key { study: 7, cell: Some("wanda-0.5-c4-s0".into()) }).unwrap();
+    let row = found.row(&RowKey { study: 7, cell: Some("wanda-0.5-c4-s0".into()) }).unwrap();
     let relative = |metric: Metric| metric.value(&row.figures, &row.base, true).unwrap().value;
     assert_eq!(relative(Metric::Perplexity), 2.0);
     assert_eq!(relative(Metric::Score(0)), 0.5);
@@ -160,7 +189,7 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
 fn the_filter_wants_all_words_and_leaves_base_and_pins_alone() {
     let board = complete();
     let found = Comparison::new(&board, &[], 0);
-    let pinned = Key { study: 3, cell: Some("magnitude-0.8".into()) };
+    let pinned = RowKey { study: 3, cell: Some("magnitude-0.8".into()) };
     let view = CompareView { kept: "WANDA  50%".into(), pinned: vec![pinned], ..CompareView::default() };
     assert_eq!(labels(&found, &view), ["base", "magnitude 80%", "wanda 50% c4", "wanda 50% alpaca"]);
 }

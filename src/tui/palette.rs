@@ -4,7 +4,7 @@ use crate::tui::keymap::{Action, BINDINGS, Context};
 
 /// A command of the palette.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Command {
+pub struct PaletteCommand {
     /// Where it belongs.
     pub context: Context,
     /// What it does.
@@ -14,7 +14,7 @@ pub struct Command {
 }
 
 /// Every command that makes sense by name: all but moves and typing.
-pub fn commands() -> Vec<Command> {
+pub fn commands() -> Vec<PaletteCommand> {
     let moves = |action: Action| {
         matches!(
             action,
@@ -30,20 +30,24 @@ pub fn commands() -> Vec<Command> {
                 | Action::Palette
         )
     };
-    let mut found: Vec<Command> = Vec::new();
+    let mut found: Vec<PaletteCommand> = Vec::new();
     for binding in BINDINGS.iter().filter(|binding| !moves(binding.action)) {
         let known = found.iter().any(|command| command.action == binding.action);
         if !known {
-            found.push(Command { context: binding.context, name: binding.help, action: binding.action });
+            found.push(PaletteCommand {
+                context: binding.context,
+                name: binding.help,
+                action: binding.action,
+            });
         }
     }
     found
 }
 
 /// The commands that contain all the typed words, those that begin with the first word in front.
-pub fn matching(typed: &str) -> Vec<Command> {
+pub fn matching(typed: &str) -> Vec<PaletteCommand> {
     let words: Vec<String> = typed.split_whitespace().map(str::to_lowercase).collect();
-    let mut found: Vec<Command> = commands()
+    let mut found: Vec<PaletteCommand> = commands()
         .into_iter()
         .filter(|command| {
             let text = format!("{} {}", command.context.title(), command.name).to_lowercase();
