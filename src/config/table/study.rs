@@ -1,0 +1,51 @@
+//! What is studied.
+
+use crate::config::entry::Entry;
+use crate::study::Method;
+
+pub(super) fn entries() -> Vec<Entry> {
+    let methods = Method::ALL.map(Method::name);
+    vec![
+        Entry::text("model", "study.model", "", |draft, found| {
+            draft.model = found.model();
+            Ok(())
+        })
+        .about("Base model: a Hugging Face folder or a hub id")
+        .detail("A hub id is a name such as HuggingFaceTB/SmolLM2-135M-Instruct.")
+        .value_name("DIR|HUB-ID")
+        .in_fingerprint()
+        .in_form("model", "Hugging Face folder or hub id", |study| study.model.clone())
+        .example("other/model"),
+        Entry::list("methods", "study.methods", &methods, move |draft, found| {
+            draft.methods = found.parse_some(&format!("of {}", methods.join(", ")))?;
+            Ok(())
+        })
+        .about(format!("Methods: {}", methods.join(", ")))
+        .value_name("NAME")
+        .choices(&methods)
+        .example("wanda"),
+        Entry::list("sparsity", "study.sparsity", &["0.5"], |draft, found| {
+            draft.sparsities = found.parse_some("fractions (0.5) or N:M (2:4)")?;
+            Ok(())
+        })
+        .about("Sparsities: a fraction (0.5 or 50%) or N:M, N zeros in every M weights (2:4)")
+        .detail(
+            "A fraction is from 0 to below 1; the M weights stand side by side in a row. Every method runs at every \
+             sparsity.",
+        )
+        .value_name("S")
+        .example("2:4"),
+        Entry::count("seq-len", "study.seq_len", 2048, 2, |draft, n| draft.seq_len = n)
+            .about("Length of calibration and evaluation windows, in tokens")
+            .value_name("N")
+            .in_fingerprint()
+            .in_form("window", "tokens of a window", |study| study.seq_len.to_string())
+            .example("64"),
+        Entry::whole("seed", "study.seed", 0, 0, |draft, n| draft.seed = n)
+            .about("Seed of every random choice")
+            .value_name("N")
+            .in_fingerprint()
+            .in_form("seed", "of every random choice", |study| study.seed.to_string())
+            .example("7"),
+    ]
+}
