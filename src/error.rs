@@ -16,6 +16,14 @@ pub enum Error {
     /// The user's mistake: the message names the file, flag or key, what was found and what is accepted.
     #[error("{0}")]
     Mistake(String),
+    /// The same where one setting is at fault.
+    #[error("{message}")]
+    Setting {
+        /// The setting's flag, without its dashes.
+        flag: &'static str,
+        /// Where it was given, what was found and what is accepted.
+        message: String,
+    },
     /// Something outside the user's control failed; the message says what was being done.
     #[error("{0}")]
     Failure(String),
@@ -65,7 +73,7 @@ impl Error {
     /// The process exit code that this error deserves: 2 mistake, 130 cancelled, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Mistake(_) => 2,
+            Self::Mistake(_) | Self::Setting { .. } => 2,
             Self::Cancelled => 130,
             _ => 1,
         }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use secateur::Error;
 use secateur::cli::{Cli, Command, RunArgs};
-use secateur::config::{BUILT_IN, Format, Settings};
+use secateur::config::{Format, Settings, documented_file};
+use secateur::engine::RunOptions;
 use secateur::study::{CellSpec, ModuleKind, Sampling};
 
 /// The flags of a line after `secateur run`, in which `""` is an empty word.
@@ -22,9 +23,16 @@ fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config.toml")
 }
 
+/// The settings of a command line over a config file.
+fn load(path: &Path, line: &str) -> Result<Settings, Error> {
+    let RunArgs { settings, resume, dry_run, force, .. } = run_args(line);
+    let run = RunOptions { resume, dry_run, force, ..RunOptions::default() };
+    Settings::load(Some(path), &settings.given, run)
+}
+
 /// The settings of a command line over the config file that is committed.
 fn settings(line: &str) -> Result<Settings, Error> {
-    Settings::load(Some(&committed()), &run_args(line))
+    load(&committed(), line)
 }
 
 /// The settings of a command line over a config file with this text, in a folder of its own.
@@ -32,7 +40,7 @@ fn settings_of_file(text: &str, line: &str) -> (tempfile::TempDir, Result<Settin
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, text).unwrap();
-    let settings = Settings::load(Some(&path), &run_args(line));
+    let settings = load(&path, line);
     (folder, settings)
 }
 
@@ -48,8 +56,7 @@ fn assert_mistake(case: &str, settings: Result<Settings, Error>, parts: &[&str])
 }
 
 #[test]
-fn the_committed_file_is_the_built_in_one() {
-    assert_eq!(std::fs::read_to_string(committed()).unwrap(), BUILT_IN);
+fn the_committed_file_has_the_defaults() {
     let (_folder, empty) = settings_of_file("", "--model m");
     let (empty, full) = (empty.unwrap(), settings("--model m").unwrap());
     assert_eq!(empty.study, full.study);
@@ -65,7 +72,7 @@ fn every_key_of_the_committed_file_has_a_comment_that_names_its_flag() {
         run.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
     let mut named = BTreeSet::new();
     let mut comment = String::new();
-    for line in BUILT_IN.lines() {
+    for line in documented_file().lines() {
         if let Some(text) = line.strip_prefix('#') {
             comment.push_str(text);
             continue;
@@ -235,7 +242,7 @@ fn a_model_in_a_file_is_a_folder_where_there_is_one() {
     std::fs::create_dir_all(folder.path().join("org/name")).unwrap();
     for model in ["org/name", "./new", "a/b/c"] {
         std::fs::write(&path, format!("[study]\nmodel = \"{model}\"\n")).unwrap();
-        let settings = Settings::load(Some(&path), &run_args("")).unwrap();
+        let settings = load(&path, "").unwrap();
         assert_eq!(Path::new(&settings.study.model), folder.path().join(model));
     }
 }

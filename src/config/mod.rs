@@ -1,66 +1,38 @@
-//! Settings: flags and variables over `config.toml` over the built-in defaults, each checked, each mistake naming
-//! where it was made.
+//! Settings: flags and variables over `config.toml` over the defaults of the [table](settings), each checked, each
+//! mistake naming where it was made.
 
+mod docs;
+mod draft;
+mod entry;
 mod file;
+mod format;
+mod found;
+mod given;
 pub mod places;
-mod value;
+mod setting;
+mod table;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-pub use file::BUILT_IN;
+pub use docs::{documented_file, markdown};
+pub use format::Format;
+pub use given::{Given, Means, join_list, split_list};
+pub use setting::{FormField, SECTIONS, Setting};
+pub use table::{setting, settings};
+
+use draft::Draft;
 use file::ConfigFile;
-use value::{Layers, Sourced};
+use found::{Found, Place};
+use setting::Kind;
 
-use crate::cli::{RunArgs, SettingsArgs};
-use crate::device;
 use crate::engine::{EngineOptions, RunOptions};
-use crate::error::{Error, Result};
-use crate::methods::{self, Method, grid};
-use crate::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, ModuleKind, PruneSpec, Sparsity, StudySpec,
-};
-
-/// What `secateur run` writes to its standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// A table for people, at the end.
-    #[default]
-    Table,
-    /// One JSON object, at the end.
-    Json,
-    /// One event a line, as they come.
-    Jsonl,
-}
-
-impl FromStr for Format {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        match s {
-            "table" => Ok(Self::Table),
-            "json" => Ok(Self::Json),
-            "jsonl" => Ok(Self::Jsonl),
-            _ => Err(Error::mistake(format!("unknown format `{s}`: accepted are table, json, jsonl"))),
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Table => "table",
-            Self::Json => "json",
-            Self::Jsonl => "jsonl",
-        })
-    }
-}
+use crate::error::Result;
+use crate::study::{CellSpec, StudySpec};
 
 /// What every command needs to know, studies or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Basics {
-    /// The config file that was read; `None` is the built-in one.
+    /// The config file that was read; `None` where there is none.
     pub config_file: Option<PathBuf>,
     /// The results database.
     pub store: PathBuf,
@@ -87,45 +59,18 @@ pub struct Settings {
     pub basics: Basics,
 }
 
-/// Asks the layers for one setting: the field of the flag, then section and key of the file.
-macro_rules! pick {
-    ($layers:expr, $field:ident, $section:ident.$key:ident) => {
-        $layers.pick(stringify!($field), $layers.args.$field.clone(), stringify!($key), |keys| {
-            keys.$section.$key.as_ref()
-        })
-    };
-}
-
 impl Basics {
     /// Reads the config file (`config` names one) and what of it every command needs.
     ///
     /// # Errors
-    /// [`Error::Mistake`] for a file that cannot be read or understood, or a value that is not accepted.
-    pub fn load(config: Option<&Path>, args: &SettingsArgs) -> Result<Self> {
-        Self::from_layers(&layers(config, args)?)
-    }
-
-    fn from_layers(layers: &Layers<'_>) -> Result<Self> {
-        let store = pick!(layers, store, output.store)?;
-        let threads = pick!(layers, threads, compute.threads)?;
-        if threads.value > 1024 {
-            return Err(threads.refuse(threads.value, "a whole number from 0 (one a core) to 1024"));
+    /// A mistake in a file that cannot be read or understood, or in a value that is not accepted.
+    pub fn load(config: Option<&Path>, given: &Given) -> Result<Self> {
+        let layers = Layers::new(config, given)?;
+        let mut draft = Draft::new();
+        for setting in settings().iter().filter(|setting| setting.is_of_machine()) {
+            layers.apply(setting, &mut draft)?;
         }
-        let device: Sourced<String> = pick!(layers, device, compute.device)?;
-        let dtype: Sourced<String> = pick!(layers, dtype, compute.dtype)?;
-        device::check_device(device.value.trim()).map_err(|e| device.mistake(e))?;
-        device::check_dtype(dtype.value.trim(), device.value.trim()).map_err(|e| dtype.mistake(e))?;
-        Ok(Self {
-            config_file: layers.file.as_ref().and_then(|file| file.path.clone()),
-            store: match store.path() {
-                Some(path) => path,
-                None => default_store()?,
-            },
-            threads: threads.nonzero(),
-            offline: pick!(layers, offline, compute.offline)?.value,
-            device: device.value.trim().to_owned(),
-            dtype: dtype.value.trim().to_owned(),
-        })
+        draft.basics(layers.config_file())
     }
 
     /// What the engine is started with.
@@ -138,174 +83,111 @@ impl Settings {
     /// Whether flags, variables or the config file name a model to study.
     ///
     /// # Errors
-    /// [`Error::Mistake`] for a config file that cannot be read or understood.
-    pub fn name_a_model(config: Option<&Path>, args: &SettingsArgs) -> Result<bool> {
-        let layers = layers(config, args)?;
-        let model: Sourced<String> = pick!(layers, model, study.model)?;
-        Ok(model.model().is_some())
+    /// A mistake in a config file that cannot be read or understood.
+    pub fn name_a_model(config: Option<&Path>, given: &Given) -> Result<bool> {
+        let layers = Layers::new(config, given)?;
+        let mut draft = Draft::new();
+        if let Some(model) = setting("model") {
+            layers.apply(model, &mut draft)?;
+        }
+        Ok(draft.model.is_some())
     }
 
-    /// Puts flags, variables and the config file together (`config` names one) and checks everything.
+    /// Puts flags, variables and the config file together (`config` names one) and checks everything. `run` is how the
+    /// study is run, as far as that is no setting.
     ///
     /// # Errors
-    /// [`Error::Mistake`], one for the first thing that is not accepted: it names the flag, variable or line of
-    /// the file, what was found and what is accepted.
-    pub fn load(config: Option<&Path>, args: &RunArgs) -> Result<Self> {
-        let layers = layers(config, &args.settings)?;
-        let basics = Basics::from_layers(&layers)?;
-        let save_models = pick!(layers, save_models, output.save_models)?;
-        let format = pick!(layers, format, output.format)?.parse()?;
+    /// A mistake, for the first thing that is not accepted: it names the flag, variable or line of the file, what was
+    /// found and what is accepted.
+    pub fn load(config: Option<&Path>, given: &Given, run: RunOptions) -> Result<Self> {
+        Self::put_together(config, given, run, None)
+    }
+
+    /// The same for a study of these cells, instead of a grid of methods and sparsities.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of_cells(config: Option<&Path>, given: &Given, cells: Vec<CellSpec>) -> Result<Self> {
+        Self::put_together(config, given, RunOptions::default(), Some(cells))
+    }
+
+    fn put_together(
+        config: Option<&Path>,
+        given: &Given,
+        run: RunOptions,
+        cells: Option<Vec<CellSpec>>,
+    ) -> Result<Self> {
+        let layers = Layers::new(config, given)?;
+        let mut draft = Draft::new();
+        for setting in settings() {
+            layers.apply(setting, &mut draft)?;
+        }
+        let basics = draft.basics(layers.config_file())?;
+        let (format, save_models) = (draft.format, draft.save_models.take());
         Ok(Self {
-            study: study(&layers, &basics)?,
-            run: RunOptions {
-                resume: args.resume,
-                dry_run: args.dry_run,
-                force: args.force,
-                save_models: save_models.path(),
-            },
+            study: draft.study(&basics, cells)?,
+            run: RunOptions { save_models, ..run },
             format,
             basics,
         })
     }
 }
 
-fn layers<'a>(config: Option<&Path>, args: &'a SettingsArgs) -> Result<Layers<'a>> {
-    Ok(Layers { args, file: ConfigFile::find(config)?, built_in: ConfigFile::built_in()? })
-}
-
-fn default_store() -> Result<PathBuf> {
-    places::data_folder().map(|folder| folder.join("studies.db")).ok_or_else(|| {
-        Error::mistake("no folder for results: neither XDG_DATA_HOME nor HOME is set; --store FILE names one")
-    })
-}
-
-fn study(layers: &Layers<'_>, basics: &Basics) -> Result<StudySpec> {
-    let model: Sourced<String> = pick!(layers, model, study.model)?;
-    let Some(model) = model.model() else {
-        return Err(Error::mistake(
-            "no model: --model (or SECATEUR_MODEL, or `model` in [study] of config.toml) takes a Hugging Face \
-             folder or a hub id such as HuggingFaceTB/SmolLM2-135M-Instruct",
-        ));
-    };
-    let methods: Sourced<Vec<String>> = pick!(layers, methods, study.methods)?;
-    let sparsity: Sourced<Vec<String>> = pick!(layers, sparsity, study.sparsity)?;
-    let seed = pick!(layers, seed, study.seed)?.value;
-    let calibration = calibration(layers)?;
-
-    let names: Vec<MethodName> = methods.parse_all()?;
-    if names.is_empty() {
-        let known = methods::names();
-        return Err(methods.mistake(format!("found nothing; accepted is one or more of {known}")));
-    }
-    let sparsities: Vec<Sparsity> = sparsity.parse_all()?;
-    if sparsities.is_empty() {
-        return Err(sparsity.mistake("found nothing; accepted is one or more fractions (0.5) or N:M (2:4)"));
-    }
-    let needs_data = names.iter().find(|MethodName(method)| method.needs_calibration());
-    if let (Some(MethodName(method)), true) = (needs_data, calibration.sets.is_empty()) {
-        let method = method.name();
-        return Err(Error::mistake(format!(
-            "{method} needs a calibration set and none is given: --calibration (or `sets` in [calibration]) takes \
-             a name such as c4, or a file"
-        )));
-    }
-    // A set that no cell looks at is not part of the study: it would only be fetched for nothing.
-    let sets = if needs_data.is_some() { calibration.sets } else { Vec::new() };
-
-    let names: Vec<&str> = names.iter().map(|MethodName(method)| method.name()).collect();
-    let recipes = methods::recipes(&names, &sparsities);
-
-    Ok(StudySpec {
-        model,
-        cells: grid(&recipes, &sets, seed),
-        seq_len: pick!(layers, seq_len, study.seq_len)?.at_least(2)?,
-        calibration: CalibrationSpec { sets, ..calibration },
-        evaluation: evaluation(layers)?,
-        prune: prune(layers)?,
-        compute: ComputeSpec {
-            device: basics.device.clone(),
-            dtype: basics.dtype.clone(),
-            batch_tokens: pick!(layers, batch_tokens, compute.batch_tokens)?.at_least(1)?,
-            batch_prompts: pick!(layers, batch_prompts, compute.batch_prompts)?.at_least(1)?,
-        },
-        seed,
-    })
-}
-
-/// A method by its name, as a value of a list.
-#[derive(PartialEq)]
-struct MethodName(&'static dyn Method);
-
-impl std::str::FromStr for MethodName {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        methods::find(name).map(Self)
+impl Setting {
+    /// Why a text that was typed into the form cannot be this setting's, as far as the text alone tells.
+    pub fn refusal(&'static self, text: &str) -> Option<String> {
+        let words = [text.to_owned()];
+        let found = Found { value: &words[..], setting: self, place: Place::Flag };
+        let refused = match self.kind() {
+            Kind::List(_) | Kind::Text(_) => None,
+            Kind::Whole { least, most, .. } => found.whole(*least..=*most).err(),
+            Kind::Number { .. } => found.number().err(),
+            Kind::Switch(_) => found.switch().err(),
+        };
+        refused.map(|error| error.to_string())
     }
 }
 
-fn calibration(layers: &Layers<'_>) -> Result<CalibrationSpec> {
-    Ok(CalibrationSpec {
-        sets: pick!(layers, calibration, calibration.sets)?.data_sets()?,
-        samples: pick!(layers, calibration_samples, calibration.samples)?.at_least(1)?,
-        sampling: pick!(layers, sampling, calibration.sampling)?.parse()?,
-    })
+/// Where settings come from, the strongest first: flags and variables, a config file, the table.
+struct Layers<'a> {
+    given: &'a Given,
+    file: Option<ConfigFile>,
 }
 
-fn evaluation(layers: &Layers<'_>) -> Result<EvaluationSpec> {
-    let corpora = pick!(layers, corpus, evaluation.corpora)?.data_sets()?;
-    let tasks = pick!(layers, tasks, evaluation.tasks)?.data_sets()?;
-    if corpora.is_empty() && tasks.is_empty() {
-        return Err(Error::mistake(
-            "nothing to measure: --corpus (a text for perplexity and divergence) and --tasks (a task file) are \
-             both empty; give one of them",
-        ));
+impl<'a> Layers<'a> {
+    fn new(config: Option<&Path>, given: &'a Given) -> Result<Self> {
+        Ok(Self { given, file: ConfigFile::find(config)? })
     }
-    let prompt: Sourced<String> = pick!(layers, prompt, evaluation.prompt)?;
-    if prompt.text().is_some_and(|text| !text.contains("{instruction}")) {
-        return Err(prompt.refuse(&prompt.value, "a template with {instruction} in it (and {input})"));
-    }
-    Ok(EvaluationSpec {
-        corpora,
-        max_windows: pick!(layers, max_windows, evaluation.max_windows)?.nonzero(),
-        tasks,
-        task_limit: pick!(layers, task_limit, evaluation.task_limit)?.nonzero(),
-        max_new_tokens: pick!(layers, max_new_tokens, evaluation.max_new_tokens)?.at_least(1)?,
-        prompt: prompt.text().is_some().then_some(prompt.value),
-        disagreement: pick!(layers, disagreement, evaluation.disagreement)?.value,
-    })
-}
 
-fn prune(layers: &Layers<'_>) -> Result<PruneSpec> {
-    let modules: Sourced<Vec<String>> = pick!(layers, modules, prune.modules)?;
-    let mut chosen: Vec<ModuleKind> = modules.parse_all()?;
-    chosen.sort_unstable();
-    if chosen.is_empty() {
-        let known = ModuleKind::ALL.map(ModuleKind::name).join(", ");
-        return Err(modules.mistake(format!("found nothing; accepted is one or more of {known}")));
+    fn config_file(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|file| file.path.clone())
     }
-    let damping: Sourced<f64> = pick!(layers, damping, prune.damping)?;
-    if !(damping.value.is_finite() && damping.value > 0.0) {
-        return Err(damping.refuse(damping.value, "a number above 0, such as 0.01"));
-    }
-    Ok(PruneSpec {
-        modules: chosen,
-        blocks: blocks(&pick!(layers, blocks, prune.blocks)?)?,
-        damping: damping.value,
-        block_size: pick!(layers, block_size, prune.block_size)?.at_least(1)?,
-        profile: pick!(layers, profile, prune.profile)?.path(),
-    })
-}
 
-/// `a..b` as first and one past the last block; nothing is all of them.
-fn blocks(range: &Sourced<String>) -> Result<Option<(usize, usize)>> {
-    let Some(text) = range.text() else { return Ok(None) };
-    let ends = text.split_once("..").and_then(|(first, end)| {
-        let ends: (usize, usize) = (first.trim().parse().ok()?, end.trim().parse().ok()?);
-        (ends.0 < ends.1).then_some(ends)
-    });
-    match ends {
-        Some(ends) => Ok(Some(ends)),
-        None => Err(range.refuse(text, "a range a..b with a < b: 0..16 is the first sixteen blocks")),
+    /// The strongest word on a setting.
+    fn find(&self, setting: &'static Setting) -> Found<&[String]> {
+        let found = |place, value| Found { value, setting, place };
+        if let Some((means, words)) = self.given.get(setting) {
+            let place = match means {
+                Means::Flag => Place::Flag,
+                Means::Variable => Place::Variable,
+            };
+            return found(place, words);
+        }
+        if let Some((file, written)) = self.file.as_ref().and_then(|file| Some((file, file.get(setting)?))) {
+            return found(Place::File { path: file.path.clone(), line: written.line }, &written.words);
+        }
+        found(Place::Default, setting.default())
+    }
+
+    /// Writes a setting into the draft.
+    fn apply(&self, setting: &'static Setting, draft: &mut Draft) -> Result<()> {
+        let found = self.find(setting);
+        match setting.kind() {
+            Kind::List(set) => set(draft, &found.with(found.value.to_vec())),
+            Kind::Text(set) => set(draft, &found.with(found.value.concat())),
+            Kind::Whole { least, most, set } => set(draft, &found.whole(*least..=*most)?),
+            Kind::Number { set, .. } => set(draft, &found.number()?),
+            Kind::Switch(set) => set(draft, &found.switch()?),
+        }
     }
 }

@@ -24,6 +24,7 @@ pub use statistics::{InputStatistics, Statistics};
 pub use wanda::Wanda;
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::results::{Details, ErrorBasis};
@@ -157,6 +158,18 @@ pub fn find(name: &str) -> Result<&'static dyn Method> {
         .copied()
         .find(|m| m.name() == wanted)
         .ok_or_else(|| Error::mistake(format!("unknown method `{}`: accepted are {}", name.trim(), names())))
+}
+
+/// A method by its name, as a word of a list.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MethodName(pub &'static dyn Method);
+
+impl FromStr for MethodName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        find(name).map(Self)
+    }
 }
 
 /// All names with commas between.

@@ -152,15 +152,26 @@ pub enum Sampling {
     Head,
 }
 
+impl Sampling {
+    /// The names of all of them.
+    pub const NAMES: [&str; 2] = [Self::Random.name(), Self::Head.name()];
+
+    /// The name used on the command line, in files and on screen.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Head => "head",
+        }
+    }
+}
+
 impl FromStr for Sampling {
     type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, Error> {
-        match s {
-            "random" => Ok(Self::Random),
-            "head" => Ok(Self::Head),
-            _ => Err(Error::mistake(format!("unknown sampling `{s}`: accepted are random, head"))),
-        }
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Self::Random, Self::Head].into_iter().find(|sampling| sampling.name() == text).ok_or_else(|| {
+            Error::mistake(format!("unknown sampling `{text}`: accepted are {}", Self::NAMES.join(", ")))
+        })
     }
 }
 

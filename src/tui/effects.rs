@@ -12,8 +12,7 @@ use super::message::{EffectOutcome, Message, OpenReason};
 use super::snapshot;
 use super::state::{Board, Checked, FormValues};
 use super::theme::Theme;
-use crate::cli::{RunArgs, SettingsArgs};
-use crate::config::Settings;
+use crate::config::{Given, Settings};
 use crate::engine::{Command, Engine, EngineOptions, Event, RunOptions};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -30,7 +29,7 @@ pub struct Origin {
     /// The config file that was named.
     pub config: Option<PathBuf>,
     /// The flags and variables.
-    pub args: SettingsArgs,
+    pub given: Given,
 }
 
 impl Origin {
@@ -39,12 +38,8 @@ impl Origin {
     /// # Errors
     /// [`Error::Mistake`] for a value that is not accepted; it begins with the flag.
     pub fn settings(&self, values: &FormValues) -> Result<Settings> {
-        let mut settings = values.args(&self.args).map_err(Error::Mistake)?;
-        settings.from_variables.clear();
-        let args = RunArgs { settings, ..RunArgs::default() };
-        let mut found = Settings::load(self.config.as_deref(), &args)?;
-        found.study.cells.clone_from(&values.cells);
-        Ok(found)
+        let given = values.given(&self.given);
+        Settings::of_cells(self.config.as_deref(), &given, values.cells.clone())
     }
 }
 

@@ -13,7 +13,7 @@ use super::theme::{Background, ColorMode, Theme};
 use super::update::update;
 use super::view::view;
 use super::{runtime, snapshot};
-use crate::cli::{Colors, Ground, LookArgs, ScreenName, SettingsArgs, SnapshotArgs};
+use crate::cli::{Colors, Ground, LookArgs, ScreenName, SnapshotArgs};
 use crate::config::Basics;
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -47,8 +47,7 @@ pub fn variable(name: &str) -> Option<String> {
 pub fn take(config: Option<&Path>, args: &SnapshotArgs) -> Result<String> {
     let size = size(&args.size)?;
     snapshot::PictureFormat::from_path(&args.out)?;
-    let settings = SettingsArgs { store: args.store.clone(), ..SettingsArgs::default() };
-    let basics = Basics::load(config, &settings)?;
+    let basics = Basics::load(config, &args.settings.given)?;
     let store = Store::open_read_only(&basics.store)?;
     let study = args.study.map_or_else(|| runtime::newest(&store), Ok)?;
     // A picture is taken for people, whatever this process's terminal can show.

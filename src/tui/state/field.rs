@@ -1,5 +1,7 @@
 //! The fields of the form.
 
+use crate::config::{FormField, Setting, setting};
+
 /// A field of the form; each is also a flag of `secateur run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "named as the flags are")]
@@ -46,42 +48,24 @@ impl Field {
         Self::Seed,
     ];
 
+    /// The setting that it fills in.
+    pub fn setting(self) -> Option<&'static Setting> {
+        setting(&self.flag()[2..])
+    }
+
+    /// How the form shows that setting.
+    pub fn shown(self) -> Option<&'static FormField> {
+        self.setting().and_then(Setting::form)
+    }
+
     /// What stands before it.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Device => "device",
-            Self::Dtype => "precision",
-            Self::Calibration => "calibration",
-            Self::Samples => "samples",
-            Self::Sampling => "sampling",
-            Self::SeqLen => "window",
-            Self::Corpora => "texts",
-            Self::MaxWindows => "max windows",
-            Self::Tasks => "tasks",
-            Self::TaskLimit => "task limit",
-            Self::MaxNewTokens => "answer tokens",
-            Self::Seed => "seed",
-        }
+        self.shown().map_or("", |field| field.label)
     }
 
     /// A word on what goes in.
     pub fn hint(self) -> &'static str {
-        match self {
-            Self::Model => "Hugging Face folder or hub id",
-            Self::Device => "auto, cpu, cuda or cuda:N",
-            Self::Dtype => "auto: f32 on cpu, bf16 on cuda",
-            Self::Calibration => "c4, wikitext2, alpaca or files, with commas",
-            Self::Samples => "windows drawn from each calibration set",
-            Self::Sampling => "random, or head: from the start",
-            Self::SeqLen => "tokens of a window",
-            Self::Corpora => "texts for perplexity and JS, with commas",
-            Self::MaxWindows => "windows of each text; 0 is all",
-            Self::Tasks => "task files, with commas; empty: none",
-            Self::TaskLimit => "records of each task; 0 is all",
-            Self::MaxNewTokens => "longest answer",
-            Self::Seed => "of every random choice",
-        }
+        self.shown().map_or("", |field| field.hint)
     }
 
     /// The flag of the command line, as mistakes name it.
@@ -105,11 +89,9 @@ impl Field {
 
     /// How it is filled in.
     pub fn kind(self) -> FieldKind {
-        match self {
-            Self::Device => FieldKind::Choice(&["auto", "cpu", "cuda"]),
-            Self::Dtype => FieldKind::Choice(&["auto", "f32", "bf16", "f16"]),
-            Self::Sampling => FieldKind::Choice(&["random", "head"]),
-            _ => FieldKind::Text,
+        match self.setting().map_or(&[][..], Setting::choices) {
+            [] => FieldKind::Text,
+            choices => FieldKind::Choice(choices),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::field::{Field, FieldKind};
 use super::line::Line;
-use crate::cli::SettingsArgs;
+use crate::config::{Given, Means, split_list};
 use crate::engine::Estimate;
 use crate::methods::{METHODS, find};
 use crate::results::ModelInfo;
@@ -25,56 +25,15 @@ impl FormValues {
         &self.fields[field as usize]
     }
 
-    /// The same as flags of the command line; what the form does not show is as in `base`.
-    ///
-    /// # Errors
-    /// A message that begins with the flag, for a number that is none.
-    pub fn args(&self, base: &SettingsArgs) -> Result<SettingsArgs, String> {
-        let number = |field: Field| {
-            let text = self.get(field).trim();
-            text.parse::<usize>()
-                .map_err(|_| format!("{} `{text}`: accepted is a whole number", field.flag()))
-        };
-        let text = |field: Field| Some(self.get(field).trim().to_owned());
-        let list = |field: Field| Some(items(self.get(field)));
-        let seed = self.get(Field::Seed).trim();
-        Ok(SettingsArgs {
-            model: text(Field::Model),
-            device: text(Field::Device),
-            dtype: text(Field::Dtype),
-            calibration: list(Field::Calibration),
-            calibration_samples: Some(number(Field::Samples)?),
-            sampling: text(Field::Sampling),
-            seq_len: Some(number(Field::SeqLen)?),
-            corpus: list(Field::Corpora),
-            max_windows: Some(number(Field::MaxWindows)?),
-            tasks: list(Field::Tasks),
-            task_limit: Some(number(Field::TaskLimit)?),
-            max_new_tokens: Some(number(Field::MaxNewTokens)?),
-            seed: Some(seed.parse().map_err(|_| format!("--seed `{seed}`: accepted is a whole number"))?),
-            methods: Some(self.distinct(|cell| cell.recipe.method())),
-            sparsity: Some(self.distinct(|cell| cell.recipe.level())),
-            ..base.clone()
-        })
-    }
-
-    fn distinct(&self, of: impl Fn(&CellSpec) -> String) -> Vec<String> {
-        let mut found = Vec::new();
-        for cell in &self.cells {
-            let value = of(cell);
-            if !found.contains(&value) {
-                found.push(value);
-            }
+    /// The settings that the form comes to; what it does not show is as in `base`.
+    pub fn given(&self, base: &Given) -> Given {
+        let mut given = base.clone();
+        let fields = Field::ALL.into_iter().filter_map(|field| Some((field.setting()?, self.get(field))));
+        for (setting, text) in fields {
+            given.set(setting, Means::Flag, text.trim());
         }
-        found
+        given
     }
-}
-
-/// The entries of a list with commas. An empty list is one empty entry, which unsets what a file sets.
-fn items(text: &str) -> Vec<String> {
-    let found: Vec<String> =
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
-    if found.is_empty() { vec![String::new()] } else { found }
 }
 
 /// Methods down, sparsities across; methods that look at data have a row for every calibration set.
@@ -201,25 +160,8 @@ pub struct Form {
 impl Form {
     /// The form that shows a study.
     pub fn new(spec: &StudySpec) -> Self {
-        let list = |items: &[String]| items.join(", ");
-        let fields = Field::ALL.map(|field| match field {
-            Field::Model => spec.model.clone(),
-            Field::Device => spec.compute.device.clone(),
-            Field::Dtype => spec.compute.dtype.clone(),
-            Field::Calibration => list(&spec.calibration.sets),
-            Field::Samples => spec.calibration.samples.to_string(),
-            Field::Sampling => match spec.calibration.sampling {
-                crate::study::Sampling::Random => "random".into(),
-                crate::study::Sampling::Head => "head".into(),
-            },
-            Field::SeqLen => spec.seq_len.to_string(),
-            Field::Corpora => list(&spec.evaluation.corpora),
-            Field::MaxWindows => spec.evaluation.max_windows.unwrap_or(0).to_string(),
-            Field::Tasks => list(&spec.evaluation.tasks),
-            Field::TaskLimit => spec.evaluation.task_limit.unwrap_or(0).to_string(),
-            Field::MaxNewTokens => spec.evaluation.max_new_tokens.to_string(),
-            Field::Seed => spec.seed.to_string(),
-        });
+        let fields =
+            Field::ALL.map(|field| field.shown().map_or_else(String::new, |field| (field.show)(spec)));
         let mut grid = Grid::default();
         for step in spec.cells.iter().flat_map(|cell| cell.recipe.steps()) {
             let Level::Sparsity(sparsity) = step.level;
@@ -290,8 +232,7 @@ impl Form {
 
     /// The rows of the grid.
     pub fn rows(&self) -> Vec<GridRow> {
-        let sets: Vec<String> =
-            items(self.get(Field::Calibration)).into_iter().filter(|set| !set.is_empty()).collect();
+        let sets = split_list(self.get(Field::Calibration));
         let plain = METHODS.iter().map(|method| (method.name().to_owned(), Parameters::new()));
         let all = plain.chain(self.grid.variants.iter().cloned());
         all.flat_map(|(method, parameters)| GridRow::of_method(&method, &parameters, &sets)).collect()
@@ -419,8 +360,8 @@ impl Form {
         if self.cells().is_empty() {
             return Some((None, "no cell of the grid is taken in: Space takes one in".into()));
         }
-        let message = self.values().args(&SettingsArgs::default()).err()?;
-        Some((self.blame(&message), message))
+        let wrong = |field: Field| Some((Some(field), field.setting()?.refusal(self.get(field))?));
+        Field::ALL.into_iter().find_map(wrong)
     }
 
     /// The field that a message is about: the one whose flag it names first, or whose value it quotes.
@@ -428,7 +369,7 @@ impl Form {
         let begins =
             |field: &Field| message.strip_prefix(field.flag()).is_some_and(|rest| !rest.starts_with('-'));
         let quoted = |field: &Field| {
-            let entries = items(self.get(*field));
+            let entries = split_list(self.get(*field));
             entries.iter().any(|entry| entry.len() > 2 && message.contains(entry.as_str()))
         };
         let keyed = |field: &Field| match field {
@@ -453,5 +394,19 @@ impl Form {
             }
             None => self.focus = Focus::Grid,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings;
+
+    #[test]
+    fn the_form_has_exactly_the_fields_that_the_table_of_settings_gives_it() {
+        let shown = |field: Field| field.setting().filter(|setting| setting.form().is_some()).is_some();
+        assert!(Field::ALL.into_iter().all(shown));
+        let in_table = settings().iter().filter(|setting| setting.form().is_some()).count();
+        assert_eq!(in_table, Field::ALL.len());
     }
 }

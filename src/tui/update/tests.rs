@@ -79,7 +79,7 @@ fn a_study_that_cannot_work_does_not_start_and_says_why_beside_the_field() {
     assert!(effects.is_empty(), "{effects:?}");
     assert_eq!(state.form.current(), Field::SeqLen);
     let drawn = text(&state, 100, 30);
-    assert!(drawn.contains("--seq-len `many`: accepted is"), "{drawn}");
+    assert!(drawn.contains("--seq-len: found `many`; accepted"), "{drawn}");
 
     state.form.set(Field::SeqLen, "64");
     state.form.focus = crate::tui::state::Focus::Grid;

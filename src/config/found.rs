@@ -1,0 +1,214 @@
+//! A value with the place it was found at: messages name that place, relative paths start there.
+
+use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::places;
+use super::setting::Setting;
+use crate::error::{Error, Result};
+use crate::methods::Stage;
+use crate::study::{Parameters, Recipe, short_name};
+
+/// Where a setting was found.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Flag,
+    Variable,
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    /// The table itself.
+    Default,
+}
+
+impl Place {
+    /// Which word counts: that of the greater strength.
+    pub fn strength(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File { .. } => 1,
+            Self::Variable => 2,
+            Self::Flag => 3,
+        }
+    }
+}
+
+/// A setting's value and where it was found.
+#[derive(Debug, Clone)]
+pub(super) struct Found<T> {
+    pub value: T,
+    pub setting: &'static Setting,
+    pub place: Place,
+}
+
+impl<T> Found<T> {
+    /// The same setting with what its value was understood as.
+    pub fn with<U>(&self, value: U) -> Found<U> {
+        Found { value, setting: self.setting, place: self.place.clone() }
+    }
+
+    /// The mistake that `found` is not among what is `accepted`.
+    pub fn refuse(&self, found: impl Display, accepted: &str) -> Error {
+        self.mistake(format_args!("found `{found}`; accepted is {accepted}"))
+    }
+
+    /// A mistake in this value, in words.
+    pub fn mistake(&self, message: impl Display) -> Error {
+        Error::Setting { flag: self.setting.flag(), message: format!("{}: {message}", self.name()) }
+    }
+
+    /// How messages name the place: `--seq-len`, `SECATEUR_SEQ_LEN`, ``config.toml:12: `seq_len` ``.
+    fn name(&self) -> impl Display {
+        fmt::from_fn(|f| match &self.place {
+            Place::Flag => write!(f, "--{}", self.setting.flag()),
+            Place::Variable => f.write_str(self.setting.variable()),
+            Place::File { path, line } => write!(f, "{}:{line}: `{}`", path.display(), self.setting.key()),
+            Place::Default => write!(f, "the default of `{}`", self.setting.key()),
+        })
+    }
+
+    /// The folder that relative paths start from; `None` is the working folder.
+    fn folder(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File { path, .. } => Some(path.parent().unwrap_or(Path::new(""))),
+            _ => None,
+        }
+    }
+
+    fn name_or_path(&self, text: &str, may_be_name: bool) -> String {
+        let Some(folder) = self.folder() else { return text.to_owned() };
+        let path = from_folder(folder, text);
+        if may_be_name && !path.exists() { text.to_owned() } else { path.to_string_lossy().into_owned() }
+    }
+}
+
+impl Found<&[String]> {
+    /// The words as a whole number in a range.
+    pub fn whole(&self, accepted: RangeInclusive<u64>) -> Result<Found<u64>> {
+        self.understood(|word| word.parse().ok().filter(|number| accepted.contains(number)))
+    }
+
+    /// The words as a number.
+    pub fn number(&self) -> Result<Found<f64>> {
+        self.understood(|word| word.parse().ok())
+    }
+
+    /// The words as yes or no.
+    pub fn switch(&self) -> Result<Found<bool>> {
+        self.understood(|word| match word.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" | "t" | "y" => Some(true),
+            "false" | "no" | "off" | "0" | "f" | "n" => Some(false),
+            _ => None,
+        })
+    }
+
+    fn understood<T>(&self, parse: impl Fn(&str) -> Option<T>) -> Result<Found<T>> {
+        let word = self.value.concat();
+        let value = parse(word.trim()).ok_or_else(|| self.refuse(&word, &self.setting.accepted()))?;
+        Ok(self.with(value))
+    }
+}
+
+impl Found<String> {
+    /// The text without blanks around it; `None` where nothing is left.
+    pub fn text(&self) -> Option<&str> {
+        Some(self.value.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// The text as what it stands for; the type's own message with the place before it.
+    pub fn parse<T: FromStr<Err = Error>>(&self) -> Result<T> {
+        self.value.trim().parse().map_err(|e: Error| self.mistake(e))
+    }
+
+    /// The text as a path; one from a config file starts at the file's folder.
+    pub fn path(&self) -> Option<PathBuf> {
+        let text = self.text()?;
+        Some(match self.folder() {
+            Some(folder) => from_folder(folder, text),
+            None => PathBuf::from(text),
+        })
+    }
+
+    /// The text as a folder or a hub id: `org/name` is a folder only where there is one.
+    pub fn model(&self) -> Option<String> {
+        let text = self.text()?;
+        let looks_like_hub_id = text.split('/').filter(|part| !part.is_empty()).count() <= 2
+            && !text.starts_with(['/', '.', '~'])
+            && !text.ends_with('/');
+        Some(self.name_or_path(text, looks_like_hub_id))
+    }
+}
+
+impl Found<Vec<String>> {
+    /// The list's words without blanks; a list of nothing but `""` is empty.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.value.iter().map(|word| word.trim()).filter(|word| !word.is_empty())
+    }
+
+    /// The words as what they stand for, each once.
+    pub fn parse_all<T: FromStr<Err = Error> + PartialEq>(&self) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        for word in self.words() {
+            let item = word.parse().map_err(|e: Error| self.mistake(e))?;
+            if !all.contains(&item) {
+                all.push(item);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The same, where nothing at all is a mistake; `accepted` is what may stand there.
+    pub fn parse_some<T: FromStr<Err = Error> + PartialEq>(&self, accepted: &str) -> Result<Vec<T>> {
+        let all = self.parse_all()?;
+        if all.is_empty() {
+            return Err(self.mistake(format_args!("found nothing; accepted is one or more {accepted}")));
+        }
+        Ok(all)
+    }
+
+    /// The words as recipes. A word without `@` is a parameter of the recipe before it, since lists are split at commas.
+    pub fn recipes(&self) -> Result<Vec<Recipe>> {
+        let mut texts: Vec<String> = Vec::new();
+        for word in self.words() {
+            match texts.last_mut().filter(|_| !word.contains('@')) {
+                Some(recipe) => *recipe += &format!(",{word}"),
+                None => texts.push(word.to_owned()),
+            }
+        }
+        let understood = |text: &String| {
+            let recipe: Recipe = text.parse().map_err(|e| self.mistake(e))?;
+            Stage::of(&recipe, &Parameters::new()).map_err(|e| self.mistake(e))?;
+            Ok(recipe)
+        };
+        texts.iter().map(understood).collect()
+    }
+
+    /// The words as data sets: names (`c4`) or paths, no two of which may have one short name.
+    pub fn data_sets(&self) -> Result<Vec<String>> {
+        let mut sets: Vec<String> = Vec::new();
+        for word in self.words() {
+            let may_be_name = !word.contains(['/', '\\', '.']) && !word.starts_with('~');
+            let set = self.name_or_path(word, may_be_name);
+            let name = short_name(&set);
+            if let Some(other) = sets.iter().find(|other| short_name(other) == name) {
+                return Err(self.mistake(format_args!(
+                    "`{other}` and `{set}` have the same short name `{name}`; \
+                     accepted are data sets whose file names differ"
+                )));
+            }
+            sets.push(set);
+        }
+        Ok(sets)
+    }
+}
+
+/// `text` as a path from `folder`; `~/` is the home folder.
+fn from_folder(folder: &Path, text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), places::home()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => folder.join(text),
+    }
+}
