@@ -45,7 +45,7 @@ fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8
         Command::Tui(args) => dashboard(file, *args, words),
         Command::Run(args) => {
             let settings = run_settings(config, &args)?;
-            run_headless(&settings, words)
+            if args.dry_run { print(&headless::plan(&settings)?) } else { run_headless(&settings, words) }
         }
         Command::Doctor(DoctorArgs { format, settings }) => {
             let report = doctor::Report::gather(&Basics::load(config, &settings.given)?)?;
@@ -102,9 +102,9 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
 
 /// The settings of a run; with `--demo` the built-in study's file replaces the config file.
 fn run_settings(config: Option<&Path>, args: &RunArgs) -> Result<Settings> {
-    let RunArgs { ref settings, resume, dry_run, force, demo, quick } = *args;
+    let RunArgs { ref settings, resume, force, demo, quick, .. } = *args;
     let built_in = if demo { Some(demo::settings_file(quick)?) } else { None };
-    let run = RunOptions { resume, dry_run, force, ..RunOptions::default() };
+    let run = RunOptions { resume, force, ..RunOptions::default() };
     Settings::load(built_in.as_deref().or(config), &settings.given, run)
 }
 

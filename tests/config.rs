@@ -25,8 +25,8 @@ fn committed() -> PathBuf {
 
 /// The settings of a command line over a config file.
 fn load(path: &Path, line: &str) -> Result<Settings, Error> {
-    let RunArgs { settings, resume, dry_run, force, .. } = run_args(line);
-    let run = RunOptions { resume, dry_run, force, ..RunOptions::default() };
+    let RunArgs { settings, resume, force, .. } = run_args(line);
+    let run = RunOptions { resume, force, ..RunOptions::default() };
     Settings::load(Some(path), &settings.given, run)
 }
 
@@ -135,7 +135,7 @@ fn flags_become_the_study() {
     assert_eq!((study.prune.blocks, study.prune.block_size), (Some((2, 5)), 64));
     assert_eq!(study.prune.profile.as_deref(), Some(Path::new("p.txt")));
     assert_eq!((study.compute.batch_tokens, study.compute.batch_prompts), (1024, 4));
-    assert!(run.resume && run.dry_run && run.force);
+    assert!(run.resume && run.force);
     assert_eq!(run.save_models.as_deref(), Some(Path::new("out")));
     assert_eq!(format, Format::Jsonl);
     assert_eq!((basics.threads, basics.offline, basics.store.as_path()), (Some(2), true, Path::new("s.db")));

@@ -5,7 +5,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::Place;
-use secateur::engine::{Command, Engine, Event, Phase, RunOptions};
+use secateur::Error;
+use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, RunOptions, plan};
 use secateur::model::Synthetic;
 use secateur::results::{CellResult, CellState, Metrics, StudyResult};
 use secateur::store::Store;
@@ -452,14 +453,14 @@ fn a_study_that_cannot_start_is_the_users_mistake_and_another_can_follow() {
     for (spec, part) in wrong {
         client.send(Command::Start(Box::new(spec), RunOptions::default()));
         let events = client.until(|e| matches!(e, Event::Failed { .. }));
-        let Some(Event::Failed { message, exit_code: 2 }) = events.last() else { panic!("{events:?}") };
+        let Some(Event::Failed { message, exit_code: 2, .. }) = events.last() else { panic!("{events:?}") };
         assert!(message.contains(part) && message.lines().count() == 1, "{message}");
         assert!(!events.iter().any(|e| matches!(e, Event::Plan { .. })));
     }
     client.send(Command::Resume(7, RunOptions::default()));
     let events = client.until(|e| matches!(e, Event::Failed { .. }));
     assert!(
-        matches!(events.last(), Some(Event::Failed { message, exit_code: 2 }) if message.contains("study 7"))
+        matches!(events.last(), Some(Event::Failed { message, exit_code: 2, .. }) if message.contains("study 7"))
     );
 
     client.send(Command::Start(Box::new(good), RunOptions::default()));
@@ -475,20 +476,29 @@ fn a_second_engine_on_a_store_is_told() {
     first.send(Command::Pause);
     let mut second = Client::start(&place, spec);
     let events = second.until(|e| matches!(e, Event::Failed { .. }));
-    let [Event::Failed { message, exit_code: 2 }] = &events[..] else { panic!("{events:?}") };
+    let [Event::Failed { message, exit_code: 2, .. }] = &events[..] else { panic!("{events:?}") };
     assert!(message.contains("studies.db") && message.contains("in use"), "{message}");
     first.send(Command::Unpause);
     assert_eq!(first.finish().1.cells[0].state, CellState::Done);
 }
 
 #[test]
-fn a_dry_run_tells_the_plan_and_leaves_nothing_behind() {
+fn a_plan_tells_what_a_study_needs_and_leaves_nothing_behind() {
     let place = place();
-    let options = RunOptions { dry_run: true, ..RunOptions::default() };
-    let mut client = Client::start_with(&place, place.spec(vec![place.cell("wanda", "0.5")]), options);
-    let events = client.until(|e| matches!(e, Event::Plan { .. }));
-    let Some(Event::Plan { study: 0, cells, estimate, .. }) = events.last() else { panic!("{events:?}") };
-    assert!(cells.len() == 1 && estimate.seconds > 0.0 && estimate.host_bytes > 0);
-    assert!(client.next_within(Duration::from_millis(200)).is_err());
+    let options = EngineOptions { store: place.path("studies.db"), threads: Some(1), offline: true };
+    let spec = place.spec(vec![place.cell("wanda", "0.5")]);
+    let plan = plan(spec.clone(), &options).unwrap();
+    assert!(plan.cells.len() == 1 && plan.estimate.seconds > 0.0 && plan.estimate.host_bytes > 0);
     assert!(!place.path("studies.db").exists());
+    let without = |change: fn(&mut StudySpec)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        secateur::engine::plan(spec, &options).unwrap_err()
+    };
+    assert_eq!(without(|spec| spec.seq_len = 1 << 20).flag(), Some("seq-len"));
+    assert_eq!(without(|spec| spec.evaluation.corpora = vec!["no.txt".into()]).flag(), Some("corpus"));
+    assert_eq!(without(|spec| spec.compute.device = "cuda:99".into()).flag(), Some("device"));
+    assert_eq!(without(|spec| spec.model = "./offline-llama".into()).flag(), Some("model"));
+    let missing = without(|spec| spec.model = "some-org/some-model".into());
+    assert!(matches!(missing, Error::Offline(_)), "{missing:?}");
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::results::{
     Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
     StudyResult,
@@ -15,8 +16,6 @@ use crate::study::{CellSpec, StudySpec};
 pub struct RunOptions {
     /// Go on with the newest unfinished study of the store that has the same definition.
     pub resume: bool,
-    /// Only plan: report the plan and the estimate, then finish.
-    pub dry_run: bool,
     /// Run even if the estimate says that memory will not do.
     pub force: bool,
     /// Export every finished cell into a folder of its own below this one.
@@ -131,7 +130,7 @@ pub struct Estimate {
 pub enum Event {
     /// The study is understood and about to run.
     Plan {
-        /// Its number in the store; 0 for a dry run.
+        /// Its number in the store.
         study: i64,
         /// The model.
         model: ModelInfo,
@@ -257,6 +256,9 @@ pub enum Event {
         message: String,
         /// What the process should exit with when it gives up: 2 for the user's mistake, else 1.
         exit_code: u8,
+        /// Flag, without its dashes, of the setting at fault, where one is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        setting: Option<&'static str>,
     },
     /// The engine has shut down on request; the last event there is.
     Stopped {
@@ -297,4 +299,11 @@ pub struct ResourceSample {
     pub gpu_used_bytes: Option<u64>,
     /// GPU memory, in bytes.
     pub gpu_total_bytes: Option<u64>,
+}
+
+impl Event {
+    /// The study could not start or go on.
+    pub(super) fn failed(error: &Error) -> Self {
+        Self::Failed { message: error.to_string(), exit_code: error.exit_code(), setting: error.flag() }
+    }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
 use super::Reporter;
@@ -13,12 +12,12 @@ use super::evaluate::Corpus;
 use super::event::{Estimate, Phase, PlannedCell, RunOptions};
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
+use super::speed;
 use super::stream::Stream;
 use crate::data::{self, Fetch};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
-use crate::kernels::matmul;
 use crate::methods::{Profile, Stage};
 use crate::model::{ModelFolder, PromptFormat, RopeTable, load_tokenizer};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
@@ -82,15 +81,15 @@ impl Draft {
     /// # Errors
     /// [`Error::Mistake`] for everything that a user can put right, before any hours are spent.
     pub fn new(spec: StudySpec, offline: bool, reporter: &mut Reporter) -> Result<Self> {
-        let device = device::choose_device(&spec.compute.device)?;
-        let dtype = device::choose_dtype(&spec.compute.dtype, &device)?;
+        let device = device::choose_device(&spec.compute.device).map_err(|e| e.at("device"))?;
+        let dtype = device::choose_dtype(&spec.compute.dtype, &device).map_err(|e| e.at("dtype"))?;
         let mut hub = LazyHub { offline, hub: None };
-        let root = hub.model(&spec.model, reporter)?;
+        let root = hub.model(&spec.model, reporter).map_err(|e| e.at("model"))?;
         reporter.phase(None, Phase::Load, 0, "files");
-        let folder = ModelFolder::open(&root)?;
+        let folder = ModelFolder::open(&root).map_err(|e| e.at("model"))?;
         let blocks = check_study(&spec, &folder)?;
-        let profile =
-            spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks)).transpose()?;
+        let profile = spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks));
+        let profile = profile.transpose().map_err(|e| e.at("profile"))?;
         let check = |cell| check_cell(cell, &spec, &folder, profile.as_ref());
         let stages = spec.cells.iter().map(check).collect::<Result<Vec<_>>>()?;
         let tokenizer = load_tokenizer(&folder.tokenizer)?;
@@ -132,9 +131,10 @@ impl Draft {
             hub,
         };
         draft.load_data(reporter)?;
-        draft.speed = measure_speed(&draft.device, draft.dtype, &draft.sizes)?;
+        let shape = (draft.sizes.config.hidden_size, draft.sizes.config.intermediate_size);
+        draft.speed = speed::measured(&draft.device, draft.dtype, shape)?;
         if !draft.device.is_cpu() {
-            draft.sizes.host_slower = draft.speed / measure_speed(&Device::Cpu, DType::F32, &draft.sizes)?;
+            draft.sizes.host_slower = draft.speed / speed::measured(&Device::Cpu, DType::F32, shape)?;
             draft.place_states();
         }
         Ok(draft)
@@ -144,19 +144,23 @@ impl Draft {
         let evaluation = &self.spec.evaluation;
         for source in &evaluation.corpora {
             reporter.check()?;
-            let text = data::load_text(source, &mut self.hub.fetch(reporter))?;
+            let text = data::load_text(source, &mut self.hub.fetch(reporter)).map_err(|e| e.at("corpus"))?;
             let windows =
-                data::evaluation_windows(&text, &self.tokenizer, self.spec.seq_len, evaluation.max_windows)?;
+                data::evaluation_windows(&text, &self.tokenizer, self.spec.seq_len, evaluation.max_windows)
+                    .map_err(|e| e.at("corpus"))?;
             self.sizes.evaluation_windows += windows.len();
             self.corpora.push(Corpus { name: text.name, windows });
         }
-        let format = PromptFormat::for_model(&self.folder, evaluation.prompt.as_deref())?;
+        let format = PromptFormat::for_model(&self.folder, evaluation.prompt.as_deref())
+            .map_err(|e| e.at("prompt"))?;
         for source in &evaluation.tasks {
             reporter.check()?;
-            let task = data::load_task(source, evaluation.task_limit, &mut self.hub.fetch(reporter))?;
+            let task = data::load_task(source, evaluation.task_limit, &mut self.hub.fetch(reporter))
+                .map_err(|e| e.at("tasks"))?;
             let positions = self.folder.config.max_positions;
             let task =
-                PreparedTask::new(task, &format, &self.tokenizer, positions, evaluation.max_new_tokens)?;
+                PreparedTask::new(task, &format, &self.tokenizer, positions, evaluation.max_new_tokens)
+                    .map_err(|e| e.at("tasks"))?;
             for message in task.cut_short(positions, evaluation.max_new_tokens) {
                 reporter.warn(None, message);
             }
@@ -172,7 +176,8 @@ impl Draft {
             self.spec.cells.iter().filter_map(|c| c.calibration.clone().map(|set| (set, c.seed))).collect();
         for (set, seed) in sets {
             if !self.calibration.contains_key(&(set.clone(), seed)) {
-                let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)?;
+                let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)
+                    .map_err(|e| e.at("calibration"))?;
                 self.calibration.insert((set, seed), windows);
             }
         }
@@ -374,7 +379,8 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
         Some((first, end)) if first >= end || end > config.blocks => Err(Error::mistake(format!(
             "blocks {first}..{end}: {} has blocks 0..{}; give a range a..b with a < b within it",
             spec.model, config.blocks
-        ))),
+        ))
+        .at("blocks")),
         Some(range) => Ok(range),
         None => Ok((0, config.blocks)),
     }
@@ -402,7 +408,8 @@ fn check_cell(
             "{}: {} looks at data and needs a calibration set (--calibration)",
             cell.label(),
             stage.method.name()
-        )));
+        ))
+        .at("calibration"));
     }
     Ok(stage)
 }
@@ -415,41 +422,6 @@ fn environment(device: &Device, dtype: DType) -> Environment {
         threads: rayon::current_num_threads(),
         platform: sysinfo::platform(),
     }
-}
-
-/// Operations per second of a product of the model's own shape: the best of a few short trials, since the first pays
-/// for waking threads and devices, and others may be disturbed.
-fn measure_speed(device: &Device, dtype: DType, sizes: &Sizes) -> Result<f64> {
-    const TRIALS: usize = 5;
-    const TRIAL_SECONDS: f64 = 0.05;
-    let (rows, inner, outer) = (512, sizes.config.hidden_size, sizes.config.intermediate_size);
-    let work = 2.0 * rows as f64 * inner as f64 * outer as f64;
-    let mut multiply: Box<dyn FnMut() -> Result<()>> = if device.is_cpu() {
-        let (x, w) = (vec![0.5f32; rows * inner], vec![0.25f32; outer * inner]);
-        let mut out = vec![0f32; rows * outer];
-        Box::new(move || {
-            matmul::linear(&mut out, &x, &w, inner, false, matmul::parallel());
-            Ok(())
-        })
-    } else {
-        let x = Tensor::ones((rows, inner), dtype, device)?;
-        let w = Tensor::ones((inner, outer), dtype, device)?;
-        Box::new(move || {
-            x.matmul(&w)?;
-            Ok(x.device().synchronize()?)
-        })
-    };
-    let mut best = 0f64;
-    for _ in 0..TRIALS {
-        let (started, mut done) = (Instant::now(), 0.0);
-        while started.elapsed().as_secs_f64() < TRIAL_SECONDS {
-            multiply()?;
-            done += work;
-        }
-        best = best.max(done / started.elapsed().as_secs_f64());
-    }
-    // A forward pass is more than its products: norms, attention, copies, which weigh the more the faster products are.
-    Ok(best * if device.is_cpu() { 0.8 } else { 0.3 })
 }
 
 /// The hub, opened when something is first needed from it.

@@ -41,7 +41,7 @@ impl Worker {
             Ok(pool) => pool.install(|| self.serve()),
             Err(e) => self
                 .reporter
-                .event(Event::Failed { message: format!("cannot start compute threads: {e}"), exit_code: 1 }),
+                .event(Event::failed(&Error::failure(format!("cannot start compute threads: {e}")))),
         }
     }
 
@@ -69,7 +69,7 @@ impl Worker {
         };
         // Cells that still wait belong to what has just failed.
         self.control.queue_nothing();
-        self.reporter.event(Event::Failed { message: error.to_string(), exit_code: error.exit_code() });
+        self.reporter.event(Event::failed(&error));
     }
 
     /// Deletes a study of the store. The last one run is forgotten by that: no cells can be added to it any more.
@@ -108,25 +108,14 @@ impl Worker {
         known: Option<(Store, i64)>,
         options: RunOptions,
     ) -> Result<()> {
-        // A store that cannot be used is found out before a model is fetched; a dry run leaves it alone.
+        // A store that cannot be used is found out before a model is fetched.
         let (store, mut study) = match known {
             Some((store, study)) => (Some(store), Some(study)),
-            None if options.dry_run => (None, None),
             None => (Store::open_existing(&self.options.store)?, None),
         };
         let draft = Draft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
-        if options.dry_run {
-            self.reporter.event(Event::Plan {
-                study: 0,
-                model: draft.info().clone(),
-                environment: draft.environment().clone(),
-                cells: draft.planned(),
-                estimate,
-            });
-            return Ok(());
-        }
         if !options.force {
             check_memory(&estimate)?;
         }

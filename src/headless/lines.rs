@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use crate::engine::{Estimate, Event, Phase, PlannedCell, Progress};
+use crate::engine::{Estimate, Event, Phase, Plan, PlannedCell, Progress};
 use crate::eval::stats;
 use crate::human::{bytes, count, duration, escape};
 use crate::results::{CellState, Environment, Footprint, Metrics, ModelInfo, Seconds};
@@ -25,8 +25,8 @@ impl Lines {
         match event {
             Event::Plan { study, model, environment, cells, estimate } => {
                 self.learn(cells);
-                let head = if *study > 0 { format!("study {study}: ") } else { String::new() };
-                Some(format!("{head}{}\nneeds {}", summary(model, environment, cells), needs(estimate)))
+                let summary = summary(model, environment, cells);
+                Some(format!("study {study}: {summary}\nneeds {}", needs(estimate)))
             }
             Event::Cell { cell, state: CellState::Cancelled } => {
                 Some(format!("{}: cancelled", self.label(cell.as_deref())))
@@ -176,8 +176,7 @@ fn needs(estimate: &Estimate) -> String {
 }
 
 /// The plan of a dry run for people; `None` for any other event.
-pub(super) fn plan(event: &Event) -> Option<String> {
-    let Event::Plan { model, environment, cells, estimate, .. } = event else { return None };
+pub(super) fn plan(Plan { model, environment, cells, estimate }: &Plan) -> String {
     let mut text = format!("{}\n\n", summary(model, environment, cells));
     let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label())).collect();
     let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
@@ -191,5 +190,5 @@ pub(super) fn plan(event: &Event) -> Option<String> {
         let _ = writeln!(text, "  {label:wide$}  {state}");
     }
     let _ = write!(text, "\nneeds {}\nnothing was run", needs(estimate));
-    Some(text)
+    text
 }

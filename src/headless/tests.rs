@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::engine::{Estimate, Phase, PlannedCell};
+use crate::engine::{Estimate, Phase, Plan, PlannedCell};
 use crate::results::{
     BaseResult, CellResult, Divergence, Environment, Footprint, Insight, Metrics, ModelInfo, Perplexity,
     REPORT_VERSION, Seconds,
@@ -68,7 +68,6 @@ struct Said {
 fn look(format: Format) -> Look {
     Look {
         format,
-        dry_run: false,
         live: false,
         interval: Duration::from_millis(1),
         resume: "secateur run --resume --model m".into(),
@@ -225,15 +224,11 @@ fn json_is_one_object_and_jsonl_is_every_event() {
 }
 
 #[test]
-fn a_dry_run_prints_the_plan_and_stops() {
-    for (format, wanted) in
-        [(Format::Table, "wanda 50% c4  to do from block 12 of 30"), (Format::Json, "\"estimate\"")]
-    {
-        let look = Look { dry_run: true, ..look(format) };
-        let said = follow(look, &Pipe::default(), |engine| async move { engine.send(planned(0)).await });
-        assert_eq!(said.outcome.unwrap(), Outcome::Done);
-        assert!(said.out.contains(wanted) && said.err.is_empty(), "{}{}", said.out, said.err);
-    }
+fn a_plan_says_what_is_done_and_where_the_rest_begins() {
+    let Event::Plan { model, environment, cells, estimate, .. } = planned(7) else { unreachable!() };
+    let text = lines::plan(&Plan { model, environment, cells, estimate });
+    assert!(text.contains("wanda 50% c4  to do from block 12 of 30"), "{text}");
+    assert!(text.ends_with("nothing was run"), "{text}");
 }
 
 #[test]
@@ -272,7 +267,7 @@ fn a_third_interrupt_does_not_wait_for_the_engine() {
 #[test]
 fn failures_keep_their_exit_code_and_dead_engines_are_one() {
     let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
-        engine.send(Event::Failed { message: "no such folder: m".into(), exit_code: 2 }).await;
+        engine.send(Event::Failed { message: "no such folder: m".into(), exit_code: 2, setting: None }).await;
     });
     let error = said.outcome.unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().as_str()), (2, "no such folder: m"));
@@ -280,7 +275,7 @@ fn failures_keep_their_exit_code_and_dead_engines_are_one() {
 
     let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
         engine.send(planned(7)).await;
-        engine.send(Event::Failed { message: "the disk is full".into(), exit_code: 1 }).await;
+        engine.send(Event::Failed { message: "the disk is full".into(), exit_code: 1, setting: None }).await;
     });
     assert_eq!(said.outcome.unwrap_err().exit_code(), 1);
     assert!(said.err.contains("go on with: secateur run --resume"), "{}", said.err);

@@ -81,7 +81,7 @@ impl<T: Branch> Repo<'_, T> {
     pub(super) fn find(&self, cached: Option<PathBuf>, folder: &str) -> Result<Found> {
         if self.hub.settings.offline {
             let why = "the network is switched off (offline, by option or HF_HUB_OFFLINE)";
-            return cached.map(Found::InCache).ok_or_else(|| self.not_cached(why));
+            return cached.map(Found::InCache).ok_or_else(|| Error::Offline(self.not_cached(why)));
         }
         match (self.listing(folder), cached) {
             (Ok(listing), _) => Ok(Found::OnHub(listing)),
@@ -252,15 +252,15 @@ impl<T: Branch> Repo<'_, T> {
         Error::mistake(format!("the {} {} on {} {what}", self.kind, self.id, self.hub.endpoint))
     }
 
-    fn not_cached(&self, why: &str) -> Error {
-        Error::mistake(format!(
+    fn not_cached(&self, why: &str) -> String {
+        format!(
             "the {} {} is not (or not whole) in the cache {}, and {why}: accepted are a folder, an id that the cache \
              has (HF_HOME says where it is), or any id once {} can be reached",
             self.kind,
             self.id,
             self.hub.cache.display(),
             self.hub.endpoint
-        ))
+        )
     }
 
     fn explain(&self, error: HFError) -> Error {
@@ -280,7 +280,8 @@ impl<T: Branch> Repo<'_, T> {
             HFError::EntryNotFound { path, .. } => self.wrong(&format!("has no {path}")),
             HFError::Io(e) => Error::io("cannot use the cache", &self.hub.cache, e),
             error if is_unreachable(&error) => {
-                self.not_cached(&format!("{endpoint} cannot be reached ({})", root_cause(&error)))
+                let why = format!("{endpoint} cannot be reached ({})", root_cause(&error));
+                Error::mistake(self.not_cached(&why))
             }
             error => Error::failure(format!("the {kind} {id} cannot be fetched from {endpoint}: {error}")),
         }

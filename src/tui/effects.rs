@@ -10,10 +10,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::message::{EffectOutcome, Message, OpenReason};
 use super::snapshot;
-use super::state::{Board, Checked, FormValues};
+use super::state::{Board, Checked, Field, FormValues};
 use super::theme::Theme;
 use crate::config::{Given, Settings};
-use crate::engine::{Command, Engine, EngineOptions, Event, RunOptions};
+use crate::engine::{self, EngineOptions, Plan};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::hub::looks_like_hub_id;
@@ -179,55 +179,33 @@ fn stamp() -> String {
     format!("{}{:02}", date.replace(' ', "-"), seconds.rem_euclid(60))
 }
 
-/// Checks one study after the other with an engine that only plans.
+/// Checks one study after the other.
 fn check_all(
     asked: &channel::Receiver<(u64, Box<FormValues>)>,
     messages: &UnboundedSender<Message>,
     options: &EngineOptions,
     origin: &Origin,
 ) {
-    let mut engine: Option<Engine> = None;
     while let Ok(mut wanted) = asked.recv() {
         while let Ok(newer) = asked.try_recv() {
             wanted = newer;
         }
         let (number, values) = wanted;
-        let outcome = match origin.settings(&values) {
-            Err(error) => EffectOutcome::Refused { number, message: error.to_string() },
-            Ok(settings) => {
-                let engine = engine.get_or_insert_with(|| Engine::spawn(options.clone()));
-                check(engine, number, settings)
+        let plan = origin.settings(&values).and_then(|settings| engine::plan(settings.study, options));
+        let outcome = match plan {
+            Ok(Plan { model, environment, estimate, .. }) => {
+                let device = format!("{} in {}", environment.device, environment.compute_dtype);
+                EffectOutcome::Checked { number, plan: Box::new(Checked { model, device, estimate }) }
+            }
+            // What is not in the cache is fetched when the study starts; until then nothing can be estimated.
+            Err(Error::Offline(_)) => EffectOutcome::Unknown { number },
+            Err(error) => {
+                let field = error.flag().and_then(Field::of_flag);
+                EffectOutcome::Refused { number, field, message: error.to_string() }
             }
         };
         if messages.send(Message::Done(outcome)).is_err() {
             return;
         }
     }
-}
-
-fn check(engine: &mut Engine, number: u64, settings: Settings) -> EffectOutcome {
-    let options = RunOptions { dry_run: true, ..RunOptions::default() };
-    let gone =
-        || EffectOutcome::Refused { number, message: "the engine that checks studies has ended".into() };
-    if engine.commands.blocking_send(Command::Start(Box::new(settings.study), options)).is_err() {
-        return gone();
-    }
-    while let Some(event) = engine.events.blocking_recv() {
-        match event {
-            Event::Plan { model, environment, estimate, .. } => {
-                let device = format!("{} in {}", environment.device, environment.compute_dtype);
-                return EffectOutcome::Checked {
-                    number,
-                    plan: Box::new(Checked { model, device, estimate }),
-                };
-            }
-            // What is not in the cache is fetched when the study starts; until then nothing can be foretold.
-            Event::Failed { message, .. } if message.contains("offline") => {
-                return EffectOutcome::Unknown { number };
-            }
-            Event::Failed { message, .. } => return EffectOutcome::Refused { number, message },
-            _ => {}
-        }
-    }
-    gone()
 }

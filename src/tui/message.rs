@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 
-use super::state::{Board, Checked, FormValues, Leave, Panel};
+use super::state::{Board, Checked, Field, FormValues, Leave, Panel};
 use crate::engine::{Command, Event, Progress};
 use crate::results::Answer;
 use crate::store::StudySummary;
@@ -66,6 +66,8 @@ pub enum EffectOutcome {
     Refused {
         /// Which check this answers.
         number: u64,
+        /// The field at fault, where one is.
+        field: Option<Field>,
         /// Why, and what is accepted.
         message: String,
     },

@@ -87,6 +87,11 @@ impl Field {
         }
     }
 
+    /// The field of a flag, which is given without its dashes.
+    pub fn of_flag(flag: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| &field.flag()[2..] == flag)
+    }
+
     /// How it is filled in.
     pub fn kind(self) -> FieldKind {
         match self.setting().map_or(&[][..], Setting::choices) {

@@ -364,27 +364,6 @@ impl Form {
         Field::ALL.into_iter().find_map(wrong)
     }
 
-    /// The field that a message is about: the one whose flag it names first, or whose value it quotes.
-    pub fn blame(&self, message: &str) -> Option<Field> {
-        let begins =
-            |field: &Field| message.strip_prefix(field.flag()).is_some_and(|rest| !rest.starts_with('-'));
-        let quoted = |field: &Field| {
-            let entries = split_list(self.get(*field));
-            entries.iter().any(|entry| entry.len() > 2 && message.contains(entry.as_str()))
-        };
-        let keyed = |field: &Field| match field {
-            Field::SeqLen => message.starts_with("seq_len"),
-            Field::Device => message.contains("cuda") && message.contains("device"),
-            _ => false,
-        };
-        let sources = [Field::Corpora, Field::Tasks, Field::Calibration, Field::Model];
-        Field::ALL
-            .into_iter()
-            .find(|f| begins(f))
-            .or_else(|| Field::ALL.into_iter().find(|f| keyed(f)))
-            .or_else(|| sources.into_iter().find(|f| quoted(f)))
-    }
-
     /// Puts the cursor where a fault can be put right: on the field, or in the grid.
     pub fn focus_on(&mut self, field: Option<Field>) {
         match field {

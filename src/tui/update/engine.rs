@@ -4,7 +4,9 @@ use crate::engine::Event;
 use crate::results::CellState;
 use crate::tui::message::{Effect, OpenReason};
 use crate::tui::screens::{complain, inspect};
-use crate::tui::state::{Board, Check, Dialog, EngineState, Leave, LogLevel, QuestionDialog, Screen, State};
+use crate::tui::state::{
+    Board, Check, Dialog, EngineState, Field, Leave, LogLevel, QuestionDialog, Screen, State,
+};
 
 use super::outcomes::forget;
 
@@ -37,7 +39,7 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
             state.tell(if complete { "the study is complete" } else { "the study has ended" }, false);
             leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
         }
-        Event::Failed { message, exit_code } => failed(state, message, *exit_code),
+        Event::Failed { message, exit_code, setting } => failed(state, message, *exit_code, *setting),
         Event::Deleted { study } => forget(state, *study),
         Event::Refused { message } => complain(state, message),
         Event::Stopped { .. } => leave_if_wanted(state).unwrap_or_default(),
@@ -72,13 +74,13 @@ fn leave_if_wanted(state: &State) -> Option<Vec<Effect>> {
     Some(vec![Effect::Leave(leave)])
 }
 
-fn failed(state: &mut State, message: &str, exit_code: u8) -> Vec<Effect> {
+fn failed(state: &mut State, message: &str, exit_code: u8, setting: Option<&str>) -> Vec<Effect> {
     if let Some(effects) = leave_if_wanted(state) {
         return effects;
     }
     if exit_code == 2 {
         // A mistake can be put right where it was made.
-        let field = state.form.blame(message);
+        let field = setting.and_then(Field::of_flag);
         state.form.check = Check::Refused { field, message: message.to_owned() };
         state.form.checked = state.form.version;
         if field.is_some() {
@@ -89,7 +91,7 @@ fn failed(state: &mut State, message: &str, exit_code: u8) -> Vec<Effect> {
         return Vec::new();
     }
     let text = format!(
-        "{message}\n\nWhat was finished is kept. Put the cause right, then go on with R on History.\nThe log file \
+        "{message}\n\nWhat was finished is kept. Put the cause right, then resume the study with R on History.\nThe log file \
          beside the store has the details."
     );
     state.dialogs.push(Dialog::Question(QuestionDialog::notice("The study has failed", text, true)));

@@ -41,9 +41,8 @@ pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
             }
             Vec::new()
         }
-        EffectOutcome::Refused { number, message } => {
+        EffectOutcome::Refused { number, field, message } => {
             if number == state.form.version {
-                let field = state.form.blame(&message);
                 state.form.check = Check::Refused { field, message };
             }
             Vec::new()

@@ -89,17 +89,17 @@ fn a_study_that_cannot_work_does_not_start_and_says_why_beside_the_field() {
 }
 
 #[test]
-fn what_the_engine_refuses_stands_beside_the_field_that_it_quotes() {
+fn what_the_engine_refuses_stands_beside_its_field() {
     let mut state = state();
     state.form.set(Field::Corpora, "missing.txt");
     let number = state.form.version;
-    let message = "missing.txt: no such file".to_owned();
-    update(&mut state, Message::Done(EffectOutcome::Refused { number, message }));
+    let (field, message) = (Field::of_flag("corpus"), "missing.txt: no such file".to_owned());
+    update(&mut state, Message::Done(EffectOutcome::Refused { number, field, message }));
     let Check::Refused { field, .. } = &state.form.check else { panic!("{:?}", state.form.check) };
     assert_eq!(*field, Some(Field::Corpora));
     // An answer to an older version says nothing about this one.
     state.form.set(Field::Corpora, "there.txt");
-    update(&mut state, Message::Done(EffectOutcome::Refused { number, message: "old".into() }));
+    update(&mut state, Message::Done(EffectOutcome::Refused { number, field: None, message: "old".into() }));
     assert_eq!(state.form.check, Check::Pending);
 }
 
@@ -243,7 +243,7 @@ fn a_lost_terminal_stops_after_the_block_or_goes_on_where_that_was_asked_for() {
 #[test]
 fn a_failure_is_told_with_what_to_do() {
     let mut state = running();
-    let failed = Event::Failed { message: "no space left on device".into(), exit_code: 1 };
+    let failed = Event::Failed { message: "no space left on device".into(), exit_code: 1, setting: None };
     update(&mut state, Message::Engine(failed));
     let drawn = text(&state, 80, 24);
     assert!(drawn.contains("no space left on device") && drawn.contains("go on with R"), "{drawn}");
@@ -356,7 +356,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             .prop_map(|(cell, state)| Message::Engine(Event::Cell { cell, state })),
         1 => proptest::sample::select(ids)
             .prop_map(|cell| Message::Engine(Event::CellFailed { cell, message: "\u{1b}[2J no".into() })),
-        1 => Just(Message::Engine(Event::Failed { message: "the disk is full".into(), exit_code: 1 })),
+        1 => Just(Message::Engine(Event::Failed { message: "the disk is full".into(), exit_code: 1, setting: None })),
         1 => (0u64..9).prop_map(|s| Message::Tick(Duration::from_secs(s))),
         1 => "\\PC{0,9}".prop_map(Message::Paste),
         1 => (0u16..200, 0u16..60).prop_map(|(c, r)| Message::Resize(c, r)),

@@ -52,7 +52,8 @@ fn it_looks_as_it_did() {
         state.form.focus = Focus::Fields;
         state.form.set(Field::Corpora, "missing.txt");
         let (number, message) = (state.form.version, "missing.txt: no such file".to_owned());
-        update(&mut state, Message::Done(EffectOutcome::Refused { number, message }));
+        let field = Some(Field::Corpora);
+        update(&mut state, Message::Done(EffectOutcome::Refused { number, field, message }));
         typed(&mut state, "r");
         state.toast = None;
         snapshot("refused", &state);
