@@ -268,7 +268,7 @@ pub struct SettingsArgs {
     #[arg(value_parser = BoolishValueParser::new())]
     pub disagreement: Option<bool>,
 
-    /// Modules that are pruned: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj [default: all]
+    /// Modules that are pruned: names such as q_proj, patterns such as 'mlp.*' [default: all]
     #[arg(long, env = "SECATEUR_MODULES", value_name = "NAME", help_heading = "Pruning")]
     #[arg(value_delimiter = ',', num_args = 1..)]
     pub modules: Option<Vec<String>>,

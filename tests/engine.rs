@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use common::Place;
 use secateur::engine::{Command, Engine, Event, Phase, RunOptions};
 use secateur::model::Synthetic;
-use secateur::results::{CellResult, CellState, Metrics, StudyResult};
+use secateur::results::{CellResult, CellState, Metrics, ModelInfo, StudyResult};
 use secateur::store::Store;
-use secateur::study::{CellSpec, Method, ModuleKind, StudySpec};
+use secateur::study::{CellSpec, Method, StudySpec};
 
 const BLOCKS: usize = 4;
 /// Nothing here takes nearly as long.
@@ -188,9 +188,9 @@ fn events_come_in_the_order_in_which_things_happen() {
         }
         let mut expected = own[1..].iter();
         for block in 0..BLOCKS {
-            for kind in ModuleKind::ALL {
+            for path in ModelInfo::llama_modules() {
                 let Some(Event::Module { module, .. }) = expected.next() else { panic!("{cell}") };
-                assert_eq!(module.name, format!("model.layers.{block}.{}", kind.path()));
+                assert_eq!(module.name, format!("model.layers.{block}.{path}"));
             }
             assert!(matches!(expected.next(), Some(Event::Checkpoint { block: b, .. }) if *b == block));
         }

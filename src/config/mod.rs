@@ -18,7 +18,7 @@ use crate::device;
 use crate::engine::{EngineOptions, RunOptions};
 use crate::error::{Error, Result};
 use crate::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, Method, ModuleKind, PruneSpec, Sparsity, StudySpec, grid,
+    CalibrationSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sparsity, StudySpec, grid,
 };
 
 /// What `secateur run` writes to its standard output.
@@ -260,11 +260,11 @@ fn evaluation(layers: &Layers<'_>) -> Result<EvaluationSpec> {
 
 fn prune(layers: &Layers<'_>) -> Result<PruneSpec> {
     let modules: Sourced<Vec<String>> = pick!(layers, modules, prune.modules)?;
-    let mut chosen: Vec<ModuleKind> = modules.parse_all()?;
-    chosen.sort_unstable();
+    let chosen: Vec<String> = modules.words().into_iter().map(str::to_owned).collect();
     if chosen.is_empty() {
-        let known = ModuleKind::ALL.map(ModuleKind::name).join(", ");
-        return Err(modules.mistake(format!("found nothing; accepted is one or more of {known}")));
+        return Err(modules.mistake(
+            "found nothing; accepted are names of the model's modules (q_proj, mlp.*), or * for all of them",
+        ));
     }
     let damping: Sourced<f64> = pick!(layers, damping, prune.damping)?;
     if !(damping.value.is_finite() && damping.value > 0.0) {

@@ -177,8 +177,8 @@ fn of(amounts: &Amounts, work: Work) -> f64 {
 mod tests {
     use super::super::costs::Sizes;
     use super::*;
-    use crate::model::ModelConfig;
-    use crate::study::{Method, ModuleKind, Sparsity};
+    use crate::model::read_config;
+    use crate::study::{Method, Sparsity};
 
     fn tracker() -> Tracker {
         let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
@@ -234,8 +234,10 @@ mod tests {
             "rope_theta": 100_000.0, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2
         });
         std::fs::write(&file, config.to_string()).unwrap();
+        let config = read_config(&file).unwrap();
         Sizes {
-            config: ModelConfig::from_json(&file).unwrap(),
+            modules: config.select_modules(&["*".into()]).unwrap(),
+            config,
             seq_len: 512,
             calibration_windows: 32,
             evaluation_windows: 32,
@@ -246,7 +248,6 @@ mod tests {
             disagreement: true,
             batch_tokens: 2048,
             batch_prompts: 16,
-            modules: ModuleKind::ALL.to_vec(),
             blocks: (0, 30),
             compute_bytes: 4,
             disk_bytes: 2,

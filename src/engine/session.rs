@@ -13,13 +13,13 @@ use super::evaluate::Corpus;
 use super::event::{Estimate, Phase, PlannedCell, RunOptions};
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
-use super::stream::Stream;
+use super::stream::HiddenStates;
 use crate::data::{self, Fetch};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::kernels::matmul;
-use crate::model::{ModelFolder, PromptFormat, RopeTable, load_tokenizer};
+use crate::model::{ModelFolder, ModuleId, PromptFormat, RopeTables, load_tokenizer};
 use crate::prune::{Profile, check_divides};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
@@ -36,7 +36,9 @@ pub(super) struct Session {
     pub device: Device,
     pub dtype: DType,
     pub tokenizer: Tokenizer,
-    pub rope: RopeTable,
+    pub ropes: RopeTables,
+    /// The modules of every block that are pruned.
+    pub modules: Vec<Vec<ModuleId>>,
     pub corpora: Vec<Corpus>,
     pub tasks: Vec<PreparedTask>,
     pub profile: Option<Profile>,
@@ -47,7 +49,7 @@ pub(super) struct Session {
     pub base: BaseResult,
     pub base_state: CellState,
     /// The base's final hidden states, once they are there.
-    pub base_states: Option<Stream>,
+    pub base_states: Option<HiddenStates>,
     pub cells: Vec<CellResult>,
     hub: LazyHub,
     calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
@@ -62,6 +64,7 @@ pub(super) struct Draft {
     device: Device,
     dtype: DType,
     tokenizer: Tokenizer,
+    modules: Vec<Vec<ModuleId>>,
     corpora: Vec<Corpus>,
     tasks: Vec<PreparedTask>,
     profile: Option<Profile>,
@@ -86,11 +89,15 @@ impl Draft {
         let root = hub.model(&spec.model, reporter)?;
         reporter.phase(None, Phase::Load, 0, "files");
         let folder = ModelFolder::open(&root)?;
+        for warning in &folder.config.warnings {
+            reporter.warn(None, warning.clone());
+        }
         let blocks = check_study(&spec, &folder)?;
+        let modules = folder.config.select_modules(&spec.prune.modules)?;
         let profile =
             spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks)).transpose()?;
         for cell in &spec.cells {
-            check_cell(cell, &spec, &folder, profile.as_ref())?;
+            check_cell(cell, &folder, &modules, profile.as_ref())?;
         }
         let tokenizer = load_tokenizer(&folder.tokenizer)?;
         let mut draft = Self {
@@ -108,7 +115,7 @@ impl Draft {
                 disagreement: spec.evaluation.disagreement,
                 batch_tokens: spec.compute.batch_tokens,
                 batch_prompts: spec.compute.batch_prompts,
-                modules: spec.prune.modules.clone(),
+                modules: modules.clone(),
                 blocks,
                 compute_bytes: dtype.size_in_bytes(),
                 disk_bytes: folder.dtype().size_in_bytes(),
@@ -126,6 +133,7 @@ impl Draft {
             device,
             dtype,
             tokenizer,
+            modules,
             profile,
             hub,
         };
@@ -226,7 +234,7 @@ impl Draft {
 
     /// Enters the study into the store, or takes it up again: `known` is its number there.
     pub fn begin(self, store: Store, known: Option<i64>, options: RunOptions) -> Result<Session> {
-        let rope = RopeTable::new(&self.folder.config, self.spec.seq_len);
+        let ropes = self.folder.config.rope_tables(self.spec.seq_len);
         let (study, base, base_state, mut cells) = if let Some(study) = known {
             let record = store.study(study)?;
             (study, record.base, record.base_state, record.cells)
@@ -255,7 +263,8 @@ impl Draft {
             device: self.device,
             dtype: self.dtype,
             tokenizer: self.tokenizer,
-            rope,
+            ropes,
+            modules: self.modules,
             corpora: self.corpora,
             tasks: self.tasks,
             profile: self.profile,
@@ -323,7 +332,7 @@ impl Session {
                 spec.calibration.as_deref().unwrap_or("nothing")
             )));
         }
-        check_cell(spec, &self.spec, &self.folder, self.profile.as_ref())?;
+        check_cell(spec, &self.folder, &self.modules, self.profile.as_ref())?;
         self.cells.push(CellResult::queued(spec));
         self.spec.cells.push(spec.clone());
         self.store.put_spec(self.study, &self.spec)?;
@@ -381,13 +390,14 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
 /// What can be wrong with a cell, given the model.
 fn check_cell(
     cell: &CellSpec,
-    spec: &StudySpec,
     folder: &ModelFolder,
+    modules: &[Vec<ModuleId>],
     profile: Option<&Profile>,
 ) -> Result<()> {
-    for &kind in &spec.prune.modules {
-        let (_, columns) = folder.config.module_shape(kind);
-        check_divides(cell.sparsity, columns, kind.name())?;
+    for (layout, chosen) in folder.config.layouts().zip(modules) {
+        for module in chosen.iter().map(|id| layout.module(*id)) {
+            check_divides(cell.sparsity, module.shape.1, module.short_name())?;
+        }
     }
     if let Some(profile) = profile {
         for block in 0..folder.config.blocks {
@@ -419,7 +429,7 @@ fn environment(device: &Device, dtype: DType) -> Environment {
 fn measure_speed(device: &Device, dtype: DType, sizes: &Sizes) -> Result<f64> {
     const TRIALS: usize = 5;
     const TRIAL_SECONDS: f64 = 0.05;
-    let (rows, inner, outer) = (512, sizes.config.hidden_size, sizes.config.intermediate_size);
+    let (rows, inner, outer) = (512, sizes.config.hidden_size, sizes.widest_output());
     let work = 2.0 * rows as f64 * inner as f64 * outer as f64;
     let mut multiply: Box<dyn FnMut() -> Result<()>> = if device.is_cpu() {
         let (x, w) = (vec![0.5f32; rows * inner], vec![0.25f32; outer * inner]);

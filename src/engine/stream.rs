@@ -3,12 +3,12 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::model::{Batch, Block, ModelFolder, RopeTable, Site, head};
+use crate::model::{Batch, Block, InputSite, ModelFolder, RopeTables, head};
 use crate::prune::Collector;
 
 /// Hidden states of token windows, a few windows a batch, in the precision of the device.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct HiddenStates {
     batches: Vec<Tensor>,
     shapes: Vec<Batch>,
     /// Tokens of a window.
@@ -19,7 +19,7 @@ pub(super) struct Stream {
 
 /// How windows become batches, and where these are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout<'a> {
+pub(super) struct Placement<'a> {
     /// Tokens of a window.
     pub seq_len: usize,
     /// Most tokens of a batch, which holds at least one window.
@@ -28,14 +28,14 @@ pub(super) struct Layout<'a> {
     pub home: &'a Device,
 }
 
-impl Layout<'_> {
+impl Placement<'_> {
     /// Windows of a batch.
     fn windows(&self) -> usize {
         (self.batch_tokens / self.seq_len).max(1)
     }
 }
 
-impl Stream {
+impl HiddenStates {
     /// Embeds windows.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Stream {
         folder: &ModelFolder,
         windows: &[Vec<u32>],
         dtype: DType,
-        layout: Layout<'_>,
+        layout: Placement<'_>,
     ) -> Result<Self> {
         let mut stream = Self::shaped(windows.len(), layout);
         for windows in windows.chunks(layout.windows()) {
@@ -58,7 +58,7 @@ impl Stream {
     ///
     /// # Errors
     /// States that do not belong to so many windows.
-    pub fn from_saved(saved: &[Tensor], windows: usize, layout: Layout<'_>) -> Result<Self> {
+    pub fn from_saved(saved: &[Tensor], windows: usize, layout: Placement<'_>) -> Result<Self> {
         let seq_len = layout.seq_len;
         let rows: usize = saved.iter().map(|t| t.dim(0).unwrap_or(0)).sum();
         if rows != windows * seq_len {
@@ -77,7 +77,7 @@ impl Stream {
         Ok(stream)
     }
 
-    fn shaped(windows: usize, layout: Layout<'_>) -> Self {
+    fn shaped(windows: usize, layout: Placement<'_>) -> Self {
         let (each, seq_len) = (layout.windows(), layout.seq_len);
         let mut shapes = Vec::new();
         let mut left = windows;
@@ -103,31 +103,31 @@ impl Stream {
     pub fn forward(
         &mut self,
         block: &Block,
-        rope: &RopeTable,
+        ropes: &RopeTables,
         device: &Device,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
             check()?;
-            let y = block.forward(&x.to_device(device)?, shape, rope, None)?;
+            let y = block.forward(&x.to_device(device)?, shape, ropes, None)?;
             *x = y.to_device(&self.home)?;
         }
         Ok(device.synchronize()?)
     }
 
-    /// Shows a collector the module inputs of a block, as far as `last`.
+    /// Shows a collector module inputs of a block, `sites` in their order.
     pub fn observe(
         &self,
         block: &Block,
-        rope: &RopeTable,
+        ropes: &RopeTables,
         device: &Device,
-        last: Site,
+        sites: &[InputSite],
         collector: &mut Collector,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter().zip(&self.shapes) {
             check()?;
-            block.observe(&x.to_device(device)?, shape, rope, last, collector)?;
+            block.observe(&x.to_device(device)?, shape, ropes, sites, collector)?;
             collector.count(shape.len());
         }
         Ok(device.synchronize()?)

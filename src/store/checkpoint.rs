@@ -17,7 +17,6 @@ use rayon::prelude::*;
 pub use super::atomic::write_atomically;
 use super::container::{self, Content, Contents, Data, Entry, Unreadable};
 use crate::error::{Error, Result};
-use crate::study::ModuleKind;
 
 const MASK: &str = ".mask";
 const WEIGHT: &str = ".weight";
@@ -100,17 +99,17 @@ fn states_path(dir: &Path) -> PathBuf {
 
 /// Writes a pruned block, atomically; returns the file's length in bytes.
 ///
-/// Tensors are named as in the model: `self_attn.q_proj.weight` holds new values, `self_attn.q_proj.mask` the packed
+/// Modules go by their paths within the block, and tensors are named as in the model: `self_attn.q_proj.weight` holds new values, `self_attn.q_proj.mask` the packed
 /// bits of a mask, whose shape is in the header's metadata as `self_attn.q_proj.shape`: `576,1536`.
 ///
 /// # Errors
 /// [`Error::Failure`] when the disk is full, or when the weights make no sense: a mask that does not fit its shape,
 /// a module that is there twice, a dtype other than f32, f16 and bf16. [`Error::Io`] when writing fails otherwise.
-pub fn write_block(dir: &Path, block: usize, modules: &[(ModuleKind, PrunedWeight)]) -> Result<u64> {
+pub fn write_block<S: AsRef<str>>(dir: &Path, block: usize, modules: &[(S, PrunedWeight)]) -> Result<u64> {
     let mut metadata = vec![(BLOCK_KEY.to_owned(), block.to_string())];
     let mut entries = Vec::with_capacity(modules.len());
-    for (kind, weight) in modules {
-        let module = kind.path();
+    for (module, weight) in modules {
+        let module = module.as_ref();
         entries.push(match weight {
             PrunedWeight::Values(tensor) => {
                 Entry { name: format!("{module}{WEIGHT}"), data: Data::Values(tensor) }
@@ -134,7 +133,7 @@ pub fn write_block(dir: &Path, block: usize, modules: &[(ModuleKind, PrunedWeigh
 ///
 /// # Errors
 /// [`Error::Failure`] when the file is missing or damaged, [`Error::Io`] when reading fails otherwise.
-pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(ModuleKind, PrunedWeight)>> {
+pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(String, PrunedWeight)>> {
     let path = block_path(dir, block);
     let broken = |why: &str| unreadable(&path, Unreadable::Broken(why.into()));
     let Contents { entries, metadata } = container::read(&path).map_err(|e| unreadable(&path, e))?;
@@ -143,7 +142,7 @@ pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(Modu
     }
     let mut modules = Vec::with_capacity(entries.len());
     for (name, content) in entries {
-        let (kind, weight) = match content {
+        let (module, weight) = match content {
             Content::Values(tensor) => {
                 (name.strip_suffix(WEIGHT), PrunedWeight::Values(tensor.to_device(device)?))
             }
@@ -158,8 +157,8 @@ pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(Modu
                 (module, PrunedWeight::Mask { shape, bits })
             }
         };
-        let kind = kind.and_then(|path| ModuleKind::ALL.into_iter().find(|k| k.path() == path));
-        modules.push((kind.ok_or_else(|| broken(&format!("`{name}` is no module")))?, weight));
+        let module = module.ok_or_else(|| broken(&format!("`{name}` is no module")))?.to_owned();
+        modules.push((module, weight));
     }
     Ok(modules)
 }

@@ -22,9 +22,9 @@ use self::source::{CHUNK, Source, Stored};
 use super::checkpoint::{self, PrunedWeight, unpack_mask};
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
-use crate::model::{ModelFolder, module_name, weight_name};
+use crate::model::{ModelFolder, ModuleId};
 use crate::results::{CellResult, number};
-use crate::study::{Method, ModuleKind, Sparsity};
+use crate::study::{Method, Sparsity};
 
 /// The report that lies beside the weights.
 pub const REPORT_FILE: &str = "sparsity.json";
@@ -66,7 +66,7 @@ pub fn write(folder: &ModelFolder, checkpoints: &Path, cell: &CellResult, out: &
         let path = folder.root.join(&name);
         part.write(&name, |out| copy(&path, out))?;
     }
-    counts.sort_unstable_by_key(|c: &Count| (c.block, c.kind));
+    counts.sort_unstable_by_key(|c: &Count| (c.block, c.module));
     let report = Report::new(folder, cell, &counts);
     part.write(OsStr::new(REPORT_FILE), |out| {
         let json = serde_json::to_string_pretty(&report)
@@ -155,27 +155,32 @@ struct Blocks<'a> {
     folder: &'a ModelFolder,
     checkpoints: &'a Path,
     /// Names of all tensors that could have been pruned.
-    prunable: HashMap<String, (usize, ModuleKind)>,
-    held: Option<(usize, Vec<(ModuleKind, PrunedWeight)>)>,
+    prunable: HashMap<String, (usize, ModuleId)>,
+    held: Option<(usize, Vec<(String, PrunedWeight)>)>,
 }
 
 impl<'a> Blocks<'a> {
     fn new(folder: &'a ModelFolder, checkpoints: &'a Path) -> Self {
-        let of_block = |block| ModuleKind::ALL.map(|kind| (weight_name(block, kind), (block, kind)));
-        let prunable = (0..folder.config.blocks).flat_map(of_block).collect();
+        let layouts = folder.config.layouts().enumerate();
+        let modules =
+            layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
+        let prunable = modules.map(|(module, place)| (module.weight(), place)).collect();
         Self { folder, checkpoints, prunable, held: None }
     }
 
     /// What pruning made of a tensor; `None` when it was left alone.
-    fn pruned(&mut self, stored: &Stored) -> Result<Option<(usize, ModuleKind, &PrunedWeight)>> {
-        let Some(&(block, kind)) = self.prunable.get(&stored.name) else { return Ok(None) };
+    fn pruned(&mut self, stored: &Stored) -> Result<Option<(usize, ModuleId, &PrunedWeight)>> {
+        let Some(&(block, id)) = self.prunable.get(&stored.name) else { return Ok(None) };
         if self.held.as_ref().is_none_or(|(held, _)| *held != block) {
             // Let go of one before the next is read.
             self.held = None;
             self.held = Some((block, checkpoint::read_block(self.checkpoints, block, &Device::Cpu)?));
         }
+        let name = &self.folder.config.layout(block).module(id).name;
         let modules = self.held.iter().flat_map(|(_, modules)| modules);
-        let Some((_, weight)) = modules.into_iter().find(|(k, _)| *k == kind) else { return Ok(None) };
+        let Some((_, weight)) = modules.into_iter().find(|(module, _)| module == name) else {
+            return Ok(None);
+        };
         let (shape, fits) = match weight {
             PrunedWeight::Mask { shape, .. } => (shape.to_vec(), true),
             PrunedWeight::Values(values) => {
@@ -183,10 +188,10 @@ impl<'a> Blocks<'a> {
             }
         };
         if shape == stored.shape && fits {
-            return Ok(Some((block, kind, weight)));
+            return Ok(Some((block, id, weight)));
         }
         Err(Error::mistake(format!(
-            "{}: {kind} does not fit `{}` of {}, which is {:?} of {}: the checkpoints are of another model",
+            "{}: {name} does not fit `{}` of {}, which is {:?} of {}: the checkpoints are of another model",
             checkpoint::block_path(self.checkpoints, block).display(),
             stored.name,
             self.folder.root.display(),
@@ -200,7 +205,7 @@ impl<'a> Blocks<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Count {
     block: usize,
-    kind: ModuleKind,
+    module: ModuleId,
     zeros: usize,
     weights: usize,
 }
@@ -214,7 +219,7 @@ fn write_weights(
 ) -> Result<()> {
     out.put(&source.head)?;
     for stored in std::mem::take(&mut source.tensors) {
-        let Some((block, kind, weight)) = blocks.pruned(&stored)? else {
+        let Some((block, module, weight)) = blocks.pruned(&stored)? else {
             source.pass(stored.bytes, |bytes| out.put(bytes))?;
             continue;
         };
@@ -222,7 +227,7 @@ fn write_weights(
             "F32" => write_pruned::<4>(source, stored.bytes, weight, out)?,
             _ => write_pruned::<2>(source, stored.bytes, weight, out)?,
         };
-        counts.push(Count { block, kind, zeros, weights: stored.shape.iter().product() });
+        counts.push(Count { block, module, zeros, weights: stored.shape.iter().product() });
     }
     Ok(())
 }
@@ -307,8 +312,8 @@ struct Float(#[serde(with = "number")] f64);
 impl<'a> Report<'a> {
     fn new(folder: &ModelFolder, cell: &'a CellResult, counts: &[Count]) -> Self {
         let found: HashMap<&str, _> = cell.modules.iter().map(|m| (m.name.as_str(), m)).collect();
-        let module = |&Count { block, kind, zeros, weights }: &Count| {
-            let name = module_name(block, kind);
+        let module = |&Count { block, module, zeros, weights }: &Count| {
+            let name = folder.config.layout(block).module(module).full_name.clone();
             let found = found.get(name.as_str());
             ModuleReport {
                 sparsity: zeros as f64 / weights as f64,

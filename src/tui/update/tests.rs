@@ -24,6 +24,7 @@ fn model() -> ModelInfo {
         architecture: "LlamaForCausalLM".into(),
         parameters: 1_200_000,
         prunable_parameters: 1_000_000,
+        modules: ModelInfo::llama_modules(),
         blocks: 4,
         vocabulary: 512,
         dtype: "BF16".into(),
