@@ -163,7 +163,7 @@ fn events_come_in_the_order_in_which_things_happen() {
     assert_eq!(cells.iter().map(|c| c.id.clone()).collect::<Vec<_>>(), ids);
     assert!(cells.iter().all(|c| c.state == CellState::Queued && c.blocks_done == 0));
     assert!(estimate.host_bytes > 1 << 20 && estimate.disk_bytes > 0 && estimate.seconds > 0.0);
-    assert_eq!((model.blocks, &result.model), (BLOCKS, model));
+    assert_eq!((model.blocks, &result.model), (BLOCKS, &**model));
 
     // Base, then cell after cell, none mixed with another.
     let owners: Vec<&str> = events.iter().filter_map(owner).collect();

@@ -121,7 +121,7 @@ pub enum Event {
         /// Its number in the store; 0 for a dry run.
         study: i64,
         /// The model.
-        model: ModelInfo,
+        model: Box<ModelInfo>,
         /// The machine.
         environment: Environment,
         /// Its cells in the order they will run, with the state that they start from.

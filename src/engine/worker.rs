@@ -120,7 +120,7 @@ impl Worker {
         if options.dry_run {
             self.reporter.event(Event::Plan {
                 study: 0,
-                model: draft.info().clone(),
+                model: Box::new(draft.info().clone()),
                 environment: draft.environment().clone(),
                 cells: draft.planned(),
                 estimate,
@@ -160,7 +160,7 @@ impl Worker {
         };
         self.reporter.event(Event::Plan {
             study: session.study,
-            model: session.info.clone(),
+            model: Box::new(session.info.clone()),
             environment: session.environment.clone(),
             cells: session.cells.iter().map(planned).collect(),
             estimate,

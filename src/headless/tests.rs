@@ -128,7 +128,7 @@ fn planned(study: i64) -> Event {
     let cell = PlannedCell { id: spec().id(), spec: spec(), state: CellState::Queued, blocks_done: 12 };
     Event::Plan {
         study,
-        model: model(),
+        model: Box::new(model()),
         environment: Environment {
             device: "cpu".into(),
             compute_dtype: "f32".into(),

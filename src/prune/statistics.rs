@@ -152,7 +152,7 @@ impl Collector {
                 }
             }
             (Running::HostGram(gram), Activations::Host { data, .. }) => {
-                matmul::gram_lower(gram, data, width)
+                matmul::gram_lower(gram, data, width);
             }
             (Running::DeviceGram(gram), Activations::Device(x)) => {
                 *gram = (&*gram + gram_of(x)?)?;

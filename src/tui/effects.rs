@@ -220,7 +220,10 @@ fn check(engine: &mut Engine, number: u64, settings: Settings) -> Outcome {
         match event {
             Event::Plan { model, environment, estimate, .. } => {
                 let device = format!("{} in {}", environment.device, environment.compute_dtype);
-                return Outcome::Checked { number, plan: Box::new(Checked { model, device, estimate }) };
+                return Outcome::Checked {
+                    number,
+                    plan: Box::new(Checked { model: *model, device, estimate }),
+                };
             }
             // What is not in the cache is fetched when the study starts; until then nothing can be foretold.
             Event::Failed { message, .. } if message.contains("offline") => {

@@ -11,7 +11,7 @@ use crate::tui::update::{complain, forget};
 pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     if let Event::Plan { study, model, environment, cells, .. } = event {
         let known = state.board.as_ref().is_some_and(|board| board.study == *study);
-        let mut board = Board::planned(*study, model.clone(), environment.clone(), cells);
+        let mut board = Board::planned(*study, model.as_ref().clone(), environment.clone(), cells);
         if !known {
             compare::reset(state);
             inspect::reset(state);

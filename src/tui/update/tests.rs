@@ -40,7 +40,7 @@ fn plan(cells: &[CellSpec]) -> Event {
     };
     Event::Plan {
         study: 7,
-        model: model(),
+        model: Box::new(model()),
         environment: Environment::default(),
         cells: cells.iter().map(planned).collect(),
         estimate: Estimate::default(),
