@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::parts::{AttentionSettings, MlpSettings, QueryKeyNorm};
+use super::parts::{AttentionSettings, MlpSettings};
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;
 use crate::model::config::{BlockPlan, EmbeddingDef, HeadDef, ModelConfig};
@@ -97,7 +97,7 @@ impl<'a> Common<'a> {
             eps: self.eps,
             input_bias: false,
             output_bias: false,
-            query_key_norm: QueryKeyNorm::None,
+            query_key_norms: None,
             rope: Some(RopeId::ONLY),
         }
     }

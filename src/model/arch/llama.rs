@@ -54,7 +54,7 @@ pub(super) struct LlamaBlock {
     attention: Attention,
     mlp: GatedMlp,
     /// What attention and MLP are multiplied by before they join the residual.
-    residual_factor: f64,
+    pub residual_factor: f64,
 }
 
 impl LlamaBlock {

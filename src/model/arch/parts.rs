@@ -14,14 +14,6 @@ impl RmsNorm {
     }
 }
 
-/// What is normalised of queries and keys before they are rotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum QueryKeyNorm {
-    None,
-    /// Each head by itself, all with one weight.
-    Head,
-}
-
 /// What attention has in a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionSettings {
@@ -31,7 +23,8 @@ pub(super) struct AttentionSettings {
     /// Of queries, keys and values.
     pub input_bias: bool,
     pub output_bias: bool,
-    pub query_key_norm: QueryKeyNorm,
+    /// Widths of the norms of queries and keys before they are rotated: a head's norms each head by itself.
+    pub query_key_norms: Option<[usize; 2]>,
     /// `None` does not rotate.
     pub rope: Option<RopeId>,
 }
@@ -57,14 +50,10 @@ pub(super) struct Attention {
 impl Attention {
     /// Declares `self_attn.{q,k,v,o}_proj`, and `q_norm` and `k_norm` where there are norms.
     pub fn new(layout: &mut LayoutBuilder, settings: AttentionSettings) -> Self {
-        let AttentionSettings { hidden, shape, eps, input_bias, output_bias, query_key_norm, rope } =
+        let AttentionSettings { hidden, shape, eps, input_bias, output_bias, query_key_norms, rope } =
             settings;
         let (queries, keys) = (shape.query * shape.dim, shape.key * shape.dim);
-        let widths = match query_key_norm {
-            QueryKeyNorm::None => None,
-            QueryKeyNorm::Head => Some([shape.dim, shape.dim]),
-        };
-        let norms = widths.map(|[query, key]| {
+        let norms = query_key_norms.map(|[query, key]| {
             let query = RmsNorm::new(layout, "self_attn.q_norm", query, eps);
             [query, RmsNorm::new(layout, "self_attn.k_norm", key, eps)]
         });

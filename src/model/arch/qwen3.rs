@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, QueryKeyNorm};
+use super::parts::AttentionSettings;
 use super::qwen2::windows_if_used;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
@@ -29,11 +29,12 @@ impl Architecture for Qwen3 {
         let windows = windows_if_used(&common)?;
         let bias = json.bool_or("attention_bias", false)?;
         common.model(self.name(), |block, layout| {
+            let attention = common.attention();
             let attention = AttentionSettings {
                 input_bias: bias,
                 output_bias: bias,
-                query_key_norm: QueryKeyNorm::Head,
-                ..common.attention()
+                query_key_norms: Some([attention.shape.dim; 2]),
+                ..attention
             };
             LlamaBlock::new(layout, attention.with_window(windows[block]), common.mlp())
         })
