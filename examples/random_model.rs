@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use secateur::model::arch::{Llama, Mistral, Qwen2, Qwen3};
+use secateur::model::arch::{llama::Llama, mistral::Mistral, qwen2::Qwen2, qwen3::Qwen3};
 use secateur::model::{ModelFolder, Synthetic};
 
 #[derive(Parser)]

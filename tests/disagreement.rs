@@ -5,7 +5,7 @@ mod common;
 use candle_core::DType;
 use common::Place;
 use secateur::engine::RunOptions;
-use secateur::model::arch::{Llama, Mistral};
+use secateur::model::arch::{llama::Llama, mistral::Mistral};
 use secateur::model::{
     Architecture, Batch, Block, LmHead, ModelFolder, PromptFormat, Synthetic, head, load_tokenizer,
 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use secateur::Error;
-use secateur::model::arch::Llama;
+use secateur::model::arch::llama::Llama;
 use secateur::model::{ModelFolder, Synthetic};
 use secateur::results::{CellResult, CellState, ErrorBasis, ModuleResult};
 use secateur::store::checkpoint::{PrunedWeight, block_path, pack_mask, write_block};

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use proptest::prelude::*;
 use secateur::Result;
-use secateur::model::arch::{Mistral, Qwen3};
+use secateur::model::arch::{mistral::Mistral, qwen3::Qwen3};
 use secateur::model::{ModelFolder, Synthetic, Weights, load_tokenizer};
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2, qwen3};
 use rand::{Rng, SeedableRng};
-use secateur::model::arch::{Llama, Mistral, Qwen2, Qwen3};
+use secateur::model::arch::{llama::Llama, mistral::Mistral, qwen2::Qwen2, qwen3::Qwen3};
 use secateur::model::head::embed;
 use secateur::model::{
     Architecture, Batch, Block, LmHead, ModelConfig, ModelFolder, Rope, RopeScaling, Synthetic,

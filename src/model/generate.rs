@@ -147,7 +147,8 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::model::Synthetic;
-    use crate::model::arch::{ARCHITECTURES, Llama, Qwen2, Qwen3};
+    use crate::model::arch::ARCHITECTURES;
+    use crate::model::arch::{llama::Llama, qwen2::Qwen2, qwen3::Qwen3};
     use crate::model::architecture::Architecture;
 
     const LONGEST: usize = 24;

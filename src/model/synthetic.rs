@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-use super::arch::{Llama, read_config};
+use super::arch::llama::Llama;
+use super::arch::read_config;
 use super::architecture::Architecture;
 use super::config::ModelConfig;
 use super::weights::{INDEX_FILE, SINGLE_FILE};

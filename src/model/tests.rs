@@ -78,7 +78,7 @@ fn a_ragged_batch_with_a_cache_does_what_each_sequence_does_alone_without() {
 #[test]
 fn keys_and_values_that_were_taken_out_serve_another_cache() {
     let dir = tempfile::tempdir().unwrap();
-    Synthetic::tiny(&arch::Llama).write(dir.path()).unwrap();
+    Synthetic::tiny(&arch::llama::Llama).write(dir.path()).unwrap();
     let folder = ModelFolder::open(dir.path()).unwrap();
     let block = Block::load(&folder, 0, DType::F32, &Device::Cpu).unwrap();
     let ropes = folder.config.rope_tables(16);

@@ -4,11 +4,11 @@
 //! see [`super::architecture::Architecture`].
 
 mod common;
-mod llama;
-mod mistral;
+pub mod llama;
+pub mod mistral;
 mod parts;
-mod qwen2;
-mod qwen3;
+pub mod qwen2;
+pub mod qwen3;
 
 use std::path::Path;
 
@@ -19,13 +19,14 @@ use super::config::ModelConfig;
 use super::json::JsonFile;
 use crate::error::Result;
 
-pub use llama::Llama;
-pub use mistral::Mistral;
-pub use qwen2::Qwen2;
-pub use qwen3::Qwen3;
-
 /// Every known family.
-pub const ARCHITECTURES: &[&dyn Architecture] = &[&Llama, &Mistral, &Qwen2, &Qwen3];
+#[rustfmt::skip]
+pub const ARCHITECTURES: &[&dyn Architecture] = &[
+    &llama::Llama,
+    &mistral::Mistral,
+    &qwen2::Qwen2,
+    &qwen3::Qwen3,
+];
 
 /// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there
 /// is one.
