@@ -4,6 +4,7 @@
 //! see [`super::architecture::Architecture`].
 
 mod common;
+pub mod granite;
 pub mod llama;
 pub mod mistral;
 mod parts;
@@ -26,6 +27,7 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &mistral::Mistral,
     &qwen2::Qwen2,
     &qwen3::Qwen3,
+    &granite::Granite,
 ];
 
 /// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there
