@@ -10,6 +10,7 @@ pub mod mistral;
 mod parts;
 pub mod qwen2;
 pub mod qwen3;
+pub mod smollm3;
 
 use std::path::Path;
 
@@ -28,6 +29,7 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &qwen2::Qwen2,
     &qwen3::Qwen3,
     &granite::Granite,
+    &smollm3::SmolLm3,
 ];
 
 /// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there
