@@ -7,6 +7,7 @@ mod common;
 pub mod granite;
 pub mod llama;
 pub mod mistral;
+pub mod olmo2;
 mod parts;
 pub mod qwen2;
 pub mod qwen3;
@@ -30,6 +31,7 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &qwen3::Qwen3,
     &granite::Granite,
     &smollm3::SmolLm3,
+    &olmo2::Olmo2,
 ];
 
 /// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there
