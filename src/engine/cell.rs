@@ -86,9 +86,8 @@ fn starting_states(
     pruned: usize,
     calibration: Option<&[Vec<u32>]>,
 ) -> Result<(usize, Option<HiddenStates>, HiddenStates)> {
-    let spec = &session.spec;
-    let layout =
-        Placement { seq_len: spec.seq_len, batch_tokens: spec.compute.batch_tokens, home: session.home() };
+    let compute = &session.spec.compute;
+    let placement = Placement { batch_tokens: compute.batch_tokens, home: session.home() };
     let windows = session.evaluation_windows();
     if let Some((block, saved)) = checkpoint::read_states(dir, &Device::Cpu)?
         && block <= pruned
@@ -96,22 +95,21 @@ fn starting_states(
         let of = |prefix: &str| -> Vec<Tensor> {
             saved.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, t)| t.clone()).collect()
         };
-        let take = |prefix: &str, count: usize| -> Result<HiddenStates> {
-            if count == 0 {
-                return HiddenStates::embed(&session.folder, &[], session.dtype, layout);
-            }
-            HiddenStates::from_saved(&of(prefix), count, layout)
+        let take = |prefix: &str, windows: &[Vec<u32>]| {
+            let lengths: Vec<usize> = windows.iter().map(Vec::len).collect();
+            HiddenStates::from_saved(&of(prefix), &lengths, placement)
         };
-        let evaluation = take("evaluation", windows.len());
+        let evaluation = take("evaluation", &windows);
         // Where all blocks are pruned nothing is calibrated any more, nor was it saved.
         let calibration = calibration.filter(|_| block < session.sizes.blocks.1);
-        let calibrated = calibration.map(|c| take("calibration", c.len())).transpose();
+        let calibrated = calibration.map(|c| take("calibration", c)).transpose();
         // States of another shape, or without calibration where it is needed, are of no use: begin anew.
         if let (Ok(evaluation), Ok(calibrated)) = (evaluation, calibrated) {
             return Ok((block, calibrated, evaluation));
         }
     }
-    let embed = |windows: &[Vec<u32>]| HiddenStates::embed(&session.folder, windows, session.dtype, layout);
+    let embed =
+        |windows: &[Vec<u32>]| HiddenStates::embed(&session.folder, windows, session.dtype, placement);
     Ok((0, calibration.map(embed).transpose()?, embed(&windows)?))
 }
 
@@ -321,14 +319,14 @@ impl Pass<'_> {
             let seconds = self.reporter.clock() - started;
             self.seconds.calibrate += seconds;
             self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
-            self.reporter.tracker.did(Work::Forward, work(calibration.windows()), seconds);
+            self.reporter.tracker.did(Work::Forward, work(calibration.sequences()), seconds);
         }
         let started = self.reporter.clock();
         self.evaluation.forward(block, ropes, device, &mut || self.reporter.check())?;
         let seconds = self.reporter.clock() - started;
         self.seconds.evaluate += seconds;
         self.reporter.tracker.throughput(self.evaluation.tokens() as f64, 1.0);
-        self.reporter.tracker.did(Work::Forward, work(self.evaluation.windows()), seconds);
+        self.reporter.tracker.did(Work::Forward, work(self.evaluation.sequences()), seconds);
         Ok(())
     }
 
@@ -400,7 +398,7 @@ pub(super) fn measure(
     let started = reporter.clock();
     let head = LmHead::load(&session.folder, session.dtype, &session.device)?;
     let base = id.and(session.base_states.as_ref());
-    let windows = states.windows();
+    let windows = states.sequences();
     reporter.phase(id, Phase::Evaluate, windows as u64, "windows");
     let work = session.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
     let mut last = started;

@@ -54,8 +54,8 @@ pub(super) fn evaluate(
     for corpus in corpora {
         let mut windows = Vec::with_capacity(corpus.windows.len());
         for tokens in &corpus.windows {
-            let base = base.map(|b| b.window(index)).transpose()?;
-            windows.push(window(head, device, tokens, &states.window(index)?, base.as_ref())?);
+            let base = base.map(|b| b.sequence(index)).transpose()?;
+            windows.push(window(head, device, tokens, &states.sequence(index)?, base.as_ref())?);
             index += 1;
             progress(index)?;
         }

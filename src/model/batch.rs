@@ -32,6 +32,26 @@ impl Batch {
         Self::new((0..count).map(|slot| Sequence { slot, past: 0, new: length }).collect())
     }
 
+    /// Whole sequences of these lengths in batches of at most `most` rows, in their order; a longer one is a batch of its
+    /// own.
+    pub fn grouped(lengths: &[usize], most: usize) -> Vec<Self> {
+        let mut rows = 0;
+        let mut groups: Vec<Vec<Sequence>> = Vec::new();
+        for &new in lengths {
+            match groups.last_mut() {
+                Some(group) if rows + new <= most => {
+                    group.push(Sequence { slot: group.len(), past: 0, new });
+                    rows += new;
+                }
+                _ => {
+                    groups.push(vec![Sequence { slot: 0, past: 0, new }]);
+                    rows = new;
+                }
+            }
+        }
+        groups.into_iter().map(Self::new).collect()
+    }
+
     /// Number of sequences.
     pub fn len(&self) -> usize {
         self.sequences.len()
@@ -122,6 +142,28 @@ mod tests {
         assert_eq!(windows.positions(), [0, 1, 2, 0, 1, 2]);
         assert_eq!(windows.segments(None), [segment(0, 3, 0, 3), segment(3, 3, 3, 3)]);
         assert!(Batch::windows(0, 5).is_empty());
+    }
+
+    #[test]
+    fn groups_hold_whole_sequences_and_at_least_one() {
+        let lengths = |most| -> Vec<Vec<usize>> {
+            let groups = Batch::grouped(&[3, 9, 1, 4, 4, 30, 2], most);
+            assert!(
+                groups.iter().all(|g| g
+                    .sequences
+                    .iter()
+                    .enumerate()
+                    .all(|(i, s)| (s.slot, s.past) == (i, 0)))
+            );
+            groups.iter().map(|group| group.sequences.iter().map(|s| s.new).collect()).collect()
+        };
+        assert_eq!(lengths(10), [vec![3], vec![9, 1], vec![4, 4], vec![30], vec![2]]);
+        assert_eq!(lengths(0).len(), 7);
+        assert_eq!(lengths(53), [vec![3, 9, 1, 4, 4, 30, 2]]);
+        assert!(Batch::grouped(&[], 10).is_empty());
+        // Windows of one length: as many as fit, at least one.
+        assert_eq!(Batch::grouped(&[8; 5], 20), [2, 2, 1].map(|count| Batch::windows(count, 8)));
+        assert_eq!(Batch::grouped(&[8; 2], 5), [1, 1].map(|count| Batch::windows(count, 8)));
     }
 
     #[test]
