@@ -4,8 +4,7 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use secateur::model::{Batch, Block, ModelFolder, RopeTable, Synthetic};
-use secateur::study::ModuleKind;
+use secateur::model::{Batch, Block, ModelFolder, Synthetic};
 
 /// A block of `SmolLM2`-135M.
 fn smollm2() -> Synthetic {
@@ -34,17 +33,13 @@ fn block(c: &mut Criterion) {
         shape.write(dir.path()).expect("a synthetic model");
         let folder = ModelFolder::open(dir.path()).expect("the model just written");
         let block = Block::load(&folder, 0, DType::F32, &Device::Cpu).expect("its block");
-        let (batch, rope) = (Batch::windows(windows, length), RopeTable::new(&folder.config, length));
+        let (batch, ropes) = (Batch::windows(windows, length), folder.config.rope_tables(length));
         let x = common::random(batch.rows() * shape.hidden, 1.0);
         let x = Tensor::from_vec(x, (batch.rows(), shape.hidden), &Device::Cpu).expect("hidden states");
-        let size = |kind| -> usize {
-            let (rows, columns) = folder.config.module_shape(kind);
-            rows * columns
-        };
-        let weights: usize = ModuleKind::ALL.into_iter().map(size).sum();
+        let weights = folder.config.layout(0).elements();
         group.throughput(Throughput::Elements((2 * weights * batch.rows()) as u64));
         group.bench_function(BenchmarkId::new(name, format!("{windows}x{length}")), |b| {
-            b.iter(|| block.forward(&x, &batch, &rope, None).expect("a forward pass"));
+            b.iter(|| block.forward(&x, &batch, &ropes, None).expect("a forward pass"));
         });
     }
     group.finish();

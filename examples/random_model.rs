@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use secateur::model::{Architecture, ModelFolder, Synthetic};
+use secateur::model::arch::{llama::Llama, mistral::Mistral, qwen2::Qwen2, qwen3::Qwen3};
+use secateur::model::{ModelFolder, Synthetic};
 
 #[derive(Parser)]
 #[command(about = "Writes a random model as a Hugging Face folder")]
@@ -40,10 +41,10 @@ impl Preset {
         match self {
             Self::Llama2With7b => Synthetic::llama2_7b(),
             Self::Tiny => Synthetic::default(),
-            Self::TinyMistral => Synthetic::tiny(Architecture::Mistral),
-            Self::TinyQwen2 => Synthetic::tiny(Architecture::Qwen2),
-            Self::TinyQwen3 => Synthetic::tiny(Architecture::Qwen3),
-            Self::TinyLlama3 => Synthetic::tiny(Architecture::Llama),
+            Self::TinyMistral => Synthetic::tiny(&Mistral),
+            Self::TinyQwen2 => Synthetic::tiny(&Qwen2),
+            Self::TinyQwen3 => Synthetic::tiny(&Qwen3),
+            Self::TinyLlama3 => Synthetic::tiny(&Llama),
         }
     }
 }

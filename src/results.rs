@@ -271,6 +271,13 @@ pub struct ModuleResult {
     pub seconds: f64,
 }
 
+impl ModuleResult {
+    /// The module's path within its block: `mlp.up_proj`.
+    pub fn path(&self) -> &str {
+        self.name.split_once(&format!(".{}.", self.block)).map_or(self.name.as_str(), |(_, path)| path)
+    }
+}
+
 /// Where a cell's time went.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Seconds {
@@ -374,12 +381,24 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Parameters of the modules that can be pruned.
     pub prunable_parameters: u64,
+    /// Paths of these modules within a block, in the order in which a pass reaches them: `self_attn.q_proj`.
+    #[serde(default = "ModelInfo::llama_modules")]
+    pub modules: Vec<String>,
     /// Decoder blocks.
     pub blocks: usize,
     /// Vocabulary size.
     pub vocabulary: usize,
     /// Precision of the weights on disk: `BF16`, `F16`, `F32`.
     pub dtype: String,
+}
+
+impl ModelInfo {
+    /// The modules of a Llama: of every model of version 0.1, which did not store them.
+    pub fn llama_modules() -> Vec<String> {
+        let attention = ["q", "k", "v", "o"].map(|name| format!("self_attn.{name}_proj"));
+        let mlp = ["gate", "up", "down"].map(|name| format!("mlp.{name}_proj"));
+        attention.into_iter().chain(mlp).collect()
+    }
 }
 
 /// The base model's measurements.

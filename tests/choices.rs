@@ -5,8 +5,9 @@ mod common;
 use common::Place;
 use secateur::engine::RunOptions;
 use secateur::model::Synthetic;
+use secateur::results::ModelInfo;
 use secateur::results::{CellResult, StudyResult};
-use secateur::study::{ModuleKind, StudySpec};
+use secateur::study::StudySpec;
 
 const BLOCKS: usize = 4;
 
@@ -28,7 +29,7 @@ fn close(a: f64, b: f64, tolerance: f64) -> bool {
 fn only_the_chosen_modules_of_the_chosen_blocks_are_pruned_and_counted() {
     let place = place();
     let mut spec = place.spec(vec![place.cell("wanda", "0.5"), place.cell("sparsegpt", "0.5")]);
-    spec.prune.modules = vec![ModuleKind::QProj, ModuleKind::DownProj];
+    spec.prune.modules = vec!["mlp.down*".into(), "q_proj".into()];
     spec.prune.blocks = Some((1, 3));
     let result = run(spec);
     let expected: Vec<String> = (1..3)
@@ -52,14 +53,17 @@ fn the_dense_pass_for_some_modules_gives_what_the_whole_one_gives() {
     for method in ["wanda", "sparsegpt"] {
         let mut spec = place.spec(vec![place.cell(method, "0.5")]);
         let whole = run(spec.clone());
-        for kind in ModuleKind::ALL {
-            spec.prune.modules = vec![kind];
+        for module in ModelInfo::llama_modules() {
+            spec.prune.modules = vec![module.clone()];
             // Block 0 sees the same inputs whatever else is pruned.
             spec.prune.blocks = Some((0, 1));
             let alone = run(spec.clone());
             let [alone] = &alone.cells[0].modules[..] else { panic!() };
             let among = whole.cells[0].modules.iter().find(|m| m.name == alone.name).unwrap();
-            assert!(close(alone.reconstruction_error, among.reconstruction_error, 1e-12), "{method} {kind}");
+            assert!(
+                close(alone.reconstruction_error, among.reconstruction_error, 1e-12),
+                "{method} {module}"
+            );
             assert_eq!(alone.footprint, among.footprint);
         }
     }

@@ -8,7 +8,7 @@ use secateur::Error;
 use secateur::cli::{Cli, Command, RunArgs};
 use secateur::config::{Format, Settings, documented_file};
 use secateur::engine::RunOptions;
-use secateur::study::{CellSpec, ModuleKind, Sampling};
+use secateur::study::{CellSpec, Sampling};
 
 /// The flags of a line after `secateur run`, in which `""` is an empty word.
 fn run_args(line: &str) -> RunArgs {
@@ -100,7 +100,7 @@ fn the_defaults_are_those_of_the_references() {
     assert_eq!((study.calibration.sampling, study.evaluation.max_windows), (Sampling::Random, None));
     assert!((study.prune.damping - 0.01).abs() < 1e-12);
     assert_eq!((study.prune.block_size, study.prune.blocks), (128, None));
-    assert_eq!(study.prune.modules, ModuleKind::ALL);
+    assert_eq!(study.prune.modules, ["*"]);
     assert_eq!(study.evaluation.corpora, ["wikitext2"]);
     assert!(
         study.evaluation.tasks.is_empty() && defaults.basics.threads.is_none() && !defaults.basics.offline
@@ -131,7 +131,7 @@ fn flags_become_the_study() {
     assert_eq!(study.calibration.sampling, Sampling::Head);
     assert_eq!((study.evaluation.max_windows, study.evaluation.task_limit), (Some(8), Some(64)));
     assert_eq!(study.evaluation.max_new_tokens, 32);
-    assert_eq!(study.prune.modules, [ModuleKind::QProj, ModuleKind::DownProj]);
+    assert_eq!(study.prune.modules, ["down_proj", "self_attn.q_proj"]);
     assert_eq!((study.prune.blocks, study.prune.block_size), (Some((2, 5)), 64));
     assert_eq!(study.prune.profile.as_deref(), Some(Path::new("p.txt")));
     assert_eq!((study.compute.batch_tokens, study.compute.batch_prompts), (1024, 4));
@@ -174,7 +174,6 @@ fn mistakes_name_the_flag_what_was_found_and_what_is_accepted() {
         ("--model m --blocks 5..2", &["--blocks", "`5..2`", "a < b"]),
         ("--model m --blocks 3..3", &["--blocks", "`3..3`", "a < b"]),
         ("--model m --blocks all", &["--blocks", "`all`", "a < b"]),
-        ("--model m --modules qkv", &["--modules", "`qkv`", "down_proj"]),
         ("--model m --modules \"\"", &["--modules", "nothing", "q_proj"]),
         ("--model m --device tpu", &["--device", "`tpu`", "auto, cpu, cuda"]),
         ("--model m --dtype int8", &["--dtype", "`int8`", "auto, f32, bf16, f16"]),

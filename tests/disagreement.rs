@@ -5,8 +5,9 @@ mod common;
 use candle_core::DType;
 use common::Place;
 use secateur::engine::RunOptions;
+use secateur::model::arch::{llama::Llama, mistral::Mistral};
 use secateur::model::{
-    Architecture, Batch, Block, Head, ModelFolder, PromptFormat, RopeTable, Synthetic, head, load_tokenizer,
+    Architecture, Batch, Block, LmHead, ModelFolder, PromptFormat, Synthetic, head, load_tokenizer,
 };
 use secateur::results::Answer;
 use secateur::store::Store;
@@ -15,7 +16,7 @@ use secateur::study::{CellSpec, StudySpec};
 /// Records of the task file of a [`Place`].
 const RECORDS: usize = 8;
 
-fn place(architecture: Architecture) -> Place {
+fn place(architecture: &'static dyn Architecture) -> Place {
     // The window of Mistral is shorter than any prompt.
     Place::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(architecture) })
 }
@@ -32,13 +33,13 @@ fn spec(place: &Place, cells: Vec<CellSpec>) -> StudySpec {
 /// Rows of logits behind every token of a text.
 fn logits(folder: &ModelFolder, text: &[u32]) -> Vec<Vec<f32>> {
     let (dtype, device) = (DType::F32, common::device());
-    let (batch, rope) = (Batch::windows(1, text.len()), RopeTable::new(&folder.config, text.len()));
+    let (batch, ropes) = (Batch::windows(1, text.len()), folder.config.rope_tables(text.len()));
     let mut x = head::embed(folder, text, dtype, &device).unwrap();
     for index in 0..folder.config.blocks {
         let block = Block::load(folder, index, dtype, &device).unwrap();
-        x = block.forward(&x, &batch, &rope, None).unwrap();
+        x = block.forward(&x, &batch, &ropes, None).unwrap();
     }
-    Head::load(folder, dtype, &device).unwrap().logits(&x).unwrap().to_vec2().unwrap()
+    LmHead::load(folder, dtype, &device).unwrap().logits(&x).unwrap().to_vec2().unwrap()
 }
 
 /// JS divergence in bits, as its definition says.
@@ -84,7 +85,7 @@ fn check(place: &Place, answers: &[Answer], cell: &CellSpec) -> f64 {
 
 #[test]
 fn disagreement_is_the_divergence_of_both_models_where_a_token_was_chosen() {
-    for architecture in [Architecture::Llama, Architecture::Mistral] {
+    for architecture in [&Llama as &'static dyn Architecture, &Mistral] {
         let place = place(architecture);
         let cells = vec![place.cell("magnitude", "0.6"), place.cell("sparsegpt", "2:4")];
         let store = place.path("studies.db");
@@ -95,7 +96,7 @@ fn disagreement_is_the_divergence_of_both_models_where_a_token_was_chosen() {
             |cell: &CellSpec| Store::open_read_only(&store).unwrap().answers(1, Some(&cell.id())).unwrap();
         for cell in &cells {
             let largest = check(&place, &read(cell), cell);
-            assert!(largest > 0.01, "{architecture}: the models hardly differ: {largest}");
+            assert!(largest > 0.01, "{architecture:?}: the models hardly differ: {largest}");
         }
         // The base agrees with itself, and is not asked.
         let of_base = Store::open_read_only(&store).unwrap().answers(1, None).unwrap();
@@ -123,7 +124,7 @@ fn disagreement_is_the_divergence_of_both_models_where_a_token_was_chosen() {
 
 #[test]
 fn disagreement_can_be_switched_off() {
-    let place = place(Architecture::Llama);
+    let place = place(&Llama);
     let cell = place.cell("magnitude", "0.6");
     let mut spec = spec(&place, vec![cell.clone()]);
     spec.evaluation.disagreement = false;
@@ -143,7 +144,7 @@ fn disagreement_can_be_switched_off() {
 
 #[test]
 fn answers_end_where_the_models_positions_do() {
-    let place = place(Architecture::Llama);
+    let place = place(&Llama);
     // Alpaca's form takes some 130 positions, of which a token is a byte.
     let config = place.path("model/config.json");
     let text = std::fs::read_to_string(&config).unwrap();

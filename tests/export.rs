@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use secateur::Error;
-use secateur::model::{Architecture, ModelFolder, Synthetic, weight_name};
+use secateur::model::arch::llama::Llama;
+use secateur::model::{ModelFolder, Synthetic};
 use secateur::results::{CellResult, CellState, Details, ErrorBasis, Footprint, ModuleResult};
 use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::export::{check_target, write};
 use secateur::store::stored::{Stored, mask_of};
-use secateur::study::{CellSpec, ModuleKind, Sparsity, Step};
+use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Map, Value, json};
 
 /// A source model, the checkpoints of a cell of it, and room for exports.
@@ -32,10 +33,10 @@ impl Case {
         for block in 0..model.blocks {
             let mut modules = Vec::new();
             if block + 1 < model.blocks {
-                for (i, kind) in [ModuleKind::DownProj, ModuleKind::QProj].into_iter().enumerate() {
+                for (i, kind) in ["mlp.down_proj", "self_attn.q_proj"].into_iter().enumerate() {
                     modules.push((kind, case.mask(block, kind, 3 + i)));
                 }
-                for kind in [ModuleKind::VProj, ModuleKind::UpProj] {
+                for kind in ["self_attn.v_proj", "mlp.up_proj"] {
                     modules.push((kind, case.values(block, kind)));
                 }
             }
@@ -61,9 +62,9 @@ impl Case {
     }
 
     /// Every `step`th weight goes.
-    fn mask(&mut self, block: usize, kind: ModuleKind, step: usize) -> Stored {
+    fn mask(&mut self, block: usize, module: &str, step: usize) -> Stored {
         let folder = self.folder();
-        let name = weight_name(block, kind);
+        let name = format!("model.layers.{block}.{module}.weight");
         let info = folder.weights.required(&name).unwrap();
         let width = info.dtype.size_in_bytes();
         let kept = |i: usize| !(i + block).is_multiple_of(step);
@@ -81,9 +82,9 @@ impl Case {
     }
 
     /// Made-up weights: 0, 0.25, 0.5, 0.75, −0 and over again, which every dtype can hold.
-    fn values(&mut self, block: usize, kind: ModuleKind) -> Stored {
+    fn values(&mut self, block: usize, module: &str) -> Stored {
         let folder = self.folder();
-        let name = weight_name(block, kind);
+        let name = format!("model.layers.{block}.{module}.weight");
         let info = folder.weights.required(&name).unwrap();
         let new: Vec<f32> =
             (0..info.elements()).map(|i| [0.0, 0.25, 0.5, 0.75, -0.0][(i + block) % 5]).collect();
@@ -127,9 +128,9 @@ fn cell() -> CellResult {
         calibration: Some("data/c4.txt".into()),
         seed: 7,
     };
-    let module = |block, kind, error| ModuleResult {
+    let module = |block, path, error| ModuleResult {
         block,
-        name: secateur::model::module_name(block, kind),
+        name: format!("model.layers.{block}.{path}"),
         footprint: Footprint::default(),
         reconstruction_error: error,
         error_basis: ErrorBasis::Hessian,
@@ -138,9 +139,9 @@ fn cell() -> CellResult {
         seconds: 1.0,
     };
     let modules = vec![
-        module(0, ModuleKind::DownProj, f64::INFINITY),
-        module(0, ModuleKind::QProj, 0.125),
-        module(0, ModuleKind::VProj, 0.25),
+        module(0, "mlp.down_proj", f64::INFINITY),
+        module(0, "self_attn.q_proj", 0.125),
+        module(0, "self_attn.v_proj", 0.25),
     ];
     CellResult { state: CellState::Done, modules, ..CellResult::queued(&spec) }
 }
@@ -196,12 +197,12 @@ fn every_dtype_and_layout_keeps_all_but_the_pruned_tensors_byte_for_byte() {
         (DType::BF16, None, true),
         (DType::BF16, Some(4), false),
     ] {
-        let case = Case::new(&Synthetic { dtype, sharded, tied, ..Synthetic::tiny(Architecture::Llama) });
+        let case = Case::new(&Synthetic { dtype, sharded, tied, ..Synthetic::tiny(&Llama) });
         let out = case.path("out");
         case.export(&out).unwrap();
         case.check(&out);
         assert_eq!(out.join("model.safetensors.index.json").exists(), sharded.is_some());
-        assert_eq!(case.folder().config, ModelFolder::open(&out).unwrap().config);
+        assert_eq!(case.folder().config.tensors(), ModelFolder::open(&out).unwrap().config.tensors());
     }
 }
 
@@ -388,9 +389,9 @@ fn what_fails_half_way_leaves_nothing_behind() {
     // Checkpoints of a model with other sizes, and of one with another precision.
     for (shape, dtype) in [((32, 31), DType::F32), ((32, 32), DType::BF16)] {
         let values = Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
-        write_block(&case.checkpoints(), 1, &[(ModuleKind::QProj, Stored::Values(values))]).unwrap();
-        let name = weight_name(1, ModuleKind::QProj);
-        mistake(case.export(&case.path("out")), &[&name, "[32, 32] of F32", "another model"]);
+        write_block(&case.checkpoints(), 1, &[("self_attn.q_proj", Stored::Values(values))]).unwrap();
+        let name = "model.layers.1.self_attn.q_proj.weight";
+        mistake(case.export(&case.path("out")), &[name, "[32, 32] of F32", "another model"]);
         assert_eq!(names(case.dir.path()), ["checkpoints", "model"]);
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use proptest::prelude::*;
 use secateur::Result;
-use secateur::model::{Architecture, ModelFolder, Synthetic, Weights, load_tokenizer};
+use secateur::model::arch::{mistral::Mistral, qwen3::Qwen3};
+use secateur::model::{ModelFolder, Synthetic, Weights, load_tokenizer};
 use serde_json::{Value, json};
 
 /// One broken folder: how to break it, and what the message has to name.
@@ -300,7 +301,7 @@ fn shapes_that_contradict_the_config() {
             &["no tensor `lm_head.weight`", "tie_word_embeddings"],
         ),
         Case {
-            model: Synthetic::tiny(Architecture::Qwen3),
+            model: Synthetic::tiny(&Qwen3),
             ..case("wider heads", config("head_dim", json!(64)), &["q_norm.weight", "[32]", "[64]"])
         },
     ]);
@@ -389,7 +390,7 @@ fn configs_that_make_no_sense() {
         cases.push(case("huge", config(key, json!(1_u64 << 40)), &[key, "1099511627776", whole]));
     }
     cases.push(Case {
-        model: Synthetic::tiny(Architecture::Qwen3),
+        model: Synthetic::tiny(&Qwen3),
         ..case(
             "layer types",
             |dir| {
@@ -400,7 +401,7 @@ fn configs_that_make_no_sense() {
         )
     });
     cases.push(Case {
-        model: Synthetic::tiny(Architecture::Mistral),
+        model: Synthetic::tiny(&Mistral),
         ..case(
             "too few layer types",
             config("layer_types", json!(["full_attention"])),

@@ -10,10 +10,13 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2, qwen3};
 use rand::{Rng, SeedableRng};
+use secateur::model::arch::{llama::Llama, mistral::Mistral, qwen2::Qwen2, qwen3::Qwen3};
 use secateur::model::head::embed;
 use secateur::model::{
-    Architecture, Batch, Block, Head, ModelFolder, Rope, RopeScaling, RopeTable, Synthetic, load_tokenizer,
+    Architecture, Batch, Block, LmHead, ModelConfig, ModelFolder, Rope, RopeScaling, Synthetic,
+    load_tokenizer,
 };
+use serde_json::json;
 
 /// Tokens of a text: three times the width of the sliding windows used here.
 const LENGTH: usize = 48;
@@ -43,13 +46,13 @@ fn ours(folder: &ModelFolder, texts: &[Vec<u32>]) -> Vec<Vec<Vec<f32>>> {
     let (dtype, device) = (DType::F32, common::device());
     let length = texts[0].len();
     let batch = Batch::windows(texts.len(), length);
-    let rope = RopeTable::new(&folder.config, length);
+    let ropes = folder.config.rope_tables(length);
     let mut x = embed(folder, &texts.concat(), dtype, &device).unwrap();
     for index in 0..folder.config.blocks {
         let block = Block::load(folder, index, dtype, &device).unwrap();
-        x = block.forward(&x, &batch, &rope, None).unwrap();
+        x = block.forward(&x, &batch, &ropes, None).unwrap();
     }
-    let logits = Head::load(folder, dtype, &device).unwrap().logits(&x).unwrap();
+    let logits = LmHead::load(folder, dtype, &device).unwrap().logits(&x).unwrap();
     logits.to_vec2::<f32>().unwrap().chunks(length).map(<[_]>::to_vec).collect()
 }
 
@@ -66,18 +69,19 @@ fn theirs(folder: &ModelFolder) -> Oracle {
         .collect();
     let weights = VarBuilder::from_tensors(tensors, DType::F32, &device);
     let config = std::fs::read(folder.root.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     let input = |tokens: &[u32]| Tensor::from_slice(tokens, (1, tokens.len()), &Device::Cpu).unwrap();
     let row = |logits: Tensor| logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     match folder.config.architecture {
-        Architecture::Llama => {
-            let config: llama::LlamaConfig = serde_json::from_slice(&config).unwrap();
+        "LlamaForCausalLM" => {
+            let config: llama::LlamaConfig = serde_json::from_value(config).unwrap();
             let config = config.into_config(false);
             let model = llama::Llama::load(weights, &config).unwrap();
             let mut cache = llama::Cache::new(false, DType::F32, &config, &device).unwrap();
             Box::new(move |tokens| row(model.forward(&input(tokens), 0, &mut cache).unwrap()))
         }
-        Architecture::Mistral => {
-            let mut config: mistral::Config = serde_json::from_slice(&config).unwrap();
+        "MistralForCausalLM" => {
+            let mut config: mistral::Config = serde_json::from_value(config).unwrap();
             // Their mask lets a token see `sliding_window` others and itself; in transformers, whose configuration this
             // is, itself is one of the window.
             config.sliding_window = config.sliding_window.map(|w| w - 1);
@@ -87,23 +91,35 @@ fn theirs(folder: &ModelFolder) -> Oracle {
                 row(model.forward(&input(tokens), 0).unwrap())
             })
         }
-        Architecture::Qwen2 => {
-            let config: qwen2::Config = serde_json::from_slice(&config).unwrap();
+        "Qwen2ForCausalLM" => {
+            without_windows(&mut config);
+            let config: qwen2::Config = serde_json::from_value(config).unwrap();
             let mut model = qwen2::ModelForCausalLM::new(&config, weights).unwrap();
             Box::new(move |tokens| {
                 model.clear_kv_cache();
                 row(model.forward(&input(tokens), 0).unwrap())
             })
         }
-        Architecture::Qwen3 => {
-            let config: qwen3::Config = serde_json::from_slice(&config).unwrap();
+        "Qwen3ForCausalLM" => {
+            without_windows(&mut config);
+            let config: qwen3::Config = serde_json::from_value(config).unwrap();
             let mut model = qwen3::ModelForCausalLM::new(&config, weights).unwrap();
             Box::new(move |tokens| {
                 model.clear_kv_cache();
                 row(model.forward(&input(tokens), 0).unwrap())
             })
         }
+        other => panic!("candle-transformers is not asked for {other}"),
     }
+}
+
+/// candle-transformers wants keys that it does not look at without `use_sliding_window`, and biases that may be left out.
+fn without_windows(config: &mut serde_json::Value) {
+    config["use_sliding_window"] = false.into();
+    config["sliding_window"] = 4096.into();
+    config["max_window_layers"] = config["num_hidden_layers"].clone();
+    let config = config.as_object_mut().unwrap();
+    config.entry("attention_bias").or_insert_with(|| false.into());
 }
 
 /// The forward pass as the papers and `transformers` define it: loops over `f64`, nothing shared with the code under
@@ -123,6 +139,10 @@ impl<'a> Definition<'a> {
         Self { folder, tensors }
     }
 
+    fn config(&self) -> &ModelConfig {
+        &self.folder.config
+    }
+
     fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
         let weight = &self.tensors[&format!("{name}.weight")];
         let mut y: Vec<f64> =
@@ -137,7 +157,7 @@ impl<'a> Definition<'a> {
         let weight = &self.tensors[&format!("{name}.weight")];
         let norm_one = |x: &[f64]| -> Vec<f64> {
             let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
-            let root = (mean + self.folder.config.norm_eps).sqrt();
+            let root = (mean + self.config().head.norm_eps).sqrt();
             x.iter().zip(weight).map(|(v, w)| v / root * w).collect()
         };
         x.chunks(weight.len()).flat_map(norm_one).collect()
@@ -145,12 +165,13 @@ impl<'a> Definition<'a> {
 
     /// Turns every head by the angles of a position; the two halves of a head are the two coordinates.
     fn rotate(&self, x: &mut [f64], position: usize) {
-        let config = &self.folder.config;
-        let half = config.head_dim / 2;
-        for head in x.chunks_mut(config.head_dim) {
+        let Rope { theta, scaling } = self.config().ropes[0].rope;
+        let dim = self.config().attention(0).dim;
+        let half = dim / 2;
+        for head in x.chunks_mut(dim) {
             for i in 0..half {
-                let plain = config.rope.theta.powf(-(i as f64) / half as f64);
-                let (sin, cos) = (position as f64 * stretched(plain, config.rope.scaling)).sin_cos();
+                let plain = theta.powf(-(i as f64) / half as f64);
+                let (sin, cos) = (position as f64 * stretched(plain, scaling)).sin_cos();
                 let (a, b) = (head[i], head[i + half]);
                 head[i] = a * cos - b * sin;
                 head[i + half] = b * cos + a * sin;
@@ -159,12 +180,12 @@ impl<'a> Definition<'a> {
     }
 
     fn attention(&self, block: usize, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let config = &self.folder.config;
+        let heads = self.config().attention(block);
         let part = |name: &str| format!("model.layers.{block}.self_attn.{name}");
         let project = |name: &str, norm: &str, turned: bool| -> Vec<Vec<f64>> {
             let one = |(position, x): (usize, &Vec<f64>)| {
                 let mut y = self.linear(&part(name), x);
-                if config.architecture == Architecture::Qwen3 && turned {
+                if self.tensors.contains_key(&format!("{}.weight", part(norm))) {
                     y = self.norm(&part(norm), &y);
                 }
                 if turned {
@@ -176,13 +197,13 @@ impl<'a> Definition<'a> {
         };
         let (q, k) = (project("q_proj", "q_norm", true), project("k_proj", "k_norm", true));
         let v = project("v_proj", "", false);
-        let window = config.sliding_window_for(block).unwrap_or(usize::MAX);
-        let dim = config.head_dim;
+        let window = heads.window.unwrap_or(usize::MAX);
+        let dim = heads.dim;
         let mut out = Vec::new();
         for (i, q) in q.iter().enumerate() {
             let mut row = Vec::new();
             for (head, q) in q.chunks(dim).enumerate() {
-                let at = head / (config.heads / config.kv_heads) * dim;
+                let at = head / (heads.query / heads.key) * dim;
                 let seen: Vec<usize> = (0..=i).filter(|j| i - j < window).collect();
                 let scores = seen.iter().map(|&j| {
                     let dot: f64 = q.iter().zip(&k[j][at..]).map(|(q, k)| q * k).sum();
@@ -221,7 +242,7 @@ impl<'a> Definition<'a> {
                 x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
             }
         }
-        let head = if config.tied_head { "model.embed_tokens" } else { "lm_head" };
+        let head = if config.head.tensor.is_none() { "model.embed_tokens" } else { "lm_head" };
         x.iter().map(|x| self.linear(head, &self.norm("model.norm", x))).collect()
     }
 }
@@ -290,7 +311,7 @@ fn llama_with_the_output_head_tied_or_not_and_heads_grouped_or_not() {
 
 #[test]
 fn llama_3_with_stretched_frequencies() {
-    agrees_with_candle(&Synthetic::tiny(Architecture::Llama));
+    agrees_with_candle(&Synthetic::tiny(&Llama));
 }
 
 #[test]
@@ -302,23 +323,24 @@ fn llama_stored_in_half_precision_and_in_shards() {
 
 #[test]
 fn mistral_with_a_window_shorter_than_the_text_and_without_one() {
-    let base = Synthetic::tiny(Architecture::Mistral);
+    let base = Synthetic::tiny(&Mistral);
     for (sliding_window, head_dim) in [(Some(LENGTH / 3), 16), (Some(LENGTH / 3), 24), (None, 16)] {
-        agrees_with_candle(&Synthetic { sliding_window, head_dim, ..base.clone() });
+        let shape = Synthetic { head_dim, ..base.clone() };
+        agrees_with_candle(&shape.with("sliding_window", json!(sliding_window)));
     }
 }
 
 #[test]
 fn qwen2_with_biases() {
     for tied in [true, false] {
-        agrees_with_candle(&Synthetic { tied, ..Synthetic::tiny(Architecture::Qwen2) });
+        agrees_with_candle(&Synthetic { tied, ..Synthetic::tiny(&Qwen2) });
     }
 }
 
 #[test]
 fn qwen3_with_normed_heads_of_a_width_of_their_own() {
     for (tied, biases) in [(true, false), (false, true)] {
-        let shape = Synthetic { tied, biases, ..Synthetic::tiny(Architecture::Qwen3) };
+        let shape = Synthetic { tied, ..Synthetic::tiny(&Qwen3) }.with("attention_bias", json!(biases));
         assert_ne!(shape.heads * shape.head_dim, shape.hidden);
         agrees_with_candle(&shape);
     }
@@ -328,20 +350,22 @@ fn qwen3_with_normed_heads_of_a_width_of_their_own() {
 
 #[test]
 fn llama_with_linear_scaling() {
-    let rope = Rope { theta: 10_000.0, scaling: RopeScaling::Linear { factor: 4.0 } };
-    agrees_with_definition(&Synthetic { rope, ..Synthetic::default() });
+    let scaling = json!({ "type": "linear", "factor": 4.0 });
+    agrees_with_definition(&Synthetic::default().with("rope_scaling", scaling));
 }
 
 #[test]
 fn llama_with_biases_and_heads_of_a_width_of_their_own() {
-    agrees_with_definition(&Synthetic { biases: true, head_dim: 24, ..Synthetic::default() });
+    let shape = Synthetic { head_dim: 24, ..Synthetic::default() };
+    agrees_with_definition(&shape.with("attention_bias", json!(true)).with("mlp_bias", json!(true)));
 }
 
 #[test]
 fn qwen_with_windows() {
-    for architecture in [Architecture::Qwen2, Architecture::Qwen3] {
-        let sliding_window = Some(LENGTH / 3);
-        agrees_with_definition(&Synthetic { sliding_window, ..Synthetic::tiny(architecture) });
+    for architecture in [&Qwen2 as &'static dyn Architecture, &Qwen3] {
+        let shape = Synthetic::tiny(architecture).with("use_sliding_window", json!(true));
+        let shape = shape.with("max_window_layers", json!(1));
+        agrees_with_definition(&shape.with("sliding_window", json!(LENGTH / 3)));
     }
 }
 

@@ -13,7 +13,7 @@ use secateur::Error;
 use secateur::results::{Answer, BaseResult, CellResult, CellState, Insight, Metrics};
 use secateur::store::Store;
 use secateur::store::checkpoint::write_atomically;
-use secateur::study::{CellSpec, ModuleKind, Sampling, Sparsity, Step, StudySpec};
+use secateur::study::{CellSpec, Sampling, Sparsity, Step, StudySpec};
 
 /// Puts the whole sample study into a store.
 fn fill(store: &Store) -> i64 {
@@ -330,7 +330,7 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
         ("records", |s| s.evaluation.task_limit = Some(3)),
         ("answers' length", |s| s.evaluation.max_new_tokens = 31),
         ("prompt", |s| s.evaluation.prompt = None),
-        ("modules", |s| s.prune.modules = vec![ModuleKind::QProj]),
+        ("modules", |s| s.prune.modules = vec!["q_proj".into()]),
         ("blocks", |s| s.prune.blocks = None),
         ("damping", |s| s.prune.damping = 0.3),
         ("block size", |s| s.prune.block_size = 64),

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use secateur::data::evaluation_windows;
 use secateur::demo::world::{self, BETWEEN, Kind, Split};
 use secateur::eval::text::score;
-use secateur::model::{Block, Generator, Head, ModelFolder};
+use secateur::model::{Block, Generator, LmHead, ModelFolder};
 use secateur::{Error, Result, data};
 use tokenizers::Tokenizer;
 
@@ -72,7 +72,7 @@ pub fn evaluate(
     let load = |index| Block::load(&folder, index, dtype, &device);
     let blocks = (0..folder.config.blocks).map(load).collect::<Result<Vec<_>>>()?;
     let generator =
-        Generator::new(&folder, blocks, Head::load(&folder, dtype, &device)?, dtype, &device, 2048);
+        Generator::new(&folder, blocks, LmHead::load(&folder, dtype, &device)?, dtype, &device, 2048);
     let mut kinds = BTreeMap::new();
     for kind in Kind::SHORT.into_iter().chain(Kind::LONG) {
         let records = world::records(&[kind], each, seed);

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use candle_core::Device;
 use clap::{Parser, Subcommand};
-use secateur::model::{ModelConfig, load_tokenizer};
+use secateur::model::{load_tokenizer, read_config};
 use secateur::{Error, Result};
 
 use network::Network;
@@ -135,7 +135,7 @@ fn run(args: &Args) -> Result<()> {
         }
         Command::Baseline { stories } => {
             let tokenizer = load_tokenizer(&model.join("tokenizer.json"))?;
-            let config = ModelConfig::from_json(&model.join("config.json"))?;
+            let config = read_config(&model.join("config.json"))?;
             let ngrams = ngram::NGrams::count(&tokenizer, *stories, args.seed)?;
             let text = secateur::data::load_text(
                 &args.assets.join("data/held_out.txt").display().to_string(),
@@ -154,7 +154,7 @@ fn run(args: &Args) -> Result<()> {
         Command::Finish => {
             let from = args.out.join("model/model.safetensors");
             let tensors = candle_core::safetensors::load(&from, &Device::Cpu)?;
-            let network = Network::load(ModelConfig::from_json(&model.join("config.json"))?, &tensors)?;
+            let network = Network::load(read_config(&model.join("config.json"))?, &tensors)?;
             scale_features(&network.weights, network.config.blocks, args.seed)?;
             network.save_bf16(&model.join("model.safetensors"))
         }

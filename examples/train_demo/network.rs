@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use secateur::Result;
-use secateur::model::{ModelConfig, folder};
+use secateur::model::ModelConfig;
 
 use super::ops::{self, Attention, Rotation};
 
@@ -26,7 +26,7 @@ impl Network {
     pub fn random(config: ModelConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut weights = BTreeMap::new();
-        for (name, shape) in folder::tensors(&config) {
+        for (name, shape) in config.tensors() {
             let count = shape.iter().product();
             let values: Vec<f32> = if shape.len() == 1 {
                 vec![1.0; count]
@@ -43,7 +43,7 @@ impl Network {
     /// The weights of a file.
     pub fn load(config: ModelConfig, tensors: &HashMap<String, Tensor>) -> Result<Self> {
         let mut weights = BTreeMap::new();
-        for (name, _) in folder::tensors(&config) {
+        for (name, _) in config.tensors() {
             let tensor = tensors
                 .get(&name)
                 .ok_or_else(|| secateur::Error::mistake(format!("the checkpoint lacks `{name}`")))?;
@@ -53,8 +53,8 @@ impl Network {
     }
 
     fn with(config: ModelConfig, weights: BTreeMap<String, Var>) -> Self {
-        let rotation =
-            Arc::new(Rotation::new(config.rope.theta as f32, config.head_dim, config.max_positions));
+        let rope = config.ropes[0];
+        let rotation = Arc::new(Rotation::new(rope.rope.theta as f32, rope.dim, config.max_positions));
         Self { config, weights, rotation }
     }
 
@@ -71,25 +71,27 @@ impl Network {
     /// Logits `[tokens, vocabulary]` of sequences of these lengths, one behind the other.
     pub fn logits(&self, tokens: &[u32], lengths: &[usize]) -> Result<Tensor> {
         let config = &self.config;
-        let embedding = self.weight(folder::EMBEDDING)?;
+        // A Llama has one for all its norms.
+        let eps = config.head.norm_eps;
+        let embedding = self.weight(&config.embedding.tensor)?;
         let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
         let mut x = embedding.index_select(&ids, 0)?;
-        let attention = Attention { lengths, heads: config.heads, rotation: &self.rotation };
+        let attention = Attention { lengths, heads: config.attention(0).query, rotation: &self.rotation };
         for block in 0..config.blocks {
             let weight = |name: &str| self.weight(&format!("model.layers.{block}.{name}.weight"));
-            let normed = ops::rms_norm(&x, weight("input_layernorm")?, config.norm_eps)?;
+            let normed = ops::rms_norm(&x, weight("input_layernorm")?, eps)?;
             let project = |name: &str, x: &Tensor| -> Result<Tensor> { Ok(ops::linear(x, weight(name)?)?) };
             let q = project("self_attn.q_proj", &normed)?;
             let k = project("self_attn.k_proj", &normed)?;
             let v = project("self_attn.v_proj", &normed)?;
             x = (x + project("self_attn.o_proj", &attention.apply(&q, &k, &v)?)?)?;
-            let normed = ops::rms_norm(&x, weight("post_attention_layernorm")?, config.norm_eps)?;
+            let normed = ops::rms_norm(&x, weight("post_attention_layernorm")?, eps)?;
             let gate = project("mlp.gate_proj", &normed)?;
             let up = project("mlp.up_proj", &normed)?;
             x = (x + project("mlp.down_proj", &ops::silu_mul(&gate, &up)?)?)?;
         }
-        let x = ops::rms_norm(&x, self.weight(folder::FINAL_NORM)?, config.norm_eps)?;
-        let head = if config.tied_head { folder::EMBEDDING } else { folder::HEAD };
+        let x = ops::rms_norm(&x, self.weight(&config.head.norm)?, eps)?;
+        let head = config.head.tensor.as_ref().unwrap_or(&config.embedding.tensor);
         Ok(ops::linear(&x, self.weight(head)?)?)
     }
 

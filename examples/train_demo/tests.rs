@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use secateur::model::{Batch, Block, Head, ModelConfig, ModelFolder, RopeTable, head};
+use secateur::model::{Batch, Block, LmHead, ModelFolder, head, read_config};
 
 use super::muon::orthogonal;
 use super::network::Network;
@@ -20,14 +20,22 @@ fn model() -> PathBuf {
 
 /// A small network with sizes that are all different.
 fn small() -> Network {
-    let mut config = ModelConfig::from_json(&model().join("config.json")).unwrap();
-    config.hidden_size = 12;
-    config.intermediate_size = 20;
-    config.blocks = 2;
-    config.heads = 2;
-    config.kv_heads = 2;
-    config.head_dim = 6;
-    config.vocabulary = 17;
+    let text = std::fs::read_to_string(model().join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (key, size) in [
+        ("hidden_size", 12),
+        ("intermediate_size", 20),
+        ("num_hidden_layers", 2),
+        ("num_attention_heads", 2),
+        ("num_key_value_heads", 2),
+        ("head_dim", 6),
+        ("vocab_size", 17),
+    ] {
+        config[key] = size.into();
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    let config = read_config(file.path()).unwrap();
     let network = Network::random(config, 3).unwrap();
     // Larger weights than a training begins with, so that every operation bends.
     for var in network.weights.values().filter(|var| var.dims().len() == 2) {
@@ -72,7 +80,7 @@ fn the_network_is_the_projects_decoder() {
     for name in ["config.json", "tokenizer.json"] {
         std::fs::copy(model().join(name), dir.path().join(name)).unwrap();
     }
-    let config = ModelConfig::from_json(&dir.path().join("config.json")).unwrap();
+    let config = read_config(&dir.path().join("config.json")).unwrap();
     let path = dir.path().join("model.safetensors");
     Network::random(config.clone(), 5).unwrap().save_bf16(&path).unwrap();
     let rounded = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
@@ -82,16 +90,16 @@ fn the_network_is_the_projects_decoder() {
     let trained = network.logits(&tokens, &lengths).unwrap().to_vec2::<f32>().unwrap();
 
     let folder = ModelFolder::open(dir.path()).unwrap();
-    let rope = RopeTable::new(&folder.config, 32);
+    let ropes = folder.config.rope_tables(32);
     let mut row = 0;
     for length in lengths {
         let (batch, device) = (Batch::windows(1, length), Device::Cpu);
         let mut x = head::embed(&folder, &tokens[row..row + length], DType::F32, &device).unwrap();
         for index in 0..folder.config.blocks {
             let block = Block::load(&folder, index, DType::F32, &device).unwrap();
-            x = block.forward(&x, &batch, &rope, None).unwrap();
+            x = block.forward(&x, &batch, &ropes, None).unwrap();
         }
-        let logits = Head::load(&folder, DType::F32, &device).unwrap().logits(&x).unwrap();
+        let logits = LmHead::load(&folder, DType::F32, &device).unwrap().logits(&x).unwrap();
         for (got, want) in trained[row..].iter().zip(logits.to_vec2::<f32>().unwrap()) {
             let apart = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(apart < 1e-4, "{apart}");

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
-use secateur::model::{ModelConfig, load_tokenizer};
+use secateur::model::{load_tokenizer, read_config};
 use secateur::{Error, Result};
 use serde_json::json;
 use tokenizers::Tokenizer;
@@ -45,7 +45,7 @@ impl Training {
     /// Takes up the checkpoint in `out`, or begins with random weights. `model` has tokenizer and configuration.
     pub fn open(model: &Path, out: &Path, seed: u64, how: TrainArgs) -> Result<Self> {
         let tokenizer = load_tokenizer(&model.join("tokenizer.json"))?;
-        let config = ModelConfig::from_json(&model.join("config.json"))?;
+        let config = read_config(&model.join("config.json"))?;
         let ready = out.join("model");
         fs::create_dir_all(&ready).map_err(|e| Error::io("cannot make", &ready, e))?;
         for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {

@@ -14,9 +14,9 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::eval::{stats, text};
 use crate::kernels::scratch;
-use crate::model::{Block, Generator, Head};
+use crate::model::{Block, Generator, LmHead};
 use crate::results::{Answer, Scores, TaskScores};
-use crate::store::checkpoint::answers::{read_rows, remove_rows, said_path, write_rows};
+use crate::store::checkpoint::answers::{answer_states_path, read_rows, remove_rows, write_rows};
 
 /// Batches whose answers are held against the base together: each of its blocks is loaded once for so many.
 const GROUP: usize = 8;
@@ -98,7 +98,7 @@ impl Answering<'_> {
                 reporter.tracker.skip(Work::Answer, session.sizes.answers() * share);
                 if held && self.compares() {
                     reporter.tracker.skip(Work::Compare, session.sizes.compare() * share);
-                    remove_rows(&said_path(&session.checkpoints(self.id), task, first))?;
+                    remove_rows(&answer_states_path(&session.checkpoints(self.id), task, first))?;
                 }
             } else {
                 reporter.boundary()?;
@@ -132,7 +132,7 @@ impl Answering<'_> {
     /// Answers of an earlier run that were not held against the base, with the states that it kept for that; `None`
     /// where they are not there.
     fn kept(&self, task: usize, records: &Range<usize>, stored: &[&Answer]) -> Result<Option<Asked>> {
-        let path = said_path(&self.session.checkpoints(self.id), task, records.start);
+        let path = answer_states_path(&self.session.checkpoints(self.id), task, records.start);
         if stored.len() < records.len() {
             return Ok(None);
         }
@@ -202,7 +202,7 @@ impl Answering<'_> {
             .zip(&states)
             .filter_map(|(record, states)| Some((record.to_string(), states.clone()?)))
             .collect();
-        write_rows(&said_path(&session.checkpoints(self.id), task, records.start), &rows)?;
+        write_rows(&answer_states_path(&session.checkpoints(self.id), task, records.start), &rows)?;
         Ok((answers, Some(Asked { records, tokens, states })))
     }
 
@@ -213,7 +213,7 @@ impl Answering<'_> {
         let started = reporter.clock();
         let head = match &self.generator {
             Some(generator) => generator.head().clone(),
-            None => Head::load(&session.folder, session.dtype, &session.device)?,
+            None => LmHead::load(&session.folder, session.dtype, &session.device)?,
         };
         let bits = disagreement::disagreements(session, task, group, &head, &mut || reporter.check())?;
         let name = session.tasks[task].name.as_str();
@@ -228,7 +228,7 @@ impl Answering<'_> {
             reporter.event(Event::Disagreement { cell: id.into(), task: task.into(), record, bits });
         }
         for asked in group {
-            remove_rows(&said_path(&session.checkpoints(self.id), task, asked.records.start))?;
+            remove_rows(&answer_states_path(&session.checkpoints(self.id), task, asked.records.start))?;
         }
         Ok(())
     }
@@ -245,7 +245,7 @@ fn load<'a>(session: &'a Session, id: Option<&str>) -> Result<Generator<'a>> {
         }
         blocks.push(block);
     }
-    let head = Head::load(&session.folder, session.dtype, &session.device)?;
+    let head = LmHead::load(&session.folder, session.dtype, &session.device)?;
     let batch_tokens = session.spec.compute.batch_tokens;
     Ok(Generator::new(&session.folder, blocks, head, session.dtype, &session.device, batch_tokens))
 }

@@ -11,15 +11,15 @@ use super::costs::Work;
 use super::event::{Event, Phase};
 use super::session::Session;
 use super::snapshot::Snapshots;
-use super::stream::{Layout, Stream};
+use super::stream::{HiddenStates, Placement};
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
 use crate::methods::{InputStatistics, Matrix, Needs, Stage};
 use crate::model::ops::with_elements;
-use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
+use crate::model::{Block, InputSite, LmHead, ModuleId};
 use crate::results::{CellState, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, States, Stored};
-use crate::study::{CellSpec, ModuleKind};
+use crate::study::CellSpec;
 
 /// A pass over the blocks in the making.
 struct Pass<'a> {
@@ -30,8 +30,8 @@ struct Pass<'a> {
     id: Option<String>,
     dir: PathBuf,
     stage: Option<Stage>,
-    calibration: Option<Stream>,
-    evaluation: Stream,
+    calibration: Option<HiddenStates>,
+    evaluation: HiddenStates,
     seconds: &'a mut Seconds,
     snapshots: Snapshots,
 }
@@ -50,7 +50,7 @@ pub(super) fn pass(
     calibration: Option<&[Vec<u32>]>,
     seconds: &mut Seconds,
     on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
-) -> Result<(Stream, Snapshots)> {
+) -> Result<(HiddenStates, Snapshots)> {
     let id = cell.map(CellSpec::id);
     let dir = session.checkpoints(id.as_deref());
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
@@ -85,10 +85,9 @@ fn starting_states(
     dir: &std::path::Path,
     pruned: usize,
     calibration: Option<&[Vec<u32>]>,
-) -> Result<(usize, Option<Stream>, Stream)> {
-    let spec = &session.spec;
-    let layout =
-        Layout { seq_len: spec.seq_len, batch_tokens: spec.compute.batch_tokens, home: session.home() };
+) -> Result<(usize, Option<HiddenStates>, HiddenStates)> {
+    let compute = &session.spec.compute;
+    let placement = Placement { batch_tokens: compute.batch_tokens, home: session.home() };
     let windows = session.evaluation_windows();
     if let Some((block, saved)) = checkpoint::read_states(dir, &Device::Cpu)?
         && block <= pruned
@@ -96,22 +95,21 @@ fn starting_states(
         let of = |prefix: &str| -> Vec<Tensor> {
             saved.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, t)| t.clone()).collect()
         };
-        let take = |prefix: &str, count: usize| -> Result<Stream> {
-            if count == 0 {
-                return Stream::embed(&session.folder, &[], session.dtype, layout);
-            }
-            Stream::from_saved(&of(prefix), count, layout)
+        let take = |prefix: &str, windows: &[Vec<u32>]| {
+            let lengths: Vec<usize> = windows.iter().map(Vec::len).collect();
+            HiddenStates::from_saved(&of(prefix), &lengths, placement)
         };
-        let evaluation = take("evaluation", windows.len());
+        let evaluation = take("evaluation", &windows);
         // Where all blocks are pruned nothing is calibrated any more, nor was it saved.
         let calibration = calibration.filter(|_| block < session.sizes.blocks.1);
-        let calibrated = calibration.map(|c| take("calibration", c.len())).transpose();
+        let calibrated = calibration.map(|c| take("calibration", c)).transpose();
         // States of another shape, or without calibration where it is needed, are of no use: begin anew.
         if let (Ok(evaluation), Ok(calibrated)) = (evaluation, calibrated) {
             return Ok((block, calibrated, evaluation));
         }
     }
-    let embed = |windows: &[Vec<u32>]| Stream::embed(&session.folder, windows, session.dtype, layout);
+    let embed =
+        |windows: &[Vec<u32>]| HiddenStates::embed(&session.folder, windows, session.dtype, placement);
     Ok((0, calibration.map(embed).transpose()?, embed(&windows)?))
 }
 
@@ -172,52 +170,53 @@ impl Pass<'_> {
         index: usize,
         on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
     ) -> Result<()> {
-        let (Some(stage), Some(id)) = (self.stage.clone(), self.id.clone()) else { return Ok(()) };
+        let (Some(stage), Some(cell_id)) = (self.stage.clone(), self.id.clone()) else { return Ok(()) };
         let (first, end) = self.session.sizes.blocks;
         let mut written = Vec::new();
         if (first..end).contains(&index) {
-            let mut statistics = self.observe(block)?;
+            let mut statistics = self.observe(block, index)?;
             let stage = Stage { level: self.session.block_level(index, stage.level)?, ..stage };
-            let modules = self.session.spec.prune.modules.clone();
+            let modules = &self.session.modules[index];
             let work = self.session.sizes.prune(stage.method) / modules.len().max(1) as f64;
-            for &kind in &modules {
+            for &id in modules {
                 self.reporter.check()?;
                 let started = self.reporter.clock();
-                let site = Site::of(kind);
-                let of_site = statistics.iter_mut().find(|(s, _)| *s == site).map(|(_, s)| s);
-                let (result, weight) = self.prune_module(block, index, kind, &stage, of_site)?;
+                let module = block.layout().module(id).clone();
+                let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
+                let (result, weight) = self.prune_module(block, index, id, &stage, of_site)?;
                 let seconds = self.reporter.clock() - started;
                 self.seconds.prune += seconds;
                 self.reporter.tracker.did(Work::compressing(stage.method), work, seconds);
-                self.warn_of(&id, &stage, &result);
+                self.warn_of(&cell_id, &stage, &result);
                 on_module(&result)?;
-                self.reporter.event(Event::Module { cell: id.clone(), module: result });
-                written.push((kind, weight));
+                self.reporter.event(Event::Module { cell: cell_id.clone(), module: result });
+                written.push((module.name, weight));
             }
         }
         // In this order: a block on disk is not pruned again, so its time has to be known by then.
-        self.session.store.put_seconds(self.session.study, Some(&id), self.seconds)?;
+        self.session.store.put_seconds(self.session.study, Some(&cell_id), self.seconds)?;
         checkpoint::write_block(&self.dir, index, &written)?;
-        self.reporter.event(Event::Checkpoint { cell: id, block: index });
+        self.reporter.event(Event::Checkpoint { cell: cell_id, block: index });
         Ok(())
     }
 
     /// The dense pass: statistics of every module input that this method needs.
-    fn observe(&mut self, block: &Block) -> Result<Vec<(Site, InputStatistics)>> {
+    fn observe(&mut self, block: &Block, index: usize) -> Result<Vec<(InputSite, InputStatistics)>> {
         let needs = self.stage.as_ref().map_or(Needs::Nothing, |stage| stage.method.needs());
         let Some(calibration) = &self.calibration else { return Ok(Vec::new()) };
-        let sites: Vec<Site> = Site::ALL
-            .into_iter()
-            .filter(|s| self.session.spec.prune.modules.iter().any(|&m| Site::of(m) == *s))
-            .collect();
-        let (Some(&last), true) = (sites.last(), needs != Needs::Nothing) else { return Ok(Vec::new()) };
+        let chosen = self.session.modules[index].iter();
+        let mut sites: Vec<InputSite> = chosen.map(|id| block.layout().module(*id).site).collect();
+        sites.dedup();
+        if sites.is_empty() || needs == Needs::Nothing {
+            return Ok(Vec::new());
+        }
         let started = self.reporter.clock();
-        let mut collector = Collector::new(needs, &sites);
+        let mut collector = Collector::new(needs);
         calibration.observe(
             block,
-            &self.session.rope,
+            &self.session.ropes,
             &self.session.device,
-            last,
+            &sites,
             &mut collector,
             &mut || self.reporter.check(),
         )?;
@@ -238,14 +237,15 @@ impl Pass<'_> {
         &self,
         block: &mut Block,
         index: usize,
-        kind: ModuleKind,
+        id: ModuleId,
         stage: &Stage,
         inputs: Option<&mut InputStatistics>,
     ) -> Result<(ModuleResult, Stored)> {
         let started = Instant::now();
-        let (rows, columns) = self.session.folder.config.module_shape(kind);
-        let source = self.session.folder.dtype_of(index, kind);
-        let mut weights = self.source_weights(block, index, kind)?;
+        let module = block.layout().module(id).clone();
+        let (rows, columns) = module.shape;
+        let source = self.session.folder.stored_dtype(&module);
+        let mut weights = self.source_weights(block, id)?;
         let control = self.reporter.control();
         let matrix = Matrix { weights: &mut weights, columns };
         let stop = || control.cancelled();
@@ -259,10 +259,10 @@ impl Pass<'_> {
         } else {
             stored.for_device(&mut weights, source)?.to_device(device)?
         };
-        block.set_weight(kind, set.to_dtype(dtype)?);
+        block.set_weight(id, set.to_dtype(dtype)?);
         let result = ModuleResult {
             block: index,
-            name: module_name(index, kind),
+            name: module.full_name,
             footprint,
             reconstruction_error: outcome.error,
             error_basis: outcome.basis,
@@ -274,13 +274,13 @@ impl Pass<'_> {
     }
 
     /// A module's weights as the model's files have them, in `f32` on the host.
-    fn source_weights(&self, block: &Block, index: usize, kind: ModuleKind) -> Result<Vec<f32>> {
-        let weight = &block.module(kind).weight;
+    fn source_weights(&self, block: &Block, id: ModuleId) -> Result<Vec<f32>> {
+        let weight = &block.module(id).weight;
         if weight.device().is_cpu() && weight.dtype() == DType::F32 {
             return with_elements(weight, <[f32]>::to_vec);
         }
         let weights = &self.session.folder.weights;
-        let weight = weights.tensor(&weight_name(index, kind), DType::F32, &Device::Cpu)?;
+        let weight = weights.tensor(&block.layout().module(id).weight(), DType::F32, &Device::Cpu)?;
         with_elements(&weight, <[f32]>::to_vec)
     }
 
@@ -292,7 +292,7 @@ impl Pass<'_> {
 
     /// Both streams go through the block as it is now. Calibration states end where no later block needs them.
     fn forward(&mut self, block: &Block, index: usize) -> Result<()> {
-        let (rope, device) = (&self.session.rope, &self.session.device);
+        let (ropes, device) = (&self.session.ropes, &self.session.device);
         let sizes = &self.session.sizes;
         let pruned = (sizes.blocks.0..sizes.blocks.1).contains(&index);
         let level = self.stage.as_ref().filter(|_| pruned).map(|stage| stage.level);
@@ -304,24 +304,24 @@ impl Pass<'_> {
             && index + 1 < sizes.blocks.1
         {
             let started = self.reporter.clock();
-            calibration.forward(block, rope, device, &mut || self.reporter.check())?;
+            calibration.forward(block, ropes, device, &mut || self.reporter.check())?;
             let seconds = self.reporter.clock() - started;
             self.seconds.calibrate += seconds;
             self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
-            self.reporter.tracker.did(Work::Forward, work(calibration.windows()), seconds);
+            self.reporter.tracker.did(Work::Forward, work(calibration.sequences()), seconds);
         }
         let started = self.reporter.clock();
-        self.evaluation.forward(block, rope, device, &mut || self.reporter.check())?;
+        self.evaluation.forward(block, ropes, device, &mut || self.reporter.check())?;
         let seconds = self.reporter.clock() - started;
         self.seconds.evaluate += seconds;
         self.reporter.tracker.throughput(self.evaluation.tokens() as f64, 1.0);
-        self.reporter.tracker.did(Work::Forward, work(self.evaluation.windows()), seconds);
+        self.reporter.tracker.did(Work::Forward, work(self.evaluation.sequences()), seconds);
         Ok(())
     }
 
     /// The states after `block` blocks, by name; those of the calibration only where another block needs them.
     fn states(&self, block: usize) -> States {
-        let named = |prefix: &'static str, stream: &Stream| -> States {
+        let named = |prefix: &'static str, stream: &HiddenStates| -> States {
             let name = |(i, t): (usize, &Tensor)| (format!("{prefix}.{i:05}"), t.clone());
             stream.batches().iter().enumerate().map(name).collect()
         };
@@ -346,14 +346,20 @@ pub(super) fn apply_checkpoint(
     dir: &std::path::Path,
     index: usize,
 ) -> Result<()> {
-    for (kind, stored) in checkpoint::read_block(dir, index, &Device::Cpu)? {
-        let source = &block.module(kind).weight;
+    for (name, stored) in checkpoint::read_block(dir, index, &Device::Cpu)? {
+        let id = block.layout().find(&name).ok_or_else(|| {
+            Error::failure(format!(
+                "the checkpoint {} is damaged: `{name}` is no module",
+                checkpoint::block_path(dir, index).display()
+            ))
+        })?;
+        let source = &block.module(id).weight;
         let weights = stored.weights(|| {
             // What stays is the source's, which the block holds; zeros are exact in any precision.
             let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
             with_elements(&source, <[f32]>::to_vec)
         })?;
-        block.set_weight(kind, weights.to_device(&session.device)?.to_dtype(session.dtype)?);
+        block.set_weight(id, weights.to_device(&session.device)?.to_dtype(session.dtype)?);
     }
     Ok(())
 }
@@ -363,16 +369,16 @@ pub(super) fn measure(
     session: &Session,
     reporter: &mut Reporter,
     id: Option<&str>,
-    states: &Stream,
+    states: &HiddenStates,
     seconds: &mut Seconds,
 ) -> Result<Metrics> {
     if session.corpora.is_empty() {
         return Ok(Metrics::default());
     }
     let started = reporter.clock();
-    let head = Head::load(&session.folder, session.dtype, &session.device)?;
+    let head = LmHead::load(&session.folder, session.dtype, &session.device)?;
     let base = id.and(session.base_states.as_ref());
-    let windows = states.windows();
+    let windows = states.sequences();
     reporter.phase(id, Phase::Evaluate, windows as u64, "windows");
     let work = session.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
     let mut last = started;
@@ -387,11 +393,4 @@ pub(super) fn measure(
     scratch::release();
     seconds.evaluate += reporter.clock() - started;
     Ok(metrics)
-}
-
-impl ModelFolder {
-    /// Precision of a module's weights on disk.
-    fn dtype_of(&self, block: usize, kind: ModuleKind) -> DType {
-        self.weights.info(&weight_name(block, kind)).map_or(DType::F32, |info| info.dtype)
-    }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::kernels::{matmul, simd};
 use crate::methods::{InputStatistics, Needs, Statistics};
-use crate::model::{Rows, Site, Tap};
+use crate::model::{ActivationObserver, Activations, InputSite};
 
 /// Rows whose squares are summed in `f32` before they join the `f64` total.
 const ROWS: usize = 256;
@@ -27,16 +27,15 @@ enum Running {
 #[derive(Debug)]
 pub(super) struct Collector {
     needs: Needs,
-    running: Vec<(Site, usize, Running)>,
-    sites: Vec<Site>,
+    running: Vec<(InputSite, usize, Running)>,
     sequences: usize,
     busy: Duration,
 }
 
 impl Collector {
-    /// Collects at `sites` what a method needs.
-    pub fn new(needs: Needs, sites: &[Site]) -> Self {
-        Self { needs, running: Vec::new(), sites: sites.to_vec(), sequences: 0, busy: Duration::ZERO }
+    /// Collects what a method needs.
+    pub fn new(needs: Needs) -> Self {
+        Self { needs, running: Vec::new(), sequences: 0, busy: Duration::ZERO }
     }
 
     /// Says that `count` more sequences have been shown. Sums are over tokens, means over sequences.
@@ -50,7 +49,7 @@ impl Collector {
     }
 
     /// The statistics, one for every site that was reached.
-    pub fn finish(self) -> Result<Vec<(Site, InputStatistics)>> {
+    pub fn finish(self) -> Result<Vec<(InputSite, InputStatistics)>> {
         let sequences = self.sequences;
         self.running
             .into_iter()
@@ -65,15 +64,15 @@ impl Collector {
             .collect()
     }
 
-    fn at(&mut self, site: Site, x: &Rows) -> Result<&mut Running> {
+    fn at(&mut self, site: InputSite, x: &Activations) -> Result<&mut Running> {
         let width = x.width()?;
         let found = self.running.iter().position(|(s, _, _)| *s == site);
         let index = if let Some(index) = found {
             index
         } else {
             let running = match (self.needs, x) {
-                (Needs::Hessian, Rows::Host { .. }) => Running::HostGram(vec![0.0; width * width]),
-                (Needs::Hessian, Rows::Device(x)) => {
+                (Needs::Hessian, Activations::Host { .. }) => Running::HostGram(vec![0.0; width * width]),
+                (Needs::Hessian, Activations::Device(x)) => {
                     Running::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
                 }
                 (Needs::ColumnNorms | Needs::Nothing, _) => Running::Norms(vec![0.0; width]),
@@ -85,9 +84,9 @@ impl Collector {
     }
 }
 
-impl Tap for Collector {
-    fn input(&mut self, site: Site, x: &Rows) -> Result<()> {
-        if self.needs == Needs::Nothing || !self.sites.contains(&site) {
+impl ActivationObserver for Collector {
+    fn input(&mut self, site: InputSite, x: &Activations) -> Result<()> {
+        if self.needs == Needs::Nothing {
             return Ok(());
         }
         let started = Instant::now();
@@ -98,11 +97,11 @@ impl Tap for Collector {
 }
 
 impl Collector {
-    fn add(&mut self, site: Site, x: &Rows) -> Result<()> {
+    fn add(&mut self, site: InputSite, x: &Activations) -> Result<()> {
         let width = x.width()?;
         match (self.at(site, x)?, x) {
-            (Running::Norms(sums), Rows::Host { data, .. }) => add_squares(sums, data, width),
-            (Running::Norms(sums), Rows::Device(x)) => {
+            (Running::Norms(sums), Activations::Host { data, .. }) => add_squares(sums, data, width),
+            (Running::Norms(sums), Activations::Device(x)) => {
                 // A product with ones: devices sum columns far faster that way than by a reduction.
                 let squares = x.to_dtype(DType::F32)?.sqr()?;
                 let ones = Tensor::ones((1, squares.dim(0)?), DType::F32, x.device())?;
@@ -111,8 +110,10 @@ impl Collector {
                     *sum += f64::from(square);
                 }
             }
-            (Running::HostGram(gram), Rows::Host { data, .. }) => matmul::gram_lower(gram, data, width),
-            (Running::DeviceGram(gram), Rows::Device(x)) => {
+            (Running::HostGram(gram), Activations::Host { data, .. }) => {
+                matmul::gram_lower(gram, data, width);
+            }
+            (Running::DeviceGram(gram), Activations::Device(x)) => {
                 *gram = (&*gram + gram_of(x)?)?;
             }
             _ => return Err(crate::Error::failure("the inputs of one module came from two devices")),
@@ -162,19 +163,25 @@ fn add_squares(sums: &mut [f64], x: &[f32], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{ModelFolder, Synthetic};
     use candle_core::Device;
 
     #[test]
     fn norms_are_means_over_sequences_of_sums_over_tokens() {
-        let mut collector = Collector::new(Needs::ColumnNorms, &[Site::Attention]);
-        let x = Rows::of(&Tensor::new(&[[1f32, 2.0], [3.0, 0.0]], &Device::Cpu).unwrap()).unwrap();
-        collector.input(Site::Attention, &x).unwrap();
-        collector.input(Site::Down, &x).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Synthetic::default().write(folder.path()).unwrap();
+        let config = ModelFolder::open(folder.path()).unwrap().config;
+        let sites: Vec<InputSite> = config.layout(0).sites().map(|(site, _)| site).collect();
+        let mut collector = Collector::new(Needs::ColumnNorms);
+        let x = Activations::of(&Tensor::new(&[[1f32, 2.0], [3.0, 0.0]], &Device::Cpu).unwrap()).unwrap();
+        collector.input(sites[0], &x).unwrap();
         collector.count(2);
-        collector.input(Site::Attention, &x).unwrap();
+        collector.input(sites[0], &x).unwrap();
+        collector.input(sites[3], &x).unwrap();
         collector.count(2);
         let found = collector.finish().unwrap();
-        assert_eq!(found.len(), 1, "only the site asked for is collected");
+        assert_eq!((found.len(), found[1].0), (2, sites[3]));
+        assert_eq!(found[1].1.input_norms_squared().unwrap(), vec![10.0 / 4.0, 4.0 / 4.0]);
         assert_eq!(found[0].1.input_norms_squared().unwrap(), vec![20.0 / 4.0, 8.0 / 4.0]);
     }
 }

@@ -1,11 +1,12 @@
 //! What a study will cost: floating-point work, memory, disk. Pure arithmetic over sizes.
 
 use super::event::Estimate;
+use crate::kernels::attention::AttentionShape;
 use crate::kernels::sparse;
 use crate::methods::{Bound, Method, Needs, Stage};
-use crate::model::ModelConfig;
 use crate::model::ops::DEVICE_QUERIES;
-use crate::study::{Level, ModuleKind};
+use crate::model::{BlockLayout, ModelConfig, ModuleDef, ModuleId};
+use crate::study::Level;
 
 /// Host memory that a GPU's libraries take.
 const DRIVER: usize = 800 << 20;
@@ -72,8 +73,8 @@ pub(super) struct Sizes {
     pub disagreement: bool,
     pub batch_tokens: usize,
     pub batch_prompts: usize,
-    /// Modules that are pruned.
-    pub modules: Vec<ModuleKind>,
+    /// The modules of every block that are pruned.
+    pub modules: Vec<Vec<ModuleId>>,
     /// First and one past the last block that is pruned.
     pub blocks: (usize, usize),
     /// Bytes of an element on the compute device, and on disk.
@@ -91,27 +92,50 @@ pub(super) struct Sizes {
 pub(super) type Amounts = Vec<(Work, f64)>;
 
 impl Sizes {
-    /// Multiply-adds of one token in a module, times two.
-    fn module_flops(&self, kind: ModuleKind) -> f64 {
-        let (out, input) = self.config.module_shape(kind);
-        2.0 * out as f64 * input as f64
+    /// Mean over the blocks of what `f` says of one.
+    fn mean_block(&self, f: impl Fn(usize, &BlockLayout) -> f64) -> f64 {
+        let blocks = self.config.layouts().enumerate();
+        blocks.map(|(block, layout)| f(block, layout)).sum::<f64>() / self.config.blocks as f64
     }
 
-    fn block_parameters(&self) -> usize {
-        ModuleKind::ALL.iter().map(|&k| self.config.module_shape(k)).map(|(o, i)| o * i).sum()
+    /// Largest over the blocks of what `f` says of one.
+    fn largest_block(&self, f: impl Fn(&BlockLayout) -> usize) -> usize {
+        self.config.layouts().map(f).max().unwrap_or(0)
+    }
+
+    /// The same of the heads.
+    fn largest_heads(&self, f: impl Fn(AttentionShape) -> usize) -> usize {
+        (0..self.config.blocks).map(|block| f(self.config.attention(block))).max().unwrap_or(0)
+    }
+
+    /// Mean over the blocks of what `f` says of the modules of one that are pruned.
+    fn mean_pruned(&self, f: impl Fn(&ModuleDef) -> f64) -> f64 {
+        self.mean_block(|block, layout| self.modules[block].iter().map(|id| f(layout.module(*id))).sum())
+    }
+
+    /// Parameters of a block's modules, in the mean.
+    fn block_parameters(&self) -> f64 {
+        self.mean_block(|_, layout| layout.elements() as f64)
+    }
+
+    /// Outputs of the widest module.
+    pub fn widest_output(&self) -> usize {
+        self.largest_block(|layout| layout.modules().map(|(_, m)| m.shape.0).max().unwrap_or(0))
     }
 
     /// One block's forward pass over windows.
     pub fn forward(&self, windows: usize) -> f64 {
         let tokens = (windows * self.seq_len) as f64;
-        let linear: f64 = ModuleKind::ALL.iter().map(|&k| self.module_flops(k)).sum();
-        let attention = 2.0 * self.seq_len as f64 * (self.config.heads * self.config.head_dim) as f64;
-        tokens * (linear + attention)
+        let attention = self.mean_block(|block, _| {
+            let heads = self.config.attention(block);
+            2.0 * self.seq_len as f64 * (heads.query * heads.dim) as f64
+        });
+        tokens * (2.0 * self.block_parameters() + attention)
     }
 
     /// The same through a pruned block, in operations of a dense one that take as long.
     pub fn pruned_forward(&self, windows: usize, level: Level) -> f64 {
-        let pruned: f64 = self.modules.iter().map(|&k| self.module_flops(k)).sum();
+        let pruned = self.mean_pruned(|module| 2.0 * module.elements() as f64);
         let saved = if self.on_host { 1.0 - sparse::relative_time(level.zeros()) } else { 0.0 };
         self.forward(windows) - (windows * self.seq_len) as f64 * pruned * saved
     }
@@ -119,24 +143,21 @@ impl Sizes {
     /// One block's dense pass: all but the last product.
     pub fn observe(&self) -> f64 {
         let tokens = (self.calibration_windows * self.seq_len) as f64;
-        self.forward(self.calibration_windows) - tokens * self.module_flops(ModuleKind::DownProj)
+        let last = |layout: &BlockLayout| layout.modules().last().map_or(0, |(_, module)| module.elements());
+        self.forward(self.calibration_windows)
+            - tokens * 2.0 * self.mean_block(|_, layout| last(layout) as f64)
     }
 
     /// Collecting one block's Hessians.
     pub fn collect(&self) -> f64 {
         let tokens = (self.calibration_windows * self.seq_len) as f64;
-        let c = &self.config;
-        let widths = [c.hidden_size, c.heads * c.head_dim, c.hidden_size, c.intermediate_size];
-        tokens * widths.iter().map(|&w| w as f64 * w as f64).sum::<f64>()
+        tokens * self.mean_block(|_, layout| layout.sites().map(|(_, w)| w as f64 * w as f64).sum())
     }
 
     /// Pruning one block's modules, which the host does: in operations of the device that take as long.
     pub fn prune(&self, method: &dyn Method) -> f64 {
-        let operations = |&kind: &ModuleKind| {
-            let (out, input) = self.config.module_shape(kind);
-            method.cost(out, input).operations
-        };
-        self.modules.iter().map(operations).sum::<f64>() * self.host_slower
+        let operations = |module: &ModuleDef| method.cost(module.shape.0, module.shape.1).operations;
+        self.mean_pruned(operations) * self.host_slower
     }
 
     /// Head over all evaluation windows, for `models` models.
@@ -149,7 +170,7 @@ impl Sizes {
     pub fn answers(&self) -> f64 {
         // Single-token steps are bound by reading the weights, not by arithmetic: a factor of four.
         let tokens = self.prompt_tokens as f64 + 4.0 * self.answer_tokens as f64;
-        tokens * 2.0 * (self.block_parameters() * self.config.blocks) as f64
+        tokens * 2.0 * self.block_parameters() * self.config.blocks as f64
             + (self.prompts + self.answer_tokens) as f64
                 * 2.0
                 * (self.config.vocabulary * self.config.hidden_size) as f64
@@ -161,19 +182,24 @@ impl Sizes {
             return 0.0;
         }
         let tokens = 0.5 * self.answer_tokens as f64;
-        let blocks = 2.0 * (self.block_parameters() * self.config.blocks) as f64;
+        let blocks = 2.0 * self.block_parameters() * self.config.blocks as f64;
         tokens * (blocks + 4.0 * (self.config.vocabulary * self.config.hidden_size) as f64)
     }
 
     /// What one block takes beside forward passes and pruning.
     pub fn block(&self) -> f64 {
-        100.0 * self.block_parameters() as f64
+        100.0 * self.block_parameters()
     }
 
     /// Bytes of the keys and values that all prompts leave in all blocks.
     pub fn prompt_rows_bytes(&self) -> u64 {
-        let c = &self.config;
-        (2 * c.blocks * c.kv_heads * c.head_dim * self.compute_bytes * self.prompt_tokens) as u64
+        (2 * self.cached_per_token() * self.compute_bytes * self.prompt_tokens) as u64
+    }
+
+    /// Keys that a token leaves in all blocks.
+    fn cached_per_token(&self) -> usize {
+        let heads = (0..self.config.blocks).map(|block| self.config.attention(block));
+        heads.map(|heads| heads.key * heads.dim).sum()
     }
 
     /// What is left of the base's measurement when its states are those after `first` blocks.
@@ -221,9 +247,10 @@ impl Sizes {
         let c = &self.config;
         let (host_element, device_element) = (4usize, self.compute_bytes);
         let states = |windows: usize| windows * self.seq_len * c.hidden_size * self.compute_bytes;
-        let block = self.block_parameters();
+        let block = self.largest_block(BlockLayout::elements);
+        let all_blocks: usize = c.layouts().map(BlockLayout::elements).sum();
         let largest =
-            ModuleKind::ALL.iter().map(|&k| c.module_shape(k)).map(|(o, i)| o * i).max().unwrap_or(0);
+            self.largest_block(|layout| layout.modules().map(|(_, m)| m.elements()).max().unwrap_or(0));
         let calibrated = cells.iter().any(|stage| stage.method.needs_calibration());
         let hessians = cells.iter().any(|stage| stage.method.needs() == Needs::Hessian);
         // Evaluation states, the base's, calibration states, and one stream's copy while it is replaced or written.
@@ -233,18 +260,16 @@ impl Sizes {
         }
         let windows = self.evaluation_windows.max(if calibrated { self.calibration_windows } else { 0 });
         let rows = self.batch_tokens.min(windows * self.seq_len).max(self.seq_len);
-        let of_rows = |rows: usize| rows * (3 * c.intermediate_size + 6 * c.hidden_size) * device_element;
+        let of_rows = |rows: usize| rows * (3 * self.widest_output() + 6 * c.hidden_size) * device_element;
         // On a device the scores of some queries of every head, as they come, in `f32`, masked and as weights.
         let queries = rows / self.seq_len * self.seq_len.min(DEVICE_QUERIES);
-        let scores = 3 * c.heads * queries * self.seq_len * 4;
+        let scores = 3 * self.largest_heads(|heads| heads.query) * queries * self.seq_len * 4;
         let activations = of_rows(rows) + if self.on_host { 0 } else { scores };
         let square = |w: usize| w * w * host_element;
         let statistics = if hessians {
-            // All four Hessians, and the solver's three copies of the largest.
-            2 * square(c.hidden_size)
-                + square(c.heads * c.head_dim)
-                + square(c.intermediate_size)
-                + 3 * square(c.intermediate_size.max(c.hidden_size))
+            // The Hessians of all inputs, and the solver's three copies of the largest.
+            self.largest_block(|layout| layout.sites().map(|(_, width)| square(width)).sum())
+                + 3 * self.largest_block(|l| l.sites().map(|(_, width)| square(width)).max().unwrap_or(0))
         } else {
             0
         };
@@ -260,7 +285,7 @@ impl Sizes {
         let logits =
             super::evaluate::chunk(self.on_host, c.vocabulary) * c.vocabulary * device_element.max(4);
         let head = c.vocabulary * c.hidden_size * device_element + logits * if self.on_host { 4 } else { 12 };
-        let cache = 2 * c.blocks * c.kv_heads * c.head_dim * device_element;
+        let cache = 2 * self.cached_per_token() * device_element;
         let answering = if self.prompts == 0 {
             0
         } else {
@@ -268,7 +293,7 @@ impl Sizes {
             // Beside the model that answered: a block of the base, with keys and values of one batch.
             let base =
                 if self.disagreement { block * device_element + together * cache / c.blocks } else { 0 };
-            (block * c.blocks + c.vocabulary * c.hidden_size) * device_element
+            (all_blocks + c.vocabulary * c.hidden_size) * device_element
                 + together * cache
                 + of_rows(self.batch_tokens.min(together))
                 + base.max(packed)
@@ -287,8 +312,8 @@ impl Sizes {
                 .unwrap_or(usize::MAX);
         }
         for stage in cells {
-            let weights = block * c.blocks;
-            disk += if stage.method.updates_weights() { weights * self.disk_bytes } else { weights / 8 };
+            let updates = stage.method.updates_weights();
+            disk += if updates { all_blocks * self.disk_bytes } else { all_blocks / 8 };
         }
         if !cells.is_empty() {
             disk += states(self.evaluation_windows)

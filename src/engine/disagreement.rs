@@ -15,7 +15,7 @@ use super::prompts::PreparedTask;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::eval::divergence::measure;
-use crate::model::{Batch, Block, BlockCache, Head, RopeTable, Rows, Sequence, head};
+use crate::model::{Activations, Batch, Block, BlockCache, LmHead, RopeTables, Sequence, head};
 use crate::store::checkpoint::answers::{prompts_path, read_rows, write_rows};
 
 /// Most bytes that the keys and values of a study's prompts may take on disk.
@@ -81,7 +81,7 @@ pub(super) fn disagreements(
     session: &Session,
     task: usize,
     group: &[Asked],
-    head: &Head,
+    head: &LmHead,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Vec<Vec<f32>>>> {
     let base = match base_states(session, task, group, true, check)? {
@@ -123,17 +123,16 @@ fn base_states(
         readings.push(reading(session, &session.tasks[task], asked, kept)?);
     }
     let longest = readings.iter().map(|r| r.capacity).max().unwrap_or(0);
-    let rope = RopeTable::new(&session.folder.config, longest);
-    let width = session.folder.config.kv_heads * session.folder.config.head_dim;
+    let ropes = session.folder.config.rope_tables(longest);
     let worth_keeping = keeps_prompts(session);
     for index in 0..blocks {
         let block = Block::load(&session.folder, index, session.dtype, &session.device)?;
         for reading in &mut readings {
             let first = reading.asked.records.start;
             let sequences = reading.lengths.len();
-            let cache = BlockCache::new(sequences, reading.capacity, width, session.dtype, &session.device)?;
+            let cache = block.cache(sequences, reading.capacity, session.dtype, &session.device)?;
             if let Some((batch, states)) = &mut reading.prompts {
-                *states = through(session, &block, states, batch, &rope, &cache, check)?;
+                *states = through(session, &block, states, batch, &ropes, &cache, check)?;
                 if worth_keeping {
                     keep(&dir, task, first, index, &cache, &reading.lengths)?;
                 }
@@ -145,7 +144,8 @@ fn base_states(
                     return Ok(None);
                 }
             }
-            reading.states = through(session, &block, &reading.states, &reading.batch, &rope, &cache, check)?;
+            reading.states =
+                through(session, &block, &reading.states, &reading.batch, &ropes, &cache, check)?;
         }
     }
     Ok(Some(readings.into_iter().map(|r| r.states).collect()))
@@ -190,7 +190,7 @@ fn through(
     block: &Block,
     states: &Tensor,
     batch: &Batch,
-    rope: &RopeTable,
+    ropes: &RopeTables,
     cache: &BlockCache,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Tensor> {
@@ -198,7 +198,7 @@ fn through(
         return Ok(states.clone());
     }
     let (states, most) = (states.to_device(&session.device)?, session.spec.compute.batch_tokens);
-    let y = block.forward_in_pieces(&states, batch, rope, cache, most, check)?;
+    let y = block.forward_in_pieces(&states, batch, ropes, cache, most, check)?;
     Ok(y.to_device(&Device::Cpu)?)
 }
 
@@ -219,7 +219,7 @@ fn compare(
     session: &Session,
     asked: &Asked,
     base: &Tensor,
-    head: &Head,
+    head: &LmHead,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Vec<f32>>> {
     let states: Vec<Tensor> = asked.states.iter().flatten().cloned().collect();
@@ -232,7 +232,7 @@ fn compare(
             check()?;
             let rows = chunk.min(count - start);
             let parts = [cell.narrow(0, start, rows)?, base.narrow(0, start, rows)?];
-            let logits = head.logits_of(&Rows::stack(&parts, &session.device)?)?;
+            let logits = head.logits_of(&Activations::stack(&parts, &session.device)?)?;
             let positions = measure(&logits, true, &vec![None; rows])?;
             // Rounding may leave the range by a little; what is no number stays none.
             bits.extend(positions.iter().map(|p| (p.js / std::f64::consts::LN_2).clamp(0.0, 1.0) as f32));

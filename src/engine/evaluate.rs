@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Tensor};
 
-use super::stream::Stream;
+use super::stream::HiddenStates;
 use crate::error::Result;
 use crate::eval::divergence::{Position, measure};
 use crate::eval::stats;
-use crate::model::{Head, Rows};
+use crate::model::{Activations, LmHead};
 use crate::results::{Agreement, Divergence, Estimate, Metrics};
 
 /// Positions whose logits live at the same time on the host, the base's and the cell's: few, for caches.
@@ -42,11 +42,11 @@ struct Window {
 ///
 /// `progress` hears the number of windows done and may end the work.
 pub(super) fn evaluate(
-    head: &Head,
+    head: &LmHead,
     device: &Device,
     corpora: &[Corpus],
-    states: &Stream,
-    base: Option<&Stream>,
+    states: &HiddenStates,
+    base: Option<&HiddenStates>,
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Metrics> {
     let mut metrics = Metrics::default();
@@ -54,8 +54,8 @@ pub(super) fn evaluate(
     for corpus in corpora {
         let mut windows = Vec::with_capacity(corpus.windows.len());
         for tokens in &corpus.windows {
-            let base = base.map(|b| b.window(index)).transpose()?;
-            windows.push(window(head, device, tokens, &states.window(index)?, base.as_ref())?);
+            let base = base.map(|b| b.sequence(index)).transpose()?;
+            windows.push(window(head, device, tokens, &states.sequence(index)?, base.as_ref())?);
             index += 1;
             progress(index)?;
         }
@@ -79,7 +79,7 @@ fn divergence(corpus: &str, nats: &[f64]) -> Divergence {
 
 /// One window: its logits are computed a chunk of positions at a time, for cell and base together.
 fn window(
-    head: &Head,
+    head: &LmHead,
     device: &Device,
     tokens: &[u32],
     states: &Tensor,
@@ -96,7 +96,7 @@ fn window(
         if let Some(base) = base {
             parts.push(rows(base)?);
         }
-        let logits = head.logits_of(&Rows::stack(&parts, device)?)?;
+        let logits = head.logits_of(&Activations::stack(&parts, device)?)?;
         let positions = measure(&logits, base.is_some(), &targets)?;
         for Position { nll, js, kl, agrees } in positions {
             sum.nll += nll;

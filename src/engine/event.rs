@@ -133,7 +133,7 @@ pub enum Event {
         /// Its number in the store.
         study: i64,
         /// The model.
-        model: ModelInfo,
+        model: Box<ModelInfo>,
         /// The machine.
         environment: Environment,
         /// Its cells in the order they will run, with the state that they start from.

@@ -178,8 +178,8 @@ mod tests {
     use super::super::costs::Sizes;
     use super::*;
     use crate::methods::Stage;
-    use crate::model::ModelConfig;
-    use crate::study::{ModuleKind, Parameters};
+    use crate::model::read_config;
+    use crate::study::Parameters;
 
     fn stage(method: &str, sparsity: f64) -> Stage {
         Stage::of(&format!("{method}@{sparsity}").parse().unwrap(), &Parameters::new()).unwrap()
@@ -239,8 +239,10 @@ mod tests {
             "rope_theta": 100_000.0, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2
         });
         std::fs::write(&file, config.to_string()).unwrap();
+        let config = read_config(&file).unwrap();
         Sizes {
-            config: ModelConfig::from_json(&file).unwrap(),
+            modules: config.select_modules(&["*".into()]).unwrap(),
+            config,
             seq_len: 512,
             calibration_windows: 32,
             evaluation_windows: 32,
@@ -251,7 +253,6 @@ mod tests {
             disagreement: true,
             batch_tokens: 2048,
             batch_prompts: 16,
-            modules: ModuleKind::ALL.to_vec(),
             blocks: (0, 30),
             compute_bytes: 4,
             disk_bytes: 2,

@@ -123,7 +123,7 @@ mod tests {
     use super::super::event::{Command, Progress};
     use super::*;
     use crate::model::{ModelFolder, Synthetic};
-    use crate::study::{CellSpec, ModuleKind};
+    use crate::study::CellSpec;
 
     fn cell(sparsity: f64) -> CellSpec {
         let recipe = format!("magnitude@{sparsity}").parse().unwrap();
@@ -136,6 +136,7 @@ mod tests {
         Synthetic::default().write(folder.path()).unwrap();
         let config = ModelFolder::open(folder.path()).unwrap().config;
         let sizes = Sizes {
+            modules: config.select_modules(&["*".into()]).unwrap(),
             blocks: (0, config.blocks),
             config,
             seq_len: 32,
@@ -148,7 +149,6 @@ mod tests {
             disagreement: true,
             batch_tokens: 256,
             batch_prompts: 4,
-            modules: ModuleKind::ALL.to_vec(),
             compute_bytes: 4,
             disk_bytes: 4,
             on_host: true,

@@ -13,16 +13,16 @@ use super::event::{Estimate, Phase, PlannedCell, RunOptions};
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
 use super::speed;
-use super::stream::Stream;
+use super::stream::HiddenStates;
 use crate::data::{self, Fetch};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::methods::{Profile, Stage};
-use crate::model::{ModelFolder, PromptFormat, RopeTable, load_tokenizer};
+use crate::model::{ModelFolder, ModuleId, PromptFormat, RopeTables, load_tokenizer};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
-use crate::study::{CellSpec, Level, StudySpec};
+use crate::study::{CellSpec, Level, Parameters, StudySpec};
 use crate::sysinfo;
 
 /// Everything a study needs while it runs.
@@ -35,7 +35,9 @@ pub(super) struct Session {
     pub device: Device,
     pub dtype: DType,
     pub tokenizer: Tokenizer,
-    pub rope: RopeTable,
+    pub ropes: RopeTables,
+    /// The modules of every block that are pruned.
+    pub modules: Vec<Vec<ModuleId>>,
     pub corpora: Vec<Corpus>,
     pub tasks: Vec<PreparedTask>,
     pub profile: Option<Profile>,
@@ -46,7 +48,7 @@ pub(super) struct Session {
     pub base: BaseResult,
     pub base_state: CellState,
     /// The base's final hidden states, once they are there.
-    pub base_states: Option<Stream>,
+    pub base_states: Option<HiddenStates>,
     pub cells: Vec<CellResult>,
     hub: LazyHub,
     calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
@@ -61,6 +63,7 @@ pub(super) struct Draft {
     device: Device,
     dtype: DType,
     tokenizer: Tokenizer,
+    modules: Vec<Vec<ModuleId>>,
     corpora: Vec<Corpus>,
     tasks: Vec<PreparedTask>,
     profile: Option<Profile>,
@@ -87,10 +90,15 @@ impl Draft {
         let root = hub.model(&spec.model, reporter).map_err(|e| e.at("model"))?;
         reporter.phase(None, Phase::Load, 0, "files");
         let folder = ModelFolder::open(&root).map_err(|e| e.at("model"))?;
+        for warning in &folder.config.warnings {
+            reporter.warn(None, warning.clone());
+        }
         let blocks = check_study(&spec, &folder)?;
+        let modules = folder.config.select_modules(&spec.prune.modules).map_err(|e| e.at("modules"))?;
         let profile = spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks));
         let profile = profile.transpose().map_err(|e| e.at("profile"))?;
-        let check = |cell| check_cell(cell, &spec, &folder, profile.as_ref());
+        let parameters = spec.prune.parameters();
+        let check = |cell| check_cell(cell, &folder, &modules, profile.as_ref(), &parameters);
         let stages = spec.cells.iter().map(check).collect::<Result<Vec<_>>>()?;
         let tokenizer = load_tokenizer(&folder.tokenizer)?;
         let mut draft = Self {
@@ -108,7 +116,7 @@ impl Draft {
                 disagreement: spec.evaluation.disagreement,
                 batch_tokens: spec.compute.batch_tokens,
                 batch_prompts: spec.compute.batch_prompts,
-                modules: spec.prune.modules.clone(),
+                modules: modules.clone(),
                 blocks,
                 compute_bytes: dtype.size_in_bytes(),
                 disk_bytes: folder.dtype().size_in_bytes(),
@@ -126,12 +134,13 @@ impl Draft {
             device,
             dtype,
             tokenizer,
+            modules,
             profile,
             stages,
             hub,
         };
         draft.load_data(reporter)?;
-        let shape = (draft.sizes.config.hidden_size, draft.sizes.config.intermediate_size);
+        let shape = (draft.sizes.config.hidden_size, draft.sizes.widest_output());
         draft.speed = speed::measured(&draft.device, draft.dtype, shape)?;
         if !draft.device.is_cpu() {
             draft.sizes.host_slower = draft.speed / speed::measured(&Device::Cpu, DType::F32, shape)?;
@@ -228,7 +237,7 @@ impl Draft {
 
     /// Enters the study into the store, or takes it up again: `known` is its number there.
     pub fn begin(self, store: Store, known: Option<i64>, options: RunOptions) -> Result<Session> {
-        let rope = RopeTable::new(&self.folder.config, self.spec.seq_len);
+        let ropes = self.folder.config.rope_tables(self.spec.seq_len);
         let (study, base, base_state, mut cells) = if let Some(study) = known {
             let record = store.study(study)?;
             (study, record.base, record.base_state, record.cells)
@@ -257,7 +266,8 @@ impl Draft {
             device: self.device,
             dtype: self.dtype,
             tokenizer: self.tokenizer,
-            rope,
+            ropes,
+            modules: self.modules,
             corpora: self.corpora,
             tasks: self.tasks,
             profile: self.profile,
@@ -325,7 +335,8 @@ impl Session {
                 spec.calibration.as_deref().unwrap_or("nothing")
             )));
         }
-        check_cell(spec, &self.spec, &self.folder, self.profile.as_ref())?;
+        let parameters = self.spec.prune.parameters();
+        check_cell(spec, &self.folder, &self.modules, self.profile.as_ref(), &parameters)?;
         self.cells.push(CellResult::queued(spec));
         self.spec.cells.push(spec.clone());
         self.store.put_spec(self.study, &self.spec)?;
@@ -389,14 +400,16 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
 /// Understands a cell's recipe, and checks what can be wrong with it, given the model.
 fn check_cell(
     cell: &CellSpec,
-    spec: &StudySpec,
     folder: &ModelFolder,
+    modules: &[Vec<ModuleId>],
     profile: Option<&Profile>,
+    parameters: &Parameters,
 ) -> Result<Stage> {
-    let stage = Stage::of(&cell.recipe, &spec.prune.parameters())?;
-    for &kind in &spec.prune.modules {
-        let (_, columns) = folder.config.module_shape(kind);
-        stage.check(columns, kind.name())?;
+    let stage = Stage::of(&cell.recipe, parameters)?;
+    for (layout, chosen) in folder.config.layouts().zip(modules) {
+        for module in chosen.iter().map(|id| layout.module(*id)) {
+            stage.check(module.shape.1, module.short_name())?;
+        }
     }
     if let Some(profile) = profile {
         for block in 0..folder.config.blocks {

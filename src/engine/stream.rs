@@ -4,144 +4,252 @@ use candle_core::{DType, Device, Tensor};
 
 use super::collector::Collector;
 use crate::error::{Error, Result};
-use crate::model::{Batch, Block, ModelFolder, RopeTable, Site, head};
+use crate::model::{Batch, Block, InputSite, ModelFolder, RopeTables, head};
 
-/// Hidden states of token windows, a few windows a batch, in the precision of the device.
+/// Hidden states of token sequences of any lengths, some sequences a batch, in the precision of the device.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct HiddenStates {
     batches: Vec<Tensor>,
     shapes: Vec<Batch>,
-    /// Tokens of a window.
-    pub seq_len: usize,
+    /// Where each sequence is.
+    places: Vec<Place>,
     /// Where they are between blocks.
     home: Device,
 }
 
-/// How windows become batches, and where these are.
+/// Rows of a sequence.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout<'a> {
-    /// Tokens of a window.
-    pub seq_len: usize,
-    /// Most tokens of a batch, which holds at least one window.
+struct Place {
+    batch: usize,
+    row: usize,
+    rows: usize,
+}
+
+/// How sequences become batches, and where these are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placement<'a> {
+    /// Most tokens of a batch, which holds at least one sequence.
     pub batch_tokens: usize,
     /// Where batches are between blocks.
     pub home: &'a Device,
 }
 
-impl Layout<'_> {
-    /// Windows of a batch.
-    fn windows(&self) -> usize {
-        (self.batch_tokens / self.seq_len).max(1)
-    }
-}
-
-impl Stream {
-    /// Embeds windows.
+impl HiddenStates {
+    /// Embeds sequences.
     ///
     /// # Errors
     /// A tensor operation that fails.
     pub fn embed(
         folder: &ModelFolder,
-        windows: &[Vec<u32>],
+        sequences: &[Vec<u32>],
         dtype: DType,
-        layout: Layout<'_>,
+        placement: Placement<'_>,
     ) -> Result<Self> {
-        let mut stream = Self::shaped(windows.len(), layout);
-        for windows in windows.chunks(layout.windows()) {
-            let ids = windows.concat();
-            stream.batches.push(head::embed(folder, &ids, dtype, layout.home)?);
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let mut states = Self::shaped(&lengths, placement);
+        let mut rest = sequences;
+        for shape in &states.shapes {
+            let (batch, behind) = rest.split_at(shape.len());
+            rest = behind;
+            states.batches.push(head::embed(folder, &batch.concat(), dtype, placement.home)?);
         }
-        Ok(stream)
+        Ok(states)
     }
 
-    /// Takes up states that were saved.
+    /// States that were saved, of sequences of these lengths.
     ///
     /// # Errors
-    /// States that do not belong to so many windows.
-    pub fn from_saved(saved: &[Tensor], windows: usize, layout: Layout<'_>) -> Result<Self> {
-        let seq_len = layout.seq_len;
+    /// States of another number of tokens.
+    pub fn from_saved(saved: &[Tensor], lengths: &[usize], placement: Placement<'_>) -> Result<Self> {
+        let mut states = Self::shaped(lengths, placement);
         let rows: usize = saved.iter().map(|t| t.dim(0).unwrap_or(0)).sum();
-        if rows != windows * seq_len {
+        if rows != states.tokens() {
             return Err(Error::failure(format!(
                 "saved states hold {rows} tokens where {} are needed",
-                windows * seq_len
+                states.tokens()
             )));
         }
-        let mut stream = Self::shaped(windows, layout);
+        if saved.is_empty() {
+            return Ok(states);
+        }
         let whole = if saved.len() == 1 { saved[0].clone() } else { Tensor::cat(saved, 0)? };
         let mut row = 0;
-        for shape in &stream.shapes {
-            stream.batches.push(whole.narrow(0, row, shape.rows())?.copy()?.to_device(layout.home)?);
+        for shape in &states.shapes {
+            states.batches.push(whole.narrow(0, row, shape.rows())?.copy()?.to_device(placement.home)?);
             row += shape.rows();
         }
-        Ok(stream)
+        Ok(states)
     }
 
-    fn shaped(windows: usize, layout: Layout<'_>) -> Self {
-        let (each, seq_len) = (layout.windows(), layout.seq_len);
-        let mut shapes = Vec::new();
-        let mut left = windows;
-        while left > 0 {
-            let count = each.min(left);
-            shapes.push(Batch::windows(count, seq_len));
-            left -= count;
+    fn shaped(lengths: &[usize], placement: Placement<'_>) -> Self {
+        let shapes = Batch::grouped(lengths, placement.batch_tokens);
+        let mut places = Vec::with_capacity(lengths.len());
+        let mut rest = lengths;
+        for (batch, shape) in shapes.iter().enumerate() {
+            let (group, behind) = rest.split_at(shape.len());
+            rest = behind;
+            let mut row = 0;
+            for &rows in group {
+                places.push(Place { batch, row, rows });
+                row += rows;
+            }
         }
-        Self { batches: Vec::new(), shapes, seq_len, home: layout.home.clone() }
+        Self { batches: Vec::new(), shapes, places, home: placement.home.clone() }
     }
 
-    /// Windows in all.
-    pub fn windows(&self) -> usize {
-        self.shapes.iter().map(Batch::len).sum()
+    /// Sequences in all.
+    pub fn sequences(&self) -> usize {
+        self.places.len()
     }
 
     /// Tokens in all.
     pub fn tokens(&self) -> usize {
-        self.windows() * self.seq_len
+        self.shapes.iter().map(Batch::rows).sum()
     }
 
     /// Sends every batch through a block, and waits for the last. `check` is asked before each.
     pub fn forward(
         &mut self,
         block: &Block,
-        rope: &RopeTable,
+        ropes: &RopeTables,
         device: &Device,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
             check()?;
-            let y = block.forward(&x.to_device(device)?, shape, rope, None)?;
+            let y = block.forward(&x.to_device(device)?, shape, ropes, None)?;
             *x = y.to_device(&self.home)?;
         }
         Ok(device.synchronize()?)
     }
 
-    /// Shows a collector the module inputs of a block, as far as `last`.
+    /// Shows a collector module inputs of a block, `sites` in their order.
     pub fn observe(
         &self,
         block: &Block,
-        rope: &RopeTable,
+        ropes: &RopeTables,
         device: &Device,
-        last: Site,
+        sites: &[InputSite],
         collector: &mut Collector,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter().zip(&self.shapes) {
             check()?;
-            block.observe(&x.to_device(device)?, shape, rope, last, collector)?;
+            block.observe(&x.to_device(device)?, shape, ropes, sites, collector)?;
             collector.count(shape.len());
         }
         Ok(device.synchronize()?)
     }
 
-    /// The states of window `index`, `[seq_len, hidden]`.
-    pub fn window(&self, index: usize) -> Result<Tensor> {
-        let each = self.shapes.first().map_or(1, Batch::len);
-        let batch = &self.batches[index / each];
-        Ok(batch.narrow(0, index % each * self.seq_len, self.seq_len)?)
+    /// The states of sequence `index`, `[tokens, hidden]`.
+    pub fn sequence(&self, index: usize) -> Result<Tensor> {
+        let place = self.places[index];
+        Ok(self.batches[place.batch].narrow(0, place.row, place.rows)?)
     }
 
     /// The batches, for saving.
     pub fn batches(&self) -> &[Tensor] {
         &self.batches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::{Needs, Statistics};
+    use crate::model::{ARCHITECTURES, Synthetic};
+
+    fn placement(batch_tokens: usize) -> Placement<'static> {
+        Placement { batch_tokens, home: &Device::Cpu }
+    }
+
+    fn sequences(lengths: &[usize]) -> Vec<Vec<u32>> {
+        let token = |sequence: usize, i: usize| ((i * 37 + sequence * 101 + 5) % 258) as u32;
+        lengths.iter().enumerate().map(|(s, &n)| (0..n).map(|i| token(s, i)).collect()).collect()
+    }
+
+    /// The states behind all blocks, and the column norms of every input of the last.
+    fn through(
+        folder: &ModelFolder,
+        sequences: &[Vec<u32>],
+        batch_tokens: usize,
+    ) -> (HiddenStates, Vec<Vec<f64>>) {
+        let (dtype, device) = (DType::F32, Device::Cpu);
+        let mut states = HiddenStates::embed(folder, sequences, dtype, placement(batch_tokens)).unwrap();
+        let ropes = folder.config.rope_tables(sequences.iter().map(Vec::len).max().unwrap());
+        let mut norms = Vec::new();
+        for index in 0..folder.config.blocks {
+            let block = Block::load(folder, index, dtype, &device).unwrap();
+            let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
+            let mut collector = Collector::new(Needs::ColumnNorms);
+            states.observe(&block, &ropes, &device, &sites, &mut collector, &mut || Ok(())).unwrap();
+            let sums = collector.finish().unwrap().into_iter().map(|(_, inputs)| {
+                assert_eq!(inputs.sequences, sequences.len());
+                match inputs.statistics {
+                    Statistics::ColumnNorms(sums) => sums,
+                    Statistics::Gram(_) => panic!("norms were asked for"),
+                }
+            });
+            norms = sums.collect();
+            states.forward(&block, &ropes, &device, &mut || Ok(())).unwrap();
+        }
+        (states, norms)
+    }
+
+    #[test]
+    fn a_sequence_among_others_has_the_states_that_it_has_alone() {
+        for &architecture in ARCHITECTURES {
+            let dir = tempfile::tempdir().unwrap();
+            Synthetic::tiny(architecture).write(dir.path()).unwrap();
+            let folder = ModelFolder::open(dir.path()).unwrap();
+            let lengths = [7, 40, 1, 40, 23, 2, 2, 90];
+            let sequences = sequences(&lengths);
+            let alone: Vec<_> =
+                sequences.iter().map(|s| through(&folder, std::slice::from_ref(s), 1000)).collect();
+            for batch_tokens in [1, 42, 64, 1000] {
+                let (states, norms) = through(&folder, &sequences, batch_tokens);
+                assert_eq!((states.sequences(), states.tokens()), (lengths.len(), lengths.iter().sum()));
+                for (index, (one, _)) in alone.iter().enumerate() {
+                    let (got, want) = (states.sequence(index).unwrap(), one.sequence(0).unwrap());
+                    assert_eq!(got.dims(), [lengths[index], folder.config.hidden_size]);
+                    let apart = (got - want).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                    let apart = apart.to_scalar::<f32>().unwrap();
+                    assert!(
+                        apart < 1e-4,
+                        "{architecture:?}, sequence {index} of {batch_tokens} a batch: {apart}"
+                    );
+                }
+                for (site, sums) in norms.iter().enumerate() {
+                    for (feature, sum) in sums.iter().enumerate() {
+                        let want: f64 = alone.iter().map(|(_, norms)| norms[site][feature]).sum();
+                        assert!((sum - want).abs() < 1e-3 * want.max(1.0), "{architecture:?}: {sum} {want}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn saved_states_come_back_in_other_batches() {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::default().write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let lengths = [3, 9, 1, 4];
+        let sequences = sequences(&lengths);
+        let embed = |most| HiddenStates::embed(&folder, &sequences, DType::F32, placement(most)).unwrap();
+        let values = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let saved = embed(10);
+        assert_eq!(saved.batches().len(), 3, "3 + 9 are too many, 9 + 1 are not");
+        for most in [1, 5, 100] {
+            let again = HiddenStates::from_saved(saved.batches(), &lengths, placement(most)).unwrap();
+            for index in 0..lengths.len() {
+                let [got, want] = [&again, &saved].map(|s| values(s.sequence(index).unwrap()));
+                assert_eq!(got, want);
+            }
+        }
+        let error = HiddenStates::from_saved(saved.batches(), &[3, 9, 1, 5], placement(10)).unwrap_err();
+        assert!(error.to_string().contains("17 tokens where 18 are needed"), "{error}");
+        let none = HiddenStates::from_saved(&[], &[], placement(10)).unwrap();
+        assert_eq!((none.sequences(), none.tokens()), (0, 0));
     }
 }

@@ -8,7 +8,7 @@ use super::event::{Estimate, Event, PlannedCell, RunOptions};
 use super::gpu::Gpu;
 use super::resources::Sampler;
 use super::session::{Draft, Session};
-use super::stream::Stream;
+use super::stream::HiddenStates;
 use super::{EngineOptions, Reporter, answer, cell};
 use crate::error::{Error, Result};
 use crate::eval::stats;
@@ -149,7 +149,7 @@ impl Worker {
         };
         self.reporter.event(Event::Plan {
             study: session.study,
-            model: session.info.clone(),
+            model: Box::new(session.info.clone()),
             environment: session.environment.clone(),
             cells: session.cells.iter().map(planned).collect(),
             estimate,
@@ -297,7 +297,7 @@ fn measure_base(
     reporter: &mut Reporter,
     fresh: bool,
     seconds: &mut Seconds,
-) -> Result<Stream> {
+) -> Result<HiddenStates> {
     let (states, mut saving) = cell::pass(session, reporter, None, None, seconds, &mut |_| Ok(()))?;
     if fresh {
         let metrics = cell::measure(session, reporter, None, &states, seconds)?;

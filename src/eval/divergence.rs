@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::kernels::{math, simd};
-use crate::model::Rows;
+use crate::model::Activations;
 
 /// Elements summed in `f32` lanes before they join an `f64`.
 const TILE: usize = 1024;
@@ -32,14 +32,14 @@ pub struct Position {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn measure(logits: &Rows, with_base: bool, targets: &[Option<u32>]) -> Result<Vec<Position>> {
+pub fn measure(logits: &Activations, with_base: bool, targets: &[Option<u32>]) -> Result<Vec<Position>> {
     let n = targets.len();
     match logits {
-        Rows::Host { data, width } => {
+        Activations::Host { data, width } => {
             let (cell, base) = data.split_at(n * width);
             Ok(rows(with_base.then_some(base), cell, *width, targets))
         }
-        Rows::Device(x) => {
+        Activations::Device(x) => {
             let base = with_base.then(|| x.narrow(0, n, n)).transpose()?;
             tensors(base.as_ref(), &x.narrow(0, 0, n)?, targets)
         }

@@ -115,6 +115,7 @@ fn model() -> ModelInfo {
         architecture: "LlamaForCausalLM".into(),
         parameters: 134_515_008,
         prunable_parameters: 106_168_320,
+        modules: ModelInfo::llama_modules(),
         blocks: 30,
         vocabulary: 49_152,
         dtype: "BF16".into(),
@@ -125,7 +126,7 @@ fn planned(study: i64) -> Event {
     let cell = PlannedCell { id: spec().id(), spec: spec(), state: CellState::Queued, blocks_done: 12 };
     Event::Plan {
         study,
-        model: model(),
+        model: Box::new(model()),
         environment: Environment {
             device: "cpu".into(),
             compute_dtype: "f32".into(),
@@ -226,7 +227,7 @@ fn json_is_one_object_and_jsonl_is_every_event() {
 #[test]
 fn a_plan_says_what_is_done_and_where_the_rest_begins() {
     let Event::Plan { model, environment, cells, estimate, .. } = planned(7) else { unreachable!() };
-    let text = lines::plan(&Plan { model, environment, cells, estimate });
+    let text = lines::plan(&Plan { model: *model, environment, cells, estimate });
     assert!(text.contains("wanda 50% c4  to do from block 12 of 30"), "{text}");
     assert!(text.ends_with("nothing was run"), "{text}");
 }

@@ -23,8 +23,8 @@ pub struct Segment {
 }
 
 /// Shape of the heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionShape {
     /// Query heads.
     pub query: usize,
     /// Key and value heads; each serves `query / key` query heads.
@@ -33,13 +33,15 @@ pub struct Heads {
     pub dim: usize,
     /// Keys that a query sees at most, counting itself.
     pub window: Option<usize>,
+    /// What scores are multiplied by; `None` is `1 / √dim`.
+    pub scale: Option<f64>,
 }
 
-/// `softmax(q·kᵀ/√dim + causal mask) · v` for every sequence and head.
+/// `softmax(scale · q·kᵀ + causal mask) · v` for every sequence and head.
 ///
 /// `q` and `out` are `[rows, query heads · dim]`; `k` and `v` are `[rows, key heads · dim]`, already rotated.
 /// Segments must not overlap and must come in the order of their rows; rows of no segment are left alone.
-pub fn causal(out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: Heads) {
+pub fn causal(out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: AttentionShape) {
     let width = heads.query * heads.dim;
     let mut tiles = Vec::new();
     for segment in segments {
@@ -70,7 +72,7 @@ fn tile(
     (q, k, v): (&[f32], &[f32], &[f32]),
     segment: Segment,
     (first, len): (usize, usize),
-    heads: Heads,
+    heads: AttentionShape,
     head: usize,
 ) {
     let (width, key_width) = (heads.query * heads.dim, heads.key * heads.dim);
@@ -88,7 +90,7 @@ fn tile(
     let queries = rows(&q[q_at..], len, heads.dim, width);
     let key_rows = rows(&k[k_at..], keys, heads.dim, key_width);
     let value_rows = rows(&v[k_at..], keys, heads.dim, key_width);
-    let scale = 1.0 / (heads.dim as f32).sqrt();
+    let scale = heads.scale.map_or_else(|| 1.0 / (heads.dim as f32).sqrt(), |scale| scale as f32);
     faer::linalg::matmul::matmul(
         MatMut::from_row_major_slice_mut(scores, len, keys),
         Accum::Replace,
@@ -155,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Attention as its definition says, in f64.
-    fn definition(q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], h: Heads) -> Vec<f64> {
+    fn definition(q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], h: AttentionShape) -> Vec<f64> {
         let (qw, kw) = (h.query * h.dim, h.key * h.dim);
         let mut out = vec![0f64; q.len()];
         for s in segments {
@@ -197,10 +199,11 @@ mod tests {
         fn tiles_agree_with_the_definition(
             lengths in prop::collection::vec((1usize..90, 0usize..70), 1..4),
             key_heads in 1usize..3, groups in 1usize..4, dim in 1usize..5,
-            window in prop::option::of(1usize..80), seed in any::<u64>(),
+            window in prop::option::of(1usize..80),
+            scale in prop::option::of(0.01f64..1.0), seed in any::<u64>(),
         ) {
             use rand::{Rng, SeedableRng};
-            let heads = Heads { query: key_heads * groups, key: key_heads, dim: dim * 2, window };
+            let heads = AttentionShape { query: key_heads * groups, key: key_heads, dim: dim * 2, window, scale };
             let (mut segments, mut rows, mut key_rows) = (Vec::new(), 0, 0);
             for (queries, past) in lengths {
                 let keys = queries + past;

@@ -56,6 +56,32 @@ pub fn add_bias(x: &mut [f32], bias: &[f32]) {
     }
 }
 
+/// Elements that one task of a simple loop takes.
+const ELEMENTS: usize = 64 * 1024;
+
+/// `out += factor · x`, element by element.
+pub fn add(out: &mut [f32], x: &[f32], factor: f32) {
+    out.par_chunks_mut(ELEMENTS).zip(x.par_chunks(ELEMENTS)).for_each(|(out, x)| {
+        simd(
+            #[inline(always)]
+            || {
+                for (o, v) in out.iter_mut().zip(x) {
+                    *o += factor * v;
+                }
+            },
+        );
+    });
+}
+
+/// `x *= factor`, element by element.
+pub fn scale(x: &mut [f32], factor: f32) {
+    x.par_chunks_mut(ELEMENTS).for_each(|x| {
+        for v in x {
+            *v *= factor;
+        }
+    });
+}
+
 /// Rotary position embedding in the two-halves form of Hugging Face's Llama.
 ///
 /// `x` and `out` are `[n, heads · dim]`; row `i` stands at `positions[i]`; `cos` and `sin` are `[positions, dim / 2]`.

@@ -4,18 +4,12 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
+use super::arch::read_config;
 use super::config::ModelConfig;
+use super::layout::{BlockLayout, ModuleDef};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::results::ModelInfo;
-use crate::study::ModuleKind;
-
-/// Name of the embedding's tensor, `[vocabulary, hidden]`.
-pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// Name of the last norm's tensor, `[hidden]`.
-pub const FINAL_NORM: &str = "model.norm.weight";
-/// Name of the output head's tensor, `[vocabulary, hidden]`, of a model whose head is its own.
-pub const HEAD: &str = "lm_head.weight";
 
 /// A Hugging Face folder that holds a whole model of a known architecture.
 #[derive(Debug, Clone)]
@@ -56,7 +50,7 @@ impl ModelFolder {
                 Error::mistake(format!("{}: no {file}: a model's folder needs one ({why})", path.display()))
             })
         };
-        let config = ModelConfig::from_json(&needed("config.json", "sizes and architecture")?)?;
+        let config = read_config(&needed("config.json", "sizes and architecture")?)?;
         let tokenizer = needed("tokenizer.json", "the fast tokenizer; other tokenizer files are not read")?;
         let weights = Weights::open(path)?;
         check_tensors(&config, &weights)?;
@@ -72,28 +66,30 @@ impl ModelFolder {
     }
 
     /// Name of the tensor that the output head is: the embedding's where the head is tied.
-    pub fn head_tensor(&self) -> &'static str {
-        if self.config.tied_head { EMBEDDING } else { HEAD }
+    pub fn head_tensor(&self) -> &str {
+        self.config.head.tensor.as_ref().unwrap_or(&self.config.embedding.tensor)
     }
 
     /// Precision of the prunable weights on disk.
     pub fn dtype(&self) -> DType {
-        self.weights.info(&weight_name(0, ModuleKind::QProj)).map_or(DType::F32, |info| info.dtype)
+        let first = self.config.layouts().flat_map(BlockLayout::modules).next();
+        first.map_or(DType::F32, |(_, module)| self.stored_dtype(module))
+    }
+
+    /// Precision of a module's weights on disk.
+    pub fn stored_dtype(&self, module: &ModuleDef) -> DType {
+        self.weights.info(&module.weight()).map_or(DType::F32, |info| info.dtype)
     }
 
     /// What reports say about the model; `source` is what the user called it.
     pub fn info(&self, source: &str) -> ModelInfo {
-        let parameters = tensors(&self.config).iter().map(|(_, shape)| size(shape)).sum();
-        let module = |kind| {
-            let (rows, columns) = self.config.module_shape(kind);
-            (rows * columns) as u64
-        };
+        let parameters = self.config.tensors().iter().map(|(_, shape)| size(shape)).sum();
         ModelInfo {
             source: source.to_string(),
-            architecture: self.config.architecture.name().to_string(),
+            architecture: self.config.architecture.to_string(),
             parameters,
-            prunable_parameters: ModuleKind::ALL.into_iter().map(module).sum::<u64>()
-                * self.config.blocks as u64,
+            prunable_parameters: self.config.layouts().map(|layout| layout.elements() as u64).sum(),
+            modules: self.config.module_names(),
             blocks: self.config.blocks,
             vocabulary: self.config.vocabulary,
             dtype: self.dtype().as_str().to_uppercase(),
@@ -101,57 +97,11 @@ impl ModelFolder {
     }
 }
 
-/// Full name of a prunable module: `model.layers.3.mlp.up_proj`.
-pub fn module_name(block: usize, module: ModuleKind) -> String {
-    format!("model.layers.{block}.{}", module.path())
-}
-
-/// Name of a prunable module's weight, `[out, in]`.
-pub fn weight_name(block: usize, module: ModuleKind) -> String {
-    format!("{}.weight", module_name(block, module))
-}
-
-/// Every tensor that a model of this configuration has, with its shape: embedding, blocks, last norm, and the head
-/// unless it is tied.
-pub fn tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
-    let mut tensors = vec![(EMBEDDING.to_string(), vec![config.vocabulary, config.hidden_size])];
-    for block in 0..config.blocks {
-        tensors.extend(block_tensors(config, block));
-    }
-    tensors.push((FINAL_NORM.to_string(), vec![config.hidden_size]));
-    if !config.tied_head {
-        tensors.push((HEAD.to_string(), vec![config.vocabulary, config.hidden_size]));
-    }
-    tensors
-}
-
-/// Every tensor of one decoder block, with its shape.
-pub fn block_tensors(config: &ModelConfig, block: usize) -> Vec<(String, Vec<usize>)> {
-    let prefix = format!("model.layers.{block}");
-    let mut tensors = Vec::new();
-    for norm in ["input_layernorm", "post_attention_layernorm"] {
-        tensors.push((format!("{prefix}.{norm}.weight"), vec![config.hidden_size]));
-    }
-    if config.qk_norm {
-        for norm in ["q_norm", "k_norm"] {
-            tensors.push((format!("{prefix}.self_attn.{norm}.weight"), vec![config.head_dim]));
-        }
-    }
-    for module in ModuleKind::ALL {
-        let (rows, columns) = config.module_shape(module);
-        tensors.push((weight_name(block, module), vec![rows, columns]));
-        if config.module_bias(module) {
-            tensors.push((format!("{}.bias", module_name(block, module)), vec![rows]));
-        }
-    }
-    tensors
-}
-
 fn check_tensors(config: &ModelConfig, weights: &Weights) -> Result<()> {
-    for (name, expected) in tensors(config) {
-        if name == HEAD && !weights.contains(HEAD) {
+    for (name, expected) in config.tensors() {
+        if Some(&name) == config.head.tensor.as_ref() && !weights.contains(&name) {
             return Err(Error::mistake(format!(
-                "{}: no tensor `{HEAD}`: `tie_word_embeddings` is not true in config.json, so the model needs a head of \
+                "{}: no tensor `{name}`: `tie_word_embeddings` is not true in config.json, so the model needs a head of \
                  its own",
                 weights.root().display()
             )));

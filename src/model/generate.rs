@@ -2,17 +2,21 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::batch::Sequence;
-use super::{Batch, Block, BlockCache, Head, ModelFolder, RopeTable, head};
+use super::batch::{Batch, Sequence};
+use super::block::Block;
+use super::cache::BlockCache;
+use super::folder::ModelFolder;
+use super::head::{self, LmHead};
+use super::rope::RopeTables;
 use crate::error::Result;
 
-/// What a model said to a prompt.
+/// A model's answer to a prompt.
 #[derive(Debug, Clone, Default)]
-pub struct Said {
+pub struct Generation {
     /// Its tokens, without the end token.
     pub tokens: Vec<u32>,
     /// The hidden states that each token was chosen from, as the last block leaves them: `[tokens, hidden]` on the host.
-    /// `None` where it said nothing.
+    /// `None` where it is empty.
     pub states: Option<Tensor>,
 }
 
@@ -24,7 +28,7 @@ const PACKED_TOKENS: usize = 512;
 pub struct Generator<'a> {
     folder: &'a ModelFolder,
     blocks: Vec<Block>,
-    head: Head,
+    head: LmHead,
     dtype: DType,
     device: Device,
     batch_tokens: usize,
@@ -36,7 +40,7 @@ impl<'a> Generator<'a> {
     pub fn new(
         folder: &'a ModelFolder,
         blocks: Vec<Block>,
-        head: Head,
+        head: LmHead,
         dtype: DType,
         device: &Device,
         batch_tokens: usize,
@@ -45,7 +49,7 @@ impl<'a> Generator<'a> {
     }
 
     /// The last norm and the output head.
-    pub fn head(&self) -> &Head {
+    pub fn head(&self) -> &LmHead {
         &self.head
     }
 
@@ -61,22 +65,21 @@ impl<'a> Generator<'a> {
         limits: &[usize],
         read: &mut dyn FnMut(&[BlockCache]) -> Result<()>,
         go_on: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Vec<Said>> {
+    ) -> Result<Vec<Generation>> {
         let mut answers: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
         let mut states: Vec<Vec<Tensor>> = vec![Vec::new(); prompts.len()];
         // An empty prompt has no row to read a first token from.
         let readable = |i: &usize| !prompts[*i].is_empty() && limits[*i] > 0;
         let mut active: Vec<usize> = (0..prompts.len()).filter(readable).collect();
         if active.is_empty() {
-            return Ok(vec![Said::default(); prompts.len()]);
+            return Ok(vec![Generation::default(); prompts.len()]);
         }
         let capacity = active.iter().map(|&i| prompts[i].len() + limits[i]).max().unwrap_or(0);
-        let rope = RopeTable::new(&self.folder.config, capacity);
-        let width = self.folder.config.kv_heads * self.folder.config.head_dim;
+        let ropes = self.folder.config.rope_tables(capacity);
         let caches = self
             .blocks
             .iter()
-            .map(|_| BlockCache::new(prompts.len(), capacity, width, self.dtype, &self.device))
+            .map(|block| block.cache(prompts.len(), capacity, self.dtype, &self.device))
             .collect::<Result<Vec<_>>>()?;
         let mut tokens: Vec<u32> = active.iter().flat_map(|&i| prompts[i].iter().copied()).collect();
         let mut sequences: Vec<Sequence> =
@@ -84,7 +87,7 @@ impl<'a> Generator<'a> {
         let mut fresh = true;
         while !active.is_empty() {
             go_on()?;
-            let (next, rows) = self.step(&tokens, &Batch::new(sequences.clone()), &rope, &caches, go_on)?;
+            let (next, rows) = self.step(&tokens, &Batch::new(sequences.clone()), &ropes, &caches, go_on)?;
             if std::mem::take(&mut fresh) {
                 read(&caches)?;
             }
@@ -105,11 +108,11 @@ impl<'a> Generator<'a> {
             }
             active = still;
         }
-        let said = |(tokens, states): (Vec<u32>, Vec<Tensor>)| {
+        let generation = |(tokens, states): (Vec<u32>, Vec<Tensor>)| {
             let states = if states.is_empty() { None } else { Some(Tensor::cat(&states, 0)?) };
-            Ok(Said { tokens, states })
+            Ok(Generation { tokens, states })
         };
-        answers.into_iter().zip(states).map(said).collect()
+        answers.into_iter().zip(states).map(generation).collect()
     }
 
     /// Runs the new tokens of a batch and returns the likeliest next token of every sequence, with the hidden states on
@@ -118,7 +121,7 @@ impl<'a> Generator<'a> {
         &self,
         tokens: &[u32],
         batch: &Batch,
-        rope: &RopeTable,
+        ropes: &RopeTables,
         caches: &[BlockCache],
         go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Result<(Vec<u32>, Tensor)> {
@@ -130,7 +133,7 @@ impl<'a> Generator<'a> {
                 packed.insert(block.clone()).pack()?;
             }
             let block = packed.as_ref().unwrap_or(block);
-            x = block.forward_in_pieces(&x, batch, rope, cache, self.batch_tokens, go_on)?;
+            x = block.forward_in_pieces(&x, batch, ropes, cache, self.batch_tokens, go_on)?;
         }
         let last = Tensor::from_vec(batch.last_rows(), batch.len(), &self.device)?;
         let rows = x.index_select(&last, 0)?.contiguous()?;
@@ -143,17 +146,19 @@ impl<'a> Generator<'a> {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use crate::model::{Architecture, Synthetic};
+    use crate::model::Synthetic;
+    use crate::model::arch::ARCHITECTURES;
+    use crate::model::arch::{llama::Llama, qwen2::Qwen2, qwen3::Qwen3};
+    use crate::model::architecture::Architecture;
 
     const LONGEST: usize = 24;
     /// Less than the longest of the prompts.
     const TOGETHER: usize = 13;
 
     /// A model without end tokens, and the guard of its files.
-    fn folder(architecture: Architecture) -> (tempfile::TempDir, ModelFolder) {
+    fn folder(architecture: &'static dyn Architecture) -> (tempfile::TempDir, ModelFolder) {
         let dir = tempfile::tempdir().unwrap();
-        let sliding_window = (architecture == Architecture::Mistral).then_some(8);
-        Synthetic { sliding_window, ..Synthetic::tiny(architecture) }.write(dir.path()).unwrap();
+        Synthetic::tiny(architecture).write(dir.path()).unwrap();
         let mut folder = ModelFolder::open(dir.path()).unwrap();
         folder.config.eos.clear();
         (dir, folder)
@@ -163,7 +168,14 @@ mod tests {
         let (dtype, device) = (DType::F32, Device::Cpu);
         let load = |i| Block::load(folder, i, dtype, &device).unwrap();
         let blocks = (0..folder.config.blocks).map(load).collect();
-        Generator::new(folder, blocks, Head::load(folder, dtype, &device).unwrap(), dtype, &device, TOGETHER)
+        Generator::new(
+            folder,
+            blocks,
+            LmHead::load(folder, dtype, &device).unwrap(),
+            dtype,
+            &device,
+            TOGETHER,
+        )
     }
 
     fn answers(folder: &ModelFolder, prompts: &[Vec<u32>], longest: usize) -> Vec<Vec<u32>> {
@@ -177,10 +189,10 @@ mod tests {
         let generator = generator(folder);
         let mut text = prompt.to_vec();
         for _ in 0..longest {
-            let (batch, rope) = (Batch::windows(1, text.len()), RopeTable::new(&folder.config, text.len()));
+            let (batch, ropes) = (Batch::windows(1, text.len()), folder.config.rope_tables(text.len()));
             let mut x = head::embed(folder, &text, DType::F32, &Device::Cpu).unwrap();
             for block in &generator.blocks {
-                x = block.forward(&x, &batch, &rope, None).unwrap();
+                x = block.forward(&x, &batch, &ropes, None).unwrap();
             }
             let rows = generator.head.logits(&x).unwrap().to_vec2::<f32>().unwrap();
             let row = rows.last().unwrap();
@@ -199,19 +211,19 @@ mod tests {
 
     #[test]
     fn answers_are_the_likeliest_tokens_of_a_model_without_a_cache() {
-        for architecture in Architecture::ALL {
+        for &architecture in ARCHITECTURES {
             let (_dir, folder) = folder(architecture);
             let prompts = prompts();
             for (prompt, answer) in prompts.iter().zip(answers(&folder, &prompts, LONGEST)) {
                 assert_eq!(answer.len(), LONGEST);
-                assert_eq!(answer, without_a_cache(&folder, prompt, LONGEST), "{architecture}");
+                assert_eq!(answer, without_a_cache(&folder, prompt, LONGEST), "{architecture:?}");
             }
         }
     }
 
     #[test]
     fn answers_end_before_an_end_token_and_leave_the_others_as_they_are() {
-        let (_dir, mut folder) = folder(Architecture::Llama);
+        let (_dir, mut folder) = folder(&Llama);
         let prompts = prompts();
         let endless = answers(&folder, &prompts, LONGEST);
         // Tokens that end the second answer at once and the first in its middle.
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn answers_are_no_longer_than_asked_and_prompts_may_be_empty() {
-        let (_dir, folder) = folder(Architecture::Qwen2);
+        let (_dir, folder) = folder(&Qwen2);
         let mut prompts = prompts();
         prompts.insert(1, Vec::new());
         let long = answers(&folder, &prompts, LONGEST);
@@ -246,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_states_of_an_answer_are_those_that_its_tokens_were_chosen_from() {
-        let (_dir, folder) = folder(Architecture::Llama);
+        let (_dir, folder) = folder(&Llama);
         let generator = generator(&folder);
         let mut prompts = prompts();
         prompts.push(Vec::new());
@@ -267,7 +279,7 @@ mod tests {
 
     #[test]
     fn every_prompt_has_a_limit_of_its_own() {
-        let (_dir, folder) = folder(Architecture::Qwen2);
+        let (_dir, folder) = folder(&Qwen2);
         let (prompts, limits) = (prompts(), [5, 0, LONGEST, 1]);
         let long = answers(&folder, &prompts, LONGEST);
         let said = generator(&folder).answer(&prompts, &limits, &mut |_| Ok(()), &mut || Ok(())).unwrap();
@@ -278,7 +290,7 @@ mod tests {
 
     #[test]
     fn work_ends_when_it_may_not_go_on() {
-        let (_dir, folder) = folder(Architecture::Qwen3);
+        let (_dir, folder) = folder(&Qwen3);
         let mut asked = 0;
         let result = generator(&folder).answer(&prompts(), &[LONGEST; 4], &mut |_| Ok(()), &mut || {
             asked += 1;

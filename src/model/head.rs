@@ -2,32 +2,37 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::ModelFolder;
-use super::folder::{EMBEDDING, FINAL_NORM};
-use super::ops::{self, Rows};
+use super::folder::ModelFolder;
+use super::ops::{self, Activations};
 use crate::error::Result;
 
 /// Embeds token ids: `[ids, hidden]`. Only the rows asked for are read.
 pub fn embed(folder: &ModelFolder, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
-    folder.weights.rows(EMBEDDING, ids, dtype, device)
+    let embedding = &folder.config.embedding;
+    let rows = folder.weights.rows(&embedding.tensor, ids, dtype, device)?;
+    #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
+    if embedding.factor == 1.0 { Ok(rows) } else { Ok((rows * embedding.factor)?) }
 }
 
 /// The last norm and the output head.
 #[derive(Debug, Clone)]
-pub struct Head {
+pub struct LmHead {
     norm: Tensor,
     /// `[vocabulary, hidden]`
     weight: Tensor,
     eps: f64,
+    /// What the logits are multiplied by.
+    factor: f64,
 }
 
-impl Head {
+impl LmHead {
     /// Reads the head of a model; a tied one is its embedding.
     pub fn load(folder: &ModelFolder, dtype: DType, device: &Device) -> Result<Self> {
         Ok(Self {
-            norm: folder.weights.tensor(FINAL_NORM, dtype, device)?,
+            norm: folder.weights.tensor(&folder.config.head.norm, dtype, device)?,
             weight: folder.weights.tensor(folder.head_tensor(), dtype, device)?,
-            eps: folder.config.norm_eps,
+            eps: folder.config.head.norm_eps,
+            factor: folder.config.head.factor,
         })
     }
 
@@ -44,14 +49,16 @@ impl Head {
     /// # Errors
     /// A tensor operation that fails.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.logits_of(&Rows::of(hidden)?)?.into_tensor()
+        self.logits_of(&Activations::of(hidden)?)?.into_tensor()
     }
 
     /// The same for rows that stay where they are.
     ///
     /// # Errors
     /// A tensor operation that fails.
-    pub fn logits_of(&self, hidden: &Rows) -> Result<Rows> {
-        ops::linear(&ops::rms_norm(hidden, &self.norm, self.eps)?, &self.weight, None)
+    pub fn logits_of(&self, hidden: &Activations) -> Result<Activations> {
+        let logits = ops::linear(&ops::rms_norm(hidden, &self.norm, self.eps)?, &self.weight, None)?;
+        #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
+        if self.factor == 1.0 { Ok(logits) } else { ops::scale(logits, self.factor) }
     }
 }

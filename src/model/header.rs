@@ -6,19 +6,39 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::weights::TensorInfo;
 use crate::error::{Error, Result};
 
 /// Longest header that is read, in bytes; the format's own limit.
 const LONGEST: u64 = 100_000_000;
 /// Bytes that hold the header's length.
 const PREFIX: u64 = 8;
+
+/// Where a tensor is and what it is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInfo {
+    /// `F32`, `F16` or `BF16`.
+    pub dtype: DType,
+    /// Sizes; a Linear's weight is `[out, in]`.
+    pub shape: Vec<usize>,
+    /// The file it is in.
+    pub file: PathBuf,
+    /// Its bytes, from the start of that file.
+    pub bytes: Range<u64>,
+}
+
+impl TensorInfo {
+    /// Elements in all.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
 
 /// A tensor of a file.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// A JSON object with the name of its file, for messages that say where to look. A key that is `null` counts as absent.
 #[derive(Debug)]
-pub(super) struct JsonFile<'a> {
+pub struct JsonFile<'a> {
     pub(super) path: &'a Path,
     pub(super) prefix: String,
     pub(super) map: Map<String, Value>,

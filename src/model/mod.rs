@@ -1,26 +1,42 @@
 //! From a Hugging Face folder to tensors: configuration, weights, tokenizer, prompts.
 
+pub mod arch;
+pub mod architecture;
 pub mod batch;
 pub mod block;
+pub mod cache;
 pub mod config;
 pub(crate) mod convert;
 pub mod folder;
+mod forward;
 pub mod generate;
 pub mod head;
 mod header;
 mod json;
+pub mod layout;
 pub mod ops;
+mod rope;
 pub mod synthetic;
 pub mod tokenizer;
 pub mod weights;
 
-pub use batch::{Batch, BlockCache, Sequence};
-pub use block::{Block, NoTap, Site, Tap};
-pub use config::{Architecture, ModelConfig, Rope, RopeScaling};
-pub use folder::{ModelFolder, module_name, weight_name};
-pub use generate::{Generator, Said};
-pub use head::Head;
-pub use ops::{RopeTable, Rows};
+pub use arch::{ARCHITECTURES, read_config};
+pub use architecture::Architecture;
+pub use batch::{Batch, Sequence};
+pub use block::Block;
+pub use cache::BlockCache;
+pub use config::ModelConfig;
+pub use folder::ModelFolder;
+pub use forward::{ActivationObserver, Linear};
+pub use generate::{Generation, Generator};
+pub use head::LmHead;
+pub use header::TensorInfo;
+pub use layout::{BlockLayout, InputSite, ModuleDef, ModuleId};
+pub use ops::Activations;
+pub use rope::{Rope, RopeScaling, RopeTables};
 pub use synthetic::Synthetic;
 pub use tokenizer::{PromptFormat, load_tokenizer};
-pub use weights::{TensorInfo, Weights};
+pub use weights::Weights;
+
+#[cfg(test)]
+mod tests;

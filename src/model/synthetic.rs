@@ -13,8 +13,10 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-use super::config::{Architecture, ModelConfig, Rope, RopeScaling};
-use super::folder::{self, EMBEDDING, HEAD};
+use super::arch::llama::Llama;
+use super::arch::read_config;
+use super::architecture::Architecture;
+use super::config::ModelConfig;
 use super::weights::{INDEX_FILE, SINGLE_FILE};
 use crate::error::{Error, Result};
 
@@ -30,7 +32,7 @@ const BATCH: usize = 64;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Synthetic {
     /// The family.
-    pub architecture: Architecture,
+    pub architecture: &'static dyn Architecture,
     /// Width of the residual stream.
     pub hidden: usize,
     /// Width inside the MLP.
@@ -47,14 +49,10 @@ pub struct Synthetic {
     pub vocabulary: usize,
     /// Longest context, in tokens.
     pub max_positions: usize,
-    /// Rotary position embedding.
-    pub rope: Rope,
-    /// Width of the sliding window in all blocks; Llama has none.
-    pub sliding_window: Option<usize>,
     /// The output head is the embedding.
     pub tied: bool,
-    /// Biases where the family makes them a choice (Llama: attention and MLP; Qwen3: attention).
-    pub biases: bool,
+    /// Further keys of `config.json`.
+    pub keys: Map<String, Value>,
     /// What the weights are stored as: `F32`, `F16` or `BF16`.
     pub dtype: DType,
     /// Number of shards; `None` is one `model.safetensors`.
@@ -68,7 +66,7 @@ pub struct Synthetic {
 impl Default for Synthetic {
     fn default() -> Self {
         Self {
-            architecture: Architecture::Llama,
+            architecture: &Llama,
             hidden: 64,
             intermediate: 128,
             blocks: 3,
@@ -77,10 +75,8 @@ impl Default for Synthetic {
             head_dim: 16,
             vocabulary: SMALLEST_VOCABULARY,
             max_positions: 512,
-            rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-            sliding_window: None,
             tied: true,
-            biases: false,
+            keys: Map::new(),
             dtype: DType::F32,
             sharded: None,
             chat_template: None,
@@ -108,28 +104,23 @@ impl Synthetic {
         }
     }
 
-    /// A model of a few hundred kilobytes that has what is special about its family: Llama with llama3 rope scaling and
-    /// a head of its own, Mistral with a window, Qwen2 with biases, Qwen3 with heads wider than usual.
-    pub fn tiny(architecture: Architecture) -> Self {
-        let base = Self { architecture, ..Self::default() };
-        match architecture {
-            Architecture::Llama => Self {
-                tied: false,
-                rope: Rope {
-                    theta: 500_000.0,
-                    scaling: RopeScaling::Llama3 {
-                        factor: 8.0,
-                        low_freq_factor: 1.0,
-                        high_freq_factor: 4.0,
-                        original_max_position_embeddings: 64,
-                    },
-                },
-                ..base
-            },
-            Architecture::Mistral => Self { tied: false, sliding_window: Some(16), ..base },
-            Architecture::Qwen2 => Self { rope: Rope { theta: 1e6, ..base.rope }, ..base },
-            Architecture::Qwen3 => Self { head_dim: 32, ..base },
+    /// A model of a few hundred kilobytes that has what is special about its family.
+    pub fn tiny(architecture: &'static dyn Architecture) -> Self {
+        let mut tiny = Self { architecture, ..Self::default() };
+        if let Value::Object(keys) = architecture.example() {
+            tiny.keys = keys;
         }
+        tiny.tied = tiny.keys.remove("tie_word_embeddings") != Some(json!(false));
+        let head_dim = tiny.keys.remove("head_dim").and_then(|dim| dim.as_u64());
+        tiny.head_dim = head_dim.map_or(tiny.head_dim, |dim| dim as usize);
+        tiny
+    }
+
+    /// The same with another key in its `config.json`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: Value) -> Self {
+        self.keys.insert(key.to_owned(), value);
+        self
     }
 
     /// Writes the model into a folder, which is made where it is missing: config, generation config, weights, tokenizer
@@ -157,21 +148,6 @@ impl Synthetic {
     }
 
     fn config_json(&self) -> Value {
-        let Rope { theta, scaling } = self.rope;
-        let scaling = match scaling {
-            RopeScaling::None => Value::Null,
-            RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings,
-            } => json!({
-                "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
-                "high_freq_factor": high_freq_factor,
-                "original_max_position_embeddings": original_max_position_embeddings,
-            }),
-        };
         let mut config = json!({
             "architectures": [self.architecture.name()],
             "model_type": self.architecture.model_type(),
@@ -185,10 +161,8 @@ impl Synthetic {
             "max_position_embeddings": self.max_positions,
             "hidden_act": "silu",
             "rms_norm_eps": 1e-5,
-            "rope_theta": theta,
-            "rope_scaling": scaling,
+            "rope_theta": 10_000.0,
             "tie_word_embeddings": self.tied,
-            "attention_bias": self.biases,
             "bos_token_id": 0,
             "eos_token_id": 1,
             "torch_dtype": match self.dtype {
@@ -197,16 +171,8 @@ impl Synthetic {
                 _ => "float32",
             },
         });
-        match self.architecture {
-            Architecture::Llama => config["mlp_bias"] = json!(self.biases),
-            Architecture::Mistral => config["sliding_window"] = json!(self.sliding_window),
-            Architecture::Qwen2 | Architecture::Qwen3 => {
-                config["use_sliding_window"] = json!(self.sliding_window.is_some());
-                config["sliding_window"] = json!(self.sliding_window.unwrap_or(self.max_positions));
-                // Blocks from here on slide.
-                config["max_window_layers"] =
-                    json!(if self.sliding_window.is_some() { 0 } else { self.blocks });
-            }
+        for (key, value) in &self.keys {
+            config[key] = value.clone();
         }
         config
     }
@@ -226,12 +192,13 @@ impl Synthetic {
     }
 
     fn write_weights(&self, dir: &Path) -> Result<()> {
-        let config = ModelConfig::from_json(&dir.join("config.json"))?;
-        let tensors: Vec<Tensor> = folder::tensors(&config)
+        let config = read_config(&dir.join("config.json"))?;
+        let tensors: Vec<Tensor> = config
+            .tensors()
             .into_iter()
             .enumerate()
             .map(|(number, (name, shape))| {
-                let (mean, deviation) = self.distribution(&name, &shape);
+                let (mean, deviation) = self.distribution(&config, &name, &shape);
                 let seed = mix(self.seed ^ mix(number as u64 + 1));
                 Tensor { name, shape, mean, deviation, seed }
             })
@@ -258,14 +225,13 @@ impl Synthetic {
     }
 
     /// Mean and standard deviation of a tensor's weights.
-    fn distribution(&self, name: &str, shape: &[usize]) -> (f32, f32) {
+    fn distribution(&self, config: &ModelConfig, name: &str, shape: &[usize]) -> (f32, f32) {
         let head = 2.0 / (self.hidden as f32).sqrt();
-        match (name, shape) {
-            (HEAD, _) => (0.0, head),
-            (EMBEDDING, _) => (0.0, if self.tied { head } else { 1.0 }),
-            (_, [_, columns]) => (0.0, 1.5 / (*columns as f32).sqrt()),
-            // A vector of a projection is its bias; all others are norms.
-            _ if name.contains("_proj.") => (0.0, 0.1),
+        match shape {
+            _ if Some(name) == config.head.tensor.as_deref() => (0.0, head),
+            _ if name == config.embedding.tensor => (0.0, if self.tied { head } else { 1.0 }),
+            [_, columns] => (0.0, 1.5 / (*columns as f32).sqrt()),
+            _ if name.rsplit('.').next() == Some("bias") => (0.0, 0.1),
             _ => (1.0, 0.1),
         }
     }
@@ -414,17 +380,17 @@ mod tests {
     use tokenizers::Tokenizer;
 
     use super::*;
-    use crate::model::ModelFolder;
-    use crate::study::ModuleKind;
+    use crate::model::arch::ARCHITECTURES;
+    use crate::model::folder::ModelFolder;
 
     #[test]
     fn every_family_dtype_and_layout_opens_as_a_model() {
-        for architecture in Architecture::ALL {
+        for &architecture in ARCHITECTURES {
             for (dtype, sharded) in [(DType::F32, None), (DType::BF16, Some(3)), (DType::F16, Some(1))] {
                 let dir = tempfile::tempdir().unwrap();
                 Synthetic { dtype, sharded, ..Synthetic::tiny(architecture) }.write(dir.path()).unwrap();
                 let folder = ModelFolder::open(dir.path()).unwrap();
-                assert_eq!((folder.config.architecture, folder.dtype()), (architecture, dtype));
+                assert_eq!((folder.config.architecture, folder.dtype()), (architecture.name(), dtype));
                 assert_eq!(dir.path().join(SINGLE_FILE).exists(), sharded.is_none());
                 let info = folder.info("tiny");
                 let stored: usize =
@@ -441,8 +407,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             Synthetic { sharded, seed, ..Synthetic::default() }.write(dir.path()).unwrap();
             let folder = ModelFolder::open(dir.path()).unwrap();
-            let name = folder::weight_name(1, ModuleKind::UpProj);
-            let weight = folder.weights.tensor(&name, DType::F32, &Device::Cpu).unwrap();
+            let name = "model.layers.1.mlp.up_proj.weight";
+            let weight = folder.weights.tensor(name, DType::F32, &Device::Cpu).unwrap();
             weight.flatten_all().unwrap().to_vec1().unwrap()
         };
         let values = read(1, None);

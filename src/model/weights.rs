@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -13,7 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 use serde_json::Value;
 
 use super::convert;
-use super::header::{self, Stored};
+use super::header::{self, Stored, TensorInfo};
 use super::json::JsonFile;
 use crate::error::{Error, Result};
 
@@ -21,26 +20,6 @@ use crate::error::{Error, Result};
 pub const SINGLE_FILE: &str = "model.safetensors";
 /// The file that says which shard has which tensor.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
-
-/// Where a tensor is and what it is made of.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorInfo {
-    /// `F32`, `F16` or `BF16`.
-    pub dtype: DType,
-    /// Sizes; a Linear's weight is `[out, in]`.
-    pub shape: Vec<usize>,
-    /// The file it is in.
-    pub file: PathBuf,
-    /// Its bytes, from the start of that file.
-    pub bytes: Range<u64>,
-}
-
-impl TensorInfo {
-    /// Elements in all.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
 
 /// The tensors of a model on disk.
 #[derive(Debug, Clone)]

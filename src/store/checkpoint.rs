@@ -17,7 +17,6 @@ pub use super::atomic::write_atomically;
 use super::container::{self, Content, Contents, Data, Entry, Unreadable};
 pub use super::stored::Stored;
 use crate::error::{Error, Result};
-use crate::study::ModuleKind;
 
 const BLOCK_KEY: &str = "block";
 
@@ -38,11 +37,11 @@ fn states_path(dir: &Path) -> PathBuf {
 /// # Errors
 /// [`Error::Failure`] when the disk is full, or when the weights make no sense: a mask that does not fit its shape,
 /// a module that is there twice, a dtype other than f32, f16 and bf16. [`Error::Io`] when writing fails otherwise.
-pub fn write_block(dir: &Path, block: usize, modules: &[(ModuleKind, Stored)]) -> Result<u64> {
+pub fn write_block<S: AsRef<str>>(dir: &Path, block: usize, modules: &[(S, Stored)]) -> Result<u64> {
     let mut metadata = vec![(BLOCK_KEY.to_owned(), block.to_string())];
     let mut entries = Vec::with_capacity(modules.len());
-    for (kind, stored) in modules {
-        let entry = stored.entry(kind.path(), &mut metadata);
+    for (module, stored) in modules {
+        let entry = stored.entry(module.as_ref(), &mut metadata);
         entries.push(entry.map_err(|e| Error::failure(format!("block {block}: {e}")))?);
     }
     container::write(&block_path(dir, block), &entries, &metadata)
@@ -52,7 +51,7 @@ pub fn write_block(dir: &Path, block: usize, modules: &[(ModuleKind, Stored)]) -
 ///
 /// # Errors
 /// [`Error::Failure`] when the file is missing or damaged, [`Error::Io`] when reading fails otherwise.
-pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(ModuleKind, Stored)>> {
+pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(String, Stored)>> {
     let path = block_path(dir, block);
     let broken = |why: &str| unreadable(&path, Unreadable::Broken(why.into()));
     let Contents { entries, metadata } = container::read(&path).map_err(|e| unreadable(&path, e))?;
@@ -61,10 +60,7 @@ pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(Modu
     }
     let mut modules = Vec::with_capacity(entries.len());
     for (name, content) in entries {
-        let (module, stored) =
-            Stored::from_entry(&name, content, &metadata, device).map_err(|why| broken(&why))?;
-        let kind = ModuleKind::ALL.into_iter().find(|kind| kind.path() == module);
-        modules.push((kind.ok_or_else(|| broken(&format!("`{name}` is no module")))?, stored));
+        modules.push(Stored::from_entry(&name, content, &metadata, device).map_err(|why| broken(&why))?);
     }
     Ok(modules)
 }

@@ -23,9 +23,9 @@ use super::checkpoint::{self, Stored};
 use super::stored::unpack_mask;
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
-use crate::model::{ModelFolder, module_name, weight_name};
+use crate::model::{ModelFolder, ModuleId};
 use crate::results::{CellResult, Details, number};
-use crate::study::{ModuleKind, Recipe};
+use crate::study::Recipe;
 
 /// The report that lies beside the weights.
 pub const REPORT_FILE: &str = "sparsity.json";
@@ -67,7 +67,7 @@ pub fn write(folder: &ModelFolder, checkpoints: &Path, cell: &CellResult, out: &
         let path = folder.root.join(&name);
         part.write(&name, |out| copy(&path, out))?;
     }
-    counts.sort_unstable_by_key(|c: &Count| (c.block, c.kind));
+    counts.sort_unstable_by_key(|c: &Count| (c.block, c.module));
     let report = Report::new(folder, cell, &counts);
     part.write(OsStr::new(REPORT_FILE), |out| {
         let json = serde_json::to_string_pretty(&report)
@@ -156,32 +156,36 @@ struct Blocks<'a> {
     folder: &'a ModelFolder,
     checkpoints: &'a Path,
     /// Names of all tensors that could have been pruned.
-    prunable: HashMap<String, (usize, ModuleKind)>,
-    held: Option<(usize, Vec<(ModuleKind, Stored)>)>,
+    prunable: HashMap<String, (usize, ModuleId)>,
+    held: Option<(usize, Vec<(String, Stored)>)>,
 }
 
 impl<'a> Blocks<'a> {
     fn new(folder: &'a ModelFolder, checkpoints: &'a Path) -> Self {
-        let of_block = |block| ModuleKind::ALL.map(|kind| (weight_name(block, kind), (block, kind)));
-        let prunable = (0..folder.config.blocks).flat_map(of_block).collect();
+        let layouts = folder.config.layouts().enumerate();
+        let modules =
+            layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
+        let prunable = modules.map(|(module, place)| (module.weight(), place)).collect();
         Self { folder, checkpoints, prunable, held: None }
     }
 
     /// What became of a tensor; `None` when it was left alone.
-    fn compressed(&mut self, tensor: &SourceTensor) -> Result<Option<(usize, ModuleKind, &Stored)>> {
-        let Some(&(block, kind)) = self.prunable.get(&tensor.name) else { return Ok(None) };
+    fn compressed(&mut self, tensor: &SourceTensor) -> Result<Option<(usize, ModuleId, &Stored)>> {
+        let Some(&(block, id)) = self.prunable.get(&tensor.name) else { return Ok(None) };
         if self.held.as_ref().is_none_or(|(held, _)| *held != block) {
             // Let go of one before the next is read.
             self.held = None;
             self.held = Some((block, checkpoint::read_block(self.checkpoints, block, &Device::Cpu)?));
         }
+        let name = &self.folder.config.layout(block).module(id).name;
         let modules = self.held.iter().flat_map(|(_, modules)| modules);
-        let Some((_, stored)) = modules.into_iter().find(|(k, _)| *k == kind) else { return Ok(None) };
+        let found = modules.into_iter().find(|(module, _)| module == name);
+        let Some((_, stored)) = found else { return Ok(None) };
         if stored.fits(&tensor.shape, &tensor.dtype) {
-            return Ok(Some((block, kind, stored)));
+            return Ok(Some((block, id, stored)));
         }
         Err(Error::mistake(format!(
-            "{}: {kind} does not fit `{}` of {}, which is {:?} of {}: the checkpoints are of another model",
+            "{}: {name} does not fit `{}` of {}, which is {:?} of {}: the checkpoints are of another model",
             checkpoint::block_path(self.checkpoints, block).display(),
             tensor.name,
             self.folder.root.display(),
@@ -195,7 +199,7 @@ impl<'a> Blocks<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Count {
     block: usize,
-    kind: ModuleKind,
+    module: ModuleId,
     zeros: usize,
     weights: usize,
 }
@@ -209,7 +213,7 @@ fn write_weights(
 ) -> Result<()> {
     out.put(&source.head)?;
     for tensor in std::mem::take(&mut source.tensors) {
-        let Some((block, kind, stored)) = blocks.compressed(&tensor)? else {
+        let Some((block, module, stored)) = blocks.compressed(&tensor)? else {
             source.pass(tensor.bytes, |bytes| out.put(bytes))?;
             continue;
         };
@@ -217,7 +221,7 @@ fn write_weights(
             "F32" => write_stored::<4>(source, tensor.bytes, stored, out)?,
             _ => write_stored::<2>(source, tensor.bytes, stored, out)?,
         };
-        counts.push(Count { block, kind, zeros, weights: tensor.shape.iter().product() });
+        counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
     }
     Ok(())
 }
@@ -301,8 +305,8 @@ struct Float(#[serde(with = "number")] f64);
 impl<'a> Report<'a> {
     fn new(folder: &ModelFolder, cell: &'a CellResult, counts: &[Count]) -> Self {
         let found: HashMap<&str, _> = cell.modules.iter().map(|m| (m.name.as_str(), m)).collect();
-        let module = |&Count { block, kind, zeros, weights }: &Count| {
-            let name = module_name(block, kind);
+        let module = |&Count { block, module, zeros, weights }: &Count| {
+            let name = folder.config.layout(block).module(module).full_name.clone();
             let found = found.get(name.as_str());
             ModuleReport {
                 sparsity: zeros as f64 / weights as f64,

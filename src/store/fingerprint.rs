@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::study::StudySpec;
+use crate::study::{ALL_MODULES, StudySpec};
 
 /// All of a study that changes the numbers of a cell, as JSON text: equal texts, equal numbers.
 ///
@@ -11,9 +11,6 @@ use crate::study::StudySpec;
 /// decides on it, so that `cpu` and `cuda` differ then; which of several GPUs never matters.
 pub(super) fn fingerprint(spec: &StudySpec) -> String {
     let StudySpec { model, cells: _, seq_len, calibration, evaluation, prune, compute, seed } = spec;
-    let mut modules = prune.modules.clone();
-    modules.sort_unstable();
-    modules.dedup();
     // Whether disagreements are measured changes no other number.
     let mut evaluation = json!(evaluation);
     if let Some(evaluation) = evaluation.as_object_mut() {
@@ -27,7 +24,7 @@ pub(super) fn fingerprint(spec: &StudySpec) -> String {
         "calibration": { "samples": calibration.samples, "sampling": calibration.sampling },
         "evaluation": evaluation,
         "prune": {
-            "modules": modules,
+            "modules": modules(&prune.modules),
             "blocks": prune.blocks,
             "damping": prune.damping,
             "block_size": prune.block_size,
@@ -37,6 +34,32 @@ pub(super) fn fingerprint(spec: &StudySpec) -> String {
         "device": device,
     })
     .to_string()
+}
+
+/// The modules of a Llama with their paths, in the order in which studies of version 0.1 name them. Those had no patterns:
+/// what means all modules has to read as their list of all.
+const FIRST_MODULES: [(&str, &str); 7] = [
+    ("q_proj", "self_attn.q_proj"),
+    ("k_proj", "self_attn.k_proj"),
+    ("v_proj", "self_attn.v_proj"),
+    ("o_proj", "self_attn.o_proj"),
+    ("gate_proj", "mlp.gate_proj"),
+    ("up_proj", "mlp.up_proj"),
+    ("down_proj", "mlp.down_proj"),
+];
+
+/// Patterns of modules in one order, each once.
+fn modules(patterns: &[String]) -> Vec<&str> {
+    if patterns.iter().any(|pattern| pattern == ALL_MODULES) {
+        return FIRST_MODULES.map(|(name, _)| name).to_vec();
+    }
+    let first =
+        |pattern: &str| FIRST_MODULES.iter().position(|(name, path)| [*name, *path].contains(&pattern));
+    let name = |pattern| first(pattern).map_or(pattern, |place| FIRST_MODULES[place].0);
+    let mut names: Vec<&str> = patterns.iter().map(|pattern| name(pattern.as_str())).collect();
+    names.sort_unstable_by_key(|name| (first(name).unwrap_or(FIRST_MODULES.len()), *name));
+    names.dedup();
+    names
 }
 
 /// Whether the cells of two studies can stand side by side: no cell has the same id but other calibration data.

@@ -250,6 +250,7 @@ mod tests {
             architecture: "LlamaForCausalLM".into(),
             parameters: 1,
             prunable_parameters: 1,
+            modules: ModelInfo::llama_modules(),
             blocks: 1,
             vocabulary: 1,
             dtype: "F32".into(),

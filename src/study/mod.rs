@@ -6,75 +6,12 @@ mod recipe;
 pub use level::{Level, Sparsity};
 pub use recipe::{Parameters, Recipe, Step};
 
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-
-/// A prunable Linear of a decoder block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModuleKind {
-    /// `self_attn.q_proj`
-    QProj,
-    /// `self_attn.k_proj`
-    KProj,
-    /// `self_attn.v_proj`
-    VProj,
-    /// `self_attn.o_proj`
-    OProj,
-    /// `mlp.gate_proj`
-    GateProj,
-    /// `mlp.up_proj`
-    UpProj,
-    /// `mlp.down_proj`
-    DownProj,
-}
-
-impl ModuleKind {
-    /// All of them in pruning order.
-    pub const ALL: [Self; 7] =
-        [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
-
-    /// The module's path within its block, as Hugging Face spells it.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::QProj => "self_attn.q_proj",
-            Self::KProj => "self_attn.k_proj",
-            Self::VProj => "self_attn.v_proj",
-            Self::OProj => "self_attn.o_proj",
-            Self::GateProj => "mlp.gate_proj",
-            Self::UpProj => "mlp.up_proj",
-            Self::DownProj => "mlp.down_proj",
-        }
-    }
-
-    /// The short name used on the command line: `q_proj`, … `down_proj`.
-    pub fn name(self) -> &'static str {
-        self.path().split_once('.').map_or("", |(_, name)| name)
-    }
-}
-
-impl fmt::Display for ModuleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for ModuleKind {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self, Error> {
-        let wanted = s.trim();
-        Self::ALL.into_iter().find(|m| m.name() == wanted || m.path() == wanted).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|m| m.name()).collect();
-            Error::mistake(format!("unknown module `{s}`: accepted are {}", known.join(", ")))
-        })
-    }
-}
 
 /// One compressed variant of the base model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -211,12 +148,15 @@ fn yes() -> bool {
     true
 }
 
+/// The pattern of all modules, whatever they are called.
+pub const ALL_MODULES: &str = "*";
+
 /// How the methods are to work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PruneSpec {
-    /// Which modules are pruned.
-    pub modules: Vec<ModuleKind>,
+    /// Which modules are pruned: names, paths or patterns of the model's layout, such as `q_proj` and `mlp.*`.
+    pub modules: Vec<String>,
     /// First and one past the last block that is pruned; `None` is all of them.
     pub blocks: Option<(usize, usize)>,
     /// SparseGPT: share of the Hessian's mean diagonal that is added to its diagonal.
@@ -238,7 +178,7 @@ impl PruneSpec {
 impl Default for PruneSpec {
     fn default() -> Self {
         Self {
-            modules: ModuleKind::ALL.to_vec(),
+            modules: vec![ALL_MODULES.to_owned()],
             blocks: None,
             damping: 0.01,
             block_size: 128,

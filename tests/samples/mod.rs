@@ -52,6 +52,7 @@ pub fn model() -> ModelInfo {
         architecture: "LlamaForCausalLM".into(),
         parameters: 134_515_008,
         prunable_parameters: 106_168_320,
+        modules: ModelInfo::llama_modules(),
         blocks: 30,
         vocabulary: 49152,
         dtype: "BF16".into(),

@@ -3,19 +3,20 @@
 use crate::config::entry::Entry;
 use crate::config::found::Found;
 use crate::error::Result;
-use crate::study::ModuleKind;
 
 pub(super) fn entries() -> Vec<Entry> {
-    let modules = ModuleKind::ALL.map(ModuleKind::name);
     vec![
-        Entry::list("modules", "prune.modules", &modules, move |draft, found| {
-            draft.prune.modules = found.parse_some(&format!("of {}", modules.join(", ")))?;
-            draft.prune.modules.sort_unstable();
+        Entry::list("modules", "prune.modules", &["*"], |draft, found| {
+            draft.prune.modules = found.words().map(str::to_owned).collect();
+            if draft.prune.modules.is_empty() {
+                let accepted =
+                    "names of the model's modules (q_proj), patterns (mlp.*), or * for all of them";
+                return Err(found.mistake(format_args!("found nothing; accepted are {accepted}")));
+            }
             Ok(())
         })
-        .about(format!("Modules that are pruned: {}", modules.join(", ")))
+        .about("Modules that are pruned: names such as q_proj, patterns such as mlp.*, or * for all")
         .value_name("NAME")
-        .choices(&modules)
         .in_fingerprint()
         .example("down_proj"),
         Entry::text("blocks", "prune.blocks", "", |draft, found| {

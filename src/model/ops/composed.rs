@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Batch, RopeTable};
 use crate::error::Result;
-use crate::kernels::attention::{self, Heads};
+use crate::kernels::attention::{self, AttentionShape};
+use crate::model::batch::Batch;
+use crate::model::rope::RopeTable;
 
 pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     Ok(x.matmul(&weight.t()?)?)
@@ -39,7 +40,7 @@ pub(super) fn causal_attention(
     k: &Tensor,
     v: &Tensor,
     segments: &[attention::Segment],
-    heads: Heads,
+    heads: AttentionShape,
 ) -> Result<Tensor> {
     let mut out = Vec::new();
     for group in alike(segments) {
@@ -59,7 +60,13 @@ pub(super) const TILE: usize = 512;
 
 /// Attention of such a run, scores in `f32`. Where it has keys of different lengths, the shorter ones are filled up with
 /// keys that no query sees.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, group: &[attention::Segment], h: Heads) -> Result<Tensor> {
+fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    group: &[attention::Segment],
+    h: AttentionShape,
+) -> Result<Tensor> {
     let (first, b) = (group[0], group.len());
     let (t, s) = (first.queries, group.iter().map(|g| g.keys).max().unwrap_or(0));
     let shared = h.query / h.key;
@@ -78,7 +85,11 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, group: &[attention::Segment], h: H
             q.narrow(1, start, len)?.permute((0, 2, 3, 1, 4))?.reshape((b, h.key, shared * len, h.dim))?;
         let scores = q.matmul(&k.narrow(2, 0, seen)?.t()?)?.to_dtype(DType::F32)?;
         let mask = mask(group, start..start + len, seen, h, scores.device())?;
-        let scores = (scores / (h.dim as f64).sqrt())?.reshape((b, h.query, len * seen))?;
+        let scores = match h.scale {
+            Some(scale) => scores * scale,
+            None => scores / (h.dim as f64).sqrt(),
+        };
+        let scores = scores?.reshape((b, h.query, len * seen))?;
         // The fewer dimensions, the less arithmetic for finding elements.
         let scores = match mask.dim(0)? {
             1 => scores.reshape((b * h.query, len * seen))?.broadcast_add(&mask)?,
@@ -129,7 +140,7 @@ fn mask(
     group: &[attention::Segment],
     queries: Range<usize>,
     keys: usize,
-    h: Heads,
+    h: AttentionShape,
     device: &Device,
 ) -> Result<Tensor> {
     let one = group.iter().all(|g| g.keys == group[0].keys);

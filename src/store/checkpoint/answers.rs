@@ -18,7 +18,7 @@ pub fn prompts_path(dir: &Path, task: usize, first: usize, block: usize) -> Path
 }
 
 /// Where a cell keeps the hidden states of a batch of answers.
-pub fn said_path(dir: &Path, task: usize, first: usize) -> PathBuf {
+pub fn answer_states_path(dir: &Path, task: usize, first: usize) -> PathBuf {
     dir.join(format!("said-{task:02}-{first:06}.safetensors"))
 }
 

@@ -14,7 +14,7 @@ use super::outcomes::forget;
 pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     if let Event::Plan { study, model, environment, cells, .. } = event {
         let known = state.board.as_ref().is_some_and(|board| board.study == *study);
-        let mut board = Board::planned(*study, model.clone(), environment.clone(), cells);
+        let mut board = Board::planned(*study, model.as_ref().clone(), environment.clone(), cells);
         if !known {
             state.compare.reset();
             state.inspect.reset();

@@ -26,6 +26,7 @@ fn model() -> ModelInfo {
         architecture: "LlamaForCausalLM".into(),
         parameters: 1_200_000,
         prunable_parameters: 1_000_000,
+        modules: ModelInfo::llama_modules(),
         blocks: 4,
         vocabulary: 512,
         dtype: "BF16".into(),
@@ -41,7 +42,7 @@ fn plan(cells: &[CellSpec]) -> Event {
     };
     Event::Plan {
         study: 7,
-        model: model(),
+        model: Box::new(model()),
         environment: Environment::default(),
         cells: cells.iter().map(planned).collect(),
         estimate: Estimate::default(),

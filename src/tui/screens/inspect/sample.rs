@@ -153,6 +153,7 @@ pub(in crate::tui) fn board() -> Board {
             architecture: "LlamaForCausalLM".into(),
             parameters: 134_515_008,
             prunable_parameters: 106_168_320,
+            modules: ModelInfo::llama_modules(),
             blocks: 30,
             vocabulary: 49_152,
             dtype: "BF16".into(),

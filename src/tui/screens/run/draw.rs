@@ -8,7 +8,6 @@ use ratatui::widgets::Widget;
 use crate::engine::ResourceSample;
 use crate::human;
 use crate::results::{CellResult, CellState};
-use crate::study::ModuleKind;
 use crate::tui::state::{Board, EngineState, LogLevel, Panel, State, model_name};
 use crate::tui::view::parts::{first_shown, framed, mark, nothing};
 use crate::tui::widgets::gauge::Gauge;
@@ -247,16 +246,17 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
         (0.0, 1.0)
     };
     let span = if high > low { high - low } else { 1.0 };
-    let rows: Vec<HeatRow> = ModuleKind::ALL
-        .into_iter()
-        .map(|kind| {
+    let modules = board.model.modules.iter();
+    let rows: Vec<HeatRow> = modules
+        .map(|path| {
             let mut row = vec![None; board.model.blocks];
-            for module in values.clone().filter(|m| m.name.ends_with(kind.path())) {
+            for module in values.clone().filter(|m| m.path() == path) {
                 if let Some(place) = row.get_mut(module.block) {
                     *place = figure(module).map(|v| ((v - low) / span).clamp(0.0, 1.0));
                 }
             }
-            HeatRow { label: kind.name().trim_end_matches("_proj").to_owned(), values: row }
+            let name = path.rsplit('.').next().unwrap_or(path);
+            HeatRow { label: name.trim_end_matches("_proj").to_owned(), values: row }
         })
         .collect();
     let scale = match (errors, low.is_finite()) {

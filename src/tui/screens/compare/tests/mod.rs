@@ -112,6 +112,7 @@ fn board(study: i64, cells: Vec<CellResult>) -> Board {
             architecture: "LlamaForCausalLM".into(),
             parameters: 134_515_008,
             prunable_parameters: 106_168_320,
+            modules: ModelInfo::llama_modules(),
             blocks: 30,
             vocabulary: 49_152,
             dtype: "BF16".into(),

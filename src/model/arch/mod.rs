@@ -1,0 +1,90 @@
+//! The architectures: one file a family, and the registry of them.
+//!
+//! A family says which tensors its blocks have, in what shapes and with which inputs, and how hidden states go through;
+//! see [`super::architecture::Architecture`].
+
+mod common;
+pub mod granite;
+pub mod llama;
+pub mod mistral;
+pub mod olmo2;
+mod parts;
+pub mod qwen2;
+pub mod qwen3;
+pub mod smollm3;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::architecture::Architecture;
+use super::config::ModelConfig;
+use super::json::JsonFile;
+use crate::error::Result;
+
+/// Every known family.
+#[rustfmt::skip]
+pub const ARCHITECTURES: &[&dyn Architecture] = &[
+    &llama::Llama,
+    &mistral::Mistral,
+    &qwen2::Qwen2,
+    &qwen3::Qwen3,
+    &granite::Granite,
+    &smollm3::SmolLm3,
+    &olmo2::Olmo2,
+];
+
+/// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there
+/// is one.
+///
+/// # Errors
+/// [`crate::Error::Mistake`] naming the file and the key when the file cannot be read or parsed, a value makes no sense,
+/// or the model needs something unknown.
+pub fn read_config(path: &Path) -> Result<ModelConfig> {
+    let json = JsonFile::read(path)?;
+    let architecture = find(&json)?;
+    refuse_quantised(&json)?;
+    let mut config = architecture.read(&json)?;
+    let generation = path.with_file_name("generation_config.json");
+    if generation.is_file() {
+        for token in JsonFile::read(&generation)?.tokens("eos_token_id")? {
+            if !config.eos.contains(&token) {
+                config.eos.push(token);
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// The family that a `config.json` names.
+fn find(json: &JsonFile<'_>) -> Result<&'static dyn Architecture> {
+    let known = || ARCHITECTURES.iter().map(|a| a.name()).collect::<Vec<_>>().join(", ");
+    let named: Vec<&str> = match json.get("architectures") {
+        None => Vec::new(),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        Some(other) => return Err(json.unexpected("architectures", other, "a list of names")),
+    };
+    if named.is_empty() {
+        // Hand-made configs sometimes leave the list out; the type says the same.
+        let kind = json.get("model_type").and_then(Value::as_str);
+        let of_type = ARCHITECTURES.iter().find(|a| Some(a.model_type()) == kind).copied();
+        return of_type.ok_or_else(|| {
+            json.wrong(&format!("`architectures` names none: accepted is one of {}", known()))
+        });
+    }
+    ARCHITECTURES.iter().find(|a| named.contains(&a.name())).copied().ok_or_else(|| {
+        json.wrong(&format!("unknown architecture `{}`: accepted are {}", named.join(", "), known()))
+    })
+}
+
+fn refuse_quantised(json: &JsonFile<'_>) -> Result<()> {
+    let Some(quantised) = json.get("quantization_config") else { return Ok(()) };
+    let method = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+    Err(json.wrong(&format!(
+        "`quantization_config` says that the weights are quantised ({method}): accepted are models with plain F32, F16 \
+         or BF16 weights"
+    )))
+}
+
+#[cfg(test)]
+mod tests;

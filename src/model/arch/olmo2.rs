@@ -1,0 +1,84 @@
+//! OLMo 2: norms on what attention and MLP give instead of what they get, and on whole queries and keys.
+
+use serde_json::{Value, json};
+
+use super::common::{Common, Defaults};
+use super::parts::{Attention, AttentionSettings, GatedMlp, MlpSettings};
+use crate::error::Result;
+use crate::kernels::attention::AttentionShape;
+use crate::model::architecture::Architecture;
+use crate::model::config::ModelConfig;
+use crate::model::forward::{DecoderBlock, Flow, Forward, RmsNorm};
+use crate::model::json::JsonFile;
+use crate::model::layout::LayoutBuilder;
+use crate::model::ops::{self, Activations};
+
+/// `Olmo2ForCausalLM`
+#[derive(Debug, Clone, Copy)]
+pub struct Olmo2;
+
+impl Architecture for Olmo2 {
+    fn name(&self) -> &'static str {
+        "Olmo2ForCausalLM"
+    }
+
+    fn model_type(&self) -> &'static str {
+        "olmo2"
+    }
+
+    fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
+        let common = Common::read(json, Defaults { norm_eps: 1e-5, ..Defaults::default() })?;
+        let bias = json.bool_or("attention_bias", false)?;
+        let attention = common.attention();
+        let AttentionShape { query, key, dim, .. } = attention.shape;
+        let attention = AttentionSettings {
+            input_bias: bias,
+            output_bias: bias,
+            query_key_norms: Some([query * dim, key * dim]),
+            ..attention
+        };
+        common.model(self.name(), |_, layout| PostNormBlock::new(layout, attention, common.mlp()))
+    }
+
+    fn example(&self) -> Value {
+        json!({ "tie_word_embeddings": false })
+    }
+}
+
+/// A norm behind the attention, one behind the MLP, both before the sum with the residual.
+#[derive(Debug)]
+struct PostNormBlock {
+    attention_norm: RmsNorm,
+    mlp_norm: RmsNorm,
+    attention: Attention,
+    mlp: GatedMlp,
+}
+
+impl PostNormBlock {
+    fn new(layout: &mut LayoutBuilder, attention: AttentionSettings, mlp: MlpSettings) -> Self {
+        let AttentionSettings { hidden, eps, .. } = attention;
+        Self {
+            attention_norm: RmsNorm::new(layout, "post_attention_layernorm", hidden, eps),
+            mlp_norm: RmsNorm::new(layout, "post_feedforward_layernorm", hidden, eps),
+            attention: Attention::new(layout, attention),
+            mlp: GatedMlp::new(layout, mlp),
+        }
+    }
+}
+
+impl DecoderBlock for PostNormBlock {
+    fn forward(&self, x: Activations, cx: &mut Forward<'_>) -> Flow<Activations> {
+        let projected = self.attention.project(&x, cx)?;
+        let context = self.attention.attend(&projected, cx)?;
+        drop(projected);
+        let [y] = cx.linear([self.attention.output], &context)?;
+        let x = ops::add(x, &cx.norm(self.attention_norm, &y)?, 1.0)?;
+        let gated = self.mlp.gate(&x, cx)?;
+        let [y] = cx.linear([self.mlp.down], &gated)?;
+        Ok(ops::add(x, &cx.norm(self.mlp_norm, &y)?, 1.0)?)
+    }
+
+    fn attention(&self) -> AttentionShape {
+        self.attention.shape
+    }
+}

@@ -1,0 +1,46 @@
+//! Qwen 3: Llama with a norm on each head's queries and keys, and heads of a width of their own.
+
+use serde_json::{Value, json};
+
+use super::common::{Common, Defaults};
+use super::llama::LlamaBlock;
+use super::parts::AttentionSettings;
+use super::qwen2::windows_if_used;
+use crate::error::Result;
+use crate::model::architecture::Architecture;
+use crate::model::config::ModelConfig;
+use crate::model::json::JsonFile;
+
+/// `Qwen3ForCausalLM`
+#[derive(Debug, Clone, Copy)]
+pub struct Qwen3;
+
+impl Architecture for Qwen3 {
+    fn name(&self) -> &'static str {
+        "Qwen3ForCausalLM"
+    }
+
+    fn model_type(&self) -> &'static str {
+        "qwen3"
+    }
+
+    fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
+        let common = Common::read(json, Defaults { head_dim: Some(128), ..Defaults::default() })?;
+        let windows = windows_if_used(&common)?;
+        let bias = json.bool_or("attention_bias", false)?;
+        common.model(self.name(), |block, layout| {
+            let attention = common.attention();
+            let attention = AttentionSettings {
+                input_bias: bias,
+                output_bias: bias,
+                query_key_norms: Some([attention.shape.dim; 2]),
+                ..attention
+            };
+            LlamaBlock::new(layout, attention.with_window(windows[block]), common.mlp())
+        })
+    }
+
+    fn example(&self) -> Value {
+        json!({ "tie_word_embeddings": true, "head_dim": 32 })
+    }
+}

@@ -1,0 +1,173 @@
+//! What configurations mean, and a walk through the registry.
+
+use serde_json::json;
+
+use super::*;
+use crate::model::layout::BlockLayout;
+use crate::model::rope::{Rope, RopeScaling};
+
+fn parse(extra: &Value) -> Result<ModelConfig> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = json!({
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300,
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    read_config(&path)
+}
+
+fn rope(config: &ModelConfig) -> Rope {
+    config.ropes[0].rope
+}
+
+/// Modules of the first block that have a bias.
+fn biases(config: &ModelConfig) -> Vec<&str> {
+    let with_bias = config.layout(0).modules().filter(|(_, module)| module.bias);
+    with_bias.map(|(_, module)| module.name.as_str()).collect()
+}
+
+#[test]
+fn absent_keys_mean_what_they_mean_to_transformers() {
+    let config = parse(&json!({})).unwrap();
+    let heads = config.attention(0);
+    assert_eq!((heads.dim, heads.key, config.max_positions), (16, 2, 2048));
+    assert_eq!(rope(&config), Rope { theta: 10_000.0, scaling: RopeScaling::None });
+    assert!(config.head.tensor.is_some() && biases(&config).is_empty());
+    assert!(config.eos.is_empty() && config.bos.is_none());
+    let qwen3 = parse(&json!({"architectures": ["Qwen3ForCausalLM"]})).unwrap();
+    assert_eq!(qwen3.attention(0).dim, 128);
+    let norm = ("model.layers.3.self_attn.q_norm.weight".to_string(), vec![128]);
+    assert!(qwen3.tensors().contains(&norm));
+    let qwen2 = parse(&json!({"architectures": ["Qwen2ForCausalLM"]})).unwrap();
+    assert_eq!(biases(&qwen2), ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]);
+}
+
+#[test]
+fn both_spellings_of_rope_settings_say_the_same() {
+    let scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192});
+    let old = parse(&json!({"rope_theta": 500_000.0, "rope_scaling": scaling})).unwrap();
+    let mut parameters = scaling.clone();
+    parameters["rope_theta"] = json!(500_000.0);
+    let new = parse(&json!({"rope_parameters": parameters})).unwrap();
+    assert_eq!(rope(&old), rope(&new));
+    assert_eq!(
+        rope(&new).scaling,
+        RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192
+        }
+    );
+    let linear = parse(&json!({"rope_scaling": {"type": "linear", "factor": 2}})).unwrap();
+    assert_eq!(rope(&linear).scaling, RopeScaling::Linear { factor: 2.0 });
+    let plain = parse(&json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}})).unwrap();
+    assert_eq!(rope(&plain), Rope { theta: 7.0, scaling: RopeScaling::None });
+}
+
+#[test]
+fn windows_slide_in_the_blocks_that_say_so() {
+    let windows = |extra: Value| -> Vec<Option<usize>> {
+        let config = parse(&extra).unwrap();
+        (0..config.blocks).map(|b| config.attention(b).window).collect()
+    };
+    let mistral = "MistralForCausalLM";
+    let qwen = "Qwen2ForCausalLM";
+    assert_eq!(windows(json!({"architectures": [mistral], "sliding_window": 8})), [Some(8); 4]);
+    assert_eq!(windows(json!({"architectures": [mistral], "sliding_window": null})), [None; 4]);
+    assert_eq!(windows(json!({"architectures": [mistral]})), [Some(4096); 4]);
+    assert_eq!(windows(json!({"architectures": [qwen], "sliding_window": 8})), [None; 4]);
+    assert_eq!(
+        windows(json!({"architectures": [qwen], "sliding_window": 8, "use_sliding_window": true,
+            "max_window_layers": 3})),
+        [None, None, None, Some(8)]
+    );
+    let types = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"];
+    assert_eq!(
+        windows(json!({"architectures": [qwen], "sliding_window": 8, "use_sliding_window": true,
+            "layer_types": types})),
+        [Some(8), None, None, Some(8)]
+    );
+    assert_eq!(windows(json!({"sliding_window": 8})), [None; 4], "Llama has no window");
+}
+
+#[test]
+fn end_tokens_come_from_both_files_once_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    let config = json!({"architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 8,
+        "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9,
+        "eos_token_id": 2, "bos_token_id": 1});
+    std::fs::write(&path, config.to_string()).unwrap();
+    let generation = folder.path().join("generation_config.json");
+    std::fs::write(generation, r#"{"eos_token_id": [7, 2, 8]}"#).unwrap();
+    let config = read_config(&path).unwrap();
+    assert_eq!((config.eos, config.bos), (vec![2, 7, 8], Some(1)));
+}
+
+#[test]
+fn modules_are_chosen_by_names_paths_and_patterns() {
+    let config = parse(&json!({})).unwrap();
+    let chosen = |patterns: &[&str]| -> Vec<String> {
+        let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_string()).collect();
+        let selected = config.select_modules(&patterns).unwrap();
+        assert!(selected.iter().all(|ids| *ids == selected[0]), "every block of a Llama is the same");
+        selected[0].iter().map(|id| config.layout(0).module(*id).short_name().to_string()).collect()
+    };
+    let all = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    assert_eq!(chosen(&["*"]), all);
+    assert_eq!(chosen(&all), all);
+    assert_eq!(chosen(&["down_proj", "self_attn.q_proj"]), ["q_proj", "down_proj"], "in the layout's order");
+    assert_eq!(chosen(&["mlp.*"]), ["gate_proj", "up_proj", "down_proj"]);
+    assert_eq!(chosen(&["?_proj", "mlp.up*"]), ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"]);
+    let error = config.select_modules(&["q_proj".into(), "qkv".into()]).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    for part in ["`qkv`", "LlamaForCausalLM", "self_attn.q_proj", "mlp.down_proj"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn every_architecture_declares_a_layout_that_makes_sense() {
+    for (i, architecture) in ARCHITECTURES.iter().enumerate() {
+        let names = |a: &&dyn Architecture| [&[a.name(), a.model_type()], a.other_names()].concat();
+        for other in &ARCHITECTURES[..i] {
+            assert!(names(architecture).iter().all(|name| !names(other).contains(name)), "{architecture:?}");
+        }
+        let mut keys = json!({ "architectures": [architecture.name()], "head_dim": 16 });
+        for (key, value) in architecture.example().as_object().unwrap() {
+            keys[key] = value.clone();
+        }
+        let config = parse(&keys).unwrap();
+        assert_eq!(config.architecture, architecture.name());
+        let tensors = config.tensors();
+        let mut unique: Vec<_> = tensors.iter().map(|(name, _)| name).collect();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), tensors.len(), "{architecture:?} has a tensor twice");
+        assert!(tensors.iter().all(|(_, shape)| shape.iter().all(|n| *n > 0)));
+        for (block, layout) in config.layouts().enumerate() {
+            check_layout(layout, block, config.hidden_size);
+        }
+    }
+}
+
+/// Modules have names of their own, are found by them, and share sites only with equal inputs.
+fn check_layout(layout: &BlockLayout, block: usize, hidden: usize) {
+    let mut sites = Vec::new();
+    for (id, module) in layout.modules() {
+        assert_eq!(layout.find(&module.name), Some(id));
+        assert!(module.full_name.ends_with(&format!(".{block}.{}", module.name)), "{}", module.full_name);
+        let width = layout.sites().find(|(site, _)| *site == module.site).unwrap().1;
+        assert_eq!(module.shape.1, width, "{} reads what others read", module.name);
+        sites.push(module.site);
+    }
+    assert!(sites.is_sorted(), "modules come in the order in which a pass reaches them");
+    assert_eq!(layout.modules().next().unwrap().1.shape.1, hidden);
+    assert_eq!(layout.modules().last().unwrap().1.shape.0, hidden);
+}

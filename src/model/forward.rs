@@ -1,0 +1,171 @@
+//! A pass through one block, in which every call of a linear layer is a hook.
+//!
+//! An architecture writes its forward pass with [`Forward::linear`], which multiplies and shows the input to whoever
+//! watches these modules. A pass that only observes ends after the last input that is watched: nobody would read what
+//! comes behind it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::batch::Batch;
+use super::cache::BlockCache;
+use super::layout::{BlockLayout, InputSite, ModuleId, TensorId};
+use super::ops::{self, Activations};
+use super::rope::RopeTables;
+use crate::error::{Error, Result};
+use crate::kernels::attention::AttentionShape;
+use crate::kernels::sparse::Packed;
+
+/// Is shown the inputs of modules while a pass runs.
+pub trait ActivationObserver {
+    /// `x` is `[rows, in]`: the rows of the batch, or those of them that reach these modules.
+    fn input(&mut self, site: InputSite, x: &Activations) -> Result<()>;
+}
+
+/// Why a pass ends before the block's output is there.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// Everything that is watched has been shown.
+    Observed,
+    Failed(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What a step of a pass gives, unless the pass ends there.
+pub(super) type Flow<T> = std::result::Result<T, Halt>;
+
+/// The forward pass of one kind of block.
+pub(super) trait DecoderBlock: fmt::Debug + Send + Sync {
+    /// The block's output for hidden states `x`, `[rows of the batch, hidden]`.
+    fn forward(&self, x: Activations, cx: &mut Forward<'_>) -> Flow<Activations>;
+
+    /// Shape of the block's heads.
+    fn attention(&self) -> AttentionShape;
+}
+
+/// Rows from which on packed weights are used: fewer would leave most of a tile of theirs empty.
+const PACKED_ROWS: usize = 64;
+
+/// A linear layer with its weights.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Option<Tensor>,
+    /// The weight once more, without its zeroes.
+    pub(super) packed: Option<Arc<Packed>>,
+}
+
+impl Linear {
+    /// `x · weightᵀ + bias`, and the residual where there is one.
+    fn forward(&self, residual: Option<Activations>, x: &Activations) -> Result<Activations> {
+        let bias = self.bias.as_ref();
+        match (&self.packed, residual) {
+            (Some(packed), residual) if x.len()? >= PACKED_ROWS => {
+                ops::linear_packed(residual, x, packed, bias)
+            }
+            (_, Some(residual)) => ops::linear_add(residual, x, &self.weight, bias),
+            (_, None) => ops::linear(x, &self.weight, bias),
+        }
+    }
+}
+
+/// An RMS norm of a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RmsNorm {
+    pub weight: TensorId,
+    pub eps: f64,
+}
+
+/// Who watches the inputs of a block's modules.
+pub(super) struct Watch<'a> {
+    /// The sites that are shown, in their order.
+    pub sites: &'a [InputSite],
+    pub observer: &'a mut dyn ActivationObserver,
+}
+
+/// A pass through one block: its weights, the batch, and who watches.
+pub(super) struct Forward<'a> {
+    pub layout: &'a BlockLayout,
+    /// By their numbers in the layout.
+    pub modules: &'a [Linear],
+    pub tensors: &'a [Tensor],
+    pub batch: &'a Batch,
+    pub ropes: &'a RopeTables,
+    pub cache: Option<&'a BlockCache>,
+    pub watch: Option<Watch<'a>>,
+}
+
+impl Forward<'_> {
+    /// What linear layers that share an input make of it; the modules are those of one
+    /// [`super::layout::LayoutBuilder::linears`].
+    pub fn linear<const N: usize>(
+        &mut self,
+        modules: [ModuleId; N],
+        x: &Activations,
+    ) -> Flow<[Activations; N]> {
+        self.show(&modules, x)?;
+        let outputs =
+            modules.iter().map(|id| self.module(*id).forward(None, x)).collect::<Result<Vec<_>>>()?;
+        outputs.try_into().map_err(|_| Halt::Failed(Error::failure("a linear layer without an output")))
+    }
+
+    /// `residual + factor · linear(x)`, in place of the residual.
+    pub fn linear_add(
+        &mut self,
+        residual: Activations,
+        module: ModuleId,
+        x: &Activations,
+        factor: f64,
+    ) -> Flow<Activations> {
+        self.show(&[module], x)?;
+        let module = self.module(module);
+        // A product that is added where it is made costs nothing beside.
+        #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
+        if factor == 1.0 {
+            return Ok(module.forward(Some(residual), x)?);
+        }
+        Ok(ops::add(residual, &module.forward(None, x)?, factor)?)
+    }
+
+    pub fn norm(&self, norm: RmsNorm, x: &Activations) -> Result<Activations> {
+        ops::rms_norm(x, &self.tensors[norm.weight.index()], norm.eps)
+    }
+
+    /// What the heads make of queries, keys and values that are rotated already.
+    pub fn attend(
+        &self,
+        q: &Activations,
+        k: &Activations,
+        v: &Activations,
+        shape: AttentionShape,
+    ) -> Result<Activations> {
+        match self.cache {
+            None => ops::causal_attention(q, k, v, &self.batch.segments(None), shape),
+            Some(cache) => cache.attend(self.batch, q, k, v, shape),
+        }
+    }
+
+    fn module(&self, id: ModuleId) -> &Linear {
+        &self.modules[id.index()]
+    }
+
+    fn show(&mut self, modules: &[ModuleId], x: &Activations) -> Flow<()> {
+        let Some(site) = modules.first().map(|id| self.layout.module(*id).site) else { return Ok(()) };
+        debug_assert!(modules.iter().all(|id| self.layout.module(*id).site == site), "one call, one site");
+        let Some(watch) = &mut self.watch else { return Ok(()) };
+        if watch.sites.contains(&site) {
+            watch.observer.input(site, x)?;
+        }
+        // A site may be passed without being shown: an expert that no token is routed to.
+        if watch.sites.last().is_none_or(|last| *last <= site) { Err(Halt::Observed) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,268 @@
+//! What a block is made of, as data: the linear layers that can be compressed, with their names, tensors, shapes and
+//! inputs, and the other tensors beside them.
+//!
+//! An architecture declares its block once, through a [`LayoutBuilder`], and gets numbers back that its forward pass uses.
+//! Loading, checking, checkpoints, export, costs and the dashboard read the same declaration.
+
+/// A linear layer of a block: its place in the block's layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModuleId(usize);
+
+impl ModuleId {
+    pub(super) fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A place in the block where one input feeds one or several modules, in the order in which a forward pass reaches them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InputSite(usize);
+
+/// A tensor of a block that is no linear layer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct TensorId(usize);
+
+impl TensorId {
+    pub(super) fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A linear layer of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleDef {
+    /// Its path within the block: `self_attn.q_proj`.
+    pub name: String,
+    /// The path of the model's file: `model.layers.3.self_attn.q_proj`.
+    pub full_name: String,
+    /// Shape of the weight: `(out, in)`.
+    pub shape: (usize, usize),
+    /// Whether it has a bias, `[out]`.
+    pub bias: bool,
+    /// Where it reads its input.
+    pub site: InputSite,
+}
+
+impl ModuleDef {
+    /// Name of the weight's tensor.
+    pub fn weight(&self) -> String {
+        format!("{}.weight", self.full_name)
+    }
+
+    /// Name of the bias' tensor, where there is one.
+    pub fn bias(&self) -> Option<String> {
+        self.bias.then(|| format!("{}.bias", self.full_name))
+    }
+
+    /// Weights in the matrix.
+    pub fn elements(&self) -> usize {
+        self.shape.0 * self.shape.1
+    }
+
+    /// The last part of the path, `q_proj`.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+}
+
+/// A tensor of a block that is no linear layer's: a norm's weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TensorDef {
+    full_name: String,
+    shape: Vec<usize>,
+}
+
+/// All tensors of a block, in the order in which a forward pass needs the modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockLayout {
+    modules: Vec<ModuleDef>,
+    tensors: Vec<TensorDef>,
+    sites: usize,
+}
+
+impl BlockLayout {
+    /// The modules with their numbers.
+    pub fn modules(&self) -> impl Iterator<Item = (ModuleId, &ModuleDef)> {
+        self.modules.iter().enumerate().map(|(i, module)| (ModuleId(i), module))
+    }
+
+    /// A module of this layout.
+    pub fn module(&self, id: ModuleId) -> &ModuleDef {
+        &self.modules[id.0]
+    }
+
+    /// The module of a path within the block.
+    pub fn find(&self, name: &str) -> Option<ModuleId> {
+        self.modules.iter().position(|module| module.name == name).map(ModuleId)
+    }
+
+    /// Input sites with the number of features that each has.
+    pub fn sites(&self) -> impl Iterator<Item = (InputSite, usize)> {
+        let width = |site| self.modules.iter().find(|m| m.site == site).map(|m| (site, m.shape.1));
+        (0..self.sites).map(InputSite).filter_map(width)
+    }
+
+    /// Weights of all modules.
+    pub fn elements(&self) -> usize {
+        self.modules.iter().map(ModuleDef::elements).sum()
+    }
+
+    /// Every tensor with its shape: those beside the modules first.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let mut all: Vec<(String, Vec<usize>)> =
+            self.tensors.iter().map(|tensor| (tensor.full_name.clone(), tensor.shape.clone())).collect();
+        for module in &self.modules {
+            let (out, input) = module.shape;
+            all.push((module.weight(), vec![out, input]));
+            all.extend(module.bias().map(|name| (name, vec![out])));
+        }
+        all
+    }
+
+    /// Names of the tensors beside the modules, by their numbers.
+    pub(super) fn other_tensors(&self) -> impl Iterator<Item = &str> {
+        self.tensors.iter().map(|tensor| tensor.full_name.as_str())
+    }
+
+    /// Whether a module is meant by a pattern: its path or the end of it, where `*` is anything and `?` any character.
+    pub fn matches(&self, id: ModuleId, pattern: &str) -> bool {
+        let module = self.module(id);
+        matches_glob(pattern, &module.name) || matches_glob(pattern, module.short_name())
+    }
+}
+
+/// Declares the tensors of one block.
+#[derive(Debug)]
+pub(super) struct LayoutBuilder {
+    prefix: String,
+    layout: BlockLayout,
+}
+
+/// A linear layer to declare: path within the block, outputs, and whether it has a bias.
+pub(super) type LinearDef<'a> = (&'a str, usize, bool);
+
+impl LayoutBuilder {
+    /// For a block whose tensors begin with `prefix`: `model.layers.3`.
+    pub fn new(prefix: String) -> Self {
+        Self { prefix, layout: BlockLayout { modules: Vec::new(), tensors: Vec::new(), sites: 0 } }
+    }
+
+    /// Linear layers that read one input of `width` features: those of one call of `Forward::linear`.
+    pub fn linears<const N: usize>(&mut self, width: usize, modules: [LinearDef<'_>; N]) -> [ModuleId; N] {
+        let site = InputSite(self.layout.sites);
+        self.layout.sites += 1;
+        modules.map(|(name, out, bias)| {
+            let full_name = format!("{}.{name}", self.prefix);
+            let module = ModuleDef { name: name.to_owned(), full_name, shape: (out, width), bias, site };
+            self.layout.modules.push(module);
+            ModuleId(self.layout.modules.len() - 1)
+        })
+    }
+
+    /// A linear layer that alone reads an input of `width` features.
+    pub fn linear(&mut self, width: usize, module: LinearDef<'_>) -> ModuleId {
+        let [id] = self.linears(width, [module]);
+        id
+    }
+
+    /// Another tensor.
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        let full_name = format!("{}.{name}", self.prefix);
+        self.layout.tensors.push(TensorDef { full_name, shape: shape.to_vec() });
+        TensorId(self.layout.tensors.len() - 1)
+    }
+
+    pub fn finish(self) -> BlockLayout {
+        self.layout
+    }
+}
+
+/// Whether a text is what a pattern says: `*` is any number of characters, `?` is one.
+pub(crate) fn matches_glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // The last star, and how far the text had come when it was met: where to try again with one character more.
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                retry = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((star, from)) = retry else { return false };
+                retry = Some((star, from + 1));
+                p = star + 1;
+                t = from + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn globs_match_whole_texts() {
+        for (pattern, text, fits) in [
+            ("q_proj", "q_proj", true),
+            ("q_proj", "qq_proj", false),
+            ("*", "", true),
+            ("*", "mlp.up_proj", true),
+            ("mlp.*", "mlp.up_proj", true),
+            ("mlp.*", "self_attn.q_proj", false),
+            ("*_proj", "mlp.up_proj", true),
+            ("?_proj", "q_proj", true),
+            ("?_proj", "up_proj", false),
+            ("*.experts.*.w1", "moe.experts.12.w1", true),
+            ("*a*b", "xxaxbxb", true),
+            ("*a*b", "xxaxbxc", false),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches_glob(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_with_parts_left_out_matches_itself(text in "[ab.]{0,12}", from in 0usize..12, len in 0usize..12) {
+            let from = from.min(text.len());
+            let to = (from + len).min(text.len());
+            let pattern = format!("{}*{}", &text[..from], &text[to..]);
+            prop_assert!(matches_glob(&pattern, &text));
+            let pattern = format!("{}{}{}", &text[..from], "?".repeat(to - from), &text[to..]);
+            prop_assert!(matches_glob(&pattern, &text));
+            let longer = format!("{text}?");
+            prop_assert!(!matches_glob(&longer, &text));
+        }
+    }
+
+    #[test]
+    fn modules_of_one_call_share_a_site_and_are_found_by_their_names() {
+        let mut builder = LayoutBuilder::new("model.layers.7".into());
+        let norm = builder.tensor("norm.weight", &[6]);
+        let [q, k] = builder.linears(6, [("attn.q", 4, true), ("attn.k", 2, false)]);
+        let down = builder.linear(9, ("mlp.down", 6, false));
+        let layout = builder.finish();
+        assert_eq!(norm.index(), 0);
+        assert_eq!(layout.module(q).site, layout.module(k).site);
+        assert_ne!(layout.module(q).site, layout.module(down).site);
+        assert_eq!(layout.sites().map(|(_, width)| width).collect::<Vec<_>>(), [6, 9]);
+        assert_eq!(layout.find("mlp.down"), Some(down));
+        assert_eq!(layout.find("down"), None);
+        assert!(layout.matches(down, "down") && layout.matches(down, "mlp.*") && !layout.matches(q, "mlp.*"));
+        assert_eq!(layout.elements(), 4 * 6 + 2 * 6 + 6 * 9);
+        let names: Vec<_> = layout.tensors().into_iter().map(|(name, _)| name).collect();
+        let all = ["norm.weight", "attn.q.weight", "attn.q.bias", "attn.k.weight", "mlp.down.weight"];
+        assert_eq!(names, all.map(|name| format!("model.layers.7.{name}")));
+    }
+}

@@ -1,0 +1,204 @@
+//! Rotary position embeddings: what a configuration asks for, and the tables that come of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use super::json::JsonFile;
+use crate::error::Result;
+
+/// How the frequencies of the rotary embedding are stretched for long contexts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// As trained.
+    None,
+    /// Every frequency is divided by `factor`.
+    Linear {
+        /// At least 1.
+        factor: f64,
+    },
+    /// Llama 3's: low frequencies are divided by `factor`, high ones are kept, those between are blended.
+    Llama3 {
+        /// At least 1.
+        factor: f64,
+        /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are stretched in full.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are kept.
+        high_freq_factor: f64,
+        /// Context length before the stretching, in tokens.
+        original_max_position_embeddings: usize,
+    },
+}
+
+/// The rotary position embedding.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// How they are stretched.
+    pub scaling: RopeScaling,
+}
+
+impl Rope {
+    /// Reads the settings of a `config.json`; `default` is the base where none is said.
+    ///
+    /// # Errors
+    /// [`crate::Error::Mistake`] naming the key that makes no sense.
+    pub(super) fn read(json: &JsonFile<'_>, default: f64) -> Result<Self> {
+        const THETA: &str = "a number above 0";
+        // Since version 5 of `transformers` one object holds what were two keys.
+        let key = if json.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+        let theta = json.number_or("rope_theta", default, THETA, |v| v > 0.0)?;
+        let settings = match json.get(key) {
+            None => return Ok(Rope { theta, scaling: RopeScaling::None }),
+            Some(Value::Object(map)) => {
+                JsonFile { path: json.path, prefix: format!("{key}."), map: map.clone() }
+            }
+            Some(other) => return Err(json.unexpected(key, other, "an object")),
+        };
+        let theta = settings.number_or("rope_theta", theta, THETA, |v| v > 0.0)?;
+        let kind_key = if settings.get("rope_type").is_some() { "rope_type" } else { "type" };
+        let factor =
+            || settings.number("factor", "a number of at least 1", |v: f64| v >= 1.0 && v.is_finite());
+        let scaling = match settings.get(kind_key) {
+            Some(Value::String(kind)) if kind == "default" => RopeScaling::None,
+            Some(Value::String(kind)) if kind == "linear" => RopeScaling::Linear { factor: factor()? },
+            Some(Value::String(kind)) if kind == "llama3" => {
+                let low_freq_factor = settings.number("low_freq_factor", THETA, |v| v > 0.0)?;
+                RopeScaling::Llama3 {
+                    factor: factor()?,
+                    low_freq_factor,
+                    high_freq_factor: settings.number(
+                        "high_freq_factor",
+                        &format!("a number above `low_freq_factor`, {low_freq_factor}"),
+                        |v| v > low_freq_factor,
+                    )?,
+                    original_max_position_embeddings: settings
+                        .positive("original_max_position_embeddings")?,
+                }
+            }
+            None if key == "rope_parameters" && !settings.map.values().any(Value::is_object) => {
+                RopeScaling::None
+            }
+            None => {
+                return Err(settings
+                    .wrong(&format!("`{key}` has no `rope_type`: accepted are default, linear and llama3")));
+            }
+            Some(other) => return Err(settings.unexpected(kind_key, other, "default, linear or llama3")),
+        };
+        settings.number_or("partial_rotary_factor", 1.0, "only 1", |v| (v - 1.0).abs() < 1e-9)?;
+        Ok(Rope { theta, scaling })
+    }
+}
+
+/// A rotary embedding as some blocks of a model use it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RotaryEmbedding {
+    pub rope: Rope,
+    /// Width of the heads that it turns; even.
+    pub dim: usize,
+}
+
+/// Which of a model's rotary embeddings a block uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RopeId(usize);
+
+impl RopeId {
+    /// Of the only one that a model has.
+    pub const ONLY: Self = Self(0);
+}
+
+/// Tables of all rotary embeddings of a model.
+#[derive(Debug, Clone)]
+pub struct RopeTables(Vec<RopeTable>);
+
+impl RopeTables {
+    /// Tables for the first `positions` positions.
+    pub(super) fn new(embeddings: &[RotaryEmbedding], positions: usize) -> Self {
+        Self(embeddings.iter().map(|embedding| RopeTable::new(embedding, positions)).collect())
+    }
+
+    pub(super) fn get(&self, id: RopeId) -> &RopeTable {
+        &self.0[id.0]
+    }
+}
+
+/// Cosines and sines of the rotary embedding, `[positions, head_dim / 2]`.
+#[derive(Debug, Clone)]
+pub(super) struct RopeTable {
+    pub(super) cos: Arc<Vec<f32>>,
+    pub(super) sin: Arc<Vec<f32>>,
+    half: usize,
+    /// The same on the device that asked last.
+    on_device: Arc<Mutex<Option<(Tensor, Tensor)>>>,
+}
+
+impl RopeTable {
+    /// Tables for the first `positions` positions, angles computed in `f32` as Hugging Face does.
+    fn new(embedding: &RotaryEmbedding, positions: usize) -> Self {
+        let half = embedding.dim / 2;
+        let frequencies = frequencies(&embedding.rope, embedding.dim);
+        let (mut cos, mut sin) = (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
+        for position in 0..positions {
+            for frequency in &frequencies {
+                let angle = position as f32 * frequency;
+                cos.push(angle.cos());
+                sin.push(angle.sin());
+            }
+        }
+        Self::of(cos, sin, half)
+    }
+
+    /// Of cosines and sines, position after position, `half` of each a position.
+    pub(super) fn of(cos: Vec<f32>, sin: Vec<f32>, half: usize) -> Self {
+        Self { cos: cos.into(), sin: sin.into(), half, on_device: Arc::default() }
+    }
+
+    /// Cosines and sines, `[positions, half]`, on a device.
+    pub(super) fn on(&self, device: &Device, dtype: DType) -> Result<(Tensor, Tensor)> {
+        let mut kept = self.on_device.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((cos, sin)) = &*kept
+            && cos.device().same_device(device)
+            && cos.dtype() == dtype
+        {
+            return Ok((cos.clone(), sin.clone()));
+        }
+        let put = |values: &[f32]| {
+            let rows = values.len() / self.half.max(1);
+            Tensor::from_slice(values, (rows, self.half), device)?.to_dtype(dtype)
+        };
+        Ok(kept.insert((put(&self.cos)?, put(&self.sin)?)).clone())
+    }
+}
+
+/// Radians per position of every pair of a head, stretched as the configuration says.
+///
+/// In `f32` throughout, as Hugging Face computes them: the last bit of a frequency, five hundred positions on, is a
+/// hundred times the rounding of anything else, and enough to turn masks of later blocks.
+fn frequencies(rope: &Rope, head_dim: usize) -> Vec<f32> {
+    let plain = (0..head_dim / 2).map(|i| 1.0 / (rope.theta as f32).powf((2 * i) as f32 / head_dim as f32));
+    let stretched = plain.map(|frequency| match rope.scaling {
+        RopeScaling::None => frequency,
+        RopeScaling::Linear { factor } => frequency / factor as f32,
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => {
+            let context = original_max_position_embeddings as f64;
+            let (factor, low, high) = (factor as f32, low_freq_factor as f32, high_freq_factor as f32);
+            let wavelength = 2.0 * std::f32::consts::PI / frequency;
+            if f64::from(wavelength) < context / high_freq_factor {
+                frequency
+            } else if f64::from(wavelength) > context / low_freq_factor {
+                frequency / factor
+            } else {
+                let blend = (context as f32 / wavelength - low) / (high - low);
+                (1.0 - blend) * frequency / factor + blend * frequency
+            }
+        }
+    });
+    stretched.collect()
+}

@@ -1,0 +1,169 @@
+//! Blocks of every architecture, held against themselves: with and without a cache, in other precisions, observed.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::*;
+
+/// All blocks of a model.
+struct Model {
+    folder: ModelFolder,
+    blocks: Vec<Block>,
+    ropes: RopeTables,
+    dtype: DType,
+}
+
+impl Model {
+    fn states(&self, tokens: &[u32], batch: &Batch, caches: Option<&[BlockCache]>) -> Vec<Vec<f32>> {
+        let mut x = head::embed(&self.folder, tokens, self.dtype, &Device::Cpu).unwrap();
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, batch, &self.ropes, caches.map(|c| &c[i])).unwrap();
+        }
+        x.to_dtype(DType::F32).unwrap().to_vec2().unwrap()
+    }
+}
+
+#[test]
+fn a_ragged_batch_with_a_cache_does_what_each_sequence_does_alone_without() {
+    const CAPACITY: usize = 45;
+    // In f16 a block is put together from a device's operations, also on the host.
+    let precisions = [(DType::F32, 1e-5), (DType::F16, 5e-3)];
+    for (&architecture, (dtype, tolerance)) in ARCHITECTURES.iter().flat_map(|a| precisions.map(|p| (a, p))) {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::tiny(architecture).write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let load = |i| Block::load(&folder, i, dtype, &Device::Cpu).unwrap();
+        let blocks: Vec<Block> = (0..folder.config.blocks).map(load).collect();
+        let ropes = folder.config.rope_tables(CAPACITY);
+        let room = |block: &Block| block.cache(3, CAPACITY, dtype, &Device::Cpu).unwrap();
+        let caches: Vec<BlockCache> = blocks.iter().map(room).collect();
+        let model = Model { folder, blocks, ropes, dtype };
+
+        // One is longer than Mistral's window of 16 and fills the cache, one ends early.
+        let texts =
+            [45usize, 5, 24].map(|n| (0..n).map(|i| (i * i * 31 + n) as u32 % 258).collect::<Vec<_>>());
+        let alone = texts.each_ref().map(|text| model.states(text, &Batch::windows(1, text.len()), None));
+        let mut past = [0; 3];
+        // A prompt in two pieces, the second with one sequence missing and the others in another order; then step
+        // by step, until the longest has ended.
+        let mut pieces = vec![vec![(0, 20), (1, 1), (2, 7)], vec![(2, 13), (0, 10)]];
+        pieces.extend((0..15).map(|step| {
+            let left = [45 - 30, 5 - 1, 24 - 20];
+            (0..3).filter(|&slot| step < left[slot]).map(|slot| (slot, 1)).collect()
+        }));
+        for piece in pieces {
+            let sequence = |&(slot, new): &(usize, usize)| Sequence { slot, past: past[slot], new };
+            let batch = Batch::new(piece.iter().map(sequence).collect());
+            let tokens: Vec<u32> =
+                piece.iter().flat_map(|&(slot, new)| texts[slot][past[slot]..][..new].to_vec()).collect();
+            let mut rows = model.states(&tokens, &batch, Some(&caches)).into_iter();
+            for (slot, new) in piece {
+                let end = past[slot] + new;
+                for (position, want) in (past[slot]..end).zip(&alone[slot][past[slot]..end]) {
+                    let row = rows.next().unwrap();
+                    let apart = |(a, b): (&f32, &f32)| (a - b).abs();
+                    let largest = want.iter().map(|v| v.abs()).fold(1.0, f32::max);
+                    let worst = row.iter().zip(want).map(apart).fold(0.0, f32::max) / largest;
+                    assert!(
+                        worst < tolerance,
+                        "{architecture:?} in {dtype:?}: sequence {slot}, position {position}: {worst}"
+                    );
+                }
+                past[slot] = end;
+            }
+        }
+        assert_eq!(past, [45, 5, 24]);
+    }
+}
+
+#[test]
+fn keys_and_values_that_were_taken_out_serve_another_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    Synthetic::tiny(&arch::llama::Llama).write(dir.path()).unwrap();
+    let folder = ModelFolder::open(dir.path()).unwrap();
+    let block = Block::load(&folder, 0, DType::F32, &Device::Cpu).unwrap();
+    let ropes = folder.config.rope_tables(16);
+    let room = |capacity| block.cache(3, capacity, DType::F32, &Device::Cpu).unwrap();
+    let run = |ids: &[u32], sequences: Vec<Sequence>, cache: &BlockCache| {
+        let x = head::embed(&folder, ids, DType::F32, &Device::Cpu).unwrap();
+        let y = block.forward(&x, &Batch::new(sequences), &ropes, Some(cache)).unwrap();
+        y.to_vec2::<f32>().unwrap()
+    };
+    let sequence = |slot, past, new| Sequence { slot, past, new };
+    let first = room(12);
+    // The sequence in the middle has no token yet.
+    run(&[5, 6, 7, 40, 41, 42, 43, 44], vec![sequence(0, 0, 3), sequence(2, 0, 5)], &first);
+    let lengths = [3, 0, 5];
+    let taken = first.taken(&lengths).unwrap();
+    assert_eq!(taken[0].dims(), [8, 2 * 16], "key heads times their width");
+    let second = room(9);
+    second.put_back(&lengths, &taken).unwrap();
+    let more = || vec![sequence(0, 3, 1), sequence(2, 5, 2)];
+    assert_eq!(run(&[8, 45, 46], more(), &first), run(&[8, 45, 46], more(), &second));
+    assert!(room(9).put_back(&[3, 1, 5], &taken).is_err());
+}
+
+#[test]
+fn a_block_in_half_precision_does_nearly_what_it_does_in_f32() {
+    for &architecture in ARCHITECTURES {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::tiny(architecture).write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let tokens: Vec<u32> = (0..2 * 24).map(|i| (i * 37 + 5) % 258).collect();
+        let (batch, ropes) = (Batch::windows(2, 24), folder.config.rope_tables(24));
+        let run = |dtype| {
+            let x = head::embed(&folder, &tokens, dtype, &Device::Cpu).unwrap();
+            let block = Block::load(&folder, 1, dtype, &Device::Cpu).unwrap();
+            block.forward(&x, &batch, &ropes, None).unwrap()
+        };
+        let exact = run(DType::F32);
+        for (dtype, tolerance) in [(DType::F16, 0.003), (DType::BF16, 0.02)] {
+            let other = run(dtype);
+            assert_eq!(other.dtype(), dtype);
+            let size = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+            let error = (other.to_dtype(DType::F32).unwrap() - &exact).unwrap();
+            let share = size(&error) / size(&exact);
+            assert!(share < tolerance, "{architecture:?} in {dtype:?}: {share}");
+        }
+    }
+}
+
+/// Keeps copies of the inputs that it is shown.
+#[derive(Default)]
+struct Keeper(Vec<(InputSite, Vec<f32>)>);
+
+impl ActivationObserver for Keeper {
+    fn input(&mut self, site: InputSite, x: &Activations) -> crate::Result<()> {
+        let Activations::Host { data, .. } = x else { panic!("a test on the host") };
+        self.0.push((site, data.to_vec()));
+        Ok(())
+    }
+}
+
+#[test]
+fn an_observing_pass_shows_what_is_watched_and_multiplies_nothing_behind_it() {
+    for &architecture in ARCHITECTURES {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::tiny(architecture).write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let block = Block::load(&folder, 1, DType::F32, &Device::Cpu).unwrap();
+        let tokens: Vec<u32> = (0..2 * 24).map(|i| (i * 37 + 5) % 258).collect();
+        let (batch, ropes) = (Batch::windows(2, 24), folder.config.rope_tables(24));
+        let x = head::embed(&folder, &tokens, DType::F32, &Device::Cpu).unwrap();
+        let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
+        let mut all = Keeper::default();
+        block.observe(&x, &batch, &ropes, &sites, &mut all).unwrap();
+        assert_eq!(all.0.iter().map(|(site, _)| *site).collect::<Vec<_>>(), sites, "{architecture:?}");
+        for (shown, (site, width)) in all.0.iter().zip(block.layout().sites()) {
+            assert_eq!(shown.1.len(), tokens.len() * width);
+            // Weights that nothing can be multiplied by.
+            let mut broken = block.clone();
+            for (id, _) in block.layout().modules().filter(|(_, module)| module.site >= site) {
+                broken.set_weight(id, Tensor::zeros((1, 1), DType::U8, &Device::Cpu).unwrap());
+            }
+            let mut alone = Keeper::default();
+            broken.observe(&x, &batch, &ropes, &[site], &mut alone).unwrap();
+            assert_eq!(&alone.0, std::slice::from_ref(shown), "{architecture:?}");
+            assert!(broken.forward(&x, &batch, &ropes, None).is_err());
+        }
+    }
+}
