@@ -471,7 +471,7 @@ impl LazyHub {
             return Ok(path.to_path_buf());
         }
         reporter.phase(None, Phase::Download, 0, "bytes");
-        self.open()?.model(source, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
+        self.open()?.model(source, reporter)
     }
 
     fn fetch<'a>(&'a mut self, reporter: &'a mut Reporter) -> HubFetch<'a> {
@@ -488,7 +488,6 @@ struct HubFetch<'a> {
 impl Fetch for HubFetch<'_> {
     fn fetch(&mut self, repo: &str, file: &str) -> Result<PathBuf> {
         self.reporter.phase(None, Phase::Download, 0, "bytes");
-        let reporter = &mut *self.reporter;
-        self.hub.open()?.dataset_file(repo, file, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
+        self.hub.open()?.dataset_file(repo, file, self.reporter)
     }
 }
