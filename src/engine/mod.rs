@@ -10,6 +10,7 @@ mod costs;
 mod disagreement;
 mod evaluate;
 mod event;
+mod files;
 mod gpu;
 mod progress;
 mod prompts;

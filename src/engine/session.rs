@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
@@ -11,13 +12,14 @@ use super::Reporter;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::event::{Estimate, Phase, PlannedCell, RunOptions};
+use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
 use super::stream::Stream;
-use crate::data::{self, Fetch};
+use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::hub::Hub;
+use crate::interrupt::interruptible;
 use crate::kernels::matmul;
 use crate::model::{ModelFolder, PromptFormat, RopeTable, load_tokenizer};
 use crate::prune::{Profile, check_divides};
@@ -35,7 +37,7 @@ pub(super) struct Session {
     pub environment: Environment,
     pub device: Device,
     pub dtype: DType,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     pub rope: RopeTable,
     pub corpora: Vec<Corpus>,
     pub tasks: Vec<PreparedTask>,
@@ -61,7 +63,7 @@ pub(super) struct Draft {
     environment: Environment,
     device: Device,
     dtype: DType,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     corpora: Vec<Corpus>,
     tasks: Vec<PreparedTask>,
     profile: Option<Profile>,
@@ -82,7 +84,7 @@ impl Draft {
     pub fn new(spec: StudySpec, offline: bool, reporter: &mut Reporter) -> Result<Self> {
         let device = device::choose_device(&spec.compute.device)?;
         let dtype = device::choose_dtype(&spec.compute.dtype, &device)?;
-        let mut hub = LazyHub { offline, hub: None };
+        let mut hub = LazyHub::new(offline);
         let root = hub.model(&spec.model, reporter)?;
         reporter.phase(None, Phase::Load, 0, "files");
         let folder = ModelFolder::open(&root)?;
@@ -92,7 +94,8 @@ impl Draft {
         for cell in &spec.cells {
             check_cell(cell, &spec, &folder, profile.as_ref())?;
         }
-        let tokenizer = load_tokenizer(&folder.tokenizer)?;
+        let path = folder.tokenizer.clone();
+        let tokenizer = Arc::new(interruptible(&mut || reporter.boundary(), move |_| load_tokenizer(&path))?);
         let mut draft = Self {
             info: folder.info(&spec.model),
             environment: environment(&device, dtype),
@@ -141,20 +144,27 @@ impl Draft {
     fn load_data(&mut self, reporter: &mut Reporter) -> Result<()> {
         let evaluation = &self.spec.evaluation;
         for source in &evaluation.corpora {
-            reporter.check()?;
-            let text = data::load_text(source, &mut self.hub.fetch(reporter))?;
-            let windows =
-                data::evaluation_windows(&text, &self.tokenizer, self.spec.seq_len, evaluation.max_windows)?;
-            self.sizes.evaluation_windows += windows.len();
-            self.corpora.push(Corpus { name: text.name, windows });
+            let (source, tokenizer) = (source.clone(), self.tokenizer.clone());
+            let (seq_len, most) = (self.spec.seq_len, evaluation.max_windows);
+            let corpus = self.hub.read(reporter, move |files| {
+                let text = data::load_text(&source, files)?;
+                let windows = data::evaluation_windows(&text, &tokenizer, seq_len, most)?;
+                Ok(Corpus { name: text.name, windows })
+            })?;
+            self.sizes.evaluation_windows += corpus.windows.len();
+            self.corpora.push(corpus);
         }
         let format = PromptFormat::for_model(&self.folder, evaluation.prompt.as_deref())?;
         for source in &evaluation.tasks {
-            reporter.check()?;
-            let task = data::load_task(source, evaluation.task_limit, &mut self.hub.fetch(reporter))?;
+            let (source, format, tokenizer) = (source.clone(), format.clone(), self.tokenizer.clone());
+            let (limit, longest) = (evaluation.task_limit, evaluation.max_new_tokens);
             let positions = self.folder.config.max_positions;
-            let task =
-                PreparedTask::new(task, &format, &self.tokenizer, positions, evaluation.max_new_tokens)?;
+            let task = self.hub.read(reporter, move |files| {
+                let task = data::load_task(&source, limit, files)?;
+                PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
+                    files.abandoned.check()
+                })
+            })?;
             for message in task.cut_short(positions, evaluation.max_new_tokens) {
                 reporter.warn(None, message);
             }
@@ -338,22 +348,18 @@ impl Session {
 
 fn calibration(
     spec: &StudySpec,
-    tokenizer: &Tokenizer,
+    tokenizer: &Arc<Tokenizer>,
     hub: &mut LazyHub,
     set: &str,
     seed: u64,
     reporter: &mut Reporter,
 ) -> Result<Vec<Vec<u32>>> {
-    reporter.check()?;
-    let text = data::load_text(set, &mut hub.fetch(reporter))?;
-    data::calibration_windows(
-        &text,
-        tokenizer,
-        spec.calibration.samples,
-        spec.seq_len,
-        spec.calibration.sampling,
-        seed,
-    )
+    let (set, tokenizer, seq_len) = (set.to_string(), tokenizer.clone(), spec.seq_len);
+    let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
+    hub.read(reporter, move |files| {
+        let text = data::load_text(&set, files)?;
+        data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)
+    })
 }
 
 /// What can be wrong with a study as a whole; returns the range of blocks to prune.
@@ -447,47 +453,4 @@ fn measure_speed(device: &Device, dtype: DType, sizes: &Sizes) -> Result<f64> {
     }
     // A forward pass is more than its products: norms, attention, copies, which weigh the more the faster products are.
     Ok(best * if device.is_cpu() { 0.8 } else { 0.3 })
-}
-
-/// The hub, opened when something is first needed from it.
-struct LazyHub {
-    offline: bool,
-    hub: Option<Hub>,
-}
-
-impl LazyHub {
-    fn open(&mut self) -> Result<&Hub> {
-        if self.hub.is_none() {
-            self.hub = Some(Hub::new(self.offline)?);
-        }
-        // It was put there the line before.
-        self.hub.as_ref().ok_or_else(|| Error::failure("the hub's client is gone"))
-    }
-
-    /// Folder of a model: a path as it is, a hub id fetched.
-    fn model(&mut self, source: &str, reporter: &mut Reporter) -> Result<PathBuf> {
-        let path = Path::new(source);
-        if path.exists() || !crate::hub::looks_like_hub_id(source) {
-            return Ok(path.to_path_buf());
-        }
-        reporter.phase(None, Phase::Download, 0, "bytes");
-        self.open()?.model(source, reporter)
-    }
-
-    fn fetch<'a>(&'a mut self, reporter: &'a mut Reporter) -> HubFetch<'a> {
-        HubFetch { hub: self, reporter }
-    }
-}
-
-/// Data sets come through the same hub as models.
-struct HubFetch<'a> {
-    hub: &'a mut LazyHub,
-    reporter: &'a mut Reporter,
-}
-
-impl Fetch for HubFetch<'_> {
-    fn fetch(&mut self, repo: &str, file: &str) -> Result<PathBuf> {
-        self.reporter.phase(None, Phase::Download, 0, "bytes");
-        self.hub.open()?.dataset_file(repo, file, self.reporter)
-    }
 }

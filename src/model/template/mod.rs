@@ -35,6 +35,9 @@ const STEPS: u64 = 1_000_000;
 /// The longest prompt.
 const LONGEST: usize = 16 << 20;
 
+/// What helps where a model's own template is no use.
+const OWN: &str = "; --prompt sets another template";
+
 /// The name of the only template of an environment.
 const NAME: &str = "chat";
 
@@ -69,10 +72,12 @@ impl ChatTemplate {
         let rendered =
             template.and_then(|template| template.render_captured_to(context, &mut prompt).map(drop));
         let what = match &rendered {
-            _ if prompt.full => format!("makes a prompt of more than {} MiB", LONGEST >> 20),
+            _ if prompt.full => {
+                format!("makes a prompt of more than {} MiB: accepted is a shorter one{OWN}", LONGEST >> 20)
+            }
             Err(error) if is_out_of_fuel(error) => {
                 format!(
-                    "was stopped after {STEPS} steps: it does not end, or makes too much of one conversation"
+                    "was stopped after {STEPS} steps: accepted is one that ends before, and makes less{OWN}"
                 )
             }
             Err(error) => format!("fails on a task: {}", reason(error)),
