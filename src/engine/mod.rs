@@ -11,6 +11,7 @@ mod costs;
 mod disagreement;
 mod evaluate;
 mod event;
+mod files;
 mod gpu;
 mod plan;
 mod progress;

@@ -10,6 +10,7 @@ use super::costs::Sizes;
 use super::event::{Event, Phase};
 use super::progress::Tracker;
 use crate::error::Result;
+use crate::hub::{Download, DownloadWatcher};
 use crate::methods::Stage;
 use crate::study::Parameters;
 
@@ -67,11 +68,6 @@ impl Reporter {
         self.tracker.phase(cell, phase, total, unit);
     }
 
-    /// Bytes of a download.
-    pub fn downloaded(&mut self, done: u64, total: u64) {
-        self.tracker.step_of(done, total);
-    }
-
     /// Something that a person should know.
     pub fn warn(&self, cell: Option<&str>, message: impl Into<String>) {
         self.event(Event::Warning { cell: cell.map(str::to_string), message: message.into() });
@@ -113,6 +109,16 @@ impl Reporter {
     /// The shared wishes.
     pub fn control(&self) -> Arc<Control> {
         self.control.clone()
+    }
+}
+
+impl DownloadWatcher for Reporter {
+    fn downloaded(&mut self, download: Download) {
+        self.tracker.step_of(download.done_bytes, download.total_bytes);
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        self.boundary()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
@@ -10,14 +11,15 @@ use super::Reporter;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::event::{Estimate, Phase, PlannedCell, RunOptions};
+use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
 use super::speed;
 use super::stream::HiddenStates;
-use crate::data::{self, Fetch};
+use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::hub::Hub;
+use crate::interrupt::interruptible;
 use crate::methods::{Profile, Stage};
 use crate::model::{ModelFolder, ModuleId, PromptFormat, RopeTables, load_tokenizer};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
@@ -34,7 +36,7 @@ pub(super) struct Session {
     pub environment: Environment,
     pub device: Device,
     pub dtype: DType,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     pub ropes: RopeTables,
     /// The modules of every block that are pruned.
     pub modules: Vec<Vec<ModuleId>>,
@@ -62,7 +64,7 @@ pub(super) struct Draft {
     environment: Environment,
     device: Device,
     dtype: DType,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     modules: Vec<Vec<ModuleId>>,
     corpora: Vec<Corpus>,
     tasks: Vec<PreparedTask>,
@@ -86,7 +88,7 @@ impl Draft {
     pub fn new(spec: StudySpec, offline: bool, reporter: &mut Reporter) -> Result<Self> {
         let device = device::choose_device(&spec.compute.device).map_err(|e| e.at("device"))?;
         let dtype = device::choose_dtype(&spec.compute.dtype, &device).map_err(|e| e.at("dtype"))?;
-        let mut hub = LazyHub { offline, hub: None };
+        let mut hub = LazyHub::new(offline);
         let root = hub.model(&spec.model, reporter).map_err(|e| e.at("model"))?;
         reporter.phase(None, Phase::Load, 0, "files");
         let folder = ModelFolder::open(&root).map_err(|e| e.at("model"))?;
@@ -100,7 +102,8 @@ impl Draft {
         let parameters = spec.prune.parameters();
         let check = |cell| check_cell(cell, &folder, &modules, profile.as_ref(), &parameters);
         let stages = spec.cells.iter().map(check).collect::<Result<Vec<_>>>()?;
-        let tokenizer = load_tokenizer(&folder.tokenizer)?;
+        let path = folder.tokenizer.clone();
+        let tokenizer = Arc::new(interruptible(&mut || reporter.boundary(), move |_| load_tokenizer(&path))?);
         let mut draft = Self {
             info: folder.info(&spec.model),
             environment: environment(&device, dtype),
@@ -152,24 +155,30 @@ impl Draft {
     fn load_data(&mut self, reporter: &mut Reporter) -> Result<()> {
         let evaluation = &self.spec.evaluation;
         for source in &evaluation.corpora {
-            reporter.check()?;
-            let text = data::load_text(source, &mut self.hub.fetch(reporter)).map_err(|e| e.at("corpus"))?;
-            let windows =
-                data::evaluation_windows(&text, &self.tokenizer, self.spec.seq_len, evaluation.max_windows)
-                    .map_err(|e| e.at("corpus"))?;
-            self.sizes.evaluation_windows += windows.len();
-            self.corpora.push(Corpus { name: text.name, windows });
+            let (source, tokenizer) = (source.clone(), self.tokenizer.clone());
+            let (seq_len, most) = (self.spec.seq_len, evaluation.max_windows);
+            let corpus = self.hub.read(reporter, move |files| {
+                let text = data::load_text(&source, files)?;
+                let windows = data::evaluation_windows(&text, &tokenizer, seq_len, most)?;
+                Ok(Corpus { name: text.name, windows })
+            });
+            let corpus = corpus.map_err(|e| e.at("corpus"))?;
+            self.sizes.evaluation_windows += corpus.windows.len();
+            self.corpora.push(corpus);
         }
         let format = PromptFormat::for_model(&self.folder, evaluation.prompt.as_deref())
             .map_err(|e| e.at("prompt"))?;
         for source in &evaluation.tasks {
-            reporter.check()?;
-            let task = data::load_task(source, evaluation.task_limit, &mut self.hub.fetch(reporter))
-                .map_err(|e| e.at("tasks"))?;
+            let (source, format, tokenizer) = (source.clone(), format.clone(), self.tokenizer.clone());
+            let (limit, longest) = (evaluation.task_limit, evaluation.max_new_tokens);
             let positions = self.folder.config.max_positions;
-            let task =
-                PreparedTask::new(task, &format, &self.tokenizer, positions, evaluation.max_new_tokens)
-                    .map_err(|e| e.at("tasks"))?;
+            let task = self.hub.read(reporter, move |files| {
+                let task = data::load_task(&source, limit, files)?;
+                PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
+                    files.abandoned.check()
+                })
+            });
+            let task = task.map_err(|e| e.at("tasks"))?;
             for message in task.cut_short(positions, evaluation.max_new_tokens) {
                 reporter.warn(None, message);
             }
@@ -356,22 +365,18 @@ impl Session {
 
 fn calibration(
     spec: &StudySpec,
-    tokenizer: &Tokenizer,
+    tokenizer: &Arc<Tokenizer>,
     hub: &mut LazyHub,
     set: &str,
     seed: u64,
     reporter: &mut Reporter,
 ) -> Result<Vec<Vec<u32>>> {
-    reporter.check()?;
-    let text = data::load_text(set, &mut hub.fetch(reporter))?;
-    data::calibration_windows(
-        &text,
-        tokenizer,
-        spec.calibration.samples,
-        spec.seq_len,
-        spec.calibration.sampling,
-        seed,
-    )
+    let (set, tokenizer, seq_len) = (set.to_string(), tokenizer.clone(), spec.seq_len);
+    let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
+    hub.read(reporter, move |files| {
+        let text = data::load_text(&set, files)?;
+        data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)
+    })
 }
 
 /// What can be wrong with a study as a whole; returns the range of blocks to prune.
@@ -434,49 +439,5 @@ fn environment(device: &Device, dtype: DType) -> Environment {
         compute_dtype: dtype.as_str().into(),
         threads: rayon::current_num_threads(),
         platform: sysinfo::platform(),
-    }
-}
-
-/// The hub, opened when something is first needed from it.
-struct LazyHub {
-    offline: bool,
-    hub: Option<Hub>,
-}
-
-impl LazyHub {
-    fn open(&mut self) -> Result<&Hub> {
-        if self.hub.is_none() {
-            self.hub = Some(Hub::new(self.offline)?);
-        }
-        // It was put there the line before.
-        self.hub.as_ref().ok_or_else(|| Error::failure("the hub's client is gone"))
-    }
-
-    /// Folder of a model: a path as it is, a hub id fetched.
-    fn model(&mut self, source: &str, reporter: &mut Reporter) -> Result<PathBuf> {
-        let path = Path::new(source);
-        if path.exists() || !crate::hub::looks_like_hub_id(source) {
-            return Ok(path.to_path_buf());
-        }
-        reporter.phase(None, Phase::Download, 0, "bytes");
-        self.open()?.model(source, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
-    }
-
-    fn fetch<'a>(&'a mut self, reporter: &'a mut Reporter) -> HubFetch<'a> {
-        HubFetch { hub: self, reporter }
-    }
-}
-
-/// Data sets come through the same hub as models.
-struct HubFetch<'a> {
-    hub: &'a mut LazyHub,
-    reporter: &'a mut Reporter,
-}
-
-impl Fetch for HubFetch<'_> {
-    fn fetch(&mut self, repo: &str, file: &str) -> Result<PathBuf> {
-        self.reporter.phase(None, Phase::Download, 0, "bytes");
-        let reporter = &mut *self.reporter;
-        self.hub.open()?.dataset_file(repo, file, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
     }
 }
