@@ -181,14 +181,23 @@ fn keys_without_markers() -> String {
     keys.replace("<!-- keys -->", "").replace("<!-- /keys -->", "")
 }
 
-/// What the program accepts, by its own word, where it refuses what a command line asks for.
+/// The program with a home of its own and no settings but those of the command line.
+fn program(home: &Path, line: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("SECATEUR_") || name.starts_with("XDG_") || name.starts_with("HF_") {
+            program.env_remove(&*name);
+        }
+    }
+    program.env("HOME", home).env("SECATEUR_DEVICE", "cpu").current_dir(home).args(line);
+    program
+}
+
+/// What the program says that it accepts when it refuses a command line.
 fn accepted(line: &[&str]) -> BTreeSet<String> {
     let home = tempfile::tempdir().unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_secateur"));
-    for folder in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
-        program.env(folder, home.path());
-    }
-    let output = program.current_dir(home.path()).args(line).output().unwrap();
+    let output = program(home.path(), line).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{line:?}: {message}");
     let list = ["accepted are ", "known by name: "].iter().find_map(|lead| message.split_once(lead));
@@ -238,6 +247,52 @@ fn every_name_of_a_data_set_has_its_row() {
     let data = read("docs/data.md");
     let names = data.split("These names stand for").nth(1).expect("a table of names").split("\n**").next();
     assert_eq!(first_column(names.unwrap()), accepted(&line));
+}
+
+/// A number as a table prints it, and by how much it may differ from one machine to another.
+fn number(word: &str) -> Option<(f64, f64)> {
+    let word = word.trim_end_matches(['.', ',', ')', 's']);
+    if let Some(percent) = word.strip_suffix('%') {
+        return Some((percent.parse().ok()?, 3.0));
+    }
+    let value: f64 = word.parse().ok()?;
+    Some((value, 0.05 * value.abs().max(0.1)))
+}
+
+/// Whether two outputs have the same words in the same places, and numbers that differ by no more than rounding can do.
+fn same_but_for_rounding(found: &str, expected: &str) -> bool {
+    let same_word = |(a, b): (&str, &str)| match (number(a), number(b)) {
+        (Some((a, most)), Some((b, _))) => (a - b).abs() <= most,
+        _ => a == b,
+    };
+    let (found, expected): (Vec<&str>, Vec<&str>) =
+        (found.split_whitespace().collect(), expected.split_whitespace().collect());
+    found.len() == expected.len() && found.into_iter().zip(expected).all(same_word)
+}
+
+#[test]
+fn the_session_of_the_readme_prints_what_it_shows() {
+    let readme = read("README.md");
+    let (before, rest) = readme.split_once("<!-- session -->").expect("a session in the README");
+    let (session, after) = rest.split_once("<!-- /session -->").expect("an end of the session");
+    let (typed, shown) = session.trim_start_matches('\n').split_once('\n').unwrap();
+    let line = typed.trim().strip_prefix("$ secateur ").expect("a command line of secateur");
+
+    let home = tempfile::tempdir().unwrap();
+    let output = program(home.path(), &line.split(' ').collect::<Vec<_>>()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = printed.replace(&*home.path().to_string_lossy(), "~");
+    if same_but_for_rounding(shown, &printed) {
+        return;
+    }
+    assert!(std::env::var_os("UPDATE_DOCS").is_some(), "`secateur {line}` prints:\n{printed}");
+    let indented: String = printed
+        .lines()
+        .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") })
+        .collect();
+    let text = format!("{before}<!-- session -->\n\n{typed}\n{indented}\n<!-- /session -->{after}");
+    std::fs::write(root().join("README.md"), text).unwrap();
 }
 
 #[test]
