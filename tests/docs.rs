@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
+use secateur::methods::METHODS;
 use toml::{Table, Value};
 
 fn root() -> &'static Path {
@@ -95,19 +97,28 @@ fn shown(value: &Value) -> String {
 
 /// Compares the part of a document that the program writes with what it should be; with `UPDATE_DOCS` set it writes it.
 fn assert_generated(document: &str, name: &str, expected: &str) {
+    assert_section(document, name, expected, |found| found.trim() == expected.trim());
+}
+
+/// The same, where `is_current` says whether what the document has will do.
+fn assert_section(document: &str, name: &str, expected: &str, is_current: impl FnOnce(&str) -> bool) {
+    // Tests run at once, and two of them may write parts of one document.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let (start, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
     let text = read(document);
     let (before, rest) = text.split_once(&start).unwrap_or_else(|| panic!("{document} lacks {start}"));
     let (found, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{document} lacks {end}"));
-    if found.trim() == expected.trim() {
+    if is_current(found) {
         return;
     }
     assert!(
         std::env::var_os("UPDATE_DOCS").is_some(),
         "{document}: the part `{name}` is out of date; UPDATE_DOCS=1 cargo test --release --test docs writes:\n{expected}"
     );
-    let text = format!("{before}{start}\n\n{}\n\n{end}{after}", expected.trim());
-    std::fs::write(root().join(document), text).unwrap();
+    let body = expected.trim_matches('\n');
+    std::fs::write(root().join(document), format!("{before}{start}\n\n{body}\n\n{end}{after}")).unwrap();
+    drop(writing);
 }
 
 const SETTINGS: &str = "docs/settings.md";
@@ -172,13 +183,40 @@ fn every_key_of_the_config_file_is_listed_with_its_default() {
 
 #[test]
 fn the_keys_of_the_dashboard_are_listed() {
-    assert_generated("docs/dashboard.md", "keys", &keys_without_markers());
+    assert_generated("docs/dashboard.md", "keys", &secateur::tui::keymap::markdown());
 }
 
-/// The program's list of keys; the markers around it are the document's.
-fn keys_without_markers() -> String {
-    let keys = secateur::tui::keymap::markdown();
-    keys.replace("<!-- keys -->", "").replace("<!-- /keys -->", "")
+#[test]
+fn the_settings_are_listed() {
+    assert_generated(SETTINGS, "settings", &secateur::config::markdown());
+}
+
+#[test]
+fn the_methods_are_listed_with_their_parameters() {
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    let mut table = "| method | how it chooses weights | calibration data | other weights change |\n\
+                     | --- | --- | --- | --- |\n"
+        .to_owned();
+    let mut short =
+        "| method | how it chooses weights | calibration data |\n| --- | --- | --- |\n".to_owned();
+    let mut parameters =
+        "| method | parameter | default | accepted | meaning |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    for method in METHODS {
+        let (name, about) = (method.name(), method.about());
+        let (needs, updates) = (yes(method.needs_calibration()), yes(method.updates_weights()));
+        table += &format!("| `{name}` | {about} | {needs} | {updates} |\n");
+        short += &format!("| `{name}` | {about} | {needs} |\n");
+        for parameter in method.parameters() {
+            let (default, accepted) = (parameter.default(), parameter.accepted());
+            parameters += &format!(
+                "| `{name}` | `{}` | `{default}` | {accepted} | {} |\n",
+                parameter.name, parameter.about
+            );
+        }
+    }
+    assert_generated("docs/methods.md", "methods", &table);
+    assert_generated("docs/methods.md", "parameters", &parameters);
+    assert_generated("README.md", "methods", &short);
 }
 
 /// The program with a home of its own and no settings but those of the command line.
@@ -210,19 +248,6 @@ fn accepted(line: &[&str]) -> BTreeSet<String> {
 fn first_column(text: &str) -> BTreeSet<String> {
     let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
-}
-
-#[test]
-fn every_method_has_its_row() {
-    let known = accepted(&["run", "--demo", "--methods", "nonsense", "--dry-run"]);
-    assert!(known.contains("wanda"), "{known:?}");
-    let methods = read("docs/methods.md");
-    let first_table = methods.split("\n## ").next().unwrap();
-    assert_eq!(first_column(first_table), known);
-    let readme = chapter(&read("README.md"), "## What it compresses").to_lowercase();
-    for method in known {
-        assert!(readme.contains(&format!("| [{method}](https://")), "the README has no row for {method}");
-    }
 }
 
 #[test]
@@ -273,26 +298,19 @@ fn same_but_for_rounding(found: &str, expected: &str) -> bool {
 #[test]
 fn the_session_of_the_readme_prints_what_it_shows() {
     let readme = read("README.md");
-    let (before, rest) = readme.split_once("<!-- session -->").expect("a session in the README");
-    let (session, after) = rest.split_once("<!-- /session -->").expect("an end of the session");
-    let (typed, shown) = session.trim_start_matches('\n').split_once('\n').unwrap();
-    let line = typed.trim().strip_prefix("$ secateur ").expect("a command line of secateur");
-
+    let typed = readme.lines().find_map(|line| line.strip_prefix("    $ secateur "));
+    let typed = typed.expect("a session in the README");
     let home = tempfile::tempdir().unwrap();
-    let output = program(home.path(), &line.split(' ').collect::<Vec<_>>()).output().unwrap();
+    let output = program(home.path(), &typed.split(' ').collect::<Vec<_>>()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed = String::from_utf8(output.stdout).unwrap();
     let printed = printed.replace(&*home.path().to_string_lossy(), "~");
-    if same_but_for_rounding(shown, &printed) {
-        return;
+    let mut session = format!("    $ secateur {typed}\n");
+    for line in printed.trim_end().lines() {
+        let indent = if line.is_empty() { "" } else { "    " };
+        session += &format!("{indent}{line}\n");
     }
-    assert!(std::env::var_os("UPDATE_DOCS").is_some(), "`secateur {line}` prints:\n{printed}");
-    let indented: String = printed
-        .lines()
-        .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") })
-        .collect();
-    let text = format!("{before}<!-- session -->\n\n{typed}\n{indented}\n<!-- /session -->{after}");
-    std::fs::write(root().join("README.md"), text).unwrap();
+    assert_section("README.md", "session", &session, |found| same_but_for_rounding(found, &session));
 }
 
 #[test]
