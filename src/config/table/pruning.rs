@@ -1,14 +1,14 @@
 //! Which parts of a model are pruned, and how much of each.
 
-use crate::config::entry::Entry;
-use crate::config::found::Found;
+use crate::config::entry::SettingEntry;
+use crate::config::value::SettingValue;
 use crate::error::Result;
 use crate::study::ModuleKind;
 
-pub(super) fn entries() -> Vec<Entry> {
+pub(super) fn entries() -> Vec<SettingEntry> {
     let modules = ModuleKind::ALL.map(ModuleKind::name);
     vec![
-        Entry::list("modules", "prune.modules", &modules, move |draft, found| {
+        SettingEntry::list("modules", "prune.modules", &modules, move |draft, found| {
             draft.prune.modules = found.parse_some(&format!("of {}", modules.join(", ")))?;
             draft.prune.modules.sort_unstable();
             Ok(())
@@ -18,7 +18,7 @@ pub(super) fn entries() -> Vec<Entry> {
         .choices(&modules)
         .in_fingerprint()
         .example("down_proj"),
-        Entry::text("blocks", "prune.blocks", "", |draft, found| {
+        SettingEntry::text("blocks", "prune.blocks", "", |draft, found| {
             draft.prune.blocks = blocks(found)?;
             Ok(())
         })
@@ -27,7 +27,7 @@ pub(super) fn entries() -> Vec<Entry> {
         .unset("all")
         .in_fingerprint()
         .example("0..1"),
-        Entry::text("profile", "prune.profile", "", |draft, found| {
+        SettingEntry::text("profile", "prune.profile", "", |draft, found| {
             draft.prune.profile = found.path();
             Ok(())
         })
@@ -40,7 +40,7 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 /// `a..b` as first and one past the last block; nothing is all of them.
-fn blocks(range: &Found<String>) -> Result<Option<(usize, usize)>> {
+fn blocks(range: &SettingValue<String>) -> Result<Option<(usize, usize)>> {
     let Some(text) = range.text() else { return Ok(None) };
     let ends = text.split_once("..").and_then(|(first, end)| {
         let ends: (usize, usize) = (first.trim().parse().ok()?, end.trim().parse().ok()?);
