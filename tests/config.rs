@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use secateur::Error;
 use secateur::cli::{Cli, Command, RunArgs};
-use secateur::config::{Format, Settings, documented_file};
+use secateur::config::{OutputFormat, Settings, documented_file};
 use secateur::engine::RunOptions;
 use secateur::study::{CellSpec, Sampling};
 
@@ -137,7 +137,7 @@ fn flags_become_the_study() {
     assert_eq!((study.compute.batch_tokens, study.compute.batch_prompts), (1024, 4));
     assert!(run.resume && run.force);
     assert_eq!(run.save_models.as_deref(), Some(Path::new("out")));
-    assert_eq!(format, Format::Jsonl);
+    assert_eq!(format, OutputFormat::Jsonl);
     assert_eq!((basics.threads, basics.offline, basics.store.as_path()), (Some(2), true, Path::new("s.db")));
 }
 

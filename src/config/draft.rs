@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::found::Found;
-use super::{Basics, Format, places};
+use super::basics::Basics;
+use super::format::OutputFormat;
+use super::places;
+use super::value::SettingValue;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::methods::{self, MethodName, grid};
@@ -28,14 +30,14 @@ pub(super) struct Draft {
     pub prune: PruneSpec,
     pub device: String,
     /// With its place: whether it is accepted depends on the device.
-    pub dtype: Option<Found<String>>,
+    pub dtype: Option<SettingValue<String>>,
     pub threads: Option<usize>,
     pub batch_tokens: usize,
     pub batch_prompts: usize,
     pub offline: bool,
     pub store: Option<PathBuf>,
     pub save_models: Option<PathBuf>,
-    pub format: Format,
+    pub format: OutputFormat,
 }
 
 impl Draft {
@@ -70,7 +72,7 @@ impl Draft {
             offline: false,
             store: None,
             save_models: None,
-            format: Format::default(),
+            format: OutputFormat::default(),
         }
     }
 
@@ -91,50 +93,29 @@ impl Draft {
         })
     }
 
-    /// The study; `cells` stand in for the grid of methods and sparsities.
+    /// The study; `cells` replace the grid of methods and sparsities.
     pub fn study(self, basics: &Basics, cells: Option<Vec<CellSpec>>) -> Result<StudySpec> {
+        if self.model.is_some() && self.evaluation.corpora.is_empty() && self.evaluation.tasks.is_empty() {
+            return Err(Error::mistake(
+                "nothing to measure: --corpus (a text for perplexity and divergence) and --tasks (a task file) \
+                 are both empty; give one of them",
+            ));
+        }
+        let cells = cells.map_or_else(|| self.cells(), Ok)?;
         let Some(model) = self.model else {
             return Err(Error::mistake(
                 "no model: --model (or SECATEUR_MODEL, or `model` in [study] of config.toml) takes a Hugging \
                  Face folder or a hub id such as HuggingFaceTB/SmolLM2-135M-Instruct",
             ));
         };
-        if self.evaluation.corpora.is_empty() && self.evaluation.tasks.is_empty() {
-            return Err(Error::mistake(
-                "nothing to measure: --corpus (a text for perplexity and divergence) and --tasks (a task file) \
-                 are both empty; give one of them",
-            ));
-        }
-        let CalibrationSpec { sets, samples, sampling } = self.calibration;
-        let cells = match cells {
-            Some(cells) => cells,
-            None => {
-                let mut recipes = Vec::new();
-                if self.recipes.is_empty() || self.grid_strength >= self.recipes_strength {
-                    let names: Vec<&str> =
-                        self.methods.iter().map(|MethodName(method)| method.name()).collect();
-                    recipes = methods::recipes(&names, &self.sparsities);
-                }
-                recipes.extend(self.recipes);
-                let needy = recipes.iter().find(|recipe| methods::needs_calibration(recipe));
-                if let (Some(recipe), true) = (needy, sets.is_empty()) {
-                    let method = recipe.method();
-                    return Err(Error::mistake(format!(
-                        "{method} needs a calibration set and none is given: --calibration (or `sets` in \
-                         [calibration]) takes a name such as c4, or a file"
-                    )));
-                }
-                grid(&recipes, &sets, self.seed)
-            }
-        };
         // A set that no cell looks at is not part of the study: it would only be fetched for nothing.
         let needed = cells.iter().any(|cell| cell.calibration.is_some());
-        let sets = if needed { sets } else { Vec::new() };
+        let sets = if needed { self.calibration.sets } else { Vec::new() };
         Ok(StudySpec {
             model,
             cells,
             seq_len: self.seq_len,
-            calibration: CalibrationSpec { sets, samples, sampling },
+            calibration: CalibrationSpec { sets, ..self.calibration },
             evaluation: self.evaluation,
             prune: self.prune,
             compute: ComputeSpec {
@@ -145,6 +126,25 @@ impl Draft {
             },
             seed: self.seed,
         })
+    }
+
+    /// The cells of the grid and of the recipes.
+    fn cells(&self) -> Result<Vec<CellSpec>> {
+        let mut recipes = Vec::new();
+        if self.recipes.is_empty() || self.grid_strength >= self.recipes_strength {
+            let names: Vec<&str> = self.methods.iter().map(|MethodName(method)| method.name()).collect();
+            recipes = methods::recipes(&names, &self.sparsities);
+        }
+        recipes.extend_from_slice(&self.recipes);
+        let sets = &self.calibration.sets;
+        match recipes.iter().find(|recipe| methods::needs_calibration(recipe)) {
+            Some(recipe) if sets.is_empty() => Err(Error::mistake(format!(
+                "{} needs a calibration set and none is given: --calibration (or `sets` in [calibration]) takes a \
+                 name such as c4, or a file",
+                recipe.method()
+            ))),
+            _ => Ok(grid(&recipes, sets, self.seed)),
+        }
     }
 }
 

@@ -1,29 +1,26 @@
 //! How entries of the table are written: what kind of setting it is, then what else there is to say.
 
 use super::draft::Draft;
-use super::found::Found;
-use super::setting::{FormField, Kind, Setting, Text};
+use super::setting::{FormField, Setting, SettingKind, Text};
+use super::value::{SettingName, SettingValue};
 use crate::error::Result;
 use crate::study::StudySpec;
 
 /// A setting that is being written down.
-pub(super) struct Entry(Setting);
+pub(super) struct SettingEntry(Setting);
 
-impl From<Entry> for Setting {
-    fn from(entry: Entry) -> Self {
+impl From<SettingEntry> for Setting {
+    fn from(entry: SettingEntry) -> Self {
         entry.0
     }
 }
 
-impl Entry {
-    fn new(flag: impl Into<Text>, key: &'static str, default: Vec<String>, kind: Kind) -> Self {
-        let (section, key) = key.split_once('.').unwrap_or(("", key));
-        let flag = flag.into();
+impl SettingEntry {
+    fn new(flag: impl Into<Text>, key: &'static str, default: Vec<String>, kind: SettingKind) -> Self {
+        let (flag, (section, key)) = (flag.into(), key.split_once('.').unwrap_or(("", key)));
+        let variable = format!("SECATEUR_{}", flag.replace('-', "_").to_ascii_uppercase());
         Self(Setting {
-            variable: format!("SECATEUR_{}", flag.replace('-', "_").to_ascii_uppercase()),
-            flag,
-            section,
-            key: key.into(),
+            name: SettingName { flag, variable, section, key: key.into() },
             value_name: "",
             default,
             choices: Vec::new(),
@@ -41,18 +38,18 @@ impl Entry {
     /// A text; an empty one means: not set.
     pub fn text<F>(flag: impl Into<Text>, key: &'static str, default: &str, set: F) -> Self
     where
-        F: Fn(&mut Draft, &Found<String>) -> Result<()> + Send + Sync + 'static,
+        F: Fn(&mut Draft, &SettingValue<String>) -> Result<()> + Send + Sync + 'static,
     {
-        Self::new(flag, key, vec![default.to_owned()], Kind::Text(Box::new(set)))
+        Self::new(flag, key, vec![default.to_owned()], SettingKind::Text(Box::new(set)))
     }
 
     /// A list of texts; empty ones do not count.
     pub fn list<F>(flag: impl Into<Text>, key: &'static str, default: &[&str], set: F) -> Self
     where
-        F: Fn(&mut Draft, &Found<Vec<String>>) -> Result<()> + Send + Sync + 'static,
+        F: Fn(&mut Draft, &SettingValue<Vec<String>>) -> Result<()> + Send + Sync + 'static,
     {
         let default = default.iter().map(|&word| word.to_owned()).collect();
-        Self::new(flag, key, default, Kind::List(Box::new(set)))
+        Self::new(flag, key, default, SettingKind::List(Box::new(set)))
     }
 
     /// A whole number, `least` or more.
@@ -60,11 +57,11 @@ impl Entry {
     where
         F: Fn(&mut Draft, u64) + Send + Sync + 'static,
     {
-        let set = move |draft: &mut Draft, found: &Found<u64>| {
+        let set = move |draft: &mut Draft, found: &SettingValue<u64>| {
             set(draft, found.value);
             Ok(())
         };
-        let kind = Kind::Whole { least, most: u64::MAX, set: Box::new(set) };
+        let kind = SettingKind::Whole { least, most: u64::MAX, set: Box::new(set) };
         Self::new(flag, key, vec![default.to_string()], kind)
     }
 
@@ -89,14 +86,14 @@ impl Entry {
     where
         F: Fn(&mut Draft, f64) + Send + Sync + 'static,
     {
-        let set = move |draft: &mut Draft, found: &Found<f64>| {
+        let set = move |draft: &mut Draft, found: &SettingValue<f64>| {
             if !fits(found.value) {
                 return Err(found.refuse(found.value, accepted));
             }
             set(draft, found.value);
             Ok(())
         };
-        let kind = Kind::Number { accepted: accepted.into(), set: Box::new(set) };
+        let kind = SettingKind::Number { accepted: accepted.into(), set: Box::new(set) };
         Self::new(flag, key, vec![default.to_string()], kind)
     }
 
@@ -105,11 +102,11 @@ impl Entry {
     where
         F: Fn(&mut Draft, bool) + Send + Sync + 'static,
     {
-        let set = move |draft: &mut Draft, found: &Found<bool>| {
+        let set = move |draft: &mut Draft, found: &SettingValue<bool>| {
             set(draft, found.value);
             Ok(())
         };
-        Self::new(flag, key, vec![default.to_string()], Kind::Switch(Box::new(set)))
+        Self::new(flag, key, vec![default.to_string()], SettingKind::Switch(Box::new(set)))
     }
 
     /// One line of help, without a full stop.
@@ -144,7 +141,7 @@ impl Entry {
 
     /// The largest number that is accepted.
     pub fn at_most(mut self, limit: u64) -> Self {
-        if let Kind::Whole { most, .. } = &mut self.0.kind {
+        if let SettingKind::Whole { most, .. } = &mut self.0.kind {
             *most = limit;
         }
         self

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::places;
-use super::setting::{Kind, SECTIONS, Setting};
+use super::setting::{SECTIONS, Setting, SettingKind};
 use super::table::settings;
 use crate::error::{Error, Result};
 
@@ -108,7 +108,7 @@ fn values(text: &str) -> Result<Vec<Written>, Fault> {
 /// A value as the words that a flag would have.
 fn words(setting: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, Fault> {
     let word = match (setting.kind(), value.get_ref()) {
-        (Kind::List(_), DeValue::Array(items)) => {
+        (SettingKind::List(_), DeValue::Array(items)) => {
             // Numbers (`sparsity = [0.5, "2:4"]`) count as they are written.
             let item = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(text.clone().into_owned()),
@@ -117,10 +117,10 @@ fn words(setting: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>,
             };
             return items.iter().map(item).collect();
         }
-        (Kind::Text(_), DeValue::String(text)) => text.clone(),
-        (Kind::Switch(_), DeValue::Boolean(yes)) => yes.to_string().into(),
-        (Kind::Number { .. }, DeValue::Float(_) | DeValue::Integer(_)) => written(value.get_ref()),
-        (Kind::Whole { .. }, DeValue::Integer(_)) => written(value.get_ref()),
+        (SettingKind::Text(_), DeValue::String(text)) => text.clone(),
+        (SettingKind::Switch(_), DeValue::Boolean(yes)) => yes.to_string().into(),
+        (SettingKind::Number { .. }, DeValue::Float(_) | DeValue::Integer(_)) => written(value.get_ref()),
+        (SettingKind::Whole { .. }, DeValue::Integer(_)) => written(value.get_ref()),
         _ => return Err(wrong(setting.key(), value, &setting.accepted())),
     };
     Ok(vec![word.into_owned()])

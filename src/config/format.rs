@@ -7,7 +7,7 @@ use crate::error::Error;
 
 /// The form of the results on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum OutputFormat {
     /// A table for people, at the end.
     #[default]
     Table,
@@ -17,13 +17,13 @@ pub enum Format {
     Jsonl,
 }
 
-impl Format {
+impl OutputFormat {
     /// Every form with its name.
     pub const NAMES: [&str; 3] = ["table", "json", "jsonl"];
     const ALL: [Self; 3] = [Self::Table, Self::Json, Self::Jsonl];
 }
 
-impl FromStr for Format {
+impl FromStr for OutputFormat {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -34,7 +34,7 @@ impl FromStr for Format {
     }
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for OutputFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(Self::NAMES[*self as usize])
     }

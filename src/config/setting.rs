@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::draft::Draft;
-use super::found::Found;
-use super::given::join_list;
+use super::list::join_list;
+use super::value::{Layer, SettingName, SettingValue};
 use crate::error::Result;
 use crate::study::StudySpec;
 
@@ -19,10 +19,10 @@ pub const SECTIONS: [(&str, &str); 6] = [
 ];
 
 pub(super) type Text = Cow<'static, str>;
-pub(super) type Set<T> = Box<dyn Fn(&mut Draft, &Found<T>) -> Result<()> + Send + Sync>;
+pub(super) type Set<T> = Box<dyn Fn(&mut Draft, &SettingValue<T>) -> Result<()> + Send + Sync>;
 
 /// What may be written, and where it goes once it is understood.
-pub(super) enum Kind {
+pub(super) enum SettingKind {
     Text(Set<String>),
     List(Set<Vec<String>>),
     Whole { least: u64, most: u64, set: Set<u64> },
@@ -43,10 +43,7 @@ pub struct FormField {
 
 /// One setting: flag of `secateur run`, variable, key of `config.toml`, perhaps a field of the form.
 pub struct Setting {
-    pub(super) flag: Text,
-    pub(super) variable: String,
-    pub(super) section: &'static str,
-    pub(super) key: Text,
+    pub(super) name: SettingName,
     pub(super) value_name: &'static str,
     pub(super) default: Vec<String>,
     pub(super) choices: Vec<&'static str>,
@@ -57,33 +54,33 @@ pub struct Setting {
     pub(super) in_fingerprint: bool,
     pub(super) form: Option<FormField>,
     pub(super) example: Text,
-    pub(super) kind: Kind,
+    pub(super) kind: SettingKind,
 }
 
 impl Setting {
     /// The flag without its dashes: `seq-len`.
     pub fn flag(&self) -> &str {
-        &self.flag
+        &self.name.flag
     }
 
     /// The environment variable: `SECATEUR_SEQ_LEN`.
     pub fn variable(&self) -> &str {
-        &self.variable
+        &self.name.variable
     }
 
     /// The section of `config.toml`.
     pub fn section(&self) -> &'static str {
-        self.section
+        self.name.section
     }
 
     /// The key in that section.
     pub fn key(&self) -> &str {
-        &self.key
+        &self.name.key
     }
 
     /// The heading that it stands under in help and documents.
     pub fn heading(&self) -> &'static str {
-        SECTIONS.iter().find(|(section, _)| *section == self.section).map_or("", |(_, heading)| heading)
+        SECTIONS.iter().find(|(section, _)| *section == self.name.section).map_or("", |(_, heading)| heading)
     }
 
     /// How help calls its value; nothing for a switch.
@@ -128,17 +125,17 @@ impl Setting {
 
     /// Whether it takes several values.
     pub fn is_list(&self) -> bool {
-        matches!(self.kind, Kind::List(_))
+        matches!(self.kind, SettingKind::List(_))
     }
 
     /// Whether it is yes or no.
     pub fn is_switch(&self) -> bool {
-        matches!(self.kind, Kind::Switch(_))
+        matches!(self.kind, SettingKind::Switch(_))
     }
 
     /// Whether it is a number, which may be typed with a minus (and is refused with what is accepted).
     pub fn is_number(&self) -> bool {
-        matches!(self.kind, Kind::Whole { .. } | Kind::Number { .. })
+        matches!(self.kind, SettingKind::Whole { .. } | SettingKind::Number { .. })
     }
 
     /// The default as it would be typed: `2048`, `c4`; nothing where it is not set.
@@ -159,18 +156,47 @@ impl Setting {
     pub fn default_toml(&self) -> String {
         let quoted = |word: &String| toml::Value::from(word.as_str()).to_string();
         match &self.kind {
-            Kind::Text(_) => self.default.iter().map(quoted).collect(),
-            Kind::List(_) => {
+            SettingKind::Text(_) => self.default.iter().map(quoted).collect(),
+            SettingKind::List(_) => {
                 let item = |word: &String| {
                     if word.parse::<f64>().is_ok() { word.clone() } else { quoted(word) }
                 };
                 format!("[{}]", self.default.iter().map(item).collect::<Vec<_>>().join(", "))
             }
-            Kind::Whole { .. } | Kind::Number { .. } | Kind::Switch(_) => self.default.concat(),
+            SettingKind::Whole { .. } | SettingKind::Number { .. } | SettingKind::Switch(_) => {
+                self.default.concat()
+            }
         }
     }
 
-    pub(super) fn kind(&self) -> &Kind {
+    /// Writes a value into the draft, given as words that come from a layer.
+    pub(super) fn apply(&'static self, layer: Layer, words: &[String], draft: &mut Draft) -> Result<()> {
+        let found = SettingValue { value: words, name: &self.name, layer };
+        let accepted = self.accepted();
+        match &self.kind {
+            SettingKind::List(set) => set(draft, &found.with(words.to_vec())),
+            SettingKind::Text(set) => set(draft, &found.with(words.concat())),
+            SettingKind::Whole { least, most, set } => set(draft, &found.whole(*least..=*most, &accepted)?),
+            SettingKind::Number { set, .. } => set(draft, &found.number(&accepted)?),
+            SettingKind::Switch(set) => set(draft, &found.switch(&accepted)?),
+        }
+    }
+
+    /// Why a text that was typed into the form cannot be this setting's, as far as the text alone tells.
+    pub fn refusal(&'static self, text: &str) -> Option<String> {
+        let words = [text.to_owned()];
+        let found = SettingValue { value: &words[..], name: &self.name, layer: Layer::Flag };
+        let accepted = self.accepted();
+        let refused = match &self.kind {
+            SettingKind::List(_) | SettingKind::Text(_) => None,
+            SettingKind::Whole { least, most, .. } => found.whole(*least..=*most, &accepted).err(),
+            SettingKind::Number { .. } => found.number(&accepted).err(),
+            SettingKind::Switch(_) => found.switch(&accepted).err(),
+        };
+        refused.map(|error| error.to_string())
+    }
+
+    pub(super) fn kind(&self) -> &SettingKind {
         &self.kind
     }
 
@@ -181,20 +207,20 @@ impl Setting {
     /// What may be written, in words.
     pub(super) fn accepted(&self) -> Cow<'_, str> {
         match &self.kind {
-            Kind::Text(_) => "a string".into(),
-            Kind::List(_) => "a list such as [\"a\", \"b\"]".into(),
-            Kind::Whole { least, most, .. } if *most >= usize::MAX as u64 => {
+            SettingKind::Text(_) => "a string".into(),
+            SettingKind::List(_) => "a list such as [\"a\", \"b\"]".into(),
+            SettingKind::Whole { least, most, .. } if *most >= usize::MAX as u64 => {
                 format!("a whole number, {least} or more").into()
             }
-            Kind::Whole { least, most, .. } => format!("a whole number from {least} to {most}").into(),
-            Kind::Number { accepted, .. } => accepted.as_ref().into(),
-            Kind::Switch(_) => "true or false".into(),
+            SettingKind::Whole { least, most, .. } => format!("a whole number from {least} to {most}").into(),
+            SettingKind::Number { accepted, .. } => accepted.as_ref().into(),
+            SettingKind::Switch(_) => "true or false".into(),
         }
     }
 }
 
 impl std::fmt::Debug for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Setting(--{})", self.flag)
+        write!(f, "Setting(--{})", self.name.flag)
     }
 }

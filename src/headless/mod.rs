@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 pub use resume::resume_command;
 
-use crate::config::{Format, Settings};
+use crate::config::{OutputFormat, Settings};
 use crate::engine::{self, Command, Engine, Event, Progress};
 use crate::error::{Error, Result};
 use crate::human::{cut, escape};
@@ -38,7 +38,7 @@ pub struct Ends<'a> {
 #[derive(Debug, Clone)]
 pub struct Look {
     /// What goes to standard output.
-    pub format: Format,
+    pub format: OutputFormat,
     /// Progress is one line that is drawn over and over (a terminal), instead of a line now and then.
     pub live: bool,
     /// Least time between two words on progress.
@@ -49,7 +49,7 @@ pub struct Look {
 
 impl Look {
     /// The look that suits this process's standard error.
-    pub fn of_process(format: Format, resume: String) -> Self {
+    pub fn of_process(format: OutputFormat, resume: String) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let live = io::stderr().is_terminal() && !dumb;
         let interval = if live { Duration::from_millis(100) } else { Duration::from_secs(10) };
@@ -88,9 +88,9 @@ pub fn plan(settings: &Settings) -> Result<String> {
         text.map_err(|e| Error::failure(format!("cannot write the plan as JSON: {e}")))
     };
     match settings.format {
-        Format::Table => Ok(lines::plan(&plan)),
-        Format::Json => json(serde_json::to_string_pretty(&plan)),
-        Format::Jsonl => json(serde_json::to_string(&plan)),
+        OutputFormat::Table => Ok(lines::plan(&plan)),
+        OutputFormat::Json => json(serde_json::to_string_pretty(&plan)),
+        OutputFormat::Jsonl => json(serde_json::to_string(&plan)),
     }
 }
 
@@ -127,7 +127,7 @@ pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -
 /// As of [`run`].
 pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String) -> Result<Outcome> {
     let mut interrupts = signals::listen()?;
-    let look = Look::of_process(Format::Table, "R on the History screen of secateur".into());
+    let look = Look::of_process(OutputFormat::Table, "R on the History screen of secateur".into());
     let ends =
         Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
     let mut client = Client::new(look, render, Terminal(io::stdout().lock()), io::stderr());
@@ -279,7 +279,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     /// Takes one event in; `Some` when it was the last that matters.
     fn event(&mut self, event: &Event, commands: &mpsc::Sender<Command>) -> Result<Option<Outcome>> {
         self.begun |= matches!(event, Event::Plan { .. });
-        if self.look.format == Format::Jsonl {
+        if self.look.format == OutputFormat::Jsonl {
             let line = serde_json::to_string(event)
                 .map_err(|e| Error::failure(format!("cannot write an event as JSON: {e}")))?;
             self.print(&line)?;
@@ -321,13 +321,13 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     fn finished(&mut self, result: &StudyResult) -> Result<Outcome> {
         self.wipe();
         match self.look.format {
-            Format::Table => {
+            OutputFormat::Table => {
                 let table = (self.render)(result);
                 let safe: Vec<String> = table.lines().map(escape).collect();
                 self.print(&safe.join("\n"))?;
             }
-            Format::Json => self.print_json(result)?,
-            Format::Jsonl => {}
+            OutputFormat::Json => self.print_json(result)?,
+            OutputFormat::Jsonl => {}
         }
         let failed = |cell: &&CellResult| {
             cell.state == CellState::Failed || self.failures.contains(&Some(cell.id.clone()))

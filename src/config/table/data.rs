@@ -1,19 +1,19 @@
 //! What methods calibrate on, and what base and cells are measured on.
 
-use crate::config::entry::Entry;
-use crate::config::given::join_list;
+use crate::config::entry::SettingEntry;
+use crate::config::list::join_list;
 use crate::methods::METHODS;
 use crate::study::Sampling;
 
-pub(super) fn entries() -> Vec<Entry> {
+pub(super) fn entries() -> Vec<SettingEntry> {
     [calibration(), corpora(), tasks()].into_iter().flatten().collect()
 }
 
-fn calibration() -> Vec<Entry> {
+fn calibration() -> Vec<SettingEntry> {
     let needy: Vec<&str> =
         METHODS.iter().filter(|method| method.needs_calibration()).map(|method| method.name()).collect();
     vec![
-        Entry::list("calibration", "calibration.sets", &["c4"], |draft, found| {
+        SettingEntry::list("calibration", "calibration.sets", &["c4"], |draft, found| {
             draft.calibration.sets = found.data_sets()?;
             Ok(())
         })
@@ -26,7 +26,7 @@ fn calibration() -> Vec<Entry> {
             join_list(&study.calibration.sets)
         })
         .example("alpaca"),
-        Entry::count("calibration-samples", "calibration.samples", 128, 1, |draft, n| {
+        SettingEntry::count("calibration-samples", "calibration.samples", 128, 1, |draft, n| {
             draft.calibration.samples = n;
         })
         .about("Windows drawn from each calibration set")
@@ -36,7 +36,7 @@ fn calibration() -> Vec<Entry> {
             study.calibration.samples.to_string()
         })
         .example("32"),
-        Entry::text("sampling", "calibration.sampling", Sampling::Random.name(), |draft, found| {
+        SettingEntry::text("sampling", "calibration.sampling", Sampling::Random.name(), |draft, found| {
             draft.calibration.sampling = found.parse()?;
             Ok(())
         })
@@ -52,9 +52,9 @@ fn calibration() -> Vec<Entry> {
     ]
 }
 
-fn corpora() -> Vec<Entry> {
+fn corpora() -> Vec<SettingEntry> {
     vec![
-        Entry::list("corpus", "evaluation.corpora", &["wikitext2"], |draft, found| {
+        SettingEntry::list("corpus", "evaluation.corpora", &["wikitext2"], |draft, found| {
             draft.evaluation.corpora = found.data_sets()?;
             Ok(())
         })
@@ -65,7 +65,7 @@ fn corpora() -> Vec<Entry> {
             join_list(&study.evaluation.corpora)
         })
         .example("other.txt"),
-        Entry::count("max-windows", "evaluation.max_windows", 0, 0, |draft, n| {
+        SettingEntry::count("max-windows", "evaluation.max_windows", 0, 0, |draft, n| {
             draft.evaluation.max_windows = Some(n).filter(|&n| n > 0);
         })
         .about("Most windows that are measured of each corpus; 0 is all")
@@ -78,9 +78,9 @@ fn corpora() -> Vec<Entry> {
     ]
 }
 
-fn tasks() -> Vec<Entry> {
+fn tasks() -> Vec<SettingEntry> {
     vec![
-        Entry::list("tasks", "evaluation.tasks", &[], |draft, found| {
+        SettingEntry::list("tasks", "evaluation.tasks", &[], |draft, found| {
             draft.evaluation.tasks = found.data_sets()?;
             Ok(())
         })
@@ -91,7 +91,7 @@ fn tasks() -> Vec<Entry> {
         .in_fingerprint()
         .in_form("tasks", "task files, with commas; empty: none", |study| join_list(&study.evaluation.tasks))
         .example("t.jsonl"),
-        Entry::count("task-limit", "evaluation.task_limit", 0, 0, |draft, n| {
+        SettingEntry::count("task-limit", "evaluation.task_limit", 0, 0, |draft, n| {
             draft.evaluation.task_limit = Some(n).filter(|&n| n > 0);
         })
         .about("Most records that are answered of each task; 0 is all")
@@ -101,7 +101,7 @@ fn tasks() -> Vec<Entry> {
             study.evaluation.task_limit.unwrap_or(0).to_string()
         })
         .example("16"),
-        Entry::count("max-new-tokens", "evaluation.max_new_tokens", 64, 1, |draft, n| {
+        SettingEntry::count("max-new-tokens", "evaluation.max_new_tokens", 64, 1, |draft, n| {
             draft.evaluation.max_new_tokens = n;
         })
         .about("Longest answer, in tokens")
@@ -109,7 +109,7 @@ fn tasks() -> Vec<Entry> {
         .in_fingerprint()
         .in_form("answer tokens", "longest answer", |study| study.evaluation.max_new_tokens.to_string())
         .example("32"),
-        Entry::text("prompt", "evaluation.prompt", "", |draft, found| {
+        SettingEntry::text("prompt", "evaluation.prompt", "", |draft, found| {
             if found.text().is_some_and(|text| !text.contains("{instruction}")) {
                 return Err(found.refuse(&found.value, "a template with {instruction} in it (and {input})"));
             }
@@ -121,7 +121,7 @@ fn tasks() -> Vec<Entry> {
         .unset("the model's chat template, else Alpaca's")
         .in_fingerprint()
         .example("Q: {instruction}"),
-        Entry::switch("disagreement", "evaluation.disagreement", true, |draft, yes| {
+        SettingEntry::switch("disagreement", "evaluation.disagreement", true, |draft, yes| {
             draft.evaluation.disagreement = yes;
         })
         .about("Measure how far base and cell disagree at each token of the answers")

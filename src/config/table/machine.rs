@@ -1,16 +1,16 @@
 //! Where and how fast things are computed, and where results go.
 
-use crate::config::Format;
-use crate::config::entry::Entry;
+use crate::config::entry::SettingEntry;
+use crate::config::format::OutputFormat;
 use crate::device;
 
-pub(super) fn entries() -> Vec<Entry> {
+pub(super) fn entries() -> Vec<SettingEntry> {
     [compute(), output()].into_iter().flatten().collect()
 }
 
-fn compute() -> Vec<Entry> {
+fn compute() -> Vec<SettingEntry> {
     vec![
-        Entry::text("device", "compute.device", "auto", |draft, found| {
+        SettingEntry::text("device", "compute.device", "auto", |draft, found| {
             found.text().unwrap_or_default().clone_into(&mut draft.device);
             device::check_device(&draft.device).map_err(|e| found.mistake(e))
         })
@@ -21,7 +21,7 @@ fn compute() -> Vec<Entry> {
         .in_fingerprint()
         .in_form("device", "auto, cpu, cuda or cuda:N", |study| study.compute.device.clone())
         .example("cpu"),
-        Entry::text("dtype", "compute.dtype", "auto", |draft, found| {
+        SettingEntry::text("dtype", "compute.dtype", "auto", |draft, found| {
             draft.dtype = Some(found.clone());
             Ok(())
         })
@@ -33,7 +33,7 @@ fn compute() -> Vec<Entry> {
         .in_fingerprint()
         .in_form("precision", "auto: f32 on cpu, bf16 on cuda", |study| study.compute.dtype.clone())
         .example("f32"),
-        Entry::count("threads", "compute.threads", 0, 0, |draft, n| {
+        SettingEntry::count("threads", "compute.threads", 0, 0, |draft, n| {
             draft.threads = Some(n).filter(|&n| n > 0);
         })
         .at_most(1024)
@@ -41,15 +41,19 @@ fn compute() -> Vec<Entry> {
         .value_name("N")
         .of_machine()
         .example("2"),
-        Entry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| draft.batch_tokens = n)
-            .about("Tokens that go through a block at once; bounds the memory for activations")
-            .value_name("N")
-            .example("1024"),
-        Entry::count("batch-prompts", "compute.batch_prompts", 12, 1, |draft, n| draft.batch_prompts = n)
-            .about("Prompts that are answered together")
-            .value_name("N")
-            .example("4"),
-        Entry::switch("offline", "compute.offline", false, |draft, yes| draft.offline = yes)
+        SettingEntry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| {
+            draft.batch_tokens = n
+        })
+        .about("Tokens that go through a block at once; bounds the memory for activations")
+        .value_name("N")
+        .example("1024"),
+        SettingEntry::count("batch-prompts", "compute.batch_prompts", 12, 1, |draft, n| {
+            draft.batch_prompts = n
+        })
+        .about("Prompts that are answered together")
+        .value_name("N")
+        .example("4"),
+        SettingEntry::switch("offline", "compute.offline", false, |draft, yes| draft.offline = yes)
             .about("Never use the network, only what the hub cache has")
             .value_name("BOOL")
             .of_machine()
@@ -57,9 +61,9 @@ fn compute() -> Vec<Entry> {
     ]
 }
 
-fn output() -> Vec<Entry> {
+fn output() -> Vec<SettingEntry> {
     vec![
-        Entry::text("store", "output.store", "", |draft, found| {
+        SettingEntry::text("store", "output.store", "", |draft, found| {
             draft.store = found.path();
             Ok(())
         })
@@ -71,7 +75,7 @@ fn output() -> Vec<Entry> {
         .unset("secateur/studies.db in the data folder")
         .of_machine()
         .example("s.db"),
-        Entry::text("save-models", "output.save_models", "", |draft, found| {
+        SettingEntry::text("save-models", "output.save_models", "", |draft, found| {
             draft.save_models = found.path();
             Ok(())
         })
@@ -79,13 +83,13 @@ fn output() -> Vec<Entry> {
         .value_name("DIR")
         .unset("none")
         .example("out"),
-        Entry::text("format", "output.format", Format::NAMES[0], |draft, found| {
+        SettingEntry::text("format", "output.format", OutputFormat::NAMES[0], |draft, found| {
             draft.format = found.parse()?;
             Ok(())
         })
         .about("What goes to stdout: table, json (one object at the end) or jsonl (one event a line)")
         .value_name("FORMAT")
-        .choices(&Format::NAMES)
+        .choices(&OutputFormat::NAMES)
         .example("jsonl"),
     ]
 }

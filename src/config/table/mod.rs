@@ -8,11 +8,11 @@ mod study;
 
 use std::sync::LazyLock;
 
-use super::entry::Entry;
+use super::entry::SettingEntry;
 use super::setting::{SECTIONS, Setting};
 
 /// Whoever contributes settings: each of these returns its entries.
-const CONTRIBUTORS: [fn() -> Vec<Entry>; 5] =
+const CONTRIBUTORS: [fn() -> Vec<SettingEntry>; 5] =
     [study::entries, data::entries, pruning::entries, methods::entries, machine::entries];
 
 static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {

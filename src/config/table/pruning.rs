@@ -1,12 +1,12 @@
 //! Which parts of a model are pruned, and how much of each.
 
-use crate::config::entry::Entry;
-use crate::config::found::Found;
+use crate::config::entry::SettingEntry;
+use crate::config::value::SettingValue;
 use crate::error::Result;
 
-pub(super) fn entries() -> Vec<Entry> {
+pub(super) fn entries() -> Vec<SettingEntry> {
     vec![
-        Entry::list("modules", "prune.modules", &["*"], |draft, found| {
+        SettingEntry::list("modules", "prune.modules", &["*"], |draft, found| {
             draft.prune.modules = found.words().map(str::to_owned).collect();
             if draft.prune.modules.is_empty() {
                 let accepted =
@@ -19,7 +19,7 @@ pub(super) fn entries() -> Vec<Entry> {
         .value_name("NAME")
         .in_fingerprint()
         .example("down_proj"),
-        Entry::text("blocks", "prune.blocks", "", |draft, found| {
+        SettingEntry::text("blocks", "prune.blocks", "", |draft, found| {
             draft.prune.blocks = blocks(found)?;
             Ok(())
         })
@@ -28,7 +28,7 @@ pub(super) fn entries() -> Vec<Entry> {
         .unset("all")
         .in_fingerprint()
         .example("0..1"),
-        Entry::text("profile", "prune.profile", "", |draft, found| {
+        SettingEntry::text("profile", "prune.profile", "", |draft, found| {
             draft.prune.profile = found.path();
             Ok(())
         })
@@ -41,7 +41,7 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 /// `a..b` as first and one past the last block; nothing is all of them.
-fn blocks(range: &Found<String>) -> Result<Option<(usize, usize)>> {
+fn blocks(range: &SettingValue<String>) -> Result<Option<(usize, usize)>> {
     let Some(text) = range.text() else { return Ok(None) };
     let ends = text.split_once("..").and_then(|(first, end)| {
         let ends: (usize, usize) = (first.trim().parse().ok()?, end.trim().parse().ok()?);

@@ -1,15 +1,15 @@
 //! What is studied.
 
-use crate::config::entry::Entry;
+use crate::config::entry::SettingEntry;
 use crate::methods::{self, METHODS};
 
 /// What a study compares where nobody says. Others are asked for by name.
 const USUAL_METHODS: [&str; 3] = ["magnitude", "wanda", "sparsegpt"];
 
-pub(super) fn entries() -> Vec<Entry> {
+pub(super) fn entries() -> Vec<SettingEntry> {
     let methods: Vec<&str> = METHODS.iter().map(|method| method.name()).collect();
     vec![
-        Entry::text("model", "study.model", "", |draft, found| {
+        SettingEntry::text("model", "study.model", "", |draft, found| {
             draft.model = found.model();
             Ok(())
         })
@@ -19,18 +19,18 @@ pub(super) fn entries() -> Vec<Entry> {
         .in_fingerprint()
         .in_form("model", "Hugging Face folder or hub id", |study| study.model.clone())
         .example("other/model"),
-        Entry::list("methods", "study.methods", &USUAL_METHODS, |draft, found| {
+        SettingEntry::list("methods", "study.methods", &USUAL_METHODS, |draft, found| {
             draft.methods = found.parse_some(&format!("of {}", methods::names()))?;
-            draft.grid_strength = draft.grid_strength.max(found.place.strength());
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
             Ok(())
         })
         .about(format!("Methods: {}", methods::names()))
         .value_name("NAME")
         .choices(&methods)
         .example("wanda"),
-        Entry::list("sparsity", "study.sparsity", &["0.5"], |draft, found| {
+        SettingEntry::list("sparsity", "study.sparsity", &["0.5"], |draft, found| {
             draft.sparsities = found.parse_some("fractions (0.5) or N:M (2:4)")?;
-            draft.grid_strength = draft.grid_strength.max(found.place.strength());
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
             Ok(())
         })
         .about("Sparsities: a fraction (0.5 or 50%) or N:M, N zeros in every M weights (2:4)")
@@ -40,9 +40,9 @@ pub(super) fn entries() -> Vec<Entry> {
         )
         .value_name("S")
         .example("2:4"),
-        Entry::list("recipe", "study.recipes", &[], |draft, found| {
+        SettingEntry::list("recipe", "study.recipes", &[], |draft, found| {
             draft.recipes = found.recipes()?;
-            draft.recipes_strength = found.place.strength();
+            draft.recipes_strength = found.layer.strength();
             Ok(())
         })
         .about("Recipes: METHOD@LEVEL, with parameters behind commas (wanda@50%, sparsegpt@2:4,damping=0.02)")
@@ -51,14 +51,15 @@ pub(super) fn entries() -> Vec<Entry> {
              Repeat the flag for several.",
         )
         .value_name("R")
+        .unset("none")
         .example("wanda@60%"),
-        Entry::count("seq-len", "study.seq_len", 2048, 2, |draft, n| draft.seq_len = n)
+        SettingEntry::count("seq-len", "study.seq_len", 2048, 2, |draft, n| draft.seq_len = n)
             .about("Length of calibration and evaluation windows, in tokens")
             .value_name("N")
             .in_fingerprint()
             .in_form("window", "tokens of a window", |study| study.seq_len.to_string())
             .example("64"),
-        Entry::whole("seed", "study.seed", 0, 0, |draft, n| draft.seed = n)
+        SettingEntry::whole("seed", "study.seed", 0, 0, |draft, n| draft.seed = n)
             .about("Seed of every random choice")
             .value_name("N")
             .in_fingerprint()

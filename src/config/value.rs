@@ -1,30 +1,40 @@
-//! A value with the place it was found at: messages name that place, relative paths start there.
+//! A setting's value with the layer it comes from: messages name that place, relative paths start there.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::places;
-use super::setting::Setting;
 use crate::error::{Error, Result};
 use crate::methods::Stage;
 use crate::study::{Parameters, Recipe, short_name};
 
-/// Where a setting was found.
+/// What a setting is called, in each of its places.
+#[derive(Debug)]
+pub(super) struct SettingName {
+    /// Without its dashes: `seq-len`.
+    pub flag: Cow<'static, str>,
+    pub variable: String,
+    pub section: &'static str,
+    pub key: Cow<'static, str>,
+}
+
+/// Where a value comes from.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
-    Flag,
-    Variable,
+pub(super) enum Layer {
+    /// The table itself.
+    Default,
     File {
         path: PathBuf,
         line: usize,
     },
-    /// The table itself.
-    Default,
+    Variable,
+    Flag,
 }
 
-impl Place {
+impl Layer {
     /// Which word counts: that of the greater strength.
     pub fn strength(&self) -> u8 {
         match self {
@@ -36,18 +46,18 @@ impl Place {
     }
 }
 
-/// A setting's value and where it was found.
+/// A setting's value and where it comes from.
 #[derive(Debug, Clone)]
-pub(super) struct Found<T> {
+pub(super) struct SettingValue<T> {
     pub value: T,
-    pub setting: &'static Setting,
-    pub place: Place,
+    pub name: &'static SettingName,
+    pub layer: Layer,
 }
 
-impl<T> Found<T> {
+impl<T> SettingValue<T> {
     /// The same setting with what its value was understood as.
-    pub fn with<U>(&self, value: U) -> Found<U> {
-        Found { value, setting: self.setting, place: self.place.clone() }
+    pub fn with<U>(&self, value: U) -> SettingValue<U> {
+        SettingValue { value, name: self.name, layer: self.layer.clone() }
     }
 
     /// The mistake that `found` is not among what is `accepted`.
@@ -57,23 +67,23 @@ impl<T> Found<T> {
 
     /// A mistake in this value, in words.
     pub fn mistake(&self, message: impl Display) -> Error {
-        Error::Setting { flag: self.setting.flag(), message: format!("{}: {message}", self.name()) }
+        Error::Setting { flag: &self.name.flag, message: format!("{}: {message}", self.place()) }
     }
 
     /// How messages name the place: `--seq-len`, `SECATEUR_SEQ_LEN`, ``config.toml:12: `seq_len` ``.
-    fn name(&self) -> impl Display {
-        fmt::from_fn(|f| match &self.place {
-            Place::Flag => write!(f, "--{}", self.setting.flag()),
-            Place::Variable => f.write_str(self.setting.variable()),
-            Place::File { path, line } => write!(f, "{}:{line}: `{}`", path.display(), self.setting.key()),
-            Place::Default => write!(f, "the default of `{}`", self.setting.key()),
+    fn place(&self) -> impl Display {
+        fmt::from_fn(|f| match &self.layer {
+            Layer::Flag => write!(f, "--{}", self.name.flag),
+            Layer::Variable => f.write_str(&self.name.variable),
+            Layer::File { path, line } => write!(f, "{}:{line}: `{}`", path.display(), self.name.key),
+            Layer::Default => write!(f, "the default of `{}`", self.name.key),
         })
     }
 
     /// The folder that relative paths start from; `None` is the working folder.
     fn folder(&self) -> Option<&Path> {
-        match &self.place {
-            Place::File { path, .. } => Some(path.parent().unwrap_or(Path::new(""))),
+        match &self.layer {
+            Layer::File { path, .. } => Some(path.parent().unwrap_or(Path::new(""))),
             _ => None,
         }
     }
@@ -85,34 +95,34 @@ impl<T> Found<T> {
     }
 }
 
-impl Found<&[String]> {
+impl SettingValue<&[String]> {
     /// The words as a whole number in a range.
-    pub fn whole(&self, accepted: RangeInclusive<u64>) -> Result<Found<u64>> {
-        self.understood(|word| word.parse().ok().filter(|number| accepted.contains(number)))
+    pub fn whole(&self, range: RangeInclusive<u64>, accepted: &str) -> Result<SettingValue<u64>> {
+        self.understood(accepted, |word| word.parse().ok().filter(|number| range.contains(number)))
     }
 
     /// The words as a number.
-    pub fn number(&self) -> Result<Found<f64>> {
-        self.understood(|word| word.parse().ok())
+    pub fn number(&self, accepted: &str) -> Result<SettingValue<f64>> {
+        self.understood(accepted, |word| word.parse().ok())
     }
 
     /// The words as yes or no.
-    pub fn switch(&self) -> Result<Found<bool>> {
-        self.understood(|word| match word.to_ascii_lowercase().as_str() {
+    pub fn switch(&self, accepted: &str) -> Result<SettingValue<bool>> {
+        self.understood(accepted, |word| match word.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" | "t" | "y" => Some(true),
             "false" | "no" | "off" | "0" | "f" | "n" => Some(false),
             _ => None,
         })
     }
 
-    fn understood<T>(&self, parse: impl Fn(&str) -> Option<T>) -> Result<Found<T>> {
+    fn understood<T>(&self, accepted: &str, parse: impl Fn(&str) -> Option<T>) -> Result<SettingValue<T>> {
         let word = self.value.concat();
-        let value = parse(word.trim()).ok_or_else(|| self.refuse(&word, &self.setting.accepted()))?;
+        let value = parse(word.trim()).ok_or_else(|| self.refuse(&word, accepted))?;
         Ok(self.with(value))
     }
 }
 
-impl Found<String> {
+impl SettingValue<String> {
     /// The text without blanks around it; `None` where nothing is left.
     pub fn text(&self) -> Option<&str> {
         Some(self.value.trim()).filter(|text| !text.is_empty())
@@ -142,7 +152,7 @@ impl Found<String> {
     }
 }
 
-impl Found<Vec<String>> {
+impl SettingValue<Vec<String>> {
     /// The list's words without blanks; a list of nothing but `""` is empty.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.value.iter().map(|word| word.trim()).filter(|word| !word.is_empty())
