@@ -11,7 +11,7 @@ use crate::study::CellSpec;
 pub type Details = BTreeMap<String, f64>;
 
 /// Version of the JSON report.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// Floats that JSON cannot hold are written as the strings `inf`, `-inf` and `nan`, so that nothing is lost.
 pub mod number {

@@ -195,6 +195,46 @@ fn pruned_models_agree_with_the_authors_code() {
 }
 
 #[test]
+fn ria_agrees_with_its_authors_code() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = "ria_agrees_with_its_authors_code";
+    let (Some(model), Some(data), Some(gold)) =
+        (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden/structure"))
+    else {
+        return;
+    };
+    let results: Value =
+        serde_json::from_str(&std::fs::read_to_string(gold.join("results.json")).unwrap()).unwrap();
+    let masks = load_masks(&gold.join("masks.safetensors"));
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("golden.db");
+    // Recipe, id, golden cell; how far zeros may be off as a share of a module, and the least agreement of masks in the
+    // last block. In N:M groups either of two equal scores may go, and what goes there moves every later block.
+    let cells = [
+        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", 0.0, 0.999),
+        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", 0.0, 0.999),
+        ("ria@2:4", "ria-2of4", "ria-2of4", 0.0001, 0.96),
+    ];
+    let mut spec = golden_study(&model, &data, &cells.map(|(recipe, ..)| recipe));
+    spec.evaluation.max_windows = Some(16);
+    spec.compute.device = "cpu".into();
+    let (result, _) = common::run(&store, spec, RunOptions::default());
+    for (_, id, want, slack, last) in cells {
+        let of_name = |c: &&Value| c["cell"] == want;
+        let golden = results["ria"]["cells"].as_array().unwrap().iter().find(of_name).unwrap();
+        let cell = cell(&result, id);
+        check_zeros(cell, golden, slack);
+        for (block, least) in [(0, 0.9999), (29, last)] {
+            for (module, share) in mask_agreement(&store, result.study, cell, want, &masks, block) {
+                println!("{want} block {block} {module}: masks agree on {:.5}%", share * 100.0);
+                assert!(share >= least, "{want} block {block} {module}: {share}");
+            }
+        }
+        check_metrics(cell, golden, 0.005, 0.01);
+    }
+}
+
+#[test]
 fn answers_agree_with_the_reference() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let name = "answers_agree_with_the_reference";
