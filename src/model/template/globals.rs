@@ -17,7 +17,7 @@ use super::{operators, strftime};
 /// The longest range that the sandbox allows.
 const LONGEST_RANGE: usize = 100_000;
 
-const FUNCTIONS: [(&str, TemplateFunction); 9] = [
+const FUNCTIONS: [(&str, TemplateFunction); 8] = [
     ("range", range),
     ("namespace", namespace_of),
     ("cycler", cycler),
@@ -26,7 +26,6 @@ const FUNCTIONS: [(&str, TemplateFunction); 9] = [
     ("strftime_now", strftime_now),
     ("lipsum", lipsum),
     (COLLECTING, collecting),
-    ("debug", unknown),
 ];
 
 /// Puts the functions into an environment.
@@ -34,6 +33,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     for (name, function) in FUNCTIONS.into_iter().chain(operators::FUNCTIONS) {
         environment.add_global(name, function_value(name, function));
     }
+    // The engine's own, which Jinja2 has not.
     environment.remove_global("debug");
     environment.add_global("dict", Value::from_object(DictType));
 }
@@ -62,10 +62,6 @@ impl Object for BuiltinFunction {
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> TemplateResult<Value> {
         (self.function)(state, CallArguments::new(self.name, args.to_vec())?)
     }
-}
-
-fn unknown(_: &mut State<'_, '_>, _: CallArguments) -> TemplateResult<Value> {
-    Err(Error::from(ErrorKind::UnknownFunction))
 }
 
 fn raise_exception(state: &mut State<'_, '_>, arguments: CallArguments) -> TemplateResult<Value> {
