@@ -14,10 +14,10 @@ use super::snapshot::Snapshots;
 use super::stream::{Layout, Stream};
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::methods::{InputStatistics, Matrix, Needs, Stage};
+use crate::methods::{DeviceMethod, InputStatistics, Matrix, Needs, Outcome, Stage};
 use crate::model::ops::with_elements;
 use crate::model::{Block, Head, ModelFolder, Site, module_name, weight_name};
-use crate::results::{CellState, Metrics, ModuleResult, Seconds};
+use crate::results::{CellState, Footprint, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, States, Stored};
 use crate::study::{CellSpec, ModuleKind};
 
@@ -34,6 +34,16 @@ struct Pass<'a> {
     evaluation: Stream,
     seconds: &'a mut Seconds,
     snapshots: Snapshots,
+}
+
+/// What became of a module.
+struct Compressed {
+    /// As it is computed with.
+    weight: Tensor,
+    /// As it goes to the disk.
+    stored: Stored,
+    footprint: Footprint,
+    outcome: Outcome,
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
@@ -222,7 +232,7 @@ impl Pass<'_> {
             &mut || self.reporter.check(),
         )?;
         let collect_seconds = collector.seconds();
-        let statistics = collector.finish()?;
+        let statistics = collector.finish();
         let seconds = self.reporter.clock() - started;
         self.seconds.calibrate += seconds;
         self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
@@ -243,23 +253,13 @@ impl Pass<'_> {
         inputs: Option<&mut InputStatistics>,
     ) -> Result<(ModuleResult, Stored)> {
         let started = Instant::now();
-        let (rows, columns) = self.session.folder.config.module_shape(kind);
-        let source = self.session.folder.dtype_of(index, kind);
-        let mut weights = self.source_weights(block, index, kind)?;
-        let control = self.reporter.control();
-        let matrix = Matrix { weights: &mut weights, columns };
-        let stop = || control.cancelled();
-        let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &stop)?;
-        let (device, dtype) = (&self.session.device, self.session.dtype);
-        let shape = [rows, columns];
-        let stored = Stored::keep(&mut weights, shape, source, stage.method.updates_weights())?;
-        let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
-        let set = if device.is_cpu() {
-            Tensor::from_vec(weights, (rows, columns), device)?
-        } else {
-            stored.for_device(&mut weights, source)?.to_device(device)?
+        let on_device = stage.method.on_device(stage.level).filter(|_| !self.session.device.is_cpu());
+        let compressed = match on_device {
+            Some(method) => self.compress_on_device(method, block, index, kind, stage, inputs)?,
+            None => self.compress_on_host(block, index, kind, stage, inputs)?,
         };
-        block.set_weight(kind, set.to_dtype(dtype)?);
+        block.set_weight(kind, compressed.weight.to_dtype(self.session.dtype)?);
+        let Compressed { outcome, stored, footprint, .. } = compressed;
         let result = ModuleResult {
             block: index,
             name: module_name(index, kind),
@@ -271,6 +271,63 @@ impl Pass<'_> {
             seconds: started.elapsed().as_secs_f64(),
         };
         Ok((result, stored))
+    }
+
+    fn compress_on_host(
+        &self,
+        block: &Block,
+        index: usize,
+        kind: ModuleKind,
+        stage: &Stage,
+        mut inputs: Option<&mut InputStatistics>,
+    ) -> Result<Compressed> {
+        let (rows, columns) = self.session.folder.config.module_shape(kind);
+        let source = self.session.folder.dtype_of(index, kind);
+        let mut weights = self.source_weights(block, index, kind)?;
+        if let Some(inputs) = &mut inputs {
+            inputs.move_to_host()?;
+        }
+        let control = self.reporter.control();
+        let matrix = Matrix { weights: &mut weights, columns };
+        let stop = || control.cancelled();
+        let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &stop)?;
+        let device = &self.session.device;
+        let stored = Stored::keep(&mut weights, [rows, columns], source, stage.method.updates_weights())?;
+        let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
+        let weight = if device.is_cpu() {
+            Tensor::from_vec(weights, (rows, columns), device)?
+        } else {
+            stored.for_device(&mut weights, source)?.to_device(device)?
+        };
+        Ok(Compressed { weight, stored, footprint, outcome })
+    }
+
+    /// As on the host, except that only what is stored comes there.
+    fn compress_on_device(
+        &self,
+        method: &dyn DeviceMethod,
+        block: &Block,
+        index: usize,
+        kind: ModuleKind,
+        stage: &Stage,
+        inputs: Option<&mut InputStatistics>,
+    ) -> Result<Compressed> {
+        let source = self.session.folder.dtype_of(index, kind);
+        let loaded = &block.module(kind).weight;
+        let weights = if loaded.dtype() == source || loaded.dtype() == DType::F32 {
+            loaded.to_dtype(DType::F32)?
+        } else {
+            // The block's weights were rounded to the precision that is computed in.
+            let name = weight_name(index, kind);
+            self.session.folder.weights.tensor(&name, DType::F32, &self.session.device)?
+        };
+        let control = self.reporter.control();
+        let stop = || control.cancelled();
+        let (weights, outcome) =
+            method.run_on_device(&weights, inputs, stage.level, &stage.arguments, &stop)?;
+        let (stored, weight, footprint) =
+            Stored::keep_from_device(&weights, source, stage.method.updates_weights())?;
+        Ok(Compressed { weight, stored, footprint, outcome })
     }
 
     /// A module's weights as the model's files have them, in `f32` on the host.
