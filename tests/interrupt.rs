@@ -13,7 +13,7 @@ use common::Place;
 use secateur::engine::{Command, Engine, Event, RunOptions};
 use secateur::model::Synthetic;
 use secateur::store::Store;
-use secateur::study::{Method, StudySpec};
+use secateur::study::StudySpec;
 
 /// Nothing here takes nearly as long.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -60,15 +60,21 @@ fn an_endless_file_is_left_at_the_first_request() {
     for (name, change) in changes {
         let place = Place::new(&Synthetic::default());
         let pipe = endless(&place, &format!("endless-{name}"));
-        let mut spec = place.spec(vec![place.cell(Method::Wanda, "0.5")]);
+        let mut spec = place.spec(vec![place.cell("wanda", "0.5")]);
         change(&mut spec, pipe.display().to_string());
         let engine = common::engine(&place.path("studies.db"));
         engine.commands.blocking_send(Command::Start(Box::new(spec), RunOptions::default())).unwrap();
         let _pipe = is_read(&pipe);
         let events = stop(engine);
         assert!(matches!(events.last(), Some(Event::Stopped { resumable: None })), "{name}: {events:?}");
-        assert!(!events.iter().any(|e| matches!(e, Event::Failed { .. } | Event::Plan { .. })), "{name}: {events:?}");
-        assert!(Store::open_existing(&place.path("studies.db")).unwrap().is_none(), "{name}: there is no store yet");
+        assert!(
+            !events.iter().any(|e| matches!(e, Event::Failed { .. } | Event::Plan { .. })),
+            "{name}: {events:?}"
+        );
+        assert!(
+            Store::open_existing(&place.path("studies.db")).unwrap().is_none(),
+            "{name}: there is no store yet"
+        );
     }
 }
 
@@ -77,16 +83,16 @@ fn a_set_that_an_added_cell_reads_is_left_at_the_first_request() {
     let place = Place::new(&Synthetic::default());
     let pipe = endless(&place, "endless.jsonl");
     let mut engine = common::engine(&place.path("studies.db"));
-    let spec = place.spec(vec![place.cell(Method::Magnitude, "0.5")]);
+    let spec = place.spec(vec![place.cell("magnitude", "0.5")]);
     engine.commands.blocking_send(Command::Start(Box::new(spec), RunOptions::default())).unwrap();
     while !matches!(engine.events.blocking_recv().unwrap(), Event::Finished { .. }) {}
-    let mut cell = place.cell(Method::Wanda, "0.5");
+    let mut cell = place.cell("wanda", "0.5");
     cell.calibration = Some(pipe.display().to_string());
     engine.commands.blocking_send(Command::AddCell(cell.clone())).unwrap();
     let held = is_read(&pipe);
     // Cancelling the cell ends its reading alone: the next cell is computed.
     engine.commands.blocking_send(Command::CancelCell(cell.id())).unwrap();
-    engine.commands.blocking_send(Command::AddCell(place.cell(Method::Magnitude, "0.6"))).unwrap();
+    engine.commands.blocking_send(Command::AddCell(place.cell("magnitude", "0.6"))).unwrap();
     let mut cancelled = false;
     loop {
         match engine.events.blocking_recv().unwrap() {
@@ -140,6 +146,9 @@ fn a_chat_template_without_end_is_refused_by_name() {
     let output = place.program(&line.split_whitespace().collect::<Vec<_>>()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("tokenizer_config.json: the chat template was stopped after 1000000 steps"), "{said}");
+    assert!(
+        said.contains("tokenizer_config.json: the chat template was stopped after 1000000 steps"),
+        "{said}"
+    );
     assert!(!place.path("studies.db").exists());
 }

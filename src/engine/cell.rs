@@ -14,10 +14,10 @@ use super::snapshot::Snapshots;
 use super::stream::{HiddenStates, Placement};
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::methods::{InputStatistics, Matrix, Needs, Stage};
+use crate::methods::{DeviceMethod, InputStatistics, Matrix, Needs, Outcome, Stage};
 use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, LmHead, ModuleId};
-use crate::results::{CellState, Metrics, ModuleResult, Seconds};
+use crate::results::{CellState, Footprint, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, States, Stored};
 use crate::study::CellSpec;
 
@@ -34,6 +34,16 @@ struct Pass<'a> {
     evaluation: HiddenStates,
     seconds: &'a mut Seconds,
     snapshots: Snapshots,
+}
+
+/// What became of a module.
+struct Compressed {
+    /// As it is computed with.
+    weight: Tensor,
+    /// As it goes to the disk.
+    stored: Stored,
+    footprint: Footprint,
+    outcome: Outcome,
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
@@ -221,7 +231,7 @@ impl Pass<'_> {
             &mut || self.reporter.check(),
         )?;
         let collect_seconds = collector.seconds();
-        let statistics = collector.finish()?;
+        let statistics = collector.finish();
         let seconds = self.reporter.clock() - started;
         self.seconds.calibrate += seconds;
         self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
@@ -243,23 +253,13 @@ impl Pass<'_> {
     ) -> Result<(ModuleResult, Stored)> {
         let started = Instant::now();
         let module = block.layout().module(id).clone();
-        let (rows, columns) = module.shape;
-        let source = self.session.folder.stored_dtype(&module);
-        let mut weights = self.source_weights(block, id)?;
-        let control = self.reporter.control();
-        let matrix = Matrix { weights: &mut weights, columns };
-        let stop = || control.cancelled();
-        let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &stop)?;
-        let (device, dtype) = (&self.session.device, self.session.dtype);
-        let shape = [rows, columns];
-        let stored = Stored::keep(&mut weights, shape, source, stage.method.updates_weights())?;
-        let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
-        let set = if device.is_cpu() {
-            Tensor::from_vec(weights, (rows, columns), device)?
-        } else {
-            stored.for_device(&mut weights, source)?.to_device(device)?
+        let on_device = stage.method.on_device(stage.level).filter(|_| !self.session.device.is_cpu());
+        let compressed = match on_device {
+            Some(method) => self.compress_on_device(method, block, id, stage, inputs)?,
+            None => self.compress_on_host(block, id, stage, inputs)?,
         };
-        block.set_weight(id, set.to_dtype(dtype)?);
+        block.set_weight(id, compressed.weight.to_dtype(self.session.dtype)?);
+        let Compressed { outcome, stored, footprint, .. } = compressed;
         let result = ModuleResult {
             block: index,
             name: module.full_name,
@@ -271,6 +271,63 @@ impl Pass<'_> {
             seconds: started.elapsed().as_secs_f64(),
         };
         Ok((result, stored))
+    }
+
+    fn compress_on_host(
+        &self,
+        block: &Block,
+        id: ModuleId,
+        stage: &Stage,
+        mut inputs: Option<&mut InputStatistics>,
+    ) -> Result<Compressed> {
+        let module = block.layout().module(id);
+        let (rows, columns) = module.shape;
+        let source = self.session.folder.stored_dtype(module);
+        let mut weights = self.source_weights(block, id)?;
+        if let Some(inputs) = &mut inputs {
+            inputs.move_to_host()?;
+        }
+        let control = self.reporter.control();
+        let matrix = Matrix { weights: &mut weights, columns };
+        let stop = || control.cancelled();
+        let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &stop)?;
+        let device = &self.session.device;
+        let stored = Stored::keep(&mut weights, [rows, columns], source, stage.method.updates_weights())?;
+        let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
+        let weight = if device.is_cpu() {
+            Tensor::from_vec(weights, (rows, columns), device)?
+        } else {
+            stored.for_device(&mut weights, source)?.to_device(device)?
+        };
+        Ok(Compressed { weight, stored, footprint, outcome })
+    }
+
+    /// As on the host, except that only what is stored comes there.
+    fn compress_on_device(
+        &self,
+        method: &dyn DeviceMethod,
+        block: &Block,
+        id: ModuleId,
+        stage: &Stage,
+        inputs: Option<&mut InputStatistics>,
+    ) -> Result<Compressed> {
+        let module = block.layout().module(id);
+        let source = self.session.folder.stored_dtype(module);
+        let loaded = &block.module(id).weight;
+        let weights = if loaded.dtype() == source || loaded.dtype() == DType::F32 {
+            loaded.to_dtype(DType::F32)?
+        } else {
+            // The block's weights were rounded to the precision that is computed in.
+            let name = module.weight();
+            self.session.folder.weights.tensor(&name, DType::F32, &self.session.device)?
+        };
+        let control = self.reporter.control();
+        let stop = || control.cancelled();
+        let (weights, outcome) =
+            method.run_on_device(&weights, inputs, stage.level, &stage.arguments, &stop)?;
+        let (stored, weight, footprint) =
+            Stored::keep_from_device(&weights, source, stage.method.updates_weights())?;
+        Ok(Compressed { weight, stored, footprint, outcome })
     }
 
     /// A module's weights as the model's files have them, in `f32` on the host.

@@ -1,7 +1,9 @@
 //! Magnitude pruning: the smallest weights of a matrix go.
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::device::{self, DeviceMethod};
 use super::selection::zero_marked;
 use super::{Arguments, Bound, Cost, InputStatistics, Matrix, Method, Needs, Outcome, share, weighted_error};
 use crate::error::Result;
@@ -71,6 +73,34 @@ impl Method for Magnitude {
         }
         let error = weighted_error(&before, matrix.weights, None, matrix.columns);
         Ok(Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: Details::new() })
+    }
+
+    fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
+        device::can_select(level).then_some(self as _)
+    }
+}
+
+impl DeviceMethod for Magnitude {
+    fn run_on_device(
+        &self,
+        weights: &Tensor,
+        _: Option<&mut InputStatistics>,
+        level: Level,
+        _: &Arguments,
+        _: &dyn Fn() -> bool,
+    ) -> Result<(Tensor, Outcome)> {
+        let Level::Sparsity(sparsity) = level;
+        super::check_divides(sparsity, weights.dim(1)?, "the matrix")?;
+        let pruned = match sparsity {
+            Sparsity::Fraction(s) if s > 0.0 => device::zero_lowest_of_matrix(weights, &weights.abs()?, s)?,
+            Sparsity::Fraction(_) => weights.clone(),
+            Sparsity::SemiStructured { .. } => {
+                device::zero_lowest_of_rows(weights, &weights.abs()?, sparsity)?
+            }
+        };
+        let error = device::weighted_error(weights, &pruned, None)?;
+        let outcome = Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: Details::new() };
+        Ok((pruned, outcome))
     }
 }
 

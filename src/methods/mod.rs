@@ -1,9 +1,10 @@
 //! The methods: which weights of a matrix change, and how.
 //!
-//! A method sees one matrix of `f32` on the host and what was collected of its inputs; it knows neither models nor
-//! devices nor the engine. Everything that the rest of the program wants to know of it, it is asked: adding one is a
+//! A method sees one matrix of `f32` and what was collected of its inputs, on the host or, with what it says there
+//! ([`Method::on_device`]), where they lie; it knows neither models nor the engine. Everything that the rest of the program wants to know of it, it is asked: adding one is a
 //! file in this folder and a line in [`METHODS`].
 
+pub mod device;
 mod magnitude;
 mod parameters;
 mod profile;
@@ -15,6 +16,7 @@ mod statistics;
 mod tests;
 mod wanda;
 
+pub use device::DeviceMethod;
 pub use magnitude::Magnitude;
 pub use parameters::{Arguments, Kind, Parameter};
 pub use profile::Profile;
@@ -108,6 +110,12 @@ pub trait Method: Sync {
 
     /// What a person should know of a module, given the details that [`Method::run`] told.
     fn warning(&self, _details: &Details, _arguments: &Arguments) -> Option<String> {
+        None
+    }
+
+    /// The form that works where the matrix lies, if this method has one for such a level. Else the matrix comes to the
+    /// host.
+    fn on_device(&self, _level: Level) -> Option<&dyn DeviceMethod> {
         None
     }
 

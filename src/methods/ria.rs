@@ -1,14 +1,17 @@
 //! RIA, relative importance and activations (ICLR 2024, "Plug-and-Play: An Efficient Post-training Pruning Method for
 //! Large Language Models"): a weight counts by its share of its row and of its column, and by its input.
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::device::{self, DeviceMethod};
 use super::selection::RowSelection;
 use super::{
     Arguments, Bound, Cost, InputStatistics, Kind, Matrix, Method, Needs, Outcome, Parameter, share,
     weighted_error,
 };
 use crate::error::{Error, Result};
+use crate::kernels::device::{magnitude_sums, select::zero_where};
 use crate::kernels::select::kth_smallest_magnitude;
 use crate::results::{Details, ErrorBasis};
 use crate::study::{Level, Sparsity};
@@ -71,10 +74,7 @@ impl Method for Ria {
     ) -> Result<Outcome> {
         let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
-        let scalers = inputs
-            .and_then(|inputs| inputs.input_norms_squared())
-            .filter(|s| s.len() == matrix.columns)
-            .ok_or_else(|| Error::failure("RIA was called without the norms of its inputs"))?;
+        let scalers = scalers(inputs, matrix.columns)?;
         let exponent = arguments.number(&EXPONENT) as f32;
         let scores = Scores::new(matrix.weights, &scalers, exponent);
         let before = matrix.weights.to_vec();
@@ -88,6 +88,61 @@ impl Method for Ria {
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: Details::new() })
     }
+
+    fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
+        device::can_select(level).then_some(self as _)
+    }
+}
+
+impl DeviceMethod for Ria {
+    fn run_on_device(
+        &self,
+        weights: &Tensor,
+        inputs: Option<&mut InputStatistics>,
+        level: Level,
+        arguments: &Arguments,
+        _: &dyn Fn() -> bool,
+    ) -> Result<(Tensor, Outcome)> {
+        let Level::Sparsity(sparsity) = level;
+        let columns = weights.dim(1)?;
+        super::check_divides(sparsity, columns, "the matrix")?;
+        let scalers = scalers(inputs, columns)?;
+        let scores = scores_on_device(weights, &scalers, arguments.number(&EXPONENT) as f32)?;
+        let pruned = match sparsity {
+            Sparsity::Fraction(s) if s > 0.0 && arguments.text(&COMPARE) == "matrix" => {
+                device::zero_lowest_of_matrix(weights, &scores, s)?
+            }
+            _ => device::zero_lowest_of_rows(weights, &scores, sparsity)?,
+        };
+        let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
+        let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
+        let basis = ErrorBasis::ColumnNorms;
+        Ok((pruned, Outcome { error, basis, dead_columns, details: Details::new() }))
+    }
+}
+
+fn scalers(inputs: Option<&mut InputStatistics>, columns: usize) -> Result<Vec<f64>> {
+    inputs
+        .and_then(|inputs| inputs.input_norms_squared())
+        .filter(|s| s.len() == columns)
+        .ok_or_else(|| Error::failure("RIA was called without the norms of its inputs"))
+}
+
+fn norms(scalers: &[f64], exponent: f32) -> Vec<f32> {
+    scalers.iter().map(|&s| (s as f32).sqrt().powf(exponent)).collect()
+}
+
+/// As [`Scores::of_row`] for every row, where the weights lie.
+fn scores_on_device(weights: &Tensor, scalers: &[f64], exponent: f32) -> Result<Tensor> {
+    let (rows, columns) = weights.dims2()?;
+    let (row_sums, column_sums) = magnitude_sums(weights)?;
+    let narrow = |sums: Vec<f64>| sums.into_iter().map(|sum| sum as f32).collect::<Vec<_>>();
+    let row_sums = Tensor::from_vec(narrow(row_sums), (rows, 1), weights.device())?;
+    let column_sums = Tensor::from_vec(narrow(column_sums), columns, weights.device())?;
+    let norms = Tensor::from_vec(norms(scalers, exponent), columns, weights.device())?;
+    let sizes = weights.abs()?;
+    let shares = (sizes.broadcast_div(&column_sums)? + sizes.broadcast_div(&row_sums)?)?;
+    zero_where(&sizes.eq(0f32)?, &shares.broadcast_mul(&norms)?)
 }
 
 /// What the score of a weight depends on beside its value.
@@ -109,7 +164,7 @@ impl Scores {
         });
         Self {
             column_sums: sums.into_iter().map(|sum| sum as f32).collect(),
-            norms: scalers.iter().map(|&s| (s as f32).sqrt().powf(exponent)).collect(),
+            norms: norms(scalers, exponent),
         }
     }
 

@@ -1,5 +1,7 @@
 //! SparseGPT (Frantar & Alistarh, arXiv 2301.00774): weights go where the others can best make up for them, and do.
 
+mod device;
+
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -9,7 +11,8 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::{
-    Arguments, Bound, Cost, InputStatistics, Kind, Matrix, Method, Needs, Outcome, Parameter, share,
+    Arguments, Bound, Cost, DeviceMethod, InputStatistics, Kind, Matrix, Method, Needs, Outcome, Parameter,
+    share,
 };
 use crate::error::{Error, Result};
 use crate::kernels::matmul::{parallel, rows, rows_mut};
@@ -77,28 +80,44 @@ impl Factor {
         for (d, _) in diagonal.iter_mut().zip(&dead).filter(|(_, dead)| **dead) {
             *d = 1.0;
         }
-        let mean = diagonal.iter().map(|&d| f64::from(d)).sum::<f64>() / width as f64;
-        // A broken activation shows in its feature's sum of squares.
-        if !mean.is_finite() {
-            return Err(Error::failure(
-                "SparseGPT: the Hessian of the calibration inputs is not finite: the model's activations hold NaN or \
-                 infinite values",
-            ));
-        }
+        let mean = mean_diagonal(&diagonal)?;
         let mut attempt = damping;
         loop {
             let added = (attempt * mean) as f32;
             if let Some(upper) = factorise(gram, width, scale, &diagonal, added) {
                 return Ok(Self { upper, damping: attempt, dead, added });
             }
-            if attempt >= MOST_DAMPING {
-                return Err(Error::failure(format!(
-                    "SparseGPT: the Hessian of the calibration inputs is not positive definite even with damping {attempt}"
-                )));
-            }
-            attempt = if attempt > 0.0 { (attempt * 10.0).min(MOST_DAMPING) } else { FIRST_DAMPING };
+            attempt = next_damping(attempt)?;
         }
     }
+}
+
+/// The mean of a Hessian's diagonal.
+///
+/// # Errors
+/// [`Error::Failure`] where it is not finite: a broken activation shows in its feature's sum of squares.
+fn mean_diagonal(diagonal: &[f32]) -> Result<f64> {
+    let mean = diagonal.iter().map(|&d| f64::from(d)).sum::<f64>() / diagonal.len() as f64;
+    if mean.is_finite() {
+        return Ok(mean);
+    }
+    Err(Error::failure(
+        "SparseGPT: the Hessian of the calibration inputs is not finite: the model's activations hold NaN or \
+         infinite values",
+    ))
+}
+
+/// The damping to try after one that failed: ten times as much, up to 1.
+///
+/// # Errors
+/// [`Error::Failure`] where there is no more.
+fn next_damping(failed: f64) -> Result<f64> {
+    if failed >= MOST_DAMPING {
+        return Err(Error::failure(format!(
+            "SparseGPT: the Hessian of the calibration inputs is not positive definite even with damping {failed}"
+        )));
+    }
+    Ok(if failed > 0.0 { (failed * 10.0).min(MOST_DAMPING) } else { FIRST_DAMPING })
 }
 
 /// `U` for one damping; `None` where the matrix is not positive definite.
@@ -172,6 +191,10 @@ impl Method for SparseGpt {
         let asked = arguments.number(&DAMPING);
         let used = details.get(DAMPING_USED).filter(|used| **used > asked)?;
         Some(format!("the Hessian was not positive definite; damping was raised from {asked} to {used}"))
+    }
+
+    fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
+        super::device::can_select(level).then_some(self as _)
     }
 
     fn run(

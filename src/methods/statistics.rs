@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::fmt;
 
+use candle_core::Tensor;
+
 use crate::error::Result;
 
 /// Statistics of one input, shared by all modules that read it.
@@ -12,6 +14,8 @@ pub enum Statistics {
     ColumnNorms(Vec<f64>),
     /// `Σ x xᵀ`, `[in, in]`; only the lower triangle counts.
     Gram(Vec<f32>),
+    /// `Σ x xᵀ`, `[in, in]`, both triangles, on a device.
+    DeviceGram(Tensor),
 }
 
 /// The statistics of an input, with what a method made of them for the first module that reads it.
@@ -45,16 +49,36 @@ impl InputStatistics {
         let n = self.sequences.max(1) as f64;
         match &self.statistics {
             Statistics::ColumnNorms(sums) => Some(sums.iter().map(|s| s / n).collect()),
-            Statistics::Gram(_) => None,
+            Statistics::Gram(_) | Statistics::DeviceGram(_) => None,
         }
     }
 
-    /// `Σ x xᵀ` where that was collected.
+    /// `Σ x xᵀ` where that was collected and lies on the host.
     pub fn gram(&self) -> Option<&[f32]> {
         match &self.statistics {
             Statistics::Gram(gram) => Some(gram),
-            Statistics::ColumnNorms(_) => None,
+            Statistics::ColumnNorms(_) | Statistics::DeviceGram(_) => None,
         }
+    }
+
+    /// `Σ x xᵀ` where that was collected and lies on a device.
+    pub fn device_gram(&self) -> Option<&Tensor> {
+        match &self.statistics {
+            Statistics::DeviceGram(gram) => Some(gram),
+            Statistics::ColumnNorms(_) | Statistics::Gram(_) => None,
+        }
+    }
+
+    /// Brings statistics that lie on a device to the host.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn move_to_host(&mut self) -> Result<()> {
+        if let Statistics::DeviceGram(gram) = &self.statistics {
+            self.statistics = Statistics::Gram(gram.flatten_all()?.to_vec1()?);
+            self.cache = None;
+        }
+        Ok(())
     }
 
     /// What `make` makes of the statistics, once for all modules that share the input.

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::container::{Content, Data, Entry};
 use crate::error::{Error, Result};
+use crate::kernels::device::{count_zeros, select::mask_bytes};
 use crate::model::convert::round_to;
 use crate::results::Footprint;
 
@@ -42,6 +43,26 @@ impl Stored {
             return Ok(Self::Values(round_to(weights, &shape, source)?));
         }
         Ok(Self::Mask { shape, bits: mask_of(weights) })
+    }
+
+    /// [`Stored::keep`] of a matrix in `f32` on a device, of which only what is kept comes to the host. Also returns the
+    /// matrix as it is computed with, in the dtype `source` on its device, and its bits.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn keep_from_device(
+        weights: &Tensor,
+        source: DType,
+        new_values: bool,
+    ) -> Result<(Self, Tensor, Footprint)> {
+        let rounded = weights.to_dtype(source)?;
+        let stored = if new_values {
+            Self::Values(rounded.to_device(&Device::Cpu)?)
+        } else {
+            Self::Mask { shape: rounded.dims2()?.into(), bits: mask_bytes(&rounded)? }
+        };
+        let (count, zeros) = (rounded.elem_count() as u64, count_zeros(&rounded)? as u64);
+        Ok((stored, rounded, footprint(count, zeros, 8 * source.size_in_bytes())))
     }
 
     /// The shape, `[out, in]`.
@@ -95,14 +116,7 @@ impl Stored {
     /// The bits of the matrix `weights`, which are those that this stands for, `source_bits` each in the source.
     pub fn footprint(&self, weights: &[f32], source_bits: usize) -> Footprint {
         let zeros = weights.par_iter().with_min_len(1 << 16).filter(|w| **w == 0.0).count() as u64;
-        let (count, bits) = (weights.len() as u64, source_bits as u64);
-        // Exports know no sparse format that loads anywhere: a zero is stored like any other value.
-        Footprint {
-            weights: count,
-            zeros,
-            stored_bits: count * bits,
-            packed_bits: count + (count - zeros) * bits,
-        }
+        footprint(weights.len() as u64, zeros, source_bits)
     }
 
     /// How it lies in a container under the module's name: tensors, and what the header says of them.
@@ -160,6 +174,18 @@ impl Stored {
                 Ok((module.to_owned(), Self::Mask { shape, bits }))
             }
         }
+    }
+}
+
+/// Of `count` weights of `source_bits` each, `zeros` of them zero.
+fn footprint(count: u64, zeros: u64, source_bits: usize) -> Footprint {
+    let bits = source_bits as u64;
+    // Exports know no sparse format that loads anywhere: a zero is stored like any other value.
+    Footprint {
+        weights: count,
+        zeros,
+        stored_bits: count * bits,
+        packed_bits: count + (count - zeros) * bits,
     }
 }
 
