@@ -1,10 +1,10 @@
 -- Version 3: a cell is a recipe; what became of its weights is a footprint; what only one method has to say is details.
 DROP VIEW overview;
 
-ALTER TABLE cells ADD COLUMN recipe TEXT NOT NULL DEFAULT ''; -- wanda@50%
-ALTER TABLE cells ADD COLUMN footprint TEXT CHECK (footprint IS NULL OR json_valid(footprint)); -- weights, zeros, stored_bits, packed_bits of all compressed modules
-UPDATE cells SET recipe = old.recipe, footprint = old.footprint
-FROM temp.cells AS old WHERE old.study = main.cells.study AND old.id = main.cells.id;
+ALTER TABLE main.cells ADD COLUMN recipe TEXT NOT NULL DEFAULT ''; -- wanda@50%
+ALTER TABLE main.cells ADD COLUMN footprint TEXT CHECK (footprint IS NULL OR json_valid(footprint)); -- weights, zeros, stored_bits, packed_bits of all compressed modules
+UPDATE main.cells AS new SET recipe = old.recipe, footprint = old.footprint
+FROM temp.cells AS old WHERE old.study = new.study AND old.id = new.id;
 
 -- One compressed matrix.
 CREATE TABLE new_modules (

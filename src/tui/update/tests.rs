@@ -84,6 +84,8 @@ fn a_study_that_cannot_work_does_not_start_and_says_why_beside_the_field() {
 
     state.form.set(Field::SeqLen, "64");
     state.form.focus = crate::tui::state::Focus::Grid;
+    // Once takes in the methods that are left out, once more leaves out all.
+    press(&mut state, KeyCode::Char('A'));
     press(&mut state, KeyCode::Char('A'));
     press(&mut state, KeyCode::Char('r'));
     assert!(text(&state, 100, 30).contains("no cell of the grid is taken in"));
