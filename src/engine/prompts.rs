@@ -94,7 +94,12 @@ mod tests {
     fn records_without_room_are_named_and_told_apart() {
         let lengths = [10, 100, 95, 97, 99, 120, 90, 100, 100, 100, 100];
         let prompts: Vec<Vec<u32>> = lengths.iter().map(|&n| vec![7; n]).collect();
-        let record = TaskRecord { instruction: "?".into(), input: String::new(), references: Vec::new() };
+        let record = TaskRecord {
+            instruction: "?".into(),
+            input: String::new(),
+            conversation: Vec::new(),
+            references: Vec::new(),
+        };
         let task = PreparedTask {
             name: "squad".into(),
             records: vec![record; lengths.len()],
