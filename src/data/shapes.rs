@@ -311,11 +311,10 @@ impl Pair {
                     references,
                 })));
             }
-            list @ FieldValue::List(_) => chat::turns(record, &self.question, list)?,
-            other => {
-                let wanted = "a string, a number or a list of messages";
-                return Err(record.wrong_type(&self.question, wanted, &other));
+            list @ FieldValue::List(_) if self.context.is_none() => {
+                chat::turns(record, &self.question, list)?
             }
+            other => return Err(record.wrong_type(&self.question, "a string or a number", &other)),
         };
         Ok(match conversation {
             Some(turns) => {

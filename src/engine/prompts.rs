@@ -35,7 +35,14 @@ impl PreparedTask {
     ) -> Result<Self> {
         let prompt = |r: &TaskRecord| {
             go_on()?;
-            format.encode(tokenizer, &r.instruction, &r.input)
+            let prompt = if r.conversation.is_empty() {
+                format.render(&r.instruction, &r.input)
+            } else {
+                let messages: Vec<(&str, &str)> =
+                    r.conversation.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())).collect();
+                format.render_conversation(&messages, &r.instruction)
+            };
+            format.encode(tokenizer, &prompt?)
         };
         let prompts = task.records.iter().map(prompt).collect::<Result<Vec<_>>>()?;
         Ok(Self {
