@@ -21,6 +21,8 @@ mod interrupt;
 pub mod kernels;
 pub mod methods;
 pub mod model;
+pub mod panics;
+mod paths;
 pub mod report;
 pub mod results;
 pub mod store;

@@ -137,4 +137,10 @@ fn install_hooks() {
     let theme = if plain { Theme::new() } else { Theme::dark() };
     // It fails only where hooks are installed already, which leaves those in place.
     let _ = HookBuilder::default().theme(theme).display_env_section(false).install();
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !secateur::panics::expected() {
+            report(info);
+        }
+    }));
 }

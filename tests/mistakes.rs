@@ -56,6 +56,7 @@ fn mistake(name: &str, output: &Output, parts: &[&str]) -> String {
     // At most what is being done is said before it.
     assert!(
         err.lines().take(before).all(|line| line.starts_with("base: ")
+            || line.starts_with("calibration ")
             || line.starts_with("warning: ")
             || line.starts_with("study ")
             || line.starts_with("needs ")),

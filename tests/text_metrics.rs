@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use secateur::data::{NoFetch, load_task};
+use secateur::data::{FieldNames, NoFetch, load_task};
 use secateur::eval::text::{exact_match, f1, rouge1, score};
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ fn given_answers_to_a_task_score_as_in_the_reference_run() {
     let Some(golden) = shared("golden/tasks.json") else { return };
     let Some(task) = shared("data/tasks/squad_short.jsonl") else { return };
     let golden: Value = serde_json::from_str(&fs::read_to_string(golden).unwrap()).unwrap();
-    let task = load_task(task.to_str().unwrap(), Some(64), &mut NoFetch).unwrap();
+    let task = load_task(task.to_str().unwrap(), Some(64), &FieldNames::default(), &mut NoFetch).unwrap();
     for (cell, result) in golden["cells"].as_object().unwrap() {
         let items = result["items"].as_array().unwrap();
         assert_eq!((items.len(), task.records.len()), (64, 64));

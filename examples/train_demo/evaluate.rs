@@ -48,7 +48,7 @@ impl fmt::Display for Scores {
 /// Held-out windows of plain stories that no file of the study has.
 pub fn windows(tokenizer: &Tokenizer, seed: u64) -> Result<Vec<Vec<u32>>> {
     let text = world::stories(Split::HeldOut, 60, seed).join(BETWEEN);
-    let text = data::Text { name: "stories".into(), content: data::Content::Whole(text) };
+    let text = data::Text::new("stories", data::Content::Whole(text));
     evaluation_windows(&text, tokenizer, WINDOW, None)
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Coverage;
 use crate::error::Error;
 use crate::results::{
     Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
@@ -140,6 +141,15 @@ pub enum Event {
         cells: Vec<PlannedCell>,
         /// What it needs.
         estimate: Estimate,
+    },
+    /// Calibration windows were drawn.
+    Calibration {
+        /// Short name of the set.
+        set: String,
+        /// Seed of the sampling.
+        seed: u64,
+        /// How much of the set they show.
+        coverage: Coverage,
     },
     /// A cell (or the base: `None`) changed its state.
     Cell {

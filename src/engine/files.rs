@@ -90,6 +90,10 @@ impl Fetch for DataFiles {
         self.requests.send(request).map_err(|_| Error::Cancelled)?;
         answer.recv().unwrap_or(Err(Error::Cancelled))
     }
+
+    fn go_on(&mut self) -> Result<()> {
+        self.abandoned.check()
+    }
 }
 
 #[cfg(test)]

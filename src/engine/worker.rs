@@ -12,6 +12,7 @@ use super::stream::HiddenStates;
 use super::{EngineOptions, Reporter, answer, cell};
 use crate::error::{Error, Result};
 use crate::eval::stats;
+use crate::interrupt::panic_message;
 use crate::results::{CellResult, CellState, Metrics, ModuleResult, Seconds, StudyResult};
 use crate::store::{Store, checkpoint, export};
 use crate::study::{CellSpec, StudySpec};
@@ -342,6 +343,11 @@ fn prune_and_measure(
         Some(set) => Some(session.calibration_windows(set, spec.seed, reporter)?),
         None => None,
     };
+    let set = spec.calibration.as_deref();
+    let warnings = set.map_or_else(Vec::new, |set| session.calibration_warnings(set, spec.seed).to_vec());
+    for message in &warnings {
+        reporter.warn(Some(&id), message.clone());
+    }
     let mut modules: Vec<ModuleResult> = session.cells[position].modules.clone();
     let passed = {
         let session = &*session;
@@ -364,7 +370,8 @@ fn prune_and_measure(
 
     let stage = session.stage(spec)?;
     let result = &mut session.cells[position];
-    result.warnings = result.modules.iter().filter_map(|m| cell::warning(&stage, m)).collect();
+    let of_modules = result.modules.iter().filter_map(|m| cell::warning(&stage, m));
+    result.warnings = warnings.into_iter().chain(of_modules).collect();
     result.footprint = Some(result.modules.iter().map(|m| m.footprint).sum());
     result.metrics = metrics.clone();
     result.seconds = *seconds;
@@ -429,14 +436,6 @@ fn insight(session: &Session) -> crate::results::Insight {
 /// Everything found out, read back from the store: what is reported is what is kept.
 fn report(session: &Session) -> Result<StudyResult> {
     Ok(session.store.study(session.study)?.result(insight(session)))
-}
-
-pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("panic without a message")
 }
 
 /// Lowers the priority of the calling thread, so that keys are answered while every core computes.

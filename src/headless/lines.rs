@@ -14,6 +14,8 @@ pub(super) struct Lines {
     labels: HashMap<String, String>,
     metrics: HashMap<Option<String>, Metrics>,
     phases: HashSet<(Option<String>, Phase)>,
+    /// Warnings that were said of the study as a whole.
+    said: HashSet<String>,
     cells: usize,
     done: usize,
 }
@@ -42,7 +44,15 @@ impl Lines {
             Event::CellDone { cell, seconds, footprint } => {
                 Some(self.done_line(cell.as_deref(), seconds, *footprint))
             }
-            Event::Warning { cell: None, message } => Some(format!("warning: {}", escape(message))),
+            Event::Calibration { set, coverage, .. } => {
+                Some(format!("calibration set {}: {}", escape(set), coverage.describe()))
+            }
+            Event::Warning { cell: None, message } => {
+                self.said.insert(message.clone());
+                Some(format!("warning: {}", escape(message)))
+            }
+            // Of a calibration set it is said once, not again for every cell.
+            Event::Warning { message, .. } if self.said.contains(message) => None,
             Event::Warning { cell, message } => {
                 Some(format!("warning: {}: {}", self.label(cell.as_deref()), escape(message)))
             }

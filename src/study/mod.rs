@@ -70,7 +70,7 @@ impl CellSpec {
 pub fn short_name(set: &str) -> String {
     let file = set.rsplit(['/', '\\']).next().unwrap_or(set);
     let mut stem = file;
-    for extension in [".gz", ".txt", ".jsonl", ".json", ".parquet"] {
+    for extension in [".gz", ".zst", ".txt", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"] {
         stem = stem.strip_suffix(extension).unwrap_or(stem);
     }
     let safe: String =
