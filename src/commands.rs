@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
 use crate::error::{Error, Result};
-use crate::eval::stats;
 use crate::hub::{Hub, looks_like_hub_id};
 use crate::human::{date, escape};
 use crate::model::ModelFolder;
 use crate::report;
 use crate::results::{CellResult, CellState, Insight};
+use crate::scores::stats;
 use crate::store::{Store, StudyRecord, export};
 
 /// The studies of a store, one a line.

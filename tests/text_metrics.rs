@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use secateur::data::{NoFetch, load_task};
-use secateur::eval::text::{exact_match, f1, rouge1, score};
+use secateur::scores::squad::{exact_match, f1, rouge1, score};
 use serde_json::Value;
 
 /// A file of the shared data; says so where it is absent.

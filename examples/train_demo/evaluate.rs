@@ -7,8 +7,8 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use secateur::data::evaluation_windows;
 use secateur::demo::world::{self, BETWEEN, Kind, Split};
-use secateur::eval::text::score;
 use secateur::model::{Block, Generator, LmHead, ModelFolder};
+use secateur::scores::squad::score;
 use secateur::{Error, Result, data};
 use tokenizers::Tokenizer;
 

@@ -12,10 +12,10 @@ use super::event::{Event, Phase};
 use super::prompts::PreparedTask;
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::eval::{stats, text};
 use crate::kernels::scratch;
 use crate::model::{Block, Generator, LmHead};
 use crate::results::{Answer, Scores, TaskScores};
+use crate::scores::{squad, stats};
 use crate::store::checkpoint::answers::{answer_states_path, read_rows, remove_rows, write_rows};
 
 /// Batches whose answers are held against the base together: each of its blocks is loaded once for so many.
@@ -268,7 +268,7 @@ fn made(session: &Session, task: &PreparedTask, record: usize, tokens: &[u32]) -
         record,
         prompt,
         references: asked.references.clone(),
-        scores: text::score(&text, &asked.references),
+        scores: squad::score(&text, &asked.references),
         pieces: pieces(&session.tokenizer, tokens, &said)?,
         disagreement_bits: Vec::new(),
         text,

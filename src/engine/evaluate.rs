@@ -4,10 +4,10 @@ use candle_core::{Device, Tensor};
 
 use super::stream::HiddenStates;
 use crate::error::Result;
-use crate::eval::divergence::{Position, measure};
-use crate::eval::stats;
 use crate::model::{Activations, LmHead};
 use crate::results::{Agreement, Divergence, Estimate, Metrics};
+use crate::scores::positions::{Position, measure};
+use crate::scores::stats;
 
 /// Positions whose logits live at the same time on the host, the base's and the cell's: few, for caches.
 const HOST_ROWS: usize = 128;

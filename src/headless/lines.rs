@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use crate::engine::{Estimate, Event, Phase, Plan, PlannedCell, Progress};
-use crate::eval::stats;
 use crate::human::{bytes, count, duration, escape};
 use crate::results::{CellState, Environment, Footprint, Metrics, ModelInfo, Seconds};
+use crate::scores::stats;
 
 /// What has been said so far, so that the next line can build on it.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use self::figures::{Key, Row, clean, decimals, percent};
 use self::layout::{Align, Column, Group};
-use crate::eval::{stats, verdict};
 use crate::results::{CellState, Estimate, Metrics, StudyResult, TaskScores};
+use crate::scores::{stats, verdict};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
 const MARKDOWN_WIDTH: usize = 160;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use crate::demo;
 use crate::engine::{Event, PlannedCell};
-use crate::eval::stats;
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Insight, Metrics, ModelInfo, ModuleResult,
     StudyResult,
 };
+use crate::scores::stats;
 use crate::store::StudyRecord;
 use crate::study::{CellSpec, StudySpec};
 

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use crate::eval::stats::mean_over_tasks;
 use crate::methods::METHODS;
 use crate::results::{CellResult, CellState, Estimate, Metrics, TaskScores};
+use crate::scores::stats::mean_over_tasks;
 use crate::study::{Level, Recipe, Sparsity, short_name};
 use crate::tui::state::{Board, CompareView, RowKey, SortBy, State};
 

@@ -1,6 +1,6 @@
 //! The verdict on perplexity and JS divergence, as long as there is room for.
 
-use crate::eval::verdict;
+use crate::scores::verdict;
 use crate::tui::state::Board;
 
 /// The sentence.

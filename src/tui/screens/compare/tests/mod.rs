@@ -7,11 +7,11 @@ mod projection;
 
 use std::collections::HashMap;
 
-use crate::eval::stats;
 use crate::results::{
     Agreement, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Footprint, Metrics,
     ModelInfo, Perplexity, Seconds, TaskScores,
 };
+use crate::scores::stats;
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;

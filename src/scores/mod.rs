@@ -1,6 +1,6 @@
 //! The measurements: divergences, text scores and their intervals.
 
-pub mod divergence;
+pub mod positions;
+pub mod squad;
 pub mod stats;
-pub mod text;
 pub(crate) mod verdict;
