@@ -1,103 +1,14 @@
 //! What a study finds out: metrics of the base and of every cell, the figures of every module, the answers.
 //! Plain data; the JSON that the command line prints is these types as serde writes them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::number;
+use crate::number::{self, NamedNumbers};
+pub use crate::scores::{Correlation, Estimate, Insight, Measurement, Metrics};
 use crate::study::CellSpec;
-
-/// Numbers by name that a method has to say of a module.
-pub type Details = BTreeMap<String, f64>;
 
 /// Version of the JSON report.
 pub const REPORT_VERSION: u32 = 2;
-
-/// A mean with its 95% interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The mean.
-    #[serde(with = "number")]
-    pub value: f64,
-    /// Lower and upper end of the 95% interval.
-    #[serde(with = "number::pair")]
-    pub ci95: [f64; 2],
-}
-
-/// Perplexity on one text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Perplexity {
-    /// Short name of the text.
-    pub corpus: String,
-    /// `exp` of the mean over windows of the mean negative log-likelihood.
-    #[serde(with = "number")]
-    pub value: f64,
-    /// 95% interval: `exp(mean ± 1.96 standard errors over windows)`.
-    #[serde(with = "number::pair")]
-    pub ci95: [f64; 2],
-    /// Standard error over windows of the mean negative log-likelihood, in nats.
-    #[serde(with = "number")]
-    pub standard_error_nats: f64,
-    /// Windows measured.
-    pub windows: usize,
-}
-
-/// A divergence between the next-token distributions of base and cell on one text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Divergence {
-    /// Short name of the text.
-    pub corpus: String,
-    /// Mean over positions, in bits.
-    #[serde(with = "number")]
-    pub bits: f64,
-    /// The same in nats.
-    #[serde(with = "number")]
-    pub nats: f64,
-    /// 95% interval in bits, over windows.
-    #[serde(with = "number::pair")]
-    pub ci95: [f64; 2],
-}
-
-/// How often base and cell rank the same token first, on one text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Agreement {
-    /// Short name of the text.
-    pub corpus: String,
-    /// Share of positions, `0 … 1`, with its interval over windows.
-    #[serde(flatten)]
-    pub estimate: Estimate,
-}
-
-/// Scores on one task file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskScores {
-    /// Short name of the task file.
-    pub name: String,
-    /// Records answered.
-    pub n: usize,
-    /// SQuAD exact match, `0 … 1`.
-    pub exact_match: Estimate,
-    /// SQuAD token F1, `0 … 1`.
-    pub f1: Estimate,
-    /// ROUGE-1 F-measure, `0 … 1`.
-    pub rouge1: Estimate,
-}
-
-/// Everything measured on one model; the base has no divergences from itself.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Metrics {
-    /// One entry a text.
-    pub perplexity: Vec<Perplexity>,
-    /// Jensen–Shannon divergence from the base, one entry a text.
-    pub js_divergence: Vec<Divergence>,
-    /// KL(base‖cell), one entry a text.
-    pub kl_divergence: Vec<Divergence>,
-    /// Top-1 agreement with the base, one entry a text.
-    pub top1_agreement: Vec<Agreement>,
-    /// One entry a task file.
-    pub tasks: Vec<TaskScores>,
-}
 
 /// What a module's reconstruction error was measured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +77,7 @@ pub struct ModuleResult {
     pub dead_columns: usize,
     /// Numbers that only the method has, by name: `damping`.
     #[serde(default)]
-    pub details: Details,
+    pub details: NamedNumbers,
     /// Seconds spent on the module.
     pub seconds: f64,
 }
@@ -304,25 +215,10 @@ impl ModelInfo {
 /// The base model's measurements.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BaseResult {
-    /// What was measured; divergences stay empty.
+    /// What was measured; nothing that compares with the base.
     pub metrics: Metrics,
     /// Where the time went.
     pub seconds: Seconds,
-}
-
-/// Which metric ranks the cells as the tasks do.
-///
-/// Retention is a cell's task score divided by the base's, averaged over tasks and over the scores whose base is
-/// above zero. A metric that tells the truth has a rank correlation near −1 with it: the higher the perplexity or
-/// the divergence, the less is retained.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Insight {
-    /// Spearman's rank correlation of perplexity with task retention; `None` with fewer than three cells.
-    pub spearman_perplexity_vs_tasks: Option<f64>,
-    /// Spearman's rank correlation of JS divergence with task retention; `None` with fewer than three cells.
-    pub spearman_js_vs_tasks: Option<f64>,
-    /// Cells that entered.
-    pub cells: usize,
 }
 
 /// The machine and build that a study ran on.
@@ -359,17 +255,6 @@ pub struct StudyResult {
     pub insight: Insight,
 }
 
-/// EM, F1 and ROUGE-1 of one answer, each the best over the references.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Scores {
-    /// 1 when the normalised answer equals a normalised reference, else 0.
-    pub exact_match: f64,
-    /// SQuAD token F1.
-    pub f1: f64,
-    /// ROUGE-1 F-measure.
-    pub rouge1: f64,
-}
-
 /// One model's answer to one task record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
@@ -392,6 +277,6 @@ pub struct Answer {
     /// chosen, in bits, `0 … 1`. Empty where that was not measured, as for the base's own answers.
     #[serde(with = "number::list")]
     pub disagreement_bits: Vec<f32>,
-    /// How good it is.
-    pub scores: Scores,
+    /// How good it is, by every score of answers: `0 … 1`, each the best over the references.
+    pub scores: NamedNumbers,
 }
