@@ -8,6 +8,7 @@ use portable_pty::CommandBuilder;
 use pty::{Terminal, small};
 use rustix::process::Signal;
 use secateur::results::CellState;
+use secateur::scores::{JS_DIVERGENCE, PERPLEXITY};
 use secateur::store::Store;
 
 /// Leaves only the cell under the cursor: the first of the grid.
@@ -35,10 +36,10 @@ fn a_study_is_chosen_run_steered_compared_saved_and_left() {
     let record = store.study(1).unwrap();
     assert_eq!(record.cells.iter().filter(|cell| cell.state == CellState::Done).count(), 3);
     for cell in &record.cells {
-        let bits = format!("{:.3}", cell.metrics.js_divergence[0].bits);
+        let bits = format!("{:.3}", cell.metrics.first(&JS_DIVERGENCE).unwrap().value);
         assert!(screen.contains(&bits), "JS {bits} of {} is not on:\n{screen}", cell.id);
     }
-    let base = record.base.metrics.perplexity[0].value;
+    let base = record.base.metrics.first(&PERPLEXITY).unwrap().value;
     assert!(screen.contains(&format!("{base:.2}")), "{base} is not on:\n{screen}");
 
     terminal.press("4");

@@ -161,7 +161,7 @@ fn answers_end_where_the_models_positions_do() {
         spec(&place, vec![cell.clone()]),
         RunOptions { save_models: Some(place.path("saved")), ..RunOptions::default() },
     );
-    assert_eq!(result.base.metrics.tasks[0].n, RECORDS);
+    assert_eq!(result.base.metrics.records(), RECORDS);
     let store = Store::open_read_only(&place.path("studies.db")).unwrap();
     let answers = store.answers(1, Some(&cell.id())).unwrap();
     let mut rooms = Vec::new();

@@ -175,7 +175,7 @@ fn events_come_in_the_order_in_which_things_happen() {
         let own: Vec<&Event> = events.iter().filter(|e| owner(e) == Some(cell)).collect();
         assert!(matches!(own[0], Event::Cell { state: CellState::Running, .. }));
         let [.., metrics, done, state] = &own[..] else { panic!() };
-        assert!(matches!(metrics, Event::Metrics { metrics, .. } if metrics.tasks[0].n == 8), "{metrics:?}");
+        assert!(matches!(metrics, Event::Metrics { metrics, .. } if metrics.records() == 8), "{metrics:?}");
         assert!(matches!(done, Event::CellDone { .. }), "{done:?}");
         assert!(matches!(state, Event::Cell { state: CellState::Done, .. }), "{state:?}");
         let answers = own.iter().filter(|e| matches!(e, Event::Answer { .. })).count();

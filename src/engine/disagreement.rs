@@ -14,8 +14,8 @@ use candle_core::{Device, Tensor};
 use super::prompts::PreparedTask;
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::eval::divergence::measure;
 use crate::model::{Activations, Batch, Block, BlockCache, LmHead, RopeTables, Sequence, head};
+use crate::scores::positions::measure;
 use crate::store::checkpoint::answers::{prompts_path, read_rows, write_rows};
 
 /// Most bytes that the keys and values of a study's prompts may take on disk.

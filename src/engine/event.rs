@@ -202,7 +202,7 @@ pub enum Event {
         /// Record number in the task file, from 0.
         record: usize,
         /// JS divergence in bits at each token, as in [`Answer::disagreement_bits`].
-        #[serde(with = "crate::results::number::list")]
+        #[serde(with = "crate::number::list")]
         bits: Vec<f32>,
     },
     /// A cell (or the base: `None`) is complete.

@@ -11,9 +11,9 @@ use super::session::{Draft, Session};
 use super::stream::HiddenStates;
 use super::{EngineOptions, Reporter, answer, cell};
 use crate::error::{Error, Result};
-use crate::eval::stats;
 use crate::interrupt::panic_message;
 use crate::results::{CellResult, CellState, Metrics, ModuleResult, Seconds, StudyResult};
+use crate::scores;
 use crate::store::{Store, checkpoint, export};
 use crate::study::{CellSpec, StudySpec};
 use crate::sysinfo;
@@ -307,7 +307,8 @@ fn measure_base(
         session.base.seconds = *seconds;
         session.store.put_base(session.study, &session.base, CellState::Running)?;
         reporter.event(Event::Metrics { cell: None, metrics });
-        session.base.metrics.tasks = answer::answer(session, reporter, None, &mut seconds.answer)?;
+        let answered = answer::answer(session, reporter, None, &mut seconds.answer)?;
+        session.base.metrics.values.extend(answered);
     }
     Ok(states)
 }
@@ -378,9 +379,10 @@ fn prune_and_measure(
     session.store.put_cell(session.study, position, &session.cells[position])?;
     reporter.event(Event::Metrics { cell: Some(id.clone()), metrics: metrics.clone() });
 
-    metrics.tasks = answer::answer(session, reporter, Some(&id), &mut seconds.answer)?;
-    session.cells[position].metrics = metrics.clone();
-    if !metrics.tasks.is_empty() {
+    let answered = answer::answer(session, reporter, Some(&id), &mut seconds.answer)?;
+    if !answered.is_empty() {
+        metrics.values.extend(answered);
+        session.cells[position].metrics = metrics.clone();
         reporter.event(Event::Metrics { cell: Some(id), metrics });
     }
     Ok(())
@@ -427,10 +429,10 @@ fn set_state(session: &mut Session, reporter: &Reporter, position: usize, state:
     Ok(())
 }
 
-fn insight(session: &Session) -> crate::results::Insight {
+fn insight(session: &Session) -> scores::Insight {
     let done: Vec<&Metrics> =
         session.cells.iter().filter(|c| c.state == CellState::Done).map(|c| &c.metrics).collect();
-    stats::insight(&session.base.metrics, &done)
+    scores::insight(&session.base.metrics, &done)
 }
 
 /// Everything found out, read back from the store: what is reported is what is kept.

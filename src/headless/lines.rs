@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use crate::engine::{Estimate, Event, Phase, Plan, PlannedCell, Progress};
-use crate::eval::stats;
 use crate::human::{bytes, count, duration, escape};
-use crate::results::{CellState, Environment, Footprint, Metrics, ModelInfo, Seconds};
+use crate::results::{CellState, Environment, Footprint, Measurement, Metrics, ModelInfo, Seconds};
+use crate::scores::stats::mean_over_tasks;
+use crate::scores::{Subject, headline_scores};
 
 /// What has been said so far, so that the next line can build on it.
 #[derive(Debug, Default)]
@@ -131,17 +132,26 @@ impl Lines {
     }
 }
 
-/// The figures of one cell after each other; several texts or tasks are averaged and said to be so.
+/// The figures of one cell after each other. What a model shows by itself is told for each text; what compares it with
+/// the base, and scores of tasks, are averaged.
 fn figures(metrics: &Metrics) -> String {
     let mut text = String::new();
-    for perplexity in &metrics.perplexity {
-        let _ = write!(text, ", perplexity {:.3} ({})", perplexity.value, escape(&perplexity.corpus));
+    for score in headline_scores(Subject::Corpus) {
+        let found: Vec<&Measurement> = metrics.of(score).collect();
+        if score.compares() {
+            if let Some(mean) = mean(found.iter().map(|found| found.value)) {
+                let _ = write!(text, ", {}", score.in_line(mean));
+            }
+            continue;
+        }
+        for found in found {
+            let _ = write!(text, ", {} ({})", score.in_line(found.value), escape(&found.data_set));
+        }
     }
-    if let Some(bits) = mean(metrics.js_divergence.iter().map(|js| js.bits)) {
-        let _ = write!(text, ", JS {bits:.4} bits");
-    }
-    if let Some(f1) = stats::mean_over_tasks(&metrics.tasks, &[], |task| task.f1) {
-        let _ = write!(text, ", F1 {:.3}", f1.value);
+    for score in headline_scores(Subject::Task) {
+        if let Some(mean) = mean_over_tasks(&metrics.of(score).collect::<Vec<_>>(), &[]) {
+            let _ = write!(text, ", {}", score.in_line(mean.value));
+        }
     }
     text
 }

@@ -8,7 +8,8 @@ use super::selection::zero_marked;
 use super::{Arguments, Bound, Cost, InputStatistics, Matrix, Method, Needs, Outcome, share, weighted_error};
 use crate::error::Result;
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
 /// Per matrix: every weight up to the magnitude at rank `floor(numel · s)` goes, ties included (as in the Wanda
@@ -72,7 +73,7 @@ impl Method for Magnitude {
             }
         }
         let error = weighted_error(&before, matrix.weights, None, matrix.columns);
-        Ok(Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: Details::new() })
+        Ok(Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {

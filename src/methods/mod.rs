@@ -29,7 +29,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Every method, in the order in which they are shown.
@@ -74,7 +75,7 @@ pub struct Outcome {
     /// Input features that were zero in every calibration token.
     pub dead_columns: usize,
     /// Numbers that only this method has, by name: `damping`.
-    pub details: Details,
+    pub details: NamedNumbers,
 }
 
 /// A matrix to compress in place.
@@ -109,7 +110,7 @@ pub trait Method: Sync {
     fn cost(&self, rows: usize, columns: usize) -> Cost;
 
     /// What a person should know of a module, given the details that [`Method::run`] told.
-    fn warning(&self, _details: &Details, _arguments: &Arguments) -> Option<String> {
+    fn warning(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Option<String> {
         None
     }
 

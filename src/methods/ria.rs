@@ -13,7 +13,8 @@ use super::{
 use crate::error::{Error, Result};
 use crate::kernels::device::{magnitude_sums, select::zero_where};
 use crate::kernels::select::kth_smallest_magnitude;
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
 /// Exponent of the input norm.
@@ -86,7 +87,7 @@ impl Method for Ria {
         }
         let error = weighted_error(&before, matrix.weights, Some(&scalers), matrix.columns);
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
-        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: Details::new() })
+        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: NamedNumbers::default() })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {

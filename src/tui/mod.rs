@@ -63,7 +63,7 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
         let worked = state.live.study.is_some();
         if let (true, Some(board)) = (worked && state.board_is_live(), &state.board) {
             let (done, all) = board.progress();
-            if done > 0 || !board.base.metrics.perplexity.is_empty() {
+            if done > 0 || !board.base.metrics.values.is_empty() {
                 println(&render(&board.result()));
             }
             let store = state.options.store.display().to_string();
