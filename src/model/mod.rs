@@ -15,6 +15,7 @@ mod header;
 mod json;
 pub mod layout;
 pub mod ops;
+mod reconcile;
 mod rope;
 pub mod synthetic;
 pub mod tokenizer;
