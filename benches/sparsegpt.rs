@@ -5,7 +5,7 @@ mod common;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use secateur::kernels::matmul::gram_lower;
-use secateur::prune::{Factor, solve};
+use secateur::methods::{Factor, solve};
 use secateur::study::Sparsity;
 
 const ROWS: usize = 1024;
@@ -25,7 +25,7 @@ fn sparsegpt(c: &mut Criterion) {
     group.bench_function("factor/2816", |b| b.iter(new));
     // Every column updates all that follow, if all its weights go.
     group.throughput(Throughput::Elements((ROWS * COLUMNS * COLUMNS) as u64));
-    for sparsity in [Sparsity::Fraction(0.5), Sparsity::NOfM { n: 2, m: 4 }] {
+    for sparsity in [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }] {
         group.bench_function(format!("solve/1024x2816/{sparsity}"), |b| {
             b.iter_batched_ref(
                 || weights.clone(),

@@ -3,7 +3,7 @@
 mod common;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use secateur::prune::{Matrix, Pruner, Statistics, Wanda};
+use secateur::methods::{Arguments, InputStatistics, Matrix, Method, Statistics, Wanda};
 use secateur::study::Sparsity;
 
 fn wanda(c: &mut Criterion) {
@@ -11,16 +11,17 @@ fn wanda(c: &mut Criterion) {
     for (rows, columns) in [(1536, 576), (4096, 11_008)] {
         let weights = common::random(rows * columns, 0.1);
         let sums = common::random(columns, 1.0).into_iter().map(|v| f64::from(v.abs())).collect();
-        let mut statistics = Statistics::ColumnNorms { sums, sequences: 8 };
+        let mut statistics = InputStatistics::new(Statistics::ColumnNorms(sums), columns, 8);
+        let arguments = Arguments::defaults(&Wanda);
         group.throughput(Throughput::Elements(weights.len() as u64));
-        for sparsity in [Sparsity::Fraction(0.5), Sparsity::NOfM { n: 2, m: 4 }] {
+        for sparsity in [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }] {
             group.bench_function(format!("{rows}x{columns}/{sparsity}"), |b| {
                 b.iter_batched_ref(
                     || weights.clone(),
                     |weights| {
                         let matrix = Matrix { weights, columns };
                         Wanda
-                            .prune(matrix, Some(&mut statistics), sparsity, &|| false)
+                            .run(matrix, Some(&mut statistics), sparsity.into(), &arguments, &|| false)
                             .expect("norms that fit")
                     },
                     BatchSize::PerIteration,

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{ExportArgs, ListArgs, SettingsArgs, ShowArgs, ShowFormat};
-use crate::config::Basics;
+use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
+use crate::config::{Basics, Given};
 use crate::error::{Error, Result};
 use crate::eval::stats;
 use crate::hub::{Hub, looks_like_hub_id};
@@ -18,14 +18,14 @@ use crate::store::{Store, StudyRecord, export};
 /// # Errors
 /// [`Error::Mistake`] where there is no store.
 pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
-    let store = open(config, args.store.as_deref())?.0;
+    let store = open(config, &args.settings.given)?.0;
     let mut rows = vec![["study", "made (UTC)", "cells", "state", "model"].map(str::to_owned)];
     for study in store.studies()? {
         rows.push([
             study.id.to_string(),
             date(study.created_at),
             format!("{}/{}", study.cells_done, study.cells),
-            word(study.state).to_owned(),
+            study.state.name().to_owned(),
             escape(&study.model),
         ]);
     }
@@ -40,7 +40,7 @@ pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
 /// # Errors
 /// [`Error::Mistake`] where there is no store or no such study.
 pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<String> {
-    let store = open(config, args.store.as_deref())?.0;
+    let store = open(config, &args.settings.given)?.0;
     let id = match args.study {
         Some(id) => id,
         None => newest(&store)?,
@@ -64,7 +64,7 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
 /// [`Error::Mistake`] for a cell that is not there or not finished, a model that is gone, a folder that is in use.
 pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
     export::check_target(&args.dir)?;
-    let (store, basics) = open(config, args.store.as_deref())?;
+    let (store, basics) = open(config, &args.settings.given)?;
     let record = match args.study {
         Some(id) => store.study(id)?,
         None => newest_with(&store, &args.cell)?,
@@ -76,9 +76,8 @@ pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
     Ok(format!("{} of study {} written to {}", cell.id, record.id, args.dir.display()))
 }
 
-fn open(config: Option<&Path>, store: Option<&str>) -> Result<(Store, Basics)> {
-    let settings = SettingsArgs { store: store.map(str::to_owned), ..SettingsArgs::default() };
-    let basics = Basics::load(config, &settings)?;
+fn open(config: Option<&Path>, given: &Given) -> Result<(Store, Basics)> {
+    let basics = Basics::load(config, given)?;
     Ok((Store::open_read_only(&basics.store)?, basics))
 }
 
@@ -114,7 +113,7 @@ fn finished_cell<'a>(record: &'a StudyRecord, cell: &str) -> Result<&'a CellResu
     Err(Error::mistake(format!(
         "cell `{cell}` of study {} is {}; only a cell that is done can be exported (finish the study with --resume)",
         record.id,
-        word(found.state)
+        found.state.name()
     )))
 }
 
@@ -139,16 +138,6 @@ fn insight(record: &StudyRecord) -> Insight {
     let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
     let metrics: Vec<_> = done.map(|cell| &cell.metrics).collect();
     stats::insight(&record.base.metrics, &metrics)
-}
-
-fn word(state: CellState) -> &'static str {
-    match state {
-        CellState::Queued => "queued",
-        CellState::Running => "running",
-        CellState::Done => "done",
-        CellState::Cancelled => "cancelled",
-        CellState::Failed => "failed",
-    }
 }
 
 /// Rows with columns as wide as their widest entry; the last column is left as it is.

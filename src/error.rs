@@ -16,6 +16,17 @@ pub enum Error {
     /// The user's mistake: the message names the file, flag or key, what was found and what is accepted.
     #[error("{0}")]
     Mistake(String),
+    /// The same where one setting is at fault.
+    #[error("{message}")]
+    Setting {
+        /// The setting's flag, without its dashes.
+        flag: &'static str,
+        /// Where it was given, what was found and what is accepted.
+        message: String,
+    },
+    /// Files are missing here, and the network must not be asked for them.
+    #[error("{0}")]
+    Offline(String),
     /// Something outside the user's control failed; the message says what was being done.
     #[error("{0}")]
     Failure(String),
@@ -57,6 +68,23 @@ impl Error {
         Self::Io { context: format!("{what} {}", path.display()), source }
     }
 
+    /// The same mistake, made in a setting: `flag` is its flag without dashes. Other errors stay as they are.
+    #[must_use]
+    pub fn at(self, flag: &'static str) -> Self {
+        match self {
+            Self::Mistake(message) => Self::Setting { flag, message },
+            other => other,
+        }
+    }
+
+    /// The flag, without its dashes, of the setting at fault, where one is.
+    pub fn flag(&self) -> Option<&'static str> {
+        match self {
+            Self::Setting { flag, .. } => Some(flag),
+            _ => None,
+        }
+    }
+
     /// Whether files or the store are at fault: what else is tried there would fail alike.
     pub fn is_of_storage(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::DiskFull(_) | Self::Store(_))
@@ -65,7 +93,7 @@ impl Error {
     /// The process exit code that this error deserves: 2 mistake, 130 cancelled, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Mistake(_) => 2,
+            Self::Mistake(_) | Self::Setting { .. } | Self::Offline(_) => 2,
             Self::Cancelled => 130,
             _ => 1,
         }

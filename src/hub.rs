@@ -41,6 +41,29 @@ pub struct Download {
     pub total_bytes: u64,
 }
 
+/// Whoever waits for the hub: hears of downloads, and says whether to go on with them. A function that hears of downloads
+/// always goes on.
+pub trait DownloadWatcher {
+    /// More of a file is there.
+    fn downloaded(&mut self, download: Download);
+
+    /// Asked many times a second while the hub is waited for; an error ends that.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] to end the download. What is on disk by then is kept.
+    fn go_on(&mut self) -> Result<()>;
+}
+
+impl<F: FnMut(Download)> DownloadWatcher for F {
+    fn downloaded(&mut self, download: Download) {
+        self(download);
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Where the hub is and how it is used. Fields that are `None` come from the environment, as for every Hugging Face
 /// tool.
 #[derive(Debug, Clone)]
@@ -144,12 +167,12 @@ impl Hub {
     /// # Errors
     /// [`Error::Mistake`] when there is no such model, access is refused, it has no safetensors, or there is neither a
     /// network nor a copy in the cache; [`Error::Failure`] when the download breaks off; [`Error::Io`] when the cache
-    /// cannot be written.
-    pub fn model(&self, id: &str, progress: &mut dyn FnMut(Download)) -> Result<PathBuf> {
+    /// cannot be written; what `watcher` says.
+    pub fn model(&self, id: &str, watcher: &mut dyn DownloadWatcher) -> Result<PathBuf> {
         let (owner, name) = split_id(id);
         let repo = self.repo(self.client.model(owner, name), id, "model");
         let cached = repo.cached().filter(|folder| missing_file(folder).is_none());
-        let listing = match repo.find(cached, "")? {
+        let listing = match repo.find(cached, "", watcher)? {
             Found::InCache(folder) => return Ok(folder),
             Found::OnHub(listing) => listing,
         };
@@ -158,10 +181,10 @@ impl Hub {
         }
         let wanted = NEEDED_FILES.iter().chain(&WELCOME_FILES);
         for file in wanted.filter(|file| listing.files.contains_key(**file)) {
-            repo.fetch(&listing, file, progress)?;
+            repo.fetch(&listing, file, watcher)?;
         }
-        for file in repo.weights(&listing, progress)? {
-            repo.fetch(&listing, &file, progress)?;
+        for file in repo.weights(&listing, watcher)? {
+            repo.fetch(&listing, &file, watcher)?;
         }
         repo.finish(&listing)
     }
@@ -170,24 +193,19 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Self::model`].
-    pub fn dataset_file(
-        &self,
-        repo: &str,
-        file: &str,
-        progress: &mut dyn FnMut(Download),
-    ) -> Result<PathBuf> {
+    pub fn dataset_file(&self, repo: &str, file: &str, watcher: &mut dyn DownloadWatcher) -> Result<PathBuf> {
         let (owner, name) = split_id(repo);
         let repo = self.repo(self.client.dataset(owner, name), repo, "data set");
         let cached = repo.cached().map(|folder| folder.join(file)).filter(|path| path.is_file());
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let listing = match repo.find(cached, folder)? {
+        let listing = match repo.find(cached, folder, watcher)? {
             Found::InCache(path) => return Ok(path),
             Found::OnHub(listing) => listing,
         };
         if !listing.files.contains_key(file) {
             return Err(repo.wrong(&format!("has no file {file}")));
         }
-        repo.fetch(&listing, file, progress)?;
+        repo.fetch(&listing, file, watcher)?;
         Ok(repo.finish(&listing)?.join(file))
     }
 

@@ -3,6 +3,7 @@
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
 //! as lines, a table or JSON, `tui` on a screen; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
 
+mod alpaca;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -16,9 +17,10 @@ pub mod eval;
 pub mod headless;
 pub mod hub;
 pub mod human;
+mod interrupt;
 pub mod kernels;
+pub mod methods;
 pub mod model;
-pub mod prune;
 pub mod report;
 pub mod results;
 pub mod store;

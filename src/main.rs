@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use color_eyre::config::{HookBuilder, Theme};
-use secateur::cli::{Cli, Command, DoctorArgs, DoctorFormat, RunArgs, SettingsArgs, TuiArgs};
-use secateur::config::{Basics, Settings};
+use secateur::cli::{self, Cli, Command, DoctorArgs, DoctorFormat, RunArgs, SettingsFormat, TuiArgs};
+use secateur::config::{self, Basics, Settings};
+use secateur::engine::RunOptions;
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
-use secateur::tui::{self, effects::Origin, picture};
+use secateur::tui::{self, StartsWith, effects::Origin, picture};
 use secateur::{commands, demo, doctor, headless, human, report};
 
 /// Hands what a phase has freed back to the system before the next one asks for its own.
@@ -38,17 +39,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, words: &[OsString]) -> Result<u8> {
-    let config = cli.config.as_deref();
-    match cli.command {
-        Command::Tui(args) => dashboard(cli.config, *args, words),
+fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8> {
+    let config = file.as_deref();
+    match command {
+        Command::Tui(args) => dashboard(file, *args, words),
         Command::Run(args) => {
             let settings = run_settings(config, &args)?;
-            run_headless(&settings, words)
+            if args.dry_run { print(&headless::plan(&settings)?) } else { run_headless(&settings, words) }
         }
-        Command::Doctor(DoctorArgs { format, store, device, dtype, threads }) => {
-            let settings = SettingsArgs { store, device, dtype, threads, ..SettingsArgs::default() };
-            let report = doctor::Report::gather(&Basics::load(config, &settings)?)?;
+        Command::Doctor(DoctorArgs { format, settings }) => {
+            let report = doctor::Report::gather(&Basics::load(config, &settings.given)?)?;
             print(&match format {
                 DoctorFormat::Table => report.text(),
                 DoctorFormat::Json => serde_json::to_string_pretty(&report)
@@ -58,6 +58,12 @@ fn dispatch(cli: Cli, words: &[OsString]) -> Result<u8> {
         Command::Export(args) => print(&commands::export(config, &args)?),
         Command::List(args) => print(&commands::list(config, &args)?),
         Command::Snapshot(args) => print(&picture::take(config, &args)?),
+        Command::Settings(args) => print(&match args.format {
+            SettingsFormat::Toml => config::documented_file(),
+            SettingsFormat::Markdown => config::markdown(),
+        }),
+        Command::Completions(args) => print(&cli::completions(args.shell)),
+        Command::Man(args) => print(&cli::manual_page(args.command.as_deref())?),
         Command::Show(args) => print(&commands::show(config, &args, headless::terminal_width())?),
     }
 }
@@ -66,33 +72,40 @@ fn dispatch(cli: Cli, words: &[OsString]) -> Result<u8> {
 /// built-in study.
 fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Result<u8> {
     let TuiArgs { settings, look, readonly, keep_running, mouse, study, no_tui, force } = args;
-    let config = match config {
-        _ if !Settings::name_a_model(config.as_deref(), &settings)? => Some(demo::settings_file(false)?),
-        config => config,
+    let named = Settings::name_a_model(config.as_deref(), &settings.given)?;
+    let config = if named { config } else { Some(demo::settings_file(false)?) };
+    let store_named = config::setting("store")
+        .and_then(|store| settings.given.get(store))
+        .is_some_and(|(means, _)| means == config::Means::Flag);
+    let opens = match study {
+        Some(study) => StartsWith::Study(study),
+        // Who names a store and no model wants to see what is in the store.
+        None if readonly || (store_named && !named) => StartsWith::Newest,
+        None => StartsWith::Form,
     };
-    let run = RunArgs { settings, force, ..RunArgs::default() };
-    let found = Settings::load(config.as_deref(), &run)?;
+    let run = RunOptions { force, ..RunOptions::default() };
+    let found = Settings::load(config.as_deref(), &settings.given, run)?;
     if no_tui || !tui::possible() {
         return run_headless(&found, words);
     }
     let setup = tui::Setup {
         settings: found,
-        origin: Origin { config, args: run.settings },
+        origin: Origin { config, given: settings.given },
         theme: picture::theme(&look, &picture::variable),
         mouse,
         readonly,
         keep_running,
-        open: study,
+        opens,
     };
     tui::run(setup, table)
 }
 
-/// The settings of a run: the built-in study's stand in for the config file where it is asked for.
+/// The settings of a run; with `--demo` the built-in study's file replaces the config file.
 fn run_settings(config: Option<&Path>, args: &RunArgs) -> Result<Settings> {
-    if !args.demo {
-        return Settings::load(config, args);
-    }
-    Settings::load(Some(&demo::settings_file(args.quick)?), args)
+    let RunArgs { ref settings, resume, force, demo, quick, .. } = *args;
+    let built_in = if demo { Some(demo::settings_file(quick)?) } else { None };
+    let run = RunOptions { resume, force, ..RunOptions::default() };
+    Settings::load(built_in.as_deref().or(config), &settings.given, run)
 }
 
 /// The engine without a screen; `words` are the command line.

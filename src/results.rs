@@ -1,12 +1,17 @@
 //! What a study finds out: metrics of the base and of every cell, the figures of every module, the answers.
 //! Plain data; the JSON that the command line prints is these types as serde writes them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::study::{CellSpec, Method, Sparsity};
+use crate::study::CellSpec;
+
+/// Numbers by name that a method has to say of a module.
+pub type Details = BTreeMap<String, f64>;
 
 /// Version of the JSON report.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// Floats that JSON cannot hold are written as the strings `inf`, `-inf` and `nan`, so that nothing is lost.
 pub mod number {
@@ -206,6 +211,43 @@ pub enum ErrorBasis {
     Weights,
 }
 
+/// What became of weights: how many there are, how many are zero, how many bits they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Footprint {
+    /// Weights in all, zeros among them.
+    pub weights: u64,
+    /// Weights that are zero, counted.
+    pub zeros: u64,
+    /// Bits, as the best export of this program stores them.
+    pub stored_bits: u64,
+    /// Bits with one a weight that says whether it is zero, and nothing else for those that are. No runtime reaches
+    /// this bound for unstructured zeros.
+    pub packed_bits: u64,
+}
+
+impl Footprint {
+    /// The share of zeros, `0 … 1`; 0 where there are no weights.
+    pub fn sparsity(&self) -> f64 {
+        self.zeros as f64 / (self.weights as f64).max(1.0)
+    }
+
+    /// Stored bits a weight.
+    pub fn bits_per_weight(&self) -> f64 {
+        self.stored_bits as f64 / (self.weights as f64).max(1.0)
+    }
+}
+
+impl std::iter::Sum for Footprint {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |a, b| Self {
+            weights: a.weights + b.weights,
+            zeros: a.zeros + b.zeros,
+            stored_bits: a.stored_bits + b.stored_bits,
+            packed_bits: a.packed_bits + b.packed_bits,
+        })
+    }
+}
+
 /// What pruning did to one module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModuleResult {
@@ -213,21 +255,18 @@ pub struct ModuleResult {
     pub block: usize,
     /// Full name: `model.layers.3.mlp.up_proj`.
     pub name: String,
-    /// Share of zeroes counted in the pruned matrix.
-    pub sparsity: f64,
-    /// Zeroes counted.
-    pub zeros: usize,
-    /// Weights of the matrix.
-    pub weights: usize,
+    /// What became of the matrix.
+    pub footprint: Footprint,
     /// Relative squared error of the module's output; see `error_basis`.
     #[serde(with = "number")]
     pub reconstruction_error: f64,
     /// What the error was measured with.
     pub error_basis: ErrorBasis,
-    /// SparseGPT: the damping that the Cholesky factorisation went through with.
-    pub damping: Option<f64>,
     /// Input features that were zero in every calibration token.
     pub dead_columns: usize,
+    /// Numbers that only the method has, by name: `damping`.
+    #[serde(default)]
+    pub details: Details,
     /// Seconds spent on the module.
     pub seconds: f64,
 }
@@ -254,6 +293,13 @@ pub struct Seconds {
     pub answer: f64,
 }
 
+impl Seconds {
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.load + self.calibrate + self.prune + self.evaluate + self.answer
+    }
+}
+
 /// How far a cell has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -270,23 +316,31 @@ pub enum CellState {
     Failed,
 }
 
+impl CellState {
+    /// The word for it, for people and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// One cell with all that was found out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
     /// Name that is unique within the study.
     pub id: String,
-    /// Pruning method.
-    pub method: Method,
-    /// Sparsity as asked for.
-    pub sparsity: Sparsity,
-    /// Calibration set, where the method needs one.
-    pub calibration: Option<String>,
-    /// Seed of the calibration sampling.
-    pub seed: u64,
+    /// What was asked for.
+    #[serde(flatten)]
+    pub spec: CellSpec,
     /// How far it has come.
     pub state: CellState,
-    /// Share of zeroes counted over the pruned modules after the fact.
-    pub achieved_sparsity: Option<f64>,
+    /// What became of all compressed modules together.
+    pub footprint: Option<Footprint>,
     /// Measurements so far.
     pub metrics: Metrics,
     /// Where the time went.
@@ -304,27 +358,14 @@ impl CellResult {
     pub fn queued(spec: &CellSpec) -> Self {
         Self {
             id: spec.id(),
-            method: spec.method,
-            sparsity: spec.sparsity,
-            calibration: spec.calibration.clone(),
-            seed: spec.seed,
+            spec: spec.clone(),
             state: CellState::Queued,
-            achieved_sparsity: None,
+            footprint: None,
             metrics: Metrics::default(),
             seconds: Seconds::default(),
             peak_rss_bytes: 0,
             warnings: Vec::new(),
             modules: Vec::new(),
-        }
-    }
-
-    /// What was asked for.
-    pub fn spec(&self) -> CellSpec {
-        CellSpec {
-            method: self.method,
-            sparsity: self.sparsity,
-            calibration: self.calibration.clone(),
-            seed: self.seed,
         }
     }
 }

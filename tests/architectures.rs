@@ -14,7 +14,6 @@ use secateur::model::{
     ARCHITECTURES, ActivationObserver, Activations, Batch, Block, Generator, InputSite, LmHead, ModelFolder,
     RopeTables, Synthetic, head,
 };
-use secateur::study::Method;
 use serde_json::Value;
 
 /// Folders of known architectures that need something else which is not known yet, and the word that the refusal names.
@@ -207,11 +206,8 @@ fn small_models_give_what_transformers_makes_of_them() {
 fn a_model_of_every_architecture_is_pruned_measured_exported_and_opened_again() {
     for architecture in ARCHITECTURES {
         let place = Place::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(*architecture) });
-        let cells = vec![
-            place.cell(Method::Magnitude, "0.5"),
-            place.cell(Method::Wanda, "2:4"),
-            place.cell(Method::SparseGpt, "0.5"),
-        ];
+        let cells =
+            vec![place.cell("magnitude", "0.5"), place.cell("wanda", "2:4"), place.cell("sparsegpt", "0.5")];
         let mut spec = place.spec(cells);
         spec.evaluation.tasks = vec![place.path("tasks.jsonl").display().to_string()];
         spec.evaluation.task_limit = Some(2);
@@ -228,7 +224,8 @@ fn a_model_of_every_architecture_is_pruned_measured_exported_and_opened_again() 
                     exported.weights.tensor(&format!("{}.weight", module.name), DType::F32, &Device::Cpu);
                 let weight = weight.unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let zeros = weight.iter().filter(|w| **w == 0.0).count();
-                assert_eq!((zeros, weight.len()), (module.zeros, module.weights), "{}", module.name);
+                let counted = (module.footprint.zeros as usize, module.footprint.weights as usize);
+                assert_eq!((zeros, weight.len()), counted, "{}", module.name);
             }
             assert!(cell.metrics.js_divergence[0].bits > 1e-4, "{architecture:?}");
             assert_eq!(cell.metrics.tasks[0].n, 2);

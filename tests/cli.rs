@@ -110,7 +110,7 @@ fn what_the_command_line_does_not_know_is_a_mistake() {
         assert!(said.err.starts_with("error: ") && said.out.is_empty(), "{}", said.err);
     }
     let said = Shell::new().run(&["run", "--seq-len", "-3"]);
-    assert!(said.err.contains("'-3'") && said.err.contains("a whole number, 0 or more"), "{}", said.err);
+    assert!(said.err.contains("`-3`") && said.err.contains("a whole number, 2 or more"), "{}", said.err);
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use secateur::Error;
 use secateur::cli::{Cli, Command, RunArgs};
-use secateur::config::{BUILT_IN, Format, Settings};
-use secateur::study::{CellSpec, Method, Sampling, Sparsity};
+use secateur::config::{OutputFormat, Settings, documented_file};
+use secateur::engine::RunOptions;
+use secateur::study::{CellSpec, Sampling};
 
 /// The flags of a line after `secateur run`, in which `""` is an empty word.
 fn run_args(line: &str) -> RunArgs {
@@ -22,9 +23,16 @@ fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config.toml")
 }
 
+/// The settings of a command line over a config file.
+fn load(path: &Path, line: &str) -> Result<Settings, Error> {
+    let RunArgs { settings, resume, force, .. } = run_args(line);
+    let run = RunOptions { resume, force, ..RunOptions::default() };
+    Settings::load(Some(path), &settings.given, run)
+}
+
 /// The settings of a command line over the config file that is committed.
 fn settings(line: &str) -> Result<Settings, Error> {
-    Settings::load(Some(&committed()), &run_args(line))
+    load(&committed(), line)
 }
 
 /// The settings of a command line over a config file with this text, in a folder of its own.
@@ -32,7 +40,7 @@ fn settings_of_file(text: &str, line: &str) -> (tempfile::TempDir, Result<Settin
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, text).unwrap();
-    let settings = Settings::load(Some(&path), &run_args(line));
+    let settings = load(&path, line);
     (folder, settings)
 }
 
@@ -48,8 +56,7 @@ fn assert_mistake(case: &str, settings: Result<Settings, Error>, parts: &[&str])
 }
 
 #[test]
-fn the_committed_file_is_the_built_in_one() {
-    assert_eq!(std::fs::read_to_string(committed()).unwrap(), BUILT_IN);
+fn the_committed_file_has_the_defaults() {
     let (_folder, empty) = settings_of_file("", "--model m");
     let (empty, full) = (empty.unwrap(), settings("--model m").unwrap());
     assert_eq!(empty.study, full.study);
@@ -65,7 +72,7 @@ fn every_key_of_the_committed_file_has_a_comment_that_names_its_flag() {
         run.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
     let mut named = BTreeSet::new();
     let mut comment = String::new();
-    for line in BUILT_IN.lines() {
+    for line in documented_file().lines() {
         if let Some(text) = line.strip_prefix('#') {
             comment.push_str(text);
             continue;
@@ -119,7 +126,7 @@ fn flags_become_the_study() {
         "magnitude-2of4",
     ];
     assert_eq!(ids, expected);
-    assert_eq!(study.cells[1].sparsity, Sparsity::NOfM { n: 2, m: 4 });
+    assert_eq!(study.cells[1].recipe.to_string(), "wanda@2:4");
     assert_eq!((study.model.as_str(), study.seq_len, study.calibration.samples), ("org/name", 512, 32));
     assert_eq!(study.calibration.sampling, Sampling::Head);
     assert_eq!((study.evaluation.max_windows, study.evaluation.task_limit), (Some(8), Some(64)));
@@ -128,9 +135,9 @@ fn flags_become_the_study() {
     assert_eq!((study.prune.blocks, study.prune.block_size), (Some((2, 5)), 64));
     assert_eq!(study.prune.profile.as_deref(), Some(Path::new("p.txt")));
     assert_eq!((study.compute.batch_tokens, study.compute.batch_prompts), (1024, 4));
-    assert!(run.resume && run.dry_run && run.force);
+    assert!(run.resume && run.force);
     assert_eq!(run.save_models.as_deref(), Some(Path::new("out")));
-    assert_eq!(format, Format::Jsonl);
+    assert_eq!(format, OutputFormat::Jsonl);
     assert_eq!((basics.threads, basics.offline, basics.store.as_path()), (Some(2), true, Path::new("s.db")));
 }
 
@@ -138,7 +145,7 @@ fn flags_become_the_study() {
 fn a_study_of_methods_without_data_has_no_calibration_set() {
     let study = settings("--model m --methods magnitude").unwrap().study;
     assert!(study.calibration.sets.is_empty());
-    assert_eq!(study.cells[0].method, Method::Magnitude);
+    assert_eq!(study.cells[0].recipe.method(), "magnitude");
 }
 
 #[test]
@@ -234,7 +241,7 @@ fn a_model_in_a_file_is_a_folder_where_there_is_one() {
     std::fs::create_dir_all(folder.path().join("org/name")).unwrap();
     for model in ["org/name", "./new", "a/b/c"] {
         std::fs::write(&path, format!("[study]\nmodel = \"{model}\"\n")).unwrap();
-        let settings = Settings::load(Some(&path), &run_args("")).unwrap();
+        let settings = load(&path, "").unwrap();
         assert_eq!(Path::new(&settings.study.model), folder.path().join(model));
     }
 }

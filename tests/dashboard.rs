@@ -232,6 +232,50 @@ fn a_store_that_another_process_holds_is_told_and_can_be_followed() {
     assert_eq!(runs.end(), 0);
 }
 
+/// Prompts with signs that terminals take for narrower or wider than they are: this one takes a skin tone and joined people
+/// for characters of their own.
+const PROMPTS: [&str; 3] = ["कौन सी चीज़ बगीचे में है? 👍🏽", "น้ำอยู่ที่ไหน 👩🏾‍🔬👨‍👩‍👧‍👦", "Who waves 👋🏿 back?"];
+
+#[test]
+fn signs_whose_width_is_not_agreed_on_break_no_frame() {
+    for (columns, rows) in [(80, 24), (160, 48)] {
+        let home = tempfile::tempdir().unwrap();
+        let records = PROMPTS.map(|prompt| {
+            serde_json::json!({ "instruction": prompt, "input": prompt.repeat(20), "output": prompt })
+                .to_string()
+        });
+        let tasks = home.path().join("signs.jsonl");
+        std::fs::write(&tasks, records.join("\n")).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_secateur"));
+        command.args(small(&["--tasks", tasks.to_str().unwrap()]));
+        let mut terminal = Terminal::with(home, command, columns, rows);
+        terminal.wait_for(&["can run"]);
+        terminal.press(&format!("{ONLY_THE_FIRST}r"));
+        terminal.wait_for(&["1 of 1 done", "complete"]);
+        terminal.press("4");
+        terminal.wait_for(&["[4 Inspect]", "है", "EM "]);
+        // Through all prompts, to the end of one and back; then to screens that have none of these signs.
+        for keys in ["j", "j", "w", "jjj", "\x1b[6~", "w", "w", "gG", "3", "4", "5", "2", "4"] {
+            terminal.press(keys);
+            terminal.settle();
+            let edges = terminal.edges();
+            let framed = |edge: &str| ["│", "╭", "╰", "├"].contains(&edge);
+            let rows: Vec<_> = edges.iter().filter(|(left, _)| framed(left)).collect();
+            assert!(rows.len() > 9, "after {keys:?}: {}", terminal.screen());
+            for (left, right) in rows {
+                let expected = match left.as_str() {
+                    "╭" => "╮",
+                    "╰" => "╯",
+                    other => other,
+                };
+                assert_eq!(right, expected, "after {keys:?}: {}", terminal.screen());
+            }
+        }
+        terminal.press("q");
+        assert_eq!(terminal.end(), 0);
+    }
+}
+
 #[test]
 fn an_option_draws_with_ascii_alone() {
     let mut terminal = Terminal::start(&["--ascii"], 80, 24);

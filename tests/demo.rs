@@ -30,7 +30,7 @@ fn json(place: &Place, line: &[&str]) -> Value {
 /// All numbers of a result but those that tell of time and memory.
 fn figures(result: &Value) -> Vec<Value> {
     let cells = result["cells"].as_array().unwrap().iter();
-    let cells = cells.map(|cell| serde_json::json!([cell["id"], cell["metrics"], cell["achieved_sparsity"]]));
+    let cells = cells.map(|cell| serde_json::json!([cell["id"], cell["metrics"], cell["footprint"]]));
     [result["base"]["metrics"].clone(), result["insight"].clone()].into_iter().chain(cells).collect()
 }
 

@@ -11,7 +11,7 @@ use secateur::model::{
 };
 use secateur::results::Answer;
 use secateur::store::Store;
-use secateur::study::{CellSpec, Method, StudySpec};
+use secateur::study::{CellSpec, StudySpec};
 
 /// Records of the task file of a [`Place`].
 const RECORDS: usize = 8;
@@ -87,7 +87,7 @@ fn check(place: &Place, answers: &[Answer], cell: &CellSpec) -> f64 {
 fn disagreement_is_the_divergence_of_both_models_where_a_token_was_chosen() {
     for architecture in [&Llama as &'static dyn Architecture, &Mistral] {
         let place = place(architecture);
-        let cells = vec![place.cell(Method::Magnitude, "0.6"), place.cell(Method::SparseGpt, "2:4")];
+        let cells = vec![place.cell("magnitude", "0.6"), place.cell("sparsegpt", "2:4")];
         let store = place.path("studies.db");
         let save =
             || RunOptions { resume: true, save_models: Some(place.path("saved")), ..RunOptions::default() };
@@ -110,7 +110,7 @@ fn disagreement_is_the_divergence_of_both_models_where_a_token_was_chosen() {
         let last = bytes.len() - 1;
         bytes[last] ^= 0x40;
         std::fs::write(kept(0), bytes).unwrap();
-        let later = place.cell(Method::Wanda, "0.5");
+        let later = place.cell("wanda", "0.5");
         common::run(&store, spec(&place, [&cells[..], std::slice::from_ref(&later)].concat()), save());
         check(&place, &read(&later), &later);
         assert!(kept(3).exists(), "kept again");
@@ -125,7 +125,7 @@ fn disagreement_is_the_divergence_of_both_models_where_a_token_was_chosen() {
 #[test]
 fn disagreement_can_be_switched_off() {
     let place = place(&Llama);
-    let cell = place.cell(Method::Magnitude, "0.6");
+    let cell = place.cell("magnitude", "0.6");
     let mut spec = spec(&place, vec![cell.clone()]);
     spec.evaluation.disagreement = false;
     let store = place.path("studies.db");
@@ -155,7 +155,7 @@ fn answers_end_where_the_models_positions_do() {
     let (tokenizer, format) =
         (load_tokenizer(&base.tokenizer).unwrap(), PromptFormat::for_model(&base, None).unwrap());
 
-    let cell = place.cell(Method::Magnitude, "0.6");
+    let cell = place.cell("magnitude", "0.6");
     let (result, events) = common::run(
         &place.path("studies.db"),
         spec(&place, vec![cell.clone()]),

@@ -5,11 +5,12 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::Place;
-use secateur::engine::{Command, Engine, Event, Phase, RunOptions};
+use secateur::Error;
+use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, RunOptions, plan};
 use secateur::model::Synthetic;
 use secateur::results::{CellResult, CellState, Metrics, ModelInfo, StudyResult};
 use secateur::store::Store;
-use secateur::study::{CellSpec, Method, StudySpec};
+use secateur::study::{CellSpec, StudySpec};
 
 const BLOCKS: usize = 4;
 /// Nothing here takes nearly as long.
@@ -150,8 +151,7 @@ fn owner(event: &Event) -> Option<&str> {
 #[test]
 fn events_come_in_the_order_in_which_things_happen() {
     let place = place();
-    let mut spec =
-        place.spec(vec![place.cell(Method::SparseGpt, "0.5"), place.cell(Method::Magnitude, "2:4")]);
+    let mut spec = place.spec(vec![place.cell("sparsegpt", "0.5"), place.cell("magnitude", "2:4")]);
     spec.evaluation.tasks = vec![place.path("tasks.jsonl").display().to_string()];
     let ids: Vec<String> = spec.cells.iter().map(CellSpec::id).collect();
     let mut client = Client::start(&place, spec);
@@ -216,8 +216,8 @@ fn events_come_in_the_order_in_which_things_happen() {
 #[test]
 fn cells_can_be_added_while_another_runs_and_after_the_end() {
     let place = place();
-    let cells = [place.cell(Method::Wanda, "0.5"), place.cell(Method::Magnitude, "0.3")];
-    let (early, late) = (place.cell(Method::Magnitude, "1:4"), place.cell(Method::SparseGpt, "0.4"));
+    let cells = [place.cell("wanda", "0.5"), place.cell("magnitude", "0.3")];
+    let (early, late) = (place.cell("magnitude", "1:4"), place.cell("sparsegpt", "0.4"));
     let mut client = Client::start(&place, place.spec(vec![cells[0].clone()]));
     // Not even planned yet.
     client.send(Command::AddCell(early.clone()));
@@ -246,11 +246,7 @@ fn cells_can_be_added_while_another_runs_and_after_the_end() {
 #[test]
 fn waiting_and_running_cells_can_be_cancelled_and_taken_up_again() {
     let place = slow_place();
-    let cells = [
-        place.cell(Method::SparseGpt, "0.5"),
-        place.cell(Method::Magnitude, "0.5"),
-        place.cell(Method::Wanda, "0.5"),
-    ];
+    let cells = [place.cell("sparsegpt", "0.5"), place.cell("magnitude", "0.5"), place.cell("wanda", "0.5")];
     let mut client = Client::start(&place, place.spec(cells.to_vec()));
     client.until(|e| is_checkpoint(e, &cells[0].id()));
     client.send(Command::CancelCell(cells[1].id()));
@@ -279,7 +275,7 @@ fn waiting_and_running_cells_can_be_cancelled_and_taken_up_again() {
 fn waiting_cells_run_in_the_order_that_was_asked_for_last() {
     let place = place();
     let cells: Vec<CellSpec> =
-        ["0.1", "0.2", "0.3", "0.4"].iter().map(|s| place.cell(Method::Magnitude, s)).collect();
+        ["0.1", "0.2", "0.3", "0.4"].iter().map(|s| place.cell("magnitude", s)).collect();
     let mut client = Client::start(&place, place.spec(cells.clone()));
     client.until(|e| matches!(e, Event::Cell { cell: None, state: CellState::Running }));
     client.send(Command::Reorder(vec![cells[3].id(), "unknown".into(), cells[2].id()]));
@@ -292,7 +288,7 @@ fn waiting_cells_run_in_the_order_that_was_asked_for_last() {
 #[test]
 fn nothing_is_computed_while_paused() {
     let place = slow_place();
-    let cell = place.cell(Method::SparseGpt, "0.5");
+    let cell = place.cell("sparsegpt", "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     client.until(|e| is_module(e, &cell.id()));
     client.send(Command::Pause);
@@ -338,7 +334,7 @@ fn assert_resumable(place: &Place, cell: &CellSpec, before: &[Event], after: &[E
 #[test]
 fn a_shutdown_after_the_block_leaves_a_whole_checkpoint() {
     let place = slow_place();
-    let cell = place.cell(Method::SparseGpt, "0.5");
+    let cell = place.cell("sparsegpt", "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     let before = client.until(|e| is_checkpoint(e, &cell.id()));
     client.send(Command::Shutdown { after_block: true });
@@ -351,7 +347,7 @@ fn a_shutdown_after_the_block_leaves_a_whole_checkpoint() {
 #[test]
 fn the_time_of_a_base_adds_up_over_runs() {
     let place = slow_place();
-    let spec = place.spec(vec![place.cell(Method::Magnitude, "0.5")]);
+    let spec = place.spec(vec![place.cell("magnitude", "0.5")]);
     let mut client = Client::start(&place, spec.clone());
     client.until(|e| matches!(e, Event::Cell { cell: None, state: CellState::Running }));
     client.send(Command::Shutdown { after_block: true });
@@ -370,7 +366,7 @@ fn the_time_of_a_base_adds_up_over_runs() {
 #[test]
 fn a_shutdown_at_once_keeps_what_is_whole() {
     let place = slow_place();
-    let cell = place.cell(Method::SparseGpt, "0.5");
+    let cell = place.cell("sparsegpt", "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     let mut before = client.until(|e| is_checkpoint(e, &cell.id()));
     before.extend(client.until(|e| is_module(e, &cell.id())));
@@ -382,7 +378,7 @@ fn a_shutdown_at_once_keeps_what_is_whole() {
 #[test]
 fn an_engine_whose_client_is_gone_shuts_down_after_the_block() {
     let place = slow_place();
-    let cell = place.cell(Method::SparseGpt, "0.5");
+    let cell = place.cell("sparsegpt", "0.5");
     let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
     let before = client.until(|e| is_checkpoint(e, &cell.id()));
     let Engine { commands, mut events, .. } = client.engine;
@@ -403,7 +399,7 @@ fn an_idle_engine_ends_with_nothing_to_resume() {
     client.send(Command::Shutdown { after_block: true });
     assert_eq!(client.rest(), [Event::Stopped { resumable: None }]);
 
-    let mut client = Client::start(&place, place.spec(vec![place.cell(Method::Magnitude, "0.5")]));
+    let mut client = Client::start(&place, place.spec(vec![place.cell("magnitude", "0.5")]));
     client.finish();
     client.send(Command::Shutdown { after_block: false });
     assert_eq!(client.rest(), [Event::Stopped { resumable: None }]);
@@ -412,15 +408,15 @@ fn an_idle_engine_ends_with_nothing_to_resume() {
 #[test]
 fn a_cell_that_fails_does_not_end_the_study() {
     let place = place();
-    let cells = [place.cell(Method::Magnitude, "0.5"), place.cell(Method::Wanda, "0.5")];
+    let cells = [place.cell("magnitude", "0.5"), place.cell("wanda", "0.5")];
     let options = RunOptions { save_models: Some(place.path("saved")), ..RunOptions::default() };
     let mut client = Client::start_with(&place, place.spec(cells.to_vec()), options);
     client.until(|e| matches!(e, Event::Cell { cell: None, state: CellState::Running }));
     // Somebody puts something where the first model is to go.
     place.write(&format!("saved/{}/notes.txt", cells[0].id()), "mine");
-    let odd = place.cell(Method::Magnitude, "3:7");
+    let odd = place.cell("magnitude", "3:7");
     client.send(Command::AddCell(odd.clone()));
-    let mut other = place.cell(Method::Wanda, "0.5");
+    let mut other = place.cell("wanda", "0.5");
     other.calibration =
         Some(place.write("other/calibration.txt", common::prose(4000, 9)).display().to_string());
     client.send(Command::AddCell(other.clone()));
@@ -446,25 +442,25 @@ fn a_cell_that_fails_does_not_end_the_study() {
 #[test]
 fn a_study_that_cannot_start_is_the_users_mistake_and_another_can_follow() {
     let place = place();
-    let good = place.spec(vec![place.cell(Method::Magnitude, "0.5")]);
+    let good = place.spec(vec![place.cell("magnitude", "0.5")]);
     let mut client = Client::new(&place);
     let wrong = [
         (StudySpec { model: place.path("nothing").display().to_string(), ..good.clone() }, "nothing"),
         (StudySpec { seq_len: 1024, ..good.clone() }, "512"),
-        (place.spec(vec![place.cell(Method::Wanda, "3:7")]), "3:7"),
-        (place.spec(vec![CellSpec { calibration: None, ..place.cell(Method::Wanda, "0.5") }]), "calibration"),
+        (place.spec(vec![place.cell("wanda", "3:7")]), "3:7"),
+        (place.spec(vec![CellSpec { calibration: None, ..place.cell("wanda", "0.5") }]), "calibration"),
     ];
     for (spec, part) in wrong {
         client.send(Command::Start(Box::new(spec), RunOptions::default()));
         let events = client.until(|e| matches!(e, Event::Failed { .. }));
-        let Some(Event::Failed { message, exit_code: 2 }) = events.last() else { panic!("{events:?}") };
+        let Some(Event::Failed { message, exit_code: 2, .. }) = events.last() else { panic!("{events:?}") };
         assert!(message.contains(part) && message.lines().count() == 1, "{message}");
         assert!(!events.iter().any(|e| matches!(e, Event::Plan { .. })));
     }
     client.send(Command::Resume(7, RunOptions::default()));
     let events = client.until(|e| matches!(e, Event::Failed { .. }));
     assert!(
-        matches!(events.last(), Some(Event::Failed { message, exit_code: 2 }) if message.contains("study 7"))
+        matches!(events.last(), Some(Event::Failed { message, exit_code: 2, .. }) if message.contains("study 7"))
     );
 
     client.send(Command::Start(Box::new(good), RunOptions::default()));
@@ -474,26 +470,35 @@ fn a_study_that_cannot_start_is_the_users_mistake_and_another_can_follow() {
 #[test]
 fn a_second_engine_on_a_store_is_told() {
     let place = place();
-    let spec = place.spec(vec![place.cell(Method::SparseGpt, "0.5")]);
+    let spec = place.spec(vec![place.cell("sparsegpt", "0.5")]);
     let mut first = Client::start(&place, spec.clone());
     first.until(|e| matches!(e, Event::Plan { .. }));
     first.send(Command::Pause);
     let mut second = Client::start(&place, spec);
     let events = second.until(|e| matches!(e, Event::Failed { .. }));
-    let [Event::Failed { message, exit_code: 2 }] = &events[..] else { panic!("{events:?}") };
+    let [Event::Failed { message, exit_code: 2, .. }] = &events[..] else { panic!("{events:?}") };
     assert!(message.contains("studies.db") && message.contains("in use"), "{message}");
     first.send(Command::Unpause);
     assert_eq!(first.finish().1.cells[0].state, CellState::Done);
 }
 
 #[test]
-fn a_dry_run_tells_the_plan_and_leaves_nothing_behind() {
+fn a_plan_tells_what_a_study_needs_and_leaves_nothing_behind() {
     let place = place();
-    let options = RunOptions { dry_run: true, ..RunOptions::default() };
-    let mut client = Client::start_with(&place, place.spec(vec![place.cell(Method::Wanda, "0.5")]), options);
-    let events = client.until(|e| matches!(e, Event::Plan { .. }));
-    let Some(Event::Plan { study: 0, cells, estimate, .. }) = events.last() else { panic!("{events:?}") };
-    assert!(cells.len() == 1 && estimate.seconds > 0.0 && estimate.host_bytes > 0);
-    assert!(client.next_within(Duration::from_millis(200)).is_err());
+    let options = EngineOptions { store: place.path("studies.db"), threads: Some(1), offline: true };
+    let spec = place.spec(vec![place.cell("wanda", "0.5")]);
+    let plan = plan(spec.clone(), &options).unwrap();
+    assert!(plan.cells.len() == 1 && plan.estimate.seconds > 0.0 && plan.estimate.host_bytes > 0);
     assert!(!place.path("studies.db").exists());
+    let without = |change: fn(&mut StudySpec)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        secateur::engine::plan(spec, &options).unwrap_err()
+    };
+    assert_eq!(without(|spec| spec.seq_len = 1 << 20).flag(), Some("seq-len"));
+    assert_eq!(without(|spec| spec.evaluation.corpora = vec!["no.txt".into()]).flag(), Some("corpus"));
+    assert_eq!(without(|spec| spec.compute.device = "cuda:99".into()).flag(), Some("device"));
+    assert_eq!(without(|spec| spec.model = "./offline-llama".into()).flag(), Some("model"));
+    let missing = without(|spec| spec.model = "some-org/some-model".into());
+    assert!(matches!(missing, Error::Offline(_)), "{missing:?}");
 }

@@ -8,10 +8,11 @@ use candle_core::{DType, Device, Tensor};
 use secateur::Error;
 use secateur::model::arch::llama::Llama;
 use secateur::model::{ModelFolder, Synthetic};
-use secateur::results::{CellResult, CellState, ErrorBasis, ModuleResult};
-use secateur::store::checkpoint::{PrunedWeight, block_path, pack_mask, write_block};
+use secateur::results::{CellResult, CellState, Details, ErrorBasis, Footprint, ModuleResult};
+use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::export::{check_target, write};
-use secateur::study::{CellSpec, Method, Sparsity};
+use secateur::store::stored::{Stored, mask_of};
+use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Map, Value, json};
 
 /// A source model, the checkpoints of a cell of it, and room for exports.
@@ -61,7 +62,7 @@ impl Case {
     }
 
     /// Every `step`th weight goes.
-    fn mask(&mut self, block: usize, module: &str, step: usize) -> PrunedWeight {
+    fn mask(&mut self, block: usize, module: &str, step: usize) -> Stored {
         let folder = self.folder();
         let name = format!("model.layers.{block}.{module}.weight");
         let info = folder.weights.required(&name).unwrap();
@@ -75,12 +76,13 @@ impl Case {
         }
         self.zeros.insert(name.clone(), (0..info.elements()).filter(|&i| !kept(i)).count());
         self.pruned.insert(name, bytes);
-        let bits = pack_mask((0..info.elements()).map(kept));
-        PrunedWeight::Mask { shape: [info.shape[0], info.shape[1]], bits }
+        let weights: Vec<f32> = (0..info.elements()).map(|i| f32::from(u8::from(kept(i)))).collect();
+        let bits = mask_of(&weights);
+        Stored::Mask { shape: [info.shape[0], info.shape[1]], bits }
     }
 
     /// Made-up weights: 0, 0.25, 0.5, 0.75, −0 and over again, which every dtype can hold.
-    fn values(&mut self, block: usize, module: &str) -> PrunedWeight {
+    fn values(&mut self, block: usize, module: &str) -> Stored {
         let folder = self.folder();
         let name = format!("model.layers.{block}.{module}.weight");
         let info = folder.weights.required(&name).unwrap();
@@ -94,7 +96,7 @@ impl Case {
         self.pruned.insert(name.clone(), bytes.collect());
         self.zeros.insert(name, new.iter().filter(|v| **v == 0.0).count());
         let tensor = Tensor::from_vec(new, info.shape.as_slice(), &Device::Cpu).unwrap();
-        PrunedWeight::Values(tensor.to_dtype(info.dtype).unwrap())
+        Stored::Values(tensor.to_dtype(info.dtype).unwrap())
     }
 
     /// That an export is the source with the pruned tensors in place, and what was left behind beside it: nothing.
@@ -122,21 +124,18 @@ impl Case {
 
 fn cell() -> CellResult {
     let spec = CellSpec {
-        method: Method::SparseGpt,
-        sparsity: Sparsity::NOfM { n: 2, m: 4 },
+        recipe: Step::new("sparsegpt", Sparsity::SemiStructured { zeros: 2, group: 4 }).into(),
         calibration: Some("data/c4.txt".into()),
         seed: 7,
     };
     let module = |block, path, error| ModuleResult {
         block,
         name: format!("model.layers.{block}.{path}"),
-        sparsity: 0.5,
-        zeros: 1,
-        weights: 2,
+        footprint: Footprint::default(),
         reconstruction_error: error,
         error_basis: ErrorBasis::Hessian,
-        damping: Some(0.01),
         dead_columns: 0,
+        details: Details::from([("damping".into(), 0.01)]),
         seconds: 1.0,
     };
     let modules = vec![
@@ -144,7 +143,7 @@ fn cell() -> CellResult {
         module(0, "self_attn.q_proj", 0.125),
         module(0, "self_attn.v_proj", 0.25),
     ];
-    CellResult { state: CellState::Done, achieved_sparsity: Some(0.5), modules, ..CellResult::queued(&spec) }
+    CellResult { state: CellState::Done, modules, ..CellResult::queued(&spec) }
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -297,7 +296,7 @@ fn the_report_says_what_was_done_with_zeroes_counted_in_what_was_written() {
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(report["source_model"], case.path("model").to_str().unwrap());
     assert_eq!(report["cell"], "sparsegpt-2of4-c4-s7");
-    assert_eq!((&report["method"], &report["sparsity"]), (&json!("sparsegpt"), &json!("2:4")));
+    assert_eq!(report["recipe"], "sparsegpt@2:4");
     assert_eq!((&report["calibration"], &report["seed"]), (&json!("data/c4.txt"), &json!(7)));
 
     let modules = report["modules"].as_array().unwrap();
@@ -312,11 +311,11 @@ fn the_report_says_what_was_done_with_zeroes_counted_in_what_was_written() {
         assert_eq!(module["sparsity"], json!(of.0 as f64 / of.1 as f64));
         (zeros, weights) = (zeros + of.0, weights + of.1);
     }
-    assert_eq!(report["achieved_sparsity"], json!(zeros as f64 / weights as f64));
+    assert_eq!(report["sparsity"], json!(zeros as f64 / weights as f64));
     assert_eq!((&report["zeros"], &report["weights"]), (&json!(zeros), &json!(weights)));
     let errors: Vec<&Value> = modules.iter().map(|m| &m["reconstruction_error"]).collect();
     assert_eq!(errors, [&json!(0.125), &json!(0.25), &Value::Null, &json!("inf")]);
-    assert_eq!((&modules[0]["damping"], &modules[2]["damping"]), (&json!(0.01), &Value::Null));
+    assert_eq!((&modules[0]["details"], &modules[2]["details"]), (&json!({"damping": 0.01}), &json!({})));
 }
 
 #[test]
@@ -390,7 +389,7 @@ fn what_fails_half_way_leaves_nothing_behind() {
     // Checkpoints of a model with other sizes, and of one with another precision.
     for (shape, dtype) in [((32, 31), DType::F32), ((32, 32), DType::BF16)] {
         let values = Tensor::zeros(shape, dtype, &Device::Cpu).unwrap();
-        write_block(&case.checkpoints(), 1, &[("self_attn.q_proj", PrunedWeight::Values(values))]).unwrap();
+        write_block(&case.checkpoints(), 1, &[("self_attn.q_proj", Stored::Values(values))]).unwrap();
         let name = "model.layers.1.self_attn.q_proj.weight";
         mistake(case.export(&case.path("out")), &[name, "[32, 32] of F32", "another model"]);
         assert_eq!(names(case.dir.path()), ["checkpoints", "model"]);

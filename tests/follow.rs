@@ -12,7 +12,6 @@ use common::Place;
 use secateur::model::Synthetic;
 use secateur::results::CellState;
 use secateur::store::Store;
-use secateur::study::Method;
 
 /// A run of the program whose events are read as they come.
 struct Run {
@@ -104,7 +103,7 @@ fn a_store_is_read_and_followed_while_another_process_writes_it() {
 fn the_study_that_this_process_works_on_cannot_be_deleted_beside_it() {
     let place = Place::new(&Synthetic::default());
     let path = place.path("studies.db");
-    let spec = place.spec(vec![place.cell(Method::Magnitude, "0.5")]);
+    let spec = place.spec(vec![place.cell("magnitude", "0.5")]);
     let mut engine = common::engine(&path);
     let start = secateur::engine::Command::Start(Box::new(spec), secateur::engine::RunOptions::default());
     engine.commands.blocking_send(start).unwrap();

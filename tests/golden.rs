@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use secateur::engine::RunOptions;
+use secateur::methods::grid;
 use secateur::model::ModelFolder;
 use secateur::results::{CellResult, StudyResult};
 use secateur::store::Store;
-use secateur::store::checkpoint::{PrunedWeight, pack_mask, read_block};
-use secateur::study::{Method, grid};
+use secateur::store::checkpoint::read_block;
+use secateur::store::stored::mask_of;
 use serde_json::Value;
 
 /// Both tests use every core for minutes; side by side they would only wait for each other.
@@ -67,13 +68,13 @@ fn check_zeros(cell: &CellResult, golden: &Value, slack: f64) {
     assert_eq!(cell.modules.len(), counts.len());
     for module in &cell.modules {
         let want = counts[module.name.strip_prefix("model.layers.").unwrap()].as_u64().unwrap();
-        let off = module.zeros.abs_diff(want as usize) as f64;
+        let off = module.footprint.zeros.abs_diff(want) as f64;
         assert!(
-            off <= slack * module.weights as f64,
+            off <= slack * module.footprint.weights as f64,
             "{} {}: {} zeroes, golden {want}",
             cell.id,
             module.name,
-            module.zeros
+            module.footprint.zeros
         );
     }
 }
@@ -92,19 +93,11 @@ fn mask_agreement(
     modules
         .into_iter()
         .map(|(path, weight)| {
-            let (bits, count) = match weight {
-                PrunedWeight::Mask { shape, bits } => (bits, shape[0] * shape[1]),
-                PrunedWeight::Values(values) => {
-                    let values: Vec<f32> = values
-                        .to_dtype(candle_core::DType::F32)
-                        .unwrap()
-                        .flatten_all()
-                        .unwrap()
-                        .to_vec1()
-                        .unwrap();
-                    (pack_mask(values.iter().map(|v| *v != 0.0)), values.len())
-                }
-            };
+            let count = weight.shape().unwrap().iter().product::<usize>();
+            // Whatever the source's weights are where a mask keeps them.
+            let weights = weight.weights(|| Ok(vec![1.0; count])).unwrap();
+            let weights = weights.to_dtype(candle_core::DType::F32).unwrap().flatten_all().unwrap();
+            let bits = mask_of(&weights.to_vec1::<f32>().unwrap());
             let want = &masks[&format!("{golden}/model.layers.{block}.{path}.weight")];
             let wrong: u32 = bits.iter().zip(want).map(|(a, b)| (a ^ b).count_ones()).sum();
             (path, 1.0 - f64::from(wrong) / count as f64)
@@ -125,13 +118,11 @@ fn cell<'a>(result: &'a StudyResult, id: &str) -> &'a CellResult {
 }
 
 /// The study of the golden results: 32 windows of 512 tokens to calibrate on and to measure.
-fn golden_study(model: &Path, data: &Path, cells: &[(&str, &str)]) -> secateur::study::StudySpec {
+fn golden_study(model: &Path, data: &Path, recipes: &[&str]) -> secateur::study::StudySpec {
     let (calibration, corpus) = (data.join("text/c4_sample.txt"), data.join("text/wikitext2_raw_test.txt"));
     let set = calibration.display().to_string();
-    let cells = cells
-        .iter()
-        .flat_map(|(m, s)| grid(&[m.parse().unwrap()], &[s.parse().unwrap()], std::slice::from_ref(&set), 0))
-        .collect();
+    let recipes: Vec<_> = recipes.iter().map(|recipe| recipe.parse().unwrap()).collect();
+    let cells = grid(&recipes, &[set], 0);
     let mut spec = common::study(model, &calibration, &corpus, 512, cells);
     spec.calibration.samples = 32;
     spec.evaluation.max_windows = Some(32);
@@ -161,7 +152,8 @@ fn pruned_models_agree_with_the_authors_code() {
         ("sparsegpt", "0.5"),
         ("sparsegpt", "2:4"),
     ];
-    let mut spec = golden_study(&model, &data, &cells);
+    let recipes = cells.map(|(method, sparsity)| format!("{method}@{sparsity}"));
+    let mut spec = golden_study(&model, &data, &recipes.each_ref().map(String::as_str));
     // The golden run's device. Another one rounds otherwise and turns other weights: Wanda 2:4 on an H200 in f32 has
     // perplexity 210.0, 2.8% below.
     spec.compute.device = "cpu".into();
@@ -177,16 +169,16 @@ fn pruned_models_agree_with_the_authors_code() {
         let id = format!("{method}-{}", sparsity.replace(':', "of"));
         let (cell, golden) = (cell(&result, &id), golden(&results, method, sparsity));
         let agreement = |block| mask_agreement(&store, result.study, cell, &id, &masks, block);
-        let (perplexity, js, slack, first, last) = match cell.method {
-            Method::Magnitude => (0.002, 0.005, 0.0, 1.0, 1.0),
+        let (perplexity, js, slack, first, last) = match method {
+            "magnitude" => (0.002, 0.005, 0.0, 1.0, 1.0),
             // The golden page asks for 0.5% of perplexity, 1% of JS and 99.9% of the masks of the last block. That is not
             // to be had: the authors' formulas in PyTorch, on transformers' own layers in f32, give perplexity 64.27
             // (eager attention) and 64.45 (fused) for 0.5 where the golden run gave 64.11, and in block 29 99.51% to
             // 99.76% of its masks; in f64 64.446 (here 64.447) and 99.54% to 99.74%. A weight or two that rounding turns
             // in block 6 is all it takes; from there on every block turns more, at 2:4 ten times as many.
-            Method::Wanda if sparsity == "2:4" => (0.015, 0.02, 0.0, 0.9999, 0.96),
-            Method::Wanda => (0.015, 0.01, 0.0, 0.9999, 0.995),
-            Method::SparseGpt => (0.04, 0.04, 0.0001, 0.999, 0.0),
+            "wanda" if sparsity == "2:4" => (0.015, 0.02, 0.0, 0.9999, 0.96),
+            "wanda" => (0.015, 0.01, 0.0, 0.9999, 0.995),
+            _ => (0.04, 0.04, 0.0001, 0.999, 0.0),
         };
         check_metrics(cell, golden, perplexity, js);
         // Of equal magnitudes in an N:M group either may go; counts do not depend on which.
@@ -199,6 +191,46 @@ fn pruned_models_agree_with_the_authors_code() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn ria_agrees_with_its_authors_code() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = "ria_agrees_with_its_authors_code";
+    let (Some(model), Some(data), Some(gold)) =
+        (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden/structure"))
+    else {
+        return;
+    };
+    let results: Value =
+        serde_json::from_str(&std::fs::read_to_string(gold.join("results.json")).unwrap()).unwrap();
+    let masks = load_masks(&gold.join("masks.safetensors"));
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("golden.db");
+    // Recipe, id, golden cell; how far zeros may be off as a share of a module, and the least agreement of masks in the
+    // last block. In N:M groups either of two equal scores may go, and what goes there moves every later block.
+    let cells = [
+        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", 0.0, 0.999),
+        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", 0.0, 0.999),
+        ("ria@2:4", "ria-2of4", "ria-2of4", 0.0001, 0.96),
+    ];
+    let mut spec = golden_study(&model, &data, &cells.map(|(recipe, ..)| recipe));
+    spec.evaluation.max_windows = Some(16);
+    spec.compute.device = "cpu".into();
+    let (result, _) = common::run(&store, spec, RunOptions::default());
+    for (_, id, want, slack, last) in cells {
+        let of_name = |c: &&Value| c["cell"] == want;
+        let golden = results["ria"]["cells"].as_array().unwrap().iter().find(of_name).unwrap();
+        let cell = cell(&result, id);
+        check_zeros(cell, golden, slack);
+        for (block, least) in [(0, 0.9999), (29, last)] {
+            for (module, share) in mask_agreement(&store, result.study, cell, want, &masks, block) {
+                println!("{want} block {block} {module}: masks agree on {:.5}%", share * 100.0);
+                assert!(share >= least, "{want} block {block} {module}: {share}");
+            }
+        }
+        check_metrics(cell, golden, 0.005, 0.01);
     }
 }
 
@@ -217,7 +249,7 @@ fn answers_agree_with_the_reference() {
         serde_json::from_str(&std::fs::read_to_string(gold.join("results.json")).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("golden.db");
-    let mut spec = golden_study(&model, &data, &[("magnitude", "0.2"), ("wanda", "0.3")]);
+    let mut spec = golden_study(&model, &data, &["magnitude@0.2", "wanda@0.3"]);
     spec.evaluation.tasks = vec![data.join("tasks/squad_short.jsonl").display().to_string()];
     spec.evaluation.task_limit = Some(64);
     let (result, _) = common::run(&store, spec, RunOptions::default());

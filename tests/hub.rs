@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use secateur::Error;
-use secateur::hub::{Download, Hub, HubSettings};
+use secateur::hub::{Download, DownloadWatcher, Hub, HubSettings};
 use secateur::model::{ModelFolder, Synthetic};
 use serde_json::json;
 
@@ -33,6 +33,8 @@ struct Site {
     budget: AtomicI64,
     /// Whether ranges are understood.
     ranges: bool,
+    /// Whether files are promised and never sent.
+    stalls: AtomicBool,
     requests: Mutex<Vec<Request>>,
     stop: AtomicBool,
 }
@@ -54,6 +56,7 @@ impl Server {
             repos: repos.iter().map(|(name, files)| ((*name).to_string(), files.clone())).collect(),
             budget: AtomicI64::new(i64::MAX),
             ranges,
+            stalls: AtomicBool::new(false),
             requests: Mutex::default(),
             stop: AtomicBool::new(false),
         });
@@ -137,6 +140,9 @@ impl Site {
             headers.push(format!("Content-Length: {}", content.len()));
             return respond(stream, 200, &headers, b"");
         }
+        while self.stalls.load(Ordering::SeqCst) && !self.stop.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let (status, body) = match request.range {
             Some((from, to)) if self.ranges => {
                 headers.push(format!("Content-Range: bytes {from}-{to}/{}", content.len()));
@@ -216,6 +222,22 @@ fn mistake(result: Result<PathBuf, Error>) -> String {
 
 fn quiet(_: Download) {}
 
+/// Says no when it is asked for the `no_at`th time, and may not be asked again.
+struct Impatient {
+    no_at: usize,
+    asked: usize,
+}
+
+impl DownloadWatcher for Impatient {
+    fn downloaded(&mut self, _: Download) {}
+
+    fn go_on(&mut self) -> Result<(), Error> {
+        self.asked += 1;
+        assert!(self.asked <= self.no_at, "asked again after a no");
+        if self.asked == self.no_at { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
 #[test]
 fn a_model_comes_once_from_the_hub_and_then_from_the_cache() {
     let files = model_files(&Synthetic { sharded: Some(2), ..Synthetic::default() });
@@ -223,7 +245,9 @@ fn a_model_comes_once_from_the_hub_and_then_from_the_cache() {
     let home = tempfile::tempdir().unwrap();
     let mut progress: BTreeMap<String, Vec<Download>> = BTreeMap::new();
     let hub = server.hub(home.path());
-    let folder = hub.model("org/tiny", &mut |d| progress.entry(d.file.clone()).or_default().push(d)).unwrap();
+    let folder = hub
+        .model("org/tiny", &mut |d: Download| progress.entry(d.file.clone()).or_default().push(d))
+        .unwrap();
     ModelFolder::open(&folder).unwrap();
     for (file, steps) in &progress {
         assert_eq!(std::fs::read(folder.join(file)).unwrap(), files[file], "{file}");
@@ -270,7 +294,7 @@ fn a_download_that_broke_off_goes_on_where_it_stopped() {
     let mut first = None;
     let folder = server
         .hub(home.path())
-        .model("org/tiny", &mut |d| {
+        .model("org/tiny", &mut |d: Download| {
             if d.file == "model.safetensors" {
                 first.get_or_insert(d.done_bytes);
             }
@@ -309,6 +333,57 @@ fn a_server_that_ignores_ranges_will_do() {
     let server = Server::start_with(&[("models/org/tiny", files)], false);
     let home = tempfile::tempdir().unwrap();
     ModelFolder::open(&server.hub(home.path()).model("org/tiny", &mut quiet).unwrap()).unwrap();
+}
+
+#[test]
+fn a_hub_that_does_not_answer_is_waited_for_only_as_long_as_wanted() {
+    // Connections are accepted by the system, and nobody ever reads from them.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let settings = HubSettings {
+        endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+        token: None,
+        cache: Some(home.path().join("hub")),
+        offline: false,
+        piece_bytes: PIECE,
+        retries: 1,
+        retry_delay: Duration::from_millis(1),
+    };
+    let mut watcher = Impatient { no_at: 5, asked: 0 };
+    let result = Hub::with(settings).unwrap().model("org/tiny", &mut watcher);
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    assert_eq!(watcher.asked, 5);
+}
+
+#[test]
+fn a_download_that_stalls_ends_when_told_to_and_is_resumed() {
+    let files = model_files(&Synthetic::default());
+    let server = Server::start(&[("models/org/tiny", files)]);
+    let home = tempfile::tempdir().unwrap();
+    server.site.stalls.store(true, Ordering::SeqCst);
+    let mut watcher = Impatient { no_at: 40, asked: 0 };
+    let result = server.hub(home.path()).model("org/tiny", &mut watcher);
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    assert_eq!(watcher.asked, 40);
+    server.site.stalls.store(false, Ordering::SeqCst);
+    ModelFolder::open(&server.hub(home.path()).model("org/tiny", &mut quiet).unwrap()).unwrap();
+}
+
+#[test]
+fn a_download_of_another_process_is_waited_for_only_as_long_as_wanted() {
+    let files = BTreeMap::from([("a.txt".to_string(), vec![7; 1000])]);
+    let server = Server::start(&[("datasets/org/texts", files)]);
+    let home = tempfile::tempdir().unwrap();
+    let blobs = home.path().join("hub/datasets--org--texts/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let other = std::fs::File::create(blobs.join(format!("{COMMIT}-a.txt.incomplete"))).unwrap();
+    other.lock().unwrap();
+    let mut watcher = Impatient { no_at: 20, asked: 0 };
+    let result = server.hub(home.path()).dataset_file("org/texts", "a.txt", &mut watcher);
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    drop(other);
+    let path = server.hub(home.path()).dataset_file("org/texts", "a.txt", &mut quiet).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), vec![7; 1000]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use secateur::report;
 use secateur::results::{
     BaseResult, CellResult, CellState, Environment, Insight, Metrics, REPORT_VERSION, StudyResult,
 };
-use secateur::study::{CellSpec, Method, Sparsity};
+use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Value, json};
 
 fn schema() -> Validator {
@@ -35,7 +35,7 @@ fn empty() -> StudyResult {
 fn small() -> StudyResult {
     let cell = |method, calibration: Option<&str>, perplexity, js, score| CellResult {
         state: CellState::Done,
-        achieved_sparsity: Some(0.5),
+        footprint: Some(samples::footprint(50, 100)),
         metrics: Metrics {
             perplexity: vec![samples::perplexity("wikitext2", perplexity)],
             js_divergence: vec![samples::divergence("wikitext2", js)],
@@ -47,8 +47,7 @@ fn small() -> StudyResult {
             tasks: vec![samples::task("squad", score)],
         },
         ..CellResult::queued(&CellSpec {
-            method,
-            sparsity: Sparsity::Fraction(0.5),
+            recipe: Step::new(method, Sparsity::Fraction(0.5)).into(),
             calibration: calibration.map(Into::into),
             seed: 0,
         })
@@ -56,8 +55,8 @@ fn small() -> StudyResult {
     let mut base = samples::base();
     base.metrics.perplexity.truncate(1);
     let cells = vec![
-        cell(Method::Magnitude, None, 1_234_567.0, 0.5, 0.0),
-        cell(Method::Wanda, Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
+        cell("magnitude", None, 1_234_567.0, 0.5, 0.0),
+        cell("wanda", Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
     ];
     StudyResult { base, cells, ..samples::result() }
 }
@@ -136,16 +135,15 @@ fn the_schema_refuses_wrong_values() {
         ("/base/metrics/perplexity/0/windows", json!(-1)),
         ("/base/metrics/tasks/0/f1", json!(0.5)),
         ("/cells", json!({})),
-        ("/cells/0/method", json!("random")),
-        ("/cells/0/sparsity", json!(0.5)),
-        ("/cells/0/sparsity", json!("50%")),
-        ("/cells/0/sparsity", json!("1.0")),
+        ("/cells/0/recipe", json!("random")),
+        ("/cells/0/recipe", json!("wanda@50%,damping")),
+        ("/cells/0/recipe", json!(0.5)),
         ("/cells/0/calibration", json!(1)),
         ("/cells/0/state", json!("Done")),
-        ("/cells/0/achieved_sparsity", json!(1.1)),
+        ("/cells/0/footprint/zeros", json!(1.5)),
         ("/cells/0/warnings", json!([1])),
         ("/cells/0/modules/0/error_basis", json!("Hessian")),
-        ("/cells/0/modules/0/damping", json!("inf")),
+        ("/cells/0/modules/0/details", json!({"damping": "inf"})),
         ("/insight/spearman_js_vs_tasks", json!(-1.5)),
     ] {
         let mut wrong = whole.clone();
@@ -166,8 +164,8 @@ base       -         -                    -    28.53       -        -      -   3
 magnitude  0.5       -               50.00%   1.23e6  4.33e4   0.5000  62.5%    0.0%   0.0%     0.0%
 wanda      0.5       c4_sample       50.00%    57.00    2.00   0.1250  62.5%   15.0%  30.0%    27.0%
 
-Which metric ranks the cells as the tasks do? Rank correlation with what the tasks retain, over 3 cells (-1 is perfect):
-perplexity -0.50, JS divergence -1.00. JS divergence does it better.
+JS divergence ranks the cells as the tasks do (rho -1.00); perplexity less well (-0.50); 3 cells
+rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.
 ";
     assert_eq!(report::table(&small(), 120), expected);
     // Too narrow for both texts and tasks: the tasks come below.
@@ -216,20 +214,25 @@ fn the_insight_is_said_in_words() {
         let insight = Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells };
         report::table(&StudyResult { insight, ..small() }, 0)
     };
-    assert!(say(Some(-0.5), Some(-0.75), 6).contains(
-        "over 6 cells (-1 is perfect): perplexity -0.50, JS divergence -0.75. JS divergence does it better."
-    ));
-    assert!(say(Some(-0.9), Some(0.1), 6).contains("Perplexity does it better."));
-    assert!(say(Some(-0.9), Some(-0.9), 6).contains("Both rank them equally well."));
-    assert!(say(None, Some(-0.9), 6).contains("perplexity unknown, JS divergence -0.90.\n"));
-    assert!(say(None, None, 2).contains("cannot be told from 2 cells with task scores: it takes three."));
+    let sentence = "JS divergence ranks the cells much as the tasks do (rho -0.75); perplexity less well (-0.50); 6 cells\n";
+    assert!(say(Some(-0.5), Some(-0.75), 6).contains(sentence));
+    assert!(say(Some(-0.9), Some(0.1), 6).contains("JS divergence does not (+0.10)"));
+    assert!(say(Some(-0.9), Some(-0.9), 6).contains("JS divergence and perplexity both rank the cells"));
+    // A metric that rises with the scores ranks nothing, even where the other is worse.
+    assert!(
+        say(Some(0.5), Some(0.2), 6).contains("Neither JS divergence (rho +0.20) nor perplexity (+0.50)")
+    );
+    assert!(say(None, Some(-0.9), 6).contains("(rho -0.90); perplexity has no rank correlation; 6 cells\n"));
+    assert!(say(None, None, 2).contains("It takes 3 finished cells with task scores; so far 2."));
 }
 
 #[test]
 fn seeds_are_shown_where_cells_differ_in_them() {
     let mut result = small();
     assert!(!report::table(&result, 0).contains("seed"));
-    result.cells.push(CellResult { seed: 1, ..result.cells[1].clone() });
+    let mut other = result.cells[1].clone();
+    other.spec.seed = 1;
+    result.cells.push(other);
     assert!(report::table(&result, 0).contains("seed"));
 }
 
@@ -245,7 +248,7 @@ fn markdown_is_a_table_that_shows_text_as_it_is() {
     assert!(text.contains(header), "{text}");
     assert!(text.contains("| wanda | 0.5 | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
     assert!(text.contains("- wanda 50% c4\\_sample: a \\| b \\*c\\*\n"), "{text}");
-    assert!(text.contains("JS divergence does it better."), "{text}");
+    assert!(text.contains("JS divergence ranks the cells as the tasks do (rho -1.00)"), "{text}");
 }
 
 /// The fields of CSV text, line by line, as RFC 4180 defines them.
@@ -277,7 +280,7 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
     assert_eq!(lines.len(), 1 + 1 + 4);
     assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{lines:#?}");
     let names = &lines[0];
-    assert_eq!(names[..7].join(","), "id,method,sparsity,calibration,seed,state,achieved_sparsity");
+    assert_eq!(names[..7].join(","), "id,recipe,calibration,seed,state,sparsity,bits_per_weight");
     let field = |row: usize, name: &str| {
         let column = names.iter().position(|n| n == name);
         &*lines[row][column.unwrap_or_else(|| panic!("no column {name} in {names:?}"))]
@@ -286,7 +289,7 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
     assert_eq!(field(1, "perplexity.wikitext2").parse(), Ok(28.526_481_39));
     assert_eq!(field(1, "js_bits.wikitext2"), "");
     assert_eq!(field(2, "warnings"), "a \"quoted\" one, with | and,\nanother line; täst");
-    assert_eq!(field(2, "achieved_sparsity").parse(), Ok(0.1 + 0.2));
+    assert_eq!(field(2, "sparsity").parse(), Ok(0.3));
     assert_eq!(field(2, "kl_bits.ptb"), "0.5");
     assert_eq!(field(2, "top1_agreement.ptb.hi"), "0.55");
     assert_eq!(field(2, "f1.squad.lo").parse(), Ok(0.4 * 0.9));

@@ -3,12 +3,13 @@
 
 use rand::{Rng, SeedableRng};
 use secateur::Error;
-use secateur::prune::{Factor, Magnitude, Matrix, Outcome, Pruner, SparseGpt, Statistics, solve};
-use secateur::study::Sparsity;
+use secateur::methods::{
+    Arguments, Factor, InputStatistics, Magnitude, Matrix, Method, Outcome, SparseGpt, Statistics, solve,
+};
+use secateur::study::{Parameters, Sparsity};
 
-const GPT: SparseGpt = SparseGpt { damping: 0.01, block_size: 128 };
 const HALF: Sparsity = Sparsity::Fraction(0.5);
-const TWO_OF_FOUR: Sparsity = Sparsity::NOfM { n: 2, m: 4 };
+const TWO_OF_FOUR: Sparsity = Sparsity::SemiStructured { zeros: 2, group: 4 };
 
 /// Nearly normal random numbers.
 struct Random(rand_chacha::ChaCha8Rng);
@@ -70,9 +71,9 @@ impl Inputs {
         Self { gram: gram.iter().enumerate().map(at).collect(), columns, sequences }
     }
 
-    fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> InputStatistics {
         let Self { gram, columns, sequences } = self.clone();
-        Statistics::Hessian { gram, width: columns, sequences, factor: None }
+        InputStatistics::new(Statistics::Gram(gram), columns, sequences)
     }
 
     /// The whole Hessian, dead features set to one, damped.
@@ -160,7 +161,7 @@ fn solve_plainly(weights: &[f32], u: &[Vec<f64>], sparsity: Sparsity, block_size
                     block.clone().for_each(|j| gone[j] = score(row[j], j) <= threshold);
                 }
             }
-            Sparsity::NOfM { n, m } if i % m == 0 => {
+            Sparsity::SemiStructured { zeros: n, group: m } if i % m == 0 => {
                 for (row, gone) in w.iter().zip(&mut gone) {
                     let mut order: Vec<usize> = (i..i + m).collect();
                     order.sort_by(|&a, &b| score(row[a], a).total_cmp(&score(row[b], b)));
@@ -207,13 +208,14 @@ fn never() -> bool {
 
 fn prune(
     weights: &[f32],
-    statistics: &mut Statistics,
+    statistics: &mut InputStatistics,
     sparsity: Sparsity,
 ) -> Result<(Vec<f32>, Outcome), Error> {
-    let Statistics::Hessian { width: columns, .. } = *statistics else { panic!("no Hessian") };
+    let columns = statistics.width;
     let mut pruned = weights.to_vec();
     let matrix = Matrix { weights: &mut pruned, columns };
-    let outcome = GPT.prune(matrix, Some(statistics), sparsity, &never)?;
+    let outcome =
+        SparseGpt.run(matrix, Some(statistics), sparsity.into(), &Arguments::defaults(&SparseGpt), &never)?;
     Ok((pruned, outcome))
 }
 
@@ -280,9 +282,9 @@ const SPARSITIES: [Sparsity; 7] = [
     Sparsity::Fraction(0.2),
     Sparsity::Fraction(0.87),
     TWO_OF_FOUR,
-    Sparsity::NOfM { n: 4, m: 8 },
-    Sparsity::NOfM { n: 1, m: 5 },
-    Sparsity::NOfM { n: 3, m: 4 },
+    Sparsity::SemiStructured { zeros: 4, group: 8 },
+    Sparsity::SemiStructured { zeros: 1, group: 5 },
+    Sparsity::SemiStructured { zeros: 3, group: 4 },
 ];
 
 #[test]
@@ -330,7 +332,9 @@ fn blocks_lose_one_more_than_the_share_and_groups_exactly_n() {
         }
     }
     for (n, m) in [(2, 4), (4, 8), (1, 2), (7, 10), (0, 4)] {
-        let (pruned, _) = prune(&weights, &mut inputs.statistics(), Sparsity::NOfM { n, m }).unwrap();
+        let (pruned, _) =
+            prune(&weights, &mut inputs.statistics(), Sparsity::SemiStructured { zeros: n, group: m })
+                .unwrap();
         assert!(pruned.chunks(m).all(|group| group.iter().filter(|w| **w == 0.0).count() == n), "{n}:{m}");
     }
 }
@@ -349,7 +353,7 @@ fn features_that_are_always_zero_lose_their_weights_and_cost_nothing() {
     let h = inputs.hessian(0.01);
     for sparsity in [HALF, TWO_OF_FOUR] {
         let (pruned, outcome) = prune(&weights, &mut inputs.statistics(), sparsity).unwrap();
-        assert_eq!((outcome.dead_columns, outcome.damping), (5, Some(0.01)));
+        assert_eq!((outcome.dead_columns, outcome.details["damping"]), (5, 0.01));
         for row in pruned.chunks(96) {
             assert!(row.iter().zip(&sizes).all(|(w, size)| *size > 0.0 || *w == 0.0));
         }
@@ -376,7 +380,7 @@ fn the_error_is_the_outputs_and_far_below_that_of_pruning_by_magnitude() {
         assert!(close(outcome.error, share, 1e-3), "{} {share}", outcome.error);
         let mut other = weights.clone();
         let matrix = Matrix { weights: &mut other, columns: 256 };
-        Magnitude.prune(matrix, None, sparsity, &never).unwrap();
+        Magnitude.run(matrix, None, sparsity.into(), &Arguments::defaults(&Magnitude), &never).unwrap();
         assert!(2.0 * share < energy(&difference(&other, &weights), &h) / all);
     }
 }
@@ -390,7 +394,8 @@ fn modules_that_share_an_input_share_its_factor() {
         let weights = random.weights(rows, 64);
         let alone = prune(&weights, &mut inputs.statistics(), HALF).unwrap();
         assert_eq!(prune(&weights, &mut shared, HALF).unwrap(), alone);
-        assert!(matches!(&shared, Statistics::Hessian { factor: Some(_), .. }));
+        // It was made for the first module and is not made again.
+        shared.prepared::<Factor>(|_| panic!("a second factor")).unwrap();
     }
 }
 
@@ -403,10 +408,16 @@ fn nothing_asked_is_nothing_done_and_stopping_stops() {
     assert_eq!((pruned, outcome.error), (weights.clone(), 0.0));
     let mut pruned = weights;
     let matrix = Matrix { weights: &mut pruned, columns: 64 };
-    let result = GPT.prune(matrix, Some(&mut inputs.statistics()), HALF, &|| true);
+    let result = SparseGpt.run(
+        matrix,
+        Some(&mut inputs.statistics()),
+        HALF.into(),
+        &Arguments::defaults(&SparseGpt),
+        &|| true,
+    );
     assert!(matches!(result, Err(Error::Cancelled)));
     let mut wrong = inputs.statistics();
-    let error = prune(&pruned, &mut wrong, Sparsity::NOfM { n: 3, m: 7 }).unwrap_err();
+    let error = prune(&pruned, &mut wrong, Sparsity::SemiStructured { zeros: 3, group: 7 }).unwrap_err();
     assert_eq!(error.exit_code(), 2);
 }
 
@@ -432,9 +443,13 @@ fn damping_grows_until_it_does_and_is_reported() {
         let mut pruned = weights.clone();
         let matrix = Matrix { weights: &mut pruned, columns: 8 };
         let inputs = with_least_eigenvalue(off);
-        let gpt = SparseGpt { damping: first, ..GPT };
-        let outcome = gpt.prune(matrix, Some(&mut inputs.statistics()), HALF, &never).unwrap();
-        let damping = outcome.damping.unwrap();
+        let study = Parameters::from([("damping".into(), first.to_string())]);
+        let arguments = Arguments::of(&SparseGpt, &Parameters::new(), &study).unwrap();
+        let outcome =
+            SparseGpt.run(matrix, Some(&mut inputs.statistics()), HALF.into(), &arguments, &never).unwrap();
+        let damping = outcome.details["damping"];
+        let warning = SparseGpt.warning(&outcome.details, &arguments);
+        assert_eq!(warning.is_some(), needed > first, "{warning:?}");
         assert!(close(damping, needed, 1e-9), "{off} with {first}: {damping}");
         let want = solve_plainly(&weights, &upper(&inputs.hessian(needed)), HALF, 128);
         for (got, want) in pruned.iter().zip(want.weights.iter().flatten()) {
@@ -449,7 +464,15 @@ fn what_no_damping_mends_is_an_error_and_the_weights_stay() {
     let error_of = |inputs: &Inputs| {
         let mut pruned = weights.clone();
         let matrix = Matrix { weights: &mut pruned, columns: 8 };
-        let error = GPT.prune(matrix, Some(&mut inputs.statistics()), HALF, &never).unwrap_err();
+        let error = SparseGpt
+            .run(
+                matrix,
+                Some(&mut inputs.statistics()),
+                HALF.into(),
+                &Arguments::defaults(&SparseGpt),
+                &never,
+            )
+            .unwrap_err();
         assert_eq!((error.exit_code(), &pruned), (1, &weights));
         error.to_string()
     };

@@ -13,7 +13,7 @@ use secateur::Error;
 use secateur::results::{Answer, BaseResult, CellResult, CellState, Insight, Metrics};
 use secateur::store::Store;
 use secateur::store::checkpoint::write_atomically;
-use secateur::study::{CellSpec, Method, Sampling, Sparsity, StudySpec};
+use secateur::study::{CellSpec, Sampling, Sparsity, Step, StudySpec};
 
 /// Puts the whole sample study into a store.
 fn fill(store: &Store) -> i64 {
@@ -86,7 +86,7 @@ proptest! {
         let store = Store::open(&dir.path().join("s.db")).unwrap();
         let id = fill(&store);
         let mut cell = samples::cells().remove(0);
-        cell.achieved_sparsity = Some(value);
+        cell.modules[0].details.insert("number".into(), 0.1 + 0.2);
         cell.metrics.perplexity[1].value = value;
         cell.metrics.perplexity[1].standard_error_nats = bits;
         cell.metrics.js_divergence[0].bits = bits;
@@ -127,10 +127,10 @@ fn modules_are_replaced_by_name_and_ordered_by_block() {
         store.put_module(id, cell, &samples::module(block, path)).unwrap();
     }
     let mut again = samples::module(0, "self_attn.q_proj");
-    again.zeros = 7;
+    again.footprint.zeros = 7;
     store.put_module(id, cell, &again).unwrap();
     let modules = store.study(id).unwrap().cells[1].modules.clone();
-    let names: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.zeros)).collect();
+    let names: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.footprint.zeros)).collect();
     assert_eq!(
         names,
         [
@@ -148,8 +148,7 @@ fn cells_may_be_added_and_cleared() {
     let id = fill(&store);
     let mut spec = samples::spec();
     let more = CellSpec {
-        method: Method::Wanda,
-        sparsity: Sparsity::Fraction(0.5),
+        recipe: Step::new("wanda", Sparsity::Fraction(0.5)).into(),
         calibration: Some("data/c4.txt".into()),
         seed: 1,
     };

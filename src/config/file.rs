@@ -1,166 +1,33 @@
 //! `config.toml`: which file is read, what may stand in it, and messages that name the line.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::places;
+use super::setting::{SECTIONS, Setting, SettingKind};
+use super::table::settings;
 use crate::error::{Error, Result};
-
-/// The committed `config.toml`: every key with its default.
-pub const BUILT_IN: &str = include_str!("../../config.toml");
-
-type Key<T> = Option<Spanned<T>>;
-
-/// What may stand in a config file.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "sections of settings")]
-pub(super) struct Keys {
-    pub study: Study,
-    pub calibration: Calibration,
-    pub evaluation: Evaluation,
-    pub prune: Prune,
-    pub compute: Compute,
-    pub output: Output,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section: [study]")]
-pub(super) struct Study {
-    pub model: Key<String>,
-    pub methods: Key<Words>,
-    pub sparsity: Key<Words>,
-    pub seq_len: Key<usize>,
-    pub seed: Key<u64>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section: [calibration]")]
-pub(super) struct Calibration {
-    pub sets: Key<Words>,
-    pub samples: Key<usize>,
-    pub sampling: Key<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section: [evaluation]")]
-pub(super) struct Evaluation {
-    pub corpora: Key<Words>,
-    pub max_windows: Key<usize>,
-    pub tasks: Key<Words>,
-    pub task_limit: Key<usize>,
-    pub max_new_tokens: Key<usize>,
-    pub prompt: Key<String>,
-    pub disagreement: Key<bool>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section: [prune]")]
-pub(super) struct Prune {
-    pub modules: Key<Words>,
-    pub blocks: Key<String>,
-    pub damping: Key<f64>,
-    pub block_size: Key<usize>,
-    pub profile: Key<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section: [compute]")]
-pub(super) struct Compute {
-    pub device: Key<String>,
-    pub dtype: Key<String>,
-    pub threads: Key<usize>,
-    pub batch_tokens: Key<usize>,
-    pub batch_prompts: Key<usize>,
-    pub offline: Key<bool>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section: [output]")]
-pub(super) struct Output {
-    pub store: Key<String>,
-    pub save_models: Key<String>,
-    pub format: Key<String>,
-}
-
-/// A list of strings; numbers in it (`sparsity = [0.5, "2:4"]`) are taken as they are written.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Words(Vec<String>);
-
-impl From<Words> for Vec<String> {
-    fn from(words: Words) -> Self {
-        words.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Words;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list such as [\"a\", \"b\"]")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
-                let mut words = Vec::new();
-                while let Some(Word(word)) = items.next_element()? {
-                    words.push(word);
-                }
-                Ok(Words(words))
-            }
-        }
-        deserializer.deserialize_seq(List)
-    }
-}
-
-struct Word(String);
-
-impl<'de> Deserialize<'de> for Word {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Item;
-        impl Visitor<'_> for Item {
-            type Value = Word;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Word, E> {
-                Ok(Word(text.to_owned()))
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Word, E> {
-                Ok(Word(number.to_string()))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Word, E> {
-                Ok(Word(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Item)
-    }
-}
 
 /// A config file that was read and understood.
 #[derive(Debug, Clone)]
 pub(super) struct ConfigFile {
-    /// Where it lies; `None` is the one inside the program.
-    pub path: Option<PathBuf>,
-    pub keys: Keys,
-    text: String,
+    pub path: PathBuf,
+    values: Vec<Written>,
+}
+
+/// What a file says about a setting.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    setting: &'static Setting,
+    pub line: usize,
+    pub words: Vec<String>,
 }
 
 impl ConfigFile {
-    /// The defaults inside the program.
-    pub fn built_in() -> Result<Self> {
-        Self::parse(None, BUILT_IN.to_owned(), "")
-    }
-
     /// The file that `--config` names, else the first there is of the usual places; `None` where there is none.
     pub fn find(named: Option<&Path>) -> Result<Option<Self>> {
         if let Some(path) = named {
@@ -182,77 +49,119 @@ impl ConfigFile {
             Error::mistake(format!("cannot read the config file {}: {e}{hint}", path.display()))
         })?;
         let text = String::from_utf8(bytes).map_err(|e| {
-            let at = e.utf8_error().valid_up_to();
+            let offset = e.utf8_error().valid_up_to();
             Error::mistake(format!(
-                "the config file {} is not UTF-8 text (byte {at}); accepted is TOML{hint}",
+                "the config file {} is not UTF-8 text (byte {offset}); accepted is TOML{hint}",
                 path.display()
             ))
         })?;
-        Self::parse(Some(path.to_owned()), text, hint)
+        Self::parse(path, &text, hint)
     }
 
     /// Reads `text`; messages name `path` and end with `hint`.
-    pub fn parse(path: Option<PathBuf>, text: String, hint: &str) -> Result<Self> {
-        match toml::from_str::<Keys>(&text) {
-            Ok(keys) => Ok(Self { path, keys, text }),
-            Err(error) => {
-                let file = path.as_deref().map_or_else(|| "built-in config".into(), Path::to_string_lossy);
-                let span = error.span().unwrap_or(0..0);
-                let line = line_of(&text, &span);
-                let message = explain(error.message(), key_at(&text, line));
-                Err(Error::mistake(format!("{file}:{line}: {message}{hint}")))
-            }
-        }
+    fn parse(path: &Path, text: &str, hint: &str) -> Result<Self> {
+        let values = values(text).map_err(|Fault { span, message }| {
+            Error::mistake(format!("{}:{}: {message}{hint}", path.display(), line_of(text, &span)))
+        })?;
+        Ok(Self { path: path.to_owned(), values })
     }
 
-    /// How messages name a key of this file: `config.toml:12: seq_len`.
-    pub fn name_of(&self, key: &str, span: &Range<usize>) -> String {
-        match &self.path {
-            None => format!("`{key}` in the built-in config"),
-            Some(path) => format!("{}:{}: `{key}`", path.display(), line_of(&self.text, span)),
+    /// What it says about a setting.
+    pub fn get(&self, setting: &Setting) -> Option<&Written> {
+        self.values.iter().find(|value| value.setting.flag() == setting.flag())
+    }
+}
+
+/// What is wrong with a file, and where.
+struct Fault {
+    span: Range<usize>,
+    message: String,
+}
+
+/// The settings in a file's text.
+fn values(text: &str) -> Result<Vec<Written>, Fault> {
+    let sections = DeTable::parse(text).map_err(|e| Fault {
+        span: e.span().unwrap_or_default(),
+        message: format!("not understood as TOML: {}", e.message().replace('\n', " ")),
+    })?;
+    let mut values = Vec::new();
+    for (section, keys) in sections.get_ref() {
+        let name = section.get_ref().as_ref();
+        if !SECTIONS.iter().any(|(known, _)| *known == name) {
+            return Err(unknown(section, SECTIONS.iter().map(|(known, _)| *known)));
+        }
+        let DeValue::Table(keys) = keys.get_ref() else {
+            return Err(wrong(name, keys, &format!("a section: [{name}]")));
+        };
+        let known = || settings().iter().filter(|setting| setting.section() == name);
+        for (key, value) in keys {
+            let setting = known()
+                .find(|setting| setting.key() == key.get_ref())
+                .ok_or_else(|| unknown(key, known().map(Setting::key)))?;
+            let line = line_of(text, &value.span());
+            values.push(Written { setting, line, words: words(setting, value)? });
         }
     }
+    Ok(values)
+}
 
-    /// The folder that relative paths in the file start from.
-    pub fn folder(&self) -> Option<&Path> {
-        self.path.as_deref().map(|path| path.parent().unwrap_or(Path::new("")))
+/// A value as the words that a flag would have.
+fn words(setting: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, Fault> {
+    let word = match (setting.kind(), value.get_ref()) {
+        (SettingKind::List(_), DeValue::Array(items)) => {
+            // Numbers (`sparsity = [0.5, "2:4"]`) count as they are written.
+            let item = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+                DeValue::String(text) => Ok(text.clone().into_owned()),
+                DeValue::Integer(_) | DeValue::Float(_) => Ok(written(item.get_ref()).into_owned()),
+                _ => Err(wrong(setting.key(), item, "a string")),
+            };
+            return items.iter().map(item).collect();
+        }
+        (SettingKind::Text(_), DeValue::String(text)) => text.clone(),
+        (SettingKind::Switch(_), DeValue::Boolean(yes)) => yes.to_string().into(),
+        (SettingKind::Number { .. }, DeValue::Float(_) | DeValue::Integer(_)) => written(value.get_ref()),
+        (SettingKind::Whole { .. }, DeValue::Integer(_)) => written(value.get_ref()),
+        _ => return Err(wrong(setting.key(), value, &setting.accepted())),
+    };
+    Ok(vec![word.into_owned()])
+}
+
+/// A number in decimal, whatever it is written in; other values as their kind.
+fn written<'a>(value: &'a DeValue<'_>) -> Cow<'a, str> {
+    match value {
+        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+            Ok(decimal) => decimal.to_string().into(),
+            Err(_) => number.as_str().into(),
+        },
+        DeValue::Float(number) => number.as_str().into(),
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Boolean(yes) => yes.to_string().into(),
+        DeValue::Datetime(moment) => moment.to_string().into(),
+        DeValue::Array(_) | DeValue::Table(_) => value.type_str().into(),
     }
+}
+
+/// A value of the wrong kind.
+fn wrong(key: &str, value: &Spanned<DeValue<'_>>, accepted: &str) -> Fault {
+    let kind = value.get_ref().type_str();
+    let found = match value.get_ref() {
+        DeValue::Array(_) | DeValue::Table(_) => format!("a {kind}"),
+        DeValue::String(text) => format!("{kind} {text:?}"),
+        other => format!("{kind} `{}`", written(other)),
+    };
+    Fault { span: value.span(), message: format!("`{key}`: found {found}; accepted is {accepted}") }
+}
+
+/// A key that is none.
+fn unknown<'a>(key: &Spanned<Cow<'_, str>>, accepted: impl Iterator<Item = &'a str>) -> Fault {
+    let accepted: Vec<String> = accepted.map(|key| format!("`{key}`")).collect();
+    let message = format!("unknown key `{}`; accepted are {}", key.get_ref(), accepted.join(", "));
+    Fault { span: key.span(), message }
 }
 
 /// Line number, from 1, of a span's start.
 fn line_of(text: &str, span: &Range<usize>) -> usize {
-    1 + text.bytes().take(span.start).filter(|&b| b == b'\n').count()
-}
-
-/// The key that a value on this line belongs to: a list may begin some lines above.
-fn key_at(text: &str, line: usize) -> Option<&str> {
-    let above: Vec<&str> = text.lines().take(line).collect();
-    above.iter().rev().find_map(|line| {
-        let (key, _) = line.split_once('=')?;
-        let key = key.trim();
-        let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
-        plain.then_some(key)
-    })
-}
-
-/// serde's message in the words of a person who edits the file.
-fn explain(message: &str, key: Option<&str>) -> String {
-    if let Some(rest) = message.strip_prefix("unknown field ") {
-        let rest = rest.replacen(", expected one of ", "; accepted are ", 1);
-        return format!("unknown key {}", rest.replacen(", expected ", "; accepted is ", 1));
-    }
-    let wrong = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
-    if let Some((found, expected)) = wrong.and_then(|rest| rest.split_once(", expected ")) {
-        let accepted = match expected {
-            "usize" | "u64" => "a whole number, 0 or more",
-            "f64" => "a number",
-            "a boolean" => "true or false",
-            other => other,
-        };
-        let key = key.map(|key| format!("`{key}`: ")).unwrap_or_default();
-        return format!("{key}found {found}; accepted is {accepted}");
-    }
-    format!("not understood as TOML: {}", message.replace('\n', " "))
+    1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -260,7 +169,7 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        ConfigFile::parse(Some("c.toml".into()), text.to_owned(), "").unwrap_err().to_string()
+        ConfigFile::parse(Path::new("c.toml"), text, "").unwrap_err().to_string()
     }
 
     #[test]
@@ -268,7 +177,7 @@ mod tests {
         let message = refused("[study]\nmodel = \"x\"\nseqlen = 3\n");
         assert_eq!(
             message,
-            "c.toml:3: unknown key `seqlen`; accepted are `model`, `methods`, `sparsity`, `seq_len`, `seed`"
+            "c.toml:3: unknown key `seqlen`; accepted are `model`, `methods`, `sparsity`, `recipes`, `seq_len`, `seed`"
         );
         let message = refused("[studi]\n");
         assert!(message.starts_with("c.toml:1: unknown key `studi`; accepted are `study`, "), "{message}");
@@ -278,15 +187,15 @@ mod tests {
     fn a_wrong_type_names_the_key_even_in_a_list_over_several_lines() {
         assert_eq!(
             refused("[study]\nseq_len = \"long\"\n"),
-            "c.toml:2: `seq_len`: found string \"long\"; accepted is a whole number, 0 or more"
-        );
-        assert_eq!(
-            refused("[study]\nseed = -1\n"),
-            "c.toml:2: `seed`: found integer `-1`; accepted is a whole number, 0 or more"
+            "c.toml:2: `seq_len`: found string \"long\"; accepted is a whole number, 2 or more"
         );
         assert_eq!(
             refused("[evaluation]\ncorpora = [\n  \"a\",\n  true,\n]\n"),
             "c.toml:4: `corpora`: found boolean `true`; accepted is a string"
+        );
+        assert_eq!(
+            refused("[evaluation]\ncorpora = \"a\"\n"),
+            "c.toml:2: `corpora`: found string \"a\"; accepted is a list such as [\"a\", \"b\"]"
         );
         assert_eq!(
             refused("[compute]\noffline = \"no\"\n"),
@@ -305,9 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_a_list_of_sparsities_stay_as_written() {
-        let file = ConfigFile::parse(None, "[study]\nsparsity = [0.5, \"2:4\", 0]\n".into(), "").unwrap();
-        let words: Vec<String> = file.keys.study.sparsity.unwrap().into_inner().into();
-        assert_eq!(words, ["0.5", "2:4", "0"]);
+    fn numbers_in_a_list_of_sparsities_stay_as_written_and_others_become_decimal() {
+        let text = "[study]\nsparsity = [0.5, \"2:4\", 0]\nseed = 0xff\n[compute]\nthreads = 1_000\n";
+        let file = ConfigFile::parse(Path::new("c.toml"), text, "").unwrap();
+        let words: Vec<&[String]> = file.values.iter().map(|value| &value.words[..]).collect();
+        let seed = file.values.iter().find(|value| value.setting.flag() == "seed").unwrap();
+        assert!(words.iter().any(|words| *words == ["0.5", "2:4", "0"]), "{words:?}");
+        assert!(words.iter().any(|words| *words == ["1000"]), "{words:?}");
+        assert_eq!((seed.words[0].as_str(), seed.line), ("255", 3));
     }
 }

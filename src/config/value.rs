@@ -1,67 +1,142 @@
-//! One setting with the place it came from: messages name that place, relative paths start there.
+//! A setting's value with the layer it comes from: messages name that place, relative paths start there.
 
-use std::fmt::Display;
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use toml::Spanned;
-
-use super::file::{ConfigFile, Keys};
 use super::places;
-use crate::cli::SettingsArgs;
 use crate::error::{Error, Result};
+use crate::methods::Stage;
+use crate::study::{Parameters, Recipe, short_name};
 
-/// A value and where it was said.
-#[derive(Debug, Clone)]
-pub(super) struct Sourced<T> {
-    pub value: T,
-    /// How messages name the place: `--seq-len`, `SECATEUR_SEQ_LEN`, ``config.toml:12: `seq_len` ``.
-    origin: String,
-    /// The config file's folder, where the value came from one.
-    folder: Option<PathBuf>,
+/// What a setting is called, in each of its places.
+#[derive(Debug)]
+pub(super) struct SettingName {
+    /// Without its dashes: `seq-len`.
+    pub flag: Cow<'static, str>,
+    pub variable: String,
+    pub section: &'static str,
+    pub key: Cow<'static, str>,
 }
 
-impl<T> Sourced<T> {
+/// Where a value comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Layer {
+    /// The table itself.
+    Default,
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    Variable,
+    Flag,
+}
+
+impl Layer {
+    /// Which word counts: that of the greater strength.
+    pub fn strength(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File { .. } => 1,
+            Self::Variable => 2,
+            Self::Flag => 3,
+        }
+    }
+}
+
+/// A setting's value and where it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct SettingValue<T> {
+    pub value: T,
+    pub name: &'static SettingName,
+    pub layer: Layer,
+}
+
+impl<T> SettingValue<T> {
+    /// The same setting with what its value was understood as.
+    pub fn with<U>(&self, value: U) -> SettingValue<U> {
+        SettingValue { value, name: self.name, layer: self.layer.clone() }
+    }
+
     /// The mistake that `found` is not among what is `accepted`.
     pub fn refuse(&self, found: impl Display, accepted: &str) -> Error {
-        Error::mistake(format!("{}: found `{found}`; accepted is {accepted}", self.origin))
+        self.mistake(format_args!("found `{found}`; accepted is {accepted}"))
     }
 
-    /// A mistake of this value's in words.
+    /// A mistake in this value, in words.
     pub fn mistake(&self, message: impl Display) -> Error {
-        Error::mistake(format!("{}: {message}", self.origin))
+        Error::Setting { flag: &self.name.flag, message: format!("{}: {message}", self.place()) }
     }
-}
 
-impl Sourced<usize> {
-    /// The number, unless it is smaller than `least`.
-    pub fn at_least(&self, least: usize) -> Result<usize> {
-        if self.value >= least {
-            return Ok(self.value);
+    /// How messages name the place: `--seq-len`, `SECATEUR_SEQ_LEN`, ``config.toml:12: `seq_len` ``.
+    fn place(&self) -> impl Display {
+        fmt::from_fn(|f| match &self.layer {
+            Layer::Flag => write!(f, "--{}", self.name.flag),
+            Layer::Variable => f.write_str(&self.name.variable),
+            Layer::File { path, line } => write!(f, "{}:{line}: `{}`", path.display(), self.name.key),
+            Layer::Default => write!(f, "the default of `{}`", self.name.key),
+        })
+    }
+
+    /// The folder that relative paths start from; `None` is the working folder.
+    fn folder(&self) -> Option<&Path> {
+        match &self.layer {
+            Layer::File { path, .. } => Some(path.parent().unwrap_or(Path::new(""))),
+            _ => None,
         }
-        Err(self.refuse(self.value, &format!("a whole number, {least} or more")))
     }
 
-    /// The number, where 0 stands for none.
-    pub fn nonzero(&self) -> Option<usize> {
-        (self.value > 0).then_some(self.value)
+    fn name_or_path(&self, text: &str, may_be_name: bool) -> String {
+        let Some(folder) = self.folder() else { return text.to_owned() };
+        let path = from_folder(folder, text);
+        if may_be_name && !path.exists() { text.to_owned() } else { path.to_string_lossy().into_owned() }
     }
 }
 
-impl Sourced<String> {
-    /// The text; `None` where it is empty.
+impl SettingValue<&[String]> {
+    /// The words as a whole number in a range.
+    pub fn whole(&self, range: RangeInclusive<u64>, accepted: &str) -> Result<SettingValue<u64>> {
+        self.understood(accepted, |word| word.parse().ok().filter(|number| range.contains(number)))
+    }
+
+    /// The words as a number.
+    pub fn number(&self, accepted: &str) -> Result<SettingValue<f64>> {
+        self.understood(accepted, |word| word.parse().ok())
+    }
+
+    /// The words as yes or no.
+    pub fn switch(&self, accepted: &str) -> Result<SettingValue<bool>> {
+        self.understood(accepted, |word| match word.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" | "t" | "y" => Some(true),
+            "false" | "no" | "off" | "0" | "f" | "n" => Some(false),
+            _ => None,
+        })
+    }
+
+    fn understood<T>(&self, accepted: &str, parse: impl Fn(&str) -> Option<T>) -> Result<SettingValue<T>> {
+        let word = self.value.concat();
+        let value = parse(word.trim()).ok_or_else(|| self.refuse(&word, accepted))?;
+        Ok(self.with(value))
+    }
+}
+
+impl SettingValue<String> {
+    /// The text without blanks around it; `None` where nothing is left.
     pub fn text(&self) -> Option<&str> {
         Some(self.value.trim()).filter(|text| !text.is_empty())
     }
 
     /// The text as what it stands for; the type's own message with the place before it.
-    pub fn parse<T: std::str::FromStr<Err = Error>>(&self) -> Result<T> {
+    pub fn parse<T: FromStr<Err = Error>>(&self) -> Result<T> {
         self.value.trim().parse().map_err(|e: Error| self.mistake(e))
     }
 
     /// The text as a path; one from a config file starts at the file's folder.
     pub fn path(&self) -> Option<PathBuf> {
         let text = self.text()?;
-        Some(match &self.folder {
+        Some(match self.folder() {
             Some(folder) => from_folder(folder, text),
             None => PathBuf::from(text),
         })
@@ -75,22 +150,16 @@ impl Sourced<String> {
             && !text.ends_with('/');
         Some(self.name_or_path(text, looks_like_hub_id))
     }
-
-    fn name_or_path(&self, text: &str, may_be_name: bool) -> String {
-        let Some(folder) = &self.folder else { return text.to_owned() };
-        let path = from_folder(folder, text);
-        if may_be_name && !path.exists() { text.to_owned() } else { path.to_string_lossy().into_owned() }
-    }
 }
 
-impl Sourced<Vec<String>> {
+impl SettingValue<Vec<String>> {
     /// The list's words without blanks; a list of nothing but `""` is empty.
-    pub fn words(&self) -> Vec<&str> {
-        self.value.iter().map(|word| word.trim()).filter(|word| !word.is_empty()).collect()
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.value.iter().map(|word| word.trim()).filter(|word| !word.is_empty())
     }
 
     /// The words as what they stand for, each once.
-    pub fn parse_all<T: std::str::FromStr<Err = Error> + PartialEq>(&self) -> Result<Vec<T>> {
+    pub fn parse_all<T: FromStr<Err = Error> + PartialEq>(&self) -> Result<Vec<T>> {
         let mut all = Vec::new();
         for word in self.words() {
             let item = word.parse().map_err(|e: Error| self.mistake(e))?;
@@ -101,16 +170,41 @@ impl Sourced<Vec<String>> {
         Ok(all)
     }
 
+    /// The same, where nothing at all is a mistake; `accepted` is what may stand there.
+    pub fn parse_some<T: FromStr<Err = Error> + PartialEq>(&self, accepted: &str) -> Result<Vec<T>> {
+        let all = self.parse_all()?;
+        if all.is_empty() {
+            return Err(self.mistake(format_args!("found nothing; accepted is one or more {accepted}")));
+        }
+        Ok(all)
+    }
+
+    /// The words as recipes. A word without `@` is a parameter of the recipe before it, since lists are split at commas.
+    pub fn recipes(&self) -> Result<Vec<Recipe>> {
+        let mut texts: Vec<String> = Vec::new();
+        for word in self.words() {
+            match texts.last_mut().filter(|_| !word.contains('@')) {
+                Some(recipe) => *recipe += &format!(",{word}"),
+                None => texts.push(word.to_owned()),
+            }
+        }
+        let understood = |text: &String| {
+            let recipe: Recipe = text.parse().map_err(|e| self.mistake(e))?;
+            Stage::of(&recipe, &Parameters::new()).map_err(|e| self.mistake(e))?;
+            Ok(recipe)
+        };
+        texts.iter().map(understood).collect()
+    }
+
     /// The words as data sets: names (`c4`) or paths, no two of which may have one short name.
     pub fn data_sets(&self) -> Result<Vec<String>> {
         let mut sets: Vec<String> = Vec::new();
         for word in self.words() {
             let may_be_name = !word.contains(['/', '\\', '.']) && !word.starts_with('~');
-            let one = Sourced { value: word.to_owned(), origin: String::new(), folder: self.folder.clone() };
-            let set = one.name_or_path(word, may_be_name);
-            let name = crate::study::short_name(&set);
-            if let Some(other) = sets.iter().find(|other| crate::study::short_name(other) == name) {
-                return Err(self.mistake(format!(
+            let set = self.name_or_path(word, may_be_name);
+            let name = short_name(&set);
+            if let Some(other) = sets.iter().find(|other| short_name(other) == name) {
+                return Err(self.mistake(format_args!(
                     "`{other}` and `{set}` have the same short name `{name}`; \
                      accepted are data sets whose file names differ"
                 )));
@@ -126,46 +220,5 @@ fn from_folder(folder: &Path, text: &str) -> PathBuf {
     match (text.strip_prefix("~/"), places::home()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => folder.join(text),
-    }
-}
-
-/// Where settings come from, the strongest first: flags and variables, a config file, the built-in one.
-pub(super) struct Layers<'a> {
-    pub args: &'a SettingsArgs,
-    pub file: Option<ConfigFile>,
-    pub built_in: ConfigFile,
-}
-
-impl Layers<'_> {
-    /// The strongest word on one setting: `typed` is its flag's or variable's value, `field` the flag's field,
-    /// `key` and `get` its place in a file.
-    pub fn pick<T, F>(
-        &self,
-        field: &str,
-        typed: Option<T>,
-        key: &str,
-        get: impl Fn(&Keys) -> Option<&Spanned<F>>,
-    ) -> Result<Sourced<T>>
-    where
-        F: Clone + Into<T>,
-    {
-        if let Some(value) = typed {
-            let origin = if self.args.from_variables.iter().any(|name| name == field) {
-                format!("SECATEUR_{}", field.to_ascii_uppercase())
-            } else {
-                format!("--{}", field.replace('_', "-"))
-            };
-            return Ok(Sourced { value, origin, folder: None });
-        }
-        for file in self.file.iter().chain([&self.built_in]) {
-            if let Some(value) = get(&file.keys) {
-                return Ok(Sourced {
-                    value: value.get_ref().clone().into(),
-                    origin: file.name_of(key, &value.span()),
-                    folder: file.folder().map(Path::to_owned),
-                });
-            }
-        }
-        Err(Error::failure(format!("the built-in config lacks `{key}`")))
     }
 }

@@ -12,7 +12,7 @@ mod text;
 mod windows;
 
 pub use source::{Fetch, NoFetch};
-pub use task::{Task, TaskRecord, alpaca_prompt, load_task};
+pub use task::{Task, TaskRecord, load_task};
 pub use text::{Content, Text, load_text};
 pub use windows::{calibration_windows, evaluation_windows};
 

@@ -2,6 +2,7 @@
 
 use super::records::{Record, records};
 use super::source::{Fetch, Purpose, Source};
+use crate::alpaca;
 use crate::error::{Error, Result};
 use crate::study::short_name;
 
@@ -72,23 +73,6 @@ fn accepted_answers(record: &mut Record) -> Result<Vec<String>> {
     if references.is_empty() { Ok(record.take_text("output")?.into_iter().collect()) } else { Ok(references) }
 }
 
-/// The prompt that Alpaca models were trained with, up to where the answer begins. Two forms: with an input and
-/// without.
-pub fn alpaca_prompt(instruction: &str, input: &str) -> String {
-    if input.is_empty() {
-        format!(
-            "Below is an instruction that describes a task. Write a response that appropriately completes the \
-             request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
-        )
-    } else {
-        format!(
-            "Below is an instruction that describes a task, paired with an input that provides further context. \
-             Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n\
-             ### Input:\n{input}\n\n### Response:\n"
-        )
-    }
-}
-
 /// A record of any kind as a document: its `text`, or its Alpaca prompt with `output` (else the first of `references`)
 /// behind it.
 pub(super) fn document(mut record: Record) -> Result<String> {
@@ -107,5 +91,5 @@ pub(super) fn document(mut record: Record) -> Result<String> {
         )));
     };
     let input = record.take_text("input")?.unwrap_or_default();
-    Ok(alpaca_prompt(&instruction, &input) + &answer)
+    Ok(alpaca::document(&instruction, &input, &answer))
 }

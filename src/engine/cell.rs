@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
 
 use super::Reporter;
+use super::collector::Collector;
 use super::costs::Work;
 use super::event::{Event, Phase};
 use super::session::Session;
@@ -14,13 +14,12 @@ use super::snapshot::Snapshots;
 use super::stream::{HiddenStates, Placement};
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::model::convert::round_to;
+use crate::methods::{DeviceMethod, InputStatistics, Matrix, Needs, Outcome, Stage};
 use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, LmHead, ModuleId};
-use crate::prune::{Collector, Matrix, Needs, Pruner, Statistics, pruner};
-use crate::results::{CellState, Metrics, ModuleResult, Seconds};
-use crate::store::checkpoint::{self, PrunedWeight, States};
-use crate::study::{CellSpec, Method, Sparsity};
+use crate::results::{CellState, Footprint, Metrics, ModuleResult, Seconds};
+use crate::store::checkpoint::{self, States, Stored};
+use crate::study::CellSpec;
 
 /// A pass over the blocks in the making.
 struct Pass<'a> {
@@ -30,11 +29,21 @@ struct Pass<'a> {
     cell: Option<&'a CellSpec>,
     id: Option<String>,
     dir: PathBuf,
-    pruner: Option<Box<dyn Pruner>>,
+    stage: Option<Stage>,
     calibration: Option<HiddenStates>,
     evaluation: HiddenStates,
     seconds: &'a mut Seconds,
     snapshots: Snapshots,
+}
+
+/// What became of a module.
+struct Compressed {
+    /// As it is computed with.
+    weight: Tensor,
+    /// As it goes to the disk.
+    stored: Stored,
+    footprint: Footprint,
+    outcome: Outcome,
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
@@ -57,13 +66,14 @@ pub(super) fn pass(
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
     let pruned = if cell.is_some() { checkpoint::blocks_done(&dir)? } else { session.folder.config.blocks };
     let (first, calibration, evaluation) = starting_states(session, &dir, pruned, calibration)?;
-    match cell {
-        Some(cell) => reporter.tracker.unit(&session.sizes.cell(cell.method, cell.sparsity, first, pruned)),
+    let stage = cell.map(|cell| session.stage(cell)).transpose()?;
+    match &stage {
+        Some(stage) => reporter.tracker.unit(&session.sizes.cell(stage, first, pruned)),
         None if session.base_state != CellState::Done => reporter.tracker.unit(&session.sizes.base(first)),
         None => {}
     }
     let mut pass = Pass {
-        pruner: cell.map(|c| pruner(c.method, &session.spec.prune)),
+        stage,
         session,
         reporter,
         cell,
@@ -170,24 +180,24 @@ impl Pass<'_> {
         index: usize,
         on_module: &mut dyn FnMut(&ModuleResult) -> Result<()>,
     ) -> Result<()> {
-        let (Some(cell), Some(cell_id)) = (self.cell, self.id.clone()) else { return Ok(()) };
+        let (Some(stage), Some(cell_id)) = (self.stage.clone(), self.id.clone()) else { return Ok(()) };
         let (first, end) = self.session.sizes.blocks;
         let mut written = Vec::new();
         if (first..end).contains(&index) {
             let mut statistics = self.observe(block, index)?;
-            let sparsity = self.session.block_sparsity(index, cell.sparsity)?;
+            let stage = Stage { level: self.session.block_level(index, stage.level)?, ..stage };
             let modules = &self.session.modules[index];
-            let work = self.session.sizes.prune(cell.method) / modules.len().max(1) as f64;
+            let work = self.session.sizes.prune(stage.method) / modules.len().max(1) as f64;
             for &id in modules {
                 self.reporter.check()?;
                 let started = self.reporter.clock();
                 let module = block.layout().module(id).clone();
                 let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
-                let (result, weight) = self.prune_module(block, index, id, sparsity, of_site)?;
+                let (result, weight) = self.prune_module(block, index, id, &stage, of_site)?;
                 let seconds = self.reporter.clock() - started;
                 self.seconds.prune += seconds;
-                self.reporter.tracker.did(Work::pruning(cell.method), work, seconds);
-                self.warn_of(&cell_id, &result);
+                self.reporter.tracker.did(Work::compressing(stage.method), work, seconds);
+                self.warn_of(&cell_id, &stage, &result);
                 on_module(&result)?;
                 self.reporter.event(Event::Module { cell: cell_id.clone(), module: result });
                 written.push((module.name, weight));
@@ -201,8 +211,8 @@ impl Pass<'_> {
     }
 
     /// The dense pass: statistics of every module input that this method needs.
-    fn observe(&mut self, block: &Block, index: usize) -> Result<Vec<(InputSite, Statistics)>> {
-        let needs = self.pruner.as_ref().map_or(Needs::Nothing, |p| p.needs());
+    fn observe(&mut self, block: &Block, index: usize) -> Result<Vec<(InputSite, InputStatistics)>> {
+        let needs = self.stage.as_ref().map_or(Needs::Nothing, |stage| stage.method.needs());
         let Some(calibration) = &self.calibration else { return Ok(Vec::new()) };
         let chosen = self.session.modules[index].iter();
         let mut sites: Vec<InputSite> = chosen.map(|id| block.layout().module(*id).site).collect();
@@ -221,7 +231,7 @@ impl Pass<'_> {
             &mut || self.reporter.check(),
         )?;
         let collect_seconds = collector.seconds();
-        let statistics = collector.finish()?;
+        let statistics = collector.finish();
         let seconds = self.reporter.clock() - started;
         self.seconds.calibrate += seconds;
         self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
@@ -238,50 +248,86 @@ impl Pass<'_> {
         block: &mut Block,
         index: usize,
         id: ModuleId,
-        sparsity: Sparsity,
-        statistics: Option<&mut Statistics>,
-    ) -> Result<(ModuleResult, PrunedWeight)> {
+        stage: &Stage,
+        inputs: Option<&mut InputStatistics>,
+    ) -> Result<(ModuleResult, Stored)> {
         let started = Instant::now();
         let module = block.layout().module(id).clone();
-        let (rows, columns) = module.shape;
-        let source = self.session.folder.stored_dtype(&module);
-        let mut weights = self.source_weights(block, id)?;
-        let pruner = self.pruner.as_ref().ok_or_else(|| Error::failure("the base is never pruned"))?;
-        let control = self.reporter.control();
-        let matrix = Matrix { weights: &mut weights, columns };
-        let outcome = pruner.prune(matrix, statistics, sparsity, &|| control.cancelled())?;
-        let (device, dtype) = (&self.session.device, self.session.dtype);
-        let new_values = self.cell.is_some_and(|c| c.method == Method::SparseGpt);
-        // What is measured is what is stored and exported: weights as the source's precision can hold them. Where a mask is
-        // stored, those that stay are the source's own; a device gets them in that precision, the smaller transfer.
-        let stored = if new_values || !device.is_cpu() {
-            Some(round_to(&mut weights, &[rows, columns], source)?)
-        } else {
-            None
+        let on_device = stage.method.on_device(stage.level).filter(|_| !self.session.device.is_cpu());
+        let compressed = match on_device {
+            Some(method) => self.compress_on_device(method, block, id, stage, inputs)?,
+            None => self.compress_on_host(block, id, stage, inputs)?,
         };
-        let zeros = weights.par_iter().with_min_len(1 << 16).filter(|w| **w == 0.0).count();
-        let weight = match &stored {
-            Some(values) if new_values => PrunedWeight::Values(values.clone()),
-            _ => PrunedWeight::Mask { shape: [rows, columns], bits: checkpoint::mask_of(&weights) },
-        };
-        let set = match stored {
-            Some(stored) if !device.is_cpu() => stored.to_device(device)?,
-            _ => Tensor::from_vec(weights, (rows, columns), device)?,
-        };
-        block.set_weight(id, set.to_dtype(dtype)?);
+        block.set_weight(id, compressed.weight.to_dtype(self.session.dtype)?);
+        let Compressed { outcome, stored, footprint, .. } = compressed;
         let result = ModuleResult {
             block: index,
             name: module.full_name,
-            sparsity: zeros as f64 / (rows * columns) as f64,
-            zeros,
-            weights: rows * columns,
+            footprint,
             reconstruction_error: outcome.error,
             error_basis: outcome.basis,
-            damping: outcome.damping,
             dead_columns: outcome.dead_columns,
+            details: outcome.details,
             seconds: started.elapsed().as_secs_f64(),
         };
-        Ok((result, weight))
+        Ok((result, stored))
+    }
+
+    fn compress_on_host(
+        &self,
+        block: &Block,
+        id: ModuleId,
+        stage: &Stage,
+        mut inputs: Option<&mut InputStatistics>,
+    ) -> Result<Compressed> {
+        let module = block.layout().module(id);
+        let (rows, columns) = module.shape;
+        let source = self.session.folder.stored_dtype(module);
+        let mut weights = self.source_weights(block, id)?;
+        if let Some(inputs) = &mut inputs {
+            inputs.move_to_host()?;
+        }
+        let control = self.reporter.control();
+        let matrix = Matrix { weights: &mut weights, columns };
+        let stop = || control.cancelled();
+        let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &stop)?;
+        let device = &self.session.device;
+        let stored = Stored::keep(&mut weights, [rows, columns], source, stage.method.updates_weights())?;
+        let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
+        let weight = if device.is_cpu() {
+            Tensor::from_vec(weights, (rows, columns), device)?
+        } else {
+            stored.for_device(&mut weights, source)?.to_device(device)?
+        };
+        Ok(Compressed { weight, stored, footprint, outcome })
+    }
+
+    /// As on the host, except that only what is stored comes there.
+    fn compress_on_device(
+        &self,
+        method: &dyn DeviceMethod,
+        block: &Block,
+        id: ModuleId,
+        stage: &Stage,
+        inputs: Option<&mut InputStatistics>,
+    ) -> Result<Compressed> {
+        let module = block.layout().module(id);
+        let source = self.session.folder.stored_dtype(module);
+        let loaded = &block.module(id).weight;
+        let weights = if loaded.dtype() == source || loaded.dtype() == DType::F32 {
+            loaded.to_dtype(DType::F32)?
+        } else {
+            // The block's weights were rounded to the precision that is computed in.
+            let name = module.weight();
+            self.session.folder.weights.tensor(&name, DType::F32, &self.session.device)?
+        };
+        let control = self.reporter.control();
+        let stop = || control.cancelled();
+        let (weights, outcome) =
+            method.run_on_device(&weights, inputs, stage.level, &stage.arguments, &stop)?;
+        let (stored, weight, footprint) =
+            Stored::keep_from_device(&weights, source, stage.method.updates_weights())?;
+        Ok(Compressed { weight, stored, footprint, outcome })
     }
 
     /// A module's weights as the model's files have them, in `f32` on the host.
@@ -295,8 +341,8 @@ impl Pass<'_> {
         with_elements(&weight, <[f32]>::to_vec)
     }
 
-    fn warn_of(&self, id: &str, module: &ModuleResult) {
-        if let Some(message) = warning(module, self.session.spec.prune.damping) {
+    fn warn_of(&self, id: &str, stage: &Stage, module: &ModuleResult) {
+        if let Some(message) = warning(stage, module) {
             self.reporter.warn(Some(id), message);
         }
     }
@@ -305,10 +351,10 @@ impl Pass<'_> {
     fn forward(&mut self, block: &Block, index: usize) -> Result<()> {
         let (ropes, device) = (&self.session.ropes, &self.session.device);
         let sizes = &self.session.sizes;
-        let sparsity =
-            self.cell.filter(|_| (sizes.blocks.0..sizes.blocks.1).contains(&index)).map(|c| c.sparsity);
-        let work = |windows: usize| match sparsity {
-            Some(sparsity) => sizes.pruned_forward(windows, sparsity),
+        let pruned = (sizes.blocks.0..sizes.blocks.1).contains(&index);
+        let level = self.stage.as_ref().filter(|_| pruned).map(|stage| stage.level);
+        let work = |windows: usize| match level {
+            Some(level) => sizes.pruned_forward(windows, level),
             None => sizes.forward(windows),
         };
         if let Some(calibration) = &mut self.calibration
@@ -344,13 +390,10 @@ impl Pass<'_> {
     }
 }
 
-/// What a person should know of how a module was pruned.
-pub(super) fn warning(module: &ModuleResult, asked: f64) -> Option<String> {
-    let damping = module.damping.filter(|d| *d > asked)?;
-    Some(format!(
-        "{}: the Hessian was not positive definite; damping was raised from {asked} to {damping}",
-        module.name
-    ))
+/// What a person should know of how a module was compressed.
+pub(super) fn warning(stage: &Stage, module: &ModuleResult) -> Option<String> {
+    let message = stage.method.warning(&module.details, &stage.arguments)?;
+    Some(format!("{}: {message}", module.name))
 }
 
 /// Puts a checkpoint's weights into a block that was loaded from the source.
@@ -360,26 +403,20 @@ pub(super) fn apply_checkpoint(
     dir: &std::path::Path,
     index: usize,
 ) -> Result<()> {
-    for (name, weight) in checkpoint::read_block(dir, index, &Device::Cpu)? {
+    for (name, stored) in checkpoint::read_block(dir, index, &Device::Cpu)? {
         let id = block.layout().find(&name).ok_or_else(|| {
             Error::failure(format!(
                 "the checkpoint {} is damaged: `{name}` is no module",
                 checkpoint::block_path(dir, index).display()
             ))
         })?;
-        let weight = match weight {
-            PrunedWeight::Values(values) => values,
-            PrunedWeight::Mask { bits, .. } => {
-                // What stays is the source's, which the block holds; zeroes are exact in any precision.
-                let source = &block.module(id).weight;
-                let shape = source.dims2()?;
-                let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-                let mut weights = with_elements(&source, <[f32]>::to_vec)?;
-                checkpoint::apply_mask(&mut weights, &bits);
-                Tensor::from_vec(weights, shape, &Device::Cpu)?
-            }
-        };
-        block.set_weight(id, weight.to_device(&session.device)?.to_dtype(session.dtype)?);
+        let source = &block.module(id).weight;
+        let weights = stored.weights(|| {
+            // What stays is the source's, which the block holds; zeros are exact in any precision.
+            let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+            with_elements(&source, <[f32]>::to_vec)
+        })?;
+        block.set_weight(id, weights.to_device(&session.device)?.to_dtype(session.dtype)?);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::event::{Command, RunOptions};
 use crate::error::{Error, Result};
-use crate::study::{CellSpec, Method, Sparsity, StudySpec};
+use crate::study::{CellSpec, Recipe, StudySpec};
 
 /// A study to run.
 #[derive(Debug)]
@@ -150,10 +150,10 @@ impl Control {
         self.lock().queue
     }
 
-    /// Methods and sparsities of the cells that wait, and [`Self::queue`] of that moment.
-    pub fn waiting(&self) -> (u64, Vec<(Method, Sparsity)>) {
+    /// Recipes of the cells that wait, and [`Self::queue`] of that moment.
+    pub fn waiting(&self) -> (u64, Vec<Recipe>) {
         let state = self.lock();
-        (state.queue, state.waiting.iter().map(|cell| (cell.method, cell.sparsity)).collect())
+        (state.queue, state.waiting.iter().map(|cell| cell.recipe.clone()).collect())
     }
 
     /// The next cell, which then counts as running; `None` when none waits or the engine is to stop.
@@ -222,12 +222,11 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::study::Sparsity;
+    use crate::study::{Sparsity, Step};
 
     fn cell(percent: u32) -> CellSpec {
         CellSpec {
-            method: Method::Magnitude,
-            sparsity: Sparsity::Fraction(f64::from(percent) / 100.0),
+            recipe: Step::new("magnitude", Sparsity::Fraction(f64::from(percent) / 100.0)).into(),
             calibration: None,
             seed: 0,
         }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::results::{
-    Answer, CellState, Environment, Insight, Metrics, ModelInfo, ModuleResult, Seconds, StudyResult,
+    Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
+    StudyResult,
 };
 use crate::study::{CellSpec, StudySpec};
 
@@ -14,8 +16,6 @@ use crate::study::{CellSpec, StudySpec};
 pub struct RunOptions {
     /// Go on with the newest unfinished study of the store that has the same definition.
     pub resume: bool,
-    /// Only plan: report the plan and the estimate, then finish.
-    pub dry_run: bool,
     /// Run even if the estimate says that memory will not do.
     pub force: bool,
     /// Export every finished cell into a folder of its own below this one.
@@ -56,8 +56,6 @@ pub enum Phase {
     Download,
     /// Reading weights, tokenising texts.
     Load,
-    /// Dense pass that collects statistics, and the pruned pass over calibration states.
-    Calibrate,
     /// Choosing and updating weights.
     Prune,
     /// Perplexity and divergences.
@@ -66,6 +64,20 @@ pub enum Phase {
     Answer,
     /// Writing a pruned model.
     Export,
+}
+
+impl Phase {
+    /// What is being done, for people.
+    pub fn doing(self) -> &'static str {
+        match self {
+            Self::Download => "downloading",
+            Self::Load => "loading",
+            Self::Prune => "pruning",
+            Self::Evaluate => "evaluating",
+            Self::Answer => "answering tasks",
+            Self::Export => "exporting",
+        }
+    }
 }
 
 /// The latest word on how far things are. Sent over a `watch`: only the newest counts.
@@ -118,7 +130,7 @@ pub struct Estimate {
 pub enum Event {
     /// The study is understood and about to run.
     Plan {
-        /// Its number in the store; 0 for a dry run.
+        /// Its number in the store.
         study: i64,
         /// The model.
         model: Box<ModelInfo>,
@@ -189,8 +201,8 @@ pub enum Event {
         cell: Option<String>,
         /// Where its time went.
         seconds: Seconds,
-        /// Zeroes over weights, counted; `None` for the base.
-        achieved_sparsity: Option<f64>,
+        /// What became of the weights; `None` for the base.
+        footprint: Option<Footprint>,
     },
     /// Which metric ranks the cells as the tasks do, over the cells done so far.
     Insight {
@@ -244,6 +256,9 @@ pub enum Event {
         message: String,
         /// What the process should exit with when it gives up: 2 for the user's mistake, else 1.
         exit_code: u8,
+        /// Flag, without its dashes, of the setting at fault, where one is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        setting: Option<&'static str>,
     },
     /// The engine has shut down on request; the last event there is.
     Stopped {
@@ -284,4 +299,11 @@ pub struct ResourceSample {
     pub gpu_used_bytes: Option<u64>,
     /// GPU memory, in bytes.
     pub gpu_total_bytes: Option<u64>,
+}
+
+impl Event {
+    /// The study could not start or go on.
+    pub(super) fn failed(error: &Error) -> Self {
+        Self::Failed { message: error.to_string(), exit_code: error.exit_code(), setting: error.flag() }
+    }
 }

@@ -5,22 +5,27 @@
 
 mod answer;
 mod cell;
+mod collector;
 mod control;
 mod costs;
 mod disagreement;
 mod evaluate;
 mod event;
+mod files;
 mod gpu;
+mod plan;
 mod progress;
 mod prompts;
 mod reporter;
 mod resources;
 mod session;
 mod snapshot;
+mod speed;
 mod stream;
 mod worker;
 
 pub use event::{Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions};
+pub use plan::{Plan, plan};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,7 +102,7 @@ impl Engine {
 fn telling_of_panics(outbox: &mpsc::Sender<Event>, work: impl FnOnce()) {
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         let message = format!("a defect in secateur ended the engine: {}", worker::panic_message(&*panic));
-        let _ = outbox.blocking_send(Event::Failed { message, exit_code: 1 });
+        let _ = outbox.blocking_send(Event::failed(&crate::Error::failure(message)));
     }
 }
 
@@ -116,7 +121,7 @@ mod tests {
         });
         assert!(matches!(events.blocking_recv(), Some(Event::Insight { .. })));
         match events.blocking_recv() {
-            Some(Event::Failed { message, exit_code: 1 }) => assert!(message.contains("the pool is dry")),
+            Some(Event::Failed { message, exit_code: 1, .. }) => assert!(message.contains("the pool is dry")),
             other => panic!("{other:?}"),
         }
         assert_eq!(events.blocking_recv(), None, "closed");

@@ -177,8 +177,13 @@ fn of(amounts: &Amounts, work: Work) -> f64 {
 mod tests {
     use super::super::costs::Sizes;
     use super::*;
+    use crate::methods::Stage;
     use crate::model::read_config;
-    use crate::study::{Method, Sparsity};
+    use crate::study::Parameters;
+
+    fn stage(method: &str, sparsity: f64) -> Stage {
+        Stage::of(&format!("{method}@{sparsity}").parse().unwrap(), &Parameters::new()).unwrap()
+    }
 
     fn tracker() -> Tracker {
         let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn zeroes_take_no_time_on_the_host_alone() {
         let time = |sizes: &Sizes, sparsity: f64| -> f64 {
-            let amounts = sizes.cell(Method::Wanda, Sparsity::Fraction(sparsity), 0, 0);
+            let amounts = sizes.cell(&stage("wanda", sparsity), 0, 0);
             amounts.into_iter().map(|(_, amount)| amount).sum()
         };
         let host = smollm2();
@@ -277,7 +282,7 @@ mod tests {
     fn hidden_states_count_where_they_are_between_blocks() {
         let moved = Sizes { on_host: false, states_on_device: false, ..smollm2() };
         let kept = Sizes { states_on_device: true, ..moved.clone() };
-        let cells = [(Method::Wanda, Sparsity::Fraction(0.5))];
+        let cells = [stage("wanda", 0.5)];
         let (moved, kept) = (moved.memory(&cells), kept.memory(&cells));
         assert!(kept.device_bytes > moved.device_bytes);
         assert_eq!(kept.device_bytes - moved.device_bytes, moved.host_bytes - kept.host_bytes);
@@ -289,11 +294,11 @@ mod tests {
         // head, so that a head takes 6.6 and 30 blocks 22; a Wanda cell's calibration and pruning 38.1, SparseGPT's 47.7.
         const BLOCK: f64 = 22.0 / 30.0;
         let sizes = smollm2();
-        for (method, pruning) in [(Method::Wanda, 38.1), (Method::SparseGpt, 47.7)] {
+        for (method, pruning) in [("wanda", 38.1), ("sparsegpt", 47.7)] {
             let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
             tracker.begin(1e11);
             tracker.unit(&sizes.base(0));
-            tracker.waiting(&sizes.cell(method, Sparsity::Fraction(0.0), 0, 0));
+            tracker.waiting(&sizes.cell(&stage(method, 0.0), 0, 0));
             for _ in 0..2 {
                 tracker.did(Work::Forward, sizes.forward(32), BLOCK);
                 tracker.did(Work::Block, sizes.block(), 0.004);

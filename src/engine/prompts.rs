@@ -6,6 +6,7 @@ use tokenizers::Tokenizer;
 
 use crate::data::{Task, TaskRecord};
 use crate::error::Result;
+use crate::interrupt::GoOn;
 use crate::model::PromptFormat;
 
 /// Records that a warning names at most.
@@ -23,15 +24,19 @@ pub(super) struct PreparedTask {
 }
 
 impl PreparedTask {
-    /// Prompts for a model of so many positions, with answers of up to `longest` tokens.
+    /// Prompts for a model of so many positions, with answers of up to `longest` tokens. `go_on` is asked before each.
     pub fn new(
         task: Task,
         format: &PromptFormat,
         tokenizer: &Tokenizer,
         positions: usize,
         longest: usize,
+        go_on: &mut GoOn<'_>,
     ) -> Result<Self> {
-        let prompt = |r: &TaskRecord| format.encode(tokenizer, &r.instruction, &r.input);
+        let prompt = |r: &TaskRecord| {
+            go_on()?;
+            format.encode(tokenizer, &r.instruction, &r.input)
+        };
         let prompts = task.records.iter().map(prompt).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             name: task.name,

@@ -10,6 +10,9 @@ use super::costs::Sizes;
 use super::event::{Event, Phase};
 use super::progress::Tracker;
 use crate::error::Result;
+use crate::hub::{Download, DownloadWatcher};
+use crate::methods::Stage;
+use crate::study::Parameters;
 
 /// Tells the client what happens, and hears whether to go on.
 pub(super) struct Reporter {
@@ -45,10 +48,12 @@ impl Reporter {
 
     /// Tells the tracker of cells that came or went since it was last told.
     fn follow_queue(&mut self) {
-        let (queue, cells) = self.control.waiting();
+        let (queue, recipes) = self.control.waiting();
         self.queue = queue;
         let Some(sizes) = &self.sizes else { return };
-        let amounts = cells.into_iter().flat_map(|(method, sparsity)| sizes.cell(method, sparsity, 0, 0));
+        // A recipe that is none is refused when its turn comes, and costs nothing.
+        let stages = recipes.iter().filter_map(|recipe| Stage::of(recipe, &Parameters::new()).ok());
+        let amounts = stages.flat_map(|stage| sizes.cell(&stage, 0, 0));
         self.tracker.waiting(&amounts.collect());
     }
 
@@ -61,11 +66,6 @@ impl Reporter {
     pub fn phase(&mut self, cell: Option<&str>, phase: Phase, total: u64, unit: &'static str) {
         self.event(Event::Phase { cell: cell.map(str::to_string), phase });
         self.tracker.phase(cell, phase, total, unit);
-    }
-
-    /// Bytes of a download.
-    pub fn downloaded(&mut self, done: u64, total: u64) {
-        self.tracker.step_of(done, total);
     }
 
     /// Something that a person should know.
@@ -112,6 +112,16 @@ impl Reporter {
     }
 }
 
+impl DownloadWatcher for Reporter {
+    fn downloaded(&mut self, download: Download) {
+        self.tracker.step_of(download.done_bytes, download.total_bytes);
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        self.boundary()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::sync::watch;
@@ -119,11 +129,11 @@ mod tests {
     use super::super::event::{Command, Progress};
     use super::*;
     use crate::model::{ModelFolder, Synthetic};
-    use crate::study::{CellSpec, Method, Sparsity};
+    use crate::study::CellSpec;
 
     fn cell(sparsity: f64) -> CellSpec {
-        let sparsity = Sparsity::Fraction(sparsity);
-        CellSpec { method: Method::Magnitude, sparsity, calibration: None, seed: 0 }
+        let recipe = format!("magnitude@{sparsity}").parse().unwrap();
+        CellSpec { recipe, calibration: None, seed: 0 }
     }
 
     #[test]

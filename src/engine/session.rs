@@ -2,28 +2,29 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
 use super::Reporter;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::event::{Estimate, Phase, PlannedCell, RunOptions};
+use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
+use super::speed;
 use super::stream::HiddenStates;
-use crate::data::{self, Fetch};
+use crate::data;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::hub::Hub;
-use crate::kernels::matmul;
+use crate::interrupt::interruptible;
+use crate::methods::{Profile, Stage};
 use crate::model::{ModelFolder, ModuleId, PromptFormat, RopeTables, load_tokenizer};
-use crate::prune::{Profile, check_divides};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
-use crate::study::{CellSpec, Method, Sparsity, StudySpec};
+use crate::study::{CellSpec, Level, Parameters, StudySpec};
 use crate::sysinfo;
 
 /// Everything a study needs while it runs.
@@ -35,7 +36,7 @@ pub(super) struct Session {
     pub environment: Environment,
     pub device: Device,
     pub dtype: DType,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     pub ropes: RopeTables,
     /// The modules of every block that are pruned.
     pub modules: Vec<Vec<ModuleId>>,
@@ -63,11 +64,13 @@ pub(super) struct Draft {
     environment: Environment,
     device: Device,
     dtype: DType,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     modules: Vec<Vec<ModuleId>>,
     corpora: Vec<Corpus>,
     tasks: Vec<PreparedTask>,
     profile: Option<Profile>,
+    /// The recipes of the cells, understood.
+    stages: Vec<Stage>,
     sizes: Sizes,
     hub: LazyHub,
     calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
@@ -83,23 +86,24 @@ impl Draft {
     /// # Errors
     /// [`Error::Mistake`] for everything that a user can put right, before any hours are spent.
     pub fn new(spec: StudySpec, offline: bool, reporter: &mut Reporter) -> Result<Self> {
-        let device = device::choose_device(&spec.compute.device)?;
-        let dtype = device::choose_dtype(&spec.compute.dtype, &device)?;
-        let mut hub = LazyHub { offline, hub: None };
-        let root = hub.model(&spec.model, reporter)?;
+        let device = device::choose_device(&spec.compute.device).map_err(|e| e.at("device"))?;
+        let dtype = device::choose_dtype(&spec.compute.dtype, &device).map_err(|e| e.at("dtype"))?;
+        let mut hub = LazyHub::new(offline);
+        let root = hub.model(&spec.model, reporter).map_err(|e| e.at("model"))?;
         reporter.phase(None, Phase::Load, 0, "files");
-        let folder = ModelFolder::open(&root)?;
+        let folder = ModelFolder::open(&root).map_err(|e| e.at("model"))?;
         for warning in &folder.config.warnings {
             reporter.warn(None, warning.clone());
         }
         let blocks = check_study(&spec, &folder)?;
-        let modules = folder.config.select_modules(&spec.prune.modules)?;
-        let profile =
-            spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks)).transpose()?;
-        for cell in &spec.cells {
-            check_cell(cell, &folder, &modules, profile.as_ref())?;
-        }
-        let tokenizer = load_tokenizer(&folder.tokenizer)?;
+        let modules = folder.config.select_modules(&spec.prune.modules).map_err(|e| e.at("modules"))?;
+        let profile = spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks));
+        let profile = profile.transpose().map_err(|e| e.at("profile"))?;
+        let parameters = spec.prune.parameters();
+        let check = |cell| check_cell(cell, &folder, &modules, profile.as_ref(), &parameters);
+        let stages = spec.cells.iter().map(check).collect::<Result<Vec<_>>>()?;
+        let path = folder.tokenizer.clone();
+        let tokenizer = Arc::new(interruptible(&mut || reporter.boundary(), move |_| load_tokenizer(&path))?);
         let mut draft = Self {
             info: folder.info(&spec.model),
             environment: environment(&device, dtype),
@@ -135,12 +139,14 @@ impl Draft {
             tokenizer,
             modules,
             profile,
+            stages,
             hub,
         };
         draft.load_data(reporter)?;
-        draft.speed = measure_speed(&draft.device, draft.dtype, &draft.sizes)?;
+        let shape = (draft.sizes.config.hidden_size, draft.sizes.widest_output());
+        draft.speed = speed::measured(&draft.device, draft.dtype, shape)?;
         if !draft.device.is_cpu() {
-            draft.sizes.host_slower = draft.speed / measure_speed(&Device::Cpu, DType::F32, &draft.sizes)?;
+            draft.sizes.host_slower = draft.speed / speed::measured(&Device::Cpu, DType::F32, shape)?;
             draft.place_states();
         }
         Ok(draft)
@@ -149,20 +155,30 @@ impl Draft {
     fn load_data(&mut self, reporter: &mut Reporter) -> Result<()> {
         let evaluation = &self.spec.evaluation;
         for source in &evaluation.corpora {
-            reporter.check()?;
-            let text = data::load_text(source, &mut self.hub.fetch(reporter))?;
-            let windows =
-                data::evaluation_windows(&text, &self.tokenizer, self.spec.seq_len, evaluation.max_windows)?;
-            self.sizes.evaluation_windows += windows.len();
-            self.corpora.push(Corpus { name: text.name, windows });
+            let (source, tokenizer) = (source.clone(), self.tokenizer.clone());
+            let (seq_len, most) = (self.spec.seq_len, evaluation.max_windows);
+            let corpus = self.hub.read(reporter, move |files| {
+                let text = data::load_text(&source, files)?;
+                let windows = data::evaluation_windows(&text, &tokenizer, seq_len, most)?;
+                Ok(Corpus { name: text.name, windows })
+            });
+            let corpus = corpus.map_err(|e| e.at("corpus"))?;
+            self.sizes.evaluation_windows += corpus.windows.len();
+            self.corpora.push(corpus);
         }
-        let format = PromptFormat::for_model(&self.folder, evaluation.prompt.as_deref())?;
+        let format = PromptFormat::for_model(&self.folder, evaluation.prompt.as_deref())
+            .map_err(|e| e.at("prompt"))?;
         for source in &evaluation.tasks {
-            reporter.check()?;
-            let task = data::load_task(source, evaluation.task_limit, &mut self.hub.fetch(reporter))?;
+            let (source, format, tokenizer) = (source.clone(), format.clone(), self.tokenizer.clone());
+            let (limit, longest) = (evaluation.task_limit, evaluation.max_new_tokens);
             let positions = self.folder.config.max_positions;
-            let task =
-                PreparedTask::new(task, &format, &self.tokenizer, positions, evaluation.max_new_tokens)?;
+            let task = self.hub.read(reporter, move |files| {
+                let task = data::load_task(&source, limit, files)?;
+                PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
+                    files.abandoned.check()
+                })
+            });
+            let task = task.map_err(|e| e.at("tasks"))?;
             for message in task.cut_short(positions, evaluation.max_new_tokens) {
                 reporter.warn(None, message);
             }
@@ -178,7 +194,8 @@ impl Draft {
             self.spec.cells.iter().filter_map(|c| c.calibration.clone().map(|set| (set, c.seed))).collect();
         for (set, seed) in sets {
             if !self.calibration.contains_key(&(set.clone(), seed)) {
-                let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)?;
+                let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)
+                    .map_err(|e| e.at("calibration"))?;
                 self.calibration.insert((set, seed), windows);
             }
         }
@@ -189,25 +206,20 @@ impl Draft {
     /// them takes as long as the blocks do.
     fn place_states(&mut self) {
         let Some(free) = self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free) else { return };
-        let methods = self.methods();
         self.sizes.states_on_device = true;
-        self.sizes.states_on_device = self.sizes.memory(&methods).device_bytes <= free / 2;
-    }
-
-    fn methods(&self) -> Vec<(Method, Sparsity)> {
-        self.spec.cells.iter().map(|c| (c.method, c.sparsity)).collect()
+        self.sizes.states_on_device = self.sizes.memory(&self.stages).device_bytes <= free / 2;
     }
 
     /// What the study needs, beside what this machine has.
     pub fn estimate(&self, store: &Path) -> Estimate {
-        let amounts = self.spec.cells.iter().flat_map(|c| self.sizes.cell(c.method, c.sparsity, 0, 0));
+        let amounts = self.stages.iter().flat_map(|stage| self.sizes.cell(stage, 0, 0));
         let work: f64 = self.sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
         Estimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
             device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
             disk_available: sysinfo::disk_available(store).unwrap_or(0),
             seconds: work / self.speed,
-            ..self.sizes.memory(&self.methods())
+            ..self.sizes.memory(&self.stages)
         }
     }
 
@@ -249,7 +261,7 @@ impl Draft {
             }
         }
         store.hold(study)?;
-        spec.cells = cells.iter().map(CellResult::spec).collect();
+        spec.cells = cells.iter().map(|cell| cell.spec.clone()).collect();
         store.put_spec(study, &spec)?;
         for (position, cell) in cells.iter().enumerate() {
             store.put_cell(study, position, cell)?;
@@ -289,7 +301,7 @@ impl Session {
 
     /// The cells that are not done, in order.
     pub fn unfinished(&self) -> Vec<CellSpec> {
-        self.cells.iter().filter(|c| c.state != CellState::Done).map(CellResult::spec).collect()
+        self.cells.iter().filter(|c| c.state != CellState::Done).map(|cell| cell.spec.clone()).collect()
     }
 
     /// Folder of a cell's checkpoints, or of the base's.
@@ -322,47 +334,49 @@ impl Session {
         let id = spec.id();
         if let Some(at) = self.cells.iter().position(|c| c.id == id) {
             let known = &self.cells[at];
-            if known.calibration == spec.calibration {
+            if known.spec.calibration == spec.calibration {
                 return Ok(at);
             }
             return Err(Error::mistake(format!(
                 "cell `{id}` is in the study already, calibrated on {}; accepted beside it is a set whose file name \
                  differs, not {}",
-                known.calibration.as_deref().unwrap_or("nothing"),
+                known.spec.calibration.as_deref().unwrap_or("nothing"),
                 spec.calibration.as_deref().unwrap_or("nothing")
             )));
         }
-        check_cell(spec, &self.folder, &self.modules, self.profile.as_ref())?;
+        let parameters = self.spec.prune.parameters();
+        check_cell(spec, &self.folder, &self.modules, self.profile.as_ref(), &parameters)?;
         self.cells.push(CellResult::queued(spec));
         self.spec.cells.push(spec.clone());
         self.store.put_spec(self.study, &self.spec)?;
         Ok(self.cells.len() - 1)
     }
 
-    /// The sparsity of one block of a cell.
-    pub fn block_sparsity(&self, block: usize, sparsity: Sparsity) -> Result<Sparsity> {
-        self.profile.as_ref().map_or(Ok(sparsity), |p| p.at(block, sparsity))
+    /// What a cell's recipe asks for.
+    pub fn stage(&self, cell: &CellSpec) -> Result<Stage> {
+        Stage::of(&cell.recipe, &self.spec.prune.parameters())
+    }
+
+    /// The level of one block of a cell.
+    pub fn block_level(&self, block: usize, level: Level) -> Result<Level> {
+        self.profile.as_ref().map_or(Ok(level), |p| p.at(block, level))
     }
 }
 
 fn calibration(
     spec: &StudySpec,
-    tokenizer: &Tokenizer,
+    tokenizer: &Arc<Tokenizer>,
     hub: &mut LazyHub,
     set: &str,
     seed: u64,
     reporter: &mut Reporter,
 ) -> Result<Vec<Vec<u32>>> {
-    reporter.check()?;
-    let text = data::load_text(set, &mut hub.fetch(reporter))?;
-    data::calibration_windows(
-        &text,
-        tokenizer,
-        spec.calibration.samples,
-        spec.seq_len,
-        spec.calibration.sampling,
-        seed,
-    )
+    let (set, tokenizer, seq_len) = (set.to_string(), tokenizer.clone(), spec.seq_len);
+    let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
+    hub.read(reporter, move |files| {
+        let text = data::load_text(&set, files)?;
+        data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)
+    })
 }
 
 /// What can be wrong with a study as a whole; returns the range of blocks to prune.
@@ -381,37 +395,41 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
         Some((first, end)) if first >= end || end > config.blocks => Err(Error::mistake(format!(
             "blocks {first}..{end}: {} has blocks 0..{}; give a range a..b with a < b within it",
             spec.model, config.blocks
-        ))),
+        ))
+        .at("blocks")),
         Some(range) => Ok(range),
         None => Ok((0, config.blocks)),
     }
 }
 
-/// What can be wrong with a cell, given the model.
+/// Understands a cell's recipe, and checks what can be wrong with it, given the model.
 fn check_cell(
     cell: &CellSpec,
     folder: &ModelFolder,
     modules: &[Vec<ModuleId>],
     profile: Option<&Profile>,
-) -> Result<()> {
+    parameters: &Parameters,
+) -> Result<Stage> {
+    let stage = Stage::of(&cell.recipe, parameters)?;
     for (layout, chosen) in folder.config.layouts().zip(modules) {
         for module in chosen.iter().map(|id| layout.module(*id)) {
-            check_divides(cell.sparsity, module.shape.1, module.short_name())?;
+            stage.check(module.shape.1, module.short_name())?;
         }
     }
     if let Some(profile) = profile {
         for block in 0..folder.config.blocks {
-            profile.at(block, cell.sparsity)?;
+            profile.at(block, stage.level)?;
         }
     }
-    if cell.method.needs_calibration() && cell.calibration.is_none() {
+    if stage.method.needs_calibration() && cell.calibration.is_none() {
         return Err(Error::mistake(format!(
             "{}: {} looks at data and needs a calibration set (--calibration)",
             cell.label(),
-            cell.method
-        )));
+            stage.method.name()
+        ))
+        .at("calibration"));
     }
-    Ok(())
+    Ok(stage)
 }
 
 fn environment(device: &Device, dtype: DType) -> Environment {
@@ -421,84 +439,5 @@ fn environment(device: &Device, dtype: DType) -> Environment {
         compute_dtype: dtype.as_str().into(),
         threads: rayon::current_num_threads(),
         platform: sysinfo::platform(),
-    }
-}
-
-/// Operations per second of a product of the model's own shape: the best of a few short trials, since the first pays
-/// for waking threads and devices, and others may be disturbed.
-fn measure_speed(device: &Device, dtype: DType, sizes: &Sizes) -> Result<f64> {
-    const TRIALS: usize = 5;
-    const TRIAL_SECONDS: f64 = 0.05;
-    let (rows, inner, outer) = (512, sizes.config.hidden_size, sizes.widest_output());
-    let work = 2.0 * rows as f64 * inner as f64 * outer as f64;
-    let mut multiply: Box<dyn FnMut() -> Result<()>> = if device.is_cpu() {
-        let (x, w) = (vec![0.5f32; rows * inner], vec![0.25f32; outer * inner]);
-        let mut out = vec![0f32; rows * outer];
-        Box::new(move || {
-            matmul::linear(&mut out, &x, &w, inner, false, matmul::parallel());
-            Ok(())
-        })
-    } else {
-        let x = Tensor::ones((rows, inner), dtype, device)?;
-        let w = Tensor::ones((inner, outer), dtype, device)?;
-        Box::new(move || {
-            x.matmul(&w)?;
-            Ok(x.device().synchronize()?)
-        })
-    };
-    let mut best = 0f64;
-    for _ in 0..TRIALS {
-        let (started, mut done) = (Instant::now(), 0.0);
-        while started.elapsed().as_secs_f64() < TRIAL_SECONDS {
-            multiply()?;
-            done += work;
-        }
-        best = best.max(done / started.elapsed().as_secs_f64());
-    }
-    // A forward pass is more than its products: norms, attention, copies, which weigh the more the faster products are.
-    Ok(best * if device.is_cpu() { 0.8 } else { 0.3 })
-}
-
-/// The hub, opened when something is first needed from it.
-struct LazyHub {
-    offline: bool,
-    hub: Option<Hub>,
-}
-
-impl LazyHub {
-    fn open(&mut self) -> Result<&Hub> {
-        if self.hub.is_none() {
-            self.hub = Some(Hub::new(self.offline)?);
-        }
-        // It was put there the line before.
-        self.hub.as_ref().ok_or_else(|| Error::failure("the hub's client is gone"))
-    }
-
-    /// Folder of a model: a path as it is, a hub id fetched.
-    fn model(&mut self, source: &str, reporter: &mut Reporter) -> Result<PathBuf> {
-        let path = Path::new(source);
-        if path.exists() || !crate::hub::looks_like_hub_id(source) {
-            return Ok(path.to_path_buf());
-        }
-        reporter.phase(None, Phase::Download, 0, "bytes");
-        self.open()?.model(source, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
-    }
-
-    fn fetch<'a>(&'a mut self, reporter: &'a mut Reporter) -> HubFetch<'a> {
-        HubFetch { hub: self, reporter }
-    }
-}
-
-/// Data sets come through the same hub as models.
-struct HubFetch<'a> {
-    hub: &'a mut LazyHub,
-    reporter: &'a mut Reporter,
-}
-
-impl Fetch for HubFetch<'_> {
-    fn fetch(&mut self, repo: &str, file: &str) -> Result<PathBuf> {
-        self.reporter.phase(None, Phase::Download, 0, "bytes");
-        let reporter = &mut *self.reporter;
-        self.hub.open()?.dataset_file(repo, file, &mut |d| reporter.downloaded(d.done_bytes, d.total_bytes))
     }
 }

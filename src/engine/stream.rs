@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::collector::Collector;
 use crate::error::{Error, Result};
 use crate::model::{Batch, Block, InputSite, ModelFolder, RopeTables, head};
-use crate::prune::Collector;
 
 /// Hidden states of token sequences of any lengths, some sequences a batch, in the precision of the device.
 #[derive(Debug)]
@@ -156,8 +156,8 @@ impl HiddenStates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods::{Needs, Statistics};
     use crate::model::{ARCHITECTURES, Synthetic};
-    use crate::prune::{Needs, Statistics};
 
     fn placement(batch_tokens: usize) -> Placement<'static> {
         Placement { batch_tokens, home: &Device::Cpu }
@@ -183,12 +183,12 @@ mod tests {
             let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
             let mut collector = Collector::new(Needs::ColumnNorms);
             states.observe(&block, &ropes, &device, &sites, &mut collector, &mut || Ok(())).unwrap();
-            let sums = collector.finish().unwrap().into_iter().map(|(_, statistics)| match statistics {
-                Statistics::ColumnNorms { sums, sequences: seen } => {
-                    assert_eq!(seen, sequences.len());
-                    sums
+            let sums = collector.finish().into_iter().map(|(_, inputs)| {
+                assert_eq!(inputs.sequences, sequences.len());
+                match inputs.statistics {
+                    Statistics::ColumnNorms(sums) => sums,
+                    _ => panic!("norms were asked for"),
                 }
-                Statistics::Hessian { .. } => panic!("norms were asked for"),
             });
             norms = sums.collect();
             states.forward(&block, &ropes, &device, &mut || Ok(())).unwrap();

@@ -41,7 +41,7 @@ impl Worker {
             Ok(pool) => pool.install(|| self.serve()),
             Err(e) => self
                 .reporter
-                .event(Event::Failed { message: format!("cannot start compute threads: {e}"), exit_code: 1 }),
+                .event(Event::failed(&Error::failure(format!("cannot start compute threads: {e}")))),
         }
     }
 
@@ -69,7 +69,7 @@ impl Worker {
         };
         // Cells that still wait belong to what has just failed.
         self.control.queue_nothing();
-        self.reporter.event(Event::Failed { message: error.to_string(), exit_code: error.exit_code() });
+        self.reporter.event(Event::failed(&error));
     }
 
     /// Deletes a study of the store. The last one run is forgotten by that: no cells can be added to it any more.
@@ -108,25 +108,14 @@ impl Worker {
         known: Option<(Store, i64)>,
         options: RunOptions,
     ) -> Result<()> {
-        // A store that cannot be used is found out before a model is fetched; a dry run leaves it alone.
+        // A store that cannot be used is found out before a model is fetched.
         let (store, mut study) = match known {
             Some((store, study)) => (Some(store), Some(study)),
-            None if options.dry_run => (None, None),
             None => (Store::open_existing(&self.options.store)?, None),
         };
         let draft = Draft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
-        if options.dry_run {
-            self.reporter.event(Event::Plan {
-                study: 0,
-                model: Box::new(draft.info().clone()),
-                environment: draft.environment().clone(),
-                cells: draft.planned(),
-                estimate,
-            });
-            return Ok(());
-        }
         if !options.force {
             check_memory(&estimate)?;
         }
@@ -154,7 +143,7 @@ impl Worker {
         let session = draft.begin(store, study, options)?;
         let planned = |c: &CellResult| PlannedCell {
             id: c.id.clone(),
-            spec: c.spec(),
+            spec: c.spec.clone(),
             state: if c.state == CellState::Done { CellState::Done } else { CellState::Queued },
             blocks_done: checkpoint::blocks_done(&session.checkpoints(Some(&c.id))).unwrap_or(0),
         };
@@ -297,7 +286,7 @@ fn base(session: &mut Session, reporter: &mut Reporter, fresh: bool) -> Result<(
         session.base_state = CellState::Done;
         session.store.put_base(session.study, &session.base, CellState::Done)?;
         reporter.event(Event::Metrics { cell: None, metrics: session.base.metrics.clone() });
-        reporter.event(Event::CellDone { cell: None, seconds, achieved_sparsity: None });
+        reporter.event(Event::CellDone { cell: None, seconds, footprint: None });
         reporter.event(Event::Cell { cell: None, state: CellState::Done });
     }
     Ok(())
@@ -332,8 +321,8 @@ fn work(session: &mut Session, reporter: &mut Reporter, position: usize, spec: &
 
     let cell = &mut session.cells[position];
     cell.peak_rss_bytes = sysinfo::process_memory().peak;
-    let (id, achieved_sparsity) = (cell.id.clone(), cell.achieved_sparsity);
-    reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, achieved_sparsity });
+    let (id, footprint) = (cell.id.clone(), cell.footprint);
+    reporter.event(Event::CellDone { cell: Some(id.clone()), seconds, footprint });
     set_state(session, reporter, position, CellState::Done)?;
     checkpoint::remove_states(&session.checkpoints(Some(&id)))?;
     save_model(session, reporter, position);
@@ -373,11 +362,10 @@ fn prune_and_measure(
         metrics
     };
 
-    let damping = session.spec.prune.damping;
+    let stage = session.stage(spec)?;
     let result = &mut session.cells[position];
-    result.warnings = result.modules.iter().filter_map(|m| cell::warning(m, damping)).collect();
-    let (zeros, weights) = result.modules.iter().fold((0, 0), |(z, w), m| (z + m.zeros, w + m.weights));
-    result.achieved_sparsity = Some(zeros as f64 / (weights as f64).max(1.0));
+    result.warnings = result.modules.iter().filter_map(|m| cell::warning(&stage, m)).collect();
+    result.footprint = Some(result.modules.iter().map(|m| m.footprint).sum());
     result.metrics = metrics.clone();
     result.seconds = *seconds;
     session.store.put_cell(session.study, position, &session.cells[position])?;

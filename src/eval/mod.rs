@@ -3,3 +3,4 @@
 pub mod divergence;
 pub mod stats;
 pub mod text;
+pub(crate) mod verdict;

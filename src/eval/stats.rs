@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::results::{Estimate, Insight, Metrics, Perplexity};
+use crate::results::{Estimate, Insight, Metrics, Perplexity, TaskScores};
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 1000;
@@ -66,6 +66,32 @@ pub fn perplexity(corpus: &str, window_nll: &[f64]) -> Perplexity {
         standard_error_nats: error,
         windows: window_nll.len(),
     }
+}
+
+/// A score averaged over the tasks of a model, each weighted by its number of records. The tasks being independent,
+/// their intervals add up as squares.
+///
+/// `None` without tasks, and while a task of the base's is missing: the mean would be one over other data.
+pub fn mean_over_tasks(
+    tasks: &[TaskScores],
+    base: &[TaskScores],
+    score: impl Fn(&TaskScores) -> Estimate,
+) -> Option<Estimate> {
+    let count = |tasks: &[TaskScores], name: &str| tasks.iter().filter(|task| task.name == name).count();
+    let complete = base.iter().all(|asked| count(tasks, &asked.name) >= count(base, &asked.name));
+    let records: usize = tasks.iter().map(|task| task.n).sum();
+    if !complete || records == 0 {
+        return None;
+    }
+    let (mut value, mut below, mut above) = (0.0, 0.0, 0.0);
+    for task in tasks {
+        let weight = task.n as f64 / records as f64;
+        let Estimate { value: mean, ci95: [low, high] } = score(task);
+        value += weight * mean;
+        below += (weight * (mean - low)).powi(2);
+        above += (weight * (high - mean)).powi(2);
+    }
+    Some(Estimate { value, ci95: [value - below.sqrt(), value + above.sqrt()] })
 }
 
 /// Spearman's rank correlation, `−1 … 1`, of the pairs `(a[i], b[i])`. Ties share their mean rank, infinity ranks last,
@@ -178,6 +204,30 @@ mod tests {
 
     fn estimate(value: f64) -> Estimate {
         Estimate { value, ci95: [value; 2] }
+    }
+
+    #[test]
+    fn a_mean_over_tasks_weighs_records() {
+        let task = |name: &str, n, value, by| TaskScores {
+            name: name.into(),
+            n,
+            exact_match: estimate(0.0),
+            f1: Estimate { value, ci95: [value - by, value + by] },
+            rouge1: estimate(0.0),
+        };
+        // The built-in study's: 200 questions and 60 tellings.
+        let tasks = [task("questions", 200, 0.937, 0.026), task("tellings", 60, 0.962, 0.013)];
+        let mean = mean_over_tasks(&tasks, &tasks, |task| task.f1).unwrap();
+        assert!((mean.value - 0.942_769_2).abs() < 1e-6, "{mean:?}");
+        // The intervals add up as squares: of 200/260 x 0.026 and 60/260 x 0.013.
+        let by = f64::hypot(0.02, 0.003);
+        assert!((mean.ci95[0] - (mean.value - by)).abs() < 1e-12, "{mean:?}");
+        assert!((mean.ci95[1] - (mean.value + by)).abs() < 1e-12, "{mean:?}");
+        // One task alone is another mean than the base's; of two tasks of one name both are needed.
+        assert_eq!(mean_over_tasks(&tasks[..1], &tasks, |task| task.f1), None);
+        let twins = [tasks[0].clone(), tasks[0].clone()];
+        assert_eq!(mean_over_tasks(&tasks, &twins, |task| task.f1), None);
+        assert_eq!(mean_over_tasks(&[], &[], |task| task.f1), None);
     }
 
     fn metrics(nll: f64, bits: f64, f1: f64) -> Metrics {

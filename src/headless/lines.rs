@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use crate::engine::{Estimate, Event, Phase, PlannedCell, Progress};
+use crate::engine::{Estimate, Event, Phase, Plan, PlannedCell, Progress};
+use crate::eval::stats;
 use crate::human::{bytes, count, duration, escape};
-use crate::results::{CellState, Environment, Metrics, ModelInfo, Seconds};
+use crate::results::{CellState, Environment, Footprint, Metrics, ModelInfo, Seconds};
 
 /// What has been said so far, so that the next line can build on it.
 #[derive(Debug, Default)]
@@ -24,22 +25,22 @@ impl Lines {
         match event {
             Event::Plan { study, model, environment, cells, estimate } => {
                 self.learn(cells);
-                let head = if *study > 0 { format!("study {study}: ") } else { String::new() };
-                Some(format!("{head}{}\nneeds {}", summary(model, environment, cells), needs(estimate)))
+                let summary = summary(model, environment, cells);
+                Some(format!("study {study}: {summary}\nneeds {}", needs(estimate)))
             }
             Event::Cell { cell, state: CellState::Cancelled } => {
                 Some(format!("{}: cancelled", self.label(cell.as_deref())))
             }
             Event::Phase { cell, phase } => {
                 let first = self.phases.insert((cell.clone(), *phase));
-                (first && !live).then(|| format!("{}: {}", self.label(cell.as_deref()), doing(*phase)))
+                (first && !live).then(|| format!("{}: {}", self.label(cell.as_deref()), phase.doing()))
             }
             Event::Metrics { cell, metrics } => {
                 self.metrics.insert(cell.clone(), metrics.clone());
                 None
             }
-            Event::CellDone { cell, seconds, achieved_sparsity } => {
-                Some(self.done_line(cell.as_deref(), seconds, *achieved_sparsity))
+            Event::CellDone { cell, seconds, footprint } => {
+                Some(self.done_line(cell.as_deref(), seconds, *footprint))
             }
             Event::Warning { cell: None, message } => Some(format!("warning: {}", escape(message))),
             Event::Warning { cell, message } => {
@@ -69,16 +70,15 @@ impl Lines {
         }
     }
 
-    fn done_line(&mut self, cell: Option<&str>, seconds: &Seconds, achieved: Option<f64>) -> String {
+    fn done_line(&mut self, cell: Option<&str>, seconds: &Seconds, footprint: Option<Footprint>) -> String {
         let mut line = self.label(cell);
         if cell.is_some() {
             self.done += 1;
             let _ = write!(line, " ({} of {})", self.done, self.cells.max(self.done));
         }
-        let spent = seconds.load + seconds.calibrate + seconds.prune + seconds.evaluate + seconds.answer;
-        let _ = write!(line, ": done in {}", duration(spent));
-        if let Some(share) = achieved {
-            let _ = write!(line, ", {:.2}% zeroes", share * 100.0);
+        let _ = write!(line, ": done in {}", duration(seconds.total()));
+        if let Some(footprint) = footprint {
+            let _ = write!(line, ", {:.2}% zeros", footprint.sparsity() * 100.0);
         }
         if let Some(metrics) = self.metrics.get(&cell.map(str::to_owned)) {
             line.push_str(&figures(metrics));
@@ -97,7 +97,7 @@ impl Lines {
             }
         );
         if let Some(phase) = progress.phase {
-            let _ = write!(line, ": {}", doing(phase));
+            let _ = write!(line, ": {}", phase.doing());
         }
         match (progress.unit, progress.total) {
             (_, 0) => {}
@@ -121,18 +121,6 @@ impl Lines {
     }
 }
 
-fn doing(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Download => "fetching files",
-        Phase::Load => "reading",
-        Phase::Calibrate => "calibrating",
-        Phase::Prune => "pruning",
-        Phase::Evaluate => "evaluating",
-        Phase::Answer => "answering tasks",
-        Phase::Export => "exporting",
-    }
-}
-
 /// The figures of one cell after each other; several texts or tasks are averaged and said to be so.
 fn figures(metrics: &Metrics) -> String {
     let mut text = String::new();
@@ -142,8 +130,8 @@ fn figures(metrics: &Metrics) -> String {
     if let Some(bits) = mean(metrics.js_divergence.iter().map(|js| js.bits)) {
         let _ = write!(text, ", JS {bits:.4} bits");
     }
-    if let Some(f1) = mean(metrics.tasks.iter().map(|task| task.f1.value)) {
-        let _ = write!(text, ", F1 {f1:.3}");
+    if let Some(f1) = stats::mean_over_tasks(&metrics.tasks, &[], |task| task.f1) {
+        let _ = write!(text, ", F1 {:.3}", f1.value);
     }
     text
 }
@@ -188,8 +176,7 @@ fn needs(estimate: &Estimate) -> String {
 }
 
 /// The plan of a dry run for people; `None` for any other event.
-pub(super) fn plan(event: &Event) -> Option<String> {
-    let Event::Plan { model, environment, cells, estimate, .. } = event else { return None };
+pub(super) fn plan(Plan { model, environment, cells, estimate }: &Plan) -> String {
     let mut text = format!("{}\n\n", summary(model, environment, cells));
     let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label())).collect();
     let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
@@ -203,5 +190,5 @@ pub(super) fn plan(event: &Event) -> Option<String> {
         let _ = writeln!(text, "  {label:wide$}  {state}");
     }
     let _ = write!(text, "\nneeds {}\nnothing was run", needs(estimate));
-    Some(text)
+    text
 }

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 pub use resume::resume_command;
 
-use crate::config::{Format, Settings};
-use crate::engine::{Command, Engine, Event, Progress};
+use crate::config::{OutputFormat, Settings};
+use crate::engine::{self, Command, Engine, Event, Progress};
 use crate::error::{Error, Result};
 use crate::human::{cut, escape};
 use crate::results::{CellResult, CellState, StudyResult};
@@ -38,9 +38,7 @@ pub struct Ends<'a> {
 #[derive(Debug, Clone)]
 pub struct Look {
     /// What goes to standard output.
-    pub format: Format,
-    /// Only the plan is wanted.
-    pub dry_run: bool,
+    pub format: OutputFormat,
     /// Progress is one line that is drawn over and over (a terminal), instead of a line now and then.
     pub live: bool,
     /// Least time between two words on progress.
@@ -51,11 +49,11 @@ pub struct Look {
 
 impl Look {
     /// The look that suits this process's standard error.
-    pub fn of_process(format: Format, dry_run: bool, resume: String) -> Self {
+    pub fn of_process(format: OutputFormat, resume: String) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let live = io::stderr().is_terminal() && !dumb;
         let interval = if live { Duration::from_millis(100) } else { Duration::from_secs(10) };
-        Self { format, dry_run, live, interval, resume }
+        Self { format, live, interval, resume }
     }
 }
 
@@ -80,6 +78,22 @@ impl Outcome {
     }
 }
 
+/// What a study would need, as text for standard output; nothing is run.
+///
+/// # Errors
+/// Why it cannot run.
+pub fn plan(settings: &Settings) -> Result<String> {
+    let plan = engine::plan(settings.study.clone(), &settings.basics.engine_options())?;
+    let json = |text: serde_json::Result<String>| {
+        text.map_err(|e| Error::failure(format!("cannot write the plan as JSON: {e}")))
+    };
+    match settings.format {
+        OutputFormat::Table => Ok(lines::plan(&plan)),
+        OutputFormat::Json => json(serde_json::to_string_pretty(&plan)),
+        OutputFormat::Jsonl => json(serde_json::to_string(&plan)),
+    }
+}
+
 /// Runs a study with an engine of its own; `args` is the command line, `render` makes the table of the result.
 ///
 /// # Errors
@@ -89,7 +103,7 @@ pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -
         .enable_all()
         .build()
         .map_err(|e| Error::failure(format!("cannot start the event loop: {e}")))?;
-    let look = Look::of_process(settings.format, settings.run.dry_run, resume_command(args));
+    let look = Look::of_process(settings.format, resume_command(args));
     let start = Command::Start(Box::new(settings.study.clone()), settings.run.clone());
     let outcome = runtime.block_on(async {
         let mut interrupts = signals::listen()?;
@@ -113,7 +127,7 @@ pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -
 /// As of [`run`].
 pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String) -> Result<Outcome> {
     let mut interrupts = signals::listen()?;
-    let look = Look::of_process(Format::Table, false, "R on the History screen of secateur".into());
+    let look = Look::of_process(OutputFormat::Table, "R on the History screen of secateur".into());
     let ends =
         Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
     let mut client = Client::new(look, render, Terminal(io::stdout().lock()), io::stderr());
@@ -264,10 +278,8 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
 
     /// Takes one event in; `Some` when it was the last that matters.
     fn event(&mut self, event: &Event, commands: &mpsc::Sender<Command>) -> Result<Option<Outcome>> {
-        if let Event::Plan { study, .. } = event {
-            self.begun = *study > 0 && !self.look.dry_run;
-        }
-        if self.look.format == Format::Jsonl {
+        self.begun |= matches!(event, Event::Plan { .. });
+        if self.look.format == OutputFormat::Jsonl {
             let line = serde_json::to_string(event)
                 .map_err(|e| Error::failure(format!("cannot write an event as JSON: {e}")))?;
             self.print(&line)?;
@@ -278,19 +290,11 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             }
         }
         match event {
-            Event::Plan { .. } if self.look.dry_run => {
-                match self.look.format {
-                    Format::Table => self.print(&lines::plan(event).unwrap_or_default())?,
-                    Format::Json => self.print_json(event)?,
-                    Format::Jsonl => {}
-                }
-                return Ok(Some(Outcome::Done));
-            }
             Event::CellFailed { cell, .. } => {
                 self.failures.insert(cell.clone());
             }
             Event::Finished { result } => return self.finished(result).map(Some),
-            Event::Failed { message, exit_code } => return Err(self.failed(message, *exit_code)),
+            Event::Failed { message, exit_code, .. } => return Err(self.failed(message, *exit_code)),
             Event::Stopped { resumable } => {
                 self.begun |= resumable.is_some();
                 return self.closed().map(Some);
@@ -317,13 +321,13 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     fn finished(&mut self, result: &StudyResult) -> Result<Outcome> {
         self.wipe();
         match self.look.format {
-            Format::Table => {
+            OutputFormat::Table => {
                 let table = (self.render)(result);
                 let safe: Vec<String> = table.lines().map(escape).collect();
                 self.print(&safe.join("\n"))?;
             }
-            Format::Json => self.print_json(result)?,
-            Format::Jsonl => {}
+            OutputFormat::Json => self.print_json(result)?,
+            OutputFormat::Jsonl => {}
         }
         let failed = |cell: &&CellResult| {
             cell.state == CellState::Failed || self.failures.contains(&Some(cell.id.clone()))

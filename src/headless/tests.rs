@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::engine::{Estimate, Phase, PlannedCell};
+use crate::engine::{Estimate, Phase, Plan, PlannedCell};
 use crate::results::{
-    BaseResult, CellResult, Divergence, Environment, Insight, Metrics, ModelInfo, Perplexity, REPORT_VERSION,
-    Seconds,
+    BaseResult, CellResult, Divergence, Environment, Footprint, Insight, Metrics, ModelInfo, Perplexity,
+    REPORT_VERSION, Seconds,
 };
-use crate::study::{CellSpec, Method, Sparsity};
+use crate::study::{CellSpec, Sparsity, Step};
 
 /// A writer that can be read while it is being written, and whose reader may go.
 #[derive(Clone, Default)]
@@ -65,10 +65,9 @@ struct Said {
     err: String,
 }
 
-fn look(format: Format) -> Look {
+fn look(format: OutputFormat) -> Look {
     Look {
         format,
-        dry_run: false,
         live: false,
         interval: Duration::from_millis(1),
         resume: "secateur run --resume --model m".into(),
@@ -104,8 +103,7 @@ where
 
 fn spec() -> CellSpec {
     CellSpec {
-        method: Method::Wanda,
-        sparsity: Sparsity::Fraction(0.5),
+        recipe: Step::new("wanda", Sparsity::Fraction(0.5)).into(),
         calibration: Some("c4".into()),
         seed: 0,
     }
@@ -163,10 +161,10 @@ fn finished(state: CellState) -> Event {
 
 #[test]
 fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
-    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
         engine.send(planned(7)).await;
         let cell = Some(spec().id());
-        for phase in [Phase::Calibrate, Phase::Prune, Phase::Calibrate, Phase::Prune] {
+        for phase in [Phase::Load, Phase::Prune, Phase::Load, Phase::Prune] {
             engine.send(Event::Phase { cell: cell.clone(), phase }).await;
         }
         engine.send(Event::Warning { cell: cell.clone(), message: "odd \u{1b}[31mtext\n".into() }).await;
@@ -188,7 +186,8 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
         };
         engine.send(Event::Metrics { cell: cell.clone(), metrics }).await;
         let seconds = Seconds { prune: 60.0, evaluate: 30.0, ..Seconds::default() };
-        engine.send(Event::CellDone { cell, seconds, achieved_sparsity: Some(0.5) }).await;
+        let footprint = Footprint { weights: 4, zeros: 2, ..Footprint::default() };
+        engine.send(Event::CellDone { cell, seconds, footprint: Some(footprint) }).await;
         engine.send(finished(CellState::Done)).await;
     });
     assert_eq!(said.outcome.unwrap(), Outcome::Done);
@@ -196,10 +195,10 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
     let expected = "\
 study 7: m (LlamaForCausalLM, 134.5M parameters, 30 blocks, BF16), base and 1 cells on cpu in f32 with 2 threads
 needs 430.0 MB of memory (3.0 GB free), 120.0 MB of disk, about 4 min 10 s
-wanda 50% c4: calibrating
+wanda 50% c4: loading
 wanda 50% c4: pruning
 warning: wanda 50% c4: odd \\u{1b}[31mtext\\n
-wanda 50% c4 (1 of 1): done in 1 min 30 s, 50.00% zeroes, perplexity 32.700 (wikitext2), JS 0.0530 bits
+wanda 50% c4 (1 of 1): done in 1 min 30 s, 50.00% zeros, perplexity 32.700 (wikitext2), JS 0.0530 bits
 ";
     assert_eq!(said.err, expected);
 }
@@ -210,11 +209,11 @@ fn json_is_one_object_and_jsonl_is_every_event() {
         engine.send(planned(7)).await;
         engine.send(finished(CellState::Done)).await;
     };
-    let said = follow(look(Format::Json), &Pipe::default(), story);
+    let said = follow(look(OutputFormat::Json), &Pipe::default(), story);
     let result: StudyResult = serde_json::from_str(&said.out).unwrap();
     assert_eq!((result.study, result.cells.len()), (7, 1));
 
-    let said = follow(look(Format::Jsonl), &Pipe::default(), story);
+    let said = follow(look(OutputFormat::Jsonl), &Pipe::default(), story);
     let kinds: Vec<String> = said
         .out
         .lines()
@@ -226,20 +225,16 @@ fn json_is_one_object_and_jsonl_is_every_event() {
 }
 
 #[test]
-fn a_dry_run_prints_the_plan_and_stops() {
-    for (format, wanted) in
-        [(Format::Table, "wanda 50% c4  to do from block 12 of 30"), (Format::Json, "\"estimate\"")]
-    {
-        let look = Look { dry_run: true, ..look(format) };
-        let said = follow(look, &Pipe::default(), |engine| async move { engine.send(planned(0)).await });
-        assert_eq!(said.outcome.unwrap(), Outcome::Done);
-        assert!(said.out.contains(wanted) && said.err.is_empty(), "{}{}", said.out, said.err);
-    }
+fn a_plan_says_what_is_done_and_where_the_rest_begins() {
+    let Event::Plan { model, environment, cells, estimate, .. } = planned(7) else { unreachable!() };
+    let text = lines::plan(&Plan { model: *model, environment, cells, estimate });
+    assert!(text.contains("wanda 50% c4  to do from block 12 of 30"), "{text}");
+    assert!(text.ends_with("nothing was run"), "{text}");
 }
 
 #[test]
 fn interrupts_ask_for_the_block_then_at_once_and_say_how_to_resume() {
-    let said = follow(look(Format::Table), &Pipe::default(), |mut engine| async move {
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |mut engine| async move {
         engine.send(planned(7)).await;
         engine.interrupts.send(()).await.unwrap();
         assert!(engine.shutdown().await);
@@ -258,7 +253,7 @@ fn interrupts_ask_for_the_block_then_at_once_and_say_how_to_resume() {
 
 #[test]
 fn a_third_interrupt_does_not_wait_for_the_engine() {
-    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
         engine.send(planned(7)).await;
         for _ in 0..3 {
             engine.interrupts.send(()).await.unwrap();
@@ -272,21 +267,21 @@ fn a_third_interrupt_does_not_wait_for_the_engine() {
 
 #[test]
 fn failures_keep_their_exit_code_and_dead_engines_are_one() {
-    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
-        engine.send(Event::Failed { message: "no such folder: m".into(), exit_code: 2 }).await;
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
+        engine.send(Event::Failed { message: "no such folder: m".into(), exit_code: 2, setting: None }).await;
     });
     let error = said.outcome.unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().as_str()), (2, "no such folder: m"));
     assert!(said.err.is_empty());
 
-    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
         engine.send(planned(7)).await;
-        engine.send(Event::Failed { message: "the disk is full".into(), exit_code: 1 }).await;
+        engine.send(Event::Failed { message: "the disk is full".into(), exit_code: 1, setting: None }).await;
     });
     assert_eq!(said.outcome.unwrap_err().exit_code(), 1);
     assert!(said.err.contains("go on with: secateur run --resume"), "{}", said.err);
 
-    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
         drop(engine);
     });
     assert_eq!(said.outcome.unwrap_err().exit_code(), 1);
@@ -294,7 +289,7 @@ fn failures_keep_their_exit_code_and_dead_engines_are_one() {
 
 #[test]
 fn a_failed_cell_is_an_error_after_the_result() {
-    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
         engine.send(finished(CellState::Failed)).await;
     });
     assert!(said.out.starts_with("table of 1"));
@@ -303,7 +298,7 @@ fn a_failed_cell_is_an_error_after_the_result() {
 
 #[test]
 fn a_done_cell_that_could_not_be_saved_is_an_error_after_the_result() {
-    let said = follow(look(Format::Table), &Pipe::default(), |engine| async move {
+    let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
         let message = "the disk is full".into();
         engine.send(Event::CellFailed { cell: Some(spec().id()), message }).await;
         engine.send(finished(CellState::Done)).await;
@@ -315,7 +310,7 @@ fn a_done_cell_that_could_not_be_saved_is_an_error_after_the_result() {
 #[test]
 fn a_reader_that_has_gone_ends_the_run_quietly() {
     let broken = Pipe { broken: true, ..Pipe::default() };
-    let said = follow(look(Format::Jsonl), &broken, |mut engine| async move {
+    let said = follow(look(OutputFormat::Jsonl), &broken, |mut engine| async move {
         engine.send(planned(7)).await;
         assert!(!engine.shutdown().await);
         engine.send(Event::Stopped { resumable: Some(7) }).await;
@@ -323,7 +318,7 @@ fn a_reader_that_has_gone_ends_the_run_quietly() {
     assert_eq!(said.outcome.unwrap(), Outcome::Done);
     assert!(said.err.is_empty(), "{}", said.err);
 
-    let said = follow(look(Format::Json), &broken, |engine| async move {
+    let said = follow(look(OutputFormat::Json), &broken, |engine| async move {
         engine.send(finished(CellState::Done)).await;
     });
     assert_eq!(said.outcome.unwrap(), Outcome::Done);
@@ -344,11 +339,12 @@ fn a_terminal_gets_one_line_that_is_drawn_over_and_wiped() {
     let line = "[ 42%] base: evaluating 12/30 blocks, 1234 tokens/s, 3 min 10 s left";
     for live in [true, false] {
         let progress = progress.clone();
-        let said = follow(Look { live, ..look(Format::Table) }, &Pipe::default(), |engine| async move {
-            engine.progress.send(progress).unwrap();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            engine.send(finished(CellState::Done)).await;
-        });
+        let said =
+            follow(Look { live, ..look(OutputFormat::Table) }, &Pipe::default(), |engine| async move {
+                engine.progress.send(progress).unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                engine.send(finished(CellState::Done)).await;
+            });
         let expected = if live { format!("\r{line}\x1b[K\r\x1b[K") } else { format!("{line}\n") };
         assert_eq!(said.err, expected);
     }

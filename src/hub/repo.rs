@@ -1,11 +1,11 @@
 //! One repository of the hub: what is in it, its files in the cache, and what its errors mean to a person.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use hf_hub::progress::{DownloadEvent, Progress, ProgressEvent, ProgressHandler};
@@ -13,8 +13,9 @@ use hf_hub::repository::RepoTreeEntry;
 use hf_hub::{HFError, HFRepositorySync, HFResult, RepoType, RepoTypeDataset, RepoTypeModel};
 use serde_json::Value;
 
-use super::{Download, Hub};
+use super::{Download, DownloadWatcher, Hub};
 use crate::error::{Error, Result};
+use crate::interrupt::{GoOn, interruptible, sleep};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
 
 /// The branch that is used.
@@ -78,39 +79,30 @@ impl<T: Branch> Repo<'_, T> {
     }
 
     /// What the hub has in a folder of the repository, or what the cache has when the hub cannot be asked.
-    pub(super) fn find(&self, cached: Option<PathBuf>, folder: &str) -> Result<Found> {
+    pub(super) fn find(
+        &self,
+        cached: Option<PathBuf>,
+        folder: &str,
+        watcher: &mut dyn DownloadWatcher,
+    ) -> Result<Found> {
         if self.hub.settings.offline {
             let why = "the network is switched off (offline, by option or HF_HUB_OFFLINE)";
-            return cached.map(Found::InCache).ok_or_else(|| self.not_cached(why));
+            return cached.map(Found::InCache).ok_or_else(|| Error::Offline(self.not_cached(why)));
         }
-        match (self.listing(folder), cached) {
+        let (remote, folder) = (self.remote.clone(), folder.to_string());
+        let listing = interruptible(&mut || watcher.go_on(), move |_| Ok(listing(&remote, &folder)))?;
+        match (listing, cached) {
             (Ok(listing), _) => Ok(Found::OnHub(listing)),
             (Err(error), Some(path)) if is_unreachable(&error) => Ok(Found::InCache(path)),
             (Err(error), _) => Err(self.explain(error)),
         }
     }
 
-    fn listing(&self, folder: &str) -> HFResult<Listing> {
-        let commit = T::commit(&self.remote)?
-            .filter(|commit| !commit.is_empty() && commit.chars().all(|c| c.is_ascii_hexdigit()))
-            .ok_or_else(|| HFError::malformed_response("no commit in what the hub says of the repository"))?;
-        let path = Some(folder.to_string()).filter(|folder| !folder.is_empty());
-        let entries = self.remote.list_tree().revision(commit.as_str()).maybe_path_in_repo(path).send()?;
-        let files = entries
-            .into_iter()
-            .filter_map(|entry| match entry {
-                RepoTreeEntry::File { path, size, .. } => Some((path, size)),
-                RepoTreeEntry::Directory { .. } => None,
-            })
-            .collect();
-        Ok(Listing { commit, files })
-    }
-
     /// The files of a model's weights; fetches the index of a model in shards to know.
     pub(super) fn weights(
         &self,
         listing: &Listing,
-        progress: &mut dyn FnMut(Download),
+        watcher: &mut dyn DownloadWatcher,
     ) -> Result<Vec<String>> {
         if listing.files.contains_key(SINGLE_FILE) {
             return Ok(vec![SINGLE_FILE.to_string()]);
@@ -120,7 +112,7 @@ impl<T: Branch> Repo<'_, T> {
                 "has no safetensors weights: accepted are {SINGLE_FILE}, or {INDEX_FILE} and its shards"
             )));
         }
-        let index = self.fetch(listing, INDEX_FILE, progress)?;
+        let index = self.fetch(listing, INDEX_FILE, watcher)?;
         let shards = shards(&index).ok_or_else(|| {
             self.wrong(&format!(
                 "{INDEX_FILE} is broken: accepted is a `weight_map` from tensor to file name"
@@ -137,34 +129,39 @@ impl<T: Branch> Repo<'_, T> {
         &self,
         listing: &Listing,
         file: &str,
-        progress: &mut dyn FnMut(Download),
+        watcher: &mut dyn DownloadWatcher,
     ) -> Result<PathBuf> {
         let target = self.snapshot(&listing.commit).join(file);
         let total_bytes = listing.files.get(file).copied().unwrap_or(0);
-        let mut report = |done_bytes| progress(Download { file: file.to_string(), done_bytes, total_bytes });
+        let mut report = |done_bytes: Option<u64>| {
+            if let Some(done_bytes) = done_bytes {
+                watcher.downloaded(Download { file: file.to_string(), done_bytes, total_bytes });
+            }
+            watcher.go_on()
+        };
         if !target.is_file() {
             // A commit never changes, so what is left of an earlier attempt at it is good.
             let name = format!("{}-{}.incomplete", listing.commit, file.replace('/', "--"));
             let partial = self.folder.join("blobs").join(name);
-            let mut part = open_partial(&partial)?;
+            let mut part = open_partial(&partial, &mut || report(None))?;
             if !target.is_file() {
-                self.go_on(&listing.commit, file, (&mut part, &partial), total_bytes, &mut report)?;
+                self.complete(&listing.commit, file, (&mut part, &partial), total_bytes, &mut report)?;
                 make_parent(&target)?;
                 std::fs::rename(&partial, &target).map_err(|e| Error::io("cannot write", &target, e))?;
             }
         }
-        report(total_bytes);
+        report(Some(total_bytes))?;
         Ok(target)
     }
 
     /// Downloads what a partial file lacks, piece by piece.
-    fn go_on(
+    fn complete(
         &self,
         commit: &str,
         file: &str,
         (part, path): (&mut File, &Path),
         total: u64,
-        report: &mut dyn FnMut(u64),
+        report: &mut Report<'_>,
     ) -> Result<()> {
         let cannot = |e| Error::io("cannot write", path, e);
         let mut done = part.seek(SeekFrom::End(0)).map_err(cannot)?;
@@ -174,16 +171,17 @@ impl<T: Branch> Repo<'_, T> {
         }
         let mut failures = 0;
         while done < total {
-            report(done);
+            report(Some(done))?;
             let range = done..(done + self.hub.settings.piece_bytes.max(1)).min(total);
-            match self.piece(commit, file, range.clone(), total, report) {
+            match self.piece(commit, file, range.clone(), total, report)? {
                 Ok(bytes) => {
                     part.write_all(&bytes).map_err(cannot)?;
                     done = range.end;
                     failures = 0;
                 }
                 Err(error) if is_unreachable(&error) && failures < self.hub.settings.retries => {
-                    std::thread::sleep(self.hub.settings.retry_delay * 2_u32.pow(failures.min(6) as u32));
+                    let delay = self.hub.settings.retry_delay * 2_u32.pow(failures.min(6) as u32);
+                    sleep(delay, &mut || report(None))?;
                     failures += 1;
                 }
                 Err(error) if is_unreachable(&error) => {
@@ -207,25 +205,25 @@ impl<T: Branch> Repo<'_, T> {
         file: &str,
         range: Range<u64>,
         total: u64,
-        report: &mut dyn FnMut(u64),
-    ) -> HFResult<Vec<u8>> {
+        report: &mut Report<'_>,
+    ) -> Result<HFResult<Vec<u8>>> {
         let (sender, received) = mpsc::channel();
         let (wanted, start) = (range.end - range.start, range.start);
-        let bytes = std::thread::scope(|scope| {
-            let job = scope.spawn(|| {
-                let progress = Progress::new(Relay(sender));
-                let file = self.remote.download_file_to_bytes().filename(file).revision(commit);
-                file.range(range.clone()).progress(progress).send()
-            });
-            loop {
-                match received.recv_timeout(Duration::from_millis(100)) {
-                    Ok(bytes) => report((start + bytes).min(range.end)),
-                    Err(RecvTimeoutError::Timeout) if !job.is_finished() => {}
-                    Err(_) => break job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                }
-            }
-        })?;
-        if bytes.len() as u64 == wanted {
+        let (remote, commit, name) = (self.remote.clone(), commit.to_string(), file.to_string());
+        let asked = range.clone();
+        let download = move || {
+            let file = remote.download_file_to_bytes().filename(&name).revision(&commit);
+            file.range(asked).progress(Progress::new(Relay(sender))).send()
+        };
+        let mut told = || {
+            let bytes = received.try_iter().last();
+            report(bytes.map(|bytes| (start + bytes).min(range.end)))
+        };
+        let bytes = match interruptible(&mut told, move |_| Ok(download()))? {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(if bytes.len() as u64 == wanted {
             Ok(bytes.to_vec())
         } else if bytes.len() as u64 == total {
             // A server that does not know ranges sends everything.
@@ -237,7 +235,7 @@ impl<T: Branch> Repo<'_, T> {
                 range.end,
                 bytes.len()
             )))
-        }
+        })
     }
 
     /// Everything is there: the branch may point to it.
@@ -252,15 +250,15 @@ impl<T: Branch> Repo<'_, T> {
         Error::mistake(format!("the {} {} on {} {what}", self.kind, self.id, self.hub.endpoint))
     }
 
-    fn not_cached(&self, why: &str) -> Error {
-        Error::mistake(format!(
+    fn not_cached(&self, why: &str) -> String {
+        format!(
             "the {} {} is not (or not whole) in the cache {}, and {why}: accepted are a folder, an id that the cache \
              has (HF_HOME says where it is), or any id once {} can be reached",
             self.kind,
             self.id,
             self.hub.cache.display(),
             self.hub.endpoint
-        ))
+        )
     }
 
     fn explain(&self, error: HFError) -> Error {
@@ -280,11 +278,32 @@ impl<T: Branch> Repo<'_, T> {
             HFError::EntryNotFound { path, .. } => self.wrong(&format!("has no {path}")),
             HFError::Io(e) => Error::io("cannot use the cache", &self.hub.cache, e),
             error if is_unreachable(&error) => {
-                self.not_cached(&format!("{endpoint} cannot be reached ({})", root_cause(&error)))
+                let why = format!("{endpoint} cannot be reached ({})", root_cause(&error));
+                Error::mistake(self.not_cached(&why))
             }
             error => Error::failure(format!("the {kind} {id} cannot be fetched from {endpoint}: {error}")),
         }
     }
+}
+
+/// Hears how many bytes of a file are there, where that is news, and says whether to go on.
+type Report<'a> = dyn FnMut(Option<u64>) -> Result<()> + 'a;
+
+/// What a repository has in a folder, at the commit that its branch is at.
+fn listing<T: Branch>(remote: &HFRepositorySync<T>, folder: &str) -> HFResult<Listing> {
+    let commit = T::commit(remote)?
+        .filter(|commit| !commit.is_empty() && commit.chars().all(|c| c.is_ascii_hexdigit()))
+        .ok_or_else(|| HFError::malformed_response("no commit in what the hub says of the repository"))?;
+    let path = Some(folder.to_string()).filter(|folder| !folder.is_empty());
+    let entries = remote.list_tree().revision(commit.as_str()).maybe_path_in_repo(path).send()?;
+    let files = entries
+        .into_iter()
+        .filter_map(|entry| match entry {
+            RepoTreeEntry::File { path, size, .. } => Some((path, size)),
+            RepoTreeEntry::Directory { .. } => None,
+        })
+        .collect();
+    Ok(Listing { commit, files })
 }
 
 /// Sends the bytes of the piece in hand to the thread that waits for it.
@@ -333,12 +352,17 @@ pub(super) fn shards(index: &Path) -> Option<Vec<String>> {
 }
 
 /// Opens the partial file of a download, and waits while another process is at it.
-fn open_partial(path: &Path) -> Result<File> {
+fn open_partial(path: &Path, go_on: &mut GoOn<'_>) -> Result<File> {
     make_parent(path)?;
     let cannot = |e| Error::io("cannot write", path, e);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(cannot)?;
-    file.lock().map_err(cannot)?;
-    Ok(file)
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(100), go_on)?,
+            Err(TryLockError::Error(e)) => return Err(cannot(e)),
+        }
+    }
 }
 
 fn make_parent(path: &Path) -> Result<()> {

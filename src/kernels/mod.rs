@@ -1,10 +1,11 @@
 //! Arithmetic on the host: slices of `f32` in, slices of `f32` out, every core used.
 //!
-//! These loops know neither models nor tensors. They are compiled for several instruction sets and choose one when
-//! they run (`pulp`); matrix products are `faer`'s, which are faster here than any other in pure Rust. Everything is
+//! These loops know neither models nor tensors; [`device`] has some of them for tensors. They are compiled for several
+//! instruction sets and choose one when they run (`pulp`); matrix products are `faer`'s, which are faster here than any other in pure Rust. Everything is
 //! deterministic: sums are taken in an order that depends on sizes alone, never on which thread came first.
 
 pub mod attention;
+pub mod device;
 pub mod elementwise;
 pub mod math;
 pub mod matmul;

@@ -15,10 +15,12 @@ mod header;
 mod json;
 pub mod layout;
 pub mod ops;
+mod prompt;
 mod reconcile;
 mod rope;
 pub mod synthetic;
-pub mod tokenizer;
+mod template;
+mod tokenizer;
 pub mod weights;
 
 pub use arch::{ARCHITECTURES, read_config};
@@ -34,9 +36,10 @@ pub use head::LmHead;
 pub use header::TensorInfo;
 pub use layout::{BlockLayout, InputSite, ModuleDef, ModuleId};
 pub use ops::Activations;
+pub use prompt::PromptFormat;
 pub use rope::{Rope, RopeScaling, RopeTables};
 pub use synthetic::Synthetic;
-pub use tokenizer::{PromptFormat, load_tokenizer};
+pub use tokenizer::load_tokenizer;
 pub use weights::Weights;
 
 #[cfg(test)]

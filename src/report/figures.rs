@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::results::{
-    Agreement, CellResult, CellState, Divergence, Metrics, Perplexity, Seconds, StudyResult, TaskScores,
+    Agreement, CellResult, Divergence, Metrics, Perplexity, Seconds, StudyResult, TaskScores,
 };
 use crate::study::short_name;
 
@@ -18,12 +18,12 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// Short name of the calibration set.
     pub(super) fn calibration(&self) -> Option<String> {
-        self.cell.and_then(|c| c.calibration.as_deref()).map(short_name)
+        self.cell.and_then(|c| c.spec.calibration.as_deref()).map(short_name)
     }
 
     /// The seed, where it matters.
     pub(super) fn seed(&self) -> Option<u64> {
-        self.cell.filter(|c| c.calibration.is_some()).map(|c| c.seed)
+        self.cell.filter(|c| c.spec.calibration.is_some()).map(|c| c.spec.seed)
     }
 }
 
@@ -116,17 +116,6 @@ pub(super) fn tasks(rows: &[Row<'_>]) -> Vec<Key> {
         collect(&mut keys, &row.metrics.tasks);
     }
     keys
-}
-
-/// The word for a state.
-pub(super) fn state(state: CellState) -> &'static str {
-    match state {
-        CellState::Queued => "queued",
-        CellState::Running => "running",
-        CellState::Done => "done",
-        CellState::Cancelled => "cancelled",
-        CellState::Failed => "failed",
-    }
 }
 
 /// A number with so many decimals; a power of ten where the number is too large to be read otherwise.

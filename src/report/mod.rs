@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use self::figures::{Key, Row, clean, decimals, percent};
 use self::layout::{Align, Column, Group};
-use crate::results::{CellState, Estimate, StudyResult};
+use crate::eval::{stats, verdict};
+use crate::results::{CellState, Estimate, Metrics, StudyResult, TaskScores};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
 const MARKDOWN_WIDTH: usize = 160;
@@ -24,7 +25,7 @@ pub fn table(result: &StudyResult, width: usize) -> String {
     let (lead, groups) = columns(result);
     out += &layout::text(&lead, &groups, width);
     out.push('\n');
-    for line in insight(result) {
+    for line in notes(result) {
         out += &layout::wrap(&line, width, "");
     }
     for (cell, warning) in warnings(result) {
@@ -38,7 +39,7 @@ pub fn markdown(result: &StudyResult) -> String {
     let (lead, groups) = columns(result);
     let mut out = format!("{}\n\n", layout::escape(&headline(result)));
     out += &layout::markdown(&lead, &groups, MARKDOWN_WIDTH);
-    for line in insight(result) {
+    for line in notes(result) {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "\n{}", layout::escape(&line));
     }
@@ -61,7 +62,7 @@ pub fn json(result: &StudyResult) -> String {
 
 /// The study as CSV (RFC 4180, lines end with a line feed): one line for the base and one for each cell.
 ///
-/// The first columns are always the same, `id` to `warnings`. Those behind are named after metric and data set:
+/// The first columns are always the same, `id` to `warnings`; `sparsity` is the share of zeros counted. Those behind are named after metric and data set:
 /// `perplexity.wikitext2`, with its 95% interval in `perplexity.wikitext2.lo` and `.hi`, then `js_bits`, `kl_bits`,
 /// `top1_agreement` likewise for each text; `exact_match`, `f1`, `rouge1` for each task. What is not known is empty;
 /// numbers are in full precision, or `inf`, `-inf`, `NaN`.
@@ -77,7 +78,7 @@ pub fn csv(result: &StudyResult) -> String {
 }
 
 fn csv_header(corpora: &[Key], tasks: &[Key]) -> Vec<String> {
-    let fixed = "id,method,sparsity,calibration,seed,state,achieved_sparsity,seconds_load,seconds_calibrate,\
+    let fixed = "id,recipe,calibration,seed,state,sparsity,bits_per_weight,seconds_load,seconds_calibrate,\
                  seconds_prune,seconds_evaluate,seconds_answer,peak_rss_bytes,warnings";
     let mut header: Vec<String> = fixed.split(',').map(Into::into).collect();
     let mut with_interval = |metric: &str, key: &Key| {
@@ -99,15 +100,16 @@ fn csv_header(corpora: &[Key], tasks: &[Key]) -> Vec<String> {
 fn csv_fields(row: &Row<'_>, corpora: &[Key], tasks: &[Key]) -> Vec<String> {
     let cell = row.cell;
     let known = |text: Option<String>| text.unwrap_or_default();
+    let footprint = cell.and_then(|c| c.footprint);
     let seconds = row.seconds;
     let mut fields = vec![
         cell.map_or("base", |c| &c.id).to_owned(),
-        cell.map_or("base", |c| c.method.name()).to_owned(),
-        known(cell.map(|c| c.sparsity.to_string())),
-        known(cell.and_then(|c| c.calibration.clone())),
-        known(cell.map(|c| c.seed.to_string())),
-        known(cell.map(|c| figures::state(c.state).to_owned())),
-        known(cell.and_then(|c| c.achieved_sparsity).map(|s| s.to_string())),
+        known(cell.map(|c| c.spec.recipe.to_string())),
+        known(cell.and_then(|c| c.spec.calibration.clone())),
+        known(cell.map(|c| c.spec.seed.to_string())),
+        known(cell.map(|c| c.state.name().to_owned())),
+        known(footprint.map(|f| f.sparsity().to_string())),
+        known(footprint.map(|f| f.bits_per_weight().to_string())),
         seconds.load.to_string(),
         seconds.calibrate.to_string(),
         seconds.prune.to_string(),
@@ -175,10 +177,12 @@ fn columns(result: &StudyResult) -> (Vec<Column>, Vec<Group>) {
     groups.extend(corpora.iter().map(|key| corpus_group(&rows, key)));
     let tasks = figures::tasks(&rows);
     if tasks.len() > 1 {
-        groups.push(task_group(&rows, &tasks, &format!("mean of {} tasks", tasks.len())));
+        let title = format!("mean of {} tasks", tasks.len());
+        groups.push(task_group(&rows, |metrics| metrics.tasks.clone(), &title));
     }
     for key in &tasks {
-        groups.push(task_group(&rows, std::slice::from_ref(key), &key.to_string()));
+        let one = |metrics: &Metrics| key.find(&metrics.tasks).cloned().into_iter().collect();
+        groups.push(task_group(&rows, one, &key.to_string()));
     }
     (lead(&rows), groups)
 }
@@ -192,8 +196,8 @@ fn column(title: &str, align: Align, rows: &[Row<'_>], f: impl Fn(&Row<'_>) -> O
 fn lead(rows: &[Row<'_>]) -> Vec<Column> {
     let left = |title: &str, f: &dyn Fn(&Row<'_>) -> Option<String>| column(title, Align::Left, rows, f);
     let mut lead = vec![
-        left("method", &|row| Some(row.cell.map_or("base", |c| c.method.name()).to_owned())),
-        left("sparsity", &|row| row.cell.map(|c| c.sparsity.to_string())),
+        left("method", &|row| Some(row.cell.map_or("base".to_owned(), |c| c.spec.recipe.series()))),
+        left("level", &|row| row.cell.map(|c| c.spec.recipe.level())),
         left("calibration", &|row| row.calibration()),
     ];
     // A seed says something only where cells differ in it.
@@ -209,11 +213,11 @@ fn lead(rows: &[Row<'_>]) -> Vec<Column> {
 fn progress(rows: &[Row<'_>]) -> Group {
     let mut columns = Vec::new();
     if rows.iter().any(|row| row.cell.is_some_and(|c| c.state != CellState::Done)) {
-        let state = |row: &Row<'_>| row.cell.map(|c| figures::state(c.state).to_owned());
+        let state = |row: &Row<'_>| row.cell.map(|c| c.state.name().to_owned());
         columns.push(column("state", Align::Left, rows, state));
     }
-    let achieved = |row: &Row<'_>| row.cell.and_then(|c| c.achieved_sparsity).map(|s| percent(s, 2));
-    columns.push(column("achieved", Align::Right, rows, achieved));
+    let zeros = |row: &Row<'_>| row.cell.and_then(|c| c.footprint).map(|f| percent(f.sparsity(), 2));
+    columns.push(column("zeros", Align::Right, rows, zeros));
     Group { title: String::new(), columns }
 }
 
@@ -233,58 +237,41 @@ fn corpus_group(rows: &[Row<'_>], key: &Key) -> Group {
     Group { title: clean(&key.to_string()), columns }
 }
 
-/// EM, F1 and ROUGE-1, averaged over the tasks; a row that lacks one of them has no average to compare.
-fn task_group(rows: &[Row<'_>], tasks: &[Key], title: &str) -> Group {
-    let scores = [("EM", 0), ("F1", 1), ("ROUGE-1", 2)];
-    let mean = |row: &Row<'_>, which: usize| {
-        let found: Option<Vec<f64>> = tasks
-            .iter()
-            .map(|key| {
-                let task = key.find(&row.metrics.tasks)?;
-                Some([task.exact_match, task.f1, task.rouge1][which].value)
-            })
-            .collect();
-        found.map(|values| percent(values.iter().sum::<f64>() / values.len() as f64, 1))
+/// EM, F1 and ROUGE-1 of the tasks that `tasks` picks from a row's; their mean where it picks several.
+fn task_group(rows: &[Row<'_>], tasks: impl Fn(&Metrics) -> Vec<TaskScores>, title: &str) -> Group {
+    let asked = rows.first().map_or_else(Vec::new, |base| tasks(base.metrics));
+    let mean = |row: &Row<'_>, score: fn(&TaskScores) -> Estimate| {
+        let mean = stats::mean_over_tasks(&tasks(row.metrics), &asked, score);
+        mean.map(|mean| percent(mean.value, 1))
     };
-    let columns =
-        scores.map(|(title, which)| column(title, Align::Right, rows, |row| mean(row, which))).into();
+    let right = |title: &str, score| column(title, Align::Right, rows, |row| mean(row, score));
+    let columns = vec![right("EM", |t| t.exact_match), right("F1", |t| t.f1), right("ROUGE-1", |t| t.rouge1)];
     Group { title: clean(title), columns }
 }
 
-/// Which metric tells the truth, in words.
-fn insight(result: &StudyResult) -> Vec<String> {
+/// Which metric tells the truth, in words, and what is needed to read the figures.
+fn notes(result: &StudyResult) -> Vec<String> {
+    let tasks = figures::tasks(&figures::rows(result)).len();
+    if tasks == 0 {
+        return vec![format!("{} No task was asked, so nothing here says.", verdict::QUESTION)];
+    }
     let insight = &result.insight;
-    let question = "Which metric ranks the cells as the tasks do?";
-    if figures::tasks(&figures::rows(result)).is_empty() {
-        return vec![format!("{question} No task was asked, so nothing here says.")];
+    let mut notes = vec![verdict::sentence(insight, true)];
+    if insight.spearman_perplexity_vs_tasks.is_some() || insight.spearman_js_vs_tasks.is_some() {
+        notes.push(
+            "rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.".into(),
+        );
     }
-    let (perplexity, js) = (insight.spearman_perplexity_vs_tasks, insight.spearman_js_vs_tasks);
-    if perplexity.is_none() && js.is_none() {
-        let cells = insight.cells;
-        let reason = if cells < 3 { "it takes three" } else { "their ranks are all the same" };
-        return vec![format!("{question} It cannot be told from {cells} cells with task scores: {reason}.")];
+    if tasks > 1 {
+        notes.push("The mean of the tasks weighs each by its number of records.".into());
     }
-    let said = |value: Option<f64>| value.map_or("unknown".to_owned(), |v| decimals(v, 2));
-    let verdict = match (perplexity, js) {
-        (Some(p), Some(j)) if (p - j).abs() < 0.005 => "Both rank them equally well.",
-        (Some(p), Some(j)) if j < p => "JS divergence does it better.",
-        (Some(_), Some(_)) => "Perplexity does it better.",
-        _ => "",
-    };
-    let line = format!(
-        "{question} Rank correlation with what the tasks retain, over {} cells (-1 is perfect): perplexity {}, \
-         JS divergence {}. {verdict}",
-        insight.cells,
-        said(perplexity),
-        said(js),
-    );
-    vec![line.trim_end().to_owned()]
+    notes
 }
 
 /// Every warning with the name of its cell.
 fn warnings(result: &StudyResult) -> Vec<(String, String)> {
     let of_cell = |cell: &crate::results::CellResult| {
-        let label = clean(&cell.spec().label());
+        let label = clean(&cell.spec.label());
         cell.warnings.iter().map(move |warning| (label.clone(), clean(warning))).collect::<Vec<_>>()
     };
     result.cells.iter().flat_map(of_cell).collect()

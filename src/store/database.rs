@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::cannot_place;
 use crate::error::{Error, Result};
@@ -15,7 +15,15 @@ use crate::error::{Error, Result};
 const APPLICATION_ID: i32 = 0x5363_6174;
 
 /// The steps from an empty file to the newest version; a file's `user_version` is the number of steps taken.
-const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    concat!(include_str!("as-3.sql"), include_str!("schema-3.sql")),
+];
+/// What an older store holds, as the newest version has it.
+const AS_NEWEST: &str = include_str!("as-3.sql");
+/// Before it cells had a method and a sparsity.
+const WITH_RECIPES: i32 = 3;
 const VERSION: i32 = STEPS.len() as i32;
 /// Before it answers had no pieces and no disagreements.
 pub(super) const WITH_DISAGREEMENT: i32 = 2;
@@ -92,6 +100,20 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     // Last, so that a foreign file is refused before anything about it changes, and the mark is in the file itself.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     Ok(connection)
+}
+
+/// Lets a transaction see a store of an older version as the newest has it.
+///
+/// Asked at every look, since a writer may upgrade a store under a reader's eyes.
+pub(super) fn show_as_newest(transaction: &Transaction<'_>) -> Result<()> {
+    let number = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, i32>(0));
+    let views = number("SELECT count(*) FROM temp.sqlite_schema")? > 0;
+    match (number("PRAGMA user_version")? < WITH_RECIPES, views) {
+        (true, false) => transaction.execute_batch(AS_NEWEST)?,
+        (false, true) => transaction.execute_batch("DROP VIEW temp.cells; DROP VIEW temp.modules")?,
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Opens to read.

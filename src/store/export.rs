@@ -18,13 +18,14 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use self::part::{Output, Part};
-use self::source::{CHUNK, Source, Stored};
-use super::checkpoint::{self, PrunedWeight, unpack_mask};
+use self::source::{CHUNK, Source, SourceTensor};
+use super::checkpoint::{self, Stored};
+use super::stored::unpack_mask;
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
 use crate::model::{ModelFolder, ModuleId};
-use crate::results::{CellResult, number};
-use crate::study::{Method, Sparsity};
+use crate::results::{CellResult, Details, number};
+use crate::study::Recipe;
 
 /// The report that lies beside the weights.
 pub const REPORT_FILE: &str = "sparsity.json";
@@ -156,7 +157,7 @@ struct Blocks<'a> {
     checkpoints: &'a Path,
     /// Names of all tensors that could have been pruned.
     prunable: HashMap<String, (usize, ModuleId)>,
-    held: Option<(usize, Vec<(String, PrunedWeight)>)>,
+    held: Option<(usize, Vec<(String, Stored)>)>,
 }
 
 impl<'a> Blocks<'a> {
@@ -170,9 +171,9 @@ impl<'a> Blocks<'a> {
         Self { folder, checkpoints, prunable, held: None }
     }
 
-    /// What pruning made of a tensor; `None` when it was left alone.
-    fn pruned(&mut self, stored: &Stored) -> Result<Option<(usize, ModuleId, &PrunedWeight)>> {
-        let Some(&(block, id)) = self.prunable.get(&stored.name) else { return Ok(None) };
+    /// What became of a tensor; `None` when it was left alone.
+    fn compressed(&mut self, tensor: &SourceTensor) -> Result<Option<(usize, ModuleId, &Stored)>> {
+        let Some(&(block, id)) = self.prunable.get(&tensor.name) else { return Ok(None) };
         if self.held.as_ref().is_none_or(|(held, _)| *held != block) {
             // Let go of one before the next is read.
             self.held = None;
@@ -180,25 +181,18 @@ impl<'a> Blocks<'a> {
         }
         let name = &self.folder.config.layout(block).module(id).name;
         let modules = self.held.iter().flat_map(|(_, modules)| modules);
-        let Some((_, weight)) = modules.into_iter().find(|(module, _)| module == name) else {
-            return Ok(None);
-        };
-        let (shape, fits) = match weight {
-            PrunedWeight::Mask { shape, .. } => (shape.to_vec(), true),
-            PrunedWeight::Values(values) => {
-                (values.dims().to_vec(), values.dtype().as_str().eq_ignore_ascii_case(&stored.dtype))
-            }
-        };
-        if shape == stored.shape && fits {
-            return Ok(Some((block, id, weight)));
+        let found = modules.into_iter().find(|(module, _)| module == name);
+        let Some((_, stored)) = found else { return Ok(None) };
+        if stored.fits(&tensor.shape, &tensor.dtype) {
+            return Ok(Some((block, id, stored)));
         }
         Err(Error::mistake(format!(
             "{}: {name} does not fit `{}` of {}, which is {:?} of {}: the checkpoints are of another model",
             checkpoint::block_path(self.checkpoints, block).display(),
-            stored.name,
+            tensor.name,
             self.folder.root.display(),
-            stored.shape,
-            stored.dtype
+            tensor.shape,
+            tensor.dtype
         )))
     }
 }
@@ -212,7 +206,7 @@ struct Count {
     weights: usize,
 }
 
-/// Copies a file of weights, with what pruning made of them in the place of the pruned ones.
+/// Copies a file of weights, with what became of them in the place of the compressed ones.
 fn write_weights(
     source: &mut Source,
     blocks: &mut Blocks<'_>,
@@ -220,30 +214,30 @@ fn write_weights(
     out: &mut Output<'_>,
 ) -> Result<()> {
     out.put(&source.head)?;
-    for stored in std::mem::take(&mut source.tensors) {
-        let Some((block, module, weight)) = blocks.pruned(&stored)? else {
-            source.pass(stored.bytes, |bytes| out.put(bytes))?;
+    for tensor in std::mem::take(&mut source.tensors) {
+        let Some((block, module, stored)) = blocks.compressed(&tensor)? else {
+            source.pass(tensor.bytes, |bytes| out.put(bytes))?;
             continue;
         };
-        let zeros = match stored.dtype.as_str() {
-            "F32" => write_pruned::<4>(source, stored.bytes, weight, out)?,
-            _ => write_pruned::<2>(source, stored.bytes, weight, out)?,
+        let zeros = match tensor.dtype.as_str() {
+            "F32" => write_stored::<4>(source, tensor.bytes, stored, out)?,
+            _ => write_stored::<2>(source, tensor.bytes, stored, out)?,
         };
-        counts.push(Count { block, module, zeros, weights: stored.shape.iter().product() });
+        counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
     }
     Ok(())
 }
 
-/// Writes a pruned matrix whose elements have `N` bytes; returns its number of zeroes.
-fn write_pruned<const N: usize>(
+/// Writes a compressed matrix whose elements have `N` bytes; returns its number of zeros.
+fn write_stored<const N: usize>(
     source: &mut Source,
     bytes: u64,
-    weight: &PrunedWeight,
+    stored: &Stored,
     out: &mut Output<'_>,
 ) -> Result<usize> {
     let mut zeros = 0;
-    match weight {
-        PrunedWeight::Mask { bits, .. } => {
+    match stored {
+        Stored::Mask { bits, .. } => {
             let mut kept = unpack_mask(bits, bytes as usize / N);
             source.pass(bytes, |piece| {
                 for (element, keep) in piece.as_chunks_mut::<N>().0.iter_mut().zip(kept.by_ref()) {
@@ -255,7 +249,7 @@ fn write_pruned<const N: usize>(
                 out.put(piece)
             })?;
         }
-        PrunedWeight::Values(values) => {
+        Stored::Values(values) => {
             let values = values.flatten_all()?;
             let count = values.elem_count();
             let mut piece = Vec::with_capacity(CHUNK.min(count * N));
@@ -286,10 +280,9 @@ struct Report<'a> {
     version: &'static str,
     source_model: PathBuf,
     cell: &'a str,
-    method: Method,
-    sparsity: Sparsity,
-    /// Zeroes over weights of the pruned modules, counted in what was written; `None` when there are none.
-    achieved_sparsity: Option<f64>,
+    recipe: &'a Recipe,
+    /// Zeros over weights of the compressed modules, counted in what was written; `None` when there are none.
+    sparsity: Option<f64>,
     zeros: usize,
     weights: usize,
     calibration: Option<&'a str>,
@@ -304,7 +297,7 @@ struct ModuleReport {
     zeros: usize,
     weights: usize,
     reconstruction_error: Option<Float>,
-    damping: Option<f64>,
+    details: Details,
 }
 
 /// A float that may be one that JSON has no number for.
@@ -322,7 +315,7 @@ impl<'a> Report<'a> {
                 zeros,
                 weights,
                 reconstruction_error: found.map(|m| Float(m.reconstruction_error)),
-                damping: found.and_then(|m| m.damping),
+                details: found.map(|m| m.details.clone()).unwrap_or_default(),
                 name,
             }
         };
@@ -332,13 +325,12 @@ impl<'a> Report<'a> {
             version: env!("CARGO_PKG_VERSION"),
             source_model: std::path::absolute(&folder.root).unwrap_or_else(|_| folder.root.clone()),
             cell: &cell.id,
-            method: cell.method,
-            sparsity: cell.sparsity,
-            achieved_sparsity: (weights > 0).then(|| zeros as f64 / weights as f64),
+            recipe: &cell.spec.recipe,
+            sparsity: (weights > 0).then(|| zeros as f64 / weights as f64),
             zeros,
             weights,
-            calibration: cell.calibration.as_deref(),
-            seed: cell.seed,
+            calibration: cell.spec.calibration.as_deref(),
+            seed: cell.spec.seed,
             modules: counts.iter().map(module).collect(),
         }
     }

@@ -68,3 +68,28 @@ pub(super) fn compatible(a: &StudySpec, b: &StudySpec) -> bool {
         b.cells.iter().all(|other| cell.id() != other.id() || cell.calibration == other.calibration)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Given, Means, Settings, setting, settings};
+    use crate::engine::RunOptions;
+
+    fn study(flags: &[(&str, &str)]) -> StudySpec {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut given = Given::default();
+        for (flag, text) in flags {
+            given.set(setting(flag).unwrap(), Means::Flag, text);
+        }
+        Settings::load(Some(file.path()), &given, RunOptions::default()).unwrap().study
+    }
+
+    #[test]
+    fn exactly_the_settings_that_the_table_marks_make_another_study() {
+        let same = fingerprint(&study(&[("model", "m")]));
+        for setting in settings() {
+            let changed = fingerprint(&study(&[("model", "m"), (setting.flag(), setting.example())]));
+            assert_eq!(changed != same, setting.is_in_fingerprint(), "--{}", setting.flag());
+        }
+    }
+}

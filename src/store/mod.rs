@@ -14,6 +14,7 @@ pub mod export;
 mod fingerprint;
 mod lock;
 mod read;
+pub mod stored;
 mod write;
 
 use std::fs;
@@ -137,7 +138,10 @@ impl Store {
 
     /// Runs `f` on one unchanging view of the database.
     fn read<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        self.transact(TransactionBehavior::Deferred, f)
+        self.transact(TransactionBehavior::Deferred, |t| {
+            database::show_as_newest(t)?;
+            f(t)
+        })
     }
 
     /// Runs `f` as one change: all of it happens or nothing.

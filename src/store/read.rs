@@ -9,10 +9,11 @@ use super::database;
 use super::fingerprint::{compatible, fingerprint};
 use crate::error::{Error, Result};
 use crate::results::{
-    Agreement, Answer, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Insight,
-    Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores, Seconds, StudyResult, TaskScores,
+    Agreement, Answer, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Footprint,
+    Insight, Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores, Seconds, StudyResult,
+    TaskScores,
 };
-use crate::study::StudySpec;
+use crate::study::{CellSpec, StudySpec};
 
 /// A study as it is in the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -237,22 +238,23 @@ fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
 
 fn cells(t: &Transaction<'_>, study: i64) -> Result<Vec<CellResult>> {
     let mut query = t.prepare_cached(
-        "SELECT id, method, sparsity, calibration, seed, state, achieved_sparsity, peak_rss_bytes, warnings
+        "SELECT id, recipe, calibration, seed, state, footprint, peak_rss_bytes, warnings
          FROM cells WHERE study = ?1 ORDER BY position, id",
     )?;
     let rows = query.query_map([study], |row| {
         Ok(CellResult {
             id: row.get(0)?,
-            method: row.get::<_, Word<_>>(1)?.0,
-            sparsity: row.get::<_, Word<_>>(2)?.0,
-            calibration: row.get(3)?,
-            seed: row.get::<_, Unsigned>(4)?.0,
-            state: row.get::<_, Word<_>>(5)?.0,
-            achieved_sparsity: row.get::<_, Option<Real>>(6)?.map(|r| r.0),
+            spec: CellSpec {
+                recipe: row.get::<_, Word<_>>(1)?.0,
+                calibration: row.get(2)?,
+                seed: row.get::<_, Unsigned>(3)?.0,
+            },
+            state: row.get::<_, Word<_>>(4)?.0,
+            footprint: row.get::<_, Option<Json<_>>>(5)?.map(|json| json.0),
             metrics: Metrics::default(),
             seconds: Seconds::default(),
-            peak_rss_bytes: row.get::<_, Unsigned>(7)?.0,
-            warnings: row.get::<_, Json<_>>(8)?.0,
+            peak_rss_bytes: row.get::<_, Unsigned>(6)?.0,
+            warnings: row.get::<_, Json<_>>(7)?.0,
             modules: Vec::new(),
         })
     })?;
@@ -267,22 +269,25 @@ fn cells(t: &Transaction<'_>, study: i64) -> Result<Vec<CellResult>> {
 
 fn modules(t: &Transaction<'_>, study: i64, cell: &str) -> Result<Vec<ModuleResult>> {
     let mut query = t.prepare_cached(
-        "SELECT block, name, sparsity, zeros, weights, reconstruction_error, error_basis, damping, dead_columns,
-                seconds
-         FROM modules WHERE study = ?1 AND cell = ?2 ORDER BY block, rowid",
+        "SELECT block, name, weights, zeros, stored_bits, packed_bits, reconstruction_error, error_basis,
+                dead_columns, details, seconds
+         FROM modules WHERE study = ?1 AND cell = ?2 ORDER BY block, place",
     )?;
     let rows = query.query_map(params![study, cell], |row| {
         Ok(ModuleResult {
             block: count(row, 0)?,
             name: row.get(1)?,
-            sparsity: real(row, 2)?,
-            zeros: count(row, 3)?,
-            weights: count(row, 4)?,
-            reconstruction_error: real(row, 5)?,
-            error_basis: row.get::<_, Word<_>>(6)?.0,
-            damping: row.get::<_, Option<Real>>(7)?.map(|r| r.0),
+            footprint: Footprint {
+                weights: row.get::<_, Unsigned>(2)?.0,
+                zeros: row.get::<_, Unsigned>(3)?.0,
+                stored_bits: row.get::<_, Unsigned>(4)?.0,
+                packed_bits: row.get::<_, Unsigned>(5)?.0,
+            },
+            reconstruction_error: real(row, 6)?,
+            error_basis: row.get::<_, Word<_>>(7)?.0,
             dead_columns: count(row, 8)?,
-            seconds: real(row, 9)?,
+            details: row.get::<_, Json<_>>(9)?.0,
+            seconds: real(row, 10)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -105,25 +105,23 @@ impl Store {
     pub fn put_cell(&self, study: i64, position: usize, cell: &CellResult) -> Result<()> {
         self.write(|t| {
             let mut upsert = t.prepare_cached(
-                "INSERT INTO cells (study, id, position, method, sparsity, calibration, seed, state,
-                                    achieved_sparsity, peak_rss_bytes, warnings)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                "INSERT INTO cells (study, id, position, recipe, calibration, seed, state, footprint, peak_rss_bytes,
+                                    warnings)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT (study, id) DO UPDATE SET
-                     position = excluded.position, method = excluded.method, sparsity = excluded.sparsity,
-                     calibration = excluded.calibration, seed = excluded.seed, state = excluded.state,
-                     achieved_sparsity = excluded.achieved_sparsity,
+                     position = excluded.position, recipe = excluded.recipe, calibration = excluded.calibration,
+                     seed = excluded.seed, state = excluded.state, footprint = excluded.footprint,
                      peak_rss_bytes = excluded.peak_rss_bytes, warnings = excluded.warnings",
             )?;
             upsert.execute(params![
                 study,
                 cell.id,
                 Unsigned::from(position),
-                Word(cell.method),
-                Word(cell.sparsity),
-                cell.calibration,
-                Unsigned(cell.seed),
+                Word(&cell.spec.recipe),
+                cell.spec.calibration,
+                Unsigned(cell.spec.seed),
                 Word(cell.state),
-                cell.achieved_sparsity.map(Real),
+                cell.footprint.map(Json),
                 Unsigned(cell.peak_rss_bytes),
                 Json(&cell.warnings),
             ])?;
@@ -147,27 +145,29 @@ impl Store {
     pub fn put_module(&self, study: i64, cell: &str, module: &ModuleResult) -> Result<()> {
         self.write(|t| {
             let mut upsert = t.prepare_cached(
-                "INSERT INTO modules (study, cell, name, block, sparsity, zeros, weights, reconstruction_error,
-                                      error_basis, damping, dead_columns, seconds)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                "INSERT INTO modules (study, cell, name, block, weights, zeros, stored_bits, packed_bits,
+                                      reconstruction_error, error_basis, dead_columns, details, seconds)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                  ON CONFLICT (study, cell, name) DO UPDATE SET
-                     block = excluded.block, sparsity = excluded.sparsity, zeros = excluded.zeros,
-                     weights = excluded.weights, reconstruction_error = excluded.reconstruction_error,
-                     error_basis = excluded.error_basis, damping = excluded.damping,
-                     dead_columns = excluded.dead_columns, seconds = excluded.seconds",
+                     block = excluded.block, weights = excluded.weights, zeros = excluded.zeros,
+                     stored_bits = excluded.stored_bits, packed_bits = excluded.packed_bits,
+                     reconstruction_error = excluded.reconstruction_error, error_basis = excluded.error_basis,
+                     dead_columns = excluded.dead_columns, details = excluded.details,
+                     seconds = excluded.seconds",
             )?;
             upsert.execute(params![
                 study,
                 cell,
                 module.name,
                 Unsigned::from(module.block),
-                Real(module.sparsity),
-                Unsigned::from(module.zeros),
-                Unsigned::from(module.weights),
+                Unsigned(module.footprint.weights),
+                Unsigned(module.footprint.zeros),
+                Unsigned(module.footprint.stored_bits),
+                Unsigned(module.footprint.packed_bits),
                 Real(module.reconstruction_error),
                 Word(module.error_basis),
-                module.damping.map(Real),
                 Unsigned::from(module.dead_columns),
+                Json(&module.details),
                 Real(module.seconds),
             ])?;
             Ok(())
@@ -261,7 +261,7 @@ impl Store {
             match cell {
                 None => t.execute("UPDATE base SET state = ?2 WHERE study = ?1", params![study, queued])?,
                 Some(cell) => t.execute(
-                    "UPDATE cells SET state = ?3, achieved_sparsity = NULL, peak_rss_bytes = 0, warnings = '[]'
+                    "UPDATE cells SET state = ?3, footprint = NULL, peak_rss_bytes = 0, warnings = '[]'
                      WHERE study = ?1 AND id = ?2",
                     params![study, cell, queued],
                 )?,
@@ -309,9 +309,8 @@ fn remove_folder(folder: &Path) -> Result<()> {
 /// Adds the cells of a definition that are not there yet, and gives all of them their places.
 fn queue_cells(t: &Transaction<'_>, study: i64, spec: &StudySpec) -> Result<()> {
     let mut insert = t.prepare_cached(
-        "INSERT INTO cells (study, id, position, method, sparsity, calibration, seed, state, peak_rss_bytes,
-                            warnings)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, '[]')
+        "INSERT INTO cells (study, id, position, recipe, calibration, seed, state, peak_rss_bytes, warnings)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, '[]')
          ON CONFLICT (study, id) DO UPDATE SET position = excluded.position",
     )?;
     for (position, cell) in spec.cells.iter().enumerate() {
@@ -320,8 +319,7 @@ fn queue_cells(t: &Transaction<'_>, study: i64, spec: &StudySpec) -> Result<()> 
             study,
             id,
             Unsigned::from(position),
-            Word(cell.method),
-            Word(cell.sparsity),
+            Word(&cell.recipe),
             cell.calibration,
             Unsigned(cell.seed),
             Word(CellState::Queued),

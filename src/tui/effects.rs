@@ -8,13 +8,12 @@ use std::time::SystemTime;
 use ratatui::buffer::Buffer;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::message::{Checked, Message, Outcome, Purpose};
+use super::message::{EffectOutcome, Message, OpenReason};
 use super::snapshot;
-use super::state::{Board, FormValues};
+use super::state::{Board, Checked, Field, FormValues};
 use super::theme::Theme;
-use crate::cli::{RunArgs, SettingsArgs};
-use crate::config::Settings;
-use crate::engine::{Command, Engine, EngineOptions, Event, RunOptions};
+use crate::config::{Given, Settings};
+use crate::engine::{self, EngineOptions, Plan};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::hub::looks_like_hub_id;
@@ -30,7 +29,7 @@ pub struct Origin {
     /// The config file that was named.
     pub config: Option<PathBuf>,
     /// The flags and variables.
-    pub args: SettingsArgs,
+    pub given: Given,
 }
 
 impl Origin {
@@ -39,12 +38,8 @@ impl Origin {
     /// # Errors
     /// [`Error::Mistake`] for a value that is not accepted; it begins with the flag.
     pub fn settings(&self, values: &FormValues) -> Result<Settings> {
-        let mut settings = values.args(&self.args).map_err(Error::Mistake)?;
-        settings.from_variables.clear();
-        let args = RunArgs { settings, ..RunArgs::default() };
-        let mut found = Settings::load(self.config.as_deref(), &args)?;
-        found.study.cells.clone_from(&values.cells);
-        Ok(found)
+        let given = values.given(&self.given);
+        Settings::of_cells(self.config.as_deref(), &given, values.cells.clone())
     }
 }
 
@@ -74,10 +69,10 @@ impl Effects {
     }
 
     /// Runs `work` on a thread of its own; what it comes to is told.
-    fn run(&self, work: impl FnOnce() -> Result<Outcome> + Send + 'static) {
+    fn run(&self, work: impl FnOnce() -> Result<EffectOutcome> + Send + 'static) {
         let messages = self.messages.clone();
         std::thread::spawn(move || {
-            let outcome = work().unwrap_or_else(|error| Outcome::Failed(error.to_string()));
+            let outcome = work().unwrap_or_else(|error| EffectOutcome::Failed(error.to_string()));
             // Nobody listens any more once the screen is left.
             let _ = messages.send(Message::Done(outcome));
         });
@@ -88,16 +83,16 @@ impl Effects {
         let path = self.store.clone();
         self.run(move || {
             let studies = if path.exists() { Store::open_read_only(&path)?.studies()? } else { Vec::new() };
-            Ok(Outcome::Studies(studies))
+            Ok(EffectOutcome::Studies(studies))
         });
     }
 
     /// Reads a study.
-    pub fn open(&self, study: i64, purpose: Purpose) {
+    pub fn open(&self, study: i64, purpose: OpenReason) {
         let path = self.store.clone();
         self.run(move || {
             let record = Store::open_read_only(&path)?.study(study)?;
-            Ok(Outcome::Study(Box::new(Board::of_record(record)), purpose))
+            Ok(EffectOutcome::Study(Box::new(Board::of_record(record)), purpose))
         });
     }
 
@@ -106,7 +101,7 @@ impl Effects {
         let path = self.store.clone();
         self.run(move || {
             let answers = Store::open_read_only(&path)?.answers(study, cell.as_deref())?;
-            Ok(Outcome::Answers { study, cell, answers })
+            Ok(EffectOutcome::Answers { study, cell, answers })
         });
     }
 
@@ -115,7 +110,7 @@ impl Effects {
         let path = self.store.clone();
         self.run(move || {
             Store::delete(&path, study)?;
-            Ok(Outcome::Deleted(study))
+            Ok(EffectOutcome::Deleted(study))
         });
     }
 
@@ -140,7 +135,7 @@ impl Effects {
             };
             let folder = ModelFolder::open(&root)?;
             export::write(&folder, &store.folder(study, Some(&cell)), found, &target)?;
-            Ok(Outcome::Saved(vec![target]))
+            Ok(EffectOutcome::Saved(vec![target]))
         });
     }
 
@@ -154,7 +149,7 @@ impl Effects {
                 snapshot::save(&path, &buffer, &theme)?;
                 paths.push(path);
             }
-            Ok(Outcome::Saved(paths))
+            Ok(EffectOutcome::Saved(paths))
         });
     }
 
@@ -172,7 +167,7 @@ impl Effects {
                 std::fs::write(&path, text).map_err(|e| Error::io("cannot write", &path, e))?;
                 paths.push(path);
             }
-            Ok(Outcome::Saved(paths))
+            Ok(EffectOutcome::Saved(paths))
         });
     }
 }
@@ -184,54 +179,33 @@ fn stamp() -> String {
     format!("{}{:02}", date.replace(' ', "-"), seconds.rem_euclid(60))
 }
 
-/// Checks one study after the other with an engine that only plans.
+/// Checks one study after the other.
 fn check_all(
     asked: &channel::Receiver<(u64, Box<FormValues>)>,
     messages: &UnboundedSender<Message>,
     options: &EngineOptions,
     origin: &Origin,
 ) {
-    let mut engine: Option<Engine> = None;
     while let Ok(mut wanted) = asked.recv() {
         while let Ok(newer) = asked.try_recv() {
             wanted = newer;
         }
         let (number, values) = wanted;
-        let outcome = match origin.settings(&values) {
-            Err(error) => Outcome::Refused { number, message: error.to_string() },
-            Ok(settings) => {
-                let engine = engine.get_or_insert_with(|| Engine::spawn(options.clone()));
-                check(engine, number, settings)
+        let plan = origin.settings(&values).and_then(|settings| engine::plan(settings.study, options));
+        let outcome = match plan {
+            Ok(Plan { model, environment, estimate, .. }) => {
+                let device = format!("{} in {}", environment.device, environment.compute_dtype);
+                EffectOutcome::Checked { number, plan: Box::new(Checked { model, device, estimate }) }
+            }
+            // What is not in the cache is fetched when the study starts; until then nothing can be estimated.
+            Err(Error::Offline(_)) => EffectOutcome::Unknown { number },
+            Err(error) => {
+                let field = error.flag().and_then(Field::of_flag);
+                EffectOutcome::Refused { number, field, message: error.to_string() }
             }
         };
         if messages.send(Message::Done(outcome)).is_err() {
             return;
         }
     }
-}
-
-fn check(engine: &mut Engine, number: u64, settings: Settings) -> Outcome {
-    let options = RunOptions { dry_run: true, ..RunOptions::default() };
-    let gone = || Outcome::Refused { number, message: "the engine that checks studies has ended".into() };
-    if engine.commands.blocking_send(Command::Start(Box::new(settings.study), options)).is_err() {
-        return gone();
-    }
-    while let Some(event) = engine.events.blocking_recv() {
-        match event {
-            Event::Plan { model, environment, estimate, .. } => {
-                let device = format!("{} in {}", environment.device, environment.compute_dtype);
-                return Outcome::Checked {
-                    number,
-                    plan: Box::new(Checked { model: *model, device, estimate }),
-                };
-            }
-            // What is not in the cache is fetched when the study starts; until then nothing can be foretold.
-            Event::Failed { message, .. } if message.contains("offline") => {
-                return Outcome::Unknown { number };
-            }
-            Event::Failed { message, .. } => return Outcome::Refused { number, message },
-            _ => {}
-        }
-    }
-    gone()
 }

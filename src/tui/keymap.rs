@@ -105,14 +105,14 @@ pub enum Action {
 
 /// A key as it is pressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct KeyPress {
     /// Which one; letters carry their case.
     pub code: KeyCode,
     /// Whether Ctrl is held.
     pub ctrl: bool,
 }
 
-impl Key {
+impl KeyPress {
     /// The key of a terminal's event. Shift counts only where it makes another character.
     pub fn of(event: &KeyEvent) -> Self {
         Self { code: event.code, ctrl: event.modifiers.contains(KeyModifiers::CONTROL) }
@@ -149,7 +149,7 @@ pub struct Binding {
     /// Where it holds.
     pub context: Context,
     /// Any of these keys.
-    pub keys: &'static [Key],
+    pub keys: &'static [KeyPress],
     /// What they ask for.
     pub action: Action,
     /// What that is, for the help page and the README.
@@ -158,16 +158,16 @@ pub struct Binding {
     pub footer: &'static str,
 }
 
-const fn ch(c: char) -> Key {
-    Key { code: KeyCode::Char(c), ctrl: false }
+const fn ch(c: char) -> KeyPress {
+    KeyPress { code: KeyCode::Char(c), ctrl: false }
 }
 
-const fn ctrl(c: char) -> Key {
-    Key { code: KeyCode::Char(c), ctrl: true }
+const fn ctrl(c: char) -> KeyPress {
+    KeyPress { code: KeyCode::Char(c), ctrl: true }
 }
 
-const fn key(code: KeyCode) -> Key {
-    Key { code, ctrl: false }
+const fn key(code: KeyCode) -> KeyPress {
+    KeyPress { code, ctrl: false }
 }
 
 macro_rules! bindings {
@@ -291,7 +291,7 @@ pub const BINDINGS: &[Binding] = bindings! {
 };
 
 /// What a key asks for in a context; the context's own lines come first.
-pub fn action(context: Context, pressed: Key) -> Option<Action> {
+pub fn action(context: Context, pressed: KeyPress) -> Option<Action> {
     let of = |context| {
         BINDINGS.iter().find(|b| b.context == context && b.keys.contains(&pressed)).map(|b| b.action)
     };

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 
-use super::state::{Board, FormValues, Panel};
-use crate::engine::{Command, Estimate, Event, Progress};
-use crate::results::{Answer, ModelInfo};
+use super::state::{Board, Checked, Field, FormValues, Leave, Panel};
+use crate::engine::{Command, Event, Progress};
+use crate::results::Answer;
 use crate::store::StudySummary;
 use crate::study::StudySpec;
 
@@ -31,7 +31,7 @@ pub enum Message {
     /// The engine's channels have closed.
     EngineGone,
     /// An [`Effect`] is done.
-    Done(Outcome),
+    Done(EffectOutcome),
     /// The process is asked to end: SIGTERM, SIGHUP, or the terminal is gone.
     Terminate {
         /// The terminal is gone: nothing can be shown any more.
@@ -41,11 +41,11 @@ pub enum Message {
 
 /// What an effect came to.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum EffectOutcome {
     /// The studies of the store, the oldest first.
     Studies(Vec<StudySummary>),
     /// A study was read, for this purpose.
-    Study(Box<Board>, Purpose),
+    Study(Box<Board>, OpenReason),
     /// Answers of a cell, or of the base (`None`).
     Answers {
         /// Number of the study.
@@ -66,6 +66,8 @@ pub enum Outcome {
     Refused {
         /// Which check this answers.
         number: u64,
+        /// The field at fault, where one is.
+        field: Option<Field>,
         /// Why, and what is accepted.
         message: String,
     },
@@ -84,22 +86,13 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// What is known of a study that was only checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Checked {
-    /// The model.
-    pub model: ModelInfo,
-    /// `cpu`, `cuda:0`, and what is computed in.
-    pub device: String,
-    /// What it needs.
-    pub estimate: Estimate,
-}
-
 /// What a study was read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum OpenReason {
     /// To be shown.
     Open,
+    /// To be shown, unless the user has gone to another screen since the dashboard started.
+    Start,
     /// To be laid over the one that is shown.
     Overlay,
     /// To fill in what an event left out, or what another process has written since.
@@ -123,7 +116,7 @@ pub enum Effect {
     /// Read the list of studies.
     ListStudies,
     /// Read a study.
-    OpenStudy(i64, Purpose),
+    OpenStudy(i64, OpenReason),
     /// Read the answers of a cell, or of the base.
     LoadAnswers {
         /// Number of the study.
@@ -179,15 +172,4 @@ impl From<EngineOrder> for Command {
             EngineOrder::Shutdown { after_block } => Self::Shutdown { after_block },
         }
     }
-}
-
-/// How the screen is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
-    /// The engine is idle or has stopped: end.
-    Now,
-    /// Keep computing without a screen.
-    Headless,
-    /// Whatever the engine is doing.
-    Abandon,
 }

@@ -9,11 +9,13 @@ mod input;
 pub mod keymap;
 mod logfile;
 pub mod message;
+pub mod palette;
 pub mod picture;
 pub mod runtime;
 pub mod screens;
 pub mod snapshot;
 pub mod state;
+mod tabs;
 mod terminal;
 #[cfg(test)]
 pub mod testing;
@@ -28,8 +30,8 @@ use crate::error::{Error, Result};
 use crate::headless;
 use crate::human;
 use crate::results::StudyResult;
-use message::Leave;
-pub use runtime::Setup;
+pub use runtime::{Setup, StartsWith};
+use state::Leave;
 
 /// Whether there is a terminal to draw on and to read keys from.
 pub fn possible() -> bool {

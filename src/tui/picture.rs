@@ -6,14 +6,14 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::message::{Effect, Message, Outcome, Purpose};
-use super::screens::inspect;
+use super::message::{Effect, EffectOutcome, Message, OpenReason};
+use super::screens::show;
 use super::state::{Board, Options, Screen, State};
 use super::theme::{Background, ColorMode, Theme};
-use super::update::{show, update};
+use super::update::update;
 use super::view::view;
 use super::{runtime, snapshot};
-use crate::cli::{Colors, Ground, LookArgs, ScreenName, SettingsArgs, SnapshotArgs};
+use crate::cli::{Colors, Ground, LookArgs, ScreenName, SnapshotArgs};
 use crate::config::Basics;
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -46,27 +46,26 @@ pub fn variable(name: &str) -> Option<String> {
 /// [`Error::Mistake`] for a size, file or study that cannot be.
 pub fn take(config: Option<&Path>, args: &SnapshotArgs) -> Result<String> {
     let size = size(&args.size)?;
-    snapshot::Format::from_path(&args.out)?;
-    let settings = SettingsArgs { store: args.store.clone(), ..SettingsArgs::default() };
-    let basics = Basics::load(config, &settings)?;
+    snapshot::PictureFormat::from_path(&args.out)?;
+    let basics = Basics::load(config, &args.settings.given)?;
     let store = Store::open_read_only(&basics.store)?;
     let study = args.study.map_or_else(|| runtime::newest(&store), Ok)?;
     // A picture is taken for people, whatever this process's terminal can show.
     let colors = if args.look.colors == Colors::Auto { Colors::Truecolor } else { args.look.colors };
     let theme = theme(&LookArgs { colors, ..args.look.clone() }, &|_| None);
     let record = store.study(study)?;
-    let options = Options { store: basics.store, readonly: true, keep_running: false };
+    let options = Options { store: basics.store, readonly: true, ..Options::default() };
     let mut state = State::new(&record.spec, options, theme, size);
     let mut desk = Desk { store: &store, state: &mut state };
-    desk.message(Message::Done(Outcome::Studies(store.studies()?)))?;
-    desk.message(Message::Done(Outcome::Study(Box::new(Board::of_record(record)), Purpose::Open)))?;
+    desk.message(Message::Done(EffectOutcome::Studies(store.studies()?)))?;
+    desk.message(Message::Done(EffectOutcome::Study(Box::new(Board::of_record(record)), OpenReason::Open)))?;
     if let Some(cell) = args.cell.as_deref().map(str::to_owned).or_else(|| last_done(desk.state)) {
         let board = desk.state.board.as_ref();
         let Some(at) = board.and_then(|board| board.cells.iter().position(|known| known.id == cell)) else {
             return Err(Error::mistake(format!("--cell {cell}: study {study} has no such cell")));
         };
         desk.state.run.chosen = Some(at + 1);
-        inspect::choose(desk.state, &cell);
+        desk.state.inspect.choose(&cell);
     }
     let screen = match args.screen {
         ScreenName::Study => Screen::Study,
@@ -104,7 +103,7 @@ impl Desk<'_> {
         for effect in effects {
             if let Effect::LoadAnswers { study, cell } = effect {
                 let answers = self.store.answers(study, cell.as_deref())?;
-                self.message(Message::Done(Outcome::Answers { study, cell, answers }))?;
+                self.message(Message::Done(EffectOutcome::Answers { study, cell, answers }))?;
             }
         }
         Ok(())

@@ -10,9 +10,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::effects::{Effects, Origin};
 use super::input::Input;
 use super::logfile::LogFile;
-use super::message::{Effect, Leave, Message, Outcome, Purpose};
-use super::state::{Level, Options, State};
-use super::terminal::{Screen, restore};
+use super::message::{Effect, EffectOutcome, Message, OpenReason};
+use super::state::{Leave, LogLevel, Options, State};
+use super::terminal::{TakenTerminal, restore};
 use super::theme::Theme;
 use super::update::{begin, update};
 use super::view::{panels, view};
@@ -43,8 +43,19 @@ pub struct Setup {
     pub readonly: bool,
     /// Whether work goes on when the terminal goes away.
     pub keep_running: bool,
-    /// Open this study of the store.
-    pub open: Option<i64>,
+    /// What it opens on.
+    pub opens: StartsWith,
+}
+
+/// What the dashboard shows first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartsWith {
+    /// The form.
+    Form,
+    /// The newest study of the store, if it has one.
+    Newest,
+    /// This study of the store.
+    Study(i64),
 }
 
 /// How the dashboard was left.
@@ -66,13 +77,14 @@ pub async fn run(setup: Setup) -> Result<Left> {
     quiet_panics(&log);
     let (messages, inbox) = unbounded_channel();
     listen(&messages)?;
-    let screen = Screen::enter(setup.mouse).map_err(terminal_error)?;
+    let screen = TakenTerminal::enter(setup.mouse).map_err(terminal_error)?;
     let input = Input::start(messages.clone());
-    let size = screen.size().map_err(terminal_error)?;
+    let size = TakenTerminal::size().map_err(terminal_error)?;
     let options = Options {
         store: setup.settings.basics.store.clone(),
         readonly: setup.readonly,
         keep_running: setup.keep_running,
+        open_newest: setup.opens == StartsWith::Newest,
     };
     let state = State::new(&setup.settings.study, options, setup.theme, size);
     let engine_options = setup.settings.basics.engine_options();
@@ -96,7 +108,9 @@ pub async fn run(setup: Setup) -> Result<Left> {
         leave: None,
     };
     let mut effects = begin(&mut dashboard.state);
-    effects.extend(setup.open.map(|study| Effect::OpenStudy(study, Purpose::Open)));
+    if let StartsWith::Study(study) = setup.opens {
+        effects.push(Effect::OpenStudy(study, OpenReason::Open));
+    }
     dashboard.perform(effects).await;
     let leave = dashboard.run().await;
     drop(input);
@@ -147,7 +161,7 @@ enum Dirty {
 struct Dashboard {
     state: State,
     engine: Engine,
-    screen: Screen,
+    screen: TakenTerminal,
     effects: Effects,
     messages: UnboundedSender<Message>,
     inbox: UnboundedReceiver<Message>,
@@ -285,11 +299,11 @@ impl Dashboard {
                 options.save_models.clone_from(&self.save_models);
                 options.force = self.force;
                 match self.engine.commands.send(Command::Start(spec.clone(), options)).await {
-                    Ok(()) => Outcome::Started(spec),
-                    Err(_) => Outcome::Failed("the engine is gone: restart secateur".into()),
+                    Ok(()) => EffectOutcome::Started(spec),
+                    Err(_) => EffectOutcome::Failed("the engine is gone: restart secateur".into()),
                 }
             }
-            Err(error) => Outcome::Failed(error.to_string()),
+            Err(error) => EffectOutcome::Failed(error.to_string()),
         };
         // The channel's other end is this very loop.
         let _ = self.messages.send(Message::Done(outcome));
@@ -336,10 +350,12 @@ impl Dashboard {
                 let newest = || self.state.history.studies.first().map(|study| study.id);
                 self.effects.list();
                 if let Some(study) = shown.or_else(newest) {
-                    self.effects.open(study, Purpose::Refresh);
+                    self.effects.open(study, OpenReason::Refresh);
                 }
             }
-            Err(error) => self.take(Message::Done(Outcome::Failed(error.to_string())), Dirty::Now).await,
+            Err(error) => {
+                self.take(Message::Done(EffectOutcome::Failed(error.to_string())), Dirty::Now).await;
+            }
         }
     }
 
@@ -350,7 +366,7 @@ impl Dashboard {
         let new = (total - self.logged).min(lines.len());
         self.logged = total;
         for line in lines.iter().skip(lines.len() - new) {
-            if matches!(line.level, Level::Warning | Level::Error) {
+            if matches!(line.level, LogLevel::Warning | LogLevel::Error) {
                 self.log.write(&line.text);
             }
         }

@@ -1,5 +1,7 @@
 //! The terminal: taken over when the dashboard begins, given back whatever happens.
 
+mod frame;
+
 use std::io::{self, BufWriter, Stdout, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,87 +9,36 @@ use crossterm::event::{
     DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture,
 };
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, SetTitle, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, DisableLineWrap, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen, SetTitle,
+    disable_raw_mode, enable_raw_mode,
 };
-use crossterm::{cursor, execute};
-use ratatui::Terminal;
-use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
-use ratatui::buffer::{Buffer, Cell};
-use ratatui::layout::{Position, Rect, Size};
+use crossterm::{cursor, execute, queue};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 
 /// Whether the terminal is ours, so that it is given back once and only then.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The library's backend, but never asking the terminal where its cursor is: the answer would take a turn over the line,
-/// come in among the keys, and from some terminals not at all. It is wanted only to put the cursor back, which is hidden.
-struct Output(CrosstermBackend<BufWriter<Stdout>>);
-
-impl Backend for Output {
-    type Error = io::Error;
-
-    fn draw<'a, I>(&mut self, content: I) -> io::Result<()>
-    where
-        I: Iterator<Item = (u16, u16, &'a Cell)>,
-    {
-        self.0.draw(content)
-    }
-
-    fn hide_cursor(&mut self) -> io::Result<()> {
-        self.0.hide_cursor()
-    }
-
-    fn show_cursor(&mut self) -> io::Result<()> {
-        // Where the terminal is gone this fails, and the library would say so on standard error, which is gone with it: a
-        // panic, and the end of a study that was to go on.
-        let _ = self.0.show_cursor();
-        Ok(())
-    }
-
-    fn get_cursor_position(&mut self) -> io::Result<Position> {
-        Ok(Position::ORIGIN)
-    }
-
-    fn set_cursor_position<P: Into<Position>>(&mut self, position: P) -> io::Result<()> {
-        self.0.set_cursor_position(position)
-    }
-
-    fn clear(&mut self) -> io::Result<()> {
-        self.0.clear()
-    }
-
-    fn clear_region(&mut self, region: ClearType) -> io::Result<()> {
-        self.0.clear_region(region)
-    }
-
-    fn size(&self) -> io::Result<Size> {
-        self.0.size()
-    }
-
-    fn window_size(&mut self) -> io::Result<WindowSize> {
-        self.0.window_size()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Backend::flush(&mut self.0)
-    }
-}
-
-/// The screen.
-pub struct Screen {
-    terminal: Terminal<Output>,
+/// The terminal while the dashboard has it.
+pub(crate) struct TakenTerminal {
+    /// A frame goes out in one write: over a slow line it appears whole.
+    out: BufWriter<Stdout>,
+    /// What the terminal shows.
+    shown: Buffer,
+    /// Where the next frame is drawn.
+    next: Buffer,
     mouse: bool,
 }
 
-impl Screen {
+impl TakenTerminal {
     /// Takes the terminal over.
     ///
     /// # Errors
     /// What the terminal refuses.
-    pub fn enter(mouse: bool) -> io::Result<Self> {
-        // A frame goes out in one write: over a slow line it appears whole.
+    pub(crate) fn enter(mouse: bool) -> io::Result<Self> {
         let out = BufWriter::with_capacity(1 << 16, io::stdout());
-        let terminal = Terminal::new(Output(CrosstermBackend::new(out)))?;
-        let mut screen = Self { terminal, mouse };
+        let mut screen =
+            Self { out, shown: Buffer::empty(Rect::ZERO), next: Buffer::empty(Rect::ZERO), mouse };
         screen.take()?;
         Ok(screen)
     }
@@ -97,17 +48,19 @@ impl Screen {
         enable_raw_mode()?;
         let mut out = io::stdout();
         execute!(out, EnterAlternateScreen, EnableBracketedPaste, SetTitle("secateur"), cursor::Hide)?;
+        // A character that the terminal takes for wider than it is must not run over into the next row.
+        execute!(out, DisableLineWrap)?;
         if self.mouse {
             execute!(out, EnableMouseCapture)?;
         }
-        self.terminal.clear()
+        self.clear()
     }
 
     /// Gives the terminal back and takes it again after `between`: for suspending.
     ///
     /// # Errors
     /// What the terminal refuses.
-    pub fn without(&mut self, between: impl FnOnce()) -> io::Result<()> {
+    pub(crate) fn without(&mut self, between: impl FnOnce()) -> io::Result<()> {
         restore();
         between();
         self.take()
@@ -117,40 +70,59 @@ impl Screen {
     ///
     /// # Errors
     /// What the terminal refuses.
-    pub fn size(&self) -> io::Result<(u16, u16)> {
-        let size = self.terminal.size()?;
-        Ok((size.width, size.height))
+    pub(crate) fn size() -> io::Result<(u16, u16)> {
+        crossterm::terminal::size()
     }
 
-    /// Draws every character anew with the next frame.
+    /// Has every character drawn again with the next frame.
     ///
     /// # Errors
     /// What the terminal refuses.
-    pub fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        let (columns, rows) = Self::size()?;
+        queue!(self.out, Clear(ClearType::All))?;
+        self.shown = Buffer::empty(Rect::new(0, 0, columns, rows));
+        Ok(())
     }
 
     /// Draws a frame: only what has changed is sent.
     ///
     /// # Errors
     /// What the terminal refuses.
-    pub fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
-        self.terminal.draw(|frame| view(frame.area(), frame.buffer_mut()))?;
-        Backend::flush(self.terminal.backend_mut())
+    pub(crate) fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
+        let (columns, rows) = Self::size()?;
+        let area = Rect::new(0, 0, columns, rows);
+        if self.shown.area != area {
+            self.clear()?;
+        }
+        self.next.resize(area);
+        self.next.reset();
+        view(area, &mut self.next);
+        frame::write(&mut self.out, &self.shown, &self.next)?;
+        self.out.flush()?;
+        std::mem::swap(&mut self.shown, &mut self.next);
+        Ok(())
     }
 }
 
-impl Drop for Screen {
+impl Drop for TakenTerminal {
     fn drop(&mut self) {
         restore();
     }
 }
 
 /// Gives the terminal back, if it is ours. It may be gone already; then there is nothing to do.
-pub fn restore() {
+pub(crate) fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let mut out = io::stdout();
-        let _ = execute!(out, DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, cursor::Show);
+        let _ = execute!(
+            out,
+            DisableMouseCapture,
+            DisableBracketedPaste,
+            EnableLineWrap,
+            LeaveAlternateScreen,
+            cursor::Show
+        );
         let _ = disable_raw_mode();
         let _ = out.flush();
     }

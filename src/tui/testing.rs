@@ -10,9 +10,8 @@ use super::state::{Options, State};
 use super::theme::{Background, ColorMode, Theme};
 use super::update::update;
 use super::view::view;
-use crate::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sampling, Sparsity, StudySpec, grid,
-};
+use crate::methods::{grid, recipes};
+use crate::study::{CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, Sparsity, StudySpec};
 
 /// A study of three methods at two sparsities.
 pub fn study() -> StudySpec {
@@ -20,7 +19,7 @@ pub fn study() -> StudySpec {
     let sets = ["c4".to_owned()];
     StudySpec {
         model: "models/tiny".into(),
-        cells: grid(&Method::ALL, &sparsities, &sets, 0),
+        cells: grid(&recipes(&["magnitude", "wanda", "sparsegpt"], &sparsities), &sets, 0),
         seq_len: 128,
         calibration: CalibrationSpec { sets: sets.to_vec(), samples: 16, sampling: Sampling::Random },
         evaluation: EvaluationSpec {
@@ -69,6 +68,6 @@ pub fn text(state: &State, columns: u16, rows: u16) -> String {
     let area = Rect::new(0, 0, columns, rows);
     let mut buffer = Buffer::empty(area);
     view(state, area, &mut buffer);
-    let drawn = snapshot::render(&buffer, &state.theme, snapshot::Format::Text).unwrap_or_default();
+    let drawn = snapshot::render(&buffer, &state.theme, snapshot::PictureFormat::Text).unwrap_or_default();
     String::from_utf8_lossy(&drawn).into_owned()
 }

@@ -2,10 +2,12 @@
 //!
 //! Whoever draws asks [`Theme`] for the style of a role and for a glyph; nothing else names a colour.
 
+mod background;
 mod color;
 mod palette;
 mod symbols;
 
+pub use background::Background;
 pub use color::Rgb;
 pub use symbols::Symbols;
 
@@ -49,27 +51,6 @@ impl ColorMode {
         let remote = !get("SSH_CONNECTION").is_empty() || !get("SSH_TTY").is_empty();
         let modern = ["xterm", "screen", "tmux"].iter().any(|name| term.starts_with(name));
         if claimed || term.contains("256") || (remote && modern) { Self::Ansi256 } else { Self::Ansi16 }
-    }
-}
-
-/// What the terminal's own background is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Background {
-    /// Light text on dark.
-    Dark,
-    /// Dark text on light.
-    Light,
-}
-
-impl Background {
-    /// Reads `COLORFGBG`, which some terminals set to `foreground;background` as numbers of the sixteen colours. Dark
-    /// where nothing is known.
-    pub fn detect(env: &dyn Fn(&str) -> Option<String>) -> Self {
-        let value = env("COLORFGBG").unwrap_or_default();
-        match value.rsplit(';').next().and_then(|last| last.parse::<u8>().ok()) {
-            Some(7 | 9..=15) => Self::Light,
-            _ => Self::Dark,
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use secateur::engine::{Command, Engine, EngineOptions, Event, RunOptions};
 use secateur::model::Synthetic;
 use secateur::results::StudyResult;
 use secateur::study::{
-    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sampling, StudySpec,
+    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, StudySpec,
 };
 use tempfile::TempDir;
 
@@ -154,12 +154,11 @@ impl Place {
     }
 
     /// A cell, calibrated on its text where the method looks at data.
-    pub fn cell(&self, method: Method, sparsity: &str) -> CellSpec {
+    pub fn cell(&self, method: &str, sparsity: &str) -> CellSpec {
         let set = self.path("calibration.txt").display().to_string();
         CellSpec {
-            method,
-            sparsity: sparsity.parse().unwrap(),
-            calibration: method.needs_calibration().then_some(set),
+            recipe: format!("{method}@{sparsity}").parse().unwrap(),
+            calibration: secateur::methods::find(method).unwrap().needs_calibration().then_some(set),
             seed: 0,
         }
     }

@@ -85,6 +85,17 @@ impl Terminal {
         self.emulator.lock().unwrap().screen().contents()
     }
 
+    /// What stands in the first and in the last column of every row.
+    pub fn edges(&self) -> Vec<(String, String)> {
+        let emulator = self.emulator.lock().unwrap();
+        let screen = emulator.screen();
+        let (rows, columns) = screen.size();
+        let at = |row, column| {
+            screen.cell(row, column).map_or_else(String::new, |cell| cell.contents().to_owned())
+        };
+        (0..rows).map(|row| (at(row, 0), at(row, columns - 1))).collect()
+    }
+
     /// Whether the program's own screen is shown, and whether the cursor is hidden.
     pub fn taken(&self) -> (bool, bool) {
         let emulator = self.emulator.lock().unwrap();
@@ -106,6 +117,14 @@ impl Terminal {
             }
             assert!(started.elapsed() < PATIENCE, "{what} did not appear on:\n{screen}");
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until nothing more is drawn.
+    pub fn settle(&self) {
+        let mut before = u64::MAX;
+        while std::mem::replace(&mut before, self.written.load(Ordering::Relaxed)) != before {
+            std::thread::sleep(Duration::from_millis(400));
         }
     }
 

@@ -1,19 +1,20 @@
 //! A hand-made study with everything in it that a study can have.
 
+use secateur::methods::{grid, recipes};
 use secateur::results::{
-    Agreement, Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate,
-    Insight, Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores, Seconds, StudyResult,
-    TaskScores,
+    Agreement, Answer, BaseResult, CellResult, CellState, Details, Divergence, Environment, ErrorBasis,
+    Estimate, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores,
+    Seconds, StudyResult, TaskScores,
 };
 use secateur::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, Method, PruneSpec, Sampling, Sparsity, StudySpec, grid,
+    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, Sparsity, StudySpec,
 };
 
 pub fn spec() -> StudySpec {
-    let sparsities = [Sparsity::Fraction(0.1 + 0.2), Sparsity::NOfM { n: 2, m: 4 }];
+    let sparsities = [Sparsity::Fraction(0.1 + 0.2), Sparsity::SemiStructured { zeros: 2, group: 4 }];
     StudySpec {
         model: "models/tiny".into(),
-        cells: grid(&[Method::Magnitude, Method::SparseGpt], &sparsities, &["data/c4.txt".into()], u64::MAX),
+        cells: grid(&recipes(&["magnitude", "sparsegpt"], &sparsities), &["data/c4.txt".into()], u64::MAX),
         seq_len: 512,
         calibration: CalibrationSpec {
             sets: vec!["data/c4.txt".into()],
@@ -109,17 +110,19 @@ pub fn base() -> BaseResult {
     BaseResult { metrics, seconds: seconds() }
 }
 
+pub fn footprint(zeros: u64, weights: u64) -> Footprint {
+    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits: weights + 16 * (weights - zeros) }
+}
+
 pub fn module(block: usize, path: &str) -> ModuleResult {
     ModuleResult {
         block,
         name: format!("model.layers.{block}.{path}"),
-        sparsity: 1.0 / 3.0,
-        zeros: 110_592,
-        weights: 331_776,
+        footprint: footprint(110_592, 331_776),
         reconstruction_error: 0.012_345,
         error_basis: ErrorBasis::Hessian,
-        damping: Some(0.1 + 0.2),
         dead_columns: 3,
+        details: Details::from([("damping".into(), 0.1 + 0.2)]),
         seconds: 0.25,
     }
 }
@@ -129,7 +132,7 @@ pub fn cells() -> Vec<CellResult> {
     let mut cells: Vec<_> = spec().cells.iter().map(CellResult::queued).collect();
     cells[0] = CellResult {
         state: CellState::Done,
-        achieved_sparsity: Some(0.1 + 0.2),
+        footprint: Some(footprint(300_000, 1_000_000)),
         metrics: Metrics {
             perplexity: vec![perplexity("wikitext2", 35.375), perplexity("ptb", 80.5)],
             js_divergence: vec![divergence("wikitext2", 0.083), divergence("ptb", 0.1)],
@@ -144,7 +147,11 @@ pub fn cells() -> Vec<CellResult> {
         peak_rss_bytes: 500_000_000,
         warnings: vec!["a \"quoted\" one, with | and,\nanother line".into(), "täst".into()],
         modules: vec![
-            ModuleResult { error_basis: ErrorBasis::Weights, damping: None, ..module(0, "self_attn.q_proj") },
+            ModuleResult {
+                error_basis: ErrorBasis::Weights,
+                details: Details::new(),
+                ..module(0, "self_attn.q_proj")
+            },
             module(0, "mlp.down_proj"),
             ModuleResult { reconstruction_error: f64::INFINITY, ..module(10, "self_attn.k_proj") },
         ],

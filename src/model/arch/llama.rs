@@ -54,10 +54,10 @@ impl Architecture for Llama {
 /// A norm before the attention, one before the MLP, and the residual around each.
 #[derive(Debug)]
 pub(super) struct LlamaBlock {
-    attention_norm: RmsNorm,
-    mlp_norm: RmsNorm,
-    attention: Attention,
-    mlp: GatedMlp,
+    pub(super) attention_norm: RmsNorm,
+    pub(super) mlp_norm: RmsNorm,
+    pub(super) attention: Attention,
+    pub(super) mlp: GatedMlp,
     /// What attention and MLP are multiplied by before they join the residual.
     pub residual_factor: f64,
 }

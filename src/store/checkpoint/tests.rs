@@ -2,7 +2,20 @@ use candle_core::DType;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
+use super::super::stored::{apply_mask, mask_of, unpack_mask};
 use super::*;
+
+/// One bit a weight, packed one by one.
+fn pack_mask(kept: impl IntoIterator<Item = bool>) -> Vec<u8> {
+    let mut bits = Vec::new();
+    for (i, keep) in kept.into_iter().enumerate() {
+        if i % 8 == 0 {
+            bits.push(0);
+        }
+        *bits.last_mut().unwrap() |= u8::from(keep) << (7 - i % 8);
+    }
+    bits
+}
 
 #[test]
 fn the_first_weight_is_the_most_significant_bit() {
@@ -41,17 +54,17 @@ proptest! {
         let half: Vec<f16> = bits.iter().map(|b| f16::from_bits(*b as u16)).collect();
         let brain: Vec<bf16> = bits.iter().map(|b| bf16::from_bits(*b as u16)).collect();
         let modules = [
-            ("self_attn.q_proj", PrunedWeight::Values(Tensor::from_vec(single.clone(), shape, &Device::Cpu).unwrap())),
-            ("mlp.up_proj", PrunedWeight::Values(Tensor::from_vec(half.clone(), shape, &Device::Cpu).unwrap())),
-            ("self_attn.o_proj", PrunedWeight::Values(Tensor::from_vec(brain.clone(), shape, &Device::Cpu).unwrap())),
+            ("self_attn.q_proj", Stored::Values(Tensor::from_vec(single.clone(), shape, &Device::Cpu).unwrap())),
+            ("mlp.up_proj", Stored::Values(Tensor::from_vec(half.clone(), shape, &Device::Cpu).unwrap())),
+            ("self_attn.o_proj", Stored::Values(Tensor::from_vec(brain.clone(), shape, &Device::Cpu).unwrap())),
         ];
         write_block(dir.path(), 3, &modules).unwrap();
         let read = read_block(dir.path(), 3, &Device::Cpu).unwrap();
         let values: Vec<&Tensor> = read
             .iter()
             .map(|(_, weight)| match weight {
-                PrunedWeight::Values(tensor) => tensor,
-                PrunedWeight::Mask { .. } => panic!("values became a mask"),
+                Stored::Values(tensor) => tensor,
+                Stored::Mask { .. } => panic!("values became a mask"),
             })
             .collect();
         prop_assert_eq!(values[0].dims(), [1, bits.len()]);
@@ -68,8 +81,8 @@ fn flat<T: candle_core::WithDType>(tensor: &Tensor) -> Vec<T> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn mask(shape: [usize; 2]) -> PrunedWeight {
-    PrunedWeight::Mask { shape, bits: pack_mask((0..shape[0] * shape[1]).map(|i| i % 3 == 0)) }
+fn mask(shape: [usize; 2]) -> Stored {
+    Stored::Mask { shape, bits: pack_mask((0..shape[0] * shape[1]).map(|i| i % 3 == 0)) }
 }
 
 fn ramp(rows: usize, columns: usize) -> Tensor {
@@ -83,8 +96,7 @@ fn a_block_comes_back_in_its_order_under_the_models_names() {
     let cell = dir.path().join("study-1/wanda-0.5");
     // A transposed view: what lies in memory is not what is to be stored.
     let values = ramp(700, 900).t().unwrap();
-    let modules =
-        [("mlp.down_proj", mask([3, 5])), ("self_attn.q_proj", PrunedWeight::Values(values.clone()))];
+    let modules = [("mlp.down_proj", mask([3, 5])), ("self_attn.q_proj", Stored::Values(values.clone()))];
     let length = write_block(&cell, 7, &modules).unwrap();
     let path = cell.join("block-0007.safetensors");
     assert_eq!(length, fs::metadata(&path).unwrap().len());
@@ -97,7 +109,7 @@ fn a_block_comes_back_in_its_order_under_the_models_names() {
     let read = read_block(&cell, 7, &Device::Cpu).unwrap();
     assert_eq!([read[0].0.as_str(), read[1].0.as_str()], ["mlp.down_proj", "self_attn.q_proj"]);
     match &read[..] {
-        [(_, PrunedWeight::Mask { shape, bits }), (_, PrunedWeight::Values(q))] => {
+        [(_, Stored::Mask { shape, bits }), (_, Stored::Values(q))] => {
             assert_eq!(*shape, [3, 5]);
             let kept: Vec<_> = unpack_mask(bits, 15).collect();
             assert_eq!(kept, (0..15).map(|i| i % 3 == 0).collect::<Vec<_>>());
@@ -112,8 +124,7 @@ fn a_file_torn_or_changed_anywhere_counts_as_not_there() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     assert_eq!(blocks_done(dir).unwrap(), 0);
-    let modules =
-        [("self_attn.q_proj", mask([4, 4])), ("self_attn.k_proj", PrunedWeight::Values(ramp(2, 3)))];
+    let modules = [("self_attn.q_proj", mask([4, 4])), ("self_attn.k_proj", Stored::Values(ramp(2, 3)))];
     for block in 0..3 {
         write_block(dir, block, &modules).unwrap();
     }
@@ -150,8 +161,8 @@ fn a_file_torn_or_changed_anywhere_counts_as_not_there() {
 #[test]
 fn weights_that_make_no_sense_are_refused_and_leave_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let short = PrunedWeight::Mask { shape: [4, 4], bits: vec![0] };
-    let whole = PrunedWeight::Values(Tensor::zeros((2, 2), DType::I64, &Device::Cpu).unwrap());
+    let short = Stored::Mask { shape: [4, 4], bits: vec![0] };
+    let whole = Stored::Values(Tensor::zeros((2, 2), DType::I64, &Device::Cpu).unwrap());
     for modules in [
         vec![("self_attn.q_proj", short)],
         vec![("self_attn.q_proj", whole)],

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub(super) const CHUNK: usize = 1 << 20;
 
 /// A tensor as a file's header lists it.
-pub(super) struct Stored {
+pub(super) struct SourceTensor {
     pub name: String,
     /// As the file spells it: `BF16`.
     pub dtype: String,
@@ -37,7 +37,7 @@ pub(super) struct Source {
     /// The header and its length, as they stand in the file.
     pub head: Vec<u8>,
     /// In the order of their data.
-    pub tensors: Vec<Stored>,
+    pub tensors: Vec<SourceTensor>,
     buffer: Vec<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Source {
                 return Err(changed());
             }
             end = to;
-            tensors.push(Stored { name, dtype, shape, bytes: to - from });
+            tensors.push(SourceTensor { name, dtype, shape, bytes: to - from });
         }
         if head.len() as u64 + end != length {
             return Err(changed());

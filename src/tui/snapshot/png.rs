@@ -6,7 +6,8 @@ use ratatui::buffer::Buffer;
 use resvg::{tiny_skia, usvg};
 use usvg::fontdb;
 
-use super::{row, svg};
+use super::cells::row;
+use super::svg;
 use crate::error::{Error, Result};
 use crate::tui::theme::Theme;
 

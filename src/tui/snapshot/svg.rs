@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use ratatui::buffer::Buffer;
 use ratatui::style::Modifier;
 
+use super::cells::{Shown, row};
 use super::glyphs::{self, HEIGHT, Shapes, WIDTH};
-use super::{Shown, row};
 use crate::tui::theme::{Rgb, Theme};
 
 /// Blank around the cells.
@@ -69,7 +69,7 @@ struct Style {
 
 /// How a run is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum RunKind {
     /// Common characters: blanks between them are stretched.
     Common,
     /// Right to left: glyphs are stretched, since those of Arabic are joined.
@@ -81,7 +81,7 @@ enum Kind {
 /// Text of one style and kind in neighbouring cells.
 struct Run {
     style: Style,
-    kind: Kind,
+    kind: RunKind,
     start: u16,
     /// The column behind its last cell that is not blank.
     end: u16,
@@ -90,7 +90,7 @@ struct Run {
 
 /// A rectangle of cells with one background, open below.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Field {
+struct Backdrop {
     from: u16,
     to: u16,
     top: u16,
@@ -104,7 +104,7 @@ struct Drawing {
     shapes: BTreeMap<Rgb, Shapes>,
     texts: BTreeMap<Style, String>,
     /// Backgrounds of the row above, which this row may continue.
-    open: Vec<Field>,
+    open: Vec<Backdrop>,
     rows: u16,
 }
 
@@ -134,11 +134,11 @@ impl Drawing {
                 italic: cell.modifier.contains(Modifier::ITALIC),
             };
             let kind = match () {
-                () if cell.width == 1 && cell.symbol.chars().all(is_common) => Kind::Common,
-                () if cell.symbol.chars().any(is_rtl) => Kind::Rtl,
-                () => Kind::Single,
+                () if cell.width == 1 && cell.symbol.chars().all(is_common) => RunKind::Common,
+                () if cell.symbol.chars().any(is_rtl) => RunKind::Rtl,
+                () => RunKind::Single,
             };
-            let joins = |run: &Run| run.style == style && run.kind == kind && kind != Kind::Single;
+            let joins = |run: &Run| run.style == style && run.kind == kind && kind != RunKind::Single;
             if !run.as_ref().is_some_and(joins) {
                 self.end(y, run.take());
             }
@@ -151,16 +151,16 @@ impl Drawing {
 
     /// Notes the backgrounds of a row; those that go on from the row above become one rectangle with it.
     fn fill(&mut self, y: u16, cells: &[(u16, Shown<'_>)]) {
-        let mut fields: Vec<Field> = Vec::new();
+        let mut fields: Vec<Backdrop> = Vec::new();
         for (x, cell) in cells {
             let Some(colour) = cell.bg else { continue };
             match fields.last_mut() {
                 Some(last) if last.to == *x && last.colour == colour => last.to += cell.width,
-                _ => fields.push(Field { from: *x, to: x + cell.width, top: y, colour }),
+                _ => fields.push(Backdrop { from: *x, to: x + cell.width, top: y, colour }),
             }
         }
         for old in std::mem::take(&mut self.open) {
-            let same = |new: &&mut Field| (new.from, new.to, new.colour) == (old.from, old.to, old.colour);
+            let same = |new: &&mut Backdrop| (new.from, new.to, new.colour) == (old.from, old.to, old.colour);
             match fields.iter_mut().find(same) {
                 Some(new) => new.top = old.top,
                 None => self.close(old, y),
@@ -170,8 +170,8 @@ impl Drawing {
     }
 
     /// Draws a background that ends above a row.
-    fn close(&mut self, field: Field, below: u16) {
-        let Field { from, to, top, colour } = field;
+    fn close(&mut self, field: Backdrop, below: u16) {
+        let Backdrop { from, to, top, colour } = field;
         self.backgrounds.entry(colour).or_default().rect(
             PADDING + f32::from(from) * WIDTH,
             PADDING + f32::from(top) * HEIGHT,
@@ -219,12 +219,12 @@ impl Drawing {
         let out = self.texts.entry(run.style).or_default();
         // Writing to a String cannot fail.
         _ = match run.kind {
-            Kind::Single => write!(out, r#"<text x="{}" y="{y}" text-anchor="middle">"#, x + width / 2.0),
+            RunKind::Single => write!(out, r#"<text x="{}" y="{y}" text-anchor="middle">"#, x + width / 2.0),
             _ if run.end - run.start == 1 => write!(out, r#"<text x="{x}" y="{y}">"#),
-            Kind::Common => {
+            RunKind::Common => {
                 write!(out, r#"<text x="{x}" y="{y}" textLength="{width}" xml:space="preserve">"#)
             }
-            Kind::Rtl => write!(
+            RunKind::Rtl => write!(
                 out,
                 r#"<text x="{x}" y="{y}" textLength="{width}" lengthAdjust="spacingAndGlyphs" xml:space="preserve">"#
             ),

@@ -10,7 +10,7 @@ use ratatui::style::{Color, Modifier, Style};
 use resvg::{tiny_skia, usvg};
 
 use super::glyphs::{self, HEIGHT, Shapes, WIDTH};
-use super::{Format, png, render, save, svg};
+use super::{PictureFormat, png, render, save, svg};
 use crate::tui::theme::{Background, ColorMode, Theme};
 
 const DARK: Theme = Theme::new(ColorMode::TrueColor, Background::Dark, false);
@@ -39,11 +39,13 @@ fn texts(svg: &str) -> Vec<(String, f32)> {
 
 #[test]
 fn the_extension_names_the_format() {
-    for (name, format) in [("a.svg", Format::Svg), ("b/c.PNG", Format::Png), ("d.txt", Format::Text)] {
-        assert_eq!(Format::from_path(name.as_ref()).unwrap(), format);
+    for (name, format) in
+        [("a.svg", PictureFormat::Svg), ("b/c.PNG", PictureFormat::Png), ("d.txt", PictureFormat::Text)]
+    {
+        assert_eq!(PictureFormat::from_path(name.as_ref()).unwrap(), format);
     }
     for name in ["a", "a.jpg", ".svg", ""] {
-        let error = Format::from_path(name.as_ref()).unwrap_err();
+        let error = PictureFormat::from_path(name.as_ref()).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains(".svg, .png or .txt"), "{error}");
     }
@@ -51,7 +53,7 @@ fn the_extension_names_the_format() {
 
 #[test]
 fn text_is_the_characters_without_blanks_at_the_ends() {
-    let text = render(&buffer(&["┌漢字┐  ", "", " é🦀x"]), &DARK, Format::Text).unwrap();
+    let text = render(&buffer(&["┌漢字┐  ", "", " é🦀x"]), &DARK, PictureFormat::Text).unwrap();
     assert_eq!(String::from_utf8(text).unwrap(), "┌漢字┐\n\n é🦀x\n");
 }
 
@@ -286,7 +288,7 @@ fn the_glyphs_of_the_screen_need_no_font_of_the_system() {
 #[test]
 fn a_picture_has_two_pixels_to_a_unit() {
     for (width, height) in [(0, 0), (1, 1), (20, 3)] {
-        let png = render(&Buffer::empty(Rect::new(0, 0, width, height)), &DARK, Format::Png).unwrap();
+        let png = render(&Buffer::empty(Rect::new(0, 0, width, height)), &DARK, PictureFormat::Png).unwrap();
         let pixels = tiny_skia::Pixmap::decode_png(&png).unwrap();
         let expected = (2 * (36 + 9 * u32::from(width)), 2 * (36 + 20 * u32::from(height)));
         assert_eq!((pixels.width(), pixels.height()), expected);
@@ -324,11 +326,11 @@ proptest! {
             cell.modifier = Modifier::from_bits_truncate(*modifiers);
         }
         let theme = Theme::new(ColorMode::TrueColor, if light { Background::Light } else { Background::Dark }, false);
-        let svg = String::from_utf8(render(&buffer, &theme, Format::Svg).unwrap()).unwrap();
+        let svg = String::from_utf8(render(&buffer, &theme, PictureFormat::Svg).unwrap()).unwrap();
         let tree = parsed(&svg);
         prop_assert!(tree.is_ok(), "{:?} in {svg}", tree.err());
         prop_assert!(!svg.contains(|c: char| c.is_control() && c != '\n'));
-        let text = String::from_utf8(render(&buffer, &theme, Format::Text).unwrap()).unwrap();
+        let text = String::from_utf8(render(&buffer, &theme, PictureFormat::Text).unwrap()).unwrap();
         prop_assert_eq!(text.lines().count(), usize::from(height));
         prop_assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
     }

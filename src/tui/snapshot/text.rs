@@ -2,7 +2,7 @@
 
 use ratatui::buffer::Buffer;
 
-use super::row;
+use super::cells::row;
 use crate::tui::theme::{Background, ColorMode, Theme};
 
 /// A line a row, without the blanks at its end.

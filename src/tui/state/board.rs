@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::demo;
 use crate::engine::{Event, PlannedCell};
 use crate::eval::stats;
 use crate::results::{
@@ -10,6 +11,12 @@ use crate::results::{
 };
 use crate::store::StudyRecord;
 use crate::study::{CellSpec, StudySpec};
+
+/// What a model is called: the path or hub id that was given, and a name for the built-in one, whose path tells nobody
+/// anything.
+pub fn model_name(source: &str) -> &str {
+    if demo::is_model(source) { "the built-in model" } else { source }
+}
 
 /// A study with everything known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +118,7 @@ impl Board {
     pub fn label(&self, cell: Option<&str>) -> String {
         match cell {
             None => "base".into(),
-            Some(id) => self.cell(id).map_or_else(|| id.to_owned(), |cell| cell.spec().label()),
+            Some(id) => self.cell(id).map_or_else(|| id.to_owned(), |cell| cell.spec.label()),
         }
     }
 
@@ -182,10 +189,10 @@ impl Board {
                 }
             }
             Event::CellDone { cell: None, seconds, .. } => self.base.seconds = *seconds,
-            Event::CellDone { cell: Some(id), seconds, achieved_sparsity } => {
+            Event::CellDone { cell: Some(id), seconds, footprint } => {
                 if let Some(cell) = self.cell_mut(id) {
                     cell.seconds = *seconds;
-                    cell.achieved_sparsity = *achieved_sparsity;
+                    cell.footprint = *footprint;
                 }
             }
             Event::Insight { insight } => self.insight = *insight,

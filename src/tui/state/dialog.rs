@@ -1,7 +1,8 @@
 //! What stands in front of the screen and takes the keys.
 
+use super::form::GridRow;
 use super::line::Line;
-use crate::study::{CellSpec, Method, Sparsity};
+use crate::study::{CellSpec, Sparsity};
 use crate::tui::keymap::Action;
 
 /// A dialog.
@@ -10,18 +11,18 @@ pub enum Dialog {
     /// The keys, scrolled by so many lines.
     Help(usize),
     /// All commands by name.
-    Palette(Palette),
+    Palette(CommandPalette),
     /// A sparsity to be chosen.
     Sparsity(SparsityDialog),
     /// A question with a few answers.
-    Question(Question),
+    Question(QuestionDialog),
     /// A line of text is asked for.
     Prompt(Prompt),
 }
 
 /// Commands by name: what was typed, and which of those that match is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Palette {
+pub struct CommandPalette {
     /// What was typed.
     pub line: Line,
     /// Place among the commands that match.
@@ -47,7 +48,7 @@ pub struct SparsityDialog {
     /// What was typed; while it is empty the slider counts.
     pub line: Line,
     /// Method and calibration set of the new cell, among these.
-    pub rows: Vec<(Method, Option<String>)>,
+    pub rows: Vec<GridRow>,
     /// Which of them.
     pub row: usize,
     /// Seed of the new cell.
@@ -78,14 +79,14 @@ impl SparsityDialog {
     /// What is wrong with what was typed.
     pub fn cell(&self) -> Result<CellSpec, String> {
         let sparsity = self.sparsity()?;
-        let (method, calibration) = self.rows.get(self.row).cloned().ok_or("there is no method to choose")?;
-        Ok(CellSpec { method, sparsity, calibration, seed: self.seed })
+        let row = self.rows.get(self.row).ok_or("there is no method to choose")?;
+        Ok(row.cell(sparsity, self.seed))
     }
 }
 
 /// What an answer to a question does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum DialogAnswer {
     /// Nothing.
     Back,
     /// Stop after the block in hand, then leave.
@@ -102,27 +103,27 @@ pub enum Answer {
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub struct QuestionDialog {
     /// Its heading.
     pub title: String,
     /// What is asked; lines.
     pub text: Vec<String>,
     /// A key for each answer, what it says, what it does.
-    pub answers: Vec<(char, String, Answer)>,
+    pub answers: Vec<(char, String, DialogAnswer)>,
     /// The answer that Enter gives.
     pub chosen: usize,
     /// It tells of something bad.
     pub bad: bool,
 }
 
-impl Question {
+impl QuestionDialog {
     /// Something to be read, with nothing to decide.
     pub fn notice(title: impl Into<String>, text: impl Into<String>, bad: bool) -> Self {
         let text: String = text.into();
         Self {
             title: title.into(),
             text: text.lines().map(str::to_owned).collect(),
-            answers: vec![('o', "OK".into(), Answer::Back)],
+            answers: vec![('o', "OK".into(), DialogAnswer::Back)],
             chosen: 0,
             bad,
         }

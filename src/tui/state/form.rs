@@ -2,124 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::field::{Field, FieldKind};
 use super::line::Line;
-use crate::cli::SettingsArgs;
-use crate::study::{CellSpec, Method, Sparsity, StudySpec, short_name};
-use crate::tui::message::Checked;
-
-/// A field of the form; each is also a flag of `secateur run`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "named as the flags are")]
-pub enum Field {
-    Model,
-    Device,
-    Dtype,
-    Calibration,
-    Samples,
-    Sampling,
-    SeqLen,
-    Corpora,
-    MaxWindows,
-    Tasks,
-    TaskLimit,
-    MaxNewTokens,
-    Seed,
-}
-
-/// How a field is filled in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A text or a list with commas.
-    Text,
-    /// One of these.
-    Choice(&'static [&'static str]),
-}
-
-impl Field {
-    /// All fields, in the order of the form.
-    pub const ALL: [Self; 13] = [
-        Self::Model,
-        Self::Device,
-        Self::Dtype,
-        Self::Calibration,
-        Self::Samples,
-        Self::Sampling,
-        Self::SeqLen,
-        Self::Corpora,
-        Self::MaxWindows,
-        Self::Tasks,
-        Self::TaskLimit,
-        Self::MaxNewTokens,
-        Self::Seed,
-    ];
-
-    /// What stands before it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Device => "device",
-            Self::Dtype => "precision",
-            Self::Calibration => "calibration",
-            Self::Samples => "samples",
-            Self::Sampling => "sampling",
-            Self::SeqLen => "window",
-            Self::Corpora => "texts",
-            Self::MaxWindows => "max windows",
-            Self::Tasks => "tasks",
-            Self::TaskLimit => "task limit",
-            Self::MaxNewTokens => "answer tokens",
-            Self::Seed => "seed",
-        }
-    }
-
-    /// A word on what goes in.
-    pub fn hint(self) -> &'static str {
-        match self {
-            Self::Model => "Hugging Face folder or hub id",
-            Self::Device => "auto, cpu, cuda or cuda:N",
-            Self::Dtype => "auto: f32 on cpu, bf16 on cuda",
-            Self::Calibration => "c4, wikitext2, alpaca or files, with commas",
-            Self::Samples => "windows drawn from each calibration set",
-            Self::Sampling => "random, or head: from the start",
-            Self::SeqLen => "tokens of a window",
-            Self::Corpora => "texts for perplexity and JS, with commas",
-            Self::MaxWindows => "windows of each text; 0 is all",
-            Self::Tasks => "task files, with commas; empty: none",
-            Self::TaskLimit => "records of each task; 0 is all",
-            Self::MaxNewTokens => "longest answer",
-            Self::Seed => "of every random choice",
-        }
-    }
-
-    /// The flag of the command line, as mistakes name it.
-    pub fn flag(self) -> &'static str {
-        match self {
-            Self::Model => "--model",
-            Self::Device => "--device",
-            Self::Dtype => "--dtype",
-            Self::Calibration => "--calibration",
-            Self::Samples => "--calibration-samples",
-            Self::Sampling => "--sampling",
-            Self::SeqLen => "--seq-len",
-            Self::Corpora => "--corpus",
-            Self::MaxWindows => "--max-windows",
-            Self::Tasks => "--tasks",
-            Self::TaskLimit => "--task-limit",
-            Self::MaxNewTokens => "--max-new-tokens",
-            Self::Seed => "--seed",
-        }
-    }
-
-    /// How it is filled in.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Device => Kind::Choice(&["auto", "cpu", "cuda"]),
-            Self::Dtype => Kind::Choice(&["auto", "f32", "bf16", "f16"]),
-            Self::Sampling => Kind::Choice(&["random", "head"]),
-            _ => Kind::Text,
-        }
-    }
-}
+use crate::config::{Given, Means, split_list};
+use crate::engine::Estimate;
+use crate::methods::{METHODS, find};
+use crate::results::ModelInfo;
+use crate::study::{CellSpec, Level, Parameters, Sparsity, Step, StudySpec, short_name};
 
 /// What the form says, to be checked and run.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,56 +25,15 @@ impl FormValues {
         &self.fields[field as usize]
     }
 
-    /// The same as flags of the command line; what the form does not show is as in `base`.
-    ///
-    /// # Errors
-    /// A message that begins with the flag, for a number that is none.
-    pub fn args(&self, base: &SettingsArgs) -> Result<SettingsArgs, String> {
-        let number = |field: Field| {
-            let text = self.get(field).trim();
-            text.parse::<usize>()
-                .map_err(|_| format!("{} `{text}`: accepted is a whole number", field.flag()))
-        };
-        let text = |field: Field| Some(self.get(field).trim().to_owned());
-        let list = |field: Field| Some(items(self.get(field)));
-        let seed = self.get(Field::Seed).trim();
-        Ok(SettingsArgs {
-            model: text(Field::Model),
-            device: text(Field::Device),
-            dtype: text(Field::Dtype),
-            calibration: list(Field::Calibration),
-            calibration_samples: Some(number(Field::Samples)?),
-            sampling: text(Field::Sampling),
-            seq_len: Some(number(Field::SeqLen)?),
-            corpus: list(Field::Corpora),
-            max_windows: Some(number(Field::MaxWindows)?),
-            tasks: list(Field::Tasks),
-            task_limit: Some(number(Field::TaskLimit)?),
-            max_new_tokens: Some(number(Field::MaxNewTokens)?),
-            seed: Some(seed.parse().map_err(|_| format!("--seed `{seed}`: accepted is a whole number"))?),
-            methods: Some(self.distinct(|cell| cell.method.to_string())),
-            sparsity: Some(self.distinct(|cell| cell.sparsity.to_string())),
-            ..base.clone()
-        })
-    }
-
-    fn distinct(&self, of: impl Fn(&CellSpec) -> String) -> Vec<String> {
-        let mut found = Vec::new();
-        for cell in &self.cells {
-            let value = of(cell);
-            if !found.contains(&value) {
-                found.push(value);
-            }
+    /// The settings that the form comes to; what it does not show is as in `base`.
+    pub fn given(&self, base: &Given) -> Given {
+        let mut given = base.clone();
+        let fields = Field::ALL.into_iter().filter_map(|field| Some((field.setting()?, self.get(field))));
+        for (setting, text) in fields {
+            given.set(setting, Means::Flag, text.trim());
         }
-        found
+        given
     }
-}
-
-/// The entries of a list with commas. An empty list is one empty entry, which unsets what a file sets.
-fn items(text: &str) -> Vec<String> {
-    let found: Vec<String> =
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
-    if found.is_empty() { vec![String::new()] } else { found }
 }
 
 /// Methods down, sparsities across; methods that look at data have a row for every calibration set.
@@ -193,40 +41,56 @@ fn items(text: &str) -> Vec<String> {
 pub struct Grid {
     /// The columns: fractions by size, then N:M.
     pub sparsities: Vec<Sparsity>,
+    /// Methods with parameters of their own, which have rows beside those of the plain methods.
+    variants: Vec<(String, Parameters)>,
     /// Cells that are not taken in, by id.
     left_out: BTreeSet<String>,
     /// Row and column of the cursor.
     pub cursor: (usize, usize),
 }
 
-/// A row of the grid.
+/// A row of the grid: cells that differ by level alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GridRow {
-    /// Its method.
-    pub method: Method,
+    /// Name of its method.
+    pub method: String,
+    /// The method's parameters, where they are not the study's.
+    pub parameters: Parameters,
     /// Its calibration set, as given.
     pub set: Option<String>,
 }
 
 impl GridRow {
+    /// The rows of a method: one for every set where it looks at data.
+    pub fn of_method(method: &str, parameters: &Parameters, sets: &[String]) -> Vec<Self> {
+        let row = |set| Self { method: method.to_owned(), parameters: parameters.clone(), set };
+        if find(method).is_ok_and(|method| !method.needs_calibration()) {
+            return vec![row(None)];
+        }
+        sets.iter().cloned().map(|set| row(Some(set))).collect()
+    }
+
     /// The row's cell at a sparsity.
     pub fn cell(&self, sparsity: Sparsity, seed: u64) -> CellSpec {
-        CellSpec { method: self.method, sparsity, calibration: self.set.clone(), seed }
+        let (method, parameters) = (self.method.clone(), self.parameters.clone());
+        let step = Step { method, level: sparsity.into(), parameters };
+        CellSpec { recipe: step.into(), calibration: self.set.clone(), seed }
     }
 
     /// What stands before the row.
     pub fn label(&self) -> String {
+        let series = self.cell(Sparsity::Fraction(0.0), 0).recipe.series();
         match &self.set {
-            None => self.method.to_string(),
-            Some(set) => format!("{} {}", self.method, short_name(set)),
+            None => series,
+            Some(set) => format!("{series} {}", short_name(set)),
         }
     }
 }
 
 /// Fractions by size, then N:M by their share.
 fn order(a: Sparsity, b: Sparsity) -> std::cmp::Ordering {
-    let group = |s| matches!(s, Sparsity::NOfM { .. });
-    let size = |s| if let Sparsity::NOfM { m, .. } = s { m } else { 0 };
+    let group = |s| matches!(s, Sparsity::SemiStructured { .. });
+    let size = |s| if let Sparsity::SemiStructured { group: m, .. } = s { m } else { 0 };
     (group(a).cmp(&group(b))).then(a.fraction().total_cmp(&b.fraction())).then(size(a).cmp(&size(b)))
 }
 
@@ -238,6 +102,17 @@ pub enum Focus {
     /// In the grid.
     #[default]
     Grid,
+}
+
+/// What is known of a study that was only checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The model.
+    pub model: ModelInfo,
+    /// `cpu`, `cuda:0`, and what is computed in.
+    pub device: String,
+    /// What it needs.
+    pub estimate: Estimate,
 }
 
 /// What is known of the study that the form defines.
@@ -285,29 +160,18 @@ pub struct Form {
 impl Form {
     /// The form that shows a study.
     pub fn new(spec: &StudySpec) -> Self {
-        let list = |items: &[String]| items.join(", ");
-        let fields = Field::ALL.map(|field| match field {
-            Field::Model => spec.model.clone(),
-            Field::Device => spec.compute.device.clone(),
-            Field::Dtype => spec.compute.dtype.clone(),
-            Field::Calibration => list(&spec.calibration.sets),
-            Field::Samples => spec.calibration.samples.to_string(),
-            Field::Sampling => match spec.calibration.sampling {
-                crate::study::Sampling::Random => "random".into(),
-                crate::study::Sampling::Head => "head".into(),
-            },
-            Field::SeqLen => spec.seq_len.to_string(),
-            Field::Corpora => list(&spec.evaluation.corpora),
-            Field::MaxWindows => spec.evaluation.max_windows.unwrap_or(0).to_string(),
-            Field::Tasks => list(&spec.evaluation.tasks),
-            Field::TaskLimit => spec.evaluation.task_limit.unwrap_or(0).to_string(),
-            Field::MaxNewTokens => spec.evaluation.max_new_tokens.to_string(),
-            Field::Seed => spec.seed.to_string(),
-        });
+        let fields =
+            Field::ALL.map(|field| field.shown().map_or_else(String::new, |field| (field.show)(spec)));
         let mut grid = Grid::default();
-        for cell in &spec.cells {
-            if !grid.sparsities.contains(&cell.sparsity) {
-                grid.sparsities.push(cell.sparsity);
+        for step in spec.cells.iter().flat_map(|cell| cell.recipe.steps()) {
+            let Level::Sparsity(sparsity) = step.level;
+            if !grid.sparsities.contains(&sparsity) {
+                grid.sparsities.push(sparsity);
+            }
+            let variant = (step.method.clone(), step.parameters.clone());
+            let plain = variant.1.is_empty() && find(&variant.0).is_ok();
+            if !plain && !grid.variants.contains(&variant) {
+                grid.variants.push(variant);
             }
         }
         grid.sparsities.sort_by(|a, b| order(*a, *b));
@@ -350,9 +214,9 @@ impl Form {
     pub fn step(&mut self, by: isize) -> bool {
         let field = self.current();
         let choices: Vec<String> = match field.kind() {
-            Kind::Choice(choices) => choices.iter().map(|&choice| choice.to_owned()).collect(),
-            Kind::Text if field == Field::Model => self.recent.clone(),
-            Kind::Text => Vec::new(),
+            FieldKind::Choice(choices) => choices.iter().map(|&choice| choice.to_owned()).collect(),
+            FieldKind::Text if field == Field::Model => self.recent.clone(),
+            FieldKind::Text => Vec::new(),
         };
         if choices.is_empty() {
             return false;
@@ -368,16 +232,10 @@ impl Form {
 
     /// The rows of the grid.
     pub fn rows(&self) -> Vec<GridRow> {
-        let sets: Vec<String> =
-            items(self.get(Field::Calibration)).into_iter().filter(|set| !set.is_empty()).collect();
-        let of = |method: Method| -> Vec<GridRow> {
-            if method.needs_calibration() {
-                sets.iter().map(|set| GridRow { method, set: Some(set.clone()) }).collect()
-            } else {
-                vec![GridRow { method, set: None }]
-            }
-        };
-        Method::ALL.into_iter().flat_map(of).collect()
+        let sets = split_list(self.get(Field::Calibration));
+        let plain = METHODS.iter().map(|method| (method.name().to_owned(), Parameters::new()));
+        let all = plain.chain(self.grid.variants.iter().cloned());
+        all.flat_map(|(method, parameters)| GridRow::of_method(&method, &parameters, &sets)).collect()
     }
 
     /// The seed that the cells have.
@@ -502,28 +360,32 @@ impl Form {
         if self.cells().is_empty() {
             return Some((None, "no cell of the grid is taken in: Space takes one in".into()));
         }
-        let message = self.values().args(&SettingsArgs::default()).err()?;
-        Some((self.blame(&message), message))
+        let wrong = |field: Field| Some((Some(field), field.setting()?.refusal(self.get(field))?));
+        Field::ALL.into_iter().find_map(wrong)
     }
 
-    /// The field that a message is about: the one whose flag it names first, or whose value it quotes.
-    pub fn blame(&self, message: &str) -> Option<Field> {
-        let begins =
-            |field: &Field| message.strip_prefix(field.flag()).is_some_and(|rest| !rest.starts_with('-'));
-        let quoted = |field: &Field| {
-            let entries = items(self.get(*field));
-            entries.iter().any(|entry| entry.len() > 2 && message.contains(entry.as_str()))
-        };
-        let keyed = |field: &Field| match field {
-            Field::SeqLen => message.starts_with("seq_len"),
-            Field::Device => message.contains("cuda") && message.contains("device"),
-            _ => false,
-        };
-        let sources = [Field::Corpora, Field::Tasks, Field::Calibration, Field::Model];
-        Field::ALL
-            .into_iter()
-            .find(|f| begins(f))
-            .or_else(|| Field::ALL.into_iter().find(|f| keyed(f)))
-            .or_else(|| sources.into_iter().find(|f| quoted(f)))
+    /// Puts the cursor where a fault can be put right: on the field, or in the grid.
+    pub fn focus_on(&mut self, field: Option<Field>) {
+        match field {
+            Some(field) => {
+                self.focus = Focus::Fields;
+                self.field = field as usize;
+            }
+            None => self.focus = Focus::Grid,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings;
+
+    #[test]
+    fn the_form_has_exactly_the_fields_that_the_table_of_settings_gives_it() {
+        let shown = |field: Field| field.setting().filter(|setting| setting.form().is_some()).is_some();
+        assert!(Field::ALL.into_iter().all(shown));
+        let in_table = settings().iter().filter(|setting| setting.form().is_some()).count();
+        assert_eq!(in_table, Field::ALL.len());
     }
 }

@@ -30,7 +30,7 @@ pub enum EngineState {
 
 /// How much a line of the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// For the record.
     Info,
     /// Good news.
@@ -47,7 +47,7 @@ pub struct LogLine {
     /// Since the start of the program.
     pub at: Duration,
     /// How much it matters.
-    pub level: Level,
+    pub level: LogLevel,
     /// What happened.
     pub text: String,
 }
@@ -105,7 +105,7 @@ impl Live {
     }
 
     /// Adds a line to the log.
-    pub fn say(&mut self, at: Duration, level: Level, text: impl Into<String>) {
+    pub fn say(&mut self, at: Duration, level: LogLevel, text: impl Into<String>) {
         if self.log.len() == LINES {
             self.log.pop_front();
         }
@@ -126,7 +126,7 @@ impl Live {
                     cells.iter().filter(|c| c.state != CellState::Done).map(|c| c.id.clone()).collect();
                 let done = cells.len() - self.queue.len();
                 let known = if done > 0 { format!(", {done} done before") } else { String::new() };
-                self.say(now, Level::Info, format!("study {study}: {} cells{known}", cells.len()));
+                self.say(now, LogLevel::Info, format!("study {study}: {} cells{known}", cells.len()));
             }
             Event::Cell { cell, state } => {
                 if let Some(id) = cell {
@@ -140,19 +140,18 @@ impl Live {
                     CellState::Running => {
                         self.engine = EngineState::Running;
                         self.ended = None;
-                        self.say(now, Level::Info, format!("{}: begins", name(cell)));
+                        self.say(now, LogLevel::Info, format!("{}: begins", name(cell)));
                     }
                     CellState::Cancelled => {
-                        self.say(now, Level::Warning, format!("{}: cancelled", name(cell)));
+                        self.say(now, LogLevel::Warning, format!("{}: cancelled", name(cell)));
                     }
                     _ => {}
                 }
             }
             Event::Phase { cell, phase } => self.phase = Some((cell.clone(), *phase)),
             Event::CellDone { cell, seconds, .. } => {
-                let spent =
-                    seconds.load + seconds.calibrate + seconds.prune + seconds.evaluate + seconds.answer;
-                self.say(now, Level::Good, format!("{}: done in {}", name(cell), human::duration(spent)));
+                let spent = human::duration(seconds.total());
+                self.say(now, LogLevel::Good, format!("{}: done in {spent}", name(cell)));
             }
             Event::Resources { sample } => {
                 push(&mut self.samples, *sample);
@@ -160,25 +159,29 @@ impl Live {
             }
             Event::Warning { cell, message } => {
                 let place = cell.as_ref().map_or_else(String::new, |id| format!("{}: ", label(Some(id))));
-                self.say(now, Level::Warning, format!("{place}{message}"));
+                self.say(now, LogLevel::Warning, format!("{place}{message}"));
             }
             Event::Exported { cell, path } => {
-                self.say(now, Level::Good, format!("{}: written to {}", label(Some(cell)), path.display()));
+                self.say(
+                    now,
+                    LogLevel::Good,
+                    format!("{}: written to {}", label(Some(cell)), path.display()),
+                );
             }
             Event::CellFailed { cell, message } => {
-                self.say(now, Level::Error, format!("{}: {message}", name(cell)));
+                self.say(now, LogLevel::Error, format!("{}: {message}", name(cell)));
             }
             Event::Finished { result } => {
                 self.end(now, EngineState::Idle);
                 let not = result.cells.iter().filter(|cell| cell.state != CellState::Done).count();
                 let (level, text) = match not {
-                    0 => (Level::Good, "the study is complete; cells can still be added".to_owned()),
+                    0 => (LogLevel::Good, "the study is complete; cells can still be added".to_owned()),
                     1 => (
-                        Level::Warning,
+                        LogLevel::Warning,
                         "the study has ended without one cell; R on History tries it again".into(),
                     ),
                     _ => (
-                        Level::Warning,
+                        LogLevel::Warning,
                         format!("the study has ended without {not} cells; R on History tries them again"),
                     ),
                 };
@@ -187,11 +190,11 @@ impl Live {
             Event::Failed { message, .. } => {
                 self.end(now, EngineState::Idle);
                 self.failure = Some(message.clone());
-                self.say(now, Level::Error, message.clone());
+                self.say(now, LogLevel::Error, message.clone());
             }
             Event::Stopped { .. } => {
                 self.end(now, EngineState::Gone);
-                self.say(now, Level::Info, "the engine has stopped");
+                self.say(now, LogLevel::Info, "the engine has stopped");
             }
             _ => {}
         }

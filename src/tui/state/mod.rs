@@ -1,80 +1,47 @@
 //! All that the dashboard knows. Changed by [`super::update`] alone, drawn by [`super::view`].
 
+mod areas;
 mod board;
+mod compare;
 mod dialog;
+mod field;
 mod form;
+mod history;
+mod inspect;
 mod line;
 mod live;
+mod run;
+mod screen;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use board::Board;
-pub use dialog::{Answer as DialogAnswer, Dialog, Palette, Prompt, Question, SparsityDialog, Wanted};
-pub use form::{Check, Field, Focus, Form, FormValues, Grid, GridRow, Kind};
+pub use areas::ScreenAreas;
+pub use board::{Board, model_name};
+pub use compare::{CompareView, RowKey, Score, SortBy};
+pub use dialog::{CommandPalette, Dialog, DialogAnswer, Prompt, QuestionDialog, SparsityDialog, Wanted};
+pub use field::{Field, FieldKind};
+pub use form::{Check, Checked, Focus, Form, FormValues, Grid, GridRow};
+pub use history::HistoryView;
+pub use inspect::{InspectView, Pane};
 pub use line::{Line, Typed};
-pub use live::{EngineState, Level, Live, LogLine};
+pub use live::{EngineState, Live, LogLevel, LogLine};
+pub use run::RunView;
+pub use screen::{Panel, Screen};
 
 use super::keymap::Context;
-use super::message::Leave;
-use super::screens::compare::CompareView;
-use super::screens::history::HistoryView;
-use super::screens::inspect::InspectView;
-use super::screens::run::RunView;
 use super::theme::Theme;
 use crate::study::StudySpec;
 
-/// One of the five screens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[allow(missing_docs, reason = "named on screen as here")]
-pub enum Screen {
-    #[default]
-    Study,
-    Run,
-    Compare,
-    Inspect,
-    History,
-}
-
-impl Screen {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Study, Self::Run, Self::Compare, Self::Inspect, Self::History];
-
-    /// Its name on screen and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Study => "Study",
-            Self::Run => "Run",
-            Self::Compare => "Compare",
-            Self::Inspect => "Inspect",
-            Self::History => "History",
-        }
-    }
-
-    /// Its place among all.
-    pub fn number(self) -> usize {
-        self as usize
-    }
-}
-
-/// A part of a screen that can be saved alone.
+/// How the screen is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the parts are named as on screen")]
-pub enum Panel {
-    Fields,
-    Grid,
-    Queue,
-    Map,
-    Machine,
-    Log,
-    Perplexity,
-    Divergence,
-    Scores,
-    Table,
-    Prompts,
-    Answers,
-    Modules,
-    Studies,
+pub enum Leave {
+    /// The engine is idle or has stopped: end.
+    Now,
+    /// Keep computing without a screen.
+    Headless,
+    /// Whatever the engine is doing.
+    Abandon,
 }
 
 /// What was decided when the dashboard was started.
@@ -86,6 +53,8 @@ pub struct Options {
     pub readonly: bool,
     /// Go on without a screen when the terminal goes away.
     pub keep_running: bool,
+    /// Open the newest study of the store, if it has one when the dashboard starts.
+    pub open_newest: bool,
 }
 
 /// A short message at the foot of the screen.
@@ -179,6 +148,13 @@ impl State {
     /// Whether the study that is shown is the one that the engine has in hand.
     pub fn board_is_live(&self) -> bool {
         self.board.as_ref().is_some_and(|board| Some(board.study) == self.live.study)
+    }
+
+    /// Id of the cell that is selected on the compare screen; `None` for the base, a cell of an overlay, or no selection.
+    pub fn selected_cell(&self) -> Option<String> {
+        let board = self.board.as_ref()?;
+        let key = self.compare.selected.as_ref().filter(|key| key.study == board.study)?;
+        key.cell.clone().filter(|id| board.cell(id).is_some())
     }
 
     /// The part of the screen that is in focus.

@@ -2,7 +2,7 @@
 
 use ratatui::style::Color;
 
-use super::Background;
+use super::background::Background;
 use super::color::{Lab, Rgb};
 
 /// A colour for terminals that have many, and the one of the sixteen that stands for it elsewhere.

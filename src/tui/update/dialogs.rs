@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::palette::Command;
-use super::{act, matching, show};
-use crate::tui::keymap::Context;
-use crate::tui::message::{Effect, EngineOrder, Leave};
+use super::actions::act;
+use crate::tui::keymap::{self, Context};
+use crate::tui::message::{Effect, EngineOrder};
+use crate::tui::palette::{PaletteCommand, matching};
+use crate::tui::screens::show;
 use crate::tui::state::{
-    Dialog, DialogAnswer, EngineState, Focus, Screen, SparsityDialog, State, Typed, Wanted,
+    Dialog, DialogAnswer, EngineState, Focus, Leave, Line, Screen, SparsityDialog, State, Typed, Wanted,
 };
 
 /// Does what a key means to the dialog in front.
@@ -90,7 +91,7 @@ pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
 }
 
 /// Does what a command says, on the screen that it belongs to.
-fn run(state: &mut State, command: Command) -> Vec<Effect> {
+fn run(state: &mut State, command: PaletteCommand) -> Vec<Effect> {
     let screen = match command.context {
         Context::Everywhere => None,
         Context::Fields | Context::Grid => Some(Screen::Study),
@@ -130,14 +131,14 @@ fn help(scroll: &mut usize, event: &KeyEvent) -> bool {
         _ => return false,
     }
     // It can never be scrolled further than there are lines.
-    *scroll = (*scroll).min(crate::tui::keymap::BINDINGS.len() + 20);
+    *scroll = (*scroll).min(keymap::BINDINGS.len() + 20);
     true
 }
 
 fn sparsity(state: &mut State, chooser: &mut SparsityDialog, event: &KeyEvent) -> (bool, Vec<Effect>) {
     let step = |chooser: &mut SparsityDialog, by: i32| {
         chooser.percent = (i32::from(chooser.percent) + by).clamp(0, 99) as u16;
-        chooser.line = crate::tui::state::Line::default();
+        chooser.line = Line::default();
         chooser.fault = None;
     };
     match event.code {

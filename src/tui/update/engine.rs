@@ -2,10 +2,13 @@
 
 use crate::engine::Event;
 use crate::results::CellState;
-use crate::tui::message::{Effect, Leave, Purpose};
-use crate::tui::screens::{compare, inspect, study};
-use crate::tui::state::{Board, Check, Dialog, EngineState, Level, Question, Screen, State};
-use crate::tui::update::{complain, forget};
+use crate::tui::message::{Effect, OpenReason};
+use crate::tui::screens::{complain, inspect};
+use crate::tui::state::{
+    Board, Check, Dialog, EngineState, Field, Leave, LogLevel, QuestionDialog, Screen, State,
+};
+
+use super::outcomes::forget;
 
 /// Takes an event in.
 pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
@@ -13,8 +16,8 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
         let known = state.board.as_ref().is_some_and(|board| board.study == *study);
         let mut board = Board::planned(*study, model.as_ref().clone(), environment.clone(), cells);
         if !known {
-            compare::reset(state);
-            inspect::reset(state);
+            state.compare.reset();
+            state.inspect.reset();
         } else if let Some(shown) = state.board.take() {
             board.answers = shown.answers;
         }
@@ -28,13 +31,15 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     }
     match event {
         // The plan does not carry what an earlier run has found out, nor what was asked.
-        Event::Plan { study, .. } => vec![Effect::OpenStudy(*study, Purpose::Refresh), Effect::ListStudies],
+        Event::Plan { study, .. } => {
+            vec![Effect::OpenStudy(*study, OpenReason::Refresh), Effect::ListStudies]
+        }
         Event::Finished { result } => {
             let complete = result.cells.iter().all(|cell| cell.state == CellState::Done);
             state.tell(if complete { "the study is complete" } else { "the study has ended" }, false);
             leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
         }
-        Event::Failed { message, exit_code } => failed(state, message, *exit_code),
+        Event::Failed { message, exit_code, setting } => failed(state, message, *exit_code, *setting),
         Event::Deleted { study } => forget(state, *study),
         Event::Refused { message } => complain(state, message),
         Event::Stopped { .. } => leave_if_wanted(state).unwrap_or_default(),
@@ -58,8 +63,8 @@ pub fn gone(state: &mut State) -> Vec<Effect> {
     if !expected {
         let text = "The engine ended without a word. What was finished is kept: restart secateur, open the study \
                     on History and resume it with R.\nThe log file beside the store has the details.";
-        state.live.say(state.now, Level::Error, "the engine is gone");
-        state.dialogs.push(Dialog::Question(Question::notice("The engine is gone", text, true)));
+        state.live.say(state.now, LogLevel::Error, "the engine is gone");
+        state.dialogs.push(Dialog::Question(QuestionDialog::notice("The engine is gone", text, true)));
     }
     Vec::new()
 }
@@ -69,26 +74,26 @@ fn leave_if_wanted(state: &State) -> Option<Vec<Effect>> {
     Some(vec![Effect::Leave(leave)])
 }
 
-fn failed(state: &mut State, message: &str, exit_code: u8) -> Vec<Effect> {
+fn failed(state: &mut State, message: &str, exit_code: u8, setting: Option<&str>) -> Vec<Effect> {
     if let Some(effects) = leave_if_wanted(state) {
         return effects;
     }
     if exit_code == 2 {
         // A mistake can be put right where it was made.
-        let field = state.form.blame(message);
+        let field = setting.and_then(Field::of_flag);
         state.form.check = Check::Refused { field, message: message.to_owned() };
         state.form.checked = state.form.version;
         if field.is_some() {
             state.screen = Screen::Study;
-            study::blame(state, field);
+            state.form.focus_on(field);
         }
-        state.dialogs.push(Dialog::Question(Question::notice("The study cannot run", message, true)));
+        state.dialogs.push(Dialog::Question(QuestionDialog::notice("The study cannot run", message, true)));
         return Vec::new();
     }
     let text = format!(
-        "{message}\n\nWhat was finished is kept. Put the cause right, then go on with R on History.\nThe log file \
+        "{message}\n\nWhat was finished is kept. Put the cause right, then resume the study with R on History.\nThe log file \
          beside the store has the details."
     );
-    state.dialogs.push(Dialog::Question(Question::notice("The study has failed", text, true)));
+    state.dialogs.push(Dialog::Question(QuestionDialog::notice("The study has failed", text, true)));
     vec![Effect::ListStudies]
 }

@@ -2,17 +2,16 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
-use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph, Widget};
 use unicode_width::UnicodeWidthStr;
 
-use super::parts::{first_shown, framed};
+use super::parts::{first_shown, framed, typed};
 use crate::tui::keymap::{self, Context};
-use crate::tui::state::{self, Dialog, Palette, Prompt, Question, SparsityDialog, State, Wanted};
-use crate::tui::update::matching;
+use crate::tui::palette::matching;
+use crate::tui::state::{CommandPalette, Dialog, Prompt, QuestionDialog, SparsityDialog, State, Wanted};
 use crate::tui::widgets::slider::Slider;
-use crate::tui::widgets::text::{sanitize, truncate, wrap};
+use crate::tui::widgets::text::{self, sanitize, truncate, wrap};
 
 /// Draws a dialog in the middle of the screen.
 pub fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buffer) {
@@ -35,29 +34,6 @@ fn place(state: &State, title: &str, size: (usize, usize), area: Rect, buffer: &
     Clear.render(place, buffer);
     let inner = framed(&state.theme, title, true, place, buffer);
     Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
-}
-
-/// A line that is being typed, with its cursor.
-pub fn typed(state: &State, line: &state::Line, width: usize) -> Line<'static> {
-    let (before, after) = line.split();
-    let (before, after) = (sanitize(before).into_owned(), sanitize(after).into_owned());
-    // The cursor stays in sight: what is far before it is left out.
-    let mut shown = before.as_str();
-    while shown.width() + 1 > width.max(1) {
-        let mut letters = shown.chars();
-        if letters.next().is_none() {
-            break;
-        }
-        shown = letters.as_str();
-    }
-    let mut rest = after.chars();
-    let under: String = rest.next().map_or_else(|| " ".into(), |c| c.to_string());
-    let cursor = Style::new().add_modifier(Modifier::REVERSED);
-    Line::from(vec![
-        Span::styled(shown.to_owned(), state.theme.text()),
-        Span::styled(under, cursor),
-        Span::styled(rest.as_str().to_owned(), state.theme.text()),
-    ])
 }
 
 /// The lines of the help page.
@@ -97,7 +73,7 @@ fn help(state: &State, scroll: usize, area: Rect, buffer: &mut Buffer) {
     Paragraph::new(lines).scroll((first as u16, 0)).render(inner, buffer);
 }
 
-fn commands(state: &State, palette: &Palette, area: Rect, buffer: &mut Buffer) {
+fn commands(state: &State, palette: &CommandPalette, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let found = matching(palette.line.text());
     let inner = place(state, "Commands", (70, 16), area, buffer);
@@ -142,13 +118,11 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
     if chooser.wanted == Wanted::Cell {
         let shown = rows.saturating_sub(1);
         let first = first_shown(chooser.row, chooser.rows.len(), shown);
-        for (i, (method, set)) in chooser.rows.iter().enumerate().skip(first).take(shown) {
+        for (i, row) in chooser.rows.iter().enumerate().skip(first).take(shown) {
             let on = i == chooser.row;
             let symbols = theme.symbols();
             let radio = if on { symbols.radio_on } else { symbols.radio_off };
-            let set =
-                set.as_deref().map_or_else(String::new, |set| format!(" {}", crate::study::short_name(set)));
-            let text = format!("{radio} {method}{set}");
+            let text = format!("{radio} {}", row.label());
             let text = truncate(&text, inner.width.into(), symbols.ellipsis).into_owned();
             Line::styled(text, if on { theme.selected() } else { theme.text() })
                 .render(line(i - first), buffer);
@@ -178,7 +152,7 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
     last.render(line(rows + 4), buffer);
 }
 
-fn question(state: &State, asked: &Question, area: Rect, buffer: &mut Buffer) {
+fn question(state: &State, asked: &QuestionDialog, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let room = usize::from(area.width).saturating_sub(8).clamp(1, 72);
     let safe: Vec<String> = asked.text.iter().map(|line| sanitize(line).into_owned()).collect();
@@ -188,7 +162,7 @@ fn question(state: &State, asked: &Question, area: Rect, buffer: &mut Buffer) {
     }
     lines.push(Line::default());
     let labels: Vec<String> = asked.answers.iter().map(|(key, text, _)| format!("[{key}] {text}")).collect();
-    let together = labels.iter().map(|label| label.width() + 2).sum::<usize>() <= room;
+    let together = labels.iter().map(|label| text::width(label) + 2).sum::<usize>() <= room;
     let answer = |i: usize| {
         let style = if i == asked.chosen { theme.selected() } else { theme.text() };
         Span::styled(format!(" {} ", labels[i]), style)
@@ -198,7 +172,7 @@ fn question(state: &State, asked: &Question, area: Rect, buffer: &mut Buffer) {
     } else {
         lines.extend((0..labels.len()).map(|i| Line::from(answer(i))));
     }
-    let wide = lines.iter().map(Line::width).max().unwrap_or(0).max(asked.title.width() + 2);
+    let wide = lines.iter().map(text::line_width).max().unwrap_or(0).max(text::width(&asked.title) + 2);
     let inner = place(state, &asked.title, (wide, lines.len()), area, buffer);
     // The answers stay in sight, however long the text.
     let skip = lines.len().saturating_sub(inner.height.into()) as u16;

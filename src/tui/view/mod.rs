@@ -3,8 +3,8 @@
 pub mod dialogs;
 pub mod parts;
 
-use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::buffer::{Buffer, CellWidth};
+use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph, Widget, Wrap};
@@ -12,14 +12,12 @@ use unicode_width::UnicodeWidthStr;
 
 use super::keymap::{self, Context};
 use super::screens::{compare, history, inspect, run, study};
-use super::state::{EngineState, Panel, Screen, State};
+use super::state::{EngineState, Panel, Screen, ScreenAreas, State};
+use super::tabs::{NAME, tab};
 use super::widgets::text::{sanitize, truncate};
 
 /// The smallest terminal that the dashboard is of use in: columns and rows.
 pub const SMALLEST: (u16, u16) = (60, 15);
-
-/// The name at the left of the first row.
-const NAME: &str = " secateur ";
 
 /// Draws everything.
 pub fn view(state: &State, area: Rect, buffer: &mut Buffer) {
@@ -27,18 +25,37 @@ pub fn view(state: &State, area: Rect, buffer: &mut Buffer) {
         too_small(area, buffer);
         return;
     }
-    let (head, body, foot) = rows(area);
+    let ScreenAreas { head, body, foot } = ScreenAreas::of(area);
     draw_head(state, head, buffer);
     draw_screen(state, body, buffer);
     draw_foot(state, foot, buffer);
     for dialog in &state.dialogs {
         dialogs::draw(state, dialog, area, buffer);
     }
+    if !state.dialogs.is_empty() {
+        blank_halves(area, buffer);
+    }
+}
+
+/// Blanks wide characters of which a dialog covers a part: the whole of one would hide the dialog's frame.
+fn blank_halves(area: Rect, buffer: &mut Buffer) {
+    for y in area.top()..area.bottom() {
+        let mut x = area.left();
+        while x < area.right() {
+            let end = (x + buffer[(x, y)].cell_width().max(1)).min(area.right());
+            if (x + 1..end).any(|hidden| buffer[(hidden, y)].symbol() != " ") {
+                buffer[(x, y)].set_symbol(" ");
+                x += 1;
+            } else {
+                x = end;
+            }
+        }
+    }
 }
 
 /// The parts of the screen that can be saved alone, and where they are.
 pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
-    let (_, body, _) = rows(area);
+    let body = ScreenAreas::of(area).body;
     match state.screen {
         Screen::Study => study::panels(state, body),
         Screen::Run => run::panels(state, body),
@@ -46,25 +63,6 @@ pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
         Screen::Inspect => inspect::panels(state, body),
         Screen::History => history::panels(state, body),
     }
-}
-
-/// The screen whose tab stands at a column of the first row.
-pub fn tab_at(state: &State, column: u16) -> Option<Screen> {
-    let mut at = NAME.width();
-    for screen in Screen::ALL {
-        let end = at + tab(state, screen).width();
-        if (at..end).contains(&usize::from(column)) {
-            return Some(screen);
-        }
-        at = end;
-    }
-    None
-}
-
-fn rows(area: Rect) -> (Rect, Rect, Rect) {
-    let [head, body, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
-    (head, body, foot)
 }
 
 fn too_small(area: Rect, buffer: &mut Buffer) {
@@ -84,19 +82,12 @@ fn draw_screen(state: &State, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn tab(state: &State, screen: Screen) -> String {
-    // Brackets tell the open screen from the others where there are no colours.
-    let name = screen.name();
-    let number = screen.number() + 1;
-    if screen == state.screen { format!("[{number} {name}]") } else { format!(" {number} {name} ") }
-}
-
 fn draw_head(state: &State, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let mut spans = vec![Span::styled(NAME, theme.accent())];
     for screen in Screen::ALL {
         let style = if screen == state.screen { theme.selected() } else { theme.dim() };
-        spans.push(Span::styled(tab(state, screen), style));
+        spans.push(Span::styled(tab(screen, state.screen), style));
     }
     let left: usize = spans.iter().map(Span::width).sum();
     Line::from(spans).render(area, buffer);

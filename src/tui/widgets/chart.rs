@@ -63,7 +63,7 @@ pub struct Series {
 
 /// The part of the plane that the user wants to see; `None` is all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Window {
+pub struct ChartWindow {
     /// From and to, across.
     pub x: Option<(f64, f64)>,
     /// From and to, upwards.
@@ -89,10 +89,11 @@ pub struct Chart<'a> {
     title: String,
     unit: String,
     x_label: String,
+    x_names: Vec<String>,
     scale: YScale,
     base: Option<(f64, String)>,
     cursor: Option<f64>,
-    window: Window,
+    window: ChartWindow,
     focused: bool,
     legend: bool,
 }
@@ -106,10 +107,11 @@ impl<'a> Chart<'a> {
             title: String::new(),
             unit: String::new(),
             x_label: String::new(),
+            x_names: Vec::new(),
             scale: YScale::Linear,
             base: None,
             cursor: None,
-            window: Window::default(),
+            window: ChartWindow::default(),
             focused: false,
             legend: false,
         }
@@ -136,6 +138,13 @@ impl<'a> Chart<'a> {
         self
     }
 
+    /// Names of the places 1, 2, 3 … of the horizontal axis, instead of numbers.
+    #[must_use]
+    pub fn x_names(mut self, names: Vec<String>) -> Self {
+        self.x_names = names;
+        self
+    }
+
     /// How heights grow with values; linearly by default.
     #[must_use]
     pub fn scale(mut self, scale: YScale) -> Self {
@@ -159,7 +168,7 @@ impl<'a> Chart<'a> {
 
     /// The part to show. A window that is empty or not finite counts as none.
     #[must_use]
-    pub fn window(mut self, window: Window) -> Self {
+    pub fn window(mut self, window: ChartWindow) -> Self {
         self.window = window;
         self
     }

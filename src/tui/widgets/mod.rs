@@ -13,12 +13,12 @@ pub mod table;
 mod tests;
 pub mod text;
 
-pub use chart::{Chart, Point, PointTag, Series, View, Window, YScale};
+pub use chart::{Chart, ChartWindow, Point, PointTag, Series, View, YScale};
 pub use gauge::Gauge;
 pub use heatmap::{HeatMap, HeatRow};
 pub use slider::Slider;
 pub use spark::Spark;
-pub use table::{Column, Row, Table};
+pub use table::{Table, TableColumn, TableRow};
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

@@ -13,7 +13,7 @@ const GAP: u16 = 2;
 
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
+pub struct TableColumn {
     /// The header.
     pub title: String,
     /// Where cells stand in it.
@@ -24,7 +24,7 @@ pub struct Column {
     pub priority: u8,
 }
 
-impl Column {
+impl TableColumn {
     /// A column with this header.
     pub fn new(title: impl Into<String>, align: Alignment, min: u16, priority: u8) -> Self {
         Self { title: title.into(), align, min, priority }
@@ -33,12 +33,12 @@ impl Column {
 
 /// A row: a cell for each column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
+pub struct TableRow {
     /// Its cells. Those that lack are empty.
     pub cells: Vec<Line<'static>>,
 }
 
-impl Row {
+impl TableRow {
     /// A row of these cells.
     pub fn new(cells: impl IntoIterator<Item = impl Into<Line<'static>>>) -> Self {
         Self { cells: cells.into_iter().map(Into::into).collect() }
@@ -49,15 +49,15 @@ impl Row {
 #[derive(Debug, Clone)]
 pub struct Table<'a> {
     theme: &'a Theme,
-    columns: &'a [Column],
-    rows: &'a [Row],
+    columns: &'a [TableColumn],
+    rows: &'a [TableRow],
     sort: Option<(usize, bool)>,
     selected: Option<usize>,
 }
 
 impl<'a> Table<'a> {
     /// A table of these rows.
-    pub fn new(theme: &'a Theme, columns: &'a [Column], rows: &'a [Row]) -> Self {
+    pub fn new(theme: &'a Theme, columns: &'a [TableColumn], rows: &'a [TableRow]) -> Self {
         Self { theme, columns, rows, sort: None, selected: None }
     }
 

@@ -10,7 +10,7 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
 use super::{HeatRow, Point, PointTag, Series};
-use crate::tui::snapshot::{Format, render};
+use crate::tui::snapshot::{PictureFormat, render};
 use crate::tui::theme::{Background, ColorMode, Theme};
 
 const FULL: Theme = Theme::new(ColorMode::TrueColor, Background::Dark, false);
@@ -21,7 +21,7 @@ const ASCII: Theme = Theme::new(ColorMode::None, Background::Dark, true);
 fn drawn(widget: impl Widget, width: u16, height: u16) -> String {
     let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
     widget.render(*buffer.area(), &mut buffer);
-    String::from_utf8(render(&buffer, &PLAIN, Format::Text).unwrap()).unwrap()
+    String::from_utf8(render(&buffer, &PLAIN, PictureFormat::Text).unwrap()).unwrap()
 }
 
 /// Draws a widget into the middle of a larger screen and checks that what is around it stays.

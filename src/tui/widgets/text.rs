@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use ratatui::buffer::CellWidth;
 use ratatui::layout::Alignment;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::UnicodeWidthChar;
 
 /// Whether a character could steer the terminal or turn the direction of text: control characters, line and paragraph
 /// separators, and Unicode's bidirectional controls.
@@ -41,15 +42,19 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Columns that a grapheme takes.
+/// Columns that a grapheme takes: what the buffer that it is drawn into counts.
 fn columns(grapheme: &str) -> usize {
-    // A cell holds one grapheme and is at most two columns wide.
-    grapheme.width().min(2)
+    grapheme.cell_width().into()
 }
 
 /// Columns that a text takes once it is [`sanitize`]d.
 pub fn width(text: &str) -> usize {
     sanitize(text).graphemes(true).map(columns).sum()
+}
+
+/// Columns that a styled line takes.
+pub fn line_width(line: &Line<'_>) -> usize {
+    line.spans.iter().map(|span| width(&span.content)).sum()
 }
 
 /// The text, sanitized, in at most `width` columns; where it is cut, its last column is `ellipsis` (one column wide).
@@ -92,7 +97,7 @@ fn cut<'a>(graphemes: impl Iterator<Item = &'a str>, width: usize) -> Option<Vec
 
 /// A styled line, sanitized, in at most `width` columns, ended by `ellipsis` where it is cut.
 pub fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'static> {
-    let total: usize = line.spans.iter().map(|span| self::width(&span.content)).sum();
+    let total = line_width(line);
     let mut spans = Vec::with_capacity(line.spans.len());
     let mut left = width;
     for span in &line.spans {
@@ -216,12 +221,13 @@ impl Wrapper {
                 self.break_line();
             }
         }
-        if columns == 2 {
+        let ideograph = grapheme.chars().next().and_then(char::width) == Some(2);
+        if ideograph {
             self.after = self.line.len();
         }
         self.used += columns;
         self.line.push(Glyph { text, columns, style });
-        if blank || columns == 2 {
+        if blank || ideograph {
             self.after = self.line.len();
         }
     }

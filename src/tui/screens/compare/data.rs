@@ -2,22 +2,22 @@
 
 use std::cmp::Ordering;
 
-use super::{CompareView, Key, Score, SortBy};
+use crate::eval::stats::mean_over_tasks;
+use crate::methods::METHODS;
 use crate::results::{CellResult, CellState, Estimate, Metrics, TaskScores};
-use crate::study::{Method, Sparsity, short_name};
-use crate::tui::state::Board;
-use crate::tui::view::parts::word;
+use crate::study::{Level, Recipe, Sparsity, short_name};
+use crate::tui::state::{Board, CompareView, RowKey, SortBy, State};
 
 /// A text that perplexity and divergences were measured on. Two texts may share a short name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text {
+pub struct CorpusKey {
     /// Its short name.
     pub name: String,
     /// Which of those that have this name, from 0.
     pub nth: usize,
 }
 
-impl Text {
+impl CorpusKey {
     fn find<'a, T>(&self, measured: &'a [T], corpus: impl Fn(&T) -> &str) -> Option<&'a T> {
         measured.iter().filter(|m| corpus(m) == self.name).nth(self.nth)
     }
@@ -45,12 +45,12 @@ pub struct Figures {
 
 impl Figures {
     /// Reads them from measurements; `asked` are the base's tasks.
-    fn of(metrics: &Metrics, text: Option<&Text>, asked: &[TaskScores]) -> Self {
+    fn of(metrics: &Metrics, text: Option<&CorpusKey>, asked: &[TaskScores]) -> Self {
         let mut figures = Self {
             scores: [
-                average(&metrics.tasks, asked, |task| task.exact_match),
-                average(&metrics.tasks, asked, |task| task.f1),
-                average(&metrics.tasks, asked, |task| task.rouge1),
+                mean_over_tasks(&metrics.tasks, asked, |task| task.exact_match),
+                mean_over_tasks(&metrics.tasks, asked, |task| task.f1),
+                mean_over_tasks(&metrics.tasks, asked, |task| task.rouge1),
             ],
             ..Self::default()
         };
@@ -65,31 +65,6 @@ impl Figures {
         figures.top1 = text.find(&metrics.top1_agreement, |a| &a.corpus).map(|a| a.estimate);
         figures
     }
-}
-
-/// A score over all tasks, each weighted by its records. The tasks being independent, their intervals add up as
-/// squares.
-///
-/// `None` while a task of the base's is missing: the cell would be compared by other data.
-fn average(
-    tasks: &[TaskScores],
-    asked: &[TaskScores],
-    score: impl Fn(&TaskScores) -> Estimate,
-) -> Option<Estimate> {
-    let complete = asked.iter().all(|asked| tasks.iter().any(|task| task.name == asked.name));
-    let n: usize = tasks.iter().map(|task| task.n).sum();
-    if !complete || n == 0 {
-        return None;
-    }
-    let (mut value, mut below, mut above) = (0.0, 0.0, 0.0);
-    for task in tasks {
-        let weight = task.n as f64 / n as f64;
-        let Estimate { value: mean, ci95: [low, high] } = score(task);
-        value += weight * mean;
-        below += (weight * (mean - low)).powi(2);
-        above += (weight * (high - mean)).powi(2);
-    }
-    Some(Estimate { value, ci95: [value - f64::sqrt(below), value + f64::sqrt(above)] })
 }
 
 /// What a chart shows.
@@ -127,9 +102,9 @@ impl Metric {
 
 /// The base or a cell of a study, with what is known of it.
 #[derive(Debug, Clone)]
-pub struct Row<'a> {
+pub struct ModelRow<'a> {
     /// What it is.
-    pub key: Key,
+    pub key: RowKey,
     /// Its study is laid over the one that is open.
     pub overlay: bool,
     /// The cell; `None` is the base.
@@ -139,6 +114,8 @@ pub struct Row<'a> {
     /// How far it has come.
     pub state: CellState,
     /// Sparsity that was asked for, in percent; `None` for the base.
+    pub sparsity: Option<f64>,
+    /// Where it stands on the charts' x axis; `None` for the base.
     pub x: Option<f64>,
     /// The sparsity if it is N:M, as it is written.
     pub pattern: Option<String>,
@@ -152,7 +129,7 @@ pub struct Row<'a> {
     pub seconds: f64,
 }
 
-impl Row<'_> {
+impl ModelRow<'_> {
     /// Change of perplexity against the base, as a share of it.
     pub fn change(&self) -> Option<f64> {
         self.cell?;
@@ -164,7 +141,7 @@ impl Row<'_> {
         let number = match column {
             SortBy::Cell => return None,
             SortBy::State => Some(f64::from(self.state as u8)),
-            SortBy::Achieved => self.cell.and_then(|cell| cell.achieved_sparsity),
+            SortBy::Achieved => self.cell.and_then(|cell| cell.footprint).map(|f| f.sparsity()),
             SortBy::Perplexity => value(self.figures.perplexity),
             SortBy::Change => self.change(),
             SortBy::Js => value(self.figures.js),
@@ -179,7 +156,7 @@ impl Row<'_> {
 
 /// A method with a calibration set: the cells that differ by sparsity alone.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Series {
+pub struct CellSeries {
     /// How it is called: `wanda`, `wanda c4` where there are several sets, `#3 wanda` of an overlay.
     pub name: String,
     /// Place of its colour and marker.
@@ -188,22 +165,38 @@ pub struct Series {
     pub rows: Vec<usize>,
 }
 
+/// What the x axis of the charts shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum XAxis {
+    /// Sparsity in percent.
+    Sparsity,
+    /// All cells have this sparsity, in percent: each has a place of its own, 1, 2, 3 …, with its name.
+    Cells {
+        /// The sparsity.
+        sparsity: f64,
+        /// Names by place.
+        names: Vec<String>,
+    },
+}
+
 /// The study that is open and those that are laid over it.
 #[derive(Debug, Clone)]
 pub struct Comparison<'a> {
     /// Texts that something was measured on.
-    pub texts: Vec<Text>,
+    pub texts: Vec<CorpusKey>,
     /// The text that is shown.
-    pub text: Option<Text>,
+    pub text: Option<CorpusKey>,
     /// Tasks of the open study that were answered.
     pub tasks: Vec<String>,
     /// Whether there are tasks, or may be.
     pub asked: bool,
     /// Bases and cells: of the open study, then of the overlays.
-    pub rows: Vec<Row<'a>>,
+    pub rows: Vec<ModelRow<'a>>,
     /// The series, those of the open study first.
-    pub series: Vec<Series>,
-    /// Every sparsity that there is, in percent, ascending.
+    pub series: Vec<CellSeries>,
+    /// What the charts' x axis shows.
+    pub axis: XAxis,
+    /// Every place on the x axis where a cell stands, ascending.
     pub xs: Vec<f64>,
 }
 
@@ -219,10 +212,19 @@ impl<'a> Comparison<'a> {
                 || !board.base.metrics.tasks.is_empty()
         };
         let asked = boards.iter().any(planned);
-        let mut found =
-            Self { texts, text: chosen, tasks, asked, rows: Vec::new(), series: Vec::new(), xs: Vec::new() };
+        let mut found = Self {
+            texts,
+            text: chosen,
+            tasks,
+            asked,
+            rows: Vec::new(),
+            series: Vec::new(),
+            axis: XAxis::Sparsity,
+            xs: Vec::new(),
+        };
         let mut sets: Vec<String> = Vec::new();
-        for set in boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.calibration.as_deref())
+        for set in
+            boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.spec.calibration.as_deref())
         {
             let set = short_name(set);
             if !sets.contains(&set) {
@@ -232,6 +234,7 @@ impl<'a> Comparison<'a> {
         for (i, board) in boards.into_iter().enumerate() {
             found.add(board, i > 0, &sets);
         }
+        found.spread();
         for series in &mut found.series {
             series.rows.sort_by(|&a, &b| by_x(&found.rows[a], &found.rows[b]));
         }
@@ -241,75 +244,102 @@ impl<'a> Comparison<'a> {
         found
     }
 
+    /// Where all cells have one sparsity, gives each a place of its own: they would stand above each other.
+    fn spread(&mut self) {
+        let mut cells: Vec<&mut ModelRow<'_>> =
+            self.rows.iter_mut().filter(|row| row.cell.is_some()).collect();
+        let Some(sparsity) = cells.first().and_then(|row| row.sparsity) else { return };
+        if cells.len() < 2 || cells.iter().any(|row| row.sparsity != Some(sparsity)) {
+            return;
+        }
+        let mut names = Vec::new();
+        for (row, place) in cells.iter_mut().zip(1..) {
+            row.x = Some(f64::from(place));
+            let series = row.series.and_then(|series| self.series.get(series));
+            let name = series.map_or(row.label.as_str(), |series| series.name.as_str());
+            names.push(match &row.pattern {
+                Some(pattern) => format!("{name} {pattern}"),
+                None => name.to_owned(),
+            });
+        }
+        self.axis = XAxis::Cells { sparsity, names };
+    }
+
     fn add(&mut self, board: &'a Board, overlay: bool, sets: &[String]) {
         let prefix = if overlay { format!("#{} ", board.study) } else { String::new() };
         let base = Figures::of(&board.base.metrics, self.text.as_ref(), &board.base.metrics.tasks);
-        let spent = |s: &crate::results::Seconds| s.load + s.calibrate + s.prune + s.evaluate + s.answer;
-        self.rows.push(Row {
-            key: Key { study: board.study, cell: None },
+        self.rows.push(ModelRow {
+            key: RowKey { study: board.study, cell: None },
             overlay,
             cell: None,
             label: format!("{prefix}base"),
             state: board.base_state,
+            sparsity: None,
             x: None,
             pattern: None,
             series: None,
             figures: base,
             base,
-            seconds: spent(&board.base.seconds),
+            seconds: board.base.seconds.total(),
         });
         for cell in &board.cells {
-            let set = cell.calibration.as_deref().map(short_name);
+            let recipe = &cell.spec.recipe;
+            let set = cell.spec.calibration.as_deref().map(short_name);
             let name = match &set {
-                Some(set) if sets.len() > 1 => format!("{prefix}{} {set}", cell.method),
-                _ => format!("{prefix}{}", cell.method),
+                Some(set) if sets.len() > 1 => format!("{prefix}{} {set}", recipe.series()),
+                _ => format!("{prefix}{}", recipe.series()),
             };
             let series = self.series.iter().position(|series| series.name == name).unwrap_or_else(|| {
-                let style = self.style(cell.method, set.as_deref(), overlay, sets);
-                self.series.push(Series { name, style, rows: Vec::new() });
+                let style = self.style(recipe, set.as_deref(), overlay, sets);
+                self.series.push(CellSeries { name, style, rows: Vec::new() });
                 self.series.len() - 1
             });
             self.series[series].rows.push(self.rows.len());
-            let pattern = matches!(cell.sparsity, Sparsity::NOfM { .. }).then(|| cell.sparsity.to_string());
-            self.rows.push(Row {
-                key: Key { study: board.study, cell: Some(cell.id.clone()) },
+            let groups = |level| matches!(level, Level::Sparsity(Sparsity::SemiStructured { .. }));
+            let pattern = recipe.steps().map(|step| step.level).find(|level| groups(*level));
+            self.rows.push(ModelRow {
+                key: RowKey { study: board.study, cell: Some(cell.id.clone()) },
                 overlay,
                 cell: Some(cell),
-                label: format!("{prefix}{}", cell.spec().label()),
+                label: format!("{prefix}{}", cell.spec.label()),
                 state: cell.state,
-                x: Some(percent(cell.sparsity)),
-                pattern,
+                sparsity: Some(percent(recipe)),
+                x: Some(percent(recipe)),
+                pattern: pattern.map(Level::label),
                 series: Some(series),
                 figures: Figures::of(&cell.metrics, self.text.as_ref(), &board.base.metrics.tasks),
                 base,
-                seconds: spent(&cell.seconds),
+                seconds: cell.seconds.total(),
             });
         }
     }
 
     /// Colour and marker of a new series. Methods of the first set always have their own, so that they look alike in
-    /// every study; other sets and overlays follow.
-    fn style(&self, method: Method, set: Option<&str>, overlay: bool, sets: &[String]) -> usize {
-        let place = method as usize;
-        let set = set.map_or(0, |set| sets.iter().position(|known| known == set).unwrap_or(0));
-        match (overlay, set) {
-            (false, 0) => place,
-            (false, _) => Method::ALL.len() + (set - 1) * (Method::ALL.len() - 1) + place - 1,
-            (true, _) => {
+    /// every study; other sets, other parameters and overlays follow in the order in which they come.
+    fn style(&self, recipe: &Recipe, set: Option<&str>, overlay: bool, sets: &[String]) -> usize {
+        let name = recipe.series();
+        let own = METHODS.iter().position(|method| method.name() == name);
+        let first = set.is_none_or(|set| sets.first().is_some_and(|known| known == set));
+        match own.filter(|_| first && !overlay) {
+            Some(place) => place,
+            None => {
                 let used = self.series.iter().map(|series| series.style + 1).max();
-                used.unwrap_or(0).max(Method::ALL.len())
+                used.unwrap_or(0).max(METHODS.len())
             }
         }
     }
 
     /// The row that has this key.
-    pub fn row(&self, key: &Key) -> Option<&Row<'a>> {
+    pub fn row(&self, key: &RowKey) -> Option<&ModelRow<'a>> {
         self.rows.iter().find(|row| row.key == *key)
     }
 
-    /// The x value where the cursor stands: the one nearest to where it was put, at first to the middle.
+    /// The x value where the cursor stands: the one nearest to where it was put, at first to the middle, or to the first cell.
     pub fn cursor(&self, wanted: Option<f64>) -> Option<f64> {
-        let wanted = wanted.unwrap_or(50.0);
+        let wanted = wanted.unwrap_or(match self.axis {
+            XAxis::Sparsity => 50.0,
+            XAxis::Cells { .. } => 1.0,
+        });
         let distance = |x: f64| (x - wanted).abs();
         self.xs.iter().copied().min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
     }
@@ -318,6 +348,9 @@ impl<'a> Comparison<'a> {
     /// ticks would be fractions.
     pub fn range(&self) -> (f64, f64) {
         let (Some(&low), Some(&high)) = (self.xs.first(), self.xs.last()) else { return (0.0, 100.0) };
+        if let XAxis::Cells { .. } = self.axis {
+            return (low - 0.6, high + 0.6);
+        }
         let room = ((high - low) * 0.05).max(2.0).max((20.0 - (high - low)) / 2.0);
         ((low - room).max(-2.0), (high + room).min(102.0))
     }
@@ -338,8 +371,8 @@ impl<'a> Comparison<'a> {
         }
         let fixed = order.len();
         let words: Vec<String> = view.filter().split_whitespace().map(str::to_lowercase).collect();
-        let passes = |row: &Row<'_>| {
-            let text = format!("{} {}", row.label, word(row.state)).to_lowercase();
+        let passes = |row: &ModelRow<'_>| {
+            let text = format!("{} {}", row.label, row.state.name()).to_lowercase();
             words.iter().all(|word| text.contains(word.as_str()))
         };
         let mut rest: Vec<usize> = all.filter(|i| !order.contains(i) && passes(&self.rows[*i])).collect();
@@ -354,7 +387,7 @@ impl<'a> Comparison<'a> {
 
     /// Where the selected row stands among `order`, the rows that are shown; the first, if it is not among them.
     pub fn selected(&self, view: &CompareView, order: &[usize]) -> usize {
-        let chosen = |key: &Key| order.iter().position(|&i| self.rows[i].key == *key);
+        let chosen = |key: &RowKey| order.iter().position(|&i| self.rows[i].key == *key);
         view.selected.as_ref().and_then(chosen).unwrap_or(0)
     }
 
@@ -373,26 +406,26 @@ impl<'a> Comparison<'a> {
 }
 
 /// Lower sparsity first; a pattern behind the fraction that it equals.
-fn by_x(a: &Row<'_>, b: &Row<'_>) -> Ordering {
-    let key = |row: &Row<'_>| (row.x.unwrap_or(0.0), row.pattern.is_some());
+fn by_x(a: &ModelRow<'_>, b: &ModelRow<'_>) -> Ordering {
+    let key = |row: &ModelRow<'_>| (row.x.unwrap_or(0.0), row.pattern.is_some());
     let ((a, of_a), (b, of_b)) = (key(a), key(b));
     a.total_cmp(&b).then(of_a.cmp(&of_b))
 }
 
 /// A sparsity in percent, as people write it: rounding hides that 0.3 is not 30/100 exactly.
-pub fn percent(sparsity: Sparsity) -> f64 {
-    (sparsity.fraction() * 1e6).round() / 1e4
+pub fn percent(recipe: &Recipe) -> f64 {
+    (recipe.zeros() * 1e6).round() / 1e4
 }
 
 /// Every text that something was measured on, in the order in which it is first met.
-fn texts(boards: &[&Board]) -> Vec<Text> {
-    let mut texts: Vec<Text> = Vec::new();
+fn texts(boards: &[&Board]) -> Vec<CorpusKey> {
+    let mut texts: Vec<CorpusKey> = Vec::new();
     let mut add = |names: &mut dyn Iterator<Item = &str>| {
         let mut met: Vec<&str> = Vec::new();
         for name in names {
             let nth = met.iter().filter(|other| **other == name).count();
             met.push(name);
-            let text = Text { name: name.to_owned(), nth };
+            let text = CorpusKey { name: name.to_owned(), nth };
             if !texts.contains(&text) {
                 texts.push(text);
             }
@@ -408,37 +441,17 @@ fn texts(boards: &[&Board]) -> Vec<Text> {
     texts
 }
 
-impl SortBy {
-    /// The columns from left to right.
-    pub const ALL: [Self; 12] = [
-        Self::Cell,
-        Self::State,
-        Self::Achieved,
-        Self::Perplexity,
-        Self::Change,
-        Self::Js,
-        Self::Kl,
-        Self::Top1,
-        Self::Score(0),
-        Self::Score(1),
-        Self::Score(2),
-        Self::Seconds,
-    ];
+/// The study that is open with its overlays; `None` when none is.
+pub(super) fn comparison(state: &State) -> Option<Comparison<'_>> {
+    let board = state.board.as_ref()?;
+    Some(Comparison::new(board, &state.overlays, state.compare.text))
 }
 
-impl Score {
-    /// The scores that are shown, by their place in [`Figures::scores`].
-    pub fn shown(self) -> &'static [usize] {
-        match self {
-            Self::ExactMatch => &[0],
-            Self::F1 => &[1],
-            Self::Rouge1 => &[2],
-            Self::All => &[0, 1, 2],
-        }
-    }
-
-    /// How a score is called.
-    pub fn name(which: usize) -> &'static str {
-        ["Exact match", "F1", "ROUGE-1"].get(which).copied().unwrap_or("score")
+/// Sparsity under the cursor, in percent.
+pub fn cursor(state: &State) -> Option<f64> {
+    let found = comparison(state)?;
+    match found.axis {
+        XAxis::Sparsity => found.cursor(state.compare.cursor),
+        XAxis::Cells { sparsity, .. } => Some(sparsity),
     }
 }

@@ -5,12 +5,12 @@ use ratatui::layout::{Constraint, Layout, Margin, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::data::{Comparison, Metric, Row};
+use super::data::{Comparison, Metric, ModelRow, XAxis, comparison};
 use super::readout::Readout;
-use super::{CompareView, Score, comparison, figures, insight, table};
-use crate::tui::state::{Board, Panel, State};
+use super::{figures, insight, table};
+use crate::tui::state::{Board, CompareView, Panel, Score, State};
 use crate::tui::view::parts::nothing;
-use crate::tui::widgets::{Chart, Point, PointTag, Series, Window, YScale, text};
+use crate::tui::widgets::{Chart, ChartWindow, Point, PointTag, Series, YScale, text};
 
 /// From this width on the three charts stand side by side.
 const WIDE: u16 = 100;
@@ -20,7 +20,7 @@ const NARROWEST: u16 = 20;
 const SHARED: u16 = 13;
 
 /// Where the parts of the screen are; those for which there is no room have no area.
-struct Places {
+struct ComparePlaces {
     insight: (Vec<String>, Rect),
     charts: Vec<(Panel, Rect)>,
     readout: Rect,
@@ -58,7 +58,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> Places {
+fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> ComparePlaces {
     let view = &state.compare;
     let wide = area.width >= WIDE;
     let mut rest = area;
@@ -73,9 +73,9 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
     let rows = take(lines.len() as u16);
     let left = area.height - rows.height;
     let insight = (lines, rows);
-    let only_table = Places { insight, charts: Vec::new(), readout: Rect::ZERO, table: Rect::ZERO };
+    let only_table = ComparePlaces { insight, charts: Vec::new(), readout: Rect::ZERO, table: Rect::ZERO };
     if view.panel == Panel::Table && (!wide || left < SHARED) {
-        return Places { table: take(left), ..only_table };
+        return ComparePlaces { table: take(left), ..only_table };
     }
     let rows = readout(state, found, area.width).height(area.width.saturating_sub(2));
     let most = if wide { left / 5 } else { left / 6 };
@@ -88,14 +88,14 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> P
     let readout = Rect { x: readout.x + 1, width: readout.width.saturating_sub(2), ..readout };
     let table = take(u16::MAX);
     if !wide {
-        return Places { charts: vec![(view.panel, charts)], readout, table, ..only_table };
+        return ComparePlaces { charts: vec![(view.panel, charts)], readout, table, ..only_table };
     }
     // Three scores get the room of three charts.
     let scores = if view.score == Score::All { 3 } else { 1 };
     let [a, b, c] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(scores)])
         .areas(charts);
     let charts = vec![(Panel::Perplexity, a), (Panel::Divergence, b), (Panel::Scores, c)];
-    Places { charts, readout, table, ..only_table }
+    ComparePlaces { charts, readout, table, ..only_table }
 }
 
 /// The values at the cursor: all metrics on a wide screen, else those of the chart that is shown.
@@ -176,12 +176,19 @@ fn draw_chart(
     if let (None, Some(base)) = (view.zoom, base) {
         measure = measure.base(base, "");
     }
-    let window = Window { x: Some(x), y: Some(measure.view().y) };
+    let window = ChartWindow { x: Some(x), y: Some(measure.view().y) };
 
+    let (x_label, names) = match &found.axis {
+        XAxis::Sparsity => ("sparsity %".to_owned(), Vec::new()),
+        XAxis::Cells { sparsity, names } => {
+            (format!("all at {}", figures::sparsity(*sparsity)), names.clone())
+        }
+    };
     let mut chart = Chart::new(&theme, &lines)
         .title(title)
         .unit(unit)
-        .x_label("sparsity %")
+        .x_label(x_label)
+        .x_names(names)
         .scale(scale)
         .cursor(found.cursor(view.cursor))
         .window(window)
@@ -242,7 +249,7 @@ fn titles(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric]) -> (St
 
 /// The points of a metric. Where several metrics share a chart, `shared`, markers tell the metrics apart.
 fn series(found: &Comparison<'_>, view: &CompareView, metric: Metric, shared: bool) -> Vec<Series> {
-    let point = |row: &Row<'_>| {
+    let point = |row: &ModelRow<'_>| {
         let value = metric.value(&row.figures, &row.base, view.relative)?;
         let end = |end: f64| (end.is_finite() && value.value.is_finite()).then_some(end);
         Some(Point {
@@ -254,7 +261,7 @@ fn series(found: &Comparison<'_>, view: &CompareView, metric: Metric, shared: bo
             pinned: view.pinned.contains(&row.key),
         })
     };
-    let of = |series: &super::data::Series| Series {
+    let of = |series: &super::data::CellSeries| Series {
         name: match metric {
             Metric::Score(which) if shared => format!("{} {}", series.name, Score::name(which)),
             _ => series.name.clone(),

@@ -5,9 +5,10 @@ use ratatui::layout::{Alignment, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::data::{Comparison, Figures, Metric, Row};
+use super::data::{Comparison, Figures, Metric, ModelRow, XAxis};
+use super::figures;
 use super::table::marker;
-use super::{CompareView, figures};
+use crate::tui::state::CompareView;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::text;
 
@@ -19,7 +20,7 @@ const SPACE: usize = 2;
 const NAME: usize = 26;
 
 /// A series, or an N:M cell of it, with its values at the cursor.
-struct Entry {
+struct ReadoutEntry {
     marker: Span<'static>,
     name: String,
     /// It is an N:M cell.
@@ -35,7 +36,7 @@ pub struct Readout {
     theme: Theme,
     caption: String,
     metrics: Vec<Metric>,
-    entries: Vec<Entry>,
+    entries: Vec<ReadoutEntry>,
     relative: bool,
     /// Entries run on like text, for a narrow screen; else they stand in columns.
     running: bool,
@@ -55,7 +56,10 @@ impl Readout {
     ) -> Self {
         let at = found.cursor(view.cursor);
         let entries = entries(found, view, &metrics, theme);
-        let caption = at.map_or_else(String::new, |at| format!("at {}", figures::sparsity(at)));
+        let caption = at.map_or_else(String::new, |at| match &found.axis {
+            XAxis::Sparsity => format!("at {}", figures::sparsity(at)),
+            XAxis::Cells { sparsity, .. } => format!("at {}", figures::sparsity(*sparsity)),
+        });
         let names = entries.iter().map(|entry| text::width(&entry.name) + 2).max().unwrap_or(0).min(NAME);
         let name = names.max(text::width(&caption));
         let width = |i: usize| {
@@ -103,9 +107,9 @@ impl Readout {
     }
 
     /// At most so many entries in their order, N:M cells left out first, and how many are missing.
-    fn chosen(&self, most: usize) -> (Vec<&Entry>, usize) {
+    fn chosen(&self, most: usize) -> (Vec<&ReadoutEntry>, usize) {
         let of_series = self.entries.iter().filter(|entry| !entry.pattern);
-        let chosen: Vec<&Entry> = match self.entries.len() {
+        let chosen: Vec<&ReadoutEntry> = match self.entries.len() {
             all if all <= most => self.entries.iter().collect(),
             _ => of_series.take(most).collect(),
         };
@@ -149,7 +153,7 @@ impl Readout {
         Line::from(spans)
     }
 
-    fn line(&self, entry: &Entry) -> Line<'static> {
+    fn line(&self, entry: &ReadoutEntry) -> Line<'static> {
         let ellipsis = self.theme.symbols().ellipsis;
         let name = text::fit(&entry.name, self.name.saturating_sub(2), Alignment::Left, ellipsis);
         let mut spans = vec![entry.marker.clone(), Span::styled(format!(" {name}"), self.theme.text())];
@@ -185,12 +189,10 @@ impl Readout {
 fn broken(pieces: Vec<Line<'static>>, width: usize) -> Vec<Line<'static>> {
     let mut lines: Vec<Line<'static>> = Vec::new();
     for piece in pieces {
-        let style = piece.style;
+        let (style, own) = (piece.style, text::line_width(&piece));
         let spans = piece.spans.into_iter().map(|span| span.patch_style(style));
         match lines.last_mut() {
-            Some(line)
-                if line.width() + SPACE + spans.clone().map(|span| span.width()).sum::<usize>() <= width =>
-            {
+            Some(line) if text::line_width(line) + SPACE + own <= width => {
                 line.push_span(Span::raw(" ".repeat(SPACE)));
                 line.spans.extend(spans);
             }
@@ -201,9 +203,14 @@ fn broken(pieces: Vec<Line<'static>>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// The bases, then each series with its N:M cells behind it.
-fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme: Theme) -> Vec<Entry> {
+fn entries(
+    found: &Comparison<'_>,
+    view: &CompareView,
+    metrics: &[Metric],
+    theme: Theme,
+) -> Vec<ReadoutEntry> {
     let at = found.cursor(view.cursor);
-    let values = |row: Option<&Row<'_>>| {
+    let values = |row: Option<&ModelRow<'_>>| {
         let none = Figures::default();
         let (own, base) = row.map_or((&none, &none), |row| (&row.figures, &row.base));
         let of_base = row.is_some_and(|row| row.cell.is_none());
@@ -218,17 +225,19 @@ fn entries(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric], theme
         };
         metrics.iter().map(write).collect::<Vec<_>>()
     };
-    let entry = |marker: Span<'static>, name: String, short: &str, row: Option<&Row<'_>>| {
+    let entry = |marker: Span<'static>, name: String, short: &str, row: Option<&ModelRow<'_>>| {
         let pattern = !short.is_empty();
         let short = if pattern { short.to_owned() } else { name.clone() };
-        Entry { marker, name, pattern, short, values: values(row) }
+        ReadoutEntry { marker, name, pattern, short, values: values(row) }
     };
     let bases = found.rows.iter().filter(|row| row.cell.is_none());
-    let mut entries: Vec<Entry> =
+    let mut entries: Vec<ReadoutEntry> =
         bases.map(|row| entry(marker(found, row, theme), row.label.clone(), "", Some(row))).collect();
     let markers = &theme.symbols().markers;
     for series in &found.series {
-        let here = || series.rows.iter().map(|&i| &found.rows[i]).filter(|row| at.is_some() && row.x == at);
+        let everywhere = matches!(found.axis, XAxis::Cells { .. });
+        let is_here = |row: &&ModelRow<'_>| everywhere || (at.is_some() && row.x == at);
+        let here = || series.rows.iter().map(|&i| &found.rows[i]).filter(is_here);
         let sign = Span::styled(markers[series.style % markers.len()], theme.series(series.style));
         let of_fraction = here().find(|row| row.pattern.is_none());
         entries.push(entry(sign, series.name.clone(), "", of_fraction));

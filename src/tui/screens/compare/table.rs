@@ -6,13 +6,13 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
-use super::data::{Comparison, Metric, Row};
-use super::{CompareView, SortBy, figures};
+use super::data::{Comparison, Metric, ModelRow};
+use super::figures;
 use crate::results::{CellState, Estimate};
-use crate::tui::state::{Panel, State};
+use crate::tui::state::{CompareView, Panel, SortBy, State};
 use crate::tui::theme::Theme;
-use crate::tui::view::parts::{mark, word};
-use crate::tui::widgets::{self, Column, Table, panel, text};
+use crate::tui::view::parts::mark;
+use crate::tui::widgets::{Table, TableColumn, TableRow, panel, text};
 
 /// Below this width a cell's state is a mark without its word.
 const ROOMY: u16 = 100;
@@ -46,14 +46,14 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
     }
 
     let columns = columns(theme, view, area.width);
-    let all: Vec<widgets::Row> = order.iter().map(|&i| row(found, i, &columns, view, theme)).collect();
+    let all: Vec<TableRow> = order.iter().map(|&i| row(found, i, &columns, view, theme)).collect();
     let widths = widths(&all, columns.len());
-    let mut rows: Vec<widgets::Row> = shown.iter().map(|&place| all[place].clone()).collect();
+    let mut rows: Vec<TableRow> = shown.iter().map(|&place| all[place].clone()).collect();
     if let Some(first) = rows.first_mut() {
         fill(first, &widths, &columns);
     }
     let sort = view.sort.and_then(|sort| columns.iter().position(|(by, _)| *by == sort));
-    let heads: Vec<Column> = columns.into_iter().map(|(_, column)| column).collect();
+    let heads: Vec<TableColumn> = columns.into_iter().map(|(_, column)| column).collect();
     Table::new(&theme, &heads, &rows)
         .sort(sort.map(|at| (at, !view.descending)))
         .selected((at < rows.len()).then_some(at))
@@ -71,7 +71,7 @@ pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buff
 fn frame(
     state: &State,
     found: &Comparison<'_>,
-    row: Option<&Row<'_>>,
+    row: Option<&ModelRow<'_>>,
     rows: Option<(usize, usize, usize)>,
     area: Rect,
 ) -> Block<'static> {
@@ -99,7 +99,7 @@ fn frame(
 }
 
 /// Why a row's model failed, or what a person should know about it.
-fn note(state: &State, row: &Row<'_>) -> Option<(String, Style)> {
+fn note(state: &State, row: &ModelRow<'_>) -> Option<(String, Style)> {
     let mut boards = state.board.iter().chain(&state.overlays);
     let failures = &boards.find(|board| board.study == row.key.study)?.failures;
     if let (CellState::Failed, Some(message)) = (row.state, failures.get(&row.key.cell)) {
@@ -147,7 +147,7 @@ fn filter(view: &CompareView, theme: Theme, room: usize) -> Option<Line<'static>
 }
 
 /// Columns with what they show. Those that matter least go first where room lacks.
-fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, Column)> {
+fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableColumn)> {
     let change = format!("{}%", theme.symbols().delta);
     SortBy::ALL
         .into_iter()
@@ -172,28 +172,24 @@ fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, Column)
             let left = matches!(by, SortBy::Cell | SortBy::State);
             let align = if left { Alignment::Left } else { Alignment::Right };
             let sorted = view.sort == Some(by) && by != SortBy::Cell;
-            (by, Column::new(title, align, min, if sorted { 240 } else { priority }))
+            (by, TableColumn::new(title, align, min, if sorted { 240 } else { priority }))
         })
         .collect()
 }
 
 /// The widest cell of each column, over all rows: the table does not change its shape while it is scrolled.
-fn widths(rows: &[widgets::Row], columns: usize) -> Vec<usize> {
-    let width = |row: &widgets::Row, column: usize| row.cells.get(column).map_or(0, line_width);
+fn widths(rows: &[TableRow], columns: usize) -> Vec<usize> {
+    let width = |row: &TableRow, column: usize| row.cells.get(column).map_or(0, text::line_width);
     (0..columns).map(|column| rows.iter().map(|row| width(row, column)).max().unwrap_or(0)).collect()
 }
 
-fn line_width(line: &Line<'_>) -> usize {
-    line.spans.iter().map(|span| text::width(&span.content)).sum()
-}
-
 /// Fills the cells of a row up to these widths.
-fn fill(row: &mut widgets::Row, widths: &[usize], columns: &[(SortBy, Column)]) {
+fn fill(row: &mut TableRow, widths: &[usize], columns: &[(SortBy, TableColumn)]) {
     for ((cell, width), (_, column)) in row.cells.iter_mut().zip(widths).zip(columns) {
         // Names need not be filled further than they are sure to be shown.
         let left = column.align == Alignment::Left;
         let width = if left { (*width).min(usize::from(column.min)) } else { *width };
-        let blank = Span::raw(" ".repeat(width.saturating_sub(line_width(cell))));
+        let blank = Span::raw(" ".repeat(width.saturating_sub(text::line_width(cell))));
         cell.spans.insert(if left { cell.spans.len() } else { 0 }, blank);
     }
 }
@@ -201,17 +197,17 @@ fn fill(row: &mut widgets::Row, widths: &[usize], columns: &[(SortBy, Column)]) 
 fn row(
     found: &Comparison<'_>,
     at: usize,
-    columns: &[(SortBy, Column)],
+    columns: &[(SortBy, TableColumn)],
     view: &CompareView,
     theme: Theme,
-) -> widgets::Row {
+) -> TableRow {
     let row = &found.rows[at];
     let roomy = columns.iter().any(|(by, column)| *by == SortBy::State && !column.title.is_empty());
-    widgets::Row::new(columns.iter().map(|(by, _)| match by {
+    TableRow::new(columns.iter().map(|(by, _)| match by {
         SortBy::Cell => name(found, row, view, theme),
         SortBy::State => status(row, roomy, theme),
         SortBy::Achieved => match row.cell {
-            Some(cell) => number(cell.achieved_sparsity, figures::share, theme),
+            Some(cell) => number(cell.footprint.map(|f| f.sparsity()), figures::share, theme),
             None => Line::default(),
         },
         SortBy::Perplexity => {
@@ -229,7 +225,7 @@ fn row(
 }
 
 /// The marker of a row's series, in its colour; that of the base is a piece of its line.
-pub fn marker(found: &Comparison<'_>, row: &Row<'_>, theme: Theme) -> Span<'static> {
+pub fn marker(found: &Comparison<'_>, row: &ModelRow<'_>, theme: Theme) -> Span<'static> {
     let symbols = theme.symbols();
     let Some(series) = row.series.and_then(|series| found.series.get(series)) else {
         return Span::styled(symbols.dashed, theme.base_line());
@@ -238,7 +234,7 @@ pub fn marker(found: &Comparison<'_>, row: &Row<'_>, theme: Theme) -> Span<'stat
     Span::styled(set[series.style % set.len()], theme.series(series.style))
 }
 
-fn name(found: &Comparison<'_>, row: &Row<'_>, view: &CompareView, theme: Theme) -> Line<'static> {
+fn name(found: &Comparison<'_>, row: &ModelRow<'_>, view: &CompareView, theme: Theme) -> Line<'static> {
     let symbols = theme.symbols();
     let pin = if view.pinned.contains(&row.key) { symbols.pin } else { " " };
     let style = match (row.cell, row.state) {
@@ -257,12 +253,12 @@ fn name(found: &Comparison<'_>, row: &Row<'_>, view: &CompareView, theme: Theme)
     Line::from(spans)
 }
 
-fn status(row: &Row<'_>, words: bool, theme: Theme) -> Line<'static> {
+fn status(row: &ModelRow<'_>, words: bool, theme: Theme) -> Line<'static> {
     let sign = mark(&theme, row.state);
     let style = sign.style;
     let mut spans = vec![sign];
     if words {
-        spans.push(Span::styled(format!(" {}", word(row.state)), style));
+        spans.push(Span::styled(format!(" {}", row.state.name()), style));
     }
     Line::from(spans)
 }
@@ -279,7 +275,7 @@ fn number(value: Option<f64>, write: fn(Theme, Option<f64>) -> String, theme: Th
 
 /// The same for what only cells have.
 fn of_cell(
-    row: &Row<'_>,
+    row: &ModelRow<'_>,
     value: Option<f64>,
     write: fn(Theme, Option<f64>) -> String,
     theme: Theme,
@@ -288,7 +284,7 @@ fn of_cell(
 }
 
 /// A task score with its difference from the base: bad or good where the interval leaves the base outside.
-fn score(row: &Row<'_>, which: usize, view: &CompareView, theme: Theme) -> Line<'static> {
+fn score(row: &ModelRow<'_>, which: usize, view: &CompareView, theme: Theme) -> Line<'static> {
     let metric = Metric::Score(which);
     if view.relative {
         let value = metric.value(&row.figures, &row.base, true);

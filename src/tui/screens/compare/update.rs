@@ -2,13 +2,11 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::data::Comparison;
-use super::{CompareView, Score, SortBy, comparison};
+use super::data::{Comparison, XAxis, comparison};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::screens::inspect;
-use crate::tui::state::{Line, Panel, Screen, State, Typed};
-use crate::tui::update::{complain, show};
+use crate::tui::screens::{complain, show};
+use crate::tui::state::{CompareView, Line, Panel, Score, Screen, SortBy, State, Typed};
 
 /// Rows that a page moves by.
 const PAGE: isize = 10;
@@ -92,20 +90,6 @@ pub fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>> {
     Some(Vec::new())
 }
 
-/// Forgets what belongs to the study that was shown.
-pub fn reset(state: &mut State) {
-    let old = std::mem::take(&mut state.compare);
-    // How one likes to look at things stays.
-    state.compare = CompareView {
-        panel: old.panel,
-        score: old.score,
-        relative: old.relative,
-        sort: old.sort,
-        descending: old.descending,
-        ..CompareView::default()
-    };
-}
-
 /// The column after this one; behind the last comes the order of the grid.
 fn next_column(sort: Option<SortBy>) -> Option<SortBy> {
     let Some(sort) = sort else { return SortBy::ALL.first().copied() };
@@ -113,18 +97,25 @@ fn next_column(sort: Option<SortBy>) -> Option<SortBy> {
     SortBy::ALL.get(at + 1).copied()
 }
 
-/// Moves the cursor to the next sparsity that there is; the selection follows along its series.
+/// Moves the cursor to the next place that there is. The selection follows along its series, or to the cell that has
+/// the place for itself.
 fn step(found: &Comparison<'_>, view: &mut CompareView, right: bool) {
     let Some(at) = found.cursor(view.cursor) else { return };
     let next =
         if right { found.xs.iter().find(|x| **x > at) } else { found.xs.iter().rev().find(|x| **x < at) };
     let Some(&x) = next else { return };
     put_cursor(found, view, x);
-    let chosen = view.selected.as_ref().and_then(|key| found.row(key)).and_then(|row| row.series);
-    let Some(series) = chosen.and_then(|series| found.series.get(series)) else { return };
     let (order, _) = found.table(view);
-    let beside = series.rows.iter().find(|&&i| found.rows[i].x == Some(x) && order.contains(&i));
-    if let Some(&i) = beside {
+    let there = |i: &usize| found.rows[*i].x == Some(x) && order.contains(i);
+    let beside = match found.axis {
+        XAxis::Cells { .. } => (0..found.rows.len()).find(there),
+        XAxis::Sparsity => {
+            let chosen = view.selected.as_ref().and_then(|key| found.row(key)).and_then(|row| row.series);
+            let series = chosen.and_then(|series| found.series.get(series));
+            series.and_then(|series| series.rows.iter().copied().find(there))
+        }
+    };
+    if let Some(i) = beside {
         view.selected = Some(found.rows[i].key.clone());
     }
 }
@@ -217,6 +208,6 @@ fn confirm(state: &mut State) -> Vec<Effect> {
     let Some(cell) = row.key.cell.clone() else {
         return complain(state, "the base is what cells are compared with: select a cell to inspect");
     };
-    inspect::choose(state, &cell);
+    state.inspect.choose(&cell);
     show(state, Screen::Inspect)
 }

@@ -6,27 +6,32 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::{board, in_hand, selected, standing};
+use super::standing::{board, in_hand, standing};
 use crate::human;
 use crate::results::{CellResult, CellState};
 use crate::store::StudySummary;
 use crate::study::short_name;
-use crate::tui::state::{Board, State};
+use crate::tui::state::{Board, Panel, State, model_name};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts;
 use crate::tui::widgets::text::{sanitize, truncate_line, wrap};
-use crate::tui::widgets::{Column, Row, Table, panel};
+use crate::tui::widgets::{Table, TableColumn, TableRow, panel};
 
 /// From so many columns on the selected study is shown beside the list.
 const WIDE: u16 = 110;
 /// Columns that the names of the facts about a study take.
 const NAMES: usize = 13;
 
+/// Where the panels are.
+pub fn panels(_state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    vec![(Panel::Studies, area)]
+}
+
 /// Draws the screen.
-pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(buffer.area);
     let theme = state.theme;
-    let Some(study) = selected(state) else {
+    let Some(study) = state.history.selected() else {
         let frame = panel(&theme, "Studies", true);
         let inner = frame.inner(area);
         frame.render(area, buffer);
@@ -56,21 +61,21 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let shown = first..first.saturating_add(page);
     // Rows out of sight cost nothing.
     let studies = state.history.studies.iter().enumerate();
-    let rows: Vec<Row> = studies
-        .map(|(i, study)| if shown.contains(&i) { row(state, study) } else { Row::default() })
+    let rows: Vec<TableRow> = studies
+        .map(|(i, study)| if shown.contains(&i) { row(state, study) } else { TableRow::default() })
         .collect();
     let columns = [
-        Column::new("", Alignment::Left, 8, 8),
-        Column::new("no.", Alignment::Right, 4, 9),
-        Column::new("made (UTC)", Alignment::Left, 16, 5),
-        Column::new("model", Alignment::Left, 12, 9),
-        Column::new("cells", Alignment::Right, 7, 6),
-        Column::new("state", Alignment::Left, 12, 7),
+        TableColumn::new("", Alignment::Left, 8, 8),
+        TableColumn::new("no.", Alignment::Right, 4, 9),
+        TableColumn::new("made (UTC)", Alignment::Left, 16, 5),
+        TableColumn::new("model", Alignment::Left, 12, 9),
+        TableColumn::new("cells", Alignment::Right, 7, 6),
+        TableColumn::new("state", Alignment::Left, 12, 7),
     ];
     Table::new(&theme, &columns, &rows).selected(Some(at)).render(inner, buffer);
 }
 
-fn row(state: &State, study: &StudySummary) -> Row {
+fn row(state: &State, study: &StudySummary) -> TableRow {
     let theme = state.theme;
     let (done, all, standing) = standing(state, study);
     let open = state.board.as_ref().is_some_and(|board| board.study == study.id);
@@ -80,7 +85,7 @@ fn row(state: &State, study: &StudySummary) -> Row {
         (_, true) => Span::styled("overlaid", theme.accent()),
         _ => Span::raw(""),
     };
-    Row::new([
+    TableRow::new([
         Line::from(mark),
         Line::from(study.id.to_string()),
         Line::styled(human::date(study.created_at), theme.dim()),
@@ -94,13 +99,13 @@ fn row(state: &State, study: &StudySummary) -> Row {
 fn word(standing: CellState) -> &'static str {
     match standing {
         CellState::Cancelled => "unfinished",
-        other => parts::word(other),
+        other => other.name(),
     }
 }
 
 /// The name of a model: a hub id, or the last two folders of a path.
 fn model(source: &str) -> &str {
-    let source = parts::model(source);
+    let source = model_name(source);
     let path = source.trim_end_matches(['/', '\\']);
     path.rmatch_indices(['/', '\\']).nth(1).map_or(path, |(at, _)| &path[at + 1..])
 }
@@ -112,7 +117,7 @@ fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Bu
     frame.render(area, buffer);
     let (done, all, standing) = standing(state, study);
     let mut facts = Facts { theme, columns: inner.width.into(), lines: Vec::new() };
-    facts.say("model", parts::model(&study.model));
+    facts.say("model", model_name(&study.model));
     facts.say("made", &format!("{} UTC", human::date(study.created_at)));
     facts.say("cells", &format!("{done} of {all} done"));
     facts.say("state", word(standing));
@@ -194,7 +199,7 @@ fn cells(facts: &mut Facts, board: &Board, room: usize) {
 }
 
 fn cell_line(theme: Theme, cell: &CellResult) -> Line<'static> {
-    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.spec().label()))];
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.spec.label()))];
     if let Some(perplexity) = cell.metrics.perplexity.first() {
         spans.push(Span::styled("  ppl ", theme.dim()));
         spans.push(Span::raw(figure(theme, perplexity.value, 2)));

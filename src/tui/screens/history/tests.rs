@@ -1,13 +1,16 @@
 use crossterm::event::KeyCode;
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 
-use super::*;
+use super::{act, draw};
+use crate::results::CellState;
+use crate::store::StudySummary;
 use crate::tui::keymap::Action;
-use crate::tui::message::{EngineOrder, Message, Outcome, Purpose};
+use crate::tui::message::{Effect, EffectOutcome, EngineOrder, Message, OpenReason};
 use crate::tui::screens::inspect::sample as study;
 use crate::tui::screens::inspect::sample::{lines, theme};
-use crate::tui::state::{Dialog, DialogAnswer, EngineState, Screen};
+use crate::tui::state::{Board, Dialog, DialogAnswer, EngineState, Screen, State};
 use crate::tui::testing::press;
 use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
@@ -39,7 +42,7 @@ fn stored(size: (u16, u16)) -> State {
         ),
         summary(5, "built-in", 3, CellState::Running),
     ];
-    update(&mut state, Message::Done(Outcome::Studies(studies)));
+    update(&mut state, Message::Done(EffectOutcome::Studies(studies)));
     state
 }
 
@@ -48,7 +51,7 @@ fn keys(state: &mut State, keys: &str) -> Vec<Effect> {
 }
 
 fn at(state: &State) -> i64 {
-    selected(state).unwrap().id
+    state.history.selected().unwrap().id
 }
 
 /// The store with study 3 open and selected.
@@ -106,16 +109,16 @@ fn the_selection_stays_with_its_study_and_falls_to_a_neighbour_when_that_is_gone
     let mut studies = state.history.studies.clone();
     studies.reverse();
     studies.push(summary(6, "new", 0, CellState::Queued));
-    listed(&mut state, studies.clone());
+    state.history.listed(studies.clone());
     assert_eq!(at(&state), 3);
     studies.retain(|study| study.id != 3);
-    listed(&mut state, studies.clone());
+    state.history.listed(studies.clone());
     assert_eq!(at(&state), 2);
     studies.truncate(1);
-    listed(&mut state, studies);
+    state.history.listed(studies);
     assert_eq!(at(&state), 1);
-    listed(&mut state, Vec::new());
-    assert!(selected(&state).is_none());
+    state.history.listed(Vec::new());
+    assert!(state.history.selected().is_none());
     assert!(picture(&state).contains("has no studies yet"));
 }
 
@@ -123,7 +126,7 @@ fn the_selection_stays_with_its_study_and_falls_to_a_neighbour_when_that_is_gone
 fn enter_and_o_open_the_selected_study() {
     let mut state = stored((80, 24));
     keys(&mut state, "j");
-    let open = [Effect::OpenStudy(4, Purpose::Open)];
+    let open = [Effect::OpenStudy(4, OpenReason::Open)];
     assert_eq!(press(&mut state, KeyCode::Enter), open);
     assert_eq!(keys(&mut state, "o"), open);
     // What is open already is shown as it is.
@@ -173,9 +176,9 @@ fn v_lays_a_study_over_the_comparison_and_takes_it_off() {
     assert_eq!(keys(&mut state, "v"), []);
     assert!(complaint(&state).contains("the one that is open"));
     keys(&mut state, "j");
-    assert_eq!(keys(&mut state, "v"), [Effect::OpenStudy(2, Purpose::Overlay)]);
+    assert_eq!(keys(&mut state, "v"), [Effect::OpenStudy(2, OpenReason::Overlay)]);
     let other = Board { study: 2, ..study::board() };
-    update(&mut state, Message::Done(Outcome::Study(Box::new(other), Purpose::Overlay)));
+    update(&mut state, Message::Done(EffectOutcome::Study(Box::new(other), OpenReason::Overlay)));
     assert!(picture(&state).contains("overlaid"));
     assert_eq!(keys(&mut state, "v"), []);
     assert!(state.overlays.is_empty());
@@ -206,7 +209,7 @@ fn x_asks_which_finished_cell_is_written_where() {
 fn x_opens_the_study_first_and_says_so_and_needs_a_finished_cell() {
     let mut state = opened((80, 24));
     keys(&mut state, "j");
-    assert_eq!(keys(&mut state, "x"), [Effect::OpenStudy(2, Purpose::Open)]);
+    assert_eq!(keys(&mut state, "x"), [Effect::OpenStudy(2, OpenReason::Open)]);
     assert!(
         matches!(state.dialogs.last(), Some(Dialog::Question(question)) if question.text[0].contains("opened"))
     );
@@ -249,7 +252,7 @@ fn an_empty_store_answers_every_key_with_a_word() {
     let mut state = study::empty((80, 24));
     state.screen = Screen::History;
     assert!(picture(&state).contains("Reading the store studies.db"));
-    listed(&mut state, Vec::new());
+    state.history.listed(Vec::new());
     for c in "oRvxdjkgG".chars() {
         state.toast = None;
         assert_eq!(press(&mut state, KeyCode::Char(c)), [], "{c}");
@@ -288,7 +291,7 @@ fn it_looks_as_it_did() {
         let name = |what: &str| format!("{what}-{}x{}", size.0, size.1);
         let snapshot = |what: &str, state: &State| insta::assert_snapshot!(name(what), picture(state));
         let mut empty = study::empty(size);
-        listed(&mut empty, Vec::new());
+        empty.history.listed(Vec::new());
         snapshot("empty", &empty);
         snapshot("listed", &stored(size));
         let mut state = opened(size);

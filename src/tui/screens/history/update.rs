@@ -1,13 +1,12 @@
 //! What keys do.
 
-use super::{board, in_hand, selected, standing};
+use super::standing::{board, in_hand, standing};
 use crate::human;
 use crate::results::CellState;
 use crate::tui::keymap::Action;
-use crate::tui::message::{Effect, EngineOrder, Purpose};
-use crate::tui::screens::compare;
-use crate::tui::state::{Dialog, DialogAnswer, EngineState, Line, Prompt, Question, Screen, State};
-use crate::tui::update::{complain, show};
+use crate::tui::message::{Effect, EngineOrder, OpenReason};
+use crate::tui::screens::{complain, show};
+use crate::tui::state::{Dialog, DialogAnswer, EngineState, Line, Prompt, QuestionDialog, Screen, State};
 
 /// Studies that a page of the list is taken for.
 const PAGE: usize = 10;
@@ -33,7 +32,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 }
 
 fn go(state: &mut State, place: usize) -> Vec<Effect> {
-    state.history.selected = state.history.studies.get(place).map(|study| study.id);
+    state.history.select(place);
     Vec::new()
 }
 
@@ -42,17 +41,17 @@ fn none(state: &mut State) -> Vec<Effect> {
 }
 
 fn open(state: &mut State) -> Vec<Effect> {
-    let Some(id) = selected(state).map(|study| study.id) else { return none(state) };
+    let Some(id) = state.history.selected().map(|study| study.id) else { return none(state) };
     if state.board.as_ref().is_some_and(|board| board.study == id) {
         // What only its events have told would be lost by reading it again.
         state.tell(format!("study {id} is open already"), false);
         return show(state, Screen::Compare);
     }
-    vec![Effect::OpenStudy(id, Purpose::Open)]
+    vec![Effect::OpenStudy(id, OpenReason::Open)]
 }
 
 fn resume(state: &mut State) -> Vec<Effect> {
-    let Some(study) = selected(state) else { return none(state) };
+    let Some(study) = state.history.selected() else { return none(state) };
     let (id, (.., standing)) = (study.id, standing(state, study));
     if state.options.readonly {
         return complain(state, "read-only: leave out --readonly to resume studies");
@@ -83,7 +82,7 @@ fn resume(state: &mut State) -> Vec<Effect> {
 }
 
 fn overlay(state: &mut State) -> Vec<Effect> {
-    let Some(id) = selected(state).map(|study| study.id) else { return none(state) };
+    let Some(id) = state.history.selected().map(|study| study.id) else { return none(state) };
     match &state.board {
         None => complain(state, "there is no study to lay it over: Enter opens one"),
         Some(board) if board.study == id => {
@@ -94,13 +93,13 @@ fn overlay(state: &mut State) -> Vec<Effect> {
             state.tell(format!("study {id} is taken off the comparison"), false);
             Vec::new()
         }
-        Some(_) => vec![Effect::OpenStudy(id, Purpose::Overlay)],
+        Some(_) => vec![Effect::OpenStudy(id, OpenReason::Overlay)],
     }
 }
 
 /// Asks which finished cell is to be written, and where to.
 fn export(state: &mut State) -> Vec<Effect> {
-    let Some(study) = selected(state) else { return none(state) };
+    let Some(study) = state.history.selected() else { return none(state) };
     let id = study.id;
     if study.cells_done == 0 && standing(state, study).0 == 0 {
         return complain(state, &format!("study {id} has no finished cell to export"));
@@ -110,12 +109,12 @@ fn export(state: &mut State) -> Vec<Effect> {
         let text = format!(
             "Study {id} is being opened, for its cells. Then 5 and x again choose the one to export."
         );
-        state.dialogs.push(Dialog::Question(Question::notice("Opening the study", text, false)));
-        return vec![Effect::OpenStudy(id, Purpose::Open)];
+        state.dialogs.push(Dialog::Question(QuestionDialog::notice("Opening the study", text, false)));
+        return vec![Effect::OpenStudy(id, OpenReason::Open)];
     };
     let cells: Vec<String> =
         board.cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| cell.id.clone()).collect();
-    let wanted = compare::selected(state);
+    let wanted = state.selected_cell();
     let chosen = cells.iter().position(|cell| Some(cell) == wanted.as_ref()).unwrap_or(0);
     let Some(cell) = cells.get(chosen) else {
         return complain(state, &format!("study {id} has no finished cell to export"));
@@ -128,7 +127,7 @@ fn export(state: &mut State) -> Vec<Effect> {
 
 /// Asks whether the study is to be deleted.
 fn delete(state: &mut State) -> Vec<Effect> {
-    let Some(study) = selected(state) else { return none(state) };
+    let Some(study) = state.history.selected() else { return none(state) };
     let id = study.id;
     if state.options.readonly {
         return complain(state, "read-only: leave out --readonly to delete studies");
@@ -155,6 +154,6 @@ fn delete(state: &mut State) -> Vec<Effect> {
     ];
     let title = format!("Delete study {id}?");
     // Enter keeps it.
-    state.dialogs.push(Dialog::Question(Question { title, text, answers, chosen: 1, bad: true }));
+    state.dialogs.push(Dialog::Question(QuestionDialog { title, text, answers, chosen: 1, bad: true }));
     Vec::new()
 }

@@ -2,19 +2,19 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Alignment, Rect};
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
-use super::places::{Places, places};
-use super::rows::{self, Disagreement, Row};
-use super::{Pane, modules, shading};
+use super::layout::{answer_text, inside, prompt_text, reference_pieces};
+use super::modules;
+use super::places::{InspectPlaces, places};
+use super::rows::{self, Disagreement, PromptRow};
 use crate::results::{Answer, CellState};
-use crate::tui::state::{Board, State};
+use crate::tui::state::{Board, Pane, Panel, State};
 use crate::tui::theme::Theme;
-use crate::tui::view::parts;
-use crate::tui::widgets::text::{sanitize, truncate, truncate_line, wrap, wrap_styled};
-use crate::tui::widgets::{Column, Table, panel, table};
+use crate::tui::view::parts::{self, put_lines};
+use crate::tui::widgets::text::{sanitize, truncate, truncate_line, wrap};
+use crate::tui::widgets::{Table, TableColumn, TableRow, panel};
 
 /// Disagreements, in bits, that the legend shows the shades of.
 const SCALE: [f64; 5] = [0.0, 0.05, 0.2, 0.5, 1.0];
@@ -34,8 +34,17 @@ const COLUMNS: [(&str, Alignment, u16, u8); 6] = [
     (BITS, Alignment::Right, 7, 6),
 ];
 
+/// Where the panels are.
+pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    if state.inspect.modules || rows::rows(state).is_empty() {
+        return vec![(state.inspect.panel(), area)];
+    }
+    let places = places(area);
+    vec![(Panel::Prompts, places.prompts), (Panel::Answers, places.detail)]
+}
+
 /// Draws the screen.
-pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(buffer.area);
     let Some(board) = &state.board else {
         let text = "No study is open. r runs the one that the Study screen (1) defines, History (5) opens an \
@@ -77,54 +86,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// How far the keys of a pane go: what a page is, and the last place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reach {
-    /// Lines that are seen at once.
-    pub page: usize,
-    /// The furthest that it can be scrolled.
-    pub last: usize,
-}
-
-impl Reach {
-    fn new(lines: usize, page: usize) -> Self {
-        Self { page, last: lines.saturating_sub(page) }
-    }
-}
-
-/// How far the pane in focus can be moved or scrolled when the screen is drawn in `area`.
-pub(super) fn reach(state: &State, area: Rect) -> Reach {
-    let rows = rows::rows(state);
-    let Some(row) = rows.get(rows::selected(state, &rows)) else { return Reach { page: 1, last: 0 } };
-    let places = places(area);
-    match state.inspect.pane {
-        Pane::Prompts => {
-            let page = usize::from(places.prompts.height.saturating_sub(3)).max(1);
-            Reach { page, last: rows.len() - 1 }
-        }
-        Pane::Prompt => places.prompt.map_or(Reach { page: 1, last: 0 }, |place| {
-            let text = prompt_text(state.theme, row, inside(place));
-            Reach::new(text.lines.len(), text.page)
-        }),
-        Pane::Answers => {
-            let of = |answer: Option<&Answer>, place: Rect| {
-                let place = inside(place);
-                let lines =
-                    answer.map_or(0, |answer| answer_text(state.theme, answer, place.width.into()).len());
-                Reach::new(lines, usize::from(place.height.saturating_sub(1)))
-            };
-            let (left, right) = (of(row.left, places.left), of(row.right, places.right));
-            Reach { page: left.page.min(right.page).max(1), last: left.last.max(right.last) }
-        }
-    }
-}
-
-/// What a frame around all of `place` leaves.
-fn inside(place: Rect) -> Rect {
-    Block::bordered().inner(place)
-}
-
-fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer: &mut Buffer) {
+fn draw_list(state: &State, rows: &[PromptRow<'_>], chosen: usize, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let measured = rows.iter().any(|row| row.right.is_some_and(|answer| Disagreement::of(answer).is_some()));
     let order = match (state.inspect.largest_first, measured) {
@@ -137,12 +99,12 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
     let inner = frame.inner(area);
     frame.render(area, buffer);
     let several = rows.iter().any(|row| row.asked.task != rows[0].asked.task);
-    let columns: Vec<Column> = COLUMNS
+    let columns: Vec<TableColumn> = COLUMNS
         .into_iter()
         .filter(|(name, ..)| (several || *name != TASK) && (measured || *name != BITS))
         .map(|(name, align, min, priority)| {
             let title = if name == CHANGE { format!("{}F1", theme.symbols().delta) } else { name.to_owned() };
-            Column::new(title, align, min, priority)
+            TableColumn::new(title, align, min, priority)
         })
         .collect();
     let height = usize::from(inner.height.saturating_sub(1));
@@ -150,7 +112,7 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
     let shown = first..first.saturating_add(height);
     let shared = rows::shared_beginnings(rows);
     // Rows out of sight cost nothing.
-    let lines: Vec<table::Row> = rows
+    let lines: Vec<TableRow> = rows
         .iter()
         .enumerate()
         .map(|(i, row)| {
@@ -162,7 +124,7 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
                     shared.get(row.asked.task.as_str()).copied().unwrap_or_default(),
                 )
             } else {
-                table::Row::default()
+                TableRow::default()
             }
         })
         .collect();
@@ -171,7 +133,7 @@ fn draw_list(state: &State, rows: &[Row<'_>], chosen: usize, area: Rect, buffer:
 
 /// A row of the list, with the task's name where there are several and without what all its prompts begin with. A
 /// table leaves out cells behind its last column.
-fn list_row(theme: Theme, row: &Row<'_>, several: bool, shared: &str) -> table::Row {
+fn list_row(theme: Theme, row: &PromptRow<'_>, several: bool, shared: &str) -> TableRow {
     let symbols = theme.symbols();
     let (mark, style) = match row.change() {
         None => (" ", theme.text()),
@@ -194,7 +156,7 @@ fn list_row(theme: Theme, row: &Row<'_>, several: bool, shared: &str) -> table::
         Line::styled(change, style),
         Line::from(bits),
     ];
-    table::Row::new(cells.into_iter().enumerate().filter(|(i, _)| several || *i != 1).map(|(_, cell)| cell))
+    TableRow::new(cells.into_iter().enumerate().filter(|(i, _)| several || *i != 1).map(|(_, cell)| cell))
 }
 
 /// The beginning of a prompt as one line, behind what it shares with the others.
@@ -206,55 +168,7 @@ fn first_words(theme: Theme, prompt: &str, shared: &str) -> String {
     if own.is_some() { format!("{} {words}", theme.symbols().ellipsis) } else { words }
 }
 
-/// A prompt and its references, laid out for a place.
-struct PromptText {
-    /// All lines that can be scrolled.
-    lines: Vec<Line<'static>>,
-    /// How many of them are seen at once.
-    page: usize,
-    /// The references, below them.
-    references: Vec<Line<'static>>,
-}
-
-fn prompt_text(theme: Theme, row: &Row<'_>, place: Rect) -> PromptText {
-    let columns = usize::from(place.width);
-    let height = usize::from(place.height);
-    let mut lines = wrap_styled([(row.asked.prompt.trim_end(), theme.text())], columns);
-    let mut references = wrap_styled(reference_pieces(theme, row), columns);
-    // Up to a third of the place; what is cut there is found in full at the end of the prompt.
-    let room = (height / 3).max(1).min(height);
-    if references.len() > room {
-        lines.push(Line::default());
-        lines.extend(references.iter().cloned());
-        references.truncate(room);
-        if let Some(last) = references.last_mut() {
-            let ellipsis = theme.symbols().ellipsis;
-            last.spans.push(Span::styled(format!(" {ellipsis}"), theme.dim()));
-            *last = truncate_line(last, columns, ellipsis);
-        }
-    }
-    PromptText { lines, page: height - references.len(), references }
-}
-
-/// The references after their name.
-fn reference_pieces<'a>(theme: Theme, row: &Row<'a>) -> Vec<(&'a str, Style)> {
-    let references = &row.asked.references;
-    let name = match references.len() {
-        0 => "no reference",
-        1 => "reference ",
-        _ => "references ",
-    };
-    let mut pieces = vec![(name, theme.accent())];
-    for (i, reference) in references.iter().enumerate() {
-        if i > 0 {
-            pieces.push((" | ", theme.dim()));
-        }
-        pieces.push((reference.trim(), theme.text()));
-    }
-    pieces
-}
-
-fn draw_prompt(state: &State, row: &Row<'_>, places: &Places, buffer: &mut Buffer) {
+fn draw_prompt(state: &State, row: &PromptRow<'_>, places: &InspectPlaces, buffer: &mut Buffer) {
     let theme = state.theme;
     if let Some(place) = places.reference {
         let mut line = Line::from(" ");
@@ -275,22 +189,11 @@ fn draw_prompt(state: &State, row: &Row<'_>, places: &Places, buffer: &mut Buffe
     put_lines(&text.references, 0, below, buffer);
 }
 
-/// An answer's lines, its tokens shaded.
-fn answer_text(theme: Theme, answer: &Answer, columns: usize) -> Vec<Line<'static>> {
-    if answer.text.is_empty() {
-        return wrap_styled([("(nothing was said)", theme.dim())], columns);
-    }
-    let runs = shading::runs(answer);
-    let style =
-        |bits: Option<f64>| theme.text().patch(bits.map_or_else(Style::new, |bits| theme.shade(bits)));
-    wrap_styled(runs.iter().map(|(text, bits)| (text.as_str(), style(*bits))), columns)
-}
-
 /// Draws what one side said: the scores, and the answer below.
 fn draw_side(
     state: &State,
     board: &Board,
-    row: &Row<'_>,
+    row: &PromptRow<'_>,
     side: Option<&str>,
     area: Rect,
     buffer: &mut Buffer,
@@ -300,7 +203,7 @@ fn draw_side(
     let (answer, other) = if is_left { (row.left, None) } else { (row.right, row.left) };
     let title = match rows::state_of(board, side) {
         CellState::Done => board.label(side),
-        unfinished => format!("{}: {}", board.label(side), parts::word(unfinished)),
+        unfinished => format!("{}: {}", board.label(side), unfinished.name()),
     };
     let frame = panel(&theme, &title, state.inspect.pane == Pane::Answers);
     let inner = inside(area);
@@ -354,7 +257,7 @@ fn scores(theme: Theme, answer: &Answer, other: Option<&Answer>, columns: u16) -
 }
 
 /// The scale of shades, and how far the models disagreed over the answer.
-fn legend(state: &State, row: &Row<'_>) -> Line<'static> {
+fn legend(state: &State, row: &PromptRow<'_>) -> Line<'static> {
     let theme = state.theme;
     let Some(answer) = row.right else { return Line::default() };
     let Some(bits) = Disagreement::of(answer) else {
@@ -390,14 +293,6 @@ fn scrolled(theme: Theme, frame: Block<'static>, first: usize, page: usize, line
     }
     let text = format!(" {}-{} of {lines} ", first + 1, first + page);
     frame.title_bottom(Line::styled(text, theme.dim()).right_aligned())
-}
-
-/// Writes the lines from `first` on, as many as there is room for.
-pub(super) fn put_lines(lines: &[Line<'static>], first: usize, area: Rect, buffer: &mut Buffer) {
-    let area = area.intersection(buffer.area);
-    for (line, y) in lines.iter().skip(first).zip(area.top()..area.bottom()) {
-        line.render(Rect { y, height: 1, ..area }, buffer);
-    }
 }
 
 /// Why nothing at all is there to be seen, and what will be.

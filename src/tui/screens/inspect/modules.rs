@@ -6,15 +6,15 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::draw::put_lines;
 use super::rows;
 use crate::human;
+use crate::methods::Stage;
 use crate::results::{CellResult, CellState, ErrorBasis, ModuleResult};
 use crate::tui::state::{Board, State};
 use crate::tui::theme::Theme;
-use crate::tui::view::parts;
+use crate::tui::view::parts::{self, put_lines};
 use crate::tui::widgets::text::{truncate_line, wrap};
-use crate::tui::widgets::{Column, Row, Table, panel};
+use crate::tui::widgets::{Table, TableColumn, TableRow, panel};
 
 /// Draws what is to be known of a cell, and the table of its modules.
 pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, buffer: &mut Buffer) {
@@ -35,62 +35,64 @@ pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, 
     if modules.is_empty() {
         return parts::nothing(state, no_modules(cell.state), below, buffer);
     }
-    let asked = board.spec.as_ref().map(|spec| spec.prune.damping);
+    let parameters = board.spec.as_ref().map(|spec| spec.prune.parameters()).unwrap_or_default();
+    let stage = Stage::of(&cell.spec.recipe, &parameters).ok();
     let page = usize::from(below.height.saturating_sub(1));
     let first = Table::offset(Some(chosen), modules.len(), page);
     let shown = first..first.saturating_add(page);
     // Rows out of sight cost nothing.
-    let lines: Vec<Row> = modules
-        .iter()
-        .enumerate()
-        .map(|(i, module)| if shown.contains(&i) { module_row(theme, module, asked) } else { Row::default() })
-        .collect();
+    let lines: Vec<TableRow> =
+        modules
+            .iter()
+            .enumerate()
+            .map(|(i, module)| {
+                if shown.contains(&i) {
+                    module_row(theme, module, stage.as_ref())
+                } else {
+                    TableRow::default()
+                }
+            })
+            .collect();
     let sort = state.inspect.largest_first.then_some((4, false));
     Table::new(&theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
 }
 
-/// Modules that are seen at once when the screen is drawn in `area`; close enough for the length of a page.
-pub(super) fn page(area: Rect) -> usize {
-    usize::from(area.height.saturating_sub(4)).max(1)
-}
-
-fn columns() -> [Column; 9] {
+fn columns() -> [TableColumn; 9] {
     [
-        Column::new("block", Alignment::Right, 5, 9),
-        Column::new("module", Alignment::Left, 9, 9),
-        Column::new("sparsity", Alignment::Right, 8, 8),
-        Column::new("zeroes", Alignment::Right, 6, 3),
-        Column::new("error", Alignment::Right, 8, 7),
-        Column::new("basis", Alignment::Left, 12, 5),
-        Column::new("damping", Alignment::Right, 7, 6),
-        Column::new("dead cols", Alignment::Right, 9, 4),
-        Column::new("time", Alignment::Right, 6, 2),
+        TableColumn::new("block", Alignment::Right, 5, 9),
+        TableColumn::new("module", Alignment::Left, 9, 9),
+        TableColumn::new("sparsity", Alignment::Right, 8, 8),
+        TableColumn::new("zeros", Alignment::Right, 6, 3),
+        TableColumn::new("error", Alignment::Right, 8, 7),
+        TableColumn::new("basis", Alignment::Left, 12, 5),
+        TableColumn::new("details", Alignment::Left, 12, 6),
+        TableColumn::new("dead cols", Alignment::Right, 9, 4),
+        TableColumn::new("time", Alignment::Right, 6, 2),
     ]
 }
 
-fn module_row(theme: Theme, module: &ModuleResult, asked: Option<f64>) -> Row {
+fn module_row(theme: Theme, module: &ModuleResult, stage: Option<&Stage>) -> TableRow {
     let absent = || Span::styled(theme.symbols().dot, theme.dim());
-    let damping = match module.damping {
-        None => absent(),
-        // More than was asked for: the factorisation failed with less.
-        Some(damping) if asked.is_some_and(|asked| damping > asked * 1.000_001) => {
-            Span::styled(format!("{damping} {}", theme.symbols().warning), theme.warn())
-        }
-        Some(damping) => Span::raw(damping.to_string()),
+    let details: Vec<String> = module.details.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let warned = stage.is_some_and(|s| s.method.warning(&module.details, &s.arguments).is_some());
+    let details = match details.join(", ") {
+        details if details.is_empty() => absent(),
+        details if warned => Span::styled(format!("{details} {}", theme.symbols().warning), theme.warn()),
+        details => Span::raw(details),
     };
     let dead = match module.dead_columns {
         0 => absent(),
         dead => Span::styled(dead.to_string(), theme.warn()),
     };
     let name = module.name.rsplit('.').next().unwrap_or_default().to_owned();
-    Row::new([
+    TableRow::new([
         Span::raw(module.block.to_string()),
         Span::raw(name),
-        Span::raw(format!("{:.2}%", module.sparsity * 100.0)),
-        Span::raw(human::count(module.zeros as u64)),
+        Span::raw(format!("{:.2}%", module.footprint.sparsity() * 100.0)),
+        Span::raw(human::count(module.footprint.zeros)),
         Span::raw(error(theme, module.reconstruction_error)),
         Span::styled(basis(module.error_basis), theme.dim()),
-        damping,
+        details,
         dead,
         Span::styled(human::duration(module.seconds), theme.dim()),
     ])
@@ -115,18 +117,17 @@ fn basis(basis: ErrorBasis) -> &'static str {
 
 /// The cell in a line.
 fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
-    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", parts::word(cell.state)))];
+    let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.state.name()))];
     let mut say = |text: String| {
         spans.push(Span::styled(format!(" {} ", theme.symbols().dot), theme.dim()));
         spans.push(Span::raw(text));
     };
-    if let Some(achieved) = cell.achieved_sparsity {
-        say(format!("{:.2}% zeroes", achieved * 100.0));
+    if let Some(footprint) = cell.footprint {
+        say(format!("{:.2}% zeros", footprint.sparsity() * 100.0));
     }
-    let s = cell.seconds;
-    let spent = s.load + s.calibrate + s.prune + s.evaluate + s.answer;
+    let (spent, pruning) = (cell.seconds.total(), cell.seconds.prune);
     if spent > 0.0 {
-        say(format!("took {}, of it pruning {}", human::duration(spent), human::duration(s.prune)));
+        say(format!("took {} ({} pruning)", human::duration(spent), human::duration(pruning)));
     }
     if !cell.warnings.is_empty() {
         let plural = if cell.warnings.len() == 1 { "" } else { "s" };

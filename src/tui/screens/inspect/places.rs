@@ -9,7 +9,7 @@ const BESIDE: u16 = 50;
 
 /// The parts of the screen when answers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct InspectPlaces {
     /// The list of prompts, with its frame.
     pub prompts: Rect,
     /// All that belongs to the selected prompt.
@@ -27,7 +27,7 @@ pub(super) struct Places {
 }
 
 /// Divides the screen.
-pub(super) fn places(area: Rect) -> Places {
+pub(super) fn places(area: Rect) -> InspectPlaces {
     let [prompts, detail] = if area.width >= WIDE {
         let width = (area.width / 8 * 3).clamp(40, 64);
         Layout::horizontal([Constraint::Length(width), Constraint::Min(0)]).areas(area)
@@ -51,7 +51,7 @@ pub(super) fn places(area: Rect) -> Places {
         Layout::vertical(halves).areas(answers)
     };
     let shown = |place: Rect| (!place.is_empty()).then_some(place);
-    Places {
+    InspectPlaces {
         prompts,
         detail,
         prompt: shown(prompt),

@@ -30,7 +30,7 @@ impl Disagreement {
 
 /// A prompt, with the answer of each side that has one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Row<'a> {
+pub(super) struct PromptRow<'a> {
     /// An answer to it, for the prompt and its references, which are the same in all.
     pub asked: &'a Answer,
     /// What the left-hand side said.
@@ -39,7 +39,7 @@ pub(super) struct Row<'a> {
     pub right: Option<&'a Answer>,
 }
 
-impl Row<'_> {
+impl PromptRow<'_> {
     /// Task and record.
     pub fn key(&self) -> (&str, usize) {
         (&self.asked.task, self.asked.record)
@@ -110,32 +110,32 @@ pub(super) fn asks_nothing(board: &Board) -> bool {
 }
 
 /// The prompts that either side has answered, in the order that is wanted.
-pub(super) fn rows(state: &State) -> Vec<Row<'_>> {
+pub(super) fn rows(state: &State) -> Vec<PromptRow<'_>> {
     let (Some(board), Some(cell)) = (&state.board, right(state)) else { return Vec::new() };
     let of = |side: Option<&str>| board.answers.get(&side.map(str::to_owned)).into_iter().flatten();
-    let mut found: BTreeMap<(&str, usize), Row<'_>> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, usize), PromptRow<'_>> = BTreeMap::new();
     for answer in of(left(state)) {
-        let row = Row { asked: answer, left: Some(answer), right: None };
+        let row = PromptRow { asked: answer, left: Some(answer), right: None };
         found.insert((&answer.task, answer.record), row);
     }
     for answer in of(Some(&cell.id)) {
-        let alone = Row { asked: answer, left: None, right: None };
+        let alone = PromptRow { asked: answer, left: None, right: None };
         found.entry((&answer.task, answer.record)).or_insert(alone).right = Some(answer);
     }
-    let mut rows: Vec<Row<'_>> = found.into_values().collect();
+    let mut rows: Vec<PromptRow<'_>> = found.into_values().collect();
     if state.inspect.largest_first {
-        rows.sort_by(Row::before);
+        rows.sort_by(PromptRow::before);
     }
     rows
 }
 
 /// What all prompts of a task begin with, by task: an instruction that tells none from another. Whole words; empty
 /// where there is too little to be worth leaving out.
-pub(super) fn shared_beginnings<'a>(rows: &[Row<'a>]) -> HashMap<&'a str, &'a str> {
+pub(super) fn shared_beginnings<'a>(rows: &[PromptRow<'a>]) -> HashMap<&'a str, &'a str> {
     /// Bytes that are worth leaving out.
     const WORTH: usize = 16;
     let mut shared: HashMap<&str, (&str, usize)> = HashMap::new();
-    for Row { asked, .. } in rows {
+    for PromptRow { asked, .. } in rows {
         let (start, count) = shared.entry(&asked.task).or_insert((&asked.prompt, 0));
         let same = start.char_indices().zip(asked.prompt.chars()).find(|((_, a), b)| a != b);
         let end = same.map_or(start.len().min(asked.prompt.len()), |((at, _), _)| at);
@@ -149,7 +149,7 @@ pub(super) fn shared_beginnings<'a>(rows: &[Row<'a>]) -> HashMap<&'a str, &'a st
 }
 
 /// Place of the selected prompt in the list.
-pub(super) fn selected(state: &State, rows: &[Row<'_>]) -> usize {
+pub(super) fn selected(state: &State, rows: &[PromptRow<'_>]) -> usize {
     let wanted = state.inspect.prompt.as_ref();
     wanted
         .and_then(|(task, record)| rows.iter().position(|row| row.key() == (task.as_str(), *record)))

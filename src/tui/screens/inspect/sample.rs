@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use ratatui::buffer::Buffer;
 
-use super::choose;
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate, Insight,
-    Metrics, ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
+    Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate, Footprint,
+    Insight, Metrics, ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
 };
-use crate::study::{CellSpec, Method, Sparsity, StudySpec};
+use crate::study::{CellSpec, Sparsity, Step, StudySpec};
 use crate::tui::state::{Board, Options, Screen, State};
 use crate::tui::theme::{Background, ColorMode, Theme};
 use crate::tui::widgets::text;
@@ -74,17 +73,19 @@ pub(super) fn answer(record: usize, text: &str, bits: &[f32], scores: Scores) ->
     }
 }
 
+fn footprint(zeros: u64, weights: u64) -> Footprint {
+    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits: weights + 16 * (weights - zeros) }
+}
+
 pub(in crate::tui) fn module(block: usize, name: &str, damping: Option<f64>) -> ModuleResult {
     ModuleResult {
         block,
         name: format!("model.layers.{block}.{name}"),
-        sparsity: 0.5,
-        zeros: 165_888,
-        weights: 331_776,
+        footprint: footprint(165_888, 331_776),
         reconstruction_error: 0.0123 * (block + 1) as f64,
         error_basis: if damping.is_some() { ErrorBasis::Hessian } else { ErrorBasis::ColumnNorms },
-        damping,
         dead_columns: block * 2,
+        details: damping.map(|damping| ("damping".to_owned(), damping)).into_iter().collect(),
         seconds: 0.25,
     }
 }
@@ -113,31 +114,34 @@ pub(super) fn metrics(perplexity: f64, js: Option<f64>, f1: f64) -> Metrics {
     }
 }
 
-fn cell(method: Method, sparsity: &str, state: CellState) -> CellResult {
-    let calibration = method.needs_calibration().then(|| "data/c4.txt".to_owned());
+fn cell(method: &str, sparsity: &str, state: CellState) -> CellResult {
+    let calibration = (method != "magnitude").then(|| "data/c4.txt".to_owned());
     let sparsity: Sparsity = sparsity.parse().unwrap();
-    CellResult { state, ..CellResult::queued(&CellSpec { method, sparsity, calibration, seed: 7 }) }
+    CellResult {
+        state,
+        ..CellResult::queued(&CellSpec { recipe: Step::new(method, sparsity).into(), calibration, seed: 7 })
+    }
 }
 
 /// A study in all states at once: two cells done, one at work, one failed, one waiting. Without answers.
 pub(in crate::tui) fn board() -> Board {
     let done = |method, f1| CellResult {
-        achieved_sparsity: Some(0.500_03),
+        footprint: Some(footprint(50_003, 100_000)),
         metrics: metrics(32.71, Some(0.053), f1),
         seconds: Seconds { load: 0.5, calibrate: 2.0, prune: 3.0, evaluate: 4.0, answer: 5.0 },
         ..cell(method, "0.5", CellState::Done)
     };
     let names = ["self_attn.q_proj", "mlp.down_proj"];
     let both = |block| names.map(|name| module(block, name, None));
-    let mut wanda = done(Method::Wanda, 0.5);
+    let mut wanda = done("wanda", 0.5);
     wanda.modules = (0..12).flat_map(both).collect();
     wanda.warnings = vec![
         "model.layers.3.mlp.down_proj: 6 input features were zero in every calibration token".into(),
         "only 8 of 128 calibration windows could be drawn".into(),
     ];
-    let mut running = cell(Method::SparseGpt, "0.5", CellState::Running);
+    let mut running = cell("sparsegpt", "0.5", CellState::Running);
     running.modules = vec![module(0, names[0], Some(0.01)), module(0, names[1], Some(0.1))];
-    let mut failed = cell(Method::SparseGpt, "2:4", CellState::Failed);
+    let mut failed = cell("sparsegpt", "2:4", CellState::Failed);
     failed.warnings = vec!["model.layers.0.self_attn.q_proj: damping was raised to 1".into()];
     let why = "model.layers.0.self_attn.q_proj: the Hessian is not positive definite even with damping 1; use more \
                calibration samples";
@@ -163,13 +167,7 @@ pub(in crate::tui) fn board() -> Board {
         },
         base: BaseResult { metrics: metrics(28.5, None, 0.8), seconds: Seconds::default() },
         base_state: CellState::Done,
-        cells: vec![
-            done(Method::Magnitude, 0.3),
-            wanda,
-            running,
-            failed,
-            cell(Method::Wanda, "0.7", CellState::Queued),
-        ],
+        cells: vec![done("magnitude", 0.3), wanda, running, failed, cell("wanda", "0.7", CellState::Queued)],
         insight: Insight::default(),
         failures: [(Some(FAILED.to_owned()), why.to_owned())].into(),
         answers: HashMap::new(),
@@ -212,7 +210,7 @@ pub(in crate::tui) fn inspecting(size: (u16, u16)) -> State {
     board.answers.insert(Some(MAGNITUDE.into()), unmeasured);
     board.answers.insert(Some(WANDA.into()), wanda_answers());
     state.board = Some(board);
-    choose(&mut state, WANDA);
+    state.inspect.choose(WANDA);
     state
 }
 

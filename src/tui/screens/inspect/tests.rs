@@ -1,15 +1,16 @@
 use crossterm::event::KeyCode;
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 
 use super::sample::*;
-use super::*;
+use super::{act, draw, panels, rows, wanted};
 use crate::engine::Event;
-use crate::results::{Answer, Scores};
+use crate::results::{Answer, CellState, Scores};
 use crate::tui::keymap::Action;
-use crate::tui::message::{Message, Outcome, Purpose};
-use crate::tui::state::{Board, EngineState, Screen};
+use crate::tui::message::{Effect, EffectOutcome, Message, OpenReason};
+use crate::tui::state::{Board, EngineState, Pane, Panel, Screen, State};
 use crate::tui::testing::press;
 use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
@@ -90,9 +91,9 @@ fn the_first_finished_cell_is_shown_until_one_is_chosen() {
     let mut state = empty((80, 24));
     state.board = Some(board());
     assert_eq!(shown(&state), ("base".into(), "magnitude 50%".into()));
-    choose(&mut state, QUEUED);
+    state.inspect.choose(QUEUED);
     assert_eq!(shown(&state), ("base".into(), "wanda 70% c4".into()));
-    reset(&mut state);
+    state.inspect.reset();
     assert_eq!(shown(&state), ("base".into(), "magnitude 50%".into()));
     for cell in &mut state.board.as_mut().unwrap().cells {
         cell.state = if cell.id == RUNNING { CellState::Running } else { CellState::Queued };
@@ -228,7 +229,7 @@ fn answers_are_asked_for_once_by_whoever_shows_them() {
     assert_eq!(keys(&mut state, "l"), []);
     assert_eq!(keys(&mut state, "hhhhllll"), []);
     // Another study is another matter.
-    reset(&mut state);
+    state.inspect.reset();
     state.board.as_mut().unwrap().study = 4;
     assert_eq!(wanted(&mut state).len(), 2);
 }
@@ -254,7 +255,7 @@ fn a_cell_that_becomes_done_is_read_again_unless_all_its_answers_were_heard() {
     let all = wanda_answers();
     // An answer that is given while the earlier ones are read is not lost.
     say(&mut state, Event::Answer { cell: cell(), answer: all[1].clone() });
-    let read = Outcome::Answers { study: 3, cell: cell(), answers: vec![all[0].clone()] };
+    let read = EffectOutcome::Answers { study: 3, cell: cell(), answers: vec![all[0].clone()] };
     update(&mut state, Message::Done(read));
     assert_eq!(state.board.as_ref().unwrap().answers[&cell()].len(), 2);
     say(&mut state, Event::Metrics { cell: cell(), metrics: metrics(40.0, Some(0.1), 0.4) });
@@ -272,8 +273,9 @@ fn answers_of_a_cell_that_another_process_runs_are_read_with_every_look_at_the_s
     let mut state = inspecting((80, 24));
     state.options.readonly = true;
     assert_eq!(keys(&mut state, "l"), [load(Some(RUNNING))]);
-    let look =
-        |state: &mut State| update(state, Message::Done(Outcome::Study(Box::new(board()), Purpose::Refresh)));
+    let look = |state: &mut State| {
+        update(state, Message::Done(EffectOutcome::Study(Box::new(board()), OpenReason::Refresh)))
+    };
     assert_eq!(look(&mut state), [load(Some(RUNNING))]);
     state.screen = Screen::Compare;
     assert_eq!(look(&mut state), []);
@@ -414,14 +416,14 @@ fn it_says_what_is_missing_and_what_will_come() {
         (QUEUED, "wanda 70% c4 waits for its turn"),
         (FAILED, "Hessian is not positive"),
     ] {
-        choose(&mut state, cell);
+        state.inspect.choose(cell);
         assert!(picture(&state).contains(words), "{}", picture(&state));
     }
     state.board.as_mut().unwrap().cells[0].state = CellState::Cancelled;
-    choose(&mut state, MAGNITUDE);
+    state.inspect.choose(MAGNITUDE);
     assert!(picture(&state).contains("was stopped before it answered"));
     state.board.as_mut().unwrap().failures.clear();
-    choose(&mut state, FAILED);
+    state.inspect.choose(FAILED);
     assert!(picture(&state).contains("damping was raised to 1"));
     state.board.as_mut().unwrap().spec.as_mut().unwrap().evaluation.tasks.clear();
     assert!(picture(&state).contains("This study has no tasks"));
@@ -453,7 +455,7 @@ fn it_looks_as_it_did() {
         snapshot("failed-modules", &running);
         let mut failed = empty(size);
         failed.board = Some(board());
-        choose(&mut failed, FAILED);
+        failed.inspect.choose(FAILED);
         snapshot("failed", &failed);
         let mut ascii = state.clone();
         ascii.theme = theme(ColorMode::None, true);

@@ -1,11 +1,15 @@
 //! What keys do.
 
+use ratatui::layout::Rect;
+
+use super::answers::wanted;
+use super::layout::{module_page, reach};
+use super::places::places;
 use super::rows;
-use super::{Pane, body, draw, modules, places, wanted};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::state::State;
-use crate::tui::update::complain;
+use crate::tui::screens::complain;
+use crate::tui::state::{Pane, ScreenAreas, State};
 
 /// Does what a key asks for.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
@@ -74,7 +78,7 @@ fn step_left(state: &mut State) -> Vec<Effect> {
 }
 
 fn next_pane(state: &mut State) -> Vec<Effect> {
-    let shown = places::places(body(state)).prompt.is_some();
+    let shown = places(body(state)).prompt.is_some();
     state.inspect.pane = match state.inspect.pane {
         Pane::Prompts if shown => Pane::Prompt,
         Pane::Prompts | Pane::Prompt => Pane::Answers,
@@ -89,12 +93,12 @@ fn go(state: &mut State, action: Action) {
         let Some(cell) = rows::right(state) else { return };
         let modules = rows::modules(state, cell);
         let Some(last) = modules.len().checked_sub(1) else { return };
-        let at = moved(rows::selected_module(state, &modules), action, modules::page(body(state)), last);
+        let at = moved(rows::selected_module(state, &modules), action, module_page(body(state)), last);
         let name = modules[at].name.clone();
         state.inspect.module = Some(name);
         return;
     }
-    let reach = draw::reach(state, body(state));
+    let reach = reach(state, body(state));
     match state.inspect.pane {
         Pane::Prompts => {
             let rows = rows::rows(state);
@@ -131,4 +135,9 @@ fn moved(at: usize, action: Action, page: usize, last: usize) -> usize {
         _ => at,
     };
     to.min(last)
+}
+
+/// Where the screen is drawn in a terminal of the state's size.
+fn body(state: &State) -> Rect {
+    ScreenAreas::of(Rect::new(0, 0, state.size.0, state.size.1)).body
 }

@@ -5,19 +5,18 @@ use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::update::chosen;
-use crate::engine::{Phase, ResourceSample};
+use crate::engine::ResourceSample;
 use crate::human;
 use crate::results::{CellResult, CellState};
-use crate::tui::state::{Board, EngineState, Level, Panel, State};
-use crate::tui::view::parts::{self, first_shown, framed, mark, nothing};
+use crate::tui::state::{Board, EngineState, LogLevel, Panel, State, model_name};
+use crate::tui::view::parts::{first_shown, framed, mark, nothing};
 use crate::tui::widgets::gauge::Gauge;
 use crate::tui::widgets::heatmap::{HeatMap, HeatRow};
 use crate::tui::widgets::spark::Spark;
 use crate::tui::widgets::text::{fit, sanitize, truncate, width};
 
 /// The panels: cells, progress, heat map, machine, log.
-struct Places {
+struct RunPlaces {
     queue: Rect,
     progress: Rect,
     map: Rect,
@@ -25,7 +24,7 @@ struct Places {
     log: Rect,
 }
 
-fn places(state: &State, area: Rect) -> Places {
+fn places(state: &State, area: Rect) -> RunPlaces {
     let wide = area.width >= 110;
     let left = if wide { area.width * 3 / 10 } else { 27 };
     let [queue, right] = Layout::horizontal([Constraint::Length(left), Constraint::Min(0)]).areas(area);
@@ -42,12 +41,12 @@ fn places(state: &State, area: Rect) -> Places {
         Constraint::Min(log),
     ])
     .areas(right);
-    Places { queue, progress, map, machine, log }
+    RunPlaces { queue, progress, map, machine, log }
 }
 
 /// Where the panels are.
 pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
-    let Places { queue, map, machine, log, .. } = places(state, area);
+    let RunPlaces { queue, map, machine, log, .. } = places(state, area);
     [(Panel::Queue, queue), (Panel::Map, map), (Panel::Machine, machine), (Panel::Log, log)]
         .into_iter()
         .filter(|(_, rect)| !rect.is_empty())
@@ -79,7 +78,7 @@ fn cells(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     let (done, all) = board.progress();
     let inner = framed(theme, &format!("Cells: {done} of {all} done"), true, area, buffer);
     let rows = usize::from(inner.height);
-    let at = chosen(state);
+    let at = state.run.row(Some(board));
     let first = first_shown(at, all + 1, rows);
     for (line, row) in (first..=all).take(rows).enumerate() {
         let place = Rect { y: inner.y + line as u16, height: 1, ..inner };
@@ -96,7 +95,7 @@ fn cell_line(state: &State, board: &Board, cell: Option<&CellResult>, room: usiz
     let theme = &state.theme;
     let (state_of, name) = match cell {
         None => (board.base_state, "base".to_owned()),
-        Some(cell) => (cell.state, cell.spec().label()),
+        Some(cell) => (cell.state, cell.spec.label()),
     };
     let metrics = cell.map_or(&board.base.metrics, |cell| &cell.metrics);
     let blocks = cell.and_then(|cell| board.blocks_done.get(&cell.id)).copied().unwrap_or(0);
@@ -108,8 +107,7 @@ fn cell_line(state: &State, board: &Board, cell: Option<&CellResult>, room: usiz
             let place = state.live.queue.iter().position(|id| *id == cell.id);
             place.map_or_else(String::new, |place| format!("#{}", place + 1))
         }
-        (CellState::Failed, _) => "failed".into(),
-        (CellState::Cancelled, _) => "cancelled".into(),
+        (CellState::Failed | CellState::Cancelled, _) => state_of.name().into(),
         _ => metrics.perplexity.first().map_or_else(String::new, |ppl| short(ppl.value)),
     };
     let warned = cell.is_some_and(|cell| !cell.warnings.is_empty());
@@ -134,23 +132,10 @@ fn short(value: f64) -> String {
     }
 }
 
-/// What a phase does, for people.
-fn doing(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Download => "downloading",
-        Phase::Load => "loading",
-        Phase::Calibrate => "calibrating",
-        Phase::Prune => "pruning",
-        Phase::Evaluate => "evaluating",
-        Phase::Answer => "answering",
-        Phase::Export => "exporting",
-    }
-}
-
 fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     let (theme, live) = (&state.theme, &state.live);
     let of = if state.board_is_live() { "" } else { " of the store" };
-    let title = format!("Study {}{of}: {}", board.study, sanitize(parts::model(&board.model.source)));
+    let title = format!("Study {}{of}: {}", board.study, sanitize(model_name(&board.model.source)));
     let title =
         truncate(&title, usize::from(area.width).saturating_sub(6), theme.symbols().ellipsis).into_owned();
     let inner = framed(theme, &title, false, area, buffer);
@@ -165,7 +150,7 @@ fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     let paused = if now.paused { " (paused)" } else { "" };
     Line::from(vec![
         Span::styled(sanitize(&name).into_owned(), theme.accent()),
-        Span::raw(phase.map_or_else(String::new, |phase| format!(": {}", doing(phase)))),
+        Span::raw(phase.map_or_else(String::new, |phase| format!(": {}", phase.doing()))),
         Span::styled(paused, theme.warn()),
     ])
     .render(first, buffer);
@@ -229,7 +214,7 @@ fn at_rest(state: &State, board: &Board, lines: [Rect; 3], buffer: &mut Buffer) 
 
 /// Which cell the heat map is about: the selected one, or while the base is selected the last that has modules.
 fn mapped<'a>(state: &State, board: &'a Board) -> Option<&'a CellResult> {
-    let selected = chosen(state).checked_sub(1).and_then(|at| board.cells.get(at));
+    let selected = state.run.row(Some(board)).checked_sub(1).and_then(|at| board.cells.get(at));
     selected.or_else(|| board.cells.iter().rev().find(|cell| !cell.modules.is_empty()))
 }
 
@@ -242,7 +227,7 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     };
     let errors = state.run.errors;
     let what = if errors { "reconstruction error" } else { "sparsity" };
-    let title = format!("{}: {what} by block", sanitize(&cell.spec().label()));
+    let title = format!("{}: {what} by block", sanitize(&cell.spec.label()));
     let inner = framed(theme, &title, false, area, buffer);
     let finite = |value: f64| value.is_finite().then_some(value);
     let values = cell.modules.iter();
@@ -251,7 +236,7 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
         if errors {
             finite(m.reconstruction_error).filter(|e| *e > 0.0).map(f64::log10)
         } else {
-            Some(m.sparsity)
+            Some(m.footprint.sparsity())
         }
     };
     let (low, high) = if errors {
@@ -342,10 +327,10 @@ fn log(state: &State, area: Rect, buffer: &mut Buffer) {
     let first = end.saturating_sub(rows);
     for (row, line) in lines.range(first..end).enumerate() {
         let style = match line.level {
-            Level::Info => theme.text(),
-            Level::Good => theme.good(),
-            Level::Warning => theme.warn(),
-            Level::Error => theme.bad(),
+            LogLevel::Info => theme.text(),
+            LogLevel::Good => theme.good(),
+            LogLevel::Warning => theme.warn(),
+            LogLevel::Error => theme.bad(),
         };
         let seconds = line.at.as_secs();
         let stamp = format!("{:02}:{:02}:{:02} ", seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -97,7 +97,7 @@ fn it_looks_as_it_did() {
 
         let mut failed = mid_run(size, false);
         let message = "/data/studies.db: no space left on device".into();
-        update(&mut failed, Message::Engine(Event::Failed { message, exit_code: 1 }));
+        update(&mut failed, Message::Engine(Event::Failed { message, exit_code: 1, setting: None }));
         snapshot("failed-told", &failed);
         failed.dialogs.clear();
         snapshot("failed", &failed);

@@ -3,23 +3,15 @@
 use crate::results::CellState;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EngineOrder};
-use crate::tui::screens::inspect;
+use crate::tui::screens::{complain, show};
 use crate::tui::state::{Screen, State};
-use crate::tui::update::{complain, show};
 
 /// Lines of the log that a page is.
 const PAGE: usize = 5;
 
-/// The row of the list of cells that is shown as selected; 0 is the base.
-pub fn chosen(state: &State) -> usize {
-    let Some(board) = &state.board else { return 0 };
-    let running = || board.cells.iter().position(|cell| cell.state == CellState::Running).map(|at| at + 1);
-    state.run.chosen.or_else(running).unwrap_or(0).min(board.cells.len())
-}
-
 /// Does what a key asks for.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
-    let at = chosen(state);
+    let at = state.run.row(state.board.as_ref());
     let last = state.board.as_ref().map_or(0, |board| board.cells.len());
     match action {
         Action::Up => state.run.chosen = Some(at.saturating_sub(1)),
@@ -33,7 +25,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::SwitchMap => state.run.errors = !state.run.errors,
         Action::Confirm => {
             if let Some(id) = cell(state, at) {
-                inspect::choose(state, &id);
+                state.inspect.choose(&id);
             }
             return show(state, Screen::Inspect);
         }

@@ -7,10 +7,8 @@ use ratatui::widgets::Widget;
 
 use crate::human;
 use crate::study::Sparsity;
-use crate::tui::message::Checked;
-use crate::tui::state::{Check, Field, Focus, Kind, Panel, State};
-use crate::tui::view::dialogs::typed;
-use crate::tui::view::parts::{self, first_shown, framed};
+use crate::tui::state::{Check, Checked, Field, FieldKind, Focus, Panel, State, model_name};
+use crate::tui::view::parts::{first_shown, framed, typed};
 use crate::tui::widgets::gauge::Gauge;
 use crate::tui::widgets::text::{fit, sanitize, truncate, truncate_start, wrap};
 
@@ -96,11 +94,12 @@ fn value(state: &State, field: Field, width: usize, chosen: bool) -> Line<'stati
         return typed(state, line, width);
     }
     let text = form.get(field);
-    let text = sanitize(if field == Field::Model { parts::model(text) } else { text }).into_owned();
+    let text = sanitize(if field == Field::Model { model_name(text) } else { text }).into_owned();
     if text.is_empty() {
         return Line::styled("none", theme.dim());
     }
-    let steps = matches!(field.kind(), Kind::Choice(_)) || (field == Field::Model && !form.recent.is_empty());
+    let steps =
+        matches!(field.kind(), FieldKind::Choice(_)) || (field == Field::Model && !form.recent.is_empty());
     if chosen && steps {
         let text = truncate_start(&text, width.saturating_sub(4), symbols.ellipsis).into_owned();
         return Line::from(vec![
@@ -117,7 +116,7 @@ fn value(state: &State, field: Field, width: usize, chosen: bool) -> Line<'stati
 fn heading(sparsity: Sparsity) -> String {
     match sparsity {
         Sparsity::Fraction(s) => format!("{}%", (s * 1e4).round() / 1e2),
-        nm @ Sparsity::NOfM { .. } => nm.to_string(),
+        nm @ Sparsity::SemiStructured { .. } => nm.to_string(),
     }
 }
 
@@ -216,7 +215,7 @@ fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
         }
     }
     if let (Some(cell), Check::Fine(known)) = (&at, &form.check) {
-        let kept = (1.0 - cell.sparsity.fraction()) * known.model.prunable_parameters as f64;
+        let kept = (1.0 - cell.recipe.zeros()) * known.model.prunable_parameters as f64;
         let on = if form.is_on(cell) { "" } else { " (left out)" };
         lines.push(Line::from(vec![
             Span::styled(cell.label(), theme.accent()),

@@ -6,4 +6,4 @@ mod tests;
 mod update;
 
 pub use draw::{draw, panels};
-pub use update::{act, blame, typing};
+pub use update::{act, typing};

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use crate::engine::Estimate;
-use crate::tui::message::{Checked, Message, Outcome};
+use crate::tui::message::{EffectOutcome, Message};
 use crate::tui::screens::inspect::sample::{self, theme};
-use crate::tui::state::{Check, EngineState, Field, Focus, Screen, State};
+use crate::tui::state::{Check, Checked, EngineState, Field, Focus, Screen, State};
 use crate::tui::testing::{self, text, typed};
 use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
@@ -24,7 +24,7 @@ fn checked(size: (u16, u16)) -> State {
     };
     let plan = Checked { model: sample::board().model, device: "cpu in f32".into(), estimate };
     let number = state.form.version;
-    update(&mut state, Message::Done(Outcome::Checked { number, plan: Box::new(plan) }));
+    update(&mut state, Message::Done(EffectOutcome::Checked { number, plan: Box::new(plan) }));
     state
 }
 
@@ -52,7 +52,8 @@ fn it_looks_as_it_did() {
         state.form.focus = Focus::Fields;
         state.form.set(Field::Corpora, "missing.txt");
         let (number, message) = (state.form.version, "missing.txt: no such file".to_owned());
-        update(&mut state, Message::Done(Outcome::Refused { number, message }));
+        let field = Some(Field::Corpora);
+        update(&mut state, Message::Done(EffectOutcome::Refused { number, field, message }));
         typed(&mut state, "r");
         state.toast = None;
         snapshot("refused", &state);

@@ -4,7 +4,7 @@ use crossterm::event::KeyEvent;
 
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::state::{Dialog, Field, Focus, Kind, Line, SparsityDialog, State, Typed, Wanted};
+use crate::tui::state::{Dialog, Field, FieldKind, Focus, Line, SparsityDialog, State, Typed, Wanted};
 
 /// Does what a key asks for.
 pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
@@ -13,17 +13,6 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Focus::Grid => grid(state, action),
     }
     Vec::new()
-}
-
-/// Puts the cursor where a fault can be put right.
-pub fn blame(state: &mut State, field: Option<Field>) {
-    match field {
-        Some(field) => {
-            state.form.focus = Focus::Fields;
-            state.form.field = field as usize;
-        }
-        None => state.form.focus = Focus::Grid,
-    }
 }
 
 /// Keys that go into the field that is being edited; `None` when none is.
@@ -57,10 +46,10 @@ fn fields(state: &mut State, action: Action) {
         Action::Right if form.step(1) => {}
         Action::Right | Action::NextPane => form.focus = Focus::Grid,
         Action::Confirm => match form.current().kind() {
-            Kind::Choice(_) => {
+            FieldKind::Choice(_) => {
                 form.step(1);
             }
-            Kind::Text => form.editing = Some(Line::new(form.get(form.current()))),
+            FieldKind::Text => form.editing = Some(Line::new(form.get(form.current()))),
         },
         _ => {}
     }

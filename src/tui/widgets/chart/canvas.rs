@@ -16,6 +16,8 @@ struct Mark {
     dots: u8,
     /// A glyph, which hides the dots.
     glyph: Option<&'static str>,
+    /// The glyph marks a point.
+    point: bool,
     style: Style,
 }
 
@@ -39,6 +41,11 @@ impl Canvas {
     pub fn dots(&self) -> (usize, usize) {
         let (x, y) = self.density();
         (self.width * x, self.height * y)
+    }
+
+    /// Cells across and down.
+    pub fn cells(&self) -> (usize, usize) {
+        (self.width, self.height)
     }
 
     /// Dots of one cell, across and down.
@@ -84,10 +91,17 @@ impl Canvas {
         }
     }
 
-    /// Draws a glyph over the cell in which a dot lies.
-    pub fn glyph(&mut self, x: i64, y: i64, glyph: &'static str, style: Style) {
-        if let Some(mark) = self.cell(x, y) {
-            *mark = Mark { dots: 0, glyph: Some(glyph), style };
+    /// Marks a point over the cell in which a dot lies; where another point is marked there already, beside it.
+    pub fn point(&mut self, x: i64, y: i64, glyph: &'static str, style: Style) {
+        /// Columns from the cell, in the order in which they are tried.
+        const BESIDE: [i64; 5] = [0, 1, -1, 2, -2];
+        let across = self.density().0 as i64;
+        let free =
+            BESIDE.into_iter().find(|by| self.cell(x + by * across, y).is_some_and(|mark| !mark.point));
+        // Where all are taken, the last says that there are more.
+        let (by, glyph) = free.map_or((-2, "+"), |by| (by, glyph));
+        if let Some(mark) = self.cell(x + by * across, y) {
+            *mark = Mark { dots: 0, glyph: Some(glyph), point: true, style };
         }
     }
 

@@ -15,7 +15,7 @@ const ROWS_PER_TICK: u16 = 3;
 const COLUMNS_PER_TICK: u16 = 8;
 
 /// Where the parts of the chart stand.
-struct Layout {
+struct PlotLayout {
     /// Data.
     plot: Rect,
     /// Labels of the vertical axis, the axis excluded.
@@ -26,7 +26,7 @@ struct Layout {
     axes: bool,
 }
 
-impl Layout {
+impl PlotLayout {
     fn new(area: Rect, label_width: u16) -> Self {
         let axes = area.width >= 10 && area.height >= 4;
         if !axes {
@@ -97,11 +97,15 @@ impl Chart<'_> {
         let (x, y) = self.axes();
         let y_ticks = y.ticks(usize::from((area.height / ROWS_PER_TICK).max(2)));
         let label_width = y_ticks.iter().map(|tick| tick.label.len()).max().unwrap_or(0) as u16;
-        let layout = Layout::new(area, label_width);
+        let layout = PlotLayout::new(area, label_width);
         let plot_area = layout.plot;
         let canvas = Canvas::new(plot_area.width, plot_area.height, self.theme.symbols().braille);
         let mut plot = Plot { canvas, x, y };
-        let x_ticks = x.ticks(usize::from((plot_area.width / COLUMNS_PER_TICK).max(2)));
+        let x_ticks = if self.x_names.is_empty() {
+            x.ticks(usize::from((plot_area.width / COLUMNS_PER_TICK).max(2)))
+        } else {
+            self.named_ticks(&plot)
+        };
 
         if layout.axes {
             self.draw_grid(&plot, &y_ticks, plot_area, buf);
@@ -128,6 +132,18 @@ impl Chart<'_> {
         }
     }
 
+    /// The names of the places 1, 2, 3 …, cut to the room from one to the next.
+    fn named_ticks(&self, plot: &Plot) -> Vec<Tick> {
+        let columns = plot.canvas.cells().0 as f64 / (plot.x.high - plot.x.low);
+        let room = (columns as usize).saturating_sub(1);
+        let label = |name: &String| match room {
+            0..3 => String::new(),
+            _ => text::truncate(name, room, self.theme.symbols().ellipsis).into_owned(),
+        };
+        let names = self.x_names.iter().zip(1..);
+        names.map(|(name, place)| Tick { value: f64::from(place), label: label(name) }).collect()
+    }
+
     /// Faint lines at the labelled heights.
     fn draw_grid(&self, plot: &Plot, ticks: &[Tick], area: Rect, buf: &mut Buffer) {
         let symbols = self.theme.symbols();
@@ -143,7 +159,7 @@ impl Chart<'_> {
         }
     }
 
-    fn draw_y_axis(&self, plot: &Plot, ticks: &[Tick], layout: &Layout, buf: &mut Buffer) {
+    fn draw_y_axis(&self, plot: &Plot, ticks: &[Tick], layout: &PlotLayout, buf: &mut Buffer) {
         let (theme, symbols, area) = (self.theme, self.theme.symbols(), layout.plot);
         let x = area.x - 1;
         let line = Rect { x, width: 1, ..area };
@@ -162,7 +178,7 @@ impl Chart<'_> {
         }
     }
 
-    fn draw_x_axis(&self, plot: &Plot, ticks: &[Tick], layout: &Layout, buf: &mut Buffer) {
+    fn draw_x_axis(&self, plot: &Plot, ticks: &[Tick], layout: &PlotLayout, buf: &mut Buffer) {
         let (theme, symbols, area) = (self.theme, self.theme.symbols(), layout.plot);
         let line = Rect { x: area.x - 1, y: area.bottom(), width: area.width + 1, height: 1 };
         put(buf, line, line.x, line.y, symbols.corner, theme.border());
@@ -176,7 +192,7 @@ impl Chart<'_> {
             let x = area.x + (column / columns_per_cell) as u16;
             put(buf, line, x, line.y, symbols.tick_down, theme.border());
             if let Some(labels) = layout.x_labels {
-                let width = tick.label.len() as u16;
+                let width = text::width(&tick.label) as u16;
                 let start =
                     x.saturating_sub(width / 2).max(labels.x).min(labels.right().saturating_sub(width));
                 if start >= free {
@@ -279,7 +295,7 @@ impl Chart<'_> {
                 None if place > 1.0 => (0, symbols.up),
                 None => (bottom, symbols.down),
             };
-            plot.canvas.glyph(column, row, glyph, style);
+            plot.canvas.point(column, row, glyph, style);
         }
     }
 

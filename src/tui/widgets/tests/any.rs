@@ -5,9 +5,9 @@ use ratatui::layout::Alignment;
 use ratatui::text::{Line, Span};
 
 use super::super::{
-    Chart, Column, Gauge, HeatMap, HeatRow, Point, PointTag, Row, Series, Slider, Spark, Table,
+    Chart, Gauge, HeatMap, HeatRow, Point, PointTag, Series, Slider, Spark, Table, TableColumn, TableRow,
 };
-use super::super::{Window, YScale, text};
+use super::super::{ChartWindow, YScale, text};
 use super::stays_inside;
 use crate::tui::theme::{Background, ColorMode, Theme};
 
@@ -48,9 +48,9 @@ fn all_series() -> impl Strategy<Value = Vec<Series>> {
     prop::collection::vec(one, 0..5)
 }
 
-fn window() -> impl Strategy<Value = Window> {
+fn window() -> impl Strategy<Value = ChartWindow> {
     let span = || prop::option::of((number(), number()));
-    (span(), span()).prop_map(|(x, y)| Window { x, y })
+    (span(), span()).prop_map(|(x, y)| ChartWindow { x, y })
 }
 
 proptest! {
@@ -99,9 +99,9 @@ proptest! {
         width in 0_u16..70, height in 0_u16..12
     ) {
         let align = [Alignment::Left, Alignment::Center, Alignment::Right];
-        let columns: Vec<_> = titles.into_iter().map(|(t, min, p, a)| Column::new(t, align[a], min, p)).collect();
+        let columns: Vec<_> = titles.into_iter().map(|(t, min, p, a)| TableColumn::new(t, align[a], min, p)).collect();
         let cell = |(a, b)| Line::from(vec![Span::raw(a), Span::raw(b)]);
-        let rows: Vec<_> = cells.into_iter().map(|cells| Row::new(cells.into_iter().map(cell))).collect();
+        let rows: Vec<_> = cells.into_iter().map(|cells| TableRow::new(cells.into_iter().map(cell))).collect();
         stays_inside(Table::new(&theme, &columns, &rows).sort(sort).selected(selected), width, height);
     }
 

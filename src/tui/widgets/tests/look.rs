@@ -6,7 +6,9 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::super::{Chart, Column, Gauge, HeatMap, Row, Slider, Spark, Table, View, Window, YScale};
+use super::super::{
+    Chart, ChartWindow, Gauge, HeatMap, Slider, Spark, Table, TableColumn, TableRow, View, YScale,
+};
 use super::{ASCII, FULL, PLAIN, drawn, half_filled, perplexities, point, series};
 use crate::tui::theme::Theme;
 
@@ -89,13 +91,39 @@ fn infinities_do_not_bend_the_axes() {
 #[test]
 fn a_window_cuts_the_lines_and_points_out_what_lies_beyond() {
     let data = perplexities();
-    let window = Window { x: Some((20.0, 60.0)), y: Some((20.0, 100.0)) };
+    let window = ChartWindow { x: Some((20.0, 60.0)), y: Some((20.0, 100.0)) };
     let chart = perplexity(&FULL, &data).window(window);
     assert_eq!(chart.view(), View { x: (20.0, 60.0), y: (20.0, 100.0) });
     insta::assert_snapshot!("chart_window", drawn(chart, 60, 16));
     let whole = perplexity(&FULL, &data).view();
-    let nothing = Window { x: Some((5.0, 5.0)), y: Some((f64::NAN, 1.0)) };
+    let nothing = ChartWindow { x: Some((5.0, 5.0)), y: Some((f64::NAN, 1.0)) };
     assert_eq!(perplexity(&FULL, &data).window(nothing).view(), whole);
+}
+
+#[test]
+fn points_at_one_place_stand_beside_each_other() {
+    let same = |i| series("a", i, vec![point(0.0, 1.0), point(50.0, 3.0)]);
+    let three: Vec<_> = (0..3).map(same).collect();
+    let text = drawn(Chart::new(&PLAIN, &three), 40, 12);
+    // The third goes to the other side.
+    assert_eq!(text.matches("■●▲").count(), 2, "{text}");
+    // Where there is no room for all, a sign says so.
+    let many: Vec<_> = (0..7).map(same).collect();
+    let text = drawn(Chart::new(&PLAIN, &many), 40, 12);
+    assert_eq!(text.matches("+■●▲").count(), 2, "{text}");
+}
+
+#[test]
+fn named_places_have_names_instead_of_numbers() {
+    let data = [series("a", 0, vec![point(1.0, 1.0)]), series("b", 1, vec![point(2.0, 2.0)])];
+    let names = || vec!["magnitude".to_owned(), "a recipe with a very long name".to_owned()];
+    let window = ChartWindow { x: Some((0.4, 2.6)), y: None };
+    let text = drawn(Chart::new(&PLAIN, &data).x_names(names()).window(window), 50, 12);
+    let line = text.lines().rev().nth(1).unwrap();
+    assert!(line.contains(" magnitude ") && line.contains(" a recipe with a ve… "), "{text}");
+    // Names that would be cut to nothing are left out.
+    let text = drawn(Chart::new(&PLAIN, &data).x_names(names()).window(window), 13, 8);
+    assert!(!text.contains('m'), "{text}");
 }
 
 #[test]
@@ -140,23 +168,23 @@ fn heat_is_colour_where_there_are_colours() {
     assert_eq!(buffer[(15, 0)].symbol(), "◈");
 }
 
-fn columns() -> Vec<Column> {
+fn columns() -> Vec<TableColumn> {
     vec![
-        Column::new("cell", Alignment::Left, 8, 9),
-        Column::new("perplexity", Alignment::Right, 6, 5),
-        Column::new("JS bits", Alignment::Right, 6, 4),
-        Column::new("note", Alignment::Left, 4, 1),
+        TableColumn::new("cell", Alignment::Left, 8, 9),
+        TableColumn::new("perplexity", Alignment::Right, 6, 5),
+        TableColumn::new("JS bits", Alignment::Right, 6, 4),
+        TableColumn::new("note", Alignment::Left, 4, 1),
     ]
 }
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<TableRow> {
     let row = |i: usize| {
         let note = if i == 1 { "漢字 \u{1b}[31m" } else { "" };
         let perplexity = Line::from(vec![
             Span::raw(format!("{}.25", 30 + i)),
             Span::styled(format!(" +{i}"), Style::new().fg(Color::Red)),
         ]);
-        Row::new([
+        TableRow::new([
             Line::from(format!("wanda {}%", i * 10)),
             perplexity,
             Line::from(format!("0.0{i}")),

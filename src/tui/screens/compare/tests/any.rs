@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::super::{act, cursor, draw, panels, selected, typing};
+use super::super::{act, cursor, draw, panels, typing};
 use super::*;
-use crate::tui::keymap::{Context, Key, action};
+use crate::tui::keymap::{Context, KeyPress, action};
 use crate::tui::state::Line;
 
 fn any_value() -> impl Strategy<Value = f64> {
@@ -20,7 +20,7 @@ fn any_value() -> impl Strategy<Value = f64> {
 fn any_sparsity() -> impl Strategy<Value = Sparsity> {
     prop_oneof![
         (0..100_u32).prop_map(|percent| fraction(f64::from(percent))),
-        (1..8_usize, 1..9_usize).prop_map(|(n, more)| Sparsity::NOfM { n, m: n + more }),
+        (1..8_usize, 1..9_usize).prop_map(|(n, more)| Sparsity::SemiStructured { zeros: n, group: n + more }),
     ]
 }
 
@@ -61,20 +61,24 @@ prop_compose! {
 
 prop_compose! {
     fn any_cell()(
-        method in prop::sample::select(Method::ALL.to_vec()),
+        method in prop::sample::select(vec!["magnitude", "wanda", "sparsegpt", "newer"]),
         sparsity in any_sparsity(),
         set in prop::option::of("[a-d]|文字|\\PC{0,30}"),
         state in prop::sample::select(vec![
             CellState::Queued, CellState::Running, CellState::Done, CellState::Cancelled, CellState::Failed,
         ]),
-        achieved in prop::option::of(any_value()),
+        zeros in prop::option::of((any::<u32>(), any::<u32>())),
         metrics in any_metrics(),
         seconds in any_value(),
         warning in any::<bool>(),
     ) -> CellResult {
         CellResult {
             state,
-            achieved_sparsity: achieved,
+            footprint: zeros.map(|(zeros, weights)| Footprint {
+                weights: weights.into(),
+                zeros: zeros.into(),
+                ..Footprint::default()
+            }),
             metrics,
             seconds: Seconds { prune: seconds, ..Seconds::default() },
             warnings: if warning { vec!["damping".into()] } else { Vec::new() },
@@ -134,7 +138,7 @@ fn press_key(state: &mut State, code: KeyCode) {
     if typing(state, &event).is_some() {
         return;
     }
-    match action(Context::Compare, Key::of(&event)) {
+    match action(Context::Compare, KeyPress::of(&event)) {
         None | Some(Action::AddCell | Action::Screen(_)) => {}
         Some(action) => _ = act(state, action),
     }
@@ -162,10 +166,10 @@ proptest! {
             let at = cursor(&state);
             let there = |x: f64| {
                 let boards = state.board.iter().chain(&state.overlays);
-                boards.flat_map(|b| &b.cells).any(|c| super::super::data::percent(c.sparsity).total_cmp(&x).is_eq())
+                boards.flat_map(|b| &b.cells).any(|c| super::super::data::percent(&c.spec.recipe).total_cmp(&x).is_eq())
             };
             prop_assert!(at.is_none_or(there), "the cursor stands on a cell: {at:?}");
-            if let Some(id) = selected(&state) {
+            if let Some(id) = state.selected_cell() {
                 prop_assert!(state.board.as_ref().is_some_and(|board| board.cell(&id).is_some()));
             }
             if let Some((low, high)) = state.compare.zoom {

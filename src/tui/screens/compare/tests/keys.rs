@@ -2,9 +2,9 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::super::{SortBy, cursor, reset, selected, typing};
+use super::super::{cursor, typing};
 use super::*;
-use crate::tui::state::Panel;
+use crate::tui::state::{Panel, SortBy};
 
 fn key(state: &mut State, code: KeyCode) -> bool {
     typing(state, &KeyEvent::new(code, KeyModifiers::NONE)).is_some()
@@ -27,16 +27,16 @@ fn the_cursor_goes_over_the_sparsities_that_there_are() {
 #[test]
 fn selecting_a_cell_moves_the_cursor_and_the_other_way_round() {
     let mut state = state(Some(complete()), FULL);
-    assert_eq!(selected(&state), None, "the base");
+    assert_eq!(state.selected_cell(), None, "the base");
     press(&mut state, &[Action::Down, Action::Down]);
-    assert_eq!(selected(&state).as_deref(), Some("magnitude-0.4"));
+    assert_eq!(state.selected_cell().as_deref(), Some("magnitude-0.4"));
     assert_eq!(cursor(&state), Some(40.0));
     press(&mut state, &[Action::Left]);
-    assert_eq!(selected(&state).as_deref(), Some("magnitude-0.2"));
+    assert_eq!(state.selected_cell().as_deref(), Some("magnitude-0.2"));
     press(&mut state, &[Action::Last]);
-    assert_eq!(selected(&state).as_deref(), Some("sparsegpt-2of4-alpaca-s0"));
+    assert_eq!(state.selected_cell().as_deref(), Some("sparsegpt-2of4-alpaca-s0"));
     press(&mut state, &[Action::PageUp, Action::PageDown, Action::First]);
-    assert_eq!(selected(&state), None);
+    assert_eq!(state.selected_cell(), None);
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn zooming_keeps_the_cursor_in_sight_and_comes_back() {
 fn a_pinned_cell_stays_selected_and_goes_to_the_top() {
     let mut state = state(Some(complete()), FULL);
     press(&mut state, &[Action::Last, Action::Pin, Action::First, Action::Down]);
-    assert_eq!(selected(&state).as_deref(), Some("sparsegpt-2of4-alpaca-s0"));
+    assert_eq!(state.selected_cell().as_deref(), Some("sparsegpt-2of4-alpaca-s0"));
     press(&mut state, &[Action::Pin, Action::First, Action::Down]);
-    assert_eq!(selected(&state).as_deref(), Some("magnitude-0.2"), "it is let go");
+    assert_eq!(state.selected_cell().as_deref(), Some("magnitude-0.2"), "it is let go");
     press(&mut state, &[Action::First, Action::Pin]);
     assert!(state.compare.pinned.is_empty() && state.toast.as_ref().unwrap().bad, "the base needs no pin");
 }
@@ -74,9 +74,9 @@ fn sorting_goes_through_the_columns_and_back_to_the_grid() {
     press(&mut state, &[Action::Sort; 4]);
     assert_eq!(state.compare.sort, Some(SortBy::Perplexity));
     press(&mut state, &[Action::First, Action::Down]);
-    let best = selected(&state);
+    let best = state.selected_cell();
     press(&mut state, &[Action::SortReverse, Action::Last]);
-    assert_eq!(selected(&state), best);
+    assert_eq!(state.selected_cell(), best);
     press(&mut state, &[Action::Sort; 9]);
     assert_eq!((state.compare.sort, state.compare.descending), (None, false));
 }
@@ -90,13 +90,13 @@ fn a_filter_holds_while_it_is_typed_and_esc_drops_it() {
         assert!(key(&mut state, KeyCode::Char(c)));
     }
     key(&mut state, KeyCode::Down);
-    assert_eq!(selected(&state).as_deref(), Some("wanda-2of4-alpaca-s0"));
+    assert_eq!(state.selected_cell().as_deref(), Some("wanda-2of4-alpaca-s0"));
     key(&mut state, KeyCode::Enter);
     assert!(!key(&mut state, KeyCode::Down), "keys go to the screen again");
     press(&mut state, &[Action::Last]);
-    assert_eq!(selected(&state).as_deref(), Some("sparsegpt-2of4-alpaca-s0"));
+    assert_eq!(state.selected_cell().as_deref(), Some("sparsegpt-2of4-alpaca-s0"));
     press(&mut state, &[Action::ClearFilter, Action::First, Action::Down]);
-    assert_eq!(selected(&state).as_deref(), Some("magnitude-0.2"));
+    assert_eq!(state.selected_cell().as_deref(), Some("magnitude-0.2"));
     press(&mut state, &[Action::Filter]);
     key(&mut state, KeyCode::Char('x'));
     key(&mut state, KeyCode::Esc);
@@ -106,13 +106,13 @@ fn a_filter_holds_while_it_is_typed_and_esc_drops_it() {
 #[test]
 fn the_selected_cell_is_inspected_the_base_and_overlays_are_not() {
     let mut state = state(Some(complete()), FULL);
-    state.overlays = vec![board(7, vec![done(Method::Wanda, fraction(50.0), Some("c4"))])];
+    state.overlays = vec![board(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
     press(&mut state, &[Action::Confirm]);
     assert_eq!(state.screen, Screen::Compare);
     press(&mut state, &[Action::Last, Action::Confirm]);
     assert_eq!(state.screen, Screen::Compare);
     assert!(state.toast.as_ref().unwrap().text.contains("study 7"));
-    assert_eq!(selected(&state), None, "a cell of another study");
+    assert_eq!(state.selected_cell(), None, "a cell of another study");
     press(&mut state, &[Action::Up, Action::Confirm]);
     assert_eq!(state.screen, Screen::Inspect);
 }
@@ -147,7 +147,7 @@ fn another_study_keeps_how_one_looks_and_forgets_where() {
     );
     state.compare.kept = "wanda".into();
     let score = state.compare.score;
-    reset(&mut state);
+    state.compare.reset();
     let view = &state.compare;
     assert!(view.relative && view.score == score && view.sort.is_some());
     assert!(

@@ -5,7 +5,7 @@ use ratatui::style::Color;
 use super::super::{draw, panels};
 use super::*;
 use crate::engine::Event;
-use crate::tui::snapshot::{Format, render};
+use crate::tui::snapshot::{PictureFormat, render};
 use crate::tui::state::{Line, Panel};
 
 const SIZES: [(u16, u16); 4] = [(160, 48), (80, 24), (40, 12), (1, 1)];
@@ -17,7 +17,8 @@ fn buffer(state: &State, width: u16, height: u16) -> Buffer {
 }
 
 fn drawn(state: &State, width: u16, height: u16) -> String {
-    String::from_utf8(render(&buffer(state, width, height), &state.theme, Format::Text).unwrap()).unwrap()
+    String::from_utf8(render(&buffer(state, width, height), &state.theme, PictureFormat::Text).unwrap())
+        .unwrap()
 }
 
 fn look(name: &str, state: &State) {
@@ -31,7 +32,7 @@ fn under_way() -> Board {
     let mut cells = complete().cells;
     for (i, cell) in cells.iter_mut().enumerate() {
         if i > 8 {
-            *cell = super::cell(cell.method, cell.sparsity, cell.calibration.as_deref());
+            *cell = CellResult::queued(&cell.spec);
         }
     }
     cells[8].state = CellState::Running;
@@ -48,11 +49,11 @@ fn under_way() -> Board {
 fn extreme() -> Board {
     let mut board = complete();
     for cell in &mut board.cells {
-        let strong = cell.sparsity.fraction() > 0.7;
-        if strong && cell.method == Method::Magnitude {
+        let strong = cell.spec.recipe.zeros() > 0.7;
+        if strong && cell.spec.recipe.method() == "magnitude" {
             cell.metrics.perplexity[0].value = f64::INFINITY;
             cell.metrics.perplexity[0].ci95 = [f64::INFINITY; 2];
-        } else if strong && cell.method == Method::Wanda {
+        } else if strong && cell.spec.recipe.method() == "wanda" {
             cell.metrics.perplexity[0].value = f64::NAN;
             cell.metrics.js_divergence[0].bits = f64::NAN;
         } else if strong {
@@ -86,6 +87,13 @@ fn complete_study() {
     look("done_scores", &state);
     press(&mut state, &[Action::NextPanel]);
     look("done_table", &state);
+}
+
+#[test]
+fn one_sparsity() {
+    let mut board = complete();
+    board.cells.retain(|cell| cell.spec.recipe.zeros() == 0.5);
+    look("one_sparsity", &state(Some(board), FULL));
 }
 
 #[test]
@@ -135,7 +143,7 @@ fn overlays_and_several_texts() {
         metrics.perplexity.push(second);
     }
     let mut state = state(Some(shown), FULL);
-    state.overlays = vec![board(7, vec![done(Method::Wanda, fraction(50.0), Some("c4"))])];
+    state.overlays = vec![board(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
     insta::assert_snapshot!("overlay_160x48", drawn(&state, 160, 48));
     press(&mut state, &[Action::NextCorpus]);
     let text = drawn(&state, 160, 48);
@@ -181,7 +189,7 @@ fn every_series_is_listed_with_its_values_at_the_cursor() {
 
 #[test]
 fn names_from_files_cannot_steer_the_terminal() {
-    let mut board = board(3, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
+    let mut board = board(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
     for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
         metrics.perplexity[0].corpus = "a\u{1b}[2J\n\u{202e}文字".into();
         metrics.tasks[0].name = "\u{7}task\u{9b}".into();
@@ -197,7 +205,7 @@ fn names_from_files_cannot_steer_the_terminal() {
 
 #[test]
 fn a_running_cells_values_appear_as_soon_as_they_are_measured() {
-    let mut cells = vec![cell(Method::Magnitude, fraction(50.0), None)];
+    let mut cells = vec![cell("magnitude", fraction(50.0), None)];
     cells[0].state = CellState::Running;
     let id = cells[0].id.clone();
     let mut state = state(Some(board(3, cells)), FULL);
@@ -240,13 +248,12 @@ fn labels(board: Board) -> Vec<String> {
 
 #[test]
 fn infinite_values_and_long_error_bars_do_not_bend_the_axis() {
-    let five =
-        || [20.0, 40.0, 50.0, 60.0, 70.0].map(|p| done(Method::Wanda, fraction(p), Some("c4"))).to_vec();
+    let five = || [20.0, 40.0, 50.0, 60.0, 70.0].map(|p| done("wanda", fraction(p), Some("c4"))).to_vec();
     let plain = labels(board(3, five()));
     assert!(plain.len() > 2, "{plain:?}");
     let mut cells = five();
     for (sparsity, value) in [(65.0, f64::INFINITY), (66.0, f64::NAN), (67.0, -1.0)] {
-        let mut odd = done(Method::Wanda, fraction(sparsity), Some("c4"));
+        let mut odd = done("wanda", fraction(sparsity), Some("c4"));
         odd.metrics.perplexity[0].value = value;
         odd.metrics.perplexity[0].ci95 = [value; 2];
         cells.push(odd);

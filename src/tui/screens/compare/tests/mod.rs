@@ -9,10 +9,10 @@ use std::collections::HashMap;
 
 use crate::eval::stats;
 use crate::results::{
-    Agreement, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Metrics, ModelInfo,
-    Perplexity, Seconds, TaskScores,
+    Agreement, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Footprint, Metrics,
+    ModelInfo, Perplexity, Seconds, TaskScores,
 };
-use crate::study::{CellSpec, Method, Sparsity};
+use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::state::{Board, Options, Screen, State};
@@ -59,8 +59,16 @@ fn measured(perplexity: f64, bits: f64, scores: [f64; 3]) -> Metrics {
     }
 }
 
-fn cell(method: Method, sparsity: Sparsity, set: Option<&str>) -> CellResult {
-    CellResult::queued(&CellSpec { method, sparsity, calibration: set.map(str::to_owned), seed: 0 })
+fn cell(method: &str, sparsity: Sparsity, set: Option<&str>) -> CellResult {
+    CellResult::queued(&CellSpec {
+        recipe: Step::new(method, sparsity).into(),
+        calibration: set.map(str::to_owned),
+        seed: 0,
+    })
+}
+
+fn zeros(share: f64) -> Footprint {
+    Footprint { weights: 1_000_000, zeros: (share * 1e6).round() as u64, ..Footprint::default() }
 }
 
 fn fraction(percent: f64) -> Sparsity {
@@ -68,17 +76,18 @@ fn fraction(percent: f64) -> Sparsity {
 }
 
 /// A finished cell whose damage grows with the sparsity, by a factor of its method's.
-fn done(method: Method, sparsity: Sparsity, set: Option<&str>) -> CellResult {
+fn done(method: &str, sparsity: Sparsity, set: Option<&str>) -> CellResult {
+    let place = crate::methods::METHODS.iter().position(|known| known.name() == method).unwrap();
     let by_set = if set == Some("alpaca") { 0.9 } else { 1.0 };
-    let by_kind = if matches!(sparsity, Sparsity::NOfM { .. }) { 1.4 } else { 1.0 };
-    let factor = [2.2, 1.0, 0.8][method as usize] * by_set * by_kind;
+    let by_kind = if matches!(sparsity, Sparsity::SemiStructured { .. }) { 1.4 } else { 1.0 };
+    let factor = [2.2, 1.0, 0.8][place] * by_set * by_kind;
     let damage = factor * sparsity.fraction().powi(3);
     let kept = 1.0 / (1.0 + 4.0 * damage);
     CellResult {
         state: CellState::Done,
-        achieved_sparsity: Some(sparsity.fraction()),
+        footprint: Some(zeros(sparsity.fraction())),
         metrics: measured(
-            28.5 * (5.0 * damage * [0.55, 1.2, 0.9][method as usize]).exp(),
+            28.5 * (5.0 * damage * [0.55, 1.2, 0.9][place]).exp(),
             1.0 - (-2.0 * damage).exp(),
             [0.31 * kept, 0.62 * kept, 0.66 * kept],
         ),
@@ -123,14 +132,14 @@ fn board(study: i64, cells: Vec<CellResult>) -> Board {
 fn complete() -> Board {
     let mut cells = Vec::new();
     for (method, set) in [
-        (Method::Magnitude, None),
-        (Method::Wanda, Some("c4")),
-        (Method::Wanda, Some("alpaca")),
-        (Method::SparseGpt, Some("c4")),
-        (Method::SparseGpt, Some("alpaca")),
+        ("magnitude", None),
+        ("wanda", Some("c4")),
+        ("wanda", Some("alpaca")),
+        ("sparsegpt", Some("c4")),
+        ("sparsegpt", Some("alpaca")),
     ] {
         let fractions = [20.0, 40.0, 50.0, 60.0, 80.0].map(fraction);
-        for sparsity in fractions.into_iter().chain([Sparsity::NOfM { n: 2, m: 4 }]) {
+        for sparsity in fractions.into_iter().chain([Sparsity::SemiStructured { zeros: 2, group: 4 }]) {
             cells.push(done(method, sparsity, set));
         }
     }

@@ -1,8 +1,9 @@
 #![allow(clippy::float_cmp, reason = "exact values are meant")]
 
-use super::super::data::{Comparison, Metric};
-use super::super::{CompareView, Key, Score, SortBy};
+use super::super::cursor;
+use super::super::data::{Comparison, Metric, XAxis};
 use super::*;
+use crate::tui::state::{CompareView, RowKey, Score, SortBy};
 
 fn labels(found: &Comparison<'_>, view: &CompareView) -> Vec<String> {
     found.table(view).0.into_iter().map(|i| found.rows[i].label.clone()).collect()
@@ -24,8 +25,7 @@ fn a_series_is_a_method_with_a_calibration_set() {
 
 #[test]
 fn one_calibration_set_goes_without_saying() {
-    let cells =
-        vec![done(Method::Magnitude, fraction(30.0), None), done(Method::Wanda, fraction(30.0), Some("c4"))];
+    let cells = vec![done("magnitude", fraction(30.0), None), done("wanda", fraction(30.0), Some("c4"))];
     let board = board(1, cells);
     let found = Comparison::new(&board, &[], 0);
     assert_eq!(found.series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["magnitude", "wanda"]);
@@ -33,13 +33,13 @@ fn one_calibration_set_goes_without_saying() {
 
 #[test]
 fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
-    let nm = |n, m| Sparsity::NOfM { n, m };
+    let nm = |n, m| Sparsity::SemiStructured { zeros: n, group: m };
     let board = board(
         1,
         vec![
-            done(Method::Magnitude, nm(4, 8), None),
-            done(Method::Magnitude, nm(1, 4), None),
-            done(Method::Magnitude, fraction(50.0), None),
+            done("magnitude", nm(4, 8), None),
+            done("magnitude", nm(1, 4), None),
+            done("magnitude", fraction(50.0), None),
         ],
     );
     let found = Comparison::new(&board, &[], 0);
@@ -49,9 +49,37 @@ fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
 }
 
 #[test]
+fn cells_of_one_sparsity_have_places_of_their_own() {
+    let two_of_four = Sparsity::SemiStructured { zeros: 2, group: 4 };
+    let cells = vec![
+        done("magnitude", fraction(50.0), None),
+        done("wanda", fraction(50.0), Some("c4")),
+        done("wanda", two_of_four, Some("c4")),
+        done("sparsegpt", fraction(50.0), Some("c4")),
+    ];
+    let mut shown = state(Some(board(1, cells)), FULL);
+    let board = shown.board.clone().unwrap();
+    let found = Comparison::new(&board, &[], 0);
+    let names = ["magnitude", "wanda", "wanda 2:4", "sparsegpt"].map(str::to_owned).to_vec();
+    assert_eq!(found.axis, XAxis::Cells { sparsity: 50.0, names });
+    assert_eq!(found.xs, [1.0, 2.0, 3.0, 4.0]);
+    // The cursor goes from cell to cell; a cell that is added has the sparsity of all.
+    assert_eq!(found.cursor(None), Some(1.0));
+    press(&mut shown, &[Action::Right, Action::Right]);
+    assert_eq!(shown.selected_cell().as_deref(), Some("wanda-2of4-c4-s0"));
+    assert_eq!(cursor(&shown), Some(50.0));
+    press(&mut shown, &[Action::Down]);
+    assert_eq!(shown.compare.cursor, Some(4.0));
+    // One cell of another sparsity, and sparsity is what is shown.
+    shown.board.as_mut().unwrap().cells.push(done("magnitude", fraction(60.0), None));
+    let found = Comparison::new(shown.board.as_ref().unwrap(), &[], 0);
+    assert_eq!((found.axis, found.xs), (XAxis::Sparsity, vec![50.0, 60.0]));
+}
+
+#[test]
 fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
-    let shown = board(3, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
-    let mut other = board(7, vec![done(Method::Wanda, fraction(50.0), Some("c4"))]);
+    let shown = board(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
+    let mut other = board(7, vec![done("wanda", fraction(50.0), Some("c4"))]);
     other.base.metrics = measured(10.0, -1.0, [0.5, 0.5, 0.5]);
     other.cells[0].metrics = measured(20.0, 0.2, [0.25, 0.5, 0.5]);
     let overlays = [other];
@@ -63,7 +91,7 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
         labels(&found, &CompareView::default()),
         ["base", "#7 base", "wanda 50% c4", "#7 wanda 50% c4"]
     );
-    let row = found.row(&Key { study: 7, cell: Some("wanda-0.5-c4-s0".into()) }).unwrap();
+    let row = found.row(&RowKey { study: 7, cell: Some("wanda-0.5-c4-s0".into()) }).unwrap();
     let relative = |metric: Metric| metric.value(&row.figures, &row.base, true).unwrap().value;
     assert_eq!(relative(Metric::Perplexity), 2.0);
     assert_eq!(relative(Metric::Score(0)), 0.5);
@@ -73,7 +101,7 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
 
 #[test]
 fn relative_values_need_a_base_above_zero() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     board.base.metrics = measured(f64::INFINITY, -1.0, [0.0, 0.5, f64::NAN]);
     let found = Comparison::new(&board, &[], 0);
     let row = &found.rows[1];
@@ -87,7 +115,7 @@ fn relative_values_need_a_base_above_zero() {
 
 #[test]
 fn scores_are_averaged_by_the_records_of_the_tasks() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
     board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])];
     let found = Comparison::new(&board, &[], 0);
@@ -101,7 +129,7 @@ fn scores_are_averaged_by_the_records_of_the_tasks() {
 
 #[test]
 fn a_cell_that_lacks_a_task_has_no_score_yet() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
     board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3])];
     let found = Comparison::new(&board, &[], 0);
@@ -111,7 +139,7 @@ fn a_cell_that_lacks_a_task_has_no_score_yet() {
 
 #[test]
 fn texts_are_told_apart_even_by_the_same_name() {
-    let mut board = board(1, vec![done(Method::Magnitude, fraction(50.0), None)]);
+    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
         let mut second = metrics.perplexity[0].clone();
         second.value *= 2.0;
@@ -135,11 +163,11 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
     let mut board = board(
         1,
         vec![
-            cell(Method::Magnitude, fraction(10.0), None),
-            done(Method::Magnitude, fraction(50.0), None),
-            done(Method::Magnitude, fraction(20.0), None),
-            done(Method::Magnitude, fraction(70.0), None),
-            done(Method::Magnitude, fraction(60.0), None),
+            cell("magnitude", fraction(10.0), None),
+            done("magnitude", fraction(50.0), None),
+            done("magnitude", fraction(20.0), None),
+            done("magnitude", fraction(70.0), None),
+            done("magnitude", fraction(60.0), None),
         ],
     );
     board.cells[3].metrics.perplexity[0].value = f64::INFINITY;
@@ -161,7 +189,7 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
 fn the_filter_wants_all_words_and_leaves_base_and_pins_alone() {
     let board = complete();
     let found = Comparison::new(&board, &[], 0);
-    let pinned = Key { study: 3, cell: Some("magnitude-0.8".into()) };
+    let pinned = RowKey { study: 3, cell: Some("magnitude-0.8".into()) };
     let view = CompareView { kept: "WANDA  50%".into(), pinned: vec![pinned], ..CompareView::default() };
     assert_eq!(labels(&found, &view), ["base", "magnitude 80%", "wanda 50% c4", "wanda 50% alpaca"]);
 }

@@ -1,0 +1,155 @@
+//! What the settings are written into one by one, and what they come to together.
+
+use std::path::PathBuf;
+
+use super::basics::Basics;
+use super::format::OutputFormat;
+use super::places;
+use super::value::SettingValue;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::methods::{self, MethodName, grid};
+use crate::study::{
+    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Recipe, Sampling, Sparsity, StudySpec,
+};
+
+/// The settings so far. Every field is written by an entry of the table.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub model: Option<String>,
+    pub methods: Vec<MethodName>,
+    pub sparsities: Vec<Sparsity>,
+    pub recipes: Vec<Recipe>,
+    /// How strong the word was that methods or sparsities were given with, and that of the recipes.
+    pub grid_strength: u8,
+    pub recipes_strength: u8,
+    pub seq_len: usize,
+    pub seed: u64,
+    pub calibration: CalibrationSpec,
+    pub evaluation: EvaluationSpec,
+    pub prune: PruneSpec,
+    pub device: String,
+    /// With its place: whether it is accepted depends on the device.
+    pub dtype: Option<SettingValue<String>>,
+    pub threads: Option<usize>,
+    pub batch_tokens: usize,
+    pub batch_prompts: usize,
+    pub offline: bool,
+    pub store: Option<PathBuf>,
+    pub save_models: Option<PathBuf>,
+    pub format: OutputFormat,
+}
+
+impl Draft {
+    pub fn new() -> Self {
+        let calibration = CalibrationSpec { sets: Vec::new(), samples: 0, sampling: Sampling::default() };
+        let evaluation = EvaluationSpec {
+            corpora: Vec::new(),
+            max_windows: None,
+            tasks: Vec::new(),
+            task_limit: None,
+            max_new_tokens: 0,
+            prompt: None,
+            disagreement: false,
+        };
+        Self {
+            model: None,
+            methods: Vec::new(),
+            sparsities: Vec::new(),
+            recipes: Vec::new(),
+            grid_strength: 0,
+            recipes_strength: 0,
+            seq_len: 0,
+            seed: 0,
+            calibration,
+            evaluation,
+            prune: PruneSpec::default(),
+            device: String::new(),
+            dtype: None,
+            threads: None,
+            batch_tokens: 0,
+            batch_prompts: 0,
+            offline: false,
+            store: None,
+            save_models: None,
+            format: OutputFormat::default(),
+        }
+    }
+
+    /// What every command needs to know; `config_file` is the one that was read.
+    pub fn basics(&self, config_file: Option<PathBuf>) -> Result<Basics> {
+        let mut dtype = String::new();
+        if let Some(found) = &self.dtype {
+            found.text().unwrap_or_default().clone_into(&mut dtype);
+            device::check_dtype(&dtype, &self.device).map_err(|e| found.mistake(e))?;
+        }
+        Ok(Basics {
+            config_file,
+            store: self.store.clone().map_or_else(default_store, Ok)?,
+            threads: self.threads,
+            offline: self.offline,
+            device: self.device.clone(),
+            dtype,
+        })
+    }
+
+    /// The study; `cells` replace the grid of methods and sparsities.
+    pub fn study(self, basics: &Basics, cells: Option<Vec<CellSpec>>) -> Result<StudySpec> {
+        if self.model.is_some() && self.evaluation.corpora.is_empty() && self.evaluation.tasks.is_empty() {
+            return Err(Error::mistake(
+                "nothing to measure: --corpus (a text for perplexity and divergence) and --tasks (a task file) \
+                 are both empty; give one of them",
+            ));
+        }
+        let cells = cells.map_or_else(|| self.cells(), Ok)?;
+        let Some(model) = self.model else {
+            return Err(Error::mistake(
+                "no model: --model (or SECATEUR_MODEL, or `model` in [study] of config.toml) takes a Hugging \
+                 Face folder or a hub id such as HuggingFaceTB/SmolLM2-135M-Instruct",
+            ));
+        };
+        // A set that no cell looks at is not part of the study: it would only be fetched for nothing.
+        let needed = cells.iter().any(|cell| cell.calibration.is_some());
+        let sets = if needed { self.calibration.sets } else { Vec::new() };
+        Ok(StudySpec {
+            model,
+            cells,
+            seq_len: self.seq_len,
+            calibration: CalibrationSpec { sets, ..self.calibration },
+            evaluation: self.evaluation,
+            prune: self.prune,
+            compute: ComputeSpec {
+                device: basics.device.clone(),
+                dtype: basics.dtype.clone(),
+                batch_tokens: self.batch_tokens,
+                batch_prompts: self.batch_prompts,
+            },
+            seed: self.seed,
+        })
+    }
+
+    /// The cells of the grid and of the recipes.
+    fn cells(&self) -> Result<Vec<CellSpec>> {
+        let mut recipes = Vec::new();
+        if self.recipes.is_empty() || self.grid_strength >= self.recipes_strength {
+            let names: Vec<&str> = self.methods.iter().map(|MethodName(method)| method.name()).collect();
+            recipes = methods::recipes(&names, &self.sparsities);
+        }
+        recipes.extend_from_slice(&self.recipes);
+        let sets = &self.calibration.sets;
+        match recipes.iter().find(|recipe| methods::needs_calibration(recipe)) {
+            Some(recipe) if sets.is_empty() => Err(Error::mistake(format!(
+                "{} needs a calibration set and none is given: --calibration (or `sets` in [calibration]) takes a \
+                 name such as c4, or a file",
+                recipe.method()
+            ))),
+            _ => Ok(grid(&recipes, sets, self.seed)),
+        }
+    }
+}
+
+fn default_store() -> Result<PathBuf> {
+    places::data_folder().map(|folder| folder.join("studies.db")).ok_or_else(|| {
+        Error::mistake("no folder for results: neither XDG_DATA_HOME nor HOME is set; --store FILE names one")
+    })
+}

@@ -1,0 +1,132 @@
+//! What methods calibrate on, and what base and cells are measured on.
+
+use crate::config::entry::SettingEntry;
+use crate::config::list::join_list;
+use crate::methods::METHODS;
+use crate::study::Sampling;
+
+pub(super) fn entries() -> Vec<SettingEntry> {
+    [calibration(), corpora(), tasks()].into_iter().flatten().collect()
+}
+
+fn calibration() -> Vec<SettingEntry> {
+    let needy: Vec<&str> =
+        METHODS.iter().filter(|method| method.needs_calibration()).map(|method| method.name()).collect();
+    vec![
+        SettingEntry::list("calibration", "calibration.sets", &["c4"], |draft, found| {
+            draft.calibration.sets = found.data_sets()?;
+            Ok(())
+        })
+        .about(format!("Calibration sets for {}: c4, wikitext2, alpaca or files", needy.join(" and ")))
+        .detail(
+            "Files are .txt, .jsonl, .json or .parquet, each also with .gz. Several sets make several cells.",
+        )
+        .value_name("NAME|FILE")
+        .in_form("calibration", "c4, wikitext2, alpaca or files, with commas", |study| {
+            join_list(&study.calibration.sets)
+        })
+        .example("alpaca"),
+        SettingEntry::count("calibration-samples", "calibration.samples", 128, 1, |draft, n| {
+            draft.calibration.samples = n;
+        })
+        .about("Windows drawn from each calibration set")
+        .value_name("N")
+        .in_fingerprint()
+        .in_form("samples", "windows drawn from each calibration set", |study| {
+            study.calibration.samples.to_string()
+        })
+        .example("32"),
+        SettingEntry::text("sampling", "calibration.sampling", Sampling::Random.name(), |draft, found| {
+            draft.calibration.sampling = found.parse()?;
+            Ok(())
+        })
+        .about("How they are drawn: random, or head (consecutive from the start)")
+        .detail("Random takes documents and offsets by the seed.")
+        .value_name("HOW")
+        .choices(&Sampling::NAMES)
+        .in_fingerprint()
+        .in_form("sampling", "random, or head: from the start", |study| {
+            study.calibration.sampling.name().to_owned()
+        })
+        .example("head"),
+    ]
+}
+
+fn corpora() -> Vec<SettingEntry> {
+    vec![
+        SettingEntry::list("corpus", "evaluation.corpora", &["wikitext2"], |draft, found| {
+            draft.evaluation.corpora = found.data_sets()?;
+            Ok(())
+        })
+        .about("Corpora for perplexity and divergence: wikitext2, c4, alpaca or files")
+        .value_name("NAME|FILE")
+        .in_fingerprint()
+        .in_form("texts", "texts for perplexity and JS, with commas", |study| {
+            join_list(&study.evaluation.corpora)
+        })
+        .example("other.txt"),
+        SettingEntry::count("max-windows", "evaluation.max_windows", 0, 0, |draft, n| {
+            draft.evaluation.max_windows = Some(n).filter(|&n| n > 0);
+        })
+        .about("Most windows that are measured of each corpus; 0 is all")
+        .value_name("N")
+        .in_fingerprint()
+        .in_form("max windows", "windows of each text; 0 is all", |study| {
+            study.evaluation.max_windows.unwrap_or(0).to_string()
+        })
+        .example("8"),
+    ]
+}
+
+fn tasks() -> Vec<SettingEntry> {
+    vec![
+        SettingEntry::list("tasks", "evaluation.tasks", &[], |draft, found| {
+            draft.evaluation.tasks = found.data_sets()?;
+            Ok(())
+        })
+        .about("Tasks for exact match, F1 and ROUGE-1: alpaca, or JSON and JSONL files")
+        .detail("A record has instruction, input, and output or references.")
+        .value_name("NAME|FILE")
+        .unset("none")
+        .in_fingerprint()
+        .in_form("tasks", "task files, with commas; empty: none", |study| join_list(&study.evaluation.tasks))
+        .example("t.jsonl"),
+        SettingEntry::count("task-limit", "evaluation.task_limit", 0, 0, |draft, n| {
+            draft.evaluation.task_limit = Some(n).filter(|&n| n > 0);
+        })
+        .about("Most records that are answered of each task; 0 is all")
+        .value_name("N")
+        .in_fingerprint()
+        .in_form("task limit", "records of each task; 0 is all", |study| {
+            study.evaluation.task_limit.unwrap_or(0).to_string()
+        })
+        .example("16"),
+        SettingEntry::count("max-new-tokens", "evaluation.max_new_tokens", 64, 1, |draft, n| {
+            draft.evaluation.max_new_tokens = n;
+        })
+        .about("Longest answer, in tokens")
+        .value_name("N")
+        .in_fingerprint()
+        .in_form("answer tokens", "longest answer", |study| study.evaluation.max_new_tokens.to_string())
+        .example("32"),
+        SettingEntry::text("prompt", "evaluation.prompt", "", |draft, found| {
+            if found.text().is_some_and(|text| !text.contains("{instruction}")) {
+                return Err(found.refuse(&found.value, "a template with {instruction} in it (and {input})"));
+            }
+            draft.evaluation.prompt = found.text().is_some().then(|| found.value.clone());
+            Ok(())
+        })
+        .about("Prompt template with {instruction} and {input}")
+        .value_name("TEMPLATE")
+        .unset("the model's chat template, else Alpaca's")
+        .in_fingerprint()
+        .example("Q: {instruction}"),
+        SettingEntry::switch("disagreement", "evaluation.disagreement", true, |draft, yes| {
+            draft.evaluation.disagreement = yes;
+        })
+        .about("Measure how far base and cell disagree at each token of the answers")
+        .detail("The measure is JS divergence in bits. It takes a part of the time that answering takes.")
+        .value_name("BOOL")
+        .example("false"),
+    ]
+}

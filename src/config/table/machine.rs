@@ -1,0 +1,95 @@
+//! Where and how fast things are computed, and where results go.
+
+use crate::config::entry::SettingEntry;
+use crate::config::format::OutputFormat;
+use crate::device;
+
+pub(super) fn entries() -> Vec<SettingEntry> {
+    [compute(), output()].into_iter().flatten().collect()
+}
+
+fn compute() -> Vec<SettingEntry> {
+    vec![
+        SettingEntry::text("device", "compute.device", "auto", |draft, found| {
+            found.text().unwrap_or_default().clone_into(&mut draft.device);
+            device::check_device(&draft.device).map_err(|e| found.mistake(e))
+        })
+        .about("Where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N")
+        .value_name("DEVICE")
+        .choices(&["auto", "cpu", "cuda"])
+        .of_machine()
+        .in_fingerprint()
+        .in_form("device", "auto, cpu, cuda or cuda:N", |study| study.compute.device.clone())
+        .example("cpu"),
+        SettingEntry::text("dtype", "compute.dtype", "auto", |draft, found| {
+            draft.dtype = Some(found.clone());
+            Ok(())
+        })
+        .about("What to compute in: auto (f32 on the CPU, bf16 on a GPU), f32, bf16 or f16")
+        .detail("The CPU takes f32 only.")
+        .value_name("DTYPE")
+        .choices(&["auto", "f32", "bf16", "f16"])
+        .of_machine()
+        .in_fingerprint()
+        .in_form("precision", "auto: f32 on cpu, bf16 on cuda", |study| study.compute.dtype.clone())
+        .example("f32"),
+        SettingEntry::count("threads", "compute.threads", 0, 0, |draft, n| {
+            draft.threads = Some(n).filter(|&n| n > 0);
+        })
+        .at_most(1024)
+        .about("Worker threads; 0 is one a core")
+        .value_name("N")
+        .of_machine()
+        .example("2"),
+        SettingEntry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| {
+            draft.batch_tokens = n
+        })
+        .about("Tokens that go through a block at once; bounds the memory for activations")
+        .value_name("N")
+        .example("1024"),
+        SettingEntry::count("batch-prompts", "compute.batch_prompts", 12, 1, |draft, n| {
+            draft.batch_prompts = n
+        })
+        .about("Prompts that are answered together")
+        .value_name("N")
+        .example("4"),
+        SettingEntry::switch("offline", "compute.offline", false, |draft, yes| draft.offline = yes)
+            .about("Never use the network, only what the hub cache has")
+            .value_name("BOOL")
+            .of_machine()
+            .example("true"),
+    ]
+}
+
+fn output() -> Vec<SettingEntry> {
+    vec![
+        SettingEntry::text("store", "output.store", "", |draft, found| {
+            draft.store = found.path();
+            Ok(())
+        })
+        .about("Results database")
+        .detail(
+            "Checkpoints go into the folder beside it. The data folder is $XDG_DATA_HOME or ~/.local/share.",
+        )
+        .value_name("FILE")
+        .unset("secateur/studies.db in the data folder")
+        .of_machine()
+        .example("s.db"),
+        SettingEntry::text("save-models", "output.save_models", "", |draft, found| {
+            draft.save_models = found.path();
+            Ok(())
+        })
+        .about("Export every finished cell as a model folder below this one")
+        .value_name("DIR")
+        .unset("none")
+        .example("out"),
+        SettingEntry::text("format", "output.format", OutputFormat::NAMES[0], |draft, found| {
+            draft.format = found.parse()?;
+            Ok(())
+        })
+        .about("What goes to stdout: table, json (one object at the end) or jsonl (one event a line)")
+        .value_name("FORMAT")
+        .choices(&OutputFormat::NAMES)
+        .example("jsonl"),
+    ]
+}

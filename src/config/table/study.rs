@@ -1,0 +1,69 @@
+//! What is studied.
+
+use crate::config::entry::SettingEntry;
+use crate::methods::{self, METHODS};
+
+/// What a study compares where nobody says. Others are asked for by name.
+const USUAL_METHODS: [&str; 3] = ["magnitude", "wanda", "sparsegpt"];
+
+pub(super) fn entries() -> Vec<SettingEntry> {
+    let methods: Vec<&str> = METHODS.iter().map(|method| method.name()).collect();
+    vec![
+        SettingEntry::text("model", "study.model", "", |draft, found| {
+            draft.model = found.model();
+            Ok(())
+        })
+        .about("Base model: a Hugging Face folder or a hub id")
+        .detail("A hub id is a name such as HuggingFaceTB/SmolLM2-135M-Instruct.")
+        .value_name("DIR|HUB-ID")
+        .in_fingerprint()
+        .in_form("model", "Hugging Face folder or hub id", |study| study.model.clone())
+        .example("other/model"),
+        SettingEntry::list("methods", "study.methods", &USUAL_METHODS, |draft, found| {
+            draft.methods = found.parse_some(&format!("of {}", methods::names()))?;
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
+            Ok(())
+        })
+        .about(format!("Methods: {}", methods::names()))
+        .value_name("NAME")
+        .choices(&methods)
+        .example("wanda"),
+        SettingEntry::list("sparsity", "study.sparsity", &["0.5"], |draft, found| {
+            draft.sparsities = found.parse_some("fractions (0.5) or N:M (2:4)")?;
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
+            Ok(())
+        })
+        .about("Sparsities: a fraction (0.5 or 50%) or N:M, N zeros in every M weights (2:4)")
+        .detail(
+            "A fraction is from 0 to below 1; the M weights stand side by side in a row. Every method runs at every \
+             sparsity.",
+        )
+        .value_name("S")
+        .example("2:4"),
+        SettingEntry::list("recipe", "study.recipes", &[], |draft, found| {
+            draft.recipes = found.recipes()?;
+            draft.recipes_strength = found.layer.strength();
+            Ok(())
+        })
+        .about("Recipes: METHOD@LEVEL, with parameters behind commas (wanda@50%, sparsegpt@2:4,damping=0.02)")
+        .detail(
+            "They replace the grid of methods and sparsities, unless that is given too, by flags or in the same file. \
+             Repeat the flag for several.",
+        )
+        .value_name("R")
+        .unset("none")
+        .example("wanda@60%"),
+        SettingEntry::count("seq-len", "study.seq_len", 2048, 2, |draft, n| draft.seq_len = n)
+            .about("Length of calibration and evaluation windows, in tokens")
+            .value_name("N")
+            .in_fingerprint()
+            .in_form("window", "tokens of a window", |study| study.seq_len.to_string())
+            .example("64"),
+        SettingEntry::whole("seed", "study.seed", 0, 0, |draft, n| draft.seed = n)
+            .about("Seed of every random choice")
+            .value_name("N")
+            .in_fingerprint()
+            .in_form("seed", "of every random choice", |study| study.seed.to_string())
+            .example("7"),
+    ]
+}

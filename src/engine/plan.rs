@@ -1,0 +1,48 @@
+//! What a study would need, found out without running it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+
+use super::control::Control;
+use super::event::{Estimate, PlannedCell, Progress};
+use super::progress::Tracker;
+use super::session::Draft;
+use super::{EngineOptions, Reporter};
+use crate::error::Result;
+use crate::results::{Environment, ModelInfo};
+use crate::study::StudySpec;
+
+/// A study that can run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename = "plan")]
+pub struct Plan {
+    /// The model.
+    pub model: ModelInfo,
+    /// The machine.
+    pub environment: Environment,
+    /// Its cells in the order they would run.
+    pub cells: Vec<PlannedCell>,
+    /// What it needs.
+    pub estimate: Estimate,
+}
+
+/// Reads model and data, checks the study, and estimates what it needs. Nothing is written.
+///
+/// # Errors
+/// [`Error::Setting`](crate::Error::Setting) or [`Error::Mistake`](crate::Error::Mistake) for what a user can put right,
+/// [`Error::Offline`](crate::Error::Offline) where files would have to be fetched and must not.
+pub fn plan(spec: StudySpec, options: &EngineOptions) -> Result<Plan> {
+    // Nobody listens: a plan is an answer, not a story.
+    let (events, _) = mpsc::channel(1);
+    let (progress, _) = watch::channel(Progress::default());
+    let mut reporter = Reporter::new(events, Tracker::new(progress), Arc::new(Control::default()));
+    let draft = Draft::new(spec, options.offline, &mut reporter)?;
+    Ok(Plan {
+        estimate: draft.estimate(&options.store),
+        model: draft.info().clone(),
+        environment: draft.environment().clone(),
+        cells: draft.planned(),
+    })
+}

@@ -1,0 +1,14 @@
+//! The selections and the solver of the methods on tensors, for a device that holds the weights already.
+//!
+//! Every function is composed of candle's operations, so it runs on any device, and tests on a CPU compare it with the
+//! loops over slices. Where a GPU would wait between many small operations, a CUDA kernel of our own takes their place
+//! ([`cuda`]); it gives the same result.
+
+pub mod columns;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod factor;
+pub mod select;
+mod sums;
+
+pub use sums::{count_zeros, magnitude_sums, product_sum, squared_norm, weighted_squares};

@@ -1,0 +1,306 @@
+//! The methods: which weights of a matrix change, and how.
+//!
+//! A method sees one matrix of `f32` and what was collected of its inputs, on the host or, with what it says there
+//! ([`Method::on_device`]), where they lie; it knows neither models nor the engine. Everything that the rest of the program wants to know of it, it is asked: adding one is a
+//! file in this folder and a line in [`METHODS`].
+
+pub mod device;
+mod magnitude;
+mod parameters;
+mod profile;
+mod ria;
+mod selection;
+mod sparsegpt;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod wanda;
+
+pub use device::DeviceMethod;
+pub use magnitude::Magnitude;
+pub use parameters::{Arguments, Kind, Parameter};
+pub use profile::Profile;
+pub use ria::Ria;
+pub use sparsegpt::{Factor, SparseGpt, solve};
+pub use statistics::{InputStatistics, Statistics};
+pub use wanda::Wanda;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::results::{Details, ErrorBasis};
+use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step};
+
+/// Every method, in the order in which they are shown.
+pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria];
+
+/// What a method needs to know of a module's inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Sum of squares of every input feature.
+    ColumnNorms,
+    /// Products of every pair of input features.
+    Hessian,
+}
+
+/// What limits the speed of a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// How fast weights are read and written.
+    Memory,
+    /// How fast numbers are multiplied.
+    Arithmetic,
+}
+
+/// What a method takes for one matrix.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations, or as many as take the same time.
+    pub operations: f64,
+    /// What limits their speed.
+    pub bound: Bound,
+}
+
+/// What a method did to a matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Relative squared error of the module's output.
+    pub error: f64,
+    /// What the error was measured with.
+    pub basis: ErrorBasis,
+    /// Input features that were zero in every calibration token.
+    pub dead_columns: usize,
+    /// Numbers that only this method has, by name: `damping`.
+    pub details: Details,
+}
+
+/// A matrix to compress in place.
+#[derive(Debug)]
+pub struct Matrix<'a> {
+    /// Row-major `[rows, columns]`, that is `[out, in]`.
+    pub weights: &'a mut [f32],
+    /// Input features.
+    pub columns: usize,
+}
+
+/// A method of compression.
+pub trait Method: Sync {
+    /// The name used on the command line, in files and on screen.
+    fn name(&self) -> &'static str;
+
+    /// One line for help texts and docs.
+    fn about(&self) -> &'static str;
+
+    /// The parameters that a recipe may give.
+    fn parameters(&self) -> &'static [Parameter] {
+        &[]
+    }
+
+    /// What has to be collected of a module's inputs first.
+    fn needs(&self) -> Needs;
+
+    /// Whether weights that stay get new values. Else a mask is all there is to store.
+    fn updates_weights(&self) -> bool;
+
+    /// What the method takes for a matrix `[rows, columns]`.
+    fn cost(&self, rows: usize, columns: usize) -> Cost;
+
+    /// What a person should know of a module, given the details that [`Method::run`] told.
+    fn warning(&self, _details: &Details, _arguments: &Arguments) -> Option<String> {
+        None
+    }
+
+    /// The form that works where the matrix lies, if this method has one for such a level. Else the matrix comes to the
+    /// host.
+    fn on_device(&self, _level: Level) -> Option<&dyn DeviceMethod> {
+        None
+    }
+
+    /// Compresses a matrix in place.
+    ///
+    /// `inputs` is there whenever [`Method::needs`] asks for any. `stop` is asked now and then and ends the work with
+    /// [`Error::Cancelled`].
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a level that does not fit the matrix, [`Error::Failure`] when the method cannot work.
+    fn run(
+        &self,
+        matrix: Matrix<'_>,
+        inputs: Option<&mut InputStatistics>,
+        level: Level,
+        arguments: &Arguments,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Outcome>;
+}
+
+impl dyn Method {
+    /// Whether the method looks at activations, so that a calibration set matters.
+    pub fn needs_calibration(&self) -> bool {
+        self.needs() != Needs::Nothing
+    }
+}
+
+impl PartialEq for dyn Method {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl fmt::Debug for dyn Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The method of this name.
+///
+/// # Errors
+/// [`Error::Mistake`] with all names there are.
+pub fn find(name: &str) -> Result<&'static dyn Method> {
+    let wanted = name.trim().to_ascii_lowercase();
+    METHODS
+        .iter()
+        .copied()
+        .find(|m| m.name() == wanted)
+        .ok_or_else(|| Error::mistake(format!("unknown method `{}`: accepted are {}", name.trim(), names())))
+}
+
+/// A method by its name, as a word of a list.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MethodName(pub &'static dyn Method);
+
+impl FromStr for MethodName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        find(name).map(Self)
+    }
+}
+
+/// All names with commas between.
+pub fn names() -> String {
+    METHODS.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// A step of a recipe with everything that running it takes.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// What is done.
+    pub method: &'static dyn Method,
+    /// How far it goes.
+    pub level: Level,
+    /// The values of all its parameters.
+    pub arguments: Arguments,
+}
+
+impl Stage {
+    /// Understands a recipe. `study` are the study's values of parameters that the recipe does not give.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for an unknown method or parameter, a value out of its range, or steps that contradict.
+    pub fn of(recipe: &Recipe, study: &Parameters) -> Result<Self> {
+        let mistake = |e: Error| Error::mistake(format!("recipe `{recipe}`: {e}"));
+        let mut steps = recipe.steps();
+        let (Some(step), None) = (steps.next(), steps.next()) else {
+            return Err(mistake(Error::mistake(
+                "every step of it prunes, and one step decides which weights go; accepted is a single step",
+            )));
+        };
+        let method = find(&step.method).map_err(mistake)?;
+        let arguments = Arguments::of(method, &step.parameters, study).map_err(mistake)?;
+        Ok(Self { method, level: step.level, arguments })
+    }
+
+    /// Refuses an N:M whose groups do not fill a row.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] naming the module, the group and the row.
+    pub fn check(&self, columns: usize, module: &str) -> Result<()> {
+        let Level::Sparsity(sparsity) = self.level;
+        check_divides(sparsity, columns, module)
+    }
+}
+
+/// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
+pub fn needs_calibration(recipe: &Recipe) -> bool {
+    recipe.steps().any(|step| find(&step.method).map_or(true, |method| method.needs_calibration()))
+}
+
+/// Every method at every sparsity, method by method.
+pub fn recipes(methods: &[&str], sparsities: &[Sparsity]) -> Vec<Recipe> {
+    let of_method =
+        |method: &&str| sparsities.iter().map(|s| Step::new(method, *s).into()).collect::<Vec<_>>();
+    methods.iter().flat_map(of_method).collect()
+}
+
+/// Multiplies a grid out: recipes that differ by level alone stand together, those that look at data once per
+/// calibration set.
+pub fn grid(recipes: &[Recipe], sets: &[String], seed: u64) -> Vec<CellSpec> {
+    let mut series: Vec<(String, Vec<&Recipe>)> = Vec::new();
+    for recipe in recipes {
+        let name = recipe.series();
+        match series.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, recipes)) => recipes.push(recipe),
+            None => series.push((name, vec![recipe])),
+        }
+    }
+    let mut cells: Vec<CellSpec> = Vec::new();
+    for (_, recipes) in series {
+        let needs_data = recipes.first().is_some_and(|recipe| needs_calibration(recipe));
+        let sets = if needs_data { sets.iter().cloned().map(Some).collect() } else { vec![None] };
+        for calibration in sets {
+            for &recipe in &recipes {
+                let cell = CellSpec { recipe: recipe.clone(), calibration: calibration.clone(), seed };
+                if !cells.iter().any(|c| c.id() == cell.id()) {
+                    cells.push(cell);
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// Refuses an N:M whose groups do not fill a row.
+///
+/// # Errors
+/// [`Error::Mistake`] naming the module, the group and the row.
+fn check_divides(sparsity: Sparsity, columns: usize, module: &str) -> Result<()> {
+    match sparsity {
+        Sparsity::SemiStructured { group, .. } if !columns.is_multiple_of(group) => {
+            Err(Error::mistake(format!(
+                "sparsity {sparsity}: groups of {group} do not fill the {columns} columns of {module}; M must divide \
+                 every row"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many of `count` elements a fraction takes: `floor(count · s)`.
+fn share(count: usize, fraction: f64) -> usize {
+    (count as f64 * fraction).floor() as usize
+}
+
+/// Relative squared error `Σ s_j (w − w')² / Σ s_j w²` of rows before and after, with a factor per column.
+fn weighted_error(before: &[f32], after: &[f32], factors: Option<&[f64]>, columns: usize) -> f64 {
+    use rayon::prelude::*;
+    let sums: Vec<(f64, f64)> = before
+        .par_chunks(columns)
+        .zip(after.par_chunks(columns))
+        .map(|(before, after)| {
+            let (mut lost, mut all) = (0.0, 0.0);
+            for (j, (&b, &a)) in before.iter().zip(after).enumerate() {
+                let factor = factors.map_or(1.0, |f| f[j]);
+                let (b, a) = (f64::from(b), f64::from(a));
+                lost += factor * (b - a) * (b - a);
+                all += factor * b * b;
+            }
+            (lost, all)
+        })
+        .collect();
+    let (lost, all) = sums.iter().fold((0.0, 0.0), |(l, a), (lost, all)| (l + lost, a + all));
+    if all > 0.0 { lost / all } else { 0.0 }
+}

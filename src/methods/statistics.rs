@@ -1,0 +1,97 @@
+//! What methods get to know of the inputs of modules.
+
+use std::any::Any;
+use std::fmt;
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+
+/// Statistics of one input, shared by all modules that read it.
+#[derive(Debug)]
+pub enum Statistics {
+    /// Sum of squares of every feature, `[in]`.
+    ColumnNorms(Vec<f64>),
+    /// `Σ x xᵀ`, `[in, in]`; only the lower triangle counts.
+    Gram(Vec<f32>),
+    /// `Σ x xᵀ`, `[in, in]`, both triangles, on a device.
+    DeviceGram(Tensor),
+}
+
+/// The statistics of an input, with what a method made of them for the first module that reads it.
+pub struct InputStatistics {
+    /// What was collected.
+    pub statistics: Statistics,
+    /// Input features.
+    pub width: usize,
+    /// Calibration sequences seen.
+    pub sequences: usize,
+    cache: Option<Box<dyn Any + Send>>,
+}
+
+impl fmt::Debug for InputStatistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InputStatistics")
+            .field("width", &self.width)
+            .field("sequences", &self.sequences)
+            .finish_non_exhaustive()
+    }
+}
+
+impl InputStatistics {
+    /// Statistics of an input of `width` features over so many sequences.
+    pub fn new(statistics: Statistics, width: usize, sequences: usize) -> Self {
+        Self { statistics, width, sequences, cache: None }
+    }
+
+    /// Mean over sequences of every feature's sum of squares (`scaler_row` in the Wanda authors' code), `[in]`.
+    pub fn input_norms_squared(&self) -> Option<Vec<f64>> {
+        let n = self.sequences.max(1) as f64;
+        match &self.statistics {
+            Statistics::ColumnNorms(sums) => Some(sums.iter().map(|s| s / n).collect()),
+            Statistics::Gram(_) | Statistics::DeviceGram(_) => None,
+        }
+    }
+
+    /// `Σ x xᵀ` where that was collected and lies on the host.
+    pub fn gram(&self) -> Option<&[f32]> {
+        match &self.statistics {
+            Statistics::Gram(gram) => Some(gram),
+            Statistics::ColumnNorms(_) | Statistics::DeviceGram(_) => None,
+        }
+    }
+
+    /// `Σ x xᵀ` where that was collected and lies on a device.
+    pub fn device_gram(&self) -> Option<&Tensor> {
+        match &self.statistics {
+            Statistics::DeviceGram(gram) => Some(gram),
+            Statistics::ColumnNorms(_) | Statistics::Gram(_) => None,
+        }
+    }
+
+    /// Brings statistics that lie on a device to the host.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn move_to_host(&mut self) -> Result<()> {
+        if let Statistics::DeviceGram(gram) = &self.statistics {
+            self.statistics = Statistics::Gram(gram.flatten_all()?.to_vec1()?);
+            self.cache = None;
+        }
+        Ok(())
+    }
+
+    /// What `make` makes of the statistics, once for all modules that share the input.
+    ///
+    /// # Errors
+    /// What `make` says.
+    pub fn prepared<T: Any + Send>(&mut self, make: impl FnOnce(&Self) -> Result<T>) -> Result<(&Self, &T)> {
+        if !self.cache.as_ref().is_some_and(|cache| cache.is::<T>()) {
+            self.cache = Some(Box::new(make(self)?));
+        }
+        match self.cache.as_ref().and_then(|cache| cache.downcast_ref()) {
+            Some(prepared) => Ok((self, prepared)),
+            None => Err(crate::Error::failure("what was prepared for an input is of another type")),
+        }
+    }
+}

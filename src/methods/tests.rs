@@ -1,0 +1,159 @@
+//! Every method of the registry, through all that is asked of one.
+
+use candle_core::DType;
+use half::bf16;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::kernels::matmul::gram_lower;
+use crate::store::stored::Stored;
+use crate::study::Step;
+
+const ROWS: usize = 24;
+const COLUMNS: usize = 32;
+const TOKENS: usize = 80;
+
+fn random(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    // Weights of a model in bf16.
+    (0..count).map(|_| bf16::from_f32(random.random_range(-1.0..1.0)).to_f32()).collect()
+}
+
+fn inputs(needs: Needs) -> Option<InputStatistics> {
+    let x = random(TOKENS * COLUMNS, 5);
+    let statistics = match needs {
+        Needs::Nothing => return None,
+        Needs::ColumnNorms => {
+            let square = |j: usize| x.iter().skip(j).step_by(COLUMNS).map(|v| f64::from(*v).powi(2)).sum();
+            Statistics::ColumnNorms((0..COLUMNS).map(square).collect())
+        }
+        Needs::Hessian => {
+            let mut gram = vec![0f32; COLUMNS * COLUMNS];
+            gram_lower(&mut gram, &x, COLUMNS);
+            Statistics::Gram(gram)
+        }
+    };
+    Some(InputStatistics::new(statistics, COLUMNS, 4))
+}
+
+fn run(method: &dyn Method, level: Level, weights: &mut [f32]) -> Outcome {
+    let matrix = Matrix { weights, columns: COLUMNS };
+    let mut inputs = inputs(method.needs());
+    method.run(matrix, inputs.as_mut(), level, &Arguments::defaults(method), &|| false).unwrap()
+}
+
+#[test]
+fn names_are_words_and_stand_for_one_method() {
+    for (i, method) in METHODS.iter().enumerate() {
+        let name = method.name();
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()), "{name}");
+        assert!(METHODS[..i].iter().all(|other| other.name() != name), "{name} is there twice");
+        assert_eq!(find(&format!(" {} ", name.to_uppercase())).unwrap().name(), name);
+        assert!(!method.about().is_empty() && !method.about().contains('\n'), "{name}");
+        assert!(method.cost(64, 32).operations > method.cost(32, 32).operations, "{name}");
+        for parameter in method.parameters() {
+            let step =
+                Step { parameters: [(parameter.name.into(), parameter.default())].into(), ..half(name) };
+            Stage::of(&step.into(), &Parameters::new()).unwrap();
+        }
+    }
+    let message = find("random").unwrap_err().to_string();
+    assert!(METHODS.iter().all(|method| message.contains(method.name())), "{message}");
+}
+
+fn half(method: &str) -> Step {
+    Step::new(method, Sparsity::Fraction(0.5))
+}
+
+#[test]
+fn every_method_keeps_what_it_says_at_every_kind_of_level() {
+    for method in METHODS {
+        for (text, zeros) in [("50%", 0.5), ("12.5%", 0.125), ("2:4", 0.5), ("6:8", 0.75), ("0", 0.0)] {
+            let level: Level = text.parse().unwrap();
+            let source = random(ROWS * COLUMNS, 3);
+            let mut weights = source.clone();
+            let outcome = run(*method, level, &mut weights);
+            let shape = [ROWS, COLUMNS];
+            let stored = Stored::keep(&mut weights, shape, DType::BF16, method.updates_weights()).unwrap();
+            let found = stored.footprint(&weights, 16);
+            let off = (found.sparsity() - zeros).abs();
+            assert!(off < 0.01, "{} {text}: {}", method.name(), found.sparsity());
+            assert!((0.0..1.0).contains(&outcome.error), "{} {text}: {}", method.name(), outcome.error);
+            // What is kept is what was measured, whatever the checkpoint holds of it.
+            let again = stored.weights(|| Ok(source.clone())).unwrap().to_dtype(DType::F32).unwrap();
+            assert_eq!(again.flatten_all().unwrap().to_vec1::<f32>().unwrap(), weights, "{}", method.name());
+            assert_eq!(run(*method, level, &mut source.clone()), outcome, "the same again");
+        }
+    }
+}
+
+#[test]
+fn groups_that_do_not_fill_a_row_are_refused_by_every_method() {
+    for method in METHODS {
+        let level = Level::Sparsity(Sparsity::SemiStructured { zeros: 1, group: 5 });
+        let step = Step::new(method.name(), level);
+        let stage = Stage::of(&step.into(), &Parameters::new()).unwrap();
+        let message = stage.check(COLUMNS, "q_proj").unwrap_err().to_string();
+        assert!(message.contains("q_proj") && message.contains("1:5"), "{message}");
+        let mut weights = random(ROWS * COLUMNS, 3);
+        let matrix = Matrix { weights: &mut weights, columns: COLUMNS };
+        let mut inputs = inputs(method.needs());
+        let result = method.run(matrix, inputs.as_mut(), level, &stage.arguments, &|| false);
+        assert_eq!(result.unwrap_err().exit_code(), 2, "{}", method.name());
+    }
+}
+
+#[test]
+fn a_method_without_its_inputs_fails_and_says_so() {
+    for method in METHODS.iter().filter(|method| method.needs_calibration()) {
+        let mut weights = random(ROWS * COLUMNS, 3);
+        let matrix = Matrix { weights: &mut weights, columns: COLUMNS };
+        let level = Sparsity::Fraction(0.5).into();
+        let error = method.run(matrix, None, level, &Arguments::defaults(*method), &|| false).unwrap_err();
+        assert_eq!(error.exit_code(), 1, "{}: {error}", method.name());
+    }
+}
+
+#[test]
+fn parameters_of_a_recipe_go_before_the_studys_and_are_checked() {
+    let study = Parameters::from([("damping".into(), "0.05".into()), ("block_size".into(), "64".into())]);
+    let number = |recipe: &str| {
+        let stage = Stage::of(&recipe.parse().unwrap(), &study).unwrap();
+        let damping = stage.method.parameters().iter().find(|p| p.name == "damping").unwrap();
+        stage.arguments.number(damping)
+    };
+    assert!((number("sparsegpt@50%") - 0.05).abs() < 1e-12);
+    assert!((number("sparsegpt@50%,damping=0.2") - 0.2).abs() < 1e-12);
+    for (recipe, part) in [
+        ("random@50%", "unknown method `random`"),
+        ("magnitude@50%,damping=1", "magnitude has no parameter `damping`; accepted: it has none"),
+        ("sparsegpt@50%,a=1", "accepted: damping, block_size"),
+        ("sparsegpt@50%,damping=-1", "damping `-1`: accepted is a number from 0"),
+        ("sparsegpt@50%,block_size=0", "block_size `0`: accepted is a whole number from 1"),
+        ("wanda@50%+magnitude@2:4", "a single step"),
+    ] {
+        let message = Stage::of(&recipe.parse().unwrap(), &study).unwrap_err().to_string();
+        assert!(message.contains(part) && message.contains(&format!("recipe `{recipe}`")), "{message}");
+    }
+}
+
+#[test]
+fn a_grid_repeats_only_methods_that_look_at_data() {
+    let sets = ["x/c4.txt".to_string(), "alpaca".to_string()];
+    let sparsities = [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }];
+    let mut recipes = recipes(&["magnitude", "wanda"], &sparsities);
+    recipes.push("wanda@60%".parse().unwrap());
+    let ids: Vec<String> = grid(&recipes, &sets, 7).iter().map(CellSpec::id).collect();
+    let expected = [
+        "magnitude-0.5",
+        "magnitude-2of4",
+        "wanda-0.5-c4-s7",
+        "wanda-2of4-c4-s7",
+        "wanda-0.6-c4-s7",
+        "wanda-0.5-alpaca-s7",
+        "wanda-2of4-alpaca-s7",
+        "wanda-0.6-alpaca-s7",
+    ];
+    assert_eq!(ids, expected);
+}

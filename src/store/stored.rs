@@ -1,0 +1,227 @@
+//! What a checkpoint holds of a compressed matrix, and everything that can be done with it.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+
+use super::container::{Content, Data, Entry};
+use crate::error::{Error, Result};
+use crate::kernels::device::{count_zeros, select::mask_bytes};
+use crate::model::convert::round_to;
+use crate::results::Footprint;
+
+const MASK: &str = ".mask";
+const WEIGHT: &str = ".weight";
+const SHAPE: &str = ".shape";
+
+/// Weights of one task: whole bytes of a mask.
+const MASK_TASK: usize = 1 << 16;
+
+/// A compressed matrix as it is kept.
+#[derive(Debug, Clone)]
+pub enum Stored {
+    /// The weights that stay are the source's own.
+    Mask {
+        /// The weight's shape, `[out, in]`.
+        shape: [usize; 2],
+        /// One bit a weight, 1 where it stays: row-major, the most significant bit of a byte first, rows not padded.
+        bits: Vec<u8>,
+    },
+    /// New values `[out, in]` in the source's dtype (f32, f16 or bf16).
+    Values(Tensor),
+}
+
+impl Stored {
+    /// Keeps what a method made of a matrix of dtype `source`. `weights` become the values that an export will have:
+    /// new values are rounded to that dtype, so that what is measured is what is exported.
+    ///
+    /// # Errors
+    /// A dtype other than f32, f16 and bf16.
+    pub fn keep(weights: &mut [f32], shape: [usize; 2], source: DType, new_values: bool) -> Result<Self> {
+        if new_values {
+            return Ok(Self::Values(round_to(weights, &shape, source)?));
+        }
+        Ok(Self::Mask { shape, bits: mask_of(weights) })
+    }
+
+    /// [`Stored::keep`] of a matrix in `f32` on a device, of which only what is kept comes to the host. Also returns the
+    /// matrix as it is computed with, in the dtype `source` on its device, and its bits.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn keep_from_device(
+        weights: &Tensor,
+        source: DType,
+        new_values: bool,
+    ) -> Result<(Self, Tensor, Footprint)> {
+        let rounded = weights.to_dtype(source)?;
+        let stored = if new_values {
+            Self::Values(rounded.to_device(&Device::Cpu)?)
+        } else {
+            Self::Mask { shape: rounded.dims2()?.into(), bits: mask_bytes(&rounded)? }
+        };
+        let (count, zeros) = (rounded.elem_count() as u64, count_zeros(&rounded)? as u64);
+        Ok((stored, rounded, footprint(count, zeros, 8 * source.size_in_bytes())))
+    }
+
+    /// The shape, `[out, in]`.
+    ///
+    /// # Errors
+    /// Values that are no matrix.
+    pub fn shape(&self) -> Result<[usize; 2]> {
+        match self {
+            Self::Mask { shape, .. } => Ok(*shape),
+            Self::Values(values) => Ok(values.dims2()?.into()),
+        }
+    }
+
+    /// Whether this is of a matrix with such a shape and such a dtype (as safetensors spells it).
+    pub fn fits(&self, shape: &[usize], dtype: &str) -> bool {
+        let same_dtype = match self {
+            Self::Mask { .. } => true,
+            Self::Values(values) => values.dtype().as_str().eq_ignore_ascii_case(dtype),
+        };
+        same_dtype && self.shape().is_ok_and(|own| own == shape)
+    }
+
+    /// The matrix as it is computed with, in `f32` on the host or in the source's dtype. `source` gives the source's
+    /// weights in `f32` and is asked only where they are needed.
+    ///
+    /// # Errors
+    /// What `source` says; weights of another shape.
+    pub fn weights(&self, source: impl FnOnce() -> Result<Vec<f32>>) -> Result<Tensor> {
+        match self {
+            Self::Values(values) => Ok(values.clone()),
+            Self::Mask { shape, bits } => {
+                let mut weights = source()?;
+                apply_mask(&mut weights, bits);
+                Ok(Tensor::from_vec(weights, (shape[0], shape[1]), &Device::Cpu)?)
+            }
+        }
+    }
+
+    /// The same matrix in the source's dtype, given its weights in `f32`: half the transfer to a device, and nothing is
+    /// lost.
+    ///
+    /// # Errors
+    /// A dtype other than f32, f16 and bf16.
+    pub fn for_device(&self, weights: &mut [f32], source: DType) -> Result<Tensor> {
+        match self {
+            Self::Values(values) => Ok(values.clone()),
+            Self::Mask { shape, .. } => round_to(weights, shape, source),
+        }
+    }
+
+    /// The bits of the matrix `weights`, which are those that this stands for, `source_bits` each in the source.
+    pub fn footprint(&self, weights: &[f32], source_bits: usize) -> Footprint {
+        let zeros = weights.par_iter().with_min_len(1 << 16).filter(|w| **w == 0.0).count() as u64;
+        footprint(weights.len() as u64, zeros, source_bits)
+    }
+
+    /// How it lies in a container under the module's name: tensors, and what the header says of them.
+    ///
+    /// `self_attn.q_proj.weight` holds new values; `self_attn.q_proj.mask` the packed bits of a mask, whose shape is in
+    /// the metadata as `self_attn.q_proj.shape`: `576,1536`.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] for a mask that does not fit its shape.
+    pub(super) fn entry<'a>(
+        &'a self,
+        module: &str,
+        metadata: &mut Vec<(String, String)>,
+    ) -> Result<Entry<'a>> {
+        match self {
+            Self::Values(tensor) => {
+                Ok(Entry { name: format!("{module}{WEIGHT}"), data: Data::Values(tensor) })
+            }
+            Self::Mask { shape: [rows, columns], bits } => {
+                if bits.len() != (rows * columns).div_ceil(8) {
+                    let found = bits.len();
+                    return Err(Error::failure(format!(
+                        "{found} bytes of mask do not fit {module}, {rows} by {columns}"
+                    )));
+                }
+                metadata.push((format!("{module}{SHAPE}"), format!("{rows},{columns}")));
+                Ok(Entry { name: format!("{module}{MASK}"), data: Data::Bytes(bits) })
+            }
+        }
+    }
+
+    /// The module's name and what [`Stored::entry`] made of it.
+    ///
+    /// # Errors
+    /// What is wrong with the entry.
+    pub(super) fn from_entry(
+        name: &str,
+        content: Content,
+        metadata: &HashMap<String, String>,
+        device: &Device,
+    ) -> std::result::Result<(String, Self), String> {
+        match content {
+            Content::Values(tensor) => {
+                let module = name.strip_suffix(WEIGHT).ok_or_else(|| format!("`{name}` is no module"))?;
+                let values = tensor.to_device(device).map_err(|e| e.to_string())?;
+                Ok((module.to_owned(), Self::Values(values)))
+            }
+            Content::Bytes(bits) => {
+                let module = name.strip_suffix(MASK).ok_or_else(|| format!("`{name}` is no module"))?;
+                let shape = metadata.get(&format!("{module}{SHAPE}")).and_then(|s| parse_shape(s));
+                let shape = shape.ok_or("a mask has no shape")?;
+                if shape[0].checked_mul(shape[1]).is_none_or(|n| n.div_ceil(8) != bits.len()) {
+                    return Err("a mask does not fit its shape".into());
+                }
+                Ok((module.to_owned(), Self::Mask { shape, bits }))
+            }
+        }
+    }
+}
+
+/// Of `count` weights of `source_bits` each, `zeros` of them zero.
+fn footprint(count: u64, zeros: u64, source_bits: usize) -> Footprint {
+    let bits = source_bits as u64;
+    // Exports know no sparse format that loads anywhere: a zero is stored like any other value.
+    Footprint {
+        weights: count,
+        zeros,
+        stored_bits: count * bits,
+        packed_bits: count + (count - zeros) * bits,
+    }
+}
+
+fn parse_shape(text: &str) -> Option<[usize; 2]> {
+    let (rows, columns) = text.split_once(',')?;
+    Some([rows.parse().ok()?, columns.parse().ok()?])
+}
+
+/// Packs one bit a weight, 1 where it is not zero: the first in the most significant bit of the first byte; the last
+/// byte is filled up with zeros. On all cores.
+pub fn mask_of(weights: &[f32]) -> Vec<u8> {
+    let mut bits = vec![0u8; weights.len().div_ceil(8)];
+    bits.par_chunks_mut(MASK_TASK / 8).zip(weights.par_chunks(MASK_TASK)).for_each(|(bits, weights)| {
+        for (byte, weights) in bits.iter_mut().zip(weights.chunks(8)) {
+            for (i, w) in weights.iter().enumerate() {
+                *byte |= u8::from(*w != 0.0) << (7 - i);
+            }
+        }
+    });
+    bits
+}
+
+/// Zeroes the weights that a mask does not keep, on all cores.
+pub fn apply_mask(weights: &mut [f32], bits: &[u8]) {
+    weights.par_chunks_mut(MASK_TASK).zip(bits.par_chunks(MASK_TASK / 8)).for_each(|(weights, bits)| {
+        for (weights, byte) in weights.chunks_mut(8).zip(bits) {
+            for (i, w) in weights.iter_mut().enumerate() {
+                if byte & (0x80 >> i) == 0 {
+                    *w = 0.0;
+                }
+            }
+        }
+    });
+}
+
+/// The first `count` bits of what [`mask_of`] packed.
+pub fn unpack_mask(bits: &[u8], count: usize) -> impl Iterator<Item = bool> + '_ {
+    bits.iter().flat_map(|byte| (0..8).map(move |i| byte & (0x80 >> i) != 0)).take(count)
+}

@@ -1,0 +1,170 @@
+//! How far a step goes: today a sparsity.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// Which share of a matrix becomes zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sparsity {
+    /// A fraction `0 ≤ s < 1` of the weights.
+    Fraction(f64),
+    /// `zeros` of every `group` consecutive weights of a row, written `zeros:group`.
+    ///
+    /// As in the Wanda authors' code the first number counts zeros; NVIDIA's N:M counts the weights that stay. For
+    /// 2:4 and 4:8 both are the same.
+    SemiStructured {
+        /// Zeros in a group.
+        zeros: usize,
+        /// Weights in a group.
+        group: usize,
+    },
+}
+
+impl Sparsity {
+    /// The fraction of weights removed, `0 … 1`.
+    pub fn fraction(self) -> f64 {
+        match self {
+            Self::Fraction(s) => s,
+            Self::SemiStructured { zeros, group } => zeros as f64 / group as f64,
+        }
+    }
+}
+
+impl fmt::Display for Sparsity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fraction(s) => f.pad(&s.to_string()),
+            Self::SemiStructured { zeros, group } => f.pad(&format!("{zeros}:{group}")),
+        }
+    }
+}
+
+impl FromStr for Sparsity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let accepted = "accepted are a fraction 0 <= s < 1 (0.5 or 50%) or N:M with N < M (2:4)";
+        let wrong = || Error::mistake(format!("sparsity `{text}`: {accepted}"));
+        let s = text.trim();
+        if let Some((zeros, group)) = s.split_once(':') {
+            let zeros: usize = zeros.trim().parse().map_err(|_| wrong())?;
+            let group: usize = group.trim().parse().map_err(|_| wrong())?;
+            return if zeros < group { Ok(Self::SemiStructured { zeros, group }) } else { Err(wrong()) };
+        }
+        let value = match s.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0,
+            None => s.parse().map_err(|_| wrong())?,
+        };
+        if (0.0..1.0).contains(&value) { Ok(Self::Fraction(value)) } else { Err(wrong()) }
+    }
+}
+
+impl Serialize for Sparsity {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sparsity {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How far a step goes. Every family of methods has its own kind of level.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Level {
+    /// For methods that prune.
+    Sparsity(Sparsity),
+}
+
+impl Level {
+    /// The share of a matrix that becomes zero, `0 … 1`.
+    pub fn zeros(self) -> f64 {
+        match self {
+            Self::Sparsity(sparsity) => sparsity.fraction(),
+        }
+    }
+
+    /// As it stands in file names: `0.5`, `2of4`.
+    pub fn slug(self) -> String {
+        match self {
+            Self::Sparsity(sparsity) => sparsity.to_string().replace(':', "of"),
+        }
+    }
+
+    /// As people read it: `50%`, `2:4`; a fraction is rounded to a ten thousandth of a percent.
+    pub fn label(self) -> String {
+        match self {
+            Self::Sparsity(Sparsity::Fraction(s)) => format!("{}%", (s * 1e6).round() / 1e4),
+            Self::Sparsity(groups) => groups.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    /// `50%` where that reads back as the same number, else the fraction.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Sparsity(sparsity) = self;
+        let label = self.label();
+        f.pad(&if label.parse().is_ok_and(|read: Self| read == *self) { label } else { sparsity.to_string() })
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.parse().map(Self::Sparsity)
+    }
+}
+
+impl From<Sparsity> for Level {
+    fn from(sparsity: Sparsity) -> Self {
+        Self::Sparsity(sparsity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sparsities_that_make_sense_are_accepted_and_shown_as_given() {
+        for (text, shown, fraction) in [
+            ("0.5", "0.5", 0.5),
+            ("50%", "0.5", 0.5),
+            ("0", "0", 0.0),
+            ("2:4", "2:4", 0.5),
+            ("3:4", "3:4", 0.75),
+        ] {
+            let s: Sparsity = text.parse().unwrap();
+            assert_eq!(s.to_string(), shown);
+            assert!((s.fraction() - fraction).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn sparsities_that_make_none_name_themselves_and_what_is_accepted() {
+        for text in ["1.0", "-0.1", "4:2", "4:4", "nan", "inf", "half", ":", "2:", "100%", ""] {
+            let message = text.parse::<Sparsity>().unwrap_err().to_string();
+            assert!(message.contains(&format!("`{text}`")) && message.contains("2:4"), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_level_reads_back_as_the_same_number(fraction in 0.0f64..1.0, whole in 0u32..1000) {
+            for s in [fraction, f64::from(whole) / 1000.0] {
+                let level = Level::Sparsity(Sparsity::Fraction(s));
+                prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
+            }
+        }
+    }
+}

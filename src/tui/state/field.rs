@@ -1,0 +1,102 @@
+//! The fields of the form.
+
+use crate::config::{FormField, Setting, setting};
+
+/// A field of the form; each is also a flag of `secateur run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "named as the flags are")]
+pub enum Field {
+    Model,
+    Device,
+    Dtype,
+    Calibration,
+    Samples,
+    Sampling,
+    SeqLen,
+    Corpora,
+    MaxWindows,
+    Tasks,
+    TaskLimit,
+    MaxNewTokens,
+    Seed,
+}
+
+/// How a field is filled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// A text or a list with commas.
+    Text,
+    /// One of these.
+    Choice(&'static [&'static str]),
+}
+
+impl Field {
+    /// All fields, in the order of the form.
+    pub const ALL: [Self; 13] = [
+        Self::Model,
+        Self::Device,
+        Self::Dtype,
+        Self::Calibration,
+        Self::Samples,
+        Self::Sampling,
+        Self::SeqLen,
+        Self::Corpora,
+        Self::MaxWindows,
+        Self::Tasks,
+        Self::TaskLimit,
+        Self::MaxNewTokens,
+        Self::Seed,
+    ];
+
+    /// The setting that it fills in.
+    pub fn setting(self) -> Option<&'static Setting> {
+        setting(&self.flag()[2..])
+    }
+
+    /// How the form shows that setting.
+    pub fn shown(self) -> Option<&'static FormField> {
+        self.setting().and_then(Setting::form)
+    }
+
+    /// What stands before it.
+    pub fn label(self) -> &'static str {
+        self.shown().map_or("", |field| field.label)
+    }
+
+    /// A word on what goes in.
+    pub fn hint(self) -> &'static str {
+        self.shown().map_or("", |field| field.hint)
+    }
+
+    /// The flag of the command line, as mistakes name it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Model => "--model",
+            Self::Device => "--device",
+            Self::Dtype => "--dtype",
+            Self::Calibration => "--calibration",
+            Self::Samples => "--calibration-samples",
+            Self::Sampling => "--sampling",
+            Self::SeqLen => "--seq-len",
+            Self::Corpora => "--corpus",
+            Self::MaxWindows => "--max-windows",
+            Self::Tasks => "--tasks",
+            Self::TaskLimit => "--task-limit",
+            Self::MaxNewTokens => "--max-new-tokens",
+            Self::Seed => "--seed",
+        }
+    }
+
+    /// The field of a flag, which is given without its dashes.
+    pub fn of_flag(flag: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| &field.flag()[2..] == flag)
+    }
+
+    /// How it is filled in.
+    pub fn kind(self) -> FieldKind {
+        match self.setting().map_or(&[][..], Setting::choices) {
+            [] => FieldKind::Text,
+            choices => FieldKind::Choice(choices),
+        }
+    }
+}

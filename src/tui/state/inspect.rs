@@ -1,0 +1,68 @@
+//! What only the inspect screen knows.
+
+use std::collections::HashMap;
+
+use super::screen::Panel;
+use crate::results::CellState;
+
+/// What the keys move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pane {
+    /// The selection in the list of prompts.
+    #[default]
+    Prompts,
+    /// The text of the prompt.
+    Prompt,
+    /// The text of both answers.
+    Answers,
+}
+
+/// What is shown, and how far it is scrolled.
+#[derive(Debug, Clone, Default)]
+pub struct InspectView {
+    /// Modules are shown instead of answers.
+    pub modules: bool,
+    /// The cell on the left-hand side; `None` is the base.
+    pub left: Option<String>,
+    /// The cell on the right-hand side; `None` until one is chosen.
+    pub right: Option<String>,
+    /// What the keys move.
+    pub pane: Pane,
+    /// The largest disagreement, or the largest error, comes first.
+    pub largest_first: bool,
+    /// Task and record of the selected prompt; `None` is the first in the list.
+    pub prompt: Option<(String, usize)>,
+    /// Name of the selected module; `None` is the first in the table.
+    pub module: Option<String>,
+    /// Lines by which the prompt is scrolled.
+    pub prompt_scroll: usize,
+    /// Lines by which the answers are scrolled.
+    pub answer_scroll: usize,
+    /// Answers that were asked for, by study and cell, with the state in which the cell was then.
+    pub asked: HashMap<(i64, Option<String>), CellState>,
+}
+
+impl InspectView {
+    /// The panel in focus.
+    pub fn panel(&self) -> Panel {
+        match self.pane {
+            _ if self.modules => Panel::Modules,
+            Pane::Prompts => Panel::Prompts,
+            Pane::Prompt | Pane::Answers => Panel::Answers,
+        }
+    }
+
+    /// Forgets what belongs to the study that was shown.
+    pub fn reset(&mut self) {
+        let Self { modules, pane, largest_first, .. } = std::mem::take(self);
+        *self = Self { modules, pane, largest_first, ..Self::default() };
+    }
+
+    /// Shows a cell (by id) beside the base.
+    pub fn choose(&mut self, cell: &str) {
+        self.left = None;
+        self.right = Some(cell.to_owned());
+        self.module = None;
+        (self.prompt_scroll, self.answer_scroll) = (0, 0);
+    }
+}

@@ -1,0 +1,54 @@
+//! The screens and their parts.
+
+/// One of the five screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(missing_docs, reason = "named on screen as here")]
+pub enum Screen {
+    #[default]
+    Study,
+    Run,
+    Compare,
+    Inspect,
+    History,
+}
+
+impl Screen {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Study, Self::Run, Self::Compare, Self::Inspect, Self::History];
+
+    /// Its name on screen and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Study => "Study",
+            Self::Run => "Run",
+            Self::Compare => "Compare",
+            Self::Inspect => "Inspect",
+            Self::History => "History",
+        }
+    }
+
+    /// Its place among all.
+    pub fn number(self) -> usize {
+        self as usize
+    }
+}
+
+/// A part of a screen that can be saved alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the parts are named as on screen")]
+pub enum Panel {
+    Fields,
+    Grid,
+    Queue,
+    Map,
+    Machine,
+    Log,
+    Perplexity,
+    Divergence,
+    Scores,
+    Table,
+    Prompts,
+    Answers,
+    Modules,
+    Studies,
+}
