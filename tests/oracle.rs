@@ -242,7 +242,7 @@ impl<'a> Definition<'a> {
                 x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
             }
         }
-        let head = if config.head.tensor.is_none() { "model.embed_tokens" } else { "lm_head" };
+        let head = if config.head.tied { "model.embed_tokens" } else { "lm_head" };
         x.iter().map(|x| self.linear(head, &self.norm("model.norm", x))).collect()
     }
 }

@@ -91,7 +91,7 @@ impl Network {
             x = (x + project("mlp.down_proj", &ops::silu_mul(&gate, &up)?)?)?;
         }
         let x = ops::rms_norm(&x, self.weight(&config.head.norm)?, eps)?;
-        let head = config.head.tensor.as_ref().unwrap_or(&config.embedding.tensor);
+        let head = if config.head.tied { &config.embedding.tensor } else { &config.head.tensor };
         Ok(ops::linear(&x, self.weight(head)?)?)
     }
 

@@ -53,8 +53,10 @@ pub struct HeadDef {
     pub norm: String,
     /// Its epsilon.
     pub norm_eps: f64,
-    /// The head of its own, `[vocabulary, hidden]`; `None` is the embedding.
-    pub tensor: Option<String>,
+    /// The tensor of a head of its own, `[vocabulary, hidden]`.
+    pub tensor: String,
+    /// The head is the embedding.
+    pub tied: bool,
     /// What the logits are multiplied by.
     pub factor: f64,
 }
@@ -98,8 +100,9 @@ impl ModelConfig {
         let mut tensors = vec![(self.embedding.tensor.clone(), vec![self.vocabulary, self.hidden_size])];
         tensors.extend(self.layouts().flat_map(BlockLayout::tensors));
         tensors.push((self.head.norm.clone(), vec![self.hidden_size]));
-        let head = self.head.tensor.iter();
-        tensors.extend(head.map(|name| (name.clone(), vec![self.vocabulary, self.hidden_size])));
+        if !self.head.tied {
+            tensors.push((self.head.tensor.clone(), vec![self.vocabulary, self.hidden_size]));
+        }
         tensors
     }
 

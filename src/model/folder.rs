@@ -7,6 +7,7 @@ use candle_core::DType;
 use super::arch::read_config;
 use super::config::ModelConfig;
 use super::layout::{BlockLayout, ModuleDef};
+use super::reconcile::reconcile;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::results::ModelInfo;
@@ -50,9 +51,10 @@ impl ModelFolder {
                 Error::mistake(format!("{}: no {file}: a model's folder needs one ({why})", path.display()))
             })
         };
-        let config = read_config(&needed("config.json", "sizes and architecture")?)?;
+        let mut config = read_config(&needed("config.json", "sizes and architecture")?)?;
         let tokenizer = needed("tokenizer.json", "the fast tokenizer; other tokenizer files are not read")?;
-        let weights = Weights::open(path)?;
+        let mut weights = Weights::open(path)?;
+        reconcile(&mut config, &mut weights)?;
         check_tensors(&config, &weights)?;
         Ok(Self {
             root: path.to_path_buf(),
@@ -67,7 +69,7 @@ impl ModelFolder {
 
     /// Name of the tensor that the output head is: the embedding's where the head is tied.
     pub fn head_tensor(&self) -> &str {
-        self.config.head.tensor.as_ref().unwrap_or(&self.config.embedding.tensor)
+        if self.config.head.tied { &self.config.embedding.tensor } else { &self.config.head.tensor }
     }
 
     /// Precision of the prunable weights on disk.
@@ -99,7 +101,7 @@ impl ModelFolder {
 
 fn check_tensors(config: &ModelConfig, weights: &Weights) -> Result<()> {
     for (name, expected) in config.tensors() {
-        if Some(&name) == config.head.tensor.as_ref() && !weights.contains(&name) {
+        if name == config.head.tensor && !weights.contains(&name) {
             return Err(Error::mistake(format!(
                 "{}: no tensor `{name}`: `tie_word_embeddings` is not true in config.json, so the model needs a head of \
                  its own",

@@ -32,6 +32,23 @@ impl<'a> JsonFile<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
+    /// The object of a key, for messages about its own keys; `None` where it is absent, null or empty.
+    pub(super) fn object(&self, key: &str) -> Result<Option<JsonFile<'a>>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) if map.is_empty() => Ok(None),
+            Some(Value::Object(map)) => {
+                Ok(Some(JsonFile { path: self.path, prefix: format!("{key}."), map: map.clone() }))
+            }
+            Some(other) => Err(self.unexpected(key, other, "an object")),
+        }
+    }
+
+    /// What a person should know of this file.
+    pub(super) fn note(&self, what: &str) -> String {
+        format!("{}: {what}", self.path.display())
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
@@ -106,20 +123,20 @@ impl<'a> JsonFile<'a> {
         }
     }
 
-    /// A token id, a list of them, or nothing.
+    /// A token id, a list of them, or nothing. A number below 0 stands for no token.
     pub(super) fn tokens(&self, key: &str) -> Result<Vec<u32>> {
         let accepted = "a token id or a list of them";
-        let id = |value: &Value| {
-            value
-                .as_u64()
-                .and_then(|v| u32::try_from(v).ok())
-                .ok_or_else(|| self.unexpected(key, value, accepted))
+        let id = |value: &Value| match value.as_i64() {
+            Some(id) if id < 0 => Ok(None),
+            Some(id) if u32::try_from(id).is_ok() => Ok(Some(id as u32)),
+            _ => Err(self.unexpected(key, value, accepted)),
         };
-        match self.get(key) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-            Some(one) => Ok(vec![id(one)?]),
-        }
+        let ids = match self.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(ids)) => ids.iter().map(id).collect::<Result<Vec<_>>>()?,
+            Some(one) => vec![id(one)?],
+        };
+        Ok(ids.into_iter().flatten().collect())
     }
 }
 

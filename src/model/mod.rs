@@ -16,6 +16,7 @@ mod json;
 pub mod layout;
 pub mod ops;
 mod prompt;
+mod reconcile;
 mod rope;
 pub mod synthetic;
 mod template;

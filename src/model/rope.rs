@@ -40,56 +40,133 @@ pub struct Rope {
     pub scaling: RopeScaling,
 }
 
+/// The keys that settings of the rotary embedding are found under, the one that counts first. Since version 5
+/// `transformers` writes the second, and still takes the first where it is there and not empty.
+const SPELLINGS: [&str; 2] = ["rope_scaling", "rope_parameters"];
+
+const ABOVE_ZERO: &str = "a number above 0";
+
 impl Rope {
-    /// Reads the settings of a `config.json`; `default` is the base where none is said.
+    /// Reads the settings of a `config.json`: `theta` and `context` are the base and the length of the original context
+    /// where none is said. What contradicts itself is settled as `transformers` does, and told in `warnings`.
     ///
     /// # Errors
     /// [`crate::Error::Mistake`] naming the key that makes no sense.
-    pub(super) fn read(json: &JsonFile<'_>, default: f64) -> Result<Self> {
-        const THETA: &str = "a number above 0";
-        // Since version 5 of `transformers` one object holds what were two keys.
-        let key = if json.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
-        let theta = json.number_or("rope_theta", default, THETA, |v| v > 0.0)?;
-        let settings = match json.get(key) {
-            None => return Ok(Rope { theta, scaling: RopeScaling::None }),
-            Some(Value::Object(map)) => {
-                JsonFile { path: json.path, prefix: format!("{key}."), map: map.clone() }
-            }
-            Some(other) => return Err(json.unexpected(key, other, "an object")),
+    pub(super) fn read(
+        json: &JsonFile<'_>,
+        theta: f64,
+        context: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let [old, new] = SPELLINGS.map(|key| json.object(key));
+        let (mut found, mut other) = (old?, None);
+        match (&found, new?) {
+            (Some(_), new) => other = new,
+            (None, new) => found = new,
+        }
+        let Some(found) = found else {
+            let theta = json.number_or("rope_theta", theta, ABOVE_ZERO, |v| v > 0.0)?;
+            return Ok(Self { theta, scaling: RopeScaling::None });
         };
-        let theta = settings.number_or("rope_theta", theta, THETA, |v| v > 0.0)?;
-        let kind_key = if settings.get("rope_type").is_some() { "rope_type" } else { "type" };
-        let factor =
-            || settings.number("factor", "a number of at least 1", |v: f64| v >= 1.0 && v.is_finite());
-        let scaling = match settings.get(kind_key) {
-            Some(Value::String(kind)) if kind == "default" => RopeScaling::None,
-            Some(Value::String(kind)) if kind == "linear" => RopeScaling::Linear { factor: factor()? },
-            Some(Value::String(kind)) if kind == "llama3" => {
-                let low_freq_factor = settings.number("low_freq_factor", THETA, |v| v > 0.0)?;
-                RopeScaling::Llama3 {
-                    factor: factor()?,
-                    low_freq_factor,
-                    high_freq_factor: settings.number(
-                        "high_freq_factor",
-                        &format!("a number above `low_freq_factor`, {low_freq_factor}"),
-                        |v| v > low_freq_factor,
-                    )?,
-                    original_max_position_embeddings: settings
-                        .positive("original_max_position_embeddings")?,
-                }
+        let rope = Self::of(json, &found, theta, context, warnings)?;
+        if let Some(other) = other {
+            // What is not used may be anything, also something unknown.
+            let other = Self::of(json, &other, theta, context, &mut Vec::new());
+            if other.ok() != Some(rope) {
+                let [used, unused] = SPELLINGS;
+                warnings.push(json.note(&format!(
+                    "`{used}` and `{unused}` contradict each other: `{used}` is used, as transformers does"
+                )));
             }
-            None if key == "rope_parameters" && !settings.map.values().any(Value::is_object) => {
+        }
+        Ok(rope)
+    }
+
+    /// The settings of one object.
+    fn of(
+        json: &JsonFile<'_>,
+        settings: &JsonFile<'_>,
+        theta: f64,
+        context: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        const ACCEPTED: &str = "default, linear or llama3";
+        let outer = json.number_or("rope_theta", theta, ABOVE_ZERO, |v| v > 0.0)?;
+        let theta = settings.number_or("rope_theta", outer, ABOVE_ZERO, |v| v > 0.0)?;
+        #[allow(clippy::float_cmp, reason = "what is said twice is the same number")]
+        if json.get("rope_theta").is_some() && outer != theta {
+            warnings.push(json.note(&format!(
+                "`rope_theta` is {outer} and `{}rope_theta` is {theta}: the second is used, as transformers does",
+                settings.prefix
+            )));
+        }
+        if settings.map.values().any(Value::is_object) {
+            return Err(settings.wrong(&format!(
+                "`{}` has settings for each kind of block: accepted is one for all",
+                settings.prefix.trim_end_matches('.')
+            )));
+        }
+        let default = Value::from("default");
+        let kinds = ["rope_type", "type"].map(|key| settings.get(key).map(|kind| (key, kind)));
+        if let [Some((_, kind)), Some((_, other))] = kinds
+            && kind != other
+        {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            warnings.push(json.note(&format!(
+                "`{0}rope_type` is {1} and `{0}type` is {2}: the first is used, as transformers does",
+                settings.prefix,
+                text(kind),
+                text(other)
+            )));
+        }
+        let (key, kind) = kinds.into_iter().flatten().next().unwrap_or(("rope_type", &default));
+        let scaling = match kind.as_str() {
+            Some("default") => {
+                if settings.get("factor").is_some_and(|factor| factor.as_f64() != Some(1.0)) {
+                    warnings.push(json.note(&format!(
+                        "`{0}factor` is given and `{0}{key}` is not, or is default: nothing is stretched, as with \
+                         transformers",
+                        settings.prefix
+                    )));
+                }
                 RopeScaling::None
             }
-            None => {
-                return Err(settings
-                    .wrong(&format!("`{key}` has no `rope_type`: accepted are default, linear and llama3")));
-            }
-            Some(other) => return Err(settings.unexpected(kind_key, other, "default, linear or llama3")),
+            Some("linear") => RopeScaling::Linear { factor: factor(settings)? },
+            Some("llama3") => Self::llama3(json, settings, context, warnings)?,
+            _ => return Err(settings.unexpected(key, kind, ACCEPTED)),
         };
         settings.number_or("partial_rotary_factor", 1.0, "only 1", |v| (v - 1.0).abs() < 1e-9)?;
-        Ok(Rope { theta, scaling })
+        Ok(Self { theta, scaling })
     }
+
+    fn llama3(
+        json: &JsonFile<'_>,
+        settings: &JsonFile<'_>,
+        context: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<RopeScaling> {
+        const ORIGINAL: &str = "original_max_position_embeddings";
+        let low_freq_factor = settings.number("low_freq_factor", ABOVE_ZERO, |v| v > 0.0)?;
+        let above = format!("a number above `low_freq_factor`, {low_freq_factor}");
+        let inner = settings.positive_or(ORIGINAL, context)?;
+        let original = json.positive_or(ORIGINAL, inner)?;
+        if settings.get(ORIGINAL).is_some() && original != inner {
+            warnings.push(json.note(&format!(
+                "`{ORIGINAL}` is {original} and `{}{ORIGINAL}` is {inner}: the first is used, as transformers does",
+                settings.prefix
+            )));
+        }
+        Ok(RopeScaling::Llama3 {
+            factor: factor(settings)?,
+            low_freq_factor,
+            high_freq_factor: settings.number("high_freq_factor", &above, |v| v > low_freq_factor)?,
+            original_max_position_embeddings: original,
+        })
+    }
+}
+
+fn factor(settings: &JsonFile<'_>) -> Result<f64> {
+    settings.number("factor", "a number of at least 1", |v: f64| v >= 1.0 && v.is_finite())
 }
 
 /// A rotary embedding as some blocks of a model use it.

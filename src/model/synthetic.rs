@@ -228,7 +228,7 @@ impl Synthetic {
     fn distribution(&self, config: &ModelConfig, name: &str, shape: &[usize]) -> (f32, f32) {
         let head = 2.0 / (self.hidden as f32).sqrt();
         match shape {
-            _ if Some(name) == config.head.tensor.as_deref() => (0.0, head),
+            _ if name == config.head.tensor => (0.0, head),
             _ if name == config.embedding.tensor => (0.0, if self.tied { head } else { 1.0 }),
             [_, columns] => (0.0, 1.5 / (*columns as f32).sqrt()),
             _ if name.rsplit('.').next() == Some("bias") => (0.0, 0.1),

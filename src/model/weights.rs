@@ -25,7 +25,10 @@ pub const INDEX_FILE: &str = "model.safetensors.index.json";
 #[derive(Debug, Clone)]
 pub struct Weights {
     root: PathBuf,
+    /// By the names that the files have.
     tensors: BTreeMap<String, Stored>,
+    /// Names in the files of tensors that go by another one here.
+    aliases: BTreeMap<String, String>,
 }
 
 impl Weights {
@@ -39,7 +42,7 @@ impl Weights {
         let single = root.join(SINGLE_FILE);
         let index = root.join(INDEX_FILE);
         if single.is_file() {
-            Ok(Self { root: root.to_path_buf(), tensors: header::read(&single)? })
+            Ok(Self::of(root, header::read(&single)?))
         } else if index.is_file() {
             Self::open_shards(root, &index)
         } else {
@@ -64,27 +67,40 @@ impl Weights {
                 _ => return Err(index.unexpected(&format!("weight_map.{tensor}"), file, "a file name")),
             }
         }
+        // What counts is what the shards hold. Which tensor is in which one an index says wrong now and then, also of
+        // tensors that nobody needs.
         let mut tensors = BTreeMap::new();
-        for (file, wanted) in shards {
+        for (file, named) in shards {
             let path = root.join(file);
             if !path.is_file() {
                 return Err(index.wrong(&format!(
                     "the shard {file} is named but not there (for `{}` and {} more): every shard has to lie in {}",
-                    wanted[0],
-                    wanted.len() - 1,
+                    named[0],
+                    named.len() - 1,
                     root.display()
                 )));
             }
-            let mut found = header::read(&path)?;
-            for name in wanted {
-                let info = found.remove(name).ok_or_else(|| {
-                    index
-                        .wrong(&format!("says that `{name}` is in {file}, but that shard has no such tensor"))
-                })?;
-                tensors.insert(name.to_string(), info);
-            }
+            tensors.extend(header::read(&path)?);
         }
-        Ok(Self { root: root.to_path_buf(), tensors })
+        Ok(Self::of(root, tensors))
+    }
+
+    fn of(root: &Path, tensors: BTreeMap<String, Stored>) -> Self {
+        Self { root: root.to_path_buf(), tensors, aliases: BTreeMap::new() }
+    }
+
+    /// Lets a tensor of the files be found by another name.
+    pub(super) fn alias(&mut self, name: String, stored: String) {
+        self.aliases.insert(name, stored);
+    }
+
+    /// The name that the files have for a tensor.
+    pub fn stored_name<'a>(&'a self, name: &'a str) -> &'a str {
+        if self.tensors.contains_key(name) {
+            name
+        } else {
+            self.aliases.get(name).map_or(name, String::as_str)
+        }
     }
 
     /// The folder that they are in.
@@ -92,7 +108,7 @@ impl Weights {
         &self.root
     }
 
-    /// Names of all tensors, in alphabetical order.
+    /// Names of all tensors as the files have them, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -104,7 +120,7 @@ impl Weights {
 
     /// Whether there is such a tensor, of whatever it is made.
     pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.tensors.contains_key(self.stored_name(name))
     }
 
     /// Reads a tensor, converted to `dtype`, onto `device`.
@@ -161,7 +177,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Mistake`] when there is no such tensor, or it is made of something other than F32, F16 or BF16.
     pub fn required(&self, name: &str) -> Result<&TensorInfo> {
-        match self.tensors.get(name) {
+        match self.tensors.get(self.stored_name(name)) {
             Some(Stored::Known(info)) => Ok(info),
             Some(Stored::Foreign { dtype, file }) => Err(Error::mistake(format!(
                 "{}: `{name}` is made of {dtype}: accepted are F32, F16 and BF16",

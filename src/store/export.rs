@@ -166,7 +166,9 @@ impl<'a> Blocks<'a> {
         let layouts = folder.config.layouts().enumerate();
         let modules =
             layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
-        let prunable = modules.map(|(module, place)| (module.weight(), place)).collect();
+        let prunable = modules
+            .map(|(module, place)| (folder.weights.stored_name(&module.weight()).to_owned(), place))
+            .collect();
         Self { folder, checkpoints, prunable, held: None }
     }
 

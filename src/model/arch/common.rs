@@ -14,7 +14,7 @@ use crate::model::rope::{Rope, RopeId, RotaryEmbedding};
 /// What a class of `transformers` takes where a key is absent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Defaults {
-    /// Key heads; `None` is as many as query heads.
+    /// Key heads; `None` is as many as query heads, as is an explicit null.
     pub kv_heads: Option<usize>,
     /// Width of a head; `None` is the hidden size over the heads.
     pub head_dim: Option<usize>,
@@ -48,7 +48,10 @@ pub(super) struct Common<'a> {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
+    max_positions: usize,
     rope: Rope,
+    /// What a person should know of settings that contradict each other.
+    pub warnings: Vec<String>,
     defaults: Defaults,
 }
 
@@ -59,10 +62,14 @@ impl<'a> Common<'a> {
     /// [`crate::Error::Mistake`] naming the key that makes no sense.
     pub fn read(json: &'a JsonFile<'a>, defaults: Defaults) -> Result<Self> {
         only_silu(json)?;
+        let max_positions = json.positive_or("max_position_embeddings", defaults.max_positions)?;
+        let mut warnings = Vec::new();
+        let rope = Rope::read(json, defaults.rope_theta, max_positions, &mut warnings)?;
         json.number_or("partial_rotary_factor", 1.0, "only 1", |v| (v - 1.0).abs() < 1e-9)?;
         let hidden = json.positive("hidden_size")?;
         let heads = json.positive("num_attention_heads")?;
-        let kv_heads = json.positive_or("num_key_value_heads", defaults.kv_heads.unwrap_or(heads))?;
+        let kv_default = defaults.kv_heads.filter(|_| !json.has("num_key_value_heads")).unwrap_or(heads);
+        let kv_heads = json.positive_or("num_key_value_heads", kv_default)?;
         if !heads.is_multiple_of(kv_heads) {
             return Err(json.wrong(&format!(
                 "`num_attention_heads` is {heads} and `num_key_value_heads` is {kv_heads}: the first has to be a \
@@ -78,7 +85,9 @@ impl<'a> Common<'a> {
             heads,
             kv_heads,
             head_dim: head_dim(json, defaults.head_dim, hidden, heads)?,
-            rope: Rope::read(json, defaults.rope_theta)?,
+            max_positions,
+            rope,
+            warnings,
             defaults,
         })
     }
@@ -113,21 +122,32 @@ impl<'a> Common<'a> {
     /// # Errors
     /// [`crate::Error::Mistake`] for a list that makes no sense.
     pub fn windows(
-        &self,
+        &mut self,
         width: Option<usize>,
         slides: impl Fn(usize) -> bool,
     ) -> Result<Vec<Option<usize>>> {
-        let Some(width) = width else { return Ok(vec![None; self.blocks]) };
-        let sliding = match self.json.get("layer_types") {
-            None => (0..self.blocks).map(slides).collect(),
-            Some(types) => self.sliding_types(types)?,
+        let Some(width) = width else {
+            let types = self.json.get("layer_types").and_then(Value::as_array);
+            if types.is_some_and(|types| types.iter().any(|kind| kind == "sliding_attention")) {
+                self.warnings.push(self.json.note(
+                    "`layer_types` names sliding blocks, but `use_sliding_window` is not true or `sliding_window` is null: \
+                     no block has a window, as with transformers",
+                ));
+            }
+            return Ok(vec![None; self.blocks]);
         };
+        let sliding = self.sliding_types()?.unwrap_or_else(|| (0..self.blocks).map(slides).collect());
         Ok(sliding.into_iter().map(|slides| slides.then_some(width)).collect())
     }
 
-    fn sliding_types(&self, types: &Value) -> Result<Vec<bool>> {
+    /// Which blocks `layer_types` calls sliding; `None` without that key.
+    ///
+    /// # Errors
+    /// [`crate::Error::Mistake`] for a list that makes no sense.
+    pub fn sliding_types(&self) -> Result<Option<Vec<bool>>> {
         const KEY: &str = "layer_types";
         let (json, blocks) = (self.json, self.blocks);
+        let Some(types) = json.get(KEY) else { return Ok(None) };
         let Value::Array(types) = types else {
             return Err(json.unexpected(KEY, types, "a list with one entry a block"));
         };
@@ -142,7 +162,7 @@ impl<'a> Common<'a> {
             Some("full_attention") => Ok(false),
             _ => Err(json.unexpected(KEY, kind, "a list of `full_attention` and `sliding_attention`")),
         };
-        types.iter().map(slides).collect()
+        types.iter().map(slides).collect::<Result<_>>().map(Some)
     }
 
     /// The model, block by block.
@@ -166,18 +186,19 @@ impl<'a> Common<'a> {
             hidden_size: self.hidden,
             blocks: self.blocks,
             vocabulary: json.positive("vocab_size")?,
-            max_positions: json.positive_or("max_position_embeddings", self.defaults.max_positions)?,
+            max_positions: self.max_positions,
             embedding: EmbeddingDef { tensor: "model.embed_tokens.weight".into(), factor: 1.0 },
             head: HeadDef {
                 norm: "model.norm.weight".into(),
                 norm_eps: self.eps,
-                tensor: (!tied).then(|| "lm_head.weight".into()),
+                tensor: "lm_head.weight".into(),
+                tied,
                 factor: 1.0,
             },
             ropes: vec![RotaryEmbedding { rope: self.rope, dim: self.head_dim }],
             eos: json.tokens("eos_token_id")?,
             bos: json.tokens("bos_token_id")?.first().copied(),
-            warnings: Vec::new(),
+            warnings: self.warnings.clone(),
             plans: (0..self.blocks).map(plan).collect(),
         })
     }
@@ -195,7 +216,8 @@ pub(super) fn window_width(json: &JsonFile<'_>) -> Result<Option<usize>> {
 fn only_silu(json: &JsonFile<'_>) -> Result<()> {
     match json.get("hidden_act") {
         None => Ok(()),
-        Some(Value::String(act)) if act == "silu" => Ok(()),
+        // Two names of one function.
+        Some(Value::String(act)) if act == "silu" || act == "swish" => Ok(()),
         Some(other) => Err(json.unexpected("hidden_act", other, "only silu")),
     }
 }

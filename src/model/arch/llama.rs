@@ -22,6 +22,11 @@ impl Architecture for Llama {
         "LlamaForCausalLM"
     }
 
+    fn other_names(&self) -> &'static [&'static str] {
+        // As the first converted checkpoints spell it.
+        &["LLaMAForCausalLM"]
+    }
+
     fn model_type(&self) -> &'static str {
         "llama"
     }

@@ -23,12 +23,18 @@ impl Architecture for Mistral {
     }
 
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
-        let common = Common::read(json, Defaults::default())?;
-        let windows = common.windows(window_width(json)?, |_| true)?;
-        common.model(self.name(), |block, layout| {
-            let attention = common.attention().with_window(windows[block]);
-            LlamaBlock::new(layout, attention, common.mlp())
-        })
+        let defaults = Defaults { kv_heads: Some(8), max_positions: 131_072, ..Defaults::default() };
+        let mut common = Common::read(json, defaults)?;
+        let window = window_width(json)?;
+        if common.sliding_types()?.is_some_and(|types| types.iter().any(|slides| *slides != window.is_some()))
+        {
+            common.warnings.push(json.note(
+                "`layer_types` and `sliding_window` contradict each other: what the second says holds for all blocks of a \
+                 Mistral, as with transformers",
+            ));
+        }
+        let attention = common.attention().with_window(window);
+        common.model(self.name(), |_, layout| LlamaBlock::new(layout, attention, common.mlp()))
     }
 
     fn example(&self) -> Value {

@@ -42,9 +42,10 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
 /// or the model needs something unknown.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let json = JsonFile::read(path)?;
-    let architecture = find(&json)?;
+    let (architecture, note) = find(&json)?;
     refuse_quantised(&json)?;
     let mut config = architecture.read(&json)?;
+    config.warnings.extend(note);
     let generation = path.with_file_name("generation_config.json");
     if generation.is_file() {
         for token in JsonFile::read(&generation)?.tokens("eos_token_id")? {
@@ -56,25 +57,46 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     Ok(config)
 }
 
-/// The family that a `config.json` names.
-fn find(json: &JsonFile<'_>) -> Result<&'static dyn Architecture> {
+/// The family that a `config.json` names, and what to say where it names two.
+fn find(json: &JsonFile<'_>) -> Result<(&'static dyn Architecture, Option<String>)> {
     let known = || ARCHITECTURES.iter().map(|a| a.name()).collect::<Vec<_>>().join(", ");
     let named: Vec<&str> = match json.get("architectures") {
         None => Vec::new(),
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
         Some(other) => return Err(json.unexpected("architectures", other, "a list of names")),
     };
+    let kind = json.get("model_type").and_then(Value::as_str);
+    let of_type = ARCHITECTURES.iter().find(|a| Some(a.model_type()) == kind).copied();
     if named.is_empty() {
         // Hand-made configs sometimes leave the list out; the type says the same.
-        let kind = json.get("model_type").and_then(Value::as_str);
-        let of_type = ARCHITECTURES.iter().find(|a| Some(a.model_type()) == kind).copied();
-        return of_type.ok_or_else(|| {
+        let found = of_type.map(|architecture| (architecture, None));
+        return found.ok_or_else(|| {
             json.wrong(&format!("`architectures` names none: accepted is one of {}", known()))
         });
     }
-    ARCHITECTURES.iter().find(|a| named.contains(&a.name())).copied().ok_or_else(|| {
+    let of_name = ARCHITECTURES.iter().find(|a| named.iter().any(|name| is_called(**a, name))).copied();
+    let of_name = of_name.ok_or_else(|| {
         json.wrong(&format!("unknown architecture `{}`: accepted are {}", named.join(", "), known()))
-    })
+    })?;
+    match of_type {
+        Some(of_type) if of_type != of_name => {
+            let note = format!(
+                "`architectures` is {} and `model_type` is {}: the second is used, as transformers does",
+                named.join(", "),
+                of_type.model_type()
+            );
+            Ok((of_type, Some(json.note(&note))))
+        }
+        _ => Ok((of_name, None)),
+    }
+}
+
+/// Whether a family goes by a name: its own, or that of its decoder without a head.
+fn is_called(architecture: &dyn Architecture, name: &str) -> bool {
+    let decoder = architecture.name().strip_suffix("ForCausalLM").map(|family| format!("{family}Model"));
+    architecture.name() == name
+        || decoder.as_deref() == Some(name)
+        || architecture.other_names().contains(&name)
 }
 
 fn refuse_quantised(json: &JsonFile<'_>) -> Result<()> {

@@ -24,8 +24,8 @@ impl Architecture for Qwen2 {
     }
 
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
-        let common = Common::read(json, Defaults::default())?;
-        let windows = windows_if_used(&common)?;
+        let mut common = Common::read(json, DEFAULTS)?;
+        let windows = windows_if_used(&mut common)?;
         common.model(self.name(), |block, layout| {
             let attention = AttentionSettings { input_bias: true, ..common.attention() };
             LlamaBlock::new(layout, attention.with_window(windows[block]), common.mlp())
@@ -37,11 +37,31 @@ impl Architecture for Qwen2 {
     }
 }
 
-/// The windows of a family that has them only with `use_sliding_window`, from block `max_window_layers` on.
-pub(super) fn windows_if_used(common: &Common<'_>) -> Result<Vec<Option<usize>>> {
-    if !common.json.bool_or("use_sliding_window", false)? {
+/// What absent keys mean.
+pub(super) const DEFAULTS: Defaults = Defaults {
+    kv_heads: Some(32),
+    head_dim: None,
+    max_positions: 32_768,
+    norm_eps: 1e-6,
+    rope_theta: 10_000.0,
+    tied_head: false,
+};
+
+/// The windows of a family that has them only with `use_sliding_window`, in the blocks that `layer_types` calls sliding,
+/// or without that key from block `max_window_layers` on.
+pub(super) fn windows_if_used(common: &mut Common<'_>) -> Result<Vec<Option<usize>>> {
+    let json = common.json;
+    if !json.bool_or("use_sliding_window", false)? {
         return common.windows(None, |_| false);
     }
-    let first = common.json.count_or("max_window_layers", 28)?;
-    common.windows(window_width(common.json)?, |block| block >= first)
+    let first = json.count_or("max_window_layers", 28)?;
+    let width = window_width(json)?;
+    let windows = common.windows(width, |block| block >= first)?;
+    let by_number = (0..common.blocks).map(|block| width.filter(|_| block >= first));
+    if json.get("max_window_layers").is_some() && !by_number.eq(windows.iter().copied()) {
+        common.warnings.push(json.note(&format!(
+            "`layer_types` and `max_window_layers`, {first}, contradict each other: the first is used, as transformers does"
+        )));
+    }
+    Ok(windows)
 }

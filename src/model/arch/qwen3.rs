@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::common::{Common, Defaults};
 use super::llama::LlamaBlock;
 use super::parts::AttentionSettings;
-use super::qwen2::windows_if_used;
+use super::qwen2::{DEFAULTS, windows_if_used};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -25,8 +25,8 @@ impl Architecture for Qwen3 {
     }
 
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
-        let common = Common::read(json, Defaults { head_dim: Some(128), ..Defaults::default() })?;
-        let windows = windows_if_used(&common)?;
+        let mut common = Common::read(json, Defaults { head_dim: Some(128), ..DEFAULTS })?;
+        let windows = windows_if_used(&mut common)?;
         let bias = json.bool_or("attention_bias", false)?;
         common.model(self.name(), |block, layout| {
             let attention = common.attention();

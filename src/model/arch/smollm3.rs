@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::common::{Common, Defaults};
 use super::llama::LlamaBlock;
 use super::parts::{AttentionSettings, MlpSettings};
-use super::qwen2::windows_if_used;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -32,8 +31,9 @@ impl Architecture for SmolLm3 {
             tied_head: true,
             ..Defaults::default()
         };
-        let common = Common::read(json, defaults)?;
-        let (rotated, windows) = (rotated_blocks(&common)?, windows_if_used(&common)?);
+        let mut common = Common::read(json, defaults)?;
+        let rotated = rotated_blocks(&mut common)?;
+        let windows = windows(&mut common, &rotated)?;
         let bias = json.bool_or("attention_bias", false)?;
         let mlp = MlpSettings { bias: json.bool_or("mlp_bias", false)?, ..common.mlp() };
         common.model(self.name(), |block, layout| {
@@ -45,23 +45,42 @@ impl Architecture for SmolLm3 {
     }
 
     fn example(&self) -> Value {
-        json!({ "tie_word_embeddings": true, "no_rope_layers": [1, 0, 1] })
+        json!({
+            "tie_word_embeddings": true, "no_rope_layers": [1, 0, 1], "use_sliding_window": true, "sliding_window": 16,
+        })
     }
 }
 
 /// Which blocks have a rotary embedding: those of a 1 in `no_rope_layers`, or without that key all but every fourth.
-fn rotated_blocks(common: &Common<'_>) -> Result<Vec<bool>> {
-    const KEY: &str = "no_rope_layers";
+fn rotated_blocks(common: &mut Common<'_>) -> Result<Vec<bool>> {
+    const LIST: &str = "no_rope_layers";
+    const INTERVAL: &str = "no_rope_layer_interval";
     let (json, blocks) = (common.json, common.blocks);
-    let Some(list) = json.get(KEY) else {
-        let every = json.positive_or("no_rope_layer_interval", 4)?;
-        return Ok((1..=blocks).map(|number| !number.is_multiple_of(every)).collect());
-    };
+    let every = json.positive_or(INTERVAL, 4)?;
+    let by_interval: Vec<bool> = (1..=blocks).map(|number| !number.is_multiple_of(every)).collect();
+    let Some(list) = json.get(LIST) else { return Ok(by_interval) };
     let flags = list.as_array().map(|flags| flags.iter().map(Value::as_u64).collect::<Vec<_>>());
-    match flags {
+    let rotated: Vec<bool> = match flags {
         Some(flags) if flags.len() == blocks && flags.iter().all(|f| matches!(f, Some(0 | 1))) => {
-            Ok(flags.into_iter().map(|flag| flag == Some(1)).collect())
+            flags.into_iter().map(|flag| flag == Some(1)).collect()
         }
-        _ => Err(json.unexpected(KEY, list, &format!("a list of {blocks} times 0 or 1, one for each block"))),
+        _ => {
+            let accepted = format!("a list of {blocks} times 0 or 1, one for each block");
+            return Err(json.unexpected(LIST, list, &accepted));
+        }
+    };
+    if json.get(INTERVAL).is_some() && rotated != by_interval {
+        common.warnings.push(json.note(&format!(
+            "`{LIST}` and `{INTERVAL}`, {every}, contradict each other: the first is used, as transformers does"
+        )));
     }
+    Ok(rotated)
+}
+
+/// The windows, which only blocks without a rotary embedding have unless `layer_types` says otherwise.
+fn windows(common: &mut Common<'_>, rotated: &[bool]) -> Result<Vec<Option<usize>>> {
+    let json = common.json;
+    let used = json.bool_or("use_sliding_window", false)? && json.get("sliding_window").is_some();
+    let width = if used { Some(json.positive("sliding_window")?) } else { None };
+    common.windows(width, |block| !rotated[block])
 }

@@ -36,7 +36,7 @@ fn absent_keys_mean_what_they_mean_to_transformers() {
     let heads = config.attention(0);
     assert_eq!((heads.dim, heads.key, config.max_positions), (16, 2, 2048));
     assert_eq!(rope(&config), Rope { theta: 10_000.0, scaling: RopeScaling::None });
-    assert!(config.head.tensor.is_some() && biases(&config).is_empty());
+    assert!(!config.head.tied && biases(&config).is_empty());
     assert!(config.eos.is_empty() && config.bos.is_none());
     let qwen3 = parse(&json!({"architectures": ["Qwen3ForCausalLM"]})).unwrap();
     assert_eq!(qwen3.attention(0).dim, 128);
