@@ -396,6 +396,33 @@ fn files_that_the_documents_name_exist() {
     }
 }
 
+/// All source of the program.
+fn source(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            source(&path, text);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            *text += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn names_in_the_glossary_are_in_the_code() {
+    let mut text = String::new();
+    source(&root().join("src"), &mut text);
+    let contributing = read("CONTRIBUTING.md");
+    let names = first_column(chapter(&contributing, "## Glossary"));
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let kinds = ["struct", "enum", "trait", "type", "fn"].map(|kind| format!("{kind} {name}"));
+        let is_item = kinds.iter().any(|item| text.contains(item));
+        let is_variant = text.contains(&format!("    {name} {{")) || text.contains(&format!("    {name}("));
+        assert!(is_item || is_variant, "CONTRIBUTING.md: the glossary's `{name}` is not in the code");
+    }
+}
+
 #[test]
 fn the_readme_is_short() {
     let words = read("README.md").split_whitespace().count();
