@@ -100,7 +100,7 @@ impl DeviceMethod for Magnitude {
             }
         };
         let error = device::weighted_error(weights, &pruned, None)?;
-        let outcome = Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: Details::new() };
+        let outcome = Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() };
         Ok((pruned, outcome))
     }
 }

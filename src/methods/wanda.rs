@@ -87,7 +87,7 @@ impl DeviceMethod for Wanda {
         let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         let basis = ErrorBasis::ColumnNorms;
-        Ok((pruned, Outcome { error, basis, dead_columns, details: Details::new() }))
+        Ok((pruned, Outcome { error, basis, dead_columns, details: NamedNumbers::default() }))
     }
 }
 
