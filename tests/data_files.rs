@@ -81,10 +81,14 @@ fn parquet_of_texts(texts: &[String], codec: Compression) -> Vec<u8> {
 fn a_thin_calibration_set_is_said_kept_and_shown() {
     let place = place();
     // 500 records of which one is longer than a window.
-    let record = |n: usize| json!({ "text": prose(if n == 77 { 60 } else { 8 }, n as u64) }).to_string() + "\n";
+    let record =
+        |n: usize| json!({ "text": prose(if n == 77 { 60 } else { 8 }, n as u64) }).to_string() + "\n";
     place.write("records.jsonl", (0..500).map(record).collect::<Vec<_>>().concat());
     let (report, said) = report(&place, "--calibration records.jsonl --calibration-samples 128");
-    assert!(said.contains("calibration set records: 128 windows of 32 tokens from 1 of 500 documents: "), "{said}");
+    assert!(
+        said.contains("calibration set records: 128 windows of 32 tokens from 1 of 500 documents: "),
+        "{said}"
+    );
     let thin = "calibration set records: thin calibration, 128 windows of 32 tokens from 1 of 500 documents";
     assert_eq!(said.matches("warning: ").count(), 1, "once: {said}");
     assert!(said.contains(&format!("warning: {thin}")), "{said}");
@@ -114,14 +118,26 @@ fn a_set_that_is_not_thin_is_counted_without_a_warning() {
 fn records_that_are_left_out_are_counted_and_said() {
     let place = place();
     let text = |n: u64| json!({ "text": prose(100, n) }).to_string();
-    place.write("web.ndjson", [&text(1), "{\"text\": null}", &text(2), "{\"text\": NaN}", &text(3)].map(|line| line.to_owned()).join("\n"));
-    let squad = |answers: Value| {
-        json!({ "question": "Who?", "context": prose(40, 5), "answers": { "text": answers, "answer_start": [] } })
-    };
-    place.write("squad.jsonl", [squad(json!(["Ada", "Ada L."])), squad(json!([]))].map(|r| r.to_string()).join("\n"));
+    place.write(
+        "web.ndjson",
+        [&text(1), "{\"text\": null}", &text(2), "{\"text\": NaN}", &text(3)]
+            .map(|line| line.to_owned())
+            .join("\n"),
+    );
+    let squad = |answers: Value| json!({ "question": "Who?", "context": prose(40, 5), "answers": { "text": answers, "answer_start": [] } });
+    place.write(
+        "squad.jsonl",
+        [squad(json!(["Ada", "Ada L."])), squad(json!([]))].map(|r| r.to_string()).join("\n"),
+    );
     let (report, said) = report(&place, "--corpus web.ndjson --calibration web.ndjson --tasks squad.jsonl");
-    assert!(said.contains("warning: text web: 2 of 5 records are left out: 2 have nothing in `text`"), "{said}");
-    assert!(said.contains("warning: task squad: 1 of 2 records is left out: 1 has no accepted answer"), "{said}");
+    assert!(
+        said.contains("warning: text web: 2 of 5 records are left out: 2 have nothing in `text`"),
+        "{said}"
+    );
+    assert!(
+        said.contains("warning: task squad: 1 of 2 records is left out: 1 has no accepted answer"),
+        "{said}"
+    );
     assert_eq!(report["cells"][0]["metrics"]["tasks"][0]["n"], 1);
     assert!(warnings(&report)[0].starts_with("text web: 2 of 5 records"), "{report}");
 }
@@ -139,7 +155,10 @@ fn tables_and_packed_files_are_read_by_their_names() {
     let perplexity = report["base"]["metrics"]["perplexity"].as_array().unwrap();
     let names: Vec<&str> = perplexity.iter().map(|p| p["corpus"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b", "c"]);
-    assert!(perplexity.iter().all(|p| p["value"] == perplexity[0]["value"]), "the same texts: {perplexity:?}");
+    assert!(
+        perplexity.iter().all(|p| p["value"] == perplexity[0]["value"]),
+        "the same texts: {perplexity:?}"
+    );
 }
 
 #[test]
@@ -179,7 +198,8 @@ fn files_that_are_damaged_are_one_error() {
     let place = place();
     let whole = parquet_of_texts(&[prose(500, 1)], Compression::SNAPPY);
     place.write("cut.parquet", &whole[..whole.len() / 2]);
-    place.write("cut.jsonl.zst", &zstd::stream::encode_all(&b"{\"text\": \"words\"}\n"[..], 3).unwrap()[..20]);
+    place
+        .write("cut.jsonl.zst", &zstd::stream::encode_all(&b"{\"text\": \"words\"}\n"[..], 3).unwrap()[..20]);
     place.write("half.jsonl", "{\"text\": \"whole\"}\n{\"text\": \"\\ud83d cut\"}\n");
     place.write("none.jsonl", "{\"words\": \"a\", \"title\": \"b\"}\n");
     for (file, parts) in [
@@ -224,8 +244,12 @@ fn home_and_variables_are_filled_in_where_no_shell_does_it() {
     let words: Vec<&str> = STUDY.split_whitespace().collect();
     let without = |flag: &str| words.iter().position(|word| *word == flag).unwrap();
     let (corpus, store) = (without("--corpus"), without("--store"));
-    let line: Vec<&str> =
-        words.iter().enumerate().filter(|(n, _)| ![corpus, corpus + 1, store, store + 1].contains(n)).map(|(_, w)| *w).collect();
+    let line: Vec<&str> = words
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| ![corpus, corpus + 1, store, store + 1].contains(n))
+        .map(|(_, w)| *w)
+        .collect();
     let mut program = place.program(&line);
     program.env("DATA", place.path("home/data"));
     program.env("SECATEUR_CORPUS", "\"~/a,b.txt\",$DATA/c.txt").env("SECATEUR_STORE", "~/deep/s.db");
@@ -234,7 +258,8 @@ fn home_and_variables_are_filled_in_where_no_shell_does_it() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(place.path("home/deep/s.db").is_file() && !place.path("~").exists());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let names: Vec<&Value> = report["base"]["metrics"]["perplexity"].as_array().unwrap().iter().map(|p| &p["corpus"]).collect();
+    let names: Vec<&Value> =
+        report["base"]["metrics"]["perplexity"].as_array().unwrap().iter().map(|p| &p["corpus"]).collect();
     assert_eq!(names, ["a_b", "c"]);
     // A flag with an equals sign is left alone by most shells.
     let list = place.program(&["list", "--store=~/deep/s.db"]).output().unwrap();
@@ -248,6 +273,40 @@ fn home_and_variables_are_filled_in_where_no_shell_does_it() {
     };
     let home = place.path("home").display().to_string();
     assert_eq!(doctor(&[("HF_HOME", "~/hf")]), format!("{home}/hf/hub"));
-    assert_eq!(doctor(&[("HF_HOME", "~/hf"), ("HF_HUB_CACHE", "${CACHES}/hub"), ("CACHES", "/mnt")]), "/mnt/hub");
+    assert_eq!(
+        doctor(&[("HF_HOME", "~/hf"), ("HF_HUB_CACHE", "${CACHES}/hub"), ("CACHES", "/mnt")]),
+        "/mnt/hub"
+    );
     assert_eq!(doctor(&[("HF_HOME", "")]), format!("{home}/.cache/huggingface/hub"));
+}
+
+#[test]
+fn fields_may_have_names_of_ones_own() {
+    let place = place();
+    place.write("q.jsonl", json!({ "q": "Add 1 and 2.", "a": { "short": 3 }, "answer": "no" }).to_string());
+    place.write("w.csv", format!("body,n\n\"{}\",1\n", prose(400, 1)));
+    let fields = "--fields instruction=q,output=a.short,text=body";
+    let (_, said) = report(&place, &format!("--tasks q.jsonl --corpus w.csv {fields}"));
+    assert!(!said.contains("warning"), "{said}");
+    let store = secateur::store::Store::open_read_only(&place.path("studies.db")).unwrap();
+    let answer = store.answers(1, None).unwrap().remove(0);
+    assert_eq!((answer.prompt.as_str(), answer.references), ("Add 1 and 2.", vec!["3".to_owned()]));
+    // They are part of what the study is.
+    assert_eq!(store.study(1).unwrap().spec.fields["instruction"], "q");
+    let (_, said) = report(&place, &format!("--tasks q.jsonl --corpus w.csv {fields} --resume"));
+    assert!(said.contains("study 1:"), "{said}");
+    let (_, said) = report(&place, "--corpus w.csv --fields text=body --resume");
+    assert!(said.contains("nothing to resume"), "{said}");
+    for (flags, parts) in [
+        ("--fields instruction", ["--fields", "`instruction`", "instruction=q"]),
+        ("--fields question=q", ["--fields", "`question`", "instruction, input"]),
+        ("--fields text=article", ["--fields text=article", "no file", "usual names"]),
+        (
+            "--tasks q.jsonl --fields instruction=q,output=b",
+            ["q.jsonl", "lacks `b`", "one of these: q, input"],
+        ),
+    ] {
+        let message = mistake(&place, flags);
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
 }

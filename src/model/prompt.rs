@@ -262,7 +262,7 @@ mod tests {
             let task: Value = serde_json::from_str(line).unwrap();
             let (instruction, input) =
                 (task["instruction"].as_str().unwrap(), task["input"].as_str().unwrap());
-                        let prompt = format.render(instruction, input).unwrap();
+            let prompt = format.render(instruction, input).unwrap();
             let tokens = format.encode(&tokenizer, &prompt).unwrap();
             assert_eq!(tokens.len() as u64, item["prompt_tokens"].as_u64().unwrap(), "{line}");
             examples += usize::from(golden["prompt_example"].as_str() == Some(prompt.as_str()));

@@ -1,5 +1,7 @@
 //! A hand-made study with everything in it that a study can have.
 
+use std::collections::BTreeMap;
+
 use secateur::methods::{grid, recipes};
 use secateur::results::{
     Agreement, Answer, BaseResult, CellResult, CellState, Details, Divergence, Environment, ErrorBasis,
@@ -43,6 +45,7 @@ pub fn spec() -> StudySpec {
             batch_prompts: 8,
         },
         seed: u64::MAX,
+        fields: BTreeMap::new(),
     }
 }
 
