@@ -85,7 +85,17 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
     };
     let run = RunOptions { force, ..RunOptions::default() };
     let found = Settings::load(config.as_deref(), &settings.given, run)?;
-    if no_tui || !tui::possible() {
+    if no_tui {
+        return run_headless(&found, words);
+    }
+    if let Some(why) = tui::why_impossible(&picture::variable) {
+        if readonly || study.is_some() {
+            return Err(Error::mistake(format!(
+                "no dashboard ({why}): `secateur show` prints a stored study"
+            )));
+        }
+        // Standard error may be gone; then nobody needs to know.
+        let _ = writeln!(io::stderr(), "no dashboard ({why}): the study runs without it");
         return run_headless(&found, words);
     }
     let setup = tui::Setup {

@@ -277,6 +277,46 @@ fn signs_whose_width_is_not_agreed_on_break_no_frame() {
     }
 }
 
+/// The program with variables that its terminal would not have.
+fn with_variables(variables: &[&str], args: &[&str]) -> Terminal {
+    let mut command = CommandBuilder::new("env");
+    command.args(variables);
+    command.arg(env!("CARGO_BIN_EXE_secateur"));
+    command.args(args);
+    Terminal::with(tempfile::tempdir().unwrap(), command, 80, 24)
+}
+
+#[test]
+fn a_locale_without_unicode_draws_with_ascii_alone_unless_told_otherwise() {
+    for (variables, args, ascii) in [
+        (&["LANG=C"][..], &[][..], true),
+        (&["LANG=en_US.UTF-8", "LC_ALL=POSIX"], &[], true),
+        (&["LANG=C"], &["--ascii=false"], false),
+        (&["LANG=C", "SECATEUR_ASCII=0"], &[], false),
+        (&["LANG=C", "LC_CTYPE=en_US.UTF-8"], &[], false),
+    ] {
+        let mut terminal = with_variables(variables, args);
+        let screen = terminal.wait_for(&["What is studied", "can run"]);
+        assert_eq!(screen.is_ascii(), ascii, "{variables:?} {args:?}: {screen}");
+        terminal.press("q");
+        terminal.end();
+    }
+}
+
+#[test]
+fn a_terminal_that_cannot_place_text_gets_lines_and_is_told_why() {
+    let few = ["--methods", "magnitude", "--sparsity", "0.5"];
+    let mut terminal = with_variables(&["TERM=dumb"], &small(&few));
+    let why = "no dashboard (TERM is dumb: this terminal cannot place text)";
+    terminal.wait("the reason", |screen| screen.replace('\n', "").contains(why));
+    assert_eq!(terminal.end(), 0);
+    assert!(terminal.screen().contains("perplexity"), "{}", terminal.screen());
+
+    let mut terminal = with_variables(&["TERM=dumb"], &["--readonly"]);
+    terminal.wait_for(&["error: no dashboard", "secateur show"]);
+    assert_eq!(terminal.end(), 2);
+}
+
 #[test]
 fn an_option_draws_with_ascii_alone() {
     let mut terminal = Terminal::start(&["--ascii"], 80, 24);

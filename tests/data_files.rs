@@ -279,3 +279,34 @@ fn home_and_variables_are_filled_in_where_no_shell_does_it() {
     );
     assert_eq!(doctor(&[("HF_HOME", "")]), format!("{home}/.cache/huggingface/hub"));
 }
+
+#[test]
+fn fields_may_have_names_of_ones_own() {
+    let place = place();
+    place.write("q.jsonl", json!({ "q": "Add 1 and 2.", "a": { "short": 3 }, "answer": "no" }).to_string());
+    place.write("w.csv", format!("body,n\n\"{}\",1\n", prose(400, 1)));
+    let fields = "--fields instruction=q,output=a.short,text=body";
+    let (_, said) = report(&place, &format!("--tasks q.jsonl --corpus w.csv {fields}"));
+    assert!(!said.contains("warning"), "{said}");
+    let store = secateur::store::Store::open_read_only(&place.path("studies.db")).unwrap();
+    let answer = store.answers(1, None).unwrap().remove(0);
+    assert_eq!((answer.prompt.as_str(), answer.references), ("Add 1 and 2.", vec!["3".to_owned()]));
+    // They are part of what the study is.
+    assert_eq!(store.study(1).unwrap().spec.fields["instruction"], "q");
+    let (_, said) = report(&place, &format!("--tasks q.jsonl --corpus w.csv {fields} --resume"));
+    assert!(said.contains("study 1:"), "{said}");
+    let (_, said) = report(&place, "--corpus w.csv --fields text=body --resume");
+    assert!(said.contains("nothing to resume"), "{said}");
+    for (flags, parts) in [
+        ("--fields instruction", ["--fields", "`instruction`", "instruction=q"]),
+        ("--fields question=q", ["--fields", "`question`", "instruction, input"]),
+        ("--fields text=article", ["--fields text=article", "no file", "usual names"]),
+        (
+            "--tasks q.jsonl --fields instruction=q,output=b",
+            ["q.jsonl", "lacks `b`", "one of these: q, input"],
+        ),
+    ] {
+        let message = mistake(&place, flags);
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}

@@ -51,6 +51,21 @@ impl FieldNames {
         Self::new(&names).map(|names| names.0)
     }
 
+    /// Checks that some file has the fields that were named; `used` is whether one has.
+    ///
+    /// # Errors
+    /// A mistake where none has: names that nobody has are misspelt, and what was read instead was not meant.
+    pub(crate) fn check_used(&self, used: bool) -> Result<()> {
+        if used || self.0.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = self.0.iter().map(|(field, name)| format!("{field}={name}")).collect();
+        Err(Error::mistake(format!(
+            "--fields {}: no file of the study has a record with these fields; every file was read by the usual names",
+            names.join(",")
+        )))
+    }
+
     /// Whether the user gave a field a name.
     pub(super) fn has(&self, field: &str) -> bool {
         self.0.contains_key(field)

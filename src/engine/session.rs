@@ -32,6 +32,8 @@ pub(super) struct CalibrationSet {
     windows: Vec<Vec<u32>>,
     /// What a person should know of every cell that is calibrated on it.
     warnings: Vec<String>,
+    /// Whether records were read by names that the user gave.
+    names_used: bool,
 }
 
 /// Everything a study needs while it runs.
@@ -161,15 +163,18 @@ impl Draft {
 
     fn load_data(&mut self, reporter: &mut Reporter) -> Result<()> {
         let evaluation = &self.spec.evaluation;
+        let fields = FieldNames::new(&self.spec.fields).map_err(|e| e.at("fields"))?;
+        let mut names_used = false;
         for source in &evaluation.corpora {
-            let (source, tokenizer) = (source.clone(), self.tokenizer.clone());
+            let (source, tokenizer, fields) = (source.clone(), self.tokenizer.clone(), fields.clone());
             let (seq_len, most) = (self.spec.seq_len, evaluation.max_windows);
             let corpus = self.hub.read(reporter, move |files| {
-                let text = data::load_text(&source, &FieldNames::default(), files)?;
+                let text = data::load_text(&source, &fields, files)?;
                 let windows = data::evaluation_windows(&text, &tokenizer, seq_len, most)?;
-                Ok((text.warning(), Corpus { name: text.name, windows }))
+                Ok((text.warning(), text.names_used, Corpus { name: text.name, windows }))
             });
-            let (warning, corpus) = corpus.map_err(|e| e.at("corpus"))?;
+            let (warning, used, corpus) = corpus.map_err(|e| e.at("corpus"))?;
+            names_used |= used;
             if let Some(message) = warning {
                 reporter.warn(None, message);
             }
@@ -180,17 +185,19 @@ impl Draft {
             .map_err(|e| e.at("prompt"))?;
         for source in &evaluation.tasks {
             let (source, format, tokenizer) = (source.clone(), format.clone(), self.tokenizer.clone());
+            let fields = fields.clone();
             let (limit, longest) = (evaluation.task_limit, evaluation.max_new_tokens);
             let positions = self.folder.config.max_positions;
             let task = self.hub.read(reporter, move |files| {
-                let task = data::load_task(&source, limit, &FieldNames::default(), files)?;
-                let warning = task.warning();
+                let task = data::load_task(&source, limit, &fields, files)?;
+                let (warning, used) = (task.warning(), task.names_used);
                 let task = PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
                     files.abandoned.check()
                 });
-                Ok((warning, task?))
+                Ok((warning, used, task?))
             });
-            let (warning, task) = task.map_err(|e| e.at("tasks"))?;
+            let (warning, used, task) = task.map_err(|e| e.at("tasks"))?;
+            names_used |= used;
             if let Some(message) = warning {
                 reporter.warn(None, message);
             }
@@ -211,10 +218,11 @@ impl Draft {
             if !self.calibration.contains_key(&(set.clone(), seed)) {
                 let found = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)
                     .map_err(|e| e.at("calibration"))?;
+                names_used |= found.names_used;
                 self.calibration.insert((set, seed), found);
             }
         }
-        Ok(())
+        fields.check_used(names_used).map_err(|e| e.at("fields"))
     }
 
     /// Lets hidden states stay on the device where it has room for them, with half of its free memory to spare: moving
@@ -393,10 +401,11 @@ fn calibration(
 ) -> Result<CalibrationSet> {
     let (source, tokenizer, seq_len) = (set.to_string(), tokenizer.clone(), spec.seq_len);
     let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
-    let (text, drawn) = hub.read(reporter, move |files| {
-        let text = data::load_text(&source, &FieldNames::default(), files)?;
+    let fields = FieldNames::new(&spec.fields)?;
+    let (text, names_used, drawn) = hub.read(reporter, move |files| {
+        let text = data::load_text(&source, &fields, files)?;
         let drawn = data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)?;
-        Ok((text.warning(), drawn))
+        Ok((text.warning(), text.names_used, drawn))
     })?;
     let (set, coverage) = (short_name(set), drawn.coverage);
     let thin = coverage.warning().map(|message| format!("calibration set {set}: {message}"));
@@ -405,7 +414,7 @@ fn calibration(
     for message in &warnings {
         reporter.warn(None, message.clone());
     }
-    Ok(CalibrationSet { windows: drawn.windows, warnings })
+    Ok(CalibrationSet { windows: drawn.windows, warnings, names_used })
 }
 
 /// What can be wrong with a study as a whole; returns the range of blocks to prune.

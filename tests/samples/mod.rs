@@ -1,5 +1,7 @@
 //! A hand-made study with everything in it that a study can have.
 
+use std::collections::BTreeMap;
+
 use secateur::methods::{grid, recipes};
 use secateur::number::NamedNumbers;
 use secateur::results::{
@@ -46,6 +48,7 @@ pub fn spec() -> StudySpec {
             batch_prompts: 8,
         },
         seed: u64::MAX,
+        fields: BTreeMap::new(),
     }
 }
 
