@@ -106,7 +106,8 @@ fn tasks_are_asked_in_the_form_that_the_model_was_trained_on() {
     for record in world::records(&Kind::SHORT, 20, 1) {
         let Record { story, question } = &record;
         assert_eq!(format.render(&question.text, story).unwrap(), world::prompt(story, &question.text));
-        let asked = format.encode(&tokenizer, &question.text, story).unwrap();
+        let prompt = format.render(&question.text, story).unwrap();
+        let asked = format.encode(&tokenizer, &prompt).unwrap();
         let trained = world::conversation(story, std::slice::from_ref(question));
         let trained = tokenizer.encode(trained, false).unwrap();
         assert!(trained.get_ids().starts_with(&asked));

@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use common::Place;
 use secateur::engine::{Event, RunOptions};
 use secateur::model::{Batch, Block, LmHead, ModelFolder, Rope, RopeScaling, Synthetic, head};
-use secateur::study::Method;
+use secateur::results::Metrics;
+use secateur::scores::PERPLEXITY;
 use serde_json::{Value, json};
 
 const SINGLE: &str = "model.safetensors";
@@ -64,17 +65,18 @@ fn written(model: &Synthetic) -> tempfile::TempDir {
 /// Prunes a model and opens what is exported: it has the perplexity that the cell had.
 fn export_works(source: &Path) {
     let place = Place::new(&Synthetic::default());
-    let mut spec = place.spec(vec![place.cell(Method::Wanda, "0.5")]);
+    let mut spec = place.spec(vec![place.cell("wanda", "0.5")]);
     spec.model = source.display().to_string();
     let saved = place.path("saved");
     let options = RunOptions { save_models: Some(saved.clone()), ..RunOptions::default() };
     let (result, _) = common::run(&place.path("studies.db"), spec.clone(), options);
     let cell = &result.cells[0];
-    assert!(cell.metrics.perplexity[0].value > result.base.metrics.perplexity[0].value);
+    let perplexity = |metrics: &Metrics| metrics.first(&PERPLEXITY).cloned().unwrap();
+    assert!(perplexity(&cell.metrics).value > perplexity(&result.base.metrics).value);
     spec.model = saved.join(&cell.id).display().to_string();
     spec.cells.clear();
     let (again, _) = common::run(&place.path("again.db"), spec, RunOptions::default());
-    assert_eq!(again.base.metrics.perplexity, cell.metrics.perplexity);
+    assert_eq!(perplexity(&again.base.metrics), perplexity(&cell.metrics));
 }
 
 #[test]
@@ -235,7 +237,7 @@ fn a_warning_reaches_those_who_run_a_study() {
         let head = (get(tensors, "model.embed_tokens.weight") * 2.0).unwrap();
         tensors.push(("lm_head.weight".into(), head));
     });
-    let spec = place.spec(vec![place.cell(Method::Magnitude, "0.5")]);
+    let spec = place.spec(vec![place.cell("magnitude", "0.5")]);
     let (_, events) = common::run(&place.path("studies.db"), spec, RunOptions::default());
     let told =
         |e: &Event| matches!(e, Event::Warning { message, .. } if message.contains("tie_word_embeddings"));

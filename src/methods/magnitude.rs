@@ -100,7 +100,8 @@ impl DeviceMethod for Magnitude {
             }
         };
         let error = device::weighted_error(weights, &pruned, None)?;
-        let outcome = Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() };
+        let outcome =
+            Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() };
         Ok((pruned, outcome))
     }
 }
