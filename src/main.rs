@@ -11,7 +11,7 @@ use secateur::config::{self, Basics, Settings};
 use secateur::engine::RunOptions;
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
-use secateur::tui::{self, StartsWith, effects::Origin, picture};
+use secateur::tui::{self, StartsWith, effects::SettingsSource, picture};
 use secateur::{commands, demo, doctor, headless, human, report};
 
 /// Hands what a phase has freed back to the system before the next one asks for its own.
@@ -100,7 +100,7 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
     }
     let setup = tui::Setup {
         settings: found,
-        origin: Origin { config, given: settings.given },
+        origin: SettingsSource { config, given: settings.given },
         theme: picture::theme(&look, &picture::variable),
         mouse,
         readonly,

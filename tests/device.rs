@@ -4,7 +4,7 @@
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use secateur::Error;
-use secateur::methods::{Arguments, InputStatistics, METHODS, Matrix, Needs, Outcome, Stage, Statistics};
+use secateur::methods::{InputStatistics, METHODS, Matrix, Needs, Outcome, Stage, Statistics};
 use secateur::study::{Parameters, Sparsity};
 
 const HALF: Sparsity = Sparsity::Fraction(0.5);
@@ -115,7 +115,7 @@ fn assert_same_outcome(case: &str, device: &Outcome, host: &Outcome, tolerance: 
 fn masking_stages(sparsity: Sparsity) -> Vec<Stage> {
     let masks = METHODS.iter().copied().filter(|method| !method.updates_weights());
     let mut stages: Vec<Stage> = masks
-        .map(|method| Stage { method, level: sparsity.into(), arguments: Arguments::defaults(method) })
+        .map(|method| Stage { method, level: sparsity.into(), arguments: method.default_arguments() })
         .collect();
     stages.push(
         Stage::of(&format!("ria@{sparsity},compare=row,a=1").parse().unwrap(), &Parameters::new()).unwrap(),
@@ -315,7 +315,7 @@ fn levels_that_do_not_fit_are_refused_or_left_to_the_host() {
             _ => Statistics::ColumnNorms(vec![1.0; 10]),
         };
         let mut inputs = InputStatistics::new(statistics, 10, 1);
-        let stage = Stage { method, level: groups_of_seven.into(), arguments: Arguments::defaults(method) };
+        let stage = Stage { method, level: groups_of_seven.into(), arguments: method.default_arguments() };
         let error = on_device(&stage, &weights, Some(&mut inputs), &never).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("3:7") && error.to_string().contains("10 columns"), "{error}");

@@ -8,7 +8,7 @@ use crate::error::Result;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
+pub struct ChatTurn {
     /// Who says it, as chat templates call them: `system`, `user`, `assistant` or another.
     pub role: String,
     /// What is said.
@@ -30,7 +30,7 @@ pub(super) fn is_message(value: &FieldValue) -> bool {
 ///
 /// # Errors
 /// A mistake for what is not a list of messages.
-pub(super) fn turns(record: &Record, field: &str, value: FieldValue) -> Result<Option<Vec<Turn>>> {
+pub(super) fn turns(record: &Record, field: &str, value: FieldValue) -> Result<Option<Vec<ChatTurn>>> {
     let items = match value {
         FieldValue::List(items) => items,
         other => return Err(record.wrong_type(field, "a list of messages", &other)),
@@ -65,7 +65,7 @@ pub(super) fn turns(record: &Record, field: &str, value: FieldValue) -> Result<O
             }
         };
         let known = SPEAKERS.iter().find(|(speaker, _)| *speaker == role);
-        turns.push(Turn { role: known.map_or(role, |(_, role)| (*role).to_owned()), content });
+        turns.push(ChatTurn { role: known.map_or(role, |(_, role)| (*role).to_owned()), content });
     }
     Ok(Some(turns))
 }
@@ -88,7 +88,7 @@ fn parts_of_text(parts: Vec<FieldValue>) -> Option<String> {
 }
 
 /// What comes before the assistant's last message, and that message.
-pub(super) fn split(mut turns: Vec<Turn>) -> (Vec<Turn>, Option<String>) {
+pub(super) fn split(mut turns: Vec<ChatTurn>) -> (Vec<ChatTurn>, Option<String>) {
     let Some(last) = turns.iter().rposition(|turn| turn.role == ASSISTANT) else { return (turns, None) };
     let answer = turns.swap_remove(last).content;
     turns.truncate(last);
@@ -97,10 +97,10 @@ pub(super) fn split(mut turns: Vec<Turn>) -> (Vec<Turn>, Option<String>) {
 
 /// A conversation as one text: a single question as it is, under what the system says; more than one message with who
 /// says each.
-pub(super) fn transcript(turns: &[Turn]) -> String {
-    let is_system = |turn: &&Turn| turn.role == "system";
+pub(super) fn transcript(turns: &[ChatTurn]) -> String {
+    let is_system = |turn: &&ChatTurn| turn.role == "system";
     let said = turns.iter().filter(|turn| !is_system(turn)).count();
-    let line = |turn: &Turn| {
+    let line = |turn: &ChatTurn| {
         if said < 2 || turn.role == "system" {
             return turn.content.clone();
         }
@@ -115,8 +115,10 @@ pub(super) fn transcript(turns: &[Turn]) -> String {
 mod tests {
     use super::*;
 
-    fn turns(said: &[(&str, &str)]) -> Vec<Turn> {
-        said.iter().map(|(role, content)| Turn { role: (*role).into(), content: (*content).into() }).collect()
+    fn turns(said: &[(&str, &str)]) -> Vec<ChatTurn> {
+        said.iter()
+            .map(|(role, content)| ChatTurn { role: (*role).into(), content: (*content).into() })
+            .collect()
     }
 
     #[test]

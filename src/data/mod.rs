@@ -22,7 +22,7 @@ mod value;
 mod windows;
 
 pub use calibration::{CalibrationWindows, Coverage, Origin, calibration_windows};
-pub use chat::Turn;
+pub use chat::ChatTurn;
 pub use field_names::{FIELDS, FieldNames};
 pub use omissions::Omissions;
 pub use source::{Fetch, NoFetch};

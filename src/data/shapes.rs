@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use super::chat::{self, Turn};
+use super::chat::{self, ChatTurn};
 use super::field_names::FieldNames;
 use super::omissions::Omission;
 use super::records::Record;
@@ -66,7 +66,7 @@ enum Attempt {
 
 /// The shapes that records of a file may have.
 #[derive(Debug)]
-pub(super) struct Shapes {
+pub(super) struct RecordShapes {
     purpose: Purpose,
     /// Each with the names that its fields have.
     shapes: Vec<(&'static Shape, FieldNames)>,
@@ -74,7 +74,7 @@ pub(super) struct Shapes {
     names_used: Cell<bool>,
 }
 
-impl Shapes {
+impl RecordShapes {
     /// The shapes of texts or of tasks; those with fields that the user named come first.
     pub fn new(purpose: Purpose, names: &FieldNames) -> Self {
         let usable = || SHAPES.iter().filter(|shape| purpose == Purpose::Text || shape.is_task());
@@ -402,7 +402,7 @@ fn read_chat(record: &Record, field: String) -> Result<Attempt> {
 }
 
 /// The task that a conversation is, with the answers accepted behind it.
-fn asked(conversation: Vec<Turn>, references: Vec<String>) -> TaskRecord {
+fn asked(conversation: Vec<ChatTurn>, references: Vec<String>) -> TaskRecord {
     TaskRecord {
         instruction: chat::transcript(&conversation),
         input: String::new(),

@@ -1,10 +1,10 @@
 //! Tasks: instructions with accepted answers.
 
-use super::chat::Turn;
+use super::chat::ChatTurn;
 use super::field_names::FieldNames;
 use super::omissions::Omissions;
 use super::records::records;
-use super::shapes::Shapes;
+use super::shapes::RecordShapes;
 use super::source::{Fetch, Purpose, Source};
 use crate::alpaca;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ pub struct TaskRecord {
     /// What it is to be done with; often empty.
     pub input: String,
     /// The conversation that is to be continued, where the record is one; else empty.
-    pub conversation: Vec<Turn>,
+    pub conversation: Vec<ChatTurn>,
     /// Accepted answers, at least one.
     pub references: Vec<String>,
 }
@@ -63,7 +63,7 @@ pub fn load_task(
         )));
     }
     let source = Source::resolve(source, Purpose::Task, fetch)?;
-    let shapes = Shapes::new(Purpose::Task, fields);
+    let shapes = RecordShapes::new(Purpose::Task, fields);
     let mut omissions = Omissions::default();
     let mut found = Vec::new();
     for record in records(&source, &shapes, fetch)? {

@@ -6,7 +6,7 @@ use super::field_names::FieldNames;
 use super::format::Format;
 use super::omissions::Omissions;
 use super::records::records;
-use super::shapes::Shapes;
+use super::shapes::RecordShapes;
 use super::source::{Fetch, Purpose, Source, into_utf8};
 use crate::error::{Error, Result};
 use crate::study::short_name;
@@ -78,7 +78,7 @@ impl Text {
 /// say.
 pub fn load_text(source: &str, fields: &FieldNames, fetch: &mut dyn Fetch) -> Result<Text> {
     let source = Source::resolve(source, Purpose::Text, fetch)?;
-    let shapes = Shapes::new(Purpose::Text, fields);
+    let shapes = RecordShapes::new(Purpose::Text, fields);
     let mut omissions = Omissions::default();
     let content = if source.format == Format::Plain {
         Content::Whole(into_utf8(source.read(fetch)?, &source.label)?)

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::control::Control;
 use super::event::{Estimate, PlannedCell, Progress};
 use super::progress::Tracker;
-use super::session::Draft;
+use super::session::StudyDraft;
 use super::{EngineOptions, Reporter};
 use crate::error::Result;
 use crate::results::{Environment, ModelInfo};
@@ -38,7 +38,7 @@ pub fn plan(spec: StudySpec, options: &EngineOptions) -> Result<Plan> {
     let (events, _) = mpsc::channel(1);
     let (progress, _) = watch::channel(Progress::default());
     let mut reporter = Reporter::new(events, Tracker::new(progress), Arc::new(Control::default()));
-    let draft = Draft::new(spec, options.offline, &mut reporter)?;
+    let draft = StudyDraft::new(spec, options.offline, &mut reporter)?;
     Ok(Plan {
         estimate: draft.estimate(&options.store),
         model: draft.info().clone(),

@@ -66,7 +66,7 @@ pub(super) struct Session {
 }
 
 /// What is understood of a study before the store is asked.
-pub(super) struct Draft {
+pub(super) struct StudyDraft {
     spec: StudySpec,
     folder: ModelFolder,
     info: ModelInfo,
@@ -89,7 +89,7 @@ pub(super) struct Draft {
     pub speed: f64,
 }
 
-impl Draft {
+impl StudyDraft {
     /// Finds model and data, checks that the study can work, and measures the machine.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use super::control::{Control, Job, Next};
 use super::event::{Estimate, Event, PlannedCell, RunOptions};
 use super::gpu::Gpu;
 use super::resources::Sampler;
-use super::session::{Draft, Session};
+use super::session::{Session, StudyDraft};
 use super::stream::HiddenStates;
 use super::{EngineOptions, Reporter, answer, cell};
 use crate::error::{Error, Result};
@@ -114,7 +114,7 @@ impl Worker {
             Some((store, study)) => (Some(store), Some(study)),
             None => (Store::open_existing(&self.options.store)?, None),
         };
-        let draft = Draft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
+        let draft = StudyDraft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
         if !options.force {

@@ -116,7 +116,7 @@ mod tests {
     fn prune(weights: &[f32], columns: usize, sparsity: Sparsity) -> Result<(Vec<f32>, Outcome)> {
         let mut pruned = weights.to_vec();
         let matrix = Matrix { weights: &mut pruned, columns };
-        let arguments = Arguments::defaults(&Magnitude);
+        let arguments = Magnitude.default_arguments();
         let outcome = Magnitude.run(matrix, None, sparsity.into(), &arguments, &|| false)?;
         Ok((pruned, outcome))
     }

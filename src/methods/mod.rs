@@ -100,6 +100,19 @@ pub trait Method: Sync {
         &[]
     }
 
+    /// The values of the parameters: a recipe's before the study's before the defaults.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a parameter that the method does not have, and for a value out of range.
+    fn arguments(&self, recipe: &Parameters, study: &Parameters) -> Result<Arguments> {
+        Arguments::of(self.name(), self.parameters(), recipe, study)
+    }
+
+    /// The defaults of the parameters.
+    fn default_arguments(&self) -> Arguments {
+        Arguments::defaults(self.parameters())
+    }
+
     /// What has to be collected of a module's inputs first.
     fn needs(&self) -> Needs;
 
@@ -211,7 +224,7 @@ impl Stage {
             )));
         };
         let method = find(&step.method).map_err(mistake)?;
-        let arguments = Arguments::of(method, &step.parameters, study).map_err(mistake)?;
+        let arguments = method.arguments(&step.parameters, study).map_err(mistake)?;
         Ok(Self { method, level: step.level, arguments })
     }
 

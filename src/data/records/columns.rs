@@ -9,7 +9,7 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
-use super::super::shapes::Shapes;
+use super::super::shapes::RecordShapes;
 use super::super::source::{Fetch, Source};
 use super::super::value::FieldValue;
 use super::{Fields, Location, Record, Records};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::panics;
 
 /// The rows of a parquet file; columns that no shape asks for are not read.
-pub(super) fn records(source: &Source, shapes: &Shapes, fetch: &mut dyn Fetch) -> Result<Records> {
+pub(super) fn records(source: &Source, shapes: &RecordShapes, fetch: &mut dyn Fetch) -> Result<Records> {
     let label = source.label.clone();
     let wrong = |why: String| Error::mistake(format!("`{label}` cannot be read as parquet: {why}"));
     let file = source.open_seekable(fetch)?;
@@ -29,7 +29,7 @@ pub(super) fn records(source: &Source, shapes: &Shapes, fetch: &mut dyn Fetch) -
     let schema = Type::group_type_builder(schema.name()).with_fields(wanted.cloned().collect());
     let schema = schema.build().map_err(|error| wrong(error.to_string()))?;
     let rows = panics::catch(|| RowIter::from_file_into(Box::new(reader)).project(Some(schema)));
-    let rows = Rows { rows: rows.map_err(wrong)?, read: 0, failed: false };
+    let rows = ColumnRows { rows: rows.map_err(wrong)?, read: 0, failed: false };
     let label = source.label.clone();
     Ok(Box::new(rows.map(move |(number, row)| {
         let location = Location { label: label.clone(), unit: "row", number, line: None };
@@ -40,13 +40,13 @@ pub(super) fn records(source: &Source, shapes: &Shapes, fetch: &mut dyn Fetch) -
 }
 
 /// Rows with their numbers, from 1; nothing follows an error.
-struct Rows {
+struct ColumnRows {
     rows: RowIter<'static>,
     read: usize,
     failed: bool,
 }
 
-impl Iterator for Rows {
+impl Iterator for ColumnRows {
     type Item = (usize, Result<Row, String>);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::format::Format;
-use super::shapes::Shapes;
+use super::shapes::RecordShapes;
 use super::source::{Fetch, Source};
 use super::value::FieldValue;
 use crate::error::{Error, Result};
@@ -113,7 +113,7 @@ pub(super) type Records = Box<dyn Iterator<Item = Result<Record>>>;
 
 /// Opens a source that holds records. Of tables only the columns are read that `shapes` ask for. What has to be unpacked
 /// or read whole before the first record asks `fetch` whether to go on.
-pub(super) fn records(source: &Source, shapes: &Shapes, fetch: &mut dyn Fetch) -> Result<Records> {
+pub(super) fn records(source: &Source, shapes: &RecordShapes, fetch: &mut dyn Fetch) -> Result<Records> {
     match source.format {
         Format::Parquet => columns::records(source, shapes, fetch),
         Format::Table { delimiter } => table::records(source, shapes, delimiter),

@@ -9,18 +9,18 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
-use super::super::shapes::Shapes;
+use super::super::shapes::RecordShapes;
 use super::super::source::Source;
 use super::super::value::FieldValue;
 use super::{Fields, Location, Record, Records};
 use crate::error::{Error, Result};
 
 /// The records of a table; columns that no shape asks for are left out.
-pub(super) fn records(source: &Source, shapes: &Shapes, delimiter: u8) -> Result<Records> {
+pub(super) fn records(source: &Source, shapes: &RecordShapes, delimiter: u8) -> Result<Records> {
     let lines = LineStarts::default();
     let counted =
         Counted { reader: source.open()?, lines: lines.clone(), offset: 0, line: 1, at_start: true };
-    let mut rows = Rows {
+    let mut rows = TableLines {
         reader: ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(Box::new(counted)),
         lines,
         line: 1,
@@ -70,7 +70,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-struct Rows {
+struct TableLines {
     reader: Reader<Box<dyn Read>>,
     lines: LineStarts,
     /// The line that the row in the buffer begins on.
@@ -82,7 +82,7 @@ struct Rows {
     failed: bool,
 }
 
-impl Rows {
+impl TableLines {
     /// Reads the next row into the buffer; `false` at the end of the file.
     fn read(&mut self) -> Result<bool> {
         let start = self.reader.position().byte();
@@ -129,7 +129,7 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
+impl Iterator for TableLines {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -29,8 +29,8 @@ fn samples() -> Vec<(&'static str, TaskRecord)> {
     ]
 }
 
-fn turns(said: &[(&str, &str)]) -> Vec<Turn> {
-    said.iter().map(|(role, content)| Turn { role: (*role).into(), content: (*content).into() }).collect()
+fn turns(said: &[(&str, &str)]) -> Vec<ChatTurn> {
+    said.iter().map(|(role, content)| ChatTurn { role: (*role).into(), content: (*content).into() }).collect()
 }
 
 fn named(words: &[&str]) -> FieldNames {
