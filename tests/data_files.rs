@@ -121,7 +121,7 @@ fn records_that_are_left_out_are_counted_and_said() {
     place.write(
         "web.ndjson",
         [&text(1), "{\"text\": null}", &text(2), "{\"text\": NaN}", &text(3)]
-            .map(|line| line.to_owned())
+            .map(std::borrow::ToOwned::to_owned)
             .join("\n"),
     );
     let squad = |answers: Value| json!({ "question": "Who?", "context": prose(40, 5), "answers": { "text": answers, "answer_start": [] } });

@@ -296,14 +296,14 @@ fn an_index_that_is_wrong_about_what_its_shards_hold() {
     let expected = logits(sharded().path());
     let changes: [(&str, fn(&mut Value)); 5] = [
         ("a tied head that nobody stored", |map| {
-            map["lm_head.weight"] = json!("model-00001-of-00003.safetensors")
+            map["lm_head.weight"] = json!("model-00001-of-00003.safetensors");
         }),
         ("a buffer that nobody stored", |map| {
             map["model.layers.0.self_attn.rotary_emb.inv_freq"] = json!("model-00002-of-00003.safetensors");
         }),
         ("no norm", |map| drop(map.as_object_mut().unwrap().remove("model.norm.weight"))),
         ("the norm in another shard", |map| {
-            map["model.norm.weight"] = json!("model-00001-of-00003.safetensors")
+            map["model.norm.weight"] = json!("model-00001-of-00003.safetensors");
         }),
         ("only one tensor a shard", |map| {
             let mut seen = std::collections::BTreeSet::new();

@@ -121,8 +121,8 @@ fn words(setting: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>,
         }
         (SettingKind::Text(_), DeValue::String(text)) => text.clone(),
         (SettingKind::Switch(_), DeValue::Boolean(yes)) => yes.to_string().into(),
-        (SettingKind::Number { .. }, DeValue::Float(_) | DeValue::Integer(_)) => written(value.get_ref()),
-        (SettingKind::Whole { .. }, DeValue::Integer(_)) => written(value.get_ref()),
+        (SettingKind::Number { .. }, DeValue::Float(_) | DeValue::Integer(_))
+        | (SettingKind::Whole { .. }, DeValue::Integer(_)) => written(value.get_ref()),
         _ => return Err(wrong(setting.key(), value, &setting.accepted())),
     };
     Ok(vec![word.into_owned()])

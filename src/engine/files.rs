@@ -135,7 +135,7 @@ mod tests {
         });
         client.join().unwrap();
         assert!(matches!(result, Err(Error::Cancelled)));
-        has_ended.recv_timeout(std::time::Duration::from_secs(60)).expect("the reader was told");
+        has_ended.recv_timeout(std::time::Duration::from_mins(1)).expect("the reader was told");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Method for Magnitude {
                         mark_smallest(&sizes, n, &mut marks);
                         zero_marked(group, &marks);
                     }
-                })
+                });
             }
         }
         let error = weighted_error(&before, matrix.weights, None, matrix.columns);

@@ -240,7 +240,7 @@ impl Stage {
 
 /// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
 pub fn needs_calibration(recipe: &Recipe) -> bool {
-    recipe.steps().any(|step| find(&step.method).map_or(true, |method| method.needs_calibration()))
+    recipe.steps().any(|step| find(&step.method).map_or(true, <dyn Method>::needs_calibration))
 }
 
 /// Every method at every sparsity, method by method.

@@ -267,13 +267,10 @@ impl<'a> Comparison<'a> {
         let name = recipe.series();
         let own = METHODS.iter().position(|method| method.name() == name);
         let first = set.is_none_or(|set| sets.first().is_some_and(|known| known == set));
-        match own.filter(|_| first && !overlay) {
-            Some(place) => place,
-            None => {
-                let used = self.series.iter().map(|series| series.style + 1).max();
-                used.unwrap_or(0).max(METHODS.len())
-            }
-        }
+        own.filter(|_| first && !overlay).unwrap_or_else(|| {
+            let used = self.series.iter().map(|series| series.style + 1).max();
+            used.unwrap_or(0).max(METHODS.len())
+        })
     }
 
     /// The row that has this key.
