@@ -90,7 +90,10 @@ fn a_profile_spreads_the_sparsity_over_the_blocks() {
     }
     let achieved = result.cells[0].footprint.unwrap().sparsity();
     assert!((0.28..=0.3).contains(&achieved), "{achieved}");
-    assert_eq!(result.cells[1].footprint.unwrap().sparsity(), 0.5, "groups are the same everywhere");
+    assert!(
+        close(result.cells[1].footprint.unwrap().sparsity(), 0.5, 1e-12),
+        "groups are the same everywhere"
+    );
 }
 
 #[test]
@@ -102,8 +105,8 @@ fn sparsegpt_hears_of_damping_and_block_size() {
         run(spec).cells.remove(0)
     };
     let (usual, damped, narrow) = (with(0.01, 128), with(0.5, 128), with(0.01, 16));
-    assert!(usual.modules.iter().all(|m| m.details["damping"] == 0.01));
-    assert!(damped.modules.iter().all(|m| m.details["damping"] == 0.5));
+    assert!(usual.modules.iter().all(|m| close(m.details["damping"], 0.01, 1e-12)));
+    assert!(damped.modules.iter().all(|m| close(m.details["damping"], 0.5, 1e-12)));
     for other in [&damped, &narrow] {
         assert!((other.footprint.unwrap().sparsity() - 0.5).abs() < 0.02);
         assert_ne!(of(&other.metrics, &PERPLEXITY), of(&usual.metrics, &PERPLEXITY));

@@ -107,7 +107,10 @@ fn a_thin_calibration_set_is_said_kept_and_shown() {
 fn a_set_that_is_not_thin_is_counted_without_a_warning() {
     let place = place();
     let texts: Vec<String> = (0..40).map(|n| prose(200, n)).collect();
-    place.write("web.parquet", parquet_of_texts(&texts, Compression::BROTLI(Default::default())));
+    place.write(
+        "web.parquet",
+        parquet_of_texts(&texts, Compression::BROTLI(parquet::basic::BrotliLevel::default())),
+    );
     let (report, said) = report(&place, "--calibration web.parquet --calibration-samples 8");
     assert!(said.contains("calibration set web: 8 windows of 32 tokens from "), "{said}");
     assert!(!said.contains("warning") && warnings(&report).is_empty(), "{said}");
@@ -220,7 +223,7 @@ fn a_column_that_the_parquet_library_panics_at_is_one_error() {
     let place = place();
     let fields = "REQUIRED BYTE_ARRAY question (UTF8); REQUIRED FIXED_LEN_BYTE_ARRAY(12) answer (INTERVAL);";
     let schema = parse_message_type(&format!("message schema {{ {fields} }}")).unwrap();
-    let mut writer = SerializedFileWriter::new(Vec::new(), schema.into(), Default::default()).unwrap();
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema.into(), std::sync::Arc::default()).unwrap();
     let mut group = writer.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
     column.typed::<ByteArrayType>().write_batch(&[ByteArray::from("How long?")], None, None).unwrap();

@@ -294,7 +294,8 @@ fn a_decoder_that_was_saved_without_its_head_has_shorter_names() {
 fn an_index_that_is_wrong_about_what_its_shards_hold() {
     let sharded = || written(&Synthetic { sharded: Some(3), ..Synthetic::default() });
     let expected = logits(sharded().path());
-    let changes: [(&str, fn(&mut Value)); 5] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 5] = [
         ("a tied head that nobody stored", |map| {
             map["lm_head.weight"] = json!("model-00001-of-00003.safetensors");
         }),

@@ -5,7 +5,7 @@ use minijinja::{Environment, State};
 
 use super::globals::is_callable;
 use super::operators::holds;
-use super::python::{CallArguments, TemplateResult, integer};
+use super::python::{CallArguments, integer};
 
 /// Names of tests that compare, and the operators that they are.
 const COMPARISONS: [(&str, &str); 16] = [
