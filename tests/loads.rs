@@ -79,6 +79,9 @@ fn export_works(source: &Path) {
     assert_eq!(perplexity(&again.base.metrics), perplexity(&cell.metrics));
 }
 
+/// What is changed in a configuration.
+type Change = fn(&mut Value);
+
 #[test]
 fn names_of_classes_and_activations_that_mean_the_same() {
     let dir = written(&Synthetic::default());
@@ -294,7 +297,6 @@ fn a_decoder_that_was_saved_without_its_head_has_shorter_names() {
 fn an_index_that_is_wrong_about_what_its_shards_hold() {
     let sharded = || written(&Synthetic { sharded: Some(3), ..Synthetic::default() });
     let expected = logits(sharded().path());
-    type Change = fn(&mut Value);
     let changes: [(&str, Change); 5] = [
         ("a tied head that nobody stored", |map| {
             map["lm_head.weight"] = json!("model-00001-of-00003.safetensors");
