@@ -194,11 +194,11 @@ fn the_settings_are_listed() {
 #[test]
 fn the_methods_are_listed_with_their_parameters() {
     let yes = |is: bool| if is { "yes" } else { "no" };
-    let mut table = "| method | how it chooses weights | calibration data | other weights change |\n\
+    let mut table = "| method | what it does | calibration data | other weights change |\n\
                      | --- | --- | --- | --- |\n"
         .to_owned();
     let mut short =
-        "| method | how it chooses weights | calibration data |\n| --- | --- | --- |\n".to_owned();
+        "| method | what it does | calibration data |\n| --- | --- | --- |\n".to_owned();
     let mut parameters =
         "| method | parameter | default | accepted | meaning |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for method in METHODS {
