@@ -194,11 +194,11 @@ fn the_settings_are_listed() {
 #[test]
 fn the_methods_are_listed_with_their_parameters() {
     let yes = |is: bool| if is { "yes" } else { "no" };
-    let mut table = "| method | how it chooses weights | calibration data | other weights change |\n\
+    let mut table = "| method | what it does | calibration data | other weights change |\n\
                      | --- | --- | --- | --- |\n"
         .to_owned();
     let mut short =
-        "| method | how it chooses weights | calibration data |\n| --- | --- | --- |\n".to_owned();
+        "| method | what it does | calibration data |\n| --- | --- | --- |\n".to_owned();
     let mut parameters =
         "| method | parameter | default | accepted | meaning |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for method in METHODS {
@@ -270,8 +270,7 @@ fn every_architecture_has_its_row() {
 fn every_name_of_a_data_set_has_its_row() {
     let line = ["run", "--demo", "--dry-run", "--corpus", "nonsense"];
     let data = read("docs/data.md");
-    let names = data.split("These names stand for").nth(1).expect("a table of names").split("\n**").next();
-    assert_eq!(first_column(names.unwrap()), accepted(&line));
+    assert_eq!(first_column(chapter(&data, "## Names")), accepted(&line));
 }
 
 /// A number as a table prints it, and by how much it may differ from one machine to another.

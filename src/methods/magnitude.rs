@@ -23,7 +23,7 @@ impl Method for Magnitude {
     }
 
     fn about(&self) -> &'static str {
-        "the smallest weights of a matrix go; needs no data"
+        "removes the smallest weights of each matrix"
     }
 
     fn needs(&self) -> Needs {

@@ -46,7 +46,7 @@ impl Method for Ria {
     }
 
     fn about(&self) -> &'static str {
-        "a weight's share of its row and its column, times input norm; weights that stay keep their values"
+        "removes the smallest products of a weight's share of its row and column and the input norm"
     }
 
     fn parameters(&self) -> &'static [Parameter] {

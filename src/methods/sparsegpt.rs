@@ -168,7 +168,7 @@ impl Method for SparseGpt {
     }
 
     fn about(&self) -> &'static str {
-        "second-order: weights go where the others can best make up for them, and do"
+        "removes the weights that cost the layer's output least, and adjusts the others to compensate"
     }
 
     fn parameters(&self) -> &'static [Parameter] {

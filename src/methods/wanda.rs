@@ -23,7 +23,7 @@ impl Method for Wanda {
     }
 
     fn about(&self) -> &'static str {
-        "weight times input norm, compared within an output row; weights that stay keep their values"
+        "removes the smallest products of weight and input norm in each output row"
     }
 
     fn needs(&self) -> Needs {
