@@ -197,8 +197,7 @@ fn the_methods_are_listed_with_their_parameters() {
     let mut table = "| method | what it does | calibration data | other weights change |\n\
                      | --- | --- | --- | --- |\n"
         .to_owned();
-    let mut short =
-        "| method | what it does | calibration data |\n| --- | --- | --- |\n".to_owned();
+    let mut short = "| method | what it does | calibration data |\n| --- | --- | --- |\n".to_owned();
     let mut parameters =
         "| method | parameter | default | accepted | meaning |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for method in METHODS {

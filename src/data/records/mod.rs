@@ -85,15 +85,17 @@ impl Record {
         }
     }
 
-    /// A list or an object that is there as its JSON text, as tables hold them, read as what it is.
+    /// A list or an object that is there as its JSON text, as tables hold them, read as what it is. Whatever is no JSON
+    /// is the text that it is, and in JSON itself a text is one.
     pub fn unpacked(&self, name: &str, value: FieldValue) -> Result<FieldValue> {
-        match value {
-            FieldValue::Text(text) if text.trim_start().starts_with(['[', '{']) => {
-                let json: Result<&RawValue, _> = serde_json::from_str(&text);
-                let value = json.map_err(|_| "is neither a text nor JSON".to_owned());
-                value.and_then(|json| FieldValue::from_json(json.get())).map_err(|why| self.wrong(name, &why))
+        match (&self.fields, value) {
+            (Fields::Read(_), FieldValue::Text(text)) if text.trim_start().starts_with(['[', '{']) => {
+                match serde_json::from_str::<&RawValue>(&text) {
+                    Ok(json) => FieldValue::from_json(json.get()).map_err(|why| self.wrong(name, &why)),
+                    Err(_) => Ok(FieldValue::Text(text)),
+                }
             }
-            other => Ok(other),
+            (_, other) => Ok(other),
         }
     }
 

@@ -245,7 +245,7 @@ fn a_failure_is_told_with_what_to_do() {
     let failed = Event::Failed { message: "no space left on device".into(), exit_code: 1, setting: None };
     update(&mut state, Message::Engine(failed));
     let drawn = text(&state, 80, 24);
-    assert!(drawn.contains("no space left on device") && drawn.contains("go on with R"), "{drawn}");
+    assert!(drawn.contains("no space left on device") && drawn.contains("resume the study"), "{drawn}");
     assert!(!state.live.busy());
     let board = state.board.as_ref().unwrap();
     assert!(board.cells.iter().all(|cell| cell.state != CellState::Running), "nothing seems to run");
