@@ -11,15 +11,15 @@ use secateur::results::CellState;
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY};
 use secateur::store::Store;
 
-/// Leaves only the cell under the cursor: the first of the grid.
-const ONLY_THE_FIRST: &str = "A ";
+/// Leaves only the cell under the cursor: the first of the grid. Once takes in what is left out, once more leaves out all.
+const ONLY_THE_FIRST: &str = "AA ";
 
 #[test]
 fn a_study_is_chosen_run_steered_compared_saved_and_left() {
     let mut terminal = Terminal::start(&small(&["--sparsity", "0.3,0.6"]), 120, 40);
     terminal.wait_for(&["1 Study", "Grid: 10 cells", "can run"]);
-    // Everything off, then magnitude at both sparsities.
-    terminal.press("A x");
+    // Everything on, everything off, then magnitude at both sparsities.
+    terminal.press("AA x");
     terminal.wait_for(&["Grid: 2 cells"]);
     terminal.press("r");
     terminal.wait_for(&["2 Run", "of 2 done", "base"]);
