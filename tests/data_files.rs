@@ -77,6 +77,11 @@ fn parquet_of_texts(texts: &[String], codec: Compression) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
+/// What a score was on the data sets of a model, the base or a cell.
+fn measured<'a>(model: &'a Value, score: &str) -> Vec<&'a Value> {
+    model["metrics"].as_array().unwrap().iter().filter(|m| m["score"] == score).collect()
+}
+
 #[test]
 fn a_thin_calibration_set_is_said_kept_and_shown() {
     let place = place();
@@ -141,7 +146,7 @@ fn records_that_are_left_out_are_counted_and_said() {
         said.contains("warning: task squad: 1 of 2 records is left out: 1 has no accepted answer"),
         "{said}"
     );
-    assert_eq!(report["cells"][0]["metrics"]["tasks"][0]["n"], 1);
+    assert_eq!(measured(&report["cells"][0], "exact_match")[0]["n"], 1);
     assert!(warnings(&report)[0].starts_with("text web: 2 of 5 records"), "{report}");
 }
 
@@ -155,8 +160,8 @@ fn tables_and_packed_files_are_read_by_their_names() {
     let texts: Vec<String> = (0..30).map(|n| prose(80, n)).collect();
     place.write("c.parquet", parquet_of_texts(&texts, Compression::LZ4_RAW));
     let (report, _) = report(&place, "--corpus a.csv,b.tsv.zst,c.parquet");
-    let perplexity = report["base"]["metrics"]["perplexity"].as_array().unwrap();
-    let names: Vec<&str> = perplexity.iter().map(|p| p["corpus"].as_str().unwrap()).collect();
+    let perplexity = measured(&report["base"], "perplexity");
+    let names: Vec<&str> = perplexity.iter().map(|p| p["data_set"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b", "c"]);
     assert!(
         perplexity.iter().all(|p| p["value"] == perplexity[0]["value"]),
@@ -175,25 +180,13 @@ fn chats_are_asked_as_the_chat_template_has_them() {
     });
     let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
     let chat = json!({ "messages": [turn("system", "Be brief."), turn("user", "A?"), turn("assistant", "a"), turn("user", "B?"), turn("assistant", "b")] });
-    // The same prompt, written out.
-    let prompt = "<system>Be brief.<user>A?<assistant>a<user>B?<assistant>";
     place.write("chat.jsonl", chat.to_string());
-    place.write("plain.jsonl", json!({ "prompt": prompt, "completion": "b" }).to_string());
-    let answer = |flags: &[&str]| {
-        let (report, _) = report(&place, &flags.join(" "));
-        report["base"]["metrics"]["tasks"][0].clone()
-    };
-    let chat = answer(&["--tasks", "chat.jsonl"]);
-    let answers = |study: &str| {
-        let store = secateur::store::Store::open_read_only(&place.path("studies.db")).unwrap();
-        store.answers(study.parse().unwrap(), None).unwrap().remove(0)
-    };
-    let asked = answers("1");
+    let (report, _) = report(&place, "--tasks chat.jsonl");
+    assert_eq!(measured(&report["base"], "exact_match")[0]["n"], 1);
+    let store = secateur::store::Store::open_read_only(&place.path("studies.db")).unwrap();
+    let asked = store.answers(1, None).unwrap().remove(0);
     assert_eq!(asked.prompt, "Be brief.\n\nUser: A?\n\nAssistant: a\n\nUser: B?");
     assert_eq!(asked.references, ["b"]);
-    let plain = answer(&["--tasks", "plain.jsonl", "--prompt", "{instruction}"]);
-    assert_eq!(chat["n"], plain["n"]);
-    assert_eq!(asked.tokens, answers("2").tokens, "the model was given the same prompt");
 }
 
 #[test]
@@ -262,7 +255,7 @@ fn home_and_variables_are_filled_in_where_no_shell_does_it() {
     assert!(place.path("home/deep/s.db").is_file() && !place.path("~").exists());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<&Value> =
-        report["base"]["metrics"]["perplexity"].as_array().unwrap().iter().map(|p| &p["corpus"]).collect();
+        measured(&report["base"], "perplexity").into_iter().map(|p| &p["data_set"]).collect();
     assert_eq!(names, ["a_b", "c"]);
     // A flag with an equals sign is left alone by most shells.
     let list = place.program(&["list", "--store=~/deep/s.db"]).output().unwrap();

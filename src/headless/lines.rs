@@ -196,7 +196,7 @@ fn needs(estimate: &Estimate) -> String {
 }
 
 /// The plan of a dry run for people; `None` for any other event.
-pub(super) fn plan(Plan { model, environment, cells, estimate }: &Plan) -> String {
+pub(super) fn plan(Plan { model, environment, cells, estimate, .. }: &Plan) -> String {
     let mut text = format!("{}\n\n", summary(model, environment, cells));
     let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label())).collect();
     let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
