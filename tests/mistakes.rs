@@ -256,12 +256,7 @@ fn sparsities_and_other_settings() {
         case("windows longer than the context", nothing, "--seq-len 4096", &["4096", "512"]),
         case("blocks that are not there", nothing, "--blocks 1..9", &["1..9", "0..2"]),
         case("a range that is none", nothing, "--blocks 2..1", &["--blocks", "`2..1`", "a..b"]),
-        case(
-            "a module that is not there",
-            nothing,
-            "--modules lm_head",
-            &["--modules", "`lm_head`", "q_proj"],
-        ),
+        case("a module that is not there", nothing, "--modules lm_head", &["modules: `lm_head`", "q_proj"]),
         case("a profile that is not there", nothing, "--profile none.txt", &["none.txt"]),
         case(
             "a profile of another model",

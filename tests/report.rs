@@ -168,12 +168,12 @@ fn the_table_of_a_small_study() {
     let expected = "\
 models/tiny: LlamaForCausalLM, 134.5M parameters, 106.2M of them prunable, BF16 weights, computed in f32 on cpu
 
-                                              wikitext2                                 squad
-method     sparsity  calibration   achieved      ppl  x base  JS bits  KL bits  top-1      EM     F1  ROUGE-1
----------  --------  -----------   --------   ------  ------  -------  -------  -----   -----  -----  -------
-base       -         -                    -    28.53       -        -        -      -   30.0%  60.0%    54.0%
-magnitude  0.5       -               50.00%   1.23e6  4.33e4   0.5000   2.0000  62.5%    0.0%   0.0%     0.0%
-wanda      0.5       c4_sample       50.00%    57.00    2.00   0.1250   0.5000  62.5%   15.0%  30.0%    27.0%
+                                         wikitext2                                 squad
+method     level  calibration    zeros      ppl  x base  JS bits  KL bits  top-1      EM     F1  ROUGE-1
+---------  -----  -----------   ------   ------  ------  -------  -------  -----   -----  -----  -------
+base       -      -                  -    28.53       -        -        -      -   30.0%  60.0%    54.0%
+magnitude  50%    -             50.00%   1.23e6  4.33e4   0.5000   2.0000  62.5%    0.0%   0.0%     0.0%
+wanda      50%    c4_sample     50.00%    57.00    2.00   0.1250   0.5000  62.5%   15.0%  30.0%    27.0%
 
 JS divergence ranks the cells as the tasks do (rho -1.00); perplexity less well (-0.50); 3 cells
 rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.
@@ -182,12 +182,12 @@ rho: rank correlation with the share of the base's task scores that a cell keeps
     // Too narrow for both texts and tasks: the tasks come below.
     let narrow = report::table(&small(), 80);
     let below = "
-                                   squad
-method     sparsity  calibration      EM     F1  ROUGE-1
----------  --------  -----------   -----  -----  -------
-base       -         -             30.0%  60.0%    54.0%
-magnitude  0.5       -              0.0%   0.0%     0.0%
-wanda      0.5       c4_sample     15.0%  30.0%    27.0%
+                                squad
+method     level  calibration      EM     F1  ROUGE-1
+---------  -----  -----------   -----  -----  -------
+base       -      -             30.0%  60.0%    54.0%
+magnitude  50%    -              0.0%   0.0%     0.0%
+wanda      50%    c4_sample     15.0%  30.0%    27.0%
 ";
     assert!(narrow.contains(below), "{narrow}");
 }
@@ -197,10 +197,10 @@ fn cells_that_are_not_done_say_so_and_what_is_not_known_is_a_dash() {
     let text = report::table(&samples::result(), 200);
     let line = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap().to_owned();
     assert!(line("method").contains("state"), "{text}");
-    assert!(line("magnitude  0.3").contains(" done "), "{text}");
+    assert!(line("magnitude  30%").contains(" done "), "{text}");
     let failed = line("magnitude  2:4");
     assert!(failed.contains(" failed ") && failed.contains(" inf "), "{text}");
-    assert!(line("sparsegpt  0.3").contains(" running ") && line("sparsegpt  2:4").contains(" queued "));
+    assert!(line("sparsegpt  30%").contains(" running ") && line("sparsegpt  2:4").contains(" queued "));
     let queued = line("sparsegpt  2:4");
     assert_eq!(queued.split_whitespace().filter(|field| *field == "-").count(), 14, "{queued}");
     assert!(!report::table(&small(), 200).contains("state"), "not where all are done");
@@ -252,12 +252,12 @@ fn markdown_is_a_table_that_shows_text_as_it_is() {
     let mut result = small();
     result.cells[1].warnings = vec!["a | b *c*".into()];
     let text = report::markdown(&result);
-    let header = "| method | sparsity | calibration | achieved | wikitext2 ppl | wikitext2 x base | \
+    let header = "| method | level | calibration | zeros | wikitext2 ppl | wikitext2 x base | \
                   wikitext2 JS bits | wikitext2 KL bits | wikitext2 top-1 | squad EM | squad F1 | squad ROUGE-1 |\n\
                   | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n\
                   | base | - | - | - | 28.53 | - | - | - | - | 30.0% | 60.0% | 54.0% |\n";
     assert!(text.contains(header), "{text}");
-    assert!(text.contains("| wanda | 0.5 | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
+    assert!(text.contains("| wanda | 50% | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
     assert!(text.contains("- wanda 50% c4\\_sample: a \\| b \\*c\\*\n"), "{text}");
     assert!(text.contains("JS divergence ranks the cells as the tasks do (rho -1.00)"), "{text}");
 }

@@ -424,10 +424,12 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
         return Err(Error::mistake(format!(
             "seq_len {}: {} was made for up to {} tokens; choose a shorter window",
             spec.seq_len, spec.model, config.max_positions
-        )));
+        ))
+        .at("seq-len"));
     }
     if spec.seq_len < 2 {
-        return Err(Error::mistake("seq_len: a window needs at least 2 tokens to predict one from another"));
+        return Err(Error::mistake("seq_len: a window needs at least 2 tokens to predict one from another")
+            .at("seq-len"));
     }
     match spec.prune.blocks {
         Some((first, end)) if first >= end || end > config.blocks => Err(Error::mistake(format!(
