@@ -1,11 +1,11 @@
 //! The commands that look into a store: `list`, `show`, `export`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
 use crate::error::{Error, Result};
-use crate::hub::{Hub, looks_like_hub_id};
+use crate::hub;
 use crate::human::{date, escape};
 use crate::model::ModelFolder;
 use crate::report;
@@ -69,11 +69,24 @@ pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
         Some(id) => store.study(id)?,
         None => newest_with(&store, &args.cell)?,
     };
-    let cell = finished_cell(&record, &args.cell)?;
-    let folder = ModelFolder::open(&model_root(&record.spec.model, basics.offline)?)?;
-    let checkpoints = store.folder(record.id, Some(&cell.id));
-    export::write(&folder, &checkpoints, cell, &args.dir)?;
-    Ok(format!("{} of study {} written to {}", cell.id, record.id, args.dir.display()))
+    export_cell(&store, &record, &args.cell, basics.offline, &args.dir)?;
+    Ok(format!("{} of study {} written to {}", args.cell, record.id, args.dir.display()))
+}
+
+/// Writes a finished cell of a study into a new folder, as a model.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_cell(
+    store: &Store,
+    record: &StudyRecord,
+    cell: &str,
+    offline: bool,
+    target: &Path,
+) -> Result<()> {
+    let cell = finished_cell(record, cell)?;
+    let model = ModelFolder::open(&hub::model_folder(&record.spec.model, offline)?)?;
+    export::write(&model, &store.folder(record.id, Some(&cell.id)), cell, target)
 }
 
 fn open(config: Option<&Path>, given: &Given) -> Result<(Store, Basics)> {
@@ -81,7 +94,11 @@ fn open(config: Option<&Path>, given: &Given) -> Result<(Store, Basics)> {
     Ok((Store::open_read_only(&basics.store)?, basics))
 }
 
-fn newest(store: &Store) -> Result<i64> {
+/// The newest study of a store.
+///
+/// # Errors
+/// [`Error::Mistake`] where there is none.
+pub fn newest(store: &Store) -> Result<i64> {
     let newest = store.studies()?.last().map(|study| study.id);
     newest.ok_or_else(|| Error::mistake(format!("no studies in {}", store.path().display())))
 }
@@ -123,15 +140,6 @@ fn no_cell(cell: &str, place: &str, mut known: Vec<String>) -> Error {
     let known =
         if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
     Error::mistake(format!("no cell `{cell}` in {place}; {known}"))
-}
-
-/// The folder of a study's model: a path as it is, a hub id from the cache or fetched.
-fn model_root(source: &str, offline: bool) -> Result<PathBuf> {
-    let path = PathBuf::from(source);
-    if path.exists() || !looks_like_hub_id(source) {
-        return Ok(path);
-    }
-    Hub::new(offline)?.model(source, &mut |_| ())
 }
 
 fn insight(record: &StudyRecord) -> Insight {

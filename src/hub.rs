@@ -120,6 +120,23 @@ pub fn looks_like_hub_id(text: &str) -> bool {
     text.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
 }
 
+/// The path of a model that is a folder or can be nothing else; `None` for a hub id.
+pub(crate) fn local_model(source: &str) -> Option<PathBuf> {
+    let path = Path::new(source);
+    (path.exists() || !looks_like_hub_id(source)).then(|| path.to_path_buf())
+}
+
+/// The folder of a model: a path as it is, a hub id from the cache or the network.
+///
+/// # Errors
+/// As [`Hub::model`].
+pub(crate) fn model_folder(source: &str, offline: bool) -> Result<PathBuf> {
+    match local_model(source) {
+        Some(path) => Ok(path),
+        None => Hub::new(offline)?.model(source, &mut |_| ()),
+    }
+}
+
 impl Hub {
     /// The hub that the environment names.
     ///
