@@ -6,12 +6,13 @@ use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
 use crate::error::{Error, Result};
 use crate::hub;
-use crate::human::{date, escape};
+use crate::human::date;
 use crate::model::ModelFolder;
 use crate::report;
 use crate::results::{CellResult, CellState, Insight};
 use crate::scores;
 use crate::store::{Store, StudyRecord, export};
+use crate::text::{escape, pad, width};
 
 /// The studies of a store, one a line.
 ///
@@ -26,7 +27,7 @@ pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
             date(study.created_at),
             format!("{}/{}", study.cells_done, study.cells),
             study.state.name().to_owned(),
-            escape(&study.model),
+            escape(&study.model).into_owned(),
         ]);
     }
     if rows.len() == 1 {
@@ -48,10 +49,7 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
     let record = store.study(id)?;
     let result = record.result(insight(&record));
     Ok(match args.format {
-        ShowFormat::Table => {
-            let table = report::table(&result, width);
-            table.lines().map(escape).collect::<Vec<_>>().join("\n")
-        }
+        ShowFormat::Table => report::table(&result, width),
         ShowFormat::Json => report::json(&result),
         ShowFormat::Csv => report::csv(&result),
         ShowFormat::Markdown => report::markdown(&result),
@@ -150,10 +148,10 @@ fn insight(record: &StudyRecord) -> Insight {
 
 /// Rows with columns as wide as their widest entry; the last column is left as it is.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { wide(column) } else { 0 }).collect();
+    let widest = |column: usize| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { widest(column) } else { 0 }).collect();
     let line = |row: &[String; N]| {
-        let entries = row.iter().zip(&widths).map(|(entry, &width)| format!("{entry:width$}"));
+        let entries = row.iter().zip(&widths).map(|(entry, &width)| pad(entry, width, false));
         entries.collect::<Vec<_>>().join("  ")
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -12,8 +12,9 @@ use crate::config::Basics;
 use crate::device;
 use crate::error::Result;
 use crate::hub::folders;
-use crate::human::{bytes, escape};
+use crate::human::bytes;
 use crate::sysinfo;
+use crate::text::escape;
 
 /// Everything that `secateur doctor` says.
 #[derive(Debug, Clone, Serialize)]
@@ -183,7 +184,7 @@ impl DoctorReport {
             "config",
             &match &self.config_file {
                 None => "built in".to_owned(),
-                Some(path) => escape(&path.to_string_lossy()),
+                Some(path) => escape(&path.to_string_lossy()).into_owned(),
             },
         );
         text

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
 use remote::{Remote, RepoKind, Server};
-use repo::{Found, Repo, shards};
+use repo::{Located, Repo, shards};
 pub use settings::HubSettings;
 pub use watcher::{Download, DownloadWatcher};
 
@@ -113,8 +113,8 @@ impl Hub {
         let repo = self.repo(RepoKind::Model, id);
         let cached = repo.cached().filter(|folder| missing_file(folder).is_none());
         let listing = match repo.find(cached, "", watcher)? {
-            Found::InCache(folder) => return Ok(folder),
-            Found::OnHub(listing) => listing,
+            Located::InCache(folder) => return Ok(folder),
+            Located::OnHub(listing) => listing,
         };
         if let Some(file) = NEEDED_FILES.iter().find(|file| !listing.files.contains_key(**file)) {
             return Err(repo.wrong(&format!("has no {file}: accepted are models in the Hugging Face layout")));
@@ -138,8 +138,8 @@ impl Hub {
         let cached = repo.cached().map(|folder| folder.join(file)).filter(|path| path.is_file());
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
         let listing = match repo.find(cached, folder, watcher)? {
-            Found::InCache(path) => return Ok(path),
-            Found::OnHub(listing) => listing,
+            Located::InCache(path) => return Ok(path),
+            Located::OnHub(listing) => listing,
         };
         if !listing.files.contains_key(file) {
             return Err(repo.wrong(&format!("has no file {file}")));

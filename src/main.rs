@@ -12,7 +12,7 @@ use secateur::engine::RunOptions;
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
 use secateur::tui::{self, StartsWith, effects::SettingsSource, picture};
-use secateur::{commands, demo, doctor, headless, human, report};
+use secateur::{commands, demo, doctor, headless, report};
 
 /// Hands what a phase has freed back to the system before the next one asks for its own.
 #[global_allocator]
@@ -124,10 +124,9 @@ fn run_headless(settings: &Settings, words: &[OsString]) -> Result<u8> {
     Ok(headless::run(settings, &words, table)?.exit_code())
 }
 
-/// The table of a result, safe for a terminal: names may hold anything.
+/// The table of a result.
 fn table(result: &StudyResult) -> String {
-    let table = report::table(result, headless::terminal_width());
-    table.lines().map(human::escape).collect::<Vec<_>>().join("\n")
+    report::table(result, headless::terminal_width())
 }
 
 /// Prints to standard output; a reader that has gone is no error.

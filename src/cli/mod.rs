@@ -27,7 +27,7 @@ pub use settings::{All, OfMachine, Selection, SettingsArgs, StoreOnly};
                   Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
 )]
 pub struct Cli {
-    /// Settings file; default ./config.toml, else secateur/config.toml in the config folder, else built in
+    /// Settings file; default ./config.toml, else secateur/config.toml in the config folder
     #[arg(long, global = true, env = "SECATEUR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do.

@@ -25,7 +25,7 @@ pub(super) struct Listing {
 }
 
 /// Where something was found.
-pub(super) enum Found {
+pub(super) enum Located {
     /// At this path; the hub was not asked or did not answer.
     InCache(PathBuf),
     /// On the hub.
@@ -61,14 +61,14 @@ impl Repo<'_> {
         cached: Option<PathBuf>,
         folder: &str,
         watcher: &mut dyn DownloadWatcher,
-    ) -> Result<Found> {
+    ) -> Result<Located> {
         if self.settings.offline {
             let why = "the network is switched off (offline, by option or HF_HUB_OFFLINE)";
-            return cached.map(Found::InCache).ok_or_else(|| Error::Offline(self.not_cached(why)));
+            return cached.map(Located::InCache).ok_or_else(|| Error::Offline(self.not_cached(why)));
         }
         match (self.listing(folder, watcher)?, cached) {
-            (Ok(listing), _) => Ok(Found::OnHub(listing)),
-            (Err(error), Some(path)) if error.unreachable().is_some() => Ok(Found::InCache(path)),
+            (Ok(listing), _) => Ok(Located::OnHub(listing)),
+            (Err(error), Some(path)) if error.unreachable().is_some() => Ok(Located::InCache(path)),
             (Err(error), _) => Err(self.explain(error)),
         }
     }
@@ -166,7 +166,7 @@ impl Repo<'_> {
         file: &str,
         (part, path): (&mut File, &Path),
         total: u64,
-        report: &mut Report<'_>,
+        report: &mut OnProgress<'_>,
     ) -> Result<()> {
         let cannot = |e| Error::io("cannot write", path, e);
         let mut done = part.seek(SeekFrom::End(0)).map_err(cannot)?;
@@ -209,7 +209,7 @@ impl Repo<'_> {
         commit: &str,
         file: &str,
         range: Range<u64>,
-        report: &mut Report<'_>,
+        report: &mut OnProgress<'_>,
     ) -> Result<Result<Vec<u8>, RemoteError>> {
         let (sender, received) = mpsc::channel();
         let (remote, commit, file) = (self.remote.clone(), commit.to_string(), file.to_string());
@@ -272,7 +272,7 @@ impl Repo<'_> {
 }
 
 /// Hears how many bytes of a file are there, where that is news, and says whether to go on.
-type Report<'a> = dyn FnMut(Option<u64>) -> Result<()> + 'a;
+type OnProgress<'a> = dyn FnMut(Option<u64>) -> Result<()> + 'a;
 
 /// The shards that an index names, each once; `None` when it cannot be read or names something that is no file name.
 pub(super) fn shards(index: &Path) -> Option<Vec<String>> {
