@@ -1,17 +1,18 @@
 //! The commands that look into a store: `list`, `show`, `export`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
 use crate::error::{Error, Result};
-use crate::hub::{Hub, looks_like_hub_id};
-use crate::human::{date, escape};
+use crate::hub;
+use crate::human::date;
 use crate::model::ModelFolder;
 use crate::report;
 use crate::results::{CellResult, CellState, Insight};
 use crate::scores;
 use crate::store::{Store, StudyRecord, export};
+use crate::text::{escape, pad, width};
 
 /// The studies of a store, one a line.
 ///
@@ -26,7 +27,7 @@ pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
             date(study.created_at),
             format!("{}/{}", study.cells_done, study.cells),
             study.state.name().to_owned(),
-            escape(&study.model),
+            escape(&study.model).into_owned(),
         ]);
     }
     if rows.len() == 1 {
@@ -48,10 +49,7 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
     let record = store.study(id)?;
     let result = record.result(insight(&record));
     Ok(match args.format {
-        ShowFormat::Table => {
-            let table = report::table(&result, width);
-            table.lines().map(escape).collect::<Vec<_>>().join("\n")
-        }
+        ShowFormat::Table => report::table(&result, width),
         ShowFormat::Json => report::json(&result),
         ShowFormat::Csv => report::csv(&result),
         ShowFormat::Markdown => report::markdown(&result),
@@ -69,11 +67,24 @@ pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
         Some(id) => store.study(id)?,
         None => newest_with(&store, &args.cell)?,
     };
-    let cell = finished_cell(&record, &args.cell)?;
-    let folder = ModelFolder::open(&model_root(&record.spec.model, basics.offline)?)?;
-    let checkpoints = store.folder(record.id, Some(&cell.id));
-    export::write(&folder, &checkpoints, cell, &args.dir)?;
-    Ok(format!("{} of study {} written to {}", cell.id, record.id, args.dir.display()))
+    export_cell(&store, &record, &args.cell, basics.offline, &args.dir)?;
+    Ok(format!("{} of study {} written to {}", args.cell, record.id, args.dir.display()))
+}
+
+/// Writes a finished cell of a study into a new folder, as a model.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_cell(
+    store: &Store,
+    record: &StudyRecord,
+    cell: &str,
+    offline: bool,
+    target: &Path,
+) -> Result<()> {
+    let cell = finished_cell(record, cell)?;
+    let model = ModelFolder::open(&hub::model_folder(&record.spec.model, offline)?)?;
+    export::write(&model, &store.folder(record.id, Some(&cell.id)), cell, target)
 }
 
 fn open(config: Option<&Path>, given: &Given) -> Result<(Store, Basics)> {
@@ -81,7 +92,11 @@ fn open(config: Option<&Path>, given: &Given) -> Result<(Store, Basics)> {
     Ok((Store::open_read_only(&basics.store)?, basics))
 }
 
-fn newest(store: &Store) -> Result<i64> {
+/// The newest study of a store.
+///
+/// # Errors
+/// [`Error::Mistake`] where there is none.
+pub fn newest(store: &Store) -> Result<i64> {
     let newest = store.studies()?.last().map(|study| study.id);
     newest.ok_or_else(|| Error::mistake(format!("no studies in {}", store.path().display())))
 }
@@ -125,15 +140,6 @@ fn no_cell(cell: &str, place: &str, mut known: Vec<String>) -> Error {
     Error::mistake(format!("no cell `{cell}` in {place}; {known}"))
 }
 
-/// The folder of a study's model: a path as it is, a hub id from the cache or fetched.
-fn model_root(source: &str, offline: bool) -> Result<PathBuf> {
-    let path = PathBuf::from(source);
-    if path.exists() || !looks_like_hub_id(source) {
-        return Ok(path);
-    }
-    Hub::new(offline)?.model(source, &mut |_| ())
-}
-
 fn insight(record: &StudyRecord) -> Insight {
     let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
     let metrics: Vec<_> = done.map(|cell| &cell.metrics).collect();
@@ -142,10 +148,10 @@ fn insight(record: &StudyRecord) -> Insight {
 
 /// Rows with columns as wide as their widest entry; the last column is left as it is.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { wide(column) } else { 0 }).collect();
+    let widest = |column: usize| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { widest(column) } else { 0 }).collect();
     let line = |row: &[String; N]| {
-        let entries = row.iter().zip(&widths).map(|(entry, &width)| format!("{entry:width$}"));
+        let entries = row.iter().zip(&widths).map(|(entry, &width)| pad(entry, width, false));
         entries.collect::<Vec<_>>().join("  ")
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")

@@ -12,33 +12,34 @@ use crate::config::Basics;
 use crate::device;
 use crate::error::Result;
 use crate::hub::folders;
-use crate::human::{bytes, escape};
+use crate::human::bytes;
 use crate::sysinfo;
+use crate::text::escape;
 
 /// Everything that `secateur doctor` says.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct DoctorReport {
     /// Version of this program.
     pub version: &'static str,
     /// Operating system and architecture.
     pub platform: String,
     /// Cores and what is to run on them.
-    pub processor: Processor,
+    pub processor: ProcessorFacts,
     /// Memory of the host, in bytes.
-    pub memory: Memory,
+    pub memory: MemoryFacts,
     /// Devices, and what `auto` means.
-    pub compute: Compute,
+    pub compute: ComputeFacts,
     /// The results database.
-    pub store: Place,
+    pub store: WritablePlace,
     /// Where models and data sets from the hub are.
-    pub hub: Hub,
+    pub hub: HubFacts,
     /// The config file that was read; `None` is the built-in one.
     pub config_file: Option<PathBuf>,
 }
 
 /// Cores and what is to run on them.
 #[derive(Debug, Clone, Serialize)]
-pub struct Processor {
+pub struct ProcessorFacts {
     /// Threads that can run at once.
     pub cores: usize,
     /// Worker threads that a study would start.
@@ -51,7 +52,7 @@ pub struct Processor {
 
 /// Memory of the host, in bytes.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Memory {
+pub struct MemoryFacts {
     /// The machine's, or what the control group allows.
     pub total_bytes: u64,
     /// What of it can be had now.
@@ -60,7 +61,7 @@ pub struct Memory {
 
 /// Devices, and what `auto` means.
 #[derive(Debug, Clone, Serialize)]
-pub struct Compute {
+pub struct ComputeFacts {
     /// Whether this build can use NVIDIA GPUs.
     pub built_with_cuda: bool,
     /// GPUs that answer.
@@ -77,7 +78,7 @@ pub struct Compute {
 
 /// A file or folder that is written to.
 #[derive(Debug, Clone, Serialize)]
-pub struct Place {
+pub struct WritablePlace {
     /// Where it is.
     pub path: PathBuf,
     /// What is there.
@@ -90,11 +91,11 @@ pub struct Place {
 
 /// Where models and data sets from the hub are.
 #[derive(Debug, Clone, Serialize)]
-pub struct Hub {
+pub struct HubFacts {
     /// `HF_HOME` or what stands for it.
     pub home: PathBuf,
     /// The cache folder.
-    pub cache: Place,
+    pub cache: WritablePlace,
     /// Whether there is an access token, and where from; never the token.
     pub token: &'static str,
     /// Another hub than the usual one.
@@ -103,7 +104,7 @@ pub struct Hub {
     pub offline: bool,
 }
 
-impl Report {
+impl DoctorReport {
     /// Looks at this machine through the settings.
     ///
     /// # Errors
@@ -116,14 +117,14 @@ impl Report {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             platform: sysinfo::platform(),
-            processor: Processor {
+            processor: ProcessorFacts {
                 cores,
                 threads: basics.threads.unwrap_or(cores),
                 simd: sysinfo::simd(),
                 load: sysinfo::load_average(),
             },
-            memory: Memory { total_bytes: host.total, available_bytes: host.available },
-            compute: Compute {
+            memory: MemoryFacts { total_bytes: host.total, available_bytes: host.available },
+            compute: ComputeFacts {
                 built_with_cuda: device::BUILT_WITH_CUDA,
                 devices: gpus(),
                 asked_device: basics.device.clone(),
@@ -150,7 +151,7 @@ impl Report {
         line(
             "processor",
             &format!(
-                "{} cores, {} threads would work, {}{load}",
+                "{} cores, {} worker threads, {}{load}",
                 processor.cores, processor.threads, processor.simd
             ),
         );
@@ -162,7 +163,7 @@ impl Report {
             "cuda",
             &match (self.compute.built_with_cuda, self.compute.devices.len()) {
                 (false, _) => "not in this build (cargo build --release --features cuda)".to_owned(),
-                (true, 0) => "in this build, but no GPU answers".to_owned(),
+                (true, 0) => "in this build, but no GPU was found".to_owned(),
                 (true, _) => self.compute.devices.join(", "),
             },
         );
@@ -177,20 +178,20 @@ impl Report {
         }
         line(
             "network",
-            if self.hub.offline { "never asked (offline)" } else { "asked for what the cache lacks" },
+            if self.hub.offline { "not used (offline)" } else { "used for files missing from the cache" },
         );
         line(
             "config",
             &match &self.config_file {
                 None => "built in".to_owned(),
-                Some(path) => escape(&path.to_string_lossy()),
+                Some(path) => escape(&path.to_string_lossy()).into_owned(),
             },
         );
         text
     }
 }
 
-impl Place {
+impl WritablePlace {
     fn text(&self) -> String {
         let writable = if self.writable { "" } else { ", NOT writable" };
         let free =
@@ -203,8 +204,8 @@ fn meaning(asked: &str, used: &str) -> String {
     if asked == used { used.to_owned() } else { format!("{used} ({asked})") }
 }
 
-fn place(path: &Path, state: String) -> Place {
-    Place {
+fn place(path: &Path, state: String) -> WritablePlace {
+    WritablePlace {
         path: path.to_owned(),
         state,
         writable: writable(path),
@@ -241,7 +242,7 @@ fn store_state(path: &Path) -> String {
     bytes(size)
 }
 
-fn hub(offline: bool) -> Hub {
+fn hub(offline: bool) -> HubFacts {
     let cache = folders::cache();
     let state = if cache.is_dir() { "there" } else { "none yet" };
     let yes = |name: &str| {
@@ -254,7 +255,7 @@ fn hub(offline: bool) -> Hub {
     } else {
         "not set"
     };
-    Hub {
+    HubFacts {
         cache: place(&cache, state.into()),
         home: folders::home(),
         token,

@@ -1,4 +1,4 @@
-//! Figures and foreign text as people read them in a terminal.
+//! Figures as people read them.
 
 /// Bytes in the unit that suits: `512 B`, `3.4 MB`, `13.5 GB` (powers of 1000, as disks and cards are sold).
 pub fn bytes(count: u64) -> String {
@@ -16,13 +16,13 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A count with its unit of thousands: `134.5M`.
+/// A count with its unit of thousands: `134.5M`, `6.74B`.
 pub fn count(number: u64) -> String {
     match number {
         0..1_000 => number.to_string(),
         1_000..1_000_000 => format!("{:.1}k", number as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1}M", number as f64 / 1e6),
-        _ => format!("{:.1}B", number as f64 / 1e9),
+        _ => format!("{:.2}B", number as f64 / 1e9),
     }
 }
 
@@ -59,34 +59,6 @@ pub fn date(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
 }
 
-/// Text that came from a model or a file, made harmless for a terminal and fit for one line: control characters
-/// and those that turn the direction of writing are shown as escapes.
-pub fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        let turns_direction =
-            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        match c {
-            '\n' | '\r' | '\t' => safe.extend(c.escape_default()),
-            c if c.is_control() || turns_direction => safe.extend(c.escape_unicode()),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-/// `text` cut to `width` terminal columns. Characters beyond ASCII count as two, since some are that wide.
-pub fn cut(text: &str, width: usize) -> &str {
-    let mut used = 0;
-    for (at, c) in text.char_indices() {
-        used += if c.is_ascii() { 1 } else { 2 };
-        if used > width {
-            return &text[..at];
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +69,7 @@ mod tests {
         assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "3.4 MB", "1.0 MB", "13.5 GB", "5000.0 TB"]);
         let spans = [0.42, 42.0, 59.7, 190.0, 7_500.0, 273_600.0, f64::NAN].map(duration);
         assert_eq!(spans, ["0.4 s", "42 s", "1 min 0 s", "3 min 10 s", "2 h 5 min", "3 d 4 h", "unknown"]);
-        assert_eq!([12, 1_200, 134_515_008, 6_738_415_616].map(count), ["12", "1.2k", "134.5M", "6.7B"]);
+        assert_eq!([12, 1_200, 134_515_008, 6_738_415_616].map(count), ["12", "1.2k", "134.5M", "6.74B"]);
     }
 
     #[test]
@@ -112,17 +84,5 @@ mod tests {
             "1969-12-31 23:59",
         ];
         assert_eq!(moments, expected);
-    }
-
-    #[test]
-    fn foreign_text_cannot_move_the_cursor() {
-        assert_eq!(escape("a\u{1b}[2Jb\nc\u{9b}\u{202e}é"), "a\\u{1b}[2Jb\\nc\\u{9b}\\u{202e}é");
-    }
-
-    #[test]
-    fn a_cut_line_never_exceeds_its_width() {
-        assert_eq!(cut("abcdef", 4), "abcd");
-        assert_eq!(cut("日本語", 5), "日本");
-        assert_eq!(cut("abc", 0), "");
     }
 }

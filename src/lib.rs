@@ -29,6 +29,7 @@ pub mod scores;
 pub mod store;
 pub mod study;
 pub mod sysinfo;
+pub mod text;
 pub mod tui;
 
 pub use error::{Error, Result};

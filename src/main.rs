@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use color_eyre::config::{HookBuilder, Theme};
-use secateur::cli::{self, Cli, Command, DoctorArgs, DoctorFormat, RunArgs, SettingsFormat, TuiArgs};
+use secateur::cli::{self, Cli, CliCommand, DoctorArgs, DoctorFormat, RunArgs, SettingsFormat, TuiArgs};
 use secateur::config::{self, Basics, Settings};
 use secateur::engine::RunOptions;
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
 use secateur::tui::{self, StartsWith, effects::SettingsSource, picture};
-use secateur::{commands, demo, doctor, headless, human, report};
+use secateur::{commands, demo, doctor, headless, report};
 
 /// Hands what a phase has freed back to the system before the next one asks for its own.
 #[global_allocator]
@@ -42,29 +42,29 @@ fn main() -> ExitCode {
 fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8> {
     let config = file.as_deref();
     match command {
-        Command::Tui(args) => dashboard(file, *args, words),
-        Command::Run(args) => {
+        CliCommand::Tui(args) => dashboard(file, *args, words),
+        CliCommand::Run(args) => {
             let settings = run_settings(config, &args)?;
             if args.dry_run { print(&headless::plan(&settings)?) } else { run_headless(&settings, words) }
         }
-        Command::Doctor(DoctorArgs { format, settings }) => {
-            let report = doctor::Report::gather(&Basics::load(config, &settings.given)?)?;
+        CliCommand::Doctor(DoctorArgs { format, settings }) => {
+            let report = doctor::DoctorReport::gather(&Basics::load(config, &settings.given)?)?;
             print(&match format {
                 DoctorFormat::Table => report.text(),
                 DoctorFormat::Json => serde_json::to_string_pretty(&report)
                     .map_err(|e| Error::failure(format!("cannot write the report as JSON: {e}")))?,
             })
         }
-        Command::Export(args) => print(&commands::export(config, &args)?),
-        Command::List(args) => print(&commands::list(config, &args)?),
-        Command::Snapshot(args) => print(&picture::take(config, &args)?),
-        Command::Settings(args) => print(&match args.format {
+        CliCommand::Export(args) => print(&commands::export(config, &args)?),
+        CliCommand::List(args) => print(&commands::list(config, &args)?),
+        CliCommand::Snapshot(args) => print(&picture::take(config, &args)?),
+        CliCommand::Settings(args) => print(&match args.format {
             SettingsFormat::Toml => config::documented_file(),
             SettingsFormat::Markdown => config::markdown(),
         }),
-        Command::Completions(args) => print(&cli::completions(args.shell)),
-        Command::Man(args) => print(&cli::manual_page(args.command.as_deref())?),
-        Command::Show(args) => print(&commands::show(config, &args, headless::terminal_width())?),
+        CliCommand::Completions(args) => print(&cli::completions(args.shell)),
+        CliCommand::Man(args) => print(&cli::manual_page(args.command.as_deref())?),
+        CliCommand::Show(args) => print(&commands::show(config, &args, headless::terminal_width())?),
     }
 }
 
@@ -124,10 +124,9 @@ fn run_headless(settings: &Settings, words: &[OsString]) -> Result<u8> {
     Ok(headless::run(settings, &words, table)?.exit_code())
 }
 
-/// The table of a result, safe for a terminal: names may hold anything.
+/// The table of a result.
 fn table(result: &StudyResult) -> String {
-    let table = report::table(result, headless::terminal_width());
-    table.lines().map(human::escape).collect::<Vec<_>>().join("\n")
+    report::table(result, headless::terminal_width())
 }
 
 /// Prints to standard output; a reader that has gone is no error.

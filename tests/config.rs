@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use secateur::Error;
-use secateur::cli::{Cli, Command, RunArgs};
+use secateur::cli::{Cli, CliCommand, RunArgs};
 use secateur::config::{OutputFormat, Settings, documented_file};
 use secateur::engine::RunOptions;
 use secateur::study::{CellSpec, Sampling};
@@ -14,7 +14,7 @@ use secateur::study::{CellSpec, Sampling};
 fn run_args(line: &str) -> RunArgs {
     let words = line.split_whitespace().map(|word| if word == "\"\"" { "" } else { word });
     match Cli::from_args(["secateur", "run"].into_iter().chain(words)).unwrap().command {
-        Command::Run(args) => *args,
+        CliCommand::Run(args) => *args,
         other => panic!("{other:?}"),
     }
 }

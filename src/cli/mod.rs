@@ -27,17 +27,17 @@ pub use settings::{All, OfMachine, Selection, SettingsArgs, StoreOnly};
                   Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
 )]
 pub struct Cli {
-    /// Settings file; default ./config.toml, else secateur/config.toml in the config folder, else built in
+    /// Settings file; default ./config.toml, else secateur/config.toml in the config folder
     #[arg(long, global = true, env = "SECATEUR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// What the program can be asked to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Open the dashboard: what `secateur` does when no command is named
     Tui(Box<TuiArgs>),
     /// Prune a model with every method at every sparsity and measure each variant against the base
@@ -376,12 +376,12 @@ mod tests {
     #[test]
     fn without_a_command_the_dashboard_is_meant() {
         let command = |line: &str| Cli::from_args(line.split(' ')).map(|cli| cli.command);
-        assert!(matches!(command("secateur"), Ok(Command::Tui(_))));
-        assert!(matches!(command("secateur --config c.toml"), Ok(Command::Tui(_))));
-        assert!(matches!(command("secateur --config=c.toml --ascii"), Ok(Command::Tui(_))));
-        let Ok(Command::Tui(tui)) = command("secateur --model m --readonly") else { panic!() };
+        assert!(matches!(command("secateur"), Ok(CliCommand::Tui(_))));
+        assert!(matches!(command("secateur --config c.toml"), Ok(CliCommand::Tui(_))));
+        assert!(matches!(command("secateur --config=c.toml --ascii"), Ok(CliCommand::Tui(_))));
+        let Ok(CliCommand::Tui(tui)) = command("secateur --model m --readonly") else { panic!() };
         assert!(tui.readonly && given(&tui.settings, "model") == ["m"]);
-        assert!(matches!(command("secateur --config c.toml list"), Ok(Command::List(_))));
+        assert!(matches!(command("secateur --config c.toml list"), Ok(CliCommand::List(_))));
         assert!(command("secateur --help").is_err() && command("secateur nonsense").is_err());
     }
 
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn lists_take_commas_spaces_and_repetition() {
         let line = "secateur run --methods wanda,magnitude --sparsity 0.3 2:4 --sparsity -0.1 --offline";
-        let Command::Run(run) = Cli::from_args(line.split(' ')).unwrap().command else { panic!() };
+        let CliCommand::Run(run) = Cli::from_args(line.split(' ')).unwrap().command else { panic!() };
         assert_eq!(given(&run.settings, "methods"), ["wanda", "magnitude"]);
         assert_eq!(given(&run.settings, "sparsity"), ["0.3", "2:4", "-0.1"]);
         assert_eq!(given(&run.settings, "offline"), ["true"]);

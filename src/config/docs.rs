@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::setting::{SECTIONS, Setting};
 use super::table::settings;
+use crate::text::wrap_words;
 
 const HEAD: &str = "\
 # secateur: the settings of `secateur run`, with their defaults.
@@ -25,14 +26,8 @@ pub fn documented_file() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n[{section}]");
         for setting in of_section(section) {
-            let unset = match setting.default_shown() {
-                Some(meaning) if setting.default_text().is_empty() => format!(" Not set: {meaning}."),
-                _ => String::new(),
-            };
-            let comment = format!("{}{unset} (--{})", setting.explanation(), setting.flag());
-            for line in wrapped(&comment, WIDTH - 2) {
-                let _ = writeln!(text, "# {line}");
-            }
+            let comment = format!("{} (--{})", explanation(setting), setting.flag());
+            let _ = writeln!(text, "# {}", wrap_words(&comment, WIDTH - 2, "").replace('\n', "\n# "));
             let _ = writeln!(text, "{} = {}", setting.key(), setting.default_toml());
         }
     }
@@ -58,34 +53,25 @@ fn row(setting: &Setting) -> String {
         text if text.is_empty() => "none".to_owned(),
         text => format!("`{text}`"),
     };
-    let unset = match setting.default_shown() {
-        Some(meaning) if default == "none" && meaning != "none" => format!(" Not set: {meaning}."),
-        _ => String::new(),
-    };
     format!(
-        "| `--{}{value}` | `{}.{}` | {default} | {}{unset} |\n",
+        "| `--{}{value}` | `{}.{}` | {default} | {} |\n",
         setting.flag(),
         setting.section(),
         setting.key(),
-        setting.explanation().replace('|', "\\|")
+        explanation(setting).replace('|', "\\|").replace('*', "\\*")
     )
+}
+
+/// The whole help, with what it comes to where the default is not set.
+fn explanation(setting: &Setting) -> String {
+    match setting.default_shown() {
+        Some(meaning) if setting.default_text().is_empty() && meaning != "none" => {
+            format!("{} Not set: {meaning}.", setting.explanation())
+        }
+        _ => setting.explanation(),
+    }
 }
 
 fn of_section(section: &str) -> impl Iterator<Item = &'static Setting> {
     settings().iter().filter(move |setting| setting.section() == section)
-}
-
-/// Words in lines of at most `width` columns.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last().map_or(0, String::len);
-        if line > 0 && line + 1 + word.len() > width {
-            lines.push(word.to_owned());
-        } else if let Some(last) = lines.last_mut() {
-            last.push_str(if line > 0 { " " } else { "" });
-            last.push_str(word);
-        }
-    }
-    lines
 }

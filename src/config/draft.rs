@@ -16,7 +16,7 @@ use crate::study::{
 
 /// The settings so far. Every field is written by an entry of the table.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct SettingsDraft {
     pub model: Option<String>,
     pub methods: Vec<MethodName>,
     pub sparsities: Vec<Sparsity>,
@@ -42,7 +42,7 @@ pub(super) struct Draft {
     pub format: OutputFormat,
 }
 
-impl Draft {
+impl SettingsDraft {
     pub fn new() -> Self {
         let calibration = CalibrationSpec { sets: Vec::new(), samples: 0, sampling: Sampling::default() };
         let evaluation = EvaluationSpec {

@@ -1,6 +1,6 @@
 //! How entries of the table are written: what kind of setting it is, then what else there is to say.
 
-use super::draft::Draft;
+use super::draft::SettingsDraft;
 use super::setting::{FormField, Setting, SettingKind, Text};
 use super::value::{SettingName, SettingValue};
 use crate::error::Result;
@@ -38,7 +38,7 @@ impl SettingEntry {
     /// A text; an empty one means: not set.
     pub fn text<F>(flag: impl Into<Text>, key: &'static str, default: &str, set: F) -> Self
     where
-        F: Fn(&mut Draft, &SettingValue<String>) -> Result<()> + Send + Sync + 'static,
+        F: Fn(&mut SettingsDraft, &SettingValue<String>) -> Result<()> + Send + Sync + 'static,
     {
         Self::new(flag, key, vec![default.to_owned()], SettingKind::Text(Box::new(set)))
     }
@@ -46,7 +46,7 @@ impl SettingEntry {
     /// A list of texts; empty ones do not count.
     pub fn list<F>(flag: impl Into<Text>, key: &'static str, default: &[&str], set: F) -> Self
     where
-        F: Fn(&mut Draft, &SettingValue<Vec<String>>) -> Result<()> + Send + Sync + 'static,
+        F: Fn(&mut SettingsDraft, &SettingValue<Vec<String>>) -> Result<()> + Send + Sync + 'static,
     {
         let default = default.iter().map(|&word| word.to_owned()).collect();
         Self::new(flag, key, default, SettingKind::List(Box::new(set)))
@@ -55,9 +55,9 @@ impl SettingEntry {
     /// A whole number, `least` or more.
     pub fn whole<F>(flag: impl Into<Text>, key: &'static str, default: u64, least: u64, set: F) -> Self
     where
-        F: Fn(&mut Draft, u64) + Send + Sync + 'static,
+        F: Fn(&mut SettingsDraft, u64) + Send + Sync + 'static,
     {
-        let set = move |draft: &mut Draft, found: &SettingValue<u64>| {
+        let set = move |draft: &mut SettingsDraft, found: &SettingValue<u64>| {
             set(draft, found.value);
             Ok(())
         };
@@ -68,7 +68,7 @@ impl SettingEntry {
     /// A whole number that counts something, `least` or more.
     pub fn count<F>(flag: impl Into<Text>, key: &'static str, default: u64, least: u64, set: F) -> Self
     where
-        F: Fn(&mut Draft, usize) + Send + Sync + 'static,
+        F: Fn(&mut SettingsDraft, usize) + Send + Sync + 'static,
     {
         // What is beyond a usize is refused before.
         Self::whole(flag, key, default, least, move |draft, n| set(draft, n as usize))
@@ -84,9 +84,9 @@ impl SettingEntry {
         set: F,
     ) -> Self
     where
-        F: Fn(&mut Draft, f64) + Send + Sync + 'static,
+        F: Fn(&mut SettingsDraft, f64) + Send + Sync + 'static,
     {
-        let set = move |draft: &mut Draft, found: &SettingValue<f64>| {
+        let set = move |draft: &mut SettingsDraft, found: &SettingValue<f64>| {
             if !fits(found.value) {
                 return Err(found.refuse(found.value, accepted));
             }
@@ -100,9 +100,9 @@ impl SettingEntry {
     /// Yes or no.
     pub fn switch<F>(flag: impl Into<Text>, key: &'static str, default: bool, set: F) -> Self
     where
-        F: Fn(&mut Draft, bool) + Send + Sync + 'static,
+        F: Fn(&mut SettingsDraft, bool) + Send + Sync + 'static,
     {
-        let set = move |draft: &mut Draft, found: &SettingValue<bool>| {
+        let set = move |draft: &mut SettingsDraft, found: &SettingValue<bool>| {
             set(draft, found.value);
             Ok(())
         };

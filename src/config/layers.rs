@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::draft::Draft;
+use super::draft::SettingsDraft;
 use super::file::ConfigFile;
 use super::given::{Given, Means};
 use super::setting::Setting;
@@ -25,8 +25,8 @@ impl<'a> Layers<'a> {
     }
 
     /// Writes what the strongest layer says of these settings into a draft.
-    pub fn draft(&self, settings: impl IntoIterator<Item = &'static Setting>) -> Result<Draft> {
-        let mut draft = Draft::new();
+    pub fn draft(&self, settings: impl IntoIterator<Item = &'static Setting>) -> Result<SettingsDraft> {
+        let mut draft = SettingsDraft::new();
         for setting in settings {
             let (layer, words) = self.find(setting);
             setting.apply(layer, words, &mut draft)?;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::draft::Draft;
+use super::draft::SettingsDraft;
 use super::list::join_list;
 use super::value::{Layer, SettingName, SettingValue};
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub const SECTIONS: [(&str, &str); 6] = [
 ];
 
 pub(super) type Text = Cow<'static, str>;
-pub(super) type Set<T> = Box<dyn Fn(&mut Draft, &SettingValue<T>) -> Result<()> + Send + Sync>;
+pub(super) type Set<T> = Box<dyn Fn(&mut SettingsDraft, &SettingValue<T>) -> Result<()> + Send + Sync>;
 
 /// What may be written, and where it goes once it is understood.
 pub(super) enum SettingKind {
@@ -170,7 +170,12 @@ impl Setting {
     }
 
     /// Writes a value into the draft, given as words that come from a layer.
-    pub(super) fn apply(&'static self, layer: Layer, words: &[String], draft: &mut Draft) -> Result<()> {
+    pub(super) fn apply(
+        &'static self,
+        layer: Layer,
+        words: &[String],
+        draft: &mut SettingsDraft,
+    ) -> Result<()> {
         let found = SettingValue { value: words, name: &self.name, layer };
         let accepted = self.accepted();
         match &self.kind {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::hub::looks_like_hub_id;
 use crate::methods::Stage;
 use crate::paths;
 use crate::study::{Parameters, Recipe, short_name};
@@ -147,10 +148,8 @@ impl SettingValue<String> {
     /// The text as a folder or a hub id: `org/name` is a folder only where there is one.
     pub fn model(&self) -> Option<String> {
         let text = paths::expand(self.text()?);
-        let looks_like_hub_id = text.split('/').filter(|part| !part.is_empty()).count() <= 2
-            && !text.starts_with(['/', '.', '~'])
-            && !text.ends_with('/');
-        Some(self.name_or_path(text, looks_like_hub_id))
+        let may_be_name = looks_like_hub_id(&text);
+        Some(self.name_or_path(text, may_be_name))
     }
 }
 

@@ -1,13 +1,13 @@
 //! Models and data from the hub or from disk, for a study that can be stopped while they are read.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 
 use super::Reporter;
 use super::event::Phase;
 use crate::data::Fetch;
 use crate::error::{Error, Result};
-use crate::hub::{Hub, looks_like_hub_id};
+use crate::hub::{Hub, local_model};
 use crate::interrupt::{Abandoned, interruptible};
 
 /// The hub, opened when something is first needed from it.
@@ -31,9 +31,8 @@ impl LazyHub {
 
     /// Folder of a model: a path as it is, a hub id fetched.
     pub fn model(&mut self, source: &str, reporter: &mut Reporter) -> Result<PathBuf> {
-        let path = Path::new(source);
-        if path.exists() || !looks_like_hub_id(source) {
-            return Ok(path.to_path_buf());
+        if let Some(path) = local_model(source) {
+            return Ok(path);
         }
         reporter.phase(None, Phase::Download, 0, "bytes");
         self.open()?.model(source, reporter)

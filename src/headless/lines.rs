@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use crate::engine::{Estimate, Event, Phase, Plan, PlannedCell, Progress};
-use crate::human::{bytes, count, duration, escape};
+use crate::human::{bytes, count, duration};
 use crate::results::{CellState, Environment, Footprint, Measurement, Metrics, ModelInfo, Seconds};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{Subject, headline_scores};
+use crate::text::escape;
 
 /// What has been said so far, so that the next line can build on it.
 #[derive(Debug, Default)]
@@ -69,7 +70,8 @@ impl Lines {
     }
 
     fn learn(&mut self, cells: &[PlannedCell]) {
-        self.labels = cells.iter().map(|cell| (cell.id.clone(), escape(&cell.spec.label()))).collect();
+        self.labels =
+            cells.iter().map(|cell| (cell.id.clone(), escape(&cell.spec.label()).into_owned())).collect();
         self.cells = cells.len();
         self.done = cells.iter().filter(|cell| cell.state == CellState::Done).count();
     }
@@ -77,7 +79,7 @@ impl Lines {
     fn label(&self, cell: Option<&str>) -> String {
         match cell {
             None => "base".into(),
-            Some(id) => self.labels.get(id).cloned().unwrap_or_else(|| escape(id)),
+            Some(id) => self.labels.get(id).cloned().unwrap_or_else(|| escape(id).into_owned()),
         }
     }
 
@@ -198,7 +200,7 @@ fn needs(estimate: &Estimate) -> String {
 /// The plan of a dry run for people; `None` for any other event.
 pub(super) fn plan(Plan { model, environment, cells, estimate, .. }: &Plan) -> String {
     let mut text = format!("{}\n\n", summary(model, environment, cells));
-    let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label())).collect();
+    let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label()).into_owned()).collect();
     let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
     let _ = writeln!(text, "  {:wide$}  to measure", "base");
     for (cell, label) in cells.iter().zip(&labels) {

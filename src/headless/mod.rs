@@ -19,8 +19,8 @@ pub use resume::resume_command;
 use crate::config::{OutputFormat, Settings};
 use crate::engine::{self, Command, Engine, Event, Progress};
 use crate::error::{Error, Result};
-use crate::human::{cut, escape};
 use crate::results::{CellResult, CellState, StudyResult};
+use crate::text::{escape, truncate};
 use lines::Lines;
 
 /// The ends of the engine's channels that a client holds.
@@ -347,7 +347,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     }
 
     fn failed(&mut self, message: &str, exit_code: u8) -> Error {
-        let message = escape(message);
+        let message = escape(message).into_owned();
         if exit_code == 2 {
             return Error::Mistake(message);
         }
@@ -399,7 +399,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             return;
         }
         // One column stays free: some terminals wrap when the last one is written.
-        let line = cut(&line, terminal_width().saturating_sub(1));
+        let line = truncate(&line, terminal_width().saturating_sub(1), "…");
         let _ = write!(self.err, "\r{line}\x1b[K").and_then(|()| self.err.flush());
         self.drawn = true;
     }

@@ -25,13 +25,14 @@ pub fn token_file() -> PathBuf {
     named("HF_TOKEN_PATH").unwrap_or_else(|| home().join("token"))
 }
 
-/// The token in [`token_file`], unless the environment has one or forbids it.
-pub(super) fn stored_token() -> Option<String> {
-    let says = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
-    if says("HF_TOKEN") || says("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
-        return None;
-    }
-    let token = std::fs::read_to_string(token_file()).ok()?;
+/// The user's token: `HF_TOKEN`, else what is in [`token_file`] unless the environment forbids to use that unasked.
+pub(super) fn token() -> Option<String> {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let stored = || match variable("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+        Some(_) => None,
+        None => std::fs::read_to_string(token_file()).ok(),
+    };
+    let token = variable("HF_TOKEN").or_else(stored)?;
     Some(token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 

@@ -8,35 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hf_hub::progress::{DownloadEvent, Progress, ProgressEvent, ProgressHandler};
-use hf_hub::repository::RepoTreeEntry;
-use hf_hub::{HFError, HFRepositorySync, HFResult, RepoType, RepoTypeDataset, RepoTypeModel};
 use serde_json::Value;
 
-use super::{Download, DownloadWatcher, Hub};
+use super::remote::{BRANCH, Remote, RemoteError};
+use super::settings::HubSettings;
+use super::watcher::{Download, DownloadWatcher};
 use crate::error::{Error, Result};
 use crate::interrupt::{GoOn, interruptible, sleep};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
-
-/// The branch that is used.
-const BRANCH: &str = "main";
-
-/// Repositories that say which commit their branch is at.
-pub(super) trait Branch: RepoType {
-    fn commit(remote: &HFRepositorySync<Self>) -> HFResult<Option<String>>;
-}
-
-impl Branch for RepoTypeModel {
-    fn commit(remote: &HFRepositorySync<Self>) -> HFResult<Option<String>> {
-        Ok(remote.info().revision(BRANCH).send()?.sha)
-    }
-}
-
-impl Branch for RepoTypeDataset {
-    fn commit(remote: &HFRepositorySync<Self>) -> HFResult<Option<String>> {
-        Ok(remote.info().revision(BRANCH).send()?.sha)
-    }
-}
 
 /// What is in a repository at one commit.
 pub(super) struct Listing {
@@ -46,7 +25,7 @@ pub(super) struct Listing {
 }
 
 /// Where something was found.
-pub(super) enum Found {
+pub(super) enum Located {
     /// At this path; the hub was not asked or did not answer.
     InCache(PathBuf),
     /// On the hub.
@@ -54,16 +33,14 @@ pub(super) enum Found {
 }
 
 /// One repository: the remote side and its folder in the cache.
-pub(super) struct Repo<'a, T: Branch> {
-    pub(super) hub: &'a Hub,
-    pub(super) remote: HFRepositorySync<T>,
-    pub(super) id: String,
-    /// `model` or `data set`, for messages.
-    pub(super) kind: &'static str,
+pub(super) struct Repo<'a> {
+    pub(super) remote: Remote,
+    pub(super) settings: &'a HubSettings,
+    pub(super) cache: &'a Path,
     pub(super) folder: PathBuf,
 }
 
-impl<T: Branch> Repo<'_, T> {
+impl Repo<'_> {
     fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
@@ -84,18 +61,46 @@ impl<T: Branch> Repo<'_, T> {
         cached: Option<PathBuf>,
         folder: &str,
         watcher: &mut dyn DownloadWatcher,
-    ) -> Result<Found> {
-        if self.hub.settings.offline {
+    ) -> Result<Located> {
+        if self.settings.offline {
             let why = "the network is switched off (offline, by option or HF_HUB_OFFLINE)";
-            return cached.map(Found::InCache).ok_or_else(|| Error::Offline(self.not_cached(why)));
+            return cached.map(Located::InCache).ok_or_else(|| Error::Offline(self.not_cached(why)));
         }
-        let (remote, folder) = (self.remote.clone(), folder.to_string());
-        let listing = interruptible(&mut || watcher.go_on(), move |_| Ok(listing(&remote, &folder)))?;
-        match (listing, cached) {
-            (Ok(listing), _) => Ok(Found::OnHub(listing)),
-            (Err(error), Some(path)) if is_unreachable(&error) => Ok(Found::InCache(path)),
+        match (self.listing(folder, watcher)?, cached) {
+            (Ok(listing), _) => Ok(Located::OnHub(listing)),
+            (Err(error), Some(path)) if error.unreachable().is_some() => Ok(Located::InCache(path)),
             (Err(error), _) => Err(self.explain(error)),
         }
+    }
+
+    /// What the repository has in a folder, at the commit that its branch is at.
+    fn listing(
+        &self,
+        folder: &str,
+        watcher: &mut dyn DownloadWatcher,
+    ) -> Result<Result<Listing, RemoteError>> {
+        let mut failures = 0;
+        loop {
+            let (remote, folder) = (self.remote.clone(), folder.to_string());
+            let ask = move || {
+                let commit = remote.commit()?;
+                let files = remote.files(&commit, &folder)?;
+                Ok(Listing { commit, files })
+            };
+            match interruptible(&mut || watcher.go_on(), move |_| Ok(ask()))? {
+                // Without a network the cache need not wait.
+                Err(RemoteError::Broken(_)) if failures < self.settings.retries => {
+                    sleep(self.delay(failures), &mut || watcher.go_on())?;
+                    failures += 1;
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// How long to wait before asking again.
+    fn delay(&self, failures: usize) -> Duration {
+        self.settings.retry_delay * 2_u32.pow(failures.min(6) as u32)
     }
 
     /// The files of a model's weights; fetches the index of a model in shards to know.
@@ -161,7 +166,7 @@ impl<T: Branch> Repo<'_, T> {
         file: &str,
         (part, path): (&mut File, &Path),
         total: u64,
-        report: &mut Report<'_>,
+        report: &mut OnProgress<'_>,
     ) -> Result<()> {
         let cannot = |e| Error::io("cannot write", path, e);
         let mut done = part.seek(SeekFrom::End(0)).map_err(cannot)?;
@@ -172,69 +177,47 @@ impl<T: Branch> Repo<'_, T> {
         let mut failures = 0;
         while done < total {
             report(Some(done))?;
-            let range = done..(done + self.hub.settings.piece_bytes.max(1)).min(total);
-            match self.piece(commit, file, range.clone(), total, report)? {
+            let range = done..(done + self.settings.piece_bytes.max(1)).min(total);
+            match self.piece(commit, file, range.clone(), report)? {
                 Ok(bytes) => {
                     part.write_all(&bytes).map_err(cannot)?;
                     done = range.end;
                     failures = 0;
                 }
-                Err(error) if is_unreachable(&error) && failures < self.hub.settings.retries => {
-                    let delay = self.hub.settings.retry_delay * 2_u32.pow(failures.min(6) as u32);
-                    sleep(delay, &mut || report(None))?;
-                    failures += 1;
-                }
-                Err(error) if is_unreachable(&error) => {
-                    return Err(Error::failure(format!(
-                        "the download of {file} of {} broke off after {done} of {total} bytes ({}); what is there is \
-                         kept: run the same again to go on",
-                        self.id,
-                        root_cause(&error)
-                    )));
-                }
-                Err(error) => return Err(self.explain(error)),
+                Err(error) => match error.unreachable() {
+                    Some(_) if failures < self.settings.retries => {
+                        sleep(self.delay(failures), &mut || report(None))?;
+                        failures += 1;
+                    }
+                    Some(why) => {
+                        return Err(Error::failure(format!(
+                            "the download of {file} of {} stopped after {done} of {total} bytes ({why}); what is there \
+                             is kept: run the same again to resume",
+                            self.remote.id
+                        )));
+                    }
+                    None => return Err(self.explain(error)),
+                },
             }
         }
         part.sync_all().map_err(cannot)
     }
 
-    /// One piece of a file. The client reports progress from threads of its own; here it becomes calls on this one.
+    /// One piece of a file. It is read on another thread, which reports to this one.
     fn piece(
         &self,
         commit: &str,
         file: &str,
         range: Range<u64>,
-        total: u64,
-        report: &mut Report<'_>,
-    ) -> Result<HFResult<Vec<u8>>> {
+        report: &mut OnProgress<'_>,
+    ) -> Result<Result<Vec<u8>, RemoteError>> {
         let (sender, received) = mpsc::channel();
-        let (wanted, start) = (range.end - range.start, range.start);
-        let (remote, commit, name) = (self.remote.clone(), commit.to_string(), file.to_string());
-        let asked = range.clone();
-        let download = move || {
-            let file = remote.download_file_to_bytes().filename(&name).revision(&commit);
-            file.range(asked).progress(Progress::new(Relay(sender))).send()
-        };
-        let mut told = || {
-            let bytes = received.try_iter().last();
-            report(bytes.map(|bytes| (start + bytes).min(range.end)))
-        };
-        let bytes = match interruptible(&mut told, move |_| Ok(download()))? {
-            Ok(bytes) => bytes,
-            Err(error) => return Ok(Err(error)),
-        };
-        Ok(if bytes.len() as u64 == wanted {
-            Ok(bytes.to_vec())
-        } else if bytes.len() as u64 == total {
-            // A server that does not know ranges sends everything.
-            Ok(bytes[range.start as usize..range.end as usize].to_vec())
-        } else {
-            Err(HFError::malformed_response(format!(
-                "asked for bytes {} to {} of {file} and got {}",
-                range.start,
-                range.end,
-                bytes.len()
-            )))
+        let (remote, commit, file) = (self.remote.clone(), commit.to_string(), file.to_string());
+        let start = range.start;
+        let mut told = || report(received.try_iter().last().map(|bytes: u64| start + bytes));
+        interruptible(&mut told, move |abandoned| {
+            let mut progress = |bytes| sender.send(bytes).is_ok() && abandoned.check().is_ok();
+            Ok(remote.read(&commit, &file, range, &mut progress))
         })
     }
 
@@ -247,96 +230,49 @@ impl<T: Branch> Repo<'_, T> {
     }
 
     pub(super) fn wrong(&self, what: &str) -> Error {
-        Error::mistake(format!("the {} {} on {} {what}", self.kind, self.id, self.hub.endpoint))
+        Error::mistake(format!(
+            "the {} {} on {} {what}",
+            self.remote.kind.name(),
+            self.remote.id,
+            self.remote.server.endpoint
+        ))
     }
 
     fn not_cached(&self, why: &str) -> String {
         format!(
             "the {} {} is not (or not whole) in the cache {}, and {why}: accepted are a folder, an id that the cache \
              has (HF_HOME says where it is), or any id once {} can be reached",
-            self.kind,
-            self.id,
-            self.hub.cache.display(),
-            self.hub.endpoint
+            self.remote.kind.name(),
+            self.remote.id,
+            self.cache.display(),
+            self.remote.server.endpoint
         )
     }
 
-    fn explain(&self, error: HFError) -> Error {
-        let (kind, id, endpoint) = (self.kind, &self.id, &self.hub.endpoint);
+    fn explain(&self, error: RemoteError) -> Error {
+        let (kind, id, endpoint) = (self.remote.kind.name(), &self.remote.id, &self.remote.server.endpoint);
         match error {
-            HFError::AuthRequired { context } | HFError::Forbidden { context } => {
-                let word = context.server_message.unwrap_or_else(|| context.status.to_string());
-                Error::mistake(format!(
-                    "{endpoint} refuses access to the {kind} {id} ({word}): it is gated, private or not there; accept \
-                     its terms on its page if it has some, and set HF_TOKEN to a token that may read it"
-                ))
-            }
-            HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => Error::mistake(format!(
+            RemoteError::Refused(word) => Error::mistake(format!(
+                "{endpoint} refuses access to the {kind} {id} ({word}): it is gated, private or not there; accept its \
+                 terms on its page if it has some, and set HF_TOKEN to a token that may read it"
+            )),
+            RemoteError::NoRepository => Error::mistake(format!(
                 "there is no {kind} {id} with a branch {BRANCH} on {endpoint}: accepted are a folder or an id such as \
                  organisation/name (a private one needs HF_TOKEN)"
             )),
-            HFError::EntryNotFound { path, .. } => self.wrong(&format!("has no {path}")),
-            HFError::Io(e) => Error::io("cannot use the cache", &self.hub.cache, e),
-            error if is_unreachable(&error) => {
-                let why = format!("{endpoint} cannot be reached ({})", root_cause(&error));
-                Error::mistake(self.not_cached(&why))
+            RemoteError::NoFile(path) => self.wrong(&format!("has no {path}")),
+            RemoteError::NoConnection(why) | RemoteError::Broken(why) => {
+                Error::mistake(self.not_cached(&format!("{endpoint} cannot be reached ({why})")))
             }
-            error => Error::failure(format!("the {kind} {id} cannot be fetched from {endpoint}: {error}")),
+            RemoteError::Odd(why) => {
+                Error::failure(format!("the {kind} {id} cannot be fetched from {endpoint}: {why}"))
+            }
         }
     }
 }
 
 /// Hears how many bytes of a file are there, where that is news, and says whether to go on.
-type Report<'a> = dyn FnMut(Option<u64>) -> Result<()> + 'a;
-
-/// What a repository has in a folder, at the commit that its branch is at.
-fn listing<T: Branch>(remote: &HFRepositorySync<T>, folder: &str) -> HFResult<Listing> {
-    let commit = T::commit(remote)?
-        .filter(|commit| !commit.is_empty() && commit.chars().all(|c| c.is_ascii_hexdigit()))
-        .ok_or_else(|| HFError::malformed_response("no commit in what the hub says of the repository"))?;
-    let path = Some(folder.to_string()).filter(|folder| !folder.is_empty());
-    let entries = remote.list_tree().revision(commit.as_str()).maybe_path_in_repo(path).send()?;
-    let files = entries
-        .into_iter()
-        .filter_map(|entry| match entry {
-            RepoTreeEntry::File { path, size, .. } => Some((path, size)),
-            RepoTreeEntry::Directory { .. } => None,
-        })
-        .collect();
-    Ok(Listing { commit, files })
-}
-
-/// Sends the bytes of the piece in hand to the thread that waits for it.
-struct Relay(mpsc::Sender<u64>);
-
-impl ProgressHandler for Relay {
-    fn on_progress(&self, event: &ProgressEvent) {
-        if let ProgressEvent::Download(DownloadEvent::Progress { files }) = event {
-            for file in files {
-                // Nobody listens any more when the piece is complete.
-                let _ = self.0.send(file.bytes_completed);
-            }
-        }
-    }
-}
-
-/// Whether an error is the network's or the server's passing trouble, so that the cache or a later try may help.
-fn is_unreachable(error: &HFError) -> bool {
-    match error {
-        HFError::Request { .. } | HFError::RateLimited { .. } => true,
-        HFError::Http { context } => context.status.is_server_error(),
-        _ => false,
-    }
-}
-
-/// The innermost word on what went wrong; the outer ones repeat the address.
-fn root_cause(error: &HFError) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
+type OnProgress<'a> = dyn FnMut(Option<u64>) -> Result<()> + 'a;
 
 /// The shards that an index names, each once; `None` when it cannot be read or names something that is no file name.
 pub(super) fn shards(index: &Path) -> Option<Vec<String>> {

@@ -49,17 +49,3 @@ pub(super) fn on<'a>(row: &Row<'a>, score: &Score, data_sets: &[DataSetName]) ->
 pub(super) fn is_measured(rows: &[Row<'_>], score: &Score, data_set: &DataSetName) -> bool {
     rows.iter().any(|row| row.metrics.find(score, data_set).is_some())
 }
-
-/// A count of parameters as people write it: 134.5M, 6.74B.
-pub(super) fn millions(count: u64) -> String {
-    match count as f64 {
-        n if n >= 1e9 => format!("{:.2}B", n / 1e9),
-        n if n >= 1e6 => format!("{:.1}M", n / 1e6),
-        n => format!("{n}"),
-    }
-}
-
-/// Text without control characters, which a terminal or a table would act upon.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}

@@ -1,5 +1,7 @@
 //! Columns into tables.
 
+use crate::text::{pad, truncate};
+
 /// On which side a column is flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
@@ -17,7 +19,12 @@ pub(super) struct Column {
 
 impl Column {
     fn width(&self) -> usize {
-        self.cells.iter().map(|cell| length(cell)).max().unwrap_or(0).max(length(&self.title))
+        self.cells
+            .iter()
+            .map(|cell| crate::text::width(cell))
+            .max()
+            .unwrap_or(0)
+            .max(crate::text::width(&self.title))
     }
 }
 
@@ -31,27 +38,8 @@ pub(super) struct Group {
 const GAP: usize = 2;
 const GROUP_GAP: usize = 3;
 
-fn length(text: &str) -> usize {
-    text.chars().count()
-}
-
 fn width(columns: &[Column]) -> usize {
     columns.iter().map(Column::width).sum::<usize>() + GAP * columns.len().saturating_sub(1)
-}
-
-fn pad(text: &str, width: usize, align: Align) -> String {
-    match align {
-        Align::Left => format!("{text:<width$}"),
-        Align::Right => format!("{text:>width$}"),
-    }
-}
-
-/// At most `width` characters, the last one a mark that some are missing.
-fn cut(text: &str, width: usize) -> String {
-    if length(text) <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Deals the groups out to tables that are at most `width` wide; a group that is wider gets a table of its own.
@@ -92,17 +80,21 @@ fn text_part(lead: &[Column], groups: &[&Group]) -> String {
     for group in groups {
         let width = width(&group.columns);
         titles += &group_gap;
-        titles += &pad(&cut(&group.title, width), width, Align::Left);
+        titles += &pad(&truncate(&group.title, width, "…"), width, false);
     }
     let mut out = titles.trim_end().to_owned();
     if !out.is_empty() {
         out.push('\n');
     }
-    out += &line(&|column| pad(&column.title, column.width(), column.align));
+    out += &line(&|column| pad(&column.title, column.width(), column.align == Align::Right));
     out += &line(&|column| "-".repeat(column.width()));
     for row in 0..lead.first().map_or(0, |column| column.cells.len()) {
         out += &line(&|column| {
-            pad(column.cells.get(row).map_or("", String::as_str), column.width(), column.align)
+            pad(
+                column.cells.get(row).map_or("", String::as_str),
+                column.width(),
+                column.align == Align::Right,
+            )
         });
     }
     out
@@ -144,27 +136,5 @@ pub(super) fn escape(text: &str) -> String {
         }
         out.push(c);
     }
-    out
-}
-
-/// Breaks text between words into lines of at most `width` characters, those after the first behind `indent`. A word
-/// that is longer stays whole, so that a path can be copied.
-pub(super) fn wrap(text: &str, width: usize, indent: &str) -> String {
-    let mut out = String::new();
-    let mut used = 0;
-    for word in text.split_whitespace() {
-        let more = length(word);
-        if used > 0 && used + 1 + more > width {
-            out.push('\n');
-            out += indent;
-            used = length(indent);
-        } else if used > 0 {
-            out.push(' ');
-            used += 1;
-        }
-        out += word;
-        used += more;
-    }
-    out.push('\n');
     out
 }

@@ -5,12 +5,14 @@ mod layout;
 
 use std::fmt::Write as _;
 
-use self::figures::{Row, clean};
+use self::figures::Row;
 use self::layout::{Align, Column, Group};
+use crate::human;
 use crate::number;
 use crate::results::{CellState, Estimate, Measurement, StudyResult};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{DataSetName, Score, Subject, decimals, percent, scores_on, verdict};
+use crate::text::{escape, wrap_words};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
 const MARKDOWN_WIDTH: usize = 160;
@@ -22,16 +24,16 @@ const MARKDOWN_WIDTH: usize = 160;
 /// and warnings comes without control characters.
 pub fn table(result: &StudyResult, width: usize) -> String {
     let width = if width == 0 { usize::MAX } else { width };
-    let mut out = layout::wrap(&headline(result), width, "");
+    let mut out = wrap_words(&headline(result), width, "") + "\n";
     out.push('\n');
     let (lead, groups) = columns(result);
     out += &layout::text(&lead, &groups, width);
     out.push('\n');
     for line in notes(result) {
-        out += &layout::wrap(&line, width, "");
+        out += &(wrap_words(&line, width, "") + "\n");
     }
     for (cell, warning) in warnings(result) {
-        out += &layout::wrap(&format!("Warning, {cell}: {warning}"), width, "  ");
+        out += &(wrap_words(&format!("Warning, {cell}: {warning}"), width, "  ") + "\n");
     }
     out
 }
@@ -156,16 +158,17 @@ fn csv_line(out: &mut String, fields: Vec<String>) {
 /// One sentence on what was measured.
 fn headline(result: &StudyResult) -> String {
     let model = &result.model;
-    clean(&format!(
+    escape(&format!(
         "{}: {}, {} parameters, {} of them prunable, {} weights, computed in {} on {}",
         model.source,
         model.architecture,
-        figures::millions(model.parameters),
-        figures::millions(model.prunable_parameters),
+        human::count(model.parameters),
+        human::count(model.prunable_parameters),
         model.dtype,
         result.environment.compute_dtype,
         result.environment.device,
     ))
+    .into_owned()
 }
 
 /// The columns that say which cell a row is, and those with what was measured, by text and by task.
@@ -187,7 +190,8 @@ fn columns(result: &StudyResult) -> (Vec<Column>, Vec<Group>) {
 
 /// Makes a column of what `f` finds in each row; `-` where it finds nothing.
 fn column(title: &str, align: Align, rows: &[Row<'_>], f: impl Fn(&Row<'_>) -> Option<String>) -> Column {
-    let cells = rows.iter().map(|row| f(row).map_or_else(|| "-".to_owned(), |text| clean(&text)));
+    let cells =
+        rows.iter().map(|row| f(row).map_or_else(|| "-".to_owned(), |text| escape(&text).into_owned()));
     Column { title: title.to_owned(), align, cells: cells.collect() }
 }
 
@@ -234,7 +238,7 @@ fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName) -> Group {
             }));
         }
     }
-    Group { title: clean(&corpus.to_string()), columns }
+    Group { title: escape(&corpus.to_string()).into_owned(), columns }
 }
 
 /// Every score that was measured on one of the tasks, averaged over the tasks.
@@ -249,7 +253,7 @@ fn task_group(rows: &[Row<'_>], tasks: &[DataSetName], title: &str) -> Group {
             mean_over_tasks(&figures::on(row, score, tasks), &base).map(|mean| score.in_table(mean.value))
         }));
     }
-    Group { title: clean(title), columns }
+    Group { title: escape(title).into_owned(), columns }
 }
 
 /// Which metric tells the truth, in words, and what is needed to read the figures.
@@ -274,8 +278,11 @@ fn notes(result: &StudyResult) -> Vec<String> {
 /// Every warning with the name of its cell.
 fn warnings(result: &StudyResult) -> Vec<(String, String)> {
     let of_cell = |cell: &crate::results::CellResult| {
-        let label = clean(&cell.spec.label());
-        cell.warnings.iter().map(move |warning| (label.clone(), clean(warning))).collect::<Vec<_>>()
+        let label = escape(&cell.spec.label()).into_owned();
+        cell.warnings
+            .iter()
+            .map(move |warning| (label.clone(), escape(warning).into_owned()))
+            .collect::<Vec<_>>()
     };
     result.cells.iter().flat_map(of_cell).collect()
 }

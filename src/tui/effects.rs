@@ -12,13 +12,11 @@ use super::message::{EffectOutcome, Message, OpenReason};
 use super::snapshot;
 use super::state::{Board, Checked, Field, FormValues};
 use super::theme::Theme;
+use crate::commands;
 use crate::config::{Given, Settings};
 use crate::engine::{self, EngineOptions, Plan};
 use crate::error::{Error, Result};
-use crate::hub::Hub;
-use crate::hub::looks_like_hub_id;
 use crate::human;
-use crate::model::ModelFolder;
 use crate::report;
 use crate::results::StudyResult;
 use crate::store::{Store, export};
@@ -121,20 +119,7 @@ impl Effects {
             export::check_target(&target)?;
             let store = Store::open_read_only(&path)?;
             let record = store.study(study)?;
-            let found = record
-                .cells
-                .iter()
-                .find(|known| known.id == cell)
-                .ok_or_else(|| Error::mistake(format!("no cell `{cell}` in study {study}")))?;
-            let source = &record.spec.model;
-            let known = Path::new(source);
-            let root = if known.exists() || !looks_like_hub_id(source) {
-                known.to_path_buf()
-            } else {
-                Hub::new(offline)?.model(source, &mut |_| ())?
-            };
-            let folder = ModelFolder::open(&root)?;
-            export::write(&folder, &store.folder(study, Some(&cell)), found, &target)?;
+            commands::export_cell(&store, &record, &cell, offline, &target)?;
             Ok(EffectOutcome::Saved(vec![target]))
         });
     }

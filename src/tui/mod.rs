@@ -28,8 +28,8 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::error::{Error, Result};
 use crate::headless;
-use crate::human;
 use crate::results::StudyResult;
+use crate::text;
 pub use runtime::{Setup, StartsWith};
 use state::Leave;
 
@@ -75,7 +75,7 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
                 println(&render(&board.result()));
             }
             let store = state.options.store.display().to_string();
-            say(&format!("study {} is kept in {}", board.study, human::escape(&store)));
+            say(&format!("study {} is kept in {}", board.study, text::escape(&store)));
             if done < all {
                 say(&format!("{done} of {all} cells are done; R on the History screen goes on"));
                 return Ok(130);

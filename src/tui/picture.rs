@@ -8,12 +8,13 @@ use ratatui::layout::Rect;
 
 use super::message::{Effect, EffectOutcome, Message, OpenReason};
 use super::screens::show;
+use super::snapshot;
 use super::state::{Board, Options, Screen, State};
 use super::theme::{Background, ColorMode, Theme, has_unicode};
 use super::update::update;
 use super::view::view;
-use super::{runtime, snapshot};
 use crate::cli::{Colors, Ground, LookArgs, ScreenName, SnapshotArgs};
+use crate::commands;
 use crate::config::Basics;
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -49,7 +50,7 @@ pub fn take(config: Option<&Path>, args: &SnapshotArgs) -> Result<String> {
     snapshot::PictureFormat::from_path(&args.out)?;
     let basics = Basics::load(config, &args.settings.given)?;
     let store = Store::open_read_only(&basics.store)?;
-    let study = args.study.map_or_else(|| runtime::newest(&store), Ok)?;
+    let study = args.study.map_or_else(|| commands::newest(&store), Ok)?;
     // A picture is taken for people, whatever this process's terminal can show.
     let colors = if args.look.colors == Colors::Auto { Colors::Truecolor } else { args.look.colors };
     let theme = theme(&LookArgs { colors, ..args.look.clone() }, &|_| None);

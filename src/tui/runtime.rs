@@ -435,12 +435,3 @@ fn listen(messages: &UnboundedSender<Message>) -> Result<()> {
 fn listen(_: &UnboundedSender<Message>) -> Result<()> {
     Ok(())
 }
-
-/// Opens the newest study of a store, for pictures without a terminal.
-///
-/// # Errors
-/// [`Error::Mistake`] where there is none.
-pub fn newest(store: &Store) -> Result<i64> {
-    let newest = store.studies()?.last().map(|study| study.id);
-    newest.ok_or_else(|| Error::mistake(format!("no studies in {}", store.path().display())))
-}

@@ -37,7 +37,7 @@ fn calibration() -> Vec<SettingEntry> {
             draft.calibration.sets = found.data_sets()?;
             Ok(())
         })
-        .about(format!("Calibration sets for {}: c4, wikitext2, alpaca or files", needy.join(" and ")))
+        .about(format!("Calibration sets for {}: c4, wikitext2, alpaca or files", needy.join(", ")))
         .detail(
             "Files are .txt, .jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also with .gz or .zst. Several sets make \
              several cells.",

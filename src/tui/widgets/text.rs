@@ -1,98 +1,17 @@
-//! Text made safe and made to fit.
-//!
-//! Widths are columns of a terminal: a wide character takes two, a combining mark none. Nothing is ever cut inside a
-//! grapheme.
+//! Text made safe and made to fit, with styles.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-
-use ratatui::buffer::CellWidth;
 use ratatui::layout::Alignment;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthChar;
 
-/// Whether a character could steer the terminal or turn the direction of text: control characters, line and paragraph
-/// separators, and Unicode's bidirectional controls.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        || c == '\u{feff}'
-}
-
-/// The text with everything that could steer a terminal shown escaped: `\n`, `\t`, `\x1b`, `\u{202e}`. It is one line
-/// afterwards.
-pub fn sanitize(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c {
-            '\n' => safe.push_str("\\n"),
-            '\r' => safe.push_str("\\r"),
-            '\t' => safe.push_str("\\t"),
-            // Writing to a String cannot fail.
-            c if is_unsafe(c) && (c as u32) < 0x100 => _ = write!(safe, "\\x{:02x}", c as u32),
-            c if is_unsafe(c) => _ = write!(safe, "\\u{{{:x}}}", c as u32),
-            c => safe.push(c),
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// Columns that a grapheme takes: what the buffer that it is drawn into counts.
-fn columns(grapheme: &str) -> usize {
-    grapheme.cell_width().into()
-}
-
-/// Columns that a text takes once it is [`sanitize`]d.
-pub fn width(text: &str) -> usize {
-    sanitize(text).graphemes(true).map(columns).sum()
-}
+use crate::text::columns;
+pub use crate::text::{escape as sanitize, truncate, truncate_start, width};
 
 /// Columns that a styled line takes.
 pub fn line_width(line: &Line<'_>) -> usize {
     line.spans.iter().map(|span| width(&span.content)).sum()
-}
-
-/// The text, sanitized, in at most `width` columns; where it is cut, its last column is `ellipsis` (one column wide).
-pub fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
-    let safe = sanitize(text);
-    match cut(safe.graphemes(true), width) {
-        None => safe,
-        Some(_) if width == 0 => Cow::Borrowed(""),
-        Some(kept) => Cow::Owned(kept.into_iter().chain([ellipsis]).collect()),
-    }
-}
-
-/// As [`truncate`], keeping the end: for paths.
-pub fn truncate_start<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
-    let safe = sanitize(text);
-    match cut(safe.graphemes(true).rev(), width) {
-        None => safe,
-        Some(_) if width == 0 => Cow::Borrowed(""),
-        Some(kept) => Cow::Owned([ellipsis].into_iter().chain(kept.into_iter().rev()).collect()),
-    }
-}
-
-/// The graphemes that fit beside an ellipsis, or `None` if all fit without one.
-fn cut<'a>(graphemes: impl Iterator<Item = &'a str>, width: usize) -> Option<Vec<&'a str>> {
-    let mut kept = Vec::new();
-    let (mut used, mut fit) = (0, 0);
-    for grapheme in graphemes {
-        used += columns(grapheme);
-        if used > width {
-            kept.truncate(fit);
-            return Some(kept);
-        }
-        kept.push(grapheme);
-        if used < width {
-            fit = kept.len();
-        }
-    }
-    None
 }
 
 /// A styled line, sanitized, in at most `width` columns, ended by `ellipsis` where it is cut.
@@ -276,29 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_steer_a_terminal_is_shown() {
-        for (text, expected) in [
-            ("plain é 漢 🦀", "plain é 漢 🦀"),
-            ("\u{1b}[2J", "\\x1b[2J"),
-            ("a\tb\r\nc", "a\\tb\\r\\nc"),
-            ("\u{7}\u{7f}\u{9b}31m", "\\x07\\x7f\\x9b31m"),
-            ("abc\u{202e}fed\u{2066}", "abc\\u{202e}fed\\u{2066}"),
-            ("\u{feff}x\u{2028}", "\\u{feff}x\\u{2028}"),
-            ("family 👨\u{200d}👩\u{200d}👧", "family 👨\u{200d}👩\u{200d}👧"),
-        ] {
-            assert_eq!(sanitize(text), expected);
-        }
-    }
-
-    #[test]
-    fn cutting_keeps_graphemes_whole() {
-        assert_eq!(truncate("abcdef", 6, "…"), "abcdef");
-        assert_eq!(truncate("abcdef", 4, "…"), "abc…");
-        assert_eq!(truncate("漢字漢字", 5, "…"), "漢字…");
-        assert_eq!(truncate("漢字漢字", 4, "…"), "漢…");
-        assert_eq!(truncate("e\u{301}e\u{301}e\u{301}", 2, "…"), "e\u{301}…");
-        assert_eq!(truncate("abc", 0, "…"), "");
-        assert_eq!(truncate_start("/home/me/models/x", 9, "…"), "…models/x");
+    fn a_text_fills_its_place() {
         assert_eq!(fit("漢", 5, Alignment::Right, "…"), "   漢");
         assert_eq!(fit("abc", 2, Alignment::Left, "~"), "a~");
     }
