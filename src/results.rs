@@ -1,14 +1,96 @@
 //! What a study finds out: metrics of the base and of every cell, the figures of every module, the answers.
 //! Plain data; the JSON that the command line prints is these types as serde writes them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::number::{self, NamedNumbers};
-pub use crate::scores::{Correlation, Estimate, Insight, Measurement, Metrics};
 use crate::study::CellSpec;
 
 /// Version of the JSON report.
 pub const REPORT_VERSION: u32 = 2;
+
+/// A mean with its 95% interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    #[serde(with = "number")]
+    pub value: f64,
+    /// Lower and upper end of the 95% interval.
+    #[serde(with = "number::pair")]
+    pub ci95: [f64; 2],
+}
+
+/// The value of a score on a data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Id of the score.
+    pub score: String,
+    /// Short name of the corpus or task.
+    pub data_set: String,
+    /// The value.
+    #[serde(with = "number")]
+    pub value: f64,
+    /// Lower and upper end of its 95% interval.
+    #[serde(with = "number::pair")]
+    pub ci95: [f64; 2],
+    /// Windows of the corpus, or records of the task.
+    pub n: usize,
+    /// What else the score says, by name.
+    pub details: NamedNumbers,
+}
+
+impl Measurement {
+    /// The value with its interval.
+    pub fn estimate(&self) -> Estimate {
+        Estimate { value: self.value, ci95: self.ci95 }
+    }
+}
+
+/// A corpus or task of a study: its short name, and which of those that have this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSetName {
+    /// The short name.
+    pub name: String,
+    /// Which of those that have it, from 0.
+    pub nth: usize,
+}
+
+/// `wikitext2`, `news#2`.
+impl fmt::Display for DataSetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nth {
+            0 => f.write_str(&self.name),
+            nth => write!(f, "{}#{}", self.name, nth + 1),
+        }
+    }
+}
+
+/// Everything measured on one model, data set by data set; the base has no scores that compare with the base.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Metrics {
+    /// The values. Those of one score stand in the order of the study's data sets.
+    pub values: Vec<Measurement>,
+}
+
+impl Metrics {
+    /// The values of one score, one for each data set.
+    pub fn of(&self, score: impl AsRef<str>) -> impl Iterator<Item = &Measurement> {
+        self.values.iter().filter(move |value| value.score == score.as_ref())
+    }
+
+    /// The value of a score on the first data set that it was measured on.
+    pub fn first(&self, score: impl AsRef<str>) -> Option<&Measurement> {
+        self.of(score).next()
+    }
+
+    /// The value of a score on a data set.
+    pub fn find(&self, score: impl AsRef<str>, data_set: &DataSetName) -> Option<&Measurement> {
+        self.of(score).filter(|value| value.data_set == data_set.name).nth(data_set.nth)
+    }
+}
 
 /// What a module's reconstruction error was measured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,6 +301,43 @@ pub struct BaseResult {
     pub metrics: Metrics,
     /// Where the time went.
     pub seconds: Seconds,
+}
+
+/// Which score on texts ranks the cells as the tasks do.
+///
+/// Retention is a cell's task score divided by the base's, averaged over tasks and over the scores whose base is
+/// above zero. A score that tells the truth has a rank correlation near −1 with it: the more it says is lost, the less
+/// is retained.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Insight {
+    /// Cells that entered.
+    pub cells: usize,
+    /// One for each score whose correlation is known; none with fewer than three cells.
+    pub correlations: Vec<Correlation>,
+}
+
+/// How the cells' ranks by a score go together with those by what the tasks retain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Correlation {
+    /// Id of the score.
+    pub score: String,
+    /// Spearman's rank correlation of what the score says is lost with retention, −1 … 1.
+    pub spearman: f64,
+}
+
+impl Insight {
+    /// An insight of so many cells, with the correlations that are known.
+    pub fn new<S: AsRef<str>>(cells: usize, spearman: impl IntoIterator<Item = (S, Option<f64>)>) -> Self {
+        let known = spearman.into_iter().filter_map(|(score, spearman)| Some((score, spearman?)));
+        let correlations =
+            known.map(|(score, spearman)| Correlation { score: score.as_ref().to_owned(), spearman });
+        Self { cells, correlations: correlations.collect() }
+    }
+
+    /// The correlation of a score.
+    pub fn spearman(&self, score: impl AsRef<str>) -> Option<f64> {
+        self.correlations.iter().find(|found| found.score == score.as_ref()).map(|found| found.spearman)
+    }
 }
 
 /// The machine and build that a study ran on.

@@ -10,6 +10,7 @@ use secateur::model::{
     Architecture, Batch, Block, LmHead, ModelFolder, PromptFormat, Synthetic, head, load_tokenizer,
 };
 use secateur::results::Answer;
+use secateur::scores::records;
 use secateur::store::Store;
 use secateur::study::{CellSpec, StudySpec};
 
@@ -161,7 +162,7 @@ fn answers_end_where_the_models_positions_do() {
         spec(&place, vec![cell.clone()]),
         RunOptions { save_models: Some(place.path("saved")), ..RunOptions::default() },
     );
-    assert_eq!(result.base.metrics.records(), RECORDS);
+    assert_eq!(records(&result.base.metrics), RECORDS);
     let store = Store::open_read_only(&place.path("studies.db")).unwrap();
     let answers = store.answers(1, Some(&cell.id())).unwrap();
     let mut rooms = Vec::new();

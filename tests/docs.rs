@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use secateur::methods::METHODS;
+use secateur::scores::{Better, SCORES, Subject};
 use toml::{Table, Value};
 
 fn root() -> &'static Path {
@@ -291,6 +292,31 @@ fn same_but_for_rounding(found: &str, expected: &str) -> bool {
     let (found, expected): (Vec<&str>, Vec<&str>) =
         (found.split_whitespace().collect(), expected.split_whitespace().collect());
     found.len() == expected.len() && found.into_iter().zip(expected).all(same_word)
+}
+
+#[test]
+fn the_scores_are_listed() {
+    let mut table = "| column | score | measured on | values |\n| --- | --- | --- | --- |\n".to_owned();
+    for score in SCORES {
+        let on = match score.subject() {
+            Subject::Corpus => "texts",
+            Subject::Task => "answers to tasks",
+        };
+        let end = |end: f64| if end.is_infinite() { "∞".to_owned() } else { end.to_string() };
+        let [low, high] = score.range.map(end);
+        let better = match score.better {
+            Better::Lower => "lower",
+            Better::Higher => "higher",
+        };
+        let about = score.about.replace("||", "\\|\\|");
+        let row = format!(
+            "| `{}` | `{}`: {about} | {on} | {low} to {high}, {better} is better |\n",
+            score.short_head(),
+            score.id
+        );
+        table += &row;
+    }
+    assert_generated("docs/metrics.md", "scores", &table);
 }
 
 #[test]

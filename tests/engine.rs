@@ -9,6 +9,7 @@ use secateur::Error;
 use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, RunOptions, plan};
 use secateur::model::Synthetic;
 use secateur::results::{CellResult, CellState, Metrics, ModelInfo, StudyResult};
+use secateur::scores::records;
 use secateur::store::Store;
 use secateur::study::{CellSpec, StudySpec};
 
@@ -183,7 +184,7 @@ fn events_come_in_the_order_in_which_things_happen() {
         let own: Vec<&Event> = events.iter().filter(|e| owner(e) == Some(cell)).collect();
         assert!(matches!(own[0], Event::Cell { state: CellState::Running, .. }));
         let [.., metrics, done, state] = &own[..] else { panic!() };
-        assert!(matches!(metrics, Event::Metrics { metrics, .. } if metrics.records() == 8), "{metrics:?}");
+        assert!(matches!(metrics, Event::Metrics { metrics, .. } if records(metrics) == 8), "{metrics:?}");
         assert!(matches!(done, Event::CellDone { .. }), "{done:?}");
         assert!(matches!(state, Event::Cell { state: CellState::Done, .. }), "{state:?}");
         let answers = own.iter().filter(|e| matches!(e, Event::Answer { .. })).count();

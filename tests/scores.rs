@@ -131,7 +131,7 @@ fn measurement(score: &Score) -> Value {
     })
 }
 
-/// The registry is the list that the schema has: `SECATEUR_UPDATE_SCHEMA=1 cargo test --test scores` writes it there.
+/// The registry is the list that the schema has: `UPDATE_DOCS=1 cargo test --release --test scores` writes it there.
 #[test]
 fn the_schema_has_every_score() {
     let text = std::fs::read_to_string(schema_file()).unwrap();
@@ -143,9 +143,12 @@ fn the_schema_has_every_score() {
     let correlations = "/properties/insight/properties/correlations/items/properties/score/enum";
     *schema.pointer_mut(correlations).unwrap() = ids.into();
     let expected = serde_json::to_string_pretty(&schema).unwrap() + "\n";
-    if std::env::var_os("SECATEUR_UPDATE_SCHEMA").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(schema_file(), &expected).unwrap();
         return;
     }
-    assert!(text == expected, "assets/report.schema.json lacks a score; SECATEUR_UPDATE_SCHEMA=1 writes it");
+    assert!(
+        text == expected,
+        "assets/report.schema.json is out of date; UPDATE_DOCS=1 cargo test --release --test scores writes it"
+    );
 }

@@ -429,7 +429,7 @@ fn set_state(session: &mut Session, reporter: &Reporter, position: usize, state:
     Ok(())
 }
 
-fn insight(session: &Session) -> scores::Insight {
+fn insight(session: &Session) -> crate::results::Insight {
     let done: Vec<&Metrics> =
         session.cells.iter().filter(|c| c.state == CellState::Done).map(|c| &c.metrics).collect();
     scores::insight(&session.base.metrics, &done)

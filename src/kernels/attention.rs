@@ -174,7 +174,7 @@ mod tests {
                                 f64::from(a) * f64::from(b)
                             })
                             .sum::<f64>()
-                            / (h.dim as f64).sqrt()
+                            * h.scale.unwrap_or(1.0 / (h.dim as f64).sqrt())
                     };
                     let weights: Vec<f64> =
                         (0..s.keys).map(|j| if seen(j) { dot(j).exp() } else { 0.0 }).collect();

@@ -1,7 +1,7 @@
 //! What is in a study, row by row, and how its numbers are written.
 
-use crate::results::{CellResult, Measurement, Metrics, Seconds, StudyResult};
-use crate::scores::{DataSetName, Score, Subject};
+use crate::results::{CellResult, DataSetName, Measurement, Metrics, Seconds, StudyResult};
+use crate::scores::{self, Score, Subject};
 use crate::study::short_name;
 
 /// The base or a cell.
@@ -33,11 +33,7 @@ pub(super) fn rows(result: &StudyResult) -> Vec<Row<'_>> {
 
 /// The corpora, or the tasks, that something was measured on.
 pub(super) fn data_sets(rows: &[Row<'_>], subject: Subject) -> Vec<DataSetName> {
-    let mut found = Vec::new();
-    for row in rows {
-        row.metrics.add_data_sets(subject, &mut found);
-    }
-    found
+    scores::data_sets(rows.iter().map(|row| row.metrics), subject)
 }
 
 /// What a row has of a score on these data sets.

@@ -42,6 +42,12 @@ fn width(columns: &[Column]) -> usize {
     columns.iter().map(Column::width).sum::<usize>() + GAP * columns.len().saturating_sub(1)
 }
 
+/// Whether these groups stand side by side behind the leading columns in this width.
+pub(super) fn fit(lead: &[Column], groups: &[&Group], limit: usize) -> bool {
+    let groups = groups.iter().map(|group| GROUP_GAP + width(&group.columns));
+    width(lead) + groups.sum::<usize>() <= limit
+}
+
 /// Deals the groups out to tables that are at most `width` wide; a group that is wider gets a table of its own.
 fn deal<'a>(lead: &[Column], groups: &'a [Group], limit: usize) -> Vec<Vec<&'a Group>> {
     let mut tables: Vec<Vec<&Group>> = Vec::new();

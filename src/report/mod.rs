@@ -9,9 +9,9 @@ use self::figures::Row;
 use self::layout::{Align, Column, Group};
 use crate::human;
 use crate::number;
-use crate::results::{CellState, Estimate, Measurement, StudyResult};
+use crate::results::{CellState, DataSetName, Estimate, Measurement, StudyResult};
 use crate::scores::stats::mean_over_tasks;
-use crate::scores::{DataSetName, Score, Subject, decimals, percent, scores_on, verdict};
+use crate::scores::{Score, Subject, decimals, percent, scores_on, verdict};
 use crate::text::{escape, wrap_words};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
@@ -26,7 +26,7 @@ pub fn table(result: &StudyResult, width: usize) -> String {
     let width = if width == 0 { usize::MAX } else { width };
     let mut out = wrap_words(&headline(result), width, "") + "\n";
     out.push('\n');
-    let (lead, groups) = columns(result);
+    let (lead, groups) = columns(result, width);
     out += &layout::text(&lead, &groups, width);
     out.push('\n');
     for line in notes(result) {
@@ -40,7 +40,7 @@ pub fn table(result: &StudyResult, width: usize) -> String {
 
 /// The same as Markdown.
 pub fn markdown(result: &StudyResult) -> String {
-    let (lead, groups) = columns(result);
+    let (lead, groups) = columns(result, MARKDOWN_WIDTH);
     let mut out = format!("{}\n\n", layout::escape(&headline(result)));
     out += &layout::markdown(&lead, &groups, MARKDOWN_WIDTH);
     for line in notes(result) {
@@ -172,11 +172,14 @@ fn headline(result: &StudyResult) -> String {
 }
 
 /// The columns that say which cell a row is, and those with what was measured, by text and by task.
-fn columns(result: &StudyResult) -> (Vec<Column>, Vec<Group>) {
+fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
     let rows = figures::rows(result);
-    let mut groups = vec![progress(&rows)];
-    let corpora = figures::data_sets(&rows, Subject::Corpus);
-    groups.extend(corpora.iter().map(|corpus| corpus_group(&rows, corpus)));
+    let (lead, mut groups) = (lead(&rows), vec![progress(&rows)]);
+    for corpus in figures::data_sets(&rows, Subject::Corpus) {
+        let whole = corpus_group(&rows, &corpus, true);
+        let fits = layout::fit(&lead, &[&groups[0], &whole], width);
+        groups.push(if fits { whole } else { corpus_group(&rows, &corpus, false) });
+    }
     let tasks = figures::data_sets(&rows, Subject::Task);
     if tasks.len() > 1 {
         let title = format!("mean of {} tasks", tasks.len());
@@ -185,7 +188,7 @@ fn columns(result: &StudyResult) -> (Vec<Column>, Vec<Group>) {
     for task in &tasks {
         groups.push(task_group(&rows, std::slice::from_ref(task), &task.to_string()));
     }
-    (lead(&rows), groups)
+    (lead, groups)
 }
 
 /// Makes a column of what `f` finds in each row; `-` where it finds nothing.
@@ -223,11 +226,12 @@ fn progress(rows: &[Row<'_>]) -> Group {
     Group { title: String::new(), columns }
 }
 
-/// Every score on a corpus; one that compares nothing by itself stands beside its ratio to the base's.
-fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName) -> Group {
+/// Every score on a corpus, or all but those that are `seldom` looked at; one that compares nothing by itself stands
+/// beside its ratio to the base's.
+fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName, seldom: bool) -> Group {
     let right = |title: &str, f: &dyn Fn(&Row<'_>) -> Option<String>| column(title, Align::Right, rows, f);
     let mut columns = Vec::new();
-    for score in scores_on(Subject::Corpus) {
+    for score in scores_on(Subject::Corpus).filter(|score| seldom || !score.seldom) {
         let value = |row: &Row<'_>| row.metrics.find(score, corpus).map(|found| found.value);
         columns.push(right(&score.short_head(), &|row| value(row).map(|value| score.in_table(value))));
         if !score.compares() {

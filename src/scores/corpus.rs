@@ -1,9 +1,9 @@
 //! What the windows of a corpus say of a model.
 
-use super::measurement::Measurement;
 use super::registry::SCORES;
 use super::score::Measure;
 use super::window::WindowMeans;
+use crate::results::Measurement;
 
 /// Every score that is measured on corpora; those that compare with the base only where it was `compared` with.
 pub fn measure_corpus(name: &str, windows: &[WindowMeans], compared: bool) -> Vec<Measurement> {

@@ -2,11 +2,11 @@
 
 use std::f64::consts::LN_2;
 
-use super::measurement::Estimate;
 use super::notation::Notation;
 use super::score::{Better, Detail, Measure, Scale, Score, Summary};
 use super::stats::mean_with_interval;
 use super::window::WindowMeans;
+use crate::results::Estimate;
 
 const NATS: &[Detail] = &[Detail { name: "nats", about: "The value in nats." }];
 
@@ -25,6 +25,7 @@ pub static JS_DIVERGENCE: Score = Score {
     notation: Notation::Decimal,
     of_itself: Some(0.0),
     headline: true,
+    seldom: false,
     details: NATS,
     measure: Measure::Windows(|windows| divergence(windows, |window| window.js)),
 };
@@ -45,6 +46,7 @@ pub static KL_DIVERGENCE: Score = Score {
     notation: Notation::Decimal,
     of_itself: Some(0.0),
     headline: false,
+    seldom: true,
     details: NATS,
     measure: Measure::Windows(|windows| divergence(windows, |window| window.kl)),
 };
@@ -64,6 +66,7 @@ pub static TOP1_AGREEMENT: Score = Score {
     notation: Notation::Percent,
     of_itself: Some(1.0),
     headline: false,
+    seldom: false,
     details: &[],
     measure: Measure::Windows(agreement),
 };

@@ -1,48 +1,10 @@
 //! Which score on texts ranks the cells as the tasks do.
 
-use serde::{Deserialize, Serialize};
-
-use super::measurement::DataSetName;
-use super::metrics::Metrics;
+use super::data_sets::data_sets;
 use super::registry::scores_on;
 use super::score::{Better, Score, Subject};
 use super::stats::{mean, spearman};
-
-/// Which score on texts ranks the cells as the tasks do.
-///
-/// Retention is a cell's task score divided by the base's, averaged over tasks and over the scores whose base is
-/// above zero. A score that tells the truth has a rank correlation near −1 with it: the more it says is lost, the less
-/// is retained.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Insight {
-    /// Cells that entered.
-    pub cells: usize,
-    /// One for each score whose correlation is known; none with fewer than three cells.
-    pub correlations: Vec<Correlation>,
-}
-
-/// How the cells' ranks by a score go together with those by what the tasks retain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Correlation {
-    /// Id of the score.
-    pub score: String,
-    /// Spearman's rank correlation of what the score says is lost with retention, −1 … 1.
-    pub spearman: f64,
-}
-
-impl Insight {
-    /// An insight of so many cells, with the correlations that are known.
-    pub fn new<'a>(cells: usize, spearman: impl IntoIterator<Item = (&'a Score, Option<f64>)>) -> Self {
-        let known = spearman.into_iter().filter_map(|(score, spearman)| Some((score, spearman?)));
-        let correlations = known.map(|(score, spearman)| Correlation { score: score.id.into(), spearman });
-        Self { cells, correlations: correlations.collect() }
-    }
-
-    /// The correlation of a score.
-    pub fn spearman(&self, score: &Score) -> Option<f64> {
-        self.correlations.iter().find(|found| found.score == score.id).map(|found| found.spearman)
-    }
-}
+use crate::results::{DataSetName, Insight, Metrics};
 
 /// The insight of these cells.
 ///
@@ -51,7 +13,7 @@ impl Insight {
 /// it does not enter.
 pub fn insight(base: &Metrics, cells: &[&Metrics]) -> Insight {
     let scores: Vec<&Score> = scores_on(Subject::Corpus).collect();
-    let corpora = base.data_sets(Subject::Corpus);
+    let corpora = data_sets([base], Subject::Corpus);
     let mut damages: Vec<Vec<f64>> = vec![Vec::new(); scores.len()];
     let mut retentions = Vec::new();
     for cell in cells {
@@ -74,7 +36,7 @@ pub fn insight(base: &Metrics, cells: &[&Metrics]) -> Insight {
 /// Share of the base's task scores that a cell retains; `None` where there is nothing to compare.
 fn retention(base: &Metrics, cell: &Metrics) -> Option<f64> {
     let mut ratios = Vec::new();
-    for task in base.data_sets(Subject::Task) {
+    for task in data_sets([base], Subject::Task) {
         for score in scores_on(Subject::Task).filter(|score| score.better == Better::Higher) {
             let Some(before) = base.find(score, &task) else { continue };
             let after = cell.find(score, &task)?;
@@ -95,10 +57,10 @@ fn mean_damage(score: &Score, corpora: &[DataSetName], cell: &Metrics) -> Option
 
 #[cfg(test)]
 mod tests {
-    use super::super::measurement::Measurement;
     use super::super::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1, TOP1_AGREEMENT};
     use super::*;
     use crate::number::NamedNumbers;
+    use crate::results::Measurement;
 
     fn metrics(nll: f64, bits: f64, f1: f64) -> Metrics {
         let value = |score: &Score, data_set: &str, value: f64| Measurement {

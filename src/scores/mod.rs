@@ -5,10 +5,9 @@
 //! these and a line in `registry.rs`.
 
 mod corpus;
+mod data_sets;
 mod divergence;
 mod insight;
-mod measurement;
-mod metrics;
 mod notation;
 mod overlap;
 mod perplexity;
@@ -23,10 +22,9 @@ pub(crate) mod verdict;
 mod window;
 
 pub use corpus::measure_corpus;
+pub use data_sets::{data_sets, is_measured, records};
 pub use divergence::{JS_DIVERGENCE, KL_DIVERGENCE, TOP1_AGREEMENT};
-pub use insight::{Correlation, Insight, insight};
-pub use measurement::{DataSetName, Estimate, Measurement};
-pub use metrics::Metrics;
+pub use insight::insight;
 pub use notation::Notation;
 pub(crate) use notation::{decimals, percent};
 pub use perplexity::PERPLEXITY;
@@ -35,4 +33,4 @@ pub use rouge::{ROUGE1, rouge1};
 pub use score::{Better, Detail, Measure, Scale, Score, Subject, Summary};
 pub use squad::{EXACT_MATCH, F1, exact_match, f1};
 pub use task::{measure_task, score_answer};
-pub use window::{WindowMeans, WindowSums};
+pub use window::{Position, WindowMeans, WindowSums};

@@ -1,10 +1,10 @@
 //! Perplexity.
 
-use super::measurement::Estimate;
 use super::notation::Notation;
 use super::score::{Better, Detail, Measure, Scale, Score, Summary};
 use super::stats::{mean_and_standard_error, normal_interval};
 use super::window::WindowMeans;
+use crate::results::Estimate;
 
 /// `exp` of the mean over windows of the mean negative log-likelihood; its interval is
 /// `exp(mean ± 1.96 standard errors)`, which a single window leaves at `0 … ∞`.
@@ -22,6 +22,7 @@ pub static PERPLEXITY: Score = Score {
     notation: Notation::Magnitude,
     of_itself: None,
     headline: true,
+    seldom: false,
     details: &[Detail {
         name: "standard_error_nats",
         about: "Standard error over windows of the mean negative log-likelihood, in nats.",

@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
+use super::window::Position;
 use crate::error::Result;
 use crate::kernels::{math, simd};
 use crate::model::Activations;
@@ -13,19 +14,6 @@ use crate::model::Activations;
 /// Elements summed in `f32` lanes before they join an `f64`.
 const TILE: usize = 1024;
 const LANES: usize = 16;
-
-/// What one position of a text says of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Position {
-    /// `−ln q(next token)` in nats; 0 where there is no next token.
-    pub nll: f64,
-    /// Jensen–Shannon divergence from the base, in nats.
-    pub js: f64,
-    /// KL(base‖cell), in nats.
-    pub kl: f64,
-    /// Whether both rank the same token first (the lower id of equals).
-    pub agrees: bool,
-}
 
 /// Measures every row of the cell's logits (`[n, vocabulary]`) against its target and, where `with_base`, against the
 /// row of the base's logits that stands `n` rows further down (`[2n, vocabulary]`).

@@ -19,6 +19,7 @@ pub static ROUGE1: Score = Score {
     notation: Notation::Fraction,
     of_itself: None,
     headline: false,
+    seldom: false,
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| rouge1(answer, reference)),

@@ -1,9 +1,9 @@
 //! What a score is: what it is called, how to read it, how it is measured.
 
-use super::measurement::{Estimate, Measurement};
 use super::notation::Notation;
 use super::window::WindowMeans;
 use crate::number::NamedNumbers;
+use crate::results::{Estimate, Measurement};
 
 /// A named number about a model. Everything that is to be known of it is asked of it; [`super::SCORES`] lists all.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Score {
     pub of_itself: Option<f64>,
     /// It is one of the few that are told where there is room for few.
     pub headline: bool,
+    /// It is looked at seldom: its column is the first to go where room is short.
+    pub seldom: bool,
     /// Numbers that come with every value.
     pub details: &'static [Detail],
     /// How it is measured.
@@ -106,6 +108,13 @@ impl PartialEq for Score {
 }
 
 impl Eq for Score {}
+
+/// A score is referred to by its id.
+impl AsRef<str> for Score {
+    fn as_ref(&self) -> &str {
+        self.id
+    }
+}
 
 impl Score {
     /// What it is measured on.

@@ -20,6 +20,7 @@ pub static EXACT_MATCH: Score = Score {
     notation: Notation::Fraction,
     of_itself: None,
     headline: false,
+    seldom: false,
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| exact_match(answer, reference)),
@@ -43,6 +44,7 @@ pub static F1: Score = Score {
     notation: Notation::Fraction,
     of_itself: None,
     headline: true,
+    seldom: false,
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| f1(answer, reference)),

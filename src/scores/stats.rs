@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::measurement::{Estimate, Measurement};
+use crate::results::{Estimate, Measurement};
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 1000;

@@ -1,10 +1,10 @@
 //! What the answers to a task say of a model.
 
-use super::measurement::Measurement;
 use super::registry::SCORES;
 use super::score::{Measure, Summary};
 use super::stats::bootstrap_mean;
 use crate::number::NamedNumbers;
+use crate::results::Measurement;
 
 /// Scores an answer against its references by every score of answers, each the best over the references. Those that
 /// `known` has already are taken from there.

@@ -1,7 +1,8 @@
 //! Which of perplexity and JS divergence ranks the cells as the tasks do, in words. Reports and dashboard say the same.
 
-use super::insight::Insight;
-use super::{JS_DIVERGENCE, PERPLEXITY};
+use super::divergence::JS_DIVERGENCE;
+use super::perplexity::PERPLEXITY;
+use crate::results::Insight;
 
 /// What is asked while there is no answer.
 pub(crate) const QUESTION: &str = "Which metric ranks the cells as the tasks do?";

@@ -1,6 +1,17 @@
-//! What one window of a corpus shows of a model.
+//! What one window of a corpus shows of a model, and each of its positions.
 
-use super::positions::Position;
+/// What one position of a text says of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Position {
+    /// `−ln q(next token)` in nats; 0 where there is no next token.
+    pub nll: f64,
+    /// Jensen–Shannon divergence from the base, in nats.
+    pub js: f64,
+    /// KL(base‖cell), in nats.
+    pub kl: f64,
+    /// Whether both rank the same token first (the lower id of equals).
+    pub agrees: bool,
+}
 
 /// Means over the positions of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 
 use crate::methods::METHODS;
-use crate::results::{CellResult, CellState, Estimate, Metrics};
+use crate::results::{CellResult, CellState, DataSetName, Estimate, Metrics};
 use crate::scores::stats::mean_over_tasks;
-use crate::scores::{DataSetName, SCORES, Score, Subject};
+use crate::scores::{SCORES, Score, Subject, data_sets, is_measured};
 use crate::study::{Level, Recipe, Sparsity, short_name};
 use crate::tui::state::{Board, CompareView, RowKey, SortBy, State};
 
@@ -153,10 +153,10 @@ impl<'a> Comparison<'a> {
         let boards: Vec<&Board> = std::iter::once(board).chain(overlays).collect();
         let texts = texts(&boards);
         let chosen = if texts.is_empty() { None } else { texts.get(text % texts.len()).cloned() };
-        let tasks = board.base.metrics.data_sets(Subject::Task);
+        let tasks = data_sets([&board.base.metrics], Subject::Task);
         let planned = |board: &&Board| {
             board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty())
-                || board.base.metrics.has(Subject::Task)
+                || is_measured(&board.base.metrics, Subject::Task)
         };
         let asked = boards.iter().any(planned);
         let mut found = Self {
@@ -363,14 +363,10 @@ pub fn percent(recipe: &Recipe) -> f64 {
 
 /// Every text that something was measured on, in the order in which it is first met.
 fn texts(boards: &[&Board]) -> Vec<DataSetName> {
-    let mut texts = Vec::new();
-    for board in boards {
-        let cells = board.cells.iter().map(|cell| &cell.metrics);
-        for metrics in std::iter::once(&board.base.metrics).chain(cells) {
-            metrics.add_data_sets(Subject::Corpus, &mut texts);
-        }
-    }
-    texts
+    let all = boards.iter().flat_map(|board| {
+        std::iter::once(&board.base.metrics).chain(board.cells.iter().map(|cell| &cell.metrics))
+    });
+    data_sets(all, Subject::Corpus)
 }
 
 /// The study that is open with its overlays; `None` when none is.

@@ -1,12 +1,13 @@
 //! The verdict on perplexity and JS divergence, as long as there is room for.
 
-use crate::scores::{Subject, verdict};
+use crate::scores::{Subject, is_measured, verdict};
 use crate::tui::state::Board;
 
 /// The sentence.
 pub fn words(board: &Board, ascii: bool) -> String {
     let cells = board.cells.iter().map(|cell| &cell.metrics);
-    let answered = std::iter::once(&board.base.metrics).chain(cells).any(|m| m.has(Subject::Task));
+    let answered =
+        std::iter::once(&board.base.metrics).chain(cells).any(|metrics| is_measured(metrics, Subject::Task));
     // While a study runs that the store has not told of yet, there may be tasks.
     let asked = board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty());
     if !answered && !asked {
@@ -31,7 +32,8 @@ pub fn shorter(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scores::{Insight, JS_DIVERGENCE, PERPLEXITY};
+    use crate::results::Insight;
+    use crate::scores::{JS_DIVERGENCE, PERPLEXITY};
 
     fn said(perplexity: f64, js: f64, cells: usize) -> String {
         let insight = Insight::new(cells, [(&PERPLEXITY, Some(perplexity)), (&JS_DIVERGENCE, Some(js))]);

@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Widget};
 use super::data::{Comparison, ModelRow};
 use super::figures;
 use crate::results::{CellState, Estimate};
-use crate::scores::{Better, Notation, SCORES, Score, Subject};
+use crate::scores::{Better, Notation, Score, Subject};
 use crate::tui::state::{CompareView, Panel, SortBy, State};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts::mark;
@@ -184,12 +184,13 @@ fn priority(score: &Score, view: &CompareView) -> u8 {
         Subject::Corpus => score.headline,
         Subject::Task => view.score.shown().contains(&score),
     };
-    let place = SCORES.iter().position(|known| *known == score).unwrap_or(0).min(9) as u8;
     match (score.subject(), charted) {
-        (Subject::Corpus, true) => 220 - place,
+        (Subject::Corpus, true) if score.compares() => 210,
+        (Subject::Corpus, true) => 220,
+        (Subject::Corpus, false) if score.seldom => 80,
+        (Subject::Corpus, false) => 90,
         (Subject::Task, true) => 200,
         (Subject::Task, false) => 120,
-        (Subject::Corpus, false) => 80 + place,
     }
 }
 

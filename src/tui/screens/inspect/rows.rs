@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::results::{Answer, CellResult, CellState, Metrics, ModuleResult};
-use crate::scores::{Score, Subject, headline_scores, scores_on};
+use crate::results::{Answer, CellResult, CellState, ModuleResult};
+use crate::scores::{Score, Subject, headline_scores, records, scores_on};
 use crate::tui::state::{Board, State};
 
 /// How far two models disagreed over an answer, in bits.
@@ -107,7 +107,7 @@ pub(super) fn lacks_answers(board: &Board, cell: Option<&str>) -> bool {
         CellState::Queued => false,
         CellState::Running | CellState::Cancelled | CellState::Failed => true,
         CellState::Done => {
-            let given = board.metrics(cell).map_or(0, Metrics::records);
+            let given = board.metrics(cell).map_or(0, records);
             !asks_nothing(board) && (known == 0 || known < given)
         }
     }
