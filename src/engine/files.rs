@@ -140,7 +140,7 @@ mod tests {
         has_ended.recv_timeout(std::time::Duration::from_secs(60)).expect("the reader was told");
     }
 
-    /// A tokenizer cannot be stopped within a text. This one would be at it for seconds.
+    /// A tokenizer cannot be stopped within a text. This one would be at it for a second.
     #[test]
     fn a_text_that_is_being_tokenised_is_left_at_the_first_request() {
         let folder = tempfile::tempdir().unwrap();
@@ -154,7 +154,7 @@ mod tests {
             control.obey(Command::Shutdown { after_block: true });
         });
         let result = LazyHub::new(true).read(&mut reporter, move |_| {
-            let text = Text::new("long", Content::Whole("lorem ipsum ".repeat(1 << 20)));
+            let text = Text::new("long", Content::Whole("lorem ipsum ".repeat(1 << 17)));
             begun.send(()).unwrap();
             let windows = data::evaluation_windows(&text, &tokenizer, 32, None);
             ended.send(()).unwrap();
