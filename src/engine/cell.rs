@@ -65,7 +65,8 @@ pub(super) fn pass(
     let dir = session.checkpoints(id.as_deref());
     std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot create", &dir, e))?;
     let pruned = if cell.is_some() { checkpoint::blocks_done(&dir)? } else { session.folder.config.blocks };
-    let (first, calibration, evaluation) = starting_states(session, &dir, pruned, calibration)?;
+    let (first, calibration, evaluation) =
+        starting_states(session, &dir, pruned, calibration, &mut || reporter.boundary())?;
     let stage = cell.map(|cell| session.stage(cell)).transpose()?;
     match &stage {
         Some(stage) => reporter.tracker.unit(&session.sizes.cell(stage, first, pruned)),
@@ -95,6 +96,7 @@ fn starting_states(
     dir: &std::path::Path,
     pruned: usize,
     calibration: Option<&[Vec<u32>]>,
+    check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<(usize, Option<HiddenStates>, HiddenStates)> {
     let compute = &session.spec.compute;
     let placement = Placement { batch_tokens: compute.batch_tokens, home: session.home() };
@@ -118,9 +120,10 @@ fn starting_states(
             return Ok((block, calibrated, evaluation));
         }
     }
-    let embed =
-        |windows: &[Vec<u32>]| HiddenStates::embed(&session.folder, windows, session.dtype, placement);
-    Ok((0, calibration.map(embed).transpose()?, embed(&windows)?))
+    let mut embed = |windows: &[Vec<u32>]| {
+        HiddenStates::embed(&session.folder, windows, session.dtype, placement, check)
+    };
+    Ok((0, calibration.map(&mut embed).transpose()?, embed(&windows)?))
 }
 
 impl Pass<'_> {

@@ -105,6 +105,8 @@ mod tests {
     use super::super::event::{Command, Progress};
     use super::super::progress::Tracker;
     use super::*;
+    use crate::data::{self, Content, Text};
+    use crate::model::{ModelFolder, Synthetic, load_tokenizer};
 
     fn reporter() -> (Reporter, Arc<Control>, mpsc::Receiver<super::super::Event>) {
         let control = Arc::new(Control::default());
@@ -135,6 +137,31 @@ mod tests {
         client.join().unwrap();
         assert!(matches!(result, Err(Error::Cancelled)));
         has_ended.recv_timeout(std::time::Duration::from_mins(1)).expect("the reader was told");
+    }
+
+    /// A tokenizer cannot be stopped within a text. This one would be at it for a second.
+    #[test]
+    fn a_text_that_is_being_tokenised_is_left_at_the_first_request() {
+        let folder = tempfile::tempdir().unwrap();
+        Synthetic::default().write(folder.path()).unwrap();
+        let tokenizer = load_tokenizer(&ModelFolder::open(folder.path()).unwrap().tokenizer).unwrap();
+        let (mut reporter, control, _events) = reporter();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (ended, has_ended) = std::sync::mpsc::channel();
+        let client = std::thread::spawn(move || {
+            has_begun.recv().unwrap();
+            control.obey(Command::Shutdown { after_block: true });
+        });
+        let result = LazyHub::new(true).read(&mut reporter, move |_| {
+            let text = Text::new("long", Content::Whole("lorem ipsum ".repeat(1 << 17)));
+            begun.send(()).unwrap();
+            let windows = data::evaluation_windows(&text, &tokenizer, 32, None);
+            ended.send(()).unwrap();
+            windows
+        });
+        client.join().unwrap();
+        assert!(matches!(result, Err(Error::Cancelled)));
+        assert!(has_ended.try_recv().is_err(), "the request came too late to stop anything");
     }
 
     #[test]

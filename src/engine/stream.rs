@@ -35,20 +35,22 @@ pub(super) struct Placement<'a> {
 }
 
 impl HiddenStates {
-    /// Embeds sequences.
+    /// Embeds sequences. `check` is asked before each batch.
     ///
     /// # Errors
-    /// A tensor operation that fails.
+    /// A tensor operation that fails; what `check` says.
     pub fn embed(
         folder: &ModelFolder,
         sequences: &[Vec<u32>],
         dtype: DType,
         placement: Placement<'_>,
+        check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
         let mut states = Self::shaped(&lengths, placement);
         let mut rest = sequences;
         for shape in &states.shapes {
+            check()?;
             let (batch, behind) = rest.split_at(shape.len());
             rest = behind;
             states.batches.push(head::embed(folder, &batch.concat(), dtype, placement.home)?);
@@ -175,7 +177,7 @@ mod tests {
         batch_tokens: usize,
     ) -> (HiddenStates, Vec<Vec<f64>>) {
         let (dtype, device) = (DType::F32, Device::Cpu);
-        let mut states = HiddenStates::embed(folder, sequences, dtype, placement(batch_tokens)).unwrap();
+        let mut states = HiddenStates::embed(folder, sequences, dtype, placement(batch_tokens), &mut || Ok(())).unwrap();
         let ropes = folder.config.rope_tables(sequences.iter().map(Vec::len).max().unwrap());
         let mut norms = Vec::new();
         for index in 0..folder.config.blocks {
@@ -230,13 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn embedding_ends_at_the_batch_where_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::default().write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let sequences = sequences(&[8; 10]);
+        let mut asked = 0;
+        let mut check = || {
+            asked += 1;
+            if asked == 3 { Err(Error::Cancelled) } else { Ok(()) }
+        };
+        let result = HiddenStates::embed(&folder, &sequences, DType::F32, placement(8), &mut check);
+        assert!(matches!(result, Err(Error::Cancelled)));
+        assert_eq!(asked, 3);
+    }
+
+    #[test]
     fn saved_states_come_back_in_other_batches() {
         let dir = tempfile::tempdir().unwrap();
         Synthetic::default().write(dir.path()).unwrap();
         let folder = ModelFolder::open(dir.path()).unwrap();
         let lengths = [3, 9, 1, 4];
         let sequences = sequences(&lengths);
-        let embed = |most| HiddenStates::embed(&folder, &sequences, DType::F32, placement(most)).unwrap();
+        let embed = |most| {
+            HiddenStates::embed(&folder, &sequences, DType::F32, placement(most), &mut || Ok(())).unwrap()
+        };
         let values = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let saved = embed(10);
         assert_eq!(saved.batches().len(), 3, "3 + 9 are too many, 9 + 1 are not");
