@@ -248,7 +248,7 @@ impl Pass<'_> {
             &mut || self.reporter.check(),
         )?;
         let collect_seconds = collector.seconds();
-        let statistics = collector.finish();
+        let statistics = collector.finish()?;
         let seconds = self.reporter.clock() - started;
         self.seconds.calibrate += seconds;
         self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
