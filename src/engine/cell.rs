@@ -12,6 +12,7 @@ use super::event::{Event, Phase};
 use super::session::Session;
 use super::snapshot::Snapshots;
 use super::stream::{HiddenStates, Placement};
+use super::written::BlockWriter;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
 use crate::methods::{DeviceMethod, InputStatistics, Matrix, Needs, Outcome, Stage};
@@ -34,6 +35,8 @@ struct Pass<'a> {
     evaluation: HiddenStates,
     seconds: &'a mut Seconds,
     snapshots: Snapshots,
+    /// Blocks that are not on the disk yet.
+    written: BlockWriter,
 }
 
 /// What became of a module.
@@ -80,6 +83,7 @@ pub(super) fn pass(
         cell,
         id,
         snapshots: Snapshots::new(&dir),
+        written: BlockWriter::new(&dir),
         dir,
         calibration,
         evaluation,
@@ -170,13 +174,26 @@ impl Pass<'_> {
             let stopping = self.reporter.boundary();
             if stopping.is_err() && index + 1 < blocks {
                 self.snapshots.save(index + 1, self.states(index + 1))?;
+                self.finish_writing()?;
                 return stopping;
             }
         }
+        self.finish_writing()
+    }
+
+    fn finish_writing(&mut self) -> Result<()> {
+        let last = self.written.wait()?;
+        self.tell_checkpoint(last);
         Ok(())
     }
 
-    /// Prunes one block's modules and puts what became of them on disk.
+    fn tell_checkpoint(&mut self, block: Option<usize>) {
+        if let (Some(cell), Some(block)) = (self.id.clone(), block) {
+            self.reporter.event(Event::Checkpoint { cell, block });
+        }
+    }
+
+    /// Prunes one block's modules and begins to put what became of them on disk.
     fn prune_block(
         &mut self,
         block: &mut Block,
@@ -208,8 +225,8 @@ impl Pass<'_> {
         }
         // In this order: a block on disk is not pruned again, so its time has to be known by then.
         self.session.store.put_seconds(self.session.study, Some(&cell_id), self.seconds)?;
-        checkpoint::write_block(&self.dir, index, &written)?;
-        self.reporter.event(Event::Checkpoint { cell: cell_id, block: index });
+        let last = self.written.begin(index, written)?;
+        self.tell_checkpoint(last);
         Ok(())
     }
 
@@ -234,7 +251,7 @@ impl Pass<'_> {
             &mut || self.reporter.check(),
         )?;
         let collect_seconds = collector.seconds();
-        let statistics = collector.finish();
+        let statistics = collector.finish()?;
         let seconds = self.reporter.clock() - started;
         self.seconds.calibrate += seconds;
         self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);

@@ -16,10 +16,12 @@ const ROWS: usize = 256;
 /// Sums while forward passes run.
 #[derive(Debug)]
 enum Running {
-    Norms(Vec<f64>),
-    /// On the host, one triangle.
+    HostNorms(Vec<f64>),
+    /// `[in]` in `f64`; a device that is asked for it after every batch would wait for the host.
+    DeviceNorms(Tensor),
+    /// One triangle.
     HostGram(Vec<f32>),
-    /// On another device, whole.
+    /// Both triangles.
     DeviceGram(Tensor),
 }
 
@@ -49,17 +51,23 @@ impl Collector {
     }
 
     /// The statistics, one for every site that was reached.
-    pub fn finish(self) -> Vec<(InputSite, InputStatistics)> {
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn finish(self) -> Result<Vec<(InputSite, InputStatistics)>> {
         let sequences = self.sequences;
+        let statistics = |running| {
+            Ok(match running {
+                Running::HostNorms(sums) => Statistics::ColumnNorms(sums),
+                Running::DeviceNorms(sums) => Statistics::ColumnNorms(sums.to_vec1()?),
+                Running::HostGram(gram) => Statistics::Gram(gram),
+                Running::DeviceGram(gram) => Statistics::DeviceGram(gram),
+            })
+        };
         self.running
             .into_iter()
             .map(|(site, width, running)| {
-                let statistics = match running {
-                    Running::Norms(sums) => Statistics::ColumnNorms(sums),
-                    Running::HostGram(gram) => Statistics::Gram(gram),
-                    Running::DeviceGram(gram) => Statistics::DeviceGram(gram),
-                };
-                (site, InputStatistics::new(statistics, width, sequences))
+                Ok((site, InputStatistics::new(statistics(running)?, width, sequences)))
             })
             .collect()
     }
@@ -75,7 +83,10 @@ impl Collector {
                 (Needs::Hessian, Activations::Device(x)) => {
                     Running::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
                 }
-                (Needs::ColumnNorms | Needs::Nothing, _) => Running::Norms(vec![0.0; width]),
+                (_, Activations::Host { .. }) => Running::HostNorms(vec![0.0; width]),
+                (_, Activations::Device(x)) => {
+                    Running::DeviceNorms(Tensor::zeros(width, DType::F64, x.device())?)
+                }
             };
             self.running.push((site, width, running));
             self.running.len() - 1
@@ -100,15 +111,13 @@ impl Collector {
     fn add(&mut self, site: InputSite, x: &Activations) -> Result<()> {
         let width = x.width()?;
         match (self.at(site, x)?, x) {
-            (Running::Norms(sums), Activations::Host { data, .. }) => add_squares(sums, data, width),
-            (Running::Norms(sums), Activations::Device(x)) => {
+            (Running::HostNorms(sums), Activations::Host { data, .. }) => add_squares(sums, data, width),
+            (Running::DeviceNorms(sums), Activations::Device(x)) => {
                 // A product with ones: devices sum columns far faster that way than by a reduction.
                 let squares = x.to_dtype(DType::F32)?.sqr()?;
                 let ones = Tensor::ones((1, squares.dim(0)?), DType::F32, x.device())?;
-                let squares = ones.matmul(&squares)?.squeeze(0)?.to_vec1::<f32>()?;
-                for (sum, square) in sums.iter_mut().zip(squares) {
-                    *sum += f64::from(square);
-                }
+                let squares = ones.matmul(&squares)?.squeeze(0)?;
+                *sums = (&*sums + squares.to_dtype(DType::F64)?)?;
             }
             (Running::HostGram(gram), Activations::Host { data, .. }) => {
                 matmul::gram_lower(gram, data, width);
@@ -179,7 +188,7 @@ mod tests {
         collector.input(sites[0], &x).unwrap();
         collector.input(sites[3], &x).unwrap();
         collector.count(2);
-        let found = collector.finish();
+        let found = collector.finish().unwrap();
         assert_eq!((found.len(), found[1].0), (2, sites[3]));
         assert_eq!(found[1].1.input_norms_squared().unwrap(), vec![10.0 / 4.0, 4.0 / 4.0]);
         assert_eq!(found[0].1.input_norms_squared().unwrap(), vec![20.0 / 4.0, 8.0 / 4.0]);

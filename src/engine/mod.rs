@@ -23,6 +23,7 @@ mod snapshot;
 mod speed;
 mod stream;
 mod worker;
+mod written;
 
 pub use event::{Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions};
 pub use plan::{Plan, plan};

@@ -16,26 +16,30 @@ pub(super) const LEAF: usize = 64;
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn inverse_factor(h: &Tensor) -> Result<Option<Tensor>> {
+pub fn inverse_factor(h: Tensor) -> Result<Option<Tensor>> {
     let upper = factor_blocks(h)?;
     // Where a block is not positive definite its factor is NaN, and so is what is computed from it.
     let finite = upper.sum(1)?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
     Ok(finite.then_some(upper))
 }
 
-fn factor_blocks(h: &Tensor) -> Result<Tensor> {
+/// Takes the matrix by value, so that what was copied out of it makes room.
+fn factor_blocks(h: Tensor) -> Result<Tensor> {
     let n = h.dim(0)?;
     if n <= LEAF {
-        return factor_leaf(h);
+        return factor_leaf(&h);
     }
     let first = n.div_ceil(LEAF).div_ceil(2) * LEAF;
-    let block = |row: usize, column: usize, rows: usize, columns: usize| -> Result<Tensor> {
-        Ok(h.narrow(0, row, rows)?.narrow(1, column, columns)?.contiguous()?)
-    };
     let second = n - first;
-    let u2 = factor_blocks(&block(first, first, second, second)?)?;
-    let x = block(0, first, first, second)?.matmul(&u2.t()?)?;
-    let u1 = factor_blocks(&(block(0, 0, first, first)? - x.matmul(&x.t()?)?)?)?;
+    let block = |row: usize, column: usize, rows: usize, columns: usize| {
+        h.narrow(0, row, rows)?.narrow(1, column, columns)?.contiguous()
+    };
+    let (a, b, d) =
+        (block(0, 0, first, first)?, block(0, first, first, second)?, block(first, first, second, second)?);
+    drop(h);
+    let u2 = factor_blocks(d)?;
+    let x = b.matmul(&u2.t()?)?;
+    let u1 = factor_blocks((a - x.matmul(&x.t()?)?)?)?;
     let corner = u1.matmul(&x)?.matmul(&u2)?.neg()?;
     let zeroes = Tensor::zeros((second, first), h.dtype(), h.device())?;
     Ok(Tensor::cat(&[Tensor::cat(&[u1, corner], 1)?, Tensor::cat(&[zeroes, u2], 1)?], 0)?)
@@ -143,7 +147,7 @@ mod tests {
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         for n in [1, 2, 63, 64, 65, 130, 200, 300] {
             let h = hessian(n, &mut random);
-            let upper = inverse_factor(&tensor(&h)).unwrap().unwrap();
+            let upper = inverse_factor(tensor(&h)).unwrap().unwrap();
             let u: Vec<f64> =
                 upper.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect();
             for i in 0..n {
@@ -165,7 +169,7 @@ mod tests {
         for (n, at) in [(3, 1), (100, 99), (200, 0), (200, 130)] {
             let mut h = hessian(n, &mut random);
             h[at * n + at] = -1.0;
-            assert!(inverse_factor(&tensor(&h)).unwrap().is_none(), "{n}, {at}");
+            assert!(inverse_factor(tensor(&h)).unwrap().is_none(), "{n}, {at}");
         }
     }
 

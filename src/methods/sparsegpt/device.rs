@@ -34,13 +34,14 @@ impl DeviceFactor {
             *d = 1.0;
         }
         let mean = mean_diagonal(&diagonal)?;
-        let hessian = gram.affine(f64::from(scale), 0.0)?;
         let mut attempt = damping;
         loop {
             let added = (attempt * mean) as f32;
             let missing: Vec<f32> =
                 dead.iter().map(|&dead| if dead != 0 { 1.0 + added } else { added }).collect();
-            if let Some(upper) = inverse_factor(&add_to_diagonal(&hessian, &missing)?)? {
+            if let Some(upper) =
+                inverse_factor(add_to_diagonal(&gram.affine(f64::from(scale), 0.0)?, &missing)?)?
+            {
                 let dead_columns = dead.iter().filter(|dead| **dead != 0).count();
                 let dead = Tensor::from_vec(dead, diagonal.len(), gram.device())?;
                 return Ok(Self { upper, damping: attempt, dead, dead_columns, added });
