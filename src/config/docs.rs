@@ -12,8 +12,8 @@ const HEAD: &str = "\
 # Read from the file that --config names, else ./config.toml, else secateur/config.toml in the configuration folder
 # ($XDG_CONFIG_HOME or ~/.config). A file need not have every key: what it leaves out is as below. Each key is also a
 # flag of `secateur run` and a variable (SECATEUR_ and the flag's name in capitals: --seq-len is SECATEUR_SEQ_LEN);
-# flags win over variables, variables over this file. Relative paths start at this file's folder; \"~/\" is the home
-# folder. \"\" and [] mean: not set.
+# flags win over variables, variables over this file. Relative paths start at this file's folder; \"~\" is the home
+# folder, and \"$NAME\" an environment variable. \"\" and [] mean: not set.
 ";
 
 /// Columns of a line in `config.toml`.

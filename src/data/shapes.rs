@@ -27,6 +27,9 @@ pub(super) enum Shape {
         /// Fields with accepted answers, of which only the last has to be there. Tasks take the first that has some,
         /// texts the last.
         answers: &'static [&'static str],
+        /// Answers stand within a structure, which tables hold as its JSON text. Of others no text is taken apart: what
+        /// is accepted may well begin with a bracket.
+        nested: bool,
     },
     /// A list of messages: the last one of the assistant is the answer to those before it.
     Chat(&'static str),
@@ -36,14 +39,19 @@ pub(super) enum Shape {
 pub(super) const SHAPES: [Shape; 7] = [
     Shape::Text("text"),
     // Alpaca, Self-Instruct and what was made after them; `references` are several accepted answers.
-    Shape::Pair { question: "instruction", context: Some("input"), answers: &["references", "output"] },
+    Shape::Pair {
+        question: "instruction",
+        context: Some("input"),
+        answers: &["references", "output"],
+        nested: false,
+    },
     // SQuAD: `answers` is {text: [...], answer_start: [...]}, with nothing in it for questions that the passage does not
     // answer (version 2). Others have a list of texts there, or of objects with a `text`.
-    Shape::Pair { question: "question", context: Some("context"), answers: &["answers"] },
+    Shape::Pair { question: "question", context: Some("context"), answers: &["answers"], nested: true },
     // GSM8K and many more.
-    Shape::Pair { question: "question", context: Some("context"), answers: &["answer"] },
+    Shape::Pair { question: "question", context: Some("context"), answers: &["answer"], nested: false },
     // As fine-tuning tools take it; either side may also be a list of messages.
-    Shape::Pair { question: "prompt", context: None, answers: &["completion"] },
+    Shape::Pair { question: "prompt", context: None, answers: &["completion"], nested: false },
     // As chat templates take it.
     Shape::Chat("messages"),
     // ShareGPT: {from, value} instead of {role, content}.
@@ -194,7 +202,7 @@ fn column(found: &[&str], name: &str) -> Option<String> {
 }
 
 impl Shape {
-    fn is_task(&self) -> bool {
+    pub fn is_task(&self) -> bool {
         !matches!(self, Self::Text(_))
     }
 
@@ -207,7 +215,7 @@ impl Shape {
     }
 
     /// Every field that is looked at.
-    fn fields(&self) -> Vec<&'static str> {
+    pub fn fields(&self) -> Vec<&'static str> {
         match *self {
             Self::Text(field) | Self::Chat(field) => vec![field],
             Self::Pair { question, context, answers, .. } => {
@@ -241,12 +249,13 @@ impl Shape {
                 })
             }
             Self::Chat(field) => read_chat(record, names.of(field)),
-            Self::Pair { question, context, answers } => {
+            Self::Pair { question, context, answers, nested } => {
                 let answers = answers_of(answers, names).into_iter().map(|field| names.of(field));
                 let pair = Pair {
                     question: names.of(question),
                     context: context.map(|field| names.of(field)),
                     answers: answers.collect(),
+                    nested,
                 };
                 pair.read(record, purpose)
             }
@@ -265,6 +274,7 @@ struct Pair {
     question: String,
     context: Option<String>,
     answers: Vec<String>,
+    nested: bool,
 }
 
 /// What the fields with answers hold.
@@ -277,10 +287,7 @@ enum Answers {
 impl Pair {
     fn read(&self, record: &Record, purpose: Purpose) -> Result<Attempt> {
         let question = record.get(&self.question)?;
-        let answers = match purpose {
-            Purpose::Task => references(record, &self.answers, false)?,
-            Purpose::Text => references(record, &self.answers, true)?,
-        };
+        let answers = self.references(record, purpose)?;
         let (question, references) = match (question, answers) {
             (None, answers) => {
                 return Ok(Attempt::Lacks(self.question.clone(), !matches!(answers, Answers::Absent)));
@@ -302,7 +309,7 @@ impl Pair {
                 Some(other) => return Err(record.wrong_type(field, "a string or a number", &other)),
             },
         };
-        let conversation = match record.unpacked(&self.question, question)? {
+        let conversation = match question {
             FieldValue::Text(instruction) | FieldValue::Number(instruction) => {
                 return Ok(Attempt::Fits(RecordContent::Pair(TaskRecord {
                     instruction,
@@ -323,27 +330,33 @@ impl Pair {
             None => Attempt::Omitted(Omission::NoText),
         })
     }
-}
 
-/// The answers of the first field that has some, or of the last.
-fn references(record: &Record, fields: &[String], last_first: bool) -> Result<Answers> {
-    let mut read = Vec::with_capacity(fields.len());
-    for field in fields {
-        let value = record.get(field)?.map(|value| record.unpacked(field, value)).transpose()?;
-        read.push(match value {
-            None => Answers::Absent,
-            Some(FieldValue::Null) => Answers::Omitted(Omission::Null(field.clone())),
-            Some(value) => match accepted(record, field, value)? {
-                none if none.is_empty() => Answers::Omitted(Omission::Unanswered),
-                some => Answers::Some(some),
-            },
-        });
+    /// The answers of the first field that has some, or of the last.
+    fn references(&self, record: &Record, purpose: Purpose) -> Result<Answers> {
+        let mut read = Vec::with_capacity(self.answers.len());
+        for field in &self.answers {
+            let mut value = record.get(field)?;
+            if self.nested && record.is_of_table {
+                value = value.map(|value| record.unpacked(field, value)).transpose()?;
+            }
+            read.push(match value {
+                None => Answers::Absent,
+                Some(FieldValue::Null) => Answers::Omitted(Omission::Null(field.clone())),
+                Some(value) => match accepted(record, field, value)? {
+                    none if none.is_empty() => Answers::Omitted(Omission::Unanswered),
+                    some => Answers::Some(some),
+                },
+            });
+        }
+        let has_some = |answers: &Answers| matches!(answers, Answers::Some(_));
+        let some = match purpose {
+            Purpose::Task => read.iter().position(has_some),
+            Purpose::Text => read.iter().rposition(has_some),
+        };
+        // Without any, the field that has to be there tells: absent, null or empty.
+        let place = some.or(read.len().checked_sub(1));
+        Ok(place.map_or(Answers::Absent, |place| read.swap_remove(place)))
     }
-    let has_some = |answers: &Answers| matches!(answers, Answers::Some(_));
-    let some = if last_first { read.iter().rposition(has_some) } else { read.iter().position(has_some) };
-    // Without any, the field that has to be there tells: absent, null or empty.
-    let place = some.or(read.len().checked_sub(1));
-    Ok(place.map_or(Answers::Absent, |place| read.swap_remove(place)))
 }
 
 /// The accepted answers in a field: one, or a list of them, or what holds such a list as `text`, or messages of which the

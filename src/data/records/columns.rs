@@ -35,7 +35,7 @@ pub(super) fn records(source: &Source, shapes: &RecordShapes, fetch: &mut dyn Fe
         let location = Location { label: label.clone(), unit: "row", number, line: None };
         let row =
             row.map_err(|why| Error::mistake(format!("{location} cannot be read as parquet: {why}")))?;
-        Ok(Record { location, fields: Fields::Read(fields(row)) })
+        Ok(Record { location, is_of_table: false, fields: Fields::Read(fields(row)) })
     })))
 }
 

@@ -52,7 +52,7 @@ fn record(location: Location, json: &str) -> Result<Record> {
         Cow::Borrowed(_) => Err(error),
     });
     match parsed {
-        Ok(fields) => Ok(Record { location, fields: Fields::Json(fields) }),
+        Ok(fields) => Ok(Record { location, is_of_table: false, fields: Fields::Json(fields) }),
         Err(error) if serde_json::from_str::<&RawValue>(json).is_err() => {
             Err(not_json(&location, &error, json))
         }

@@ -38,6 +38,8 @@ impl fmt::Display for Location {
 #[derive(Debug)]
 pub(super) struct Record {
     pub location: Location,
+    /// It comes from a table, which holds lists and objects as text.
+    pub is_of_table: bool,
     fields: Fields,
 }
 
@@ -85,17 +87,18 @@ impl Record {
         }
     }
 
-    /// A list or an object that is there as its JSON text, as tables hold them, read as what it is. Whatever is no JSON
-    /// is the text that it is, and in JSON itself a text is one.
+    /// A list or an object that may stand there as its JSON text, as tables hold them, read as what it is.
+    ///
+    /// # Errors
+    /// A mistake for what begins as a list or an object and is not JSON.
     pub fn unpacked(&self, name: &str, value: FieldValue) -> Result<FieldValue> {
-        match (&self.fields, value) {
-            (Fields::Read(_), FieldValue::Text(text)) if text.trim_start().starts_with(['[', '{']) => {
-                match serde_json::from_str::<&RawValue>(&text) {
-                    Ok(json) => FieldValue::from_json(json.get()).map_err(|why| self.wrong(name, &why)),
-                    Err(_) => Ok(FieldValue::Text(text)),
-                }
+        match value {
+            FieldValue::Text(text) if text.trim_start().starts_with(['[', '{']) => {
+                let json: Result<&RawValue, _> = serde_json::from_str(&text);
+                let value = json.map_err(|_| "is neither a text nor JSON".to_owned());
+                value.and_then(|json| FieldValue::from_json(json.get())).map_err(|why| self.wrong(name, &why))
             }
-            (_, other) => Ok(other),
+            other => Ok(other),
         }
     }
 

@@ -125,7 +125,7 @@ impl TableLines {
         }
         let label = self.source.label.clone();
         let location = Location { label, unit: "line", number: self.line, line: None };
-        Ok(Some(Record { location, fields: Fields::Read(fields) }))
+        Ok(Some(Record { location, is_of_table: true, fields: Fields::Read(fields) }))
     }
 }
 

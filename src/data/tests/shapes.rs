@@ -74,6 +74,28 @@ fn answers_come_in_every_form_that_people_have() {
 }
 
 #[test]
+fn texts_that_begin_with_a_bracket_are_texts() {
+    let folder = TempDir::new().unwrap();
+    let texts = ["[3, 5]", "{'a': 1}", "[unfinished", "{\"text\": \"x\"}", "[{\"role\": \"user\"}]"];
+    let line =
+        |n: usize| serde_json::json!({ "prompt": texts[n], "completion": texts[n] }).to_string() + "\n";
+    let lines: String = (0..texts.len()).map(line).collect();
+    let row = |n: usize| {
+        let quoted = texts[n].replace('"', "\"\"");
+        format!("\"{quoted}\",\"{quoted}\"\n")
+    };
+    let rows: Vec<String> = (0..texts.len()).map(row).collect();
+    for (name, content) in [("t.jsonl", lines), ("t.csv", format!("prompt,completion\n{}", rows.concat()))] {
+        let task = load_records(&write(&folder, name, content)).unwrap();
+        let expected: Vec<TaskRecord> = texts.iter().map(|text| record(text, "", &[text])).collect();
+        assert_eq!(task.records, expected, "{name}");
+    }
+    let line = serde_json::json!({ "question": "{1, 2}?", "answers": "{1, 2}" }).to_string();
+    let task = load_records(&write(&folder, "q.jsonl", line)).unwrap();
+    assert_eq!(task.records, [record("{1, 2}?", "", &["{1, 2}"])]);
+}
+
+#[test]
 fn prompts_may_be_conversations() {
     let folder = TempDir::new().unwrap();
     let line = r#"{"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hi?"}]}], "completion": [{"role": "assistant", "content": "Hi!"}]}"#;
@@ -167,4 +189,22 @@ fn a_limit_counts_the_records_that_are_taken() {
     let task = load_task(&source, Some(2), &FieldNames::default(), &mut NoFetch).unwrap();
     assert_eq!(task.records.len(), 2);
     assert_eq!(task.warning().unwrap(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");
+}
+
+#[test]
+fn every_shape_and_every_format_is_in_the_documents() {
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/data.md")).unwrap();
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `")).collect();
+    for shape in SHAPES.iter().filter(|shape| shape.is_task()) {
+        let fields: Vec<String> = shape.fields().into_iter().map(|field| format!("`{field}`")).collect();
+        let has_all = |row: &&&str| {
+            let cell = row.split('|').nth(1).unwrap_or_default();
+            cell.matches('`').count() == 2 * fields.len() && fields.iter().all(|field| cell.contains(field))
+        };
+        assert_eq!(rows.iter().filter(has_all).count(), 1, "{fields:?}");
+    }
+    assert!(document.contains("the field `text`"));
+    for extension in super::super::format::extensions(true).split([' ', ',', '(', ')']) {
+        assert!(!extension.starts_with('.') || document.contains(&format!("`{extension}`")), "{extension}");
+    }
 }
