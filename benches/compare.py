@@ -150,7 +150,8 @@ def peer_seconds(report, load=True):
 
 
 def perplexity(cell):
-    return float(cell["metrics"]["perplexity"][0]["value"])
+    found = next(found for found in cell["metrics"] if found["score"] == "perplexity")
+    return float(found["value"])
 
 
 def row(name, values, unit="s"):

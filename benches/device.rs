@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use secateur::methods::{Arguments, InputStatistics, METHODS, Matrix, Method, Needs, Statistics};
+use secateur::methods::{InputStatistics, METHODS, Matrix, Method, Needs, Statistics};
 use secateur::study::{Level, Sparsity};
 
 const SPARSITIES: [Sparsity; 2] = [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }];
@@ -97,13 +97,13 @@ impl Bench {
         let mut weights = self.weights.clone();
         let started = Instant::now();
         let matrix = Matrix { weights: &mut weights, columns: self.columns };
-        method.run(matrix, Some(inputs), level, &Arguments::defaults(method), &|| false).unwrap();
+        method.run(matrix, Some(inputs), level, &method.default_arguments(), &|| false).unwrap();
         (weights, started.elapsed().as_secs_f64())
     }
 
     fn on_device(&self, method: &dyn Method, level: Level, inputs: &mut InputStatistics) -> Tensor {
         let form = method.on_device(level).unwrap();
-        let arguments = Arguments::defaults(method);
+        let arguments = method.default_arguments();
         form.run_on_device(&self.on_device, Some(inputs), level, &arguments, &|| false).unwrap().0
     }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use secateur::eval::divergence::rows;
+use secateur::scores::positions::rows;
 
 fn divergence(c: &mut Criterion) {
     const POSITIONS: usize = 64;

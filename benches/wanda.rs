@@ -3,7 +3,7 @@
 mod common;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use secateur::methods::{Arguments, InputStatistics, Matrix, Method, Statistics, Wanda};
+use secateur::methods::{InputStatistics, Matrix, Method, Statistics, Wanda};
 use secateur::study::Sparsity;
 
 fn wanda(c: &mut Criterion) {
@@ -12,7 +12,7 @@ fn wanda(c: &mut Criterion) {
         let weights = common::random(rows * columns, 0.1);
         let sums = common::random(columns, 1.0).into_iter().map(|v| f64::from(v.abs())).collect();
         let mut statistics = InputStatistics::new(Statistics::ColumnNorms(sums), columns, 8);
-        let arguments = Arguments::defaults(&Wanda);
+        let arguments = Wanda.default_arguments();
         group.throughput(Throughput::Elements(weights.len() as u64));
         for sparsity in [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }] {
             group.bench_function(format!("{rows}x{columns}/{sparsity}"), |b| {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
 use crate::error::{Error, Result};
-use crate::eval::stats;
 use crate::hub::{Hub, looks_like_hub_id};
 use crate::human::{date, escape};
 use crate::model::ModelFolder;
 use crate::report;
 use crate::results::{CellResult, CellState, Insight};
+use crate::scores;
 use crate::store::{Store, StudyRecord, export};
 
 /// The studies of a store, one a line.
@@ -137,7 +137,7 @@ fn model_root(source: &str, offline: bool) -> Result<PathBuf> {
 fn insight(record: &StudyRecord) -> Insight {
     let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
     let metrics: Vec<_> = done.map(|cell| &cell.metrics).collect();
-    stats::insight(&record.base.metrics, &metrics)
+    scores::insight(&record.base.metrics, &metrics)
 }
 
 /// Rows with columns as wide as their widest entry; the last column is left as it is.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::config::Basics;
 use crate::device;
 use crate::error::Result;
+use crate::hub::folders;
 use crate::human::{bytes, escape};
 use crate::sysinfo;
 
@@ -241,23 +242,21 @@ fn store_state(path: &Path) -> String {
 }
 
 fn hub(offline: bool) -> Hub {
-    let cache = hf_hub::resolve_cache_dir();
+    let cache = folders::cache();
     let state = if cache.is_dir() { "there" } else { "none yet" };
     let yes = |name: &str| {
         env::var(name).is_ok_and(|v| ["1", "true", "yes", "on"].contains(&v.to_ascii_lowercase().as_str()))
     };
-    let home = hf_hub::hf_home();
-    let token_file = env::var_os("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
     let token = if env::var_os("HF_TOKEN").is_some_and(|token| !token.is_empty()) {
         "set by HF_TOKEN"
-    } else if token_file.is_file() {
+    } else if folders::token_file().is_file() {
         "set by a token file"
     } else {
         "not set"
     };
     Hub {
         cache: place(&cache, state.into()),
-        home,
+        home: folders::home(),
         token,
         endpoint: env::var("HF_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty()).map(without_password),
         offline: offline || yes("HF_HUB_OFFLINE"),

@@ -5,6 +5,7 @@
 //! `snapshots` folder, where every Hugging Face tool looks first, and the branch's `refs` entry is written last: it
 //! never points to a model that is not whole.
 
+pub mod folders;
 mod repo;
 
 use std::path::{Path, PathBuf};
@@ -90,8 +91,9 @@ impl HubSettings {
         let switch = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_lowercase();
         Self {
             endpoint: None,
-            token: None,
-            cache: None,
+            // The client takes what these variables say literally.
+            token: folders::stored_token(),
+            cache: Some(folders::cache()),
             offline: offline || matches!(switch.as_str(), "1" | "true" | "yes" | "on"),
             piece_bytes: 32 << 20,
             retries: 4,

@@ -1,7 +1,7 @@
 //! secateur: prune a large language model and see what that really costs.
 //!
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
-//! as lines, a table or JSON, `tui` on a screen; everything below (`prune`, `eval`, `model`, `data`, `store`) knows neither.
+//! as lines, a table or JSON, `tui` on a screen; everything below (`prune`, `scores`, `model`, `data`, `store`) knows neither.
 
 mod alpaca;
 pub mod cli;
@@ -13,7 +13,6 @@ pub mod device;
 pub mod doctor;
 pub mod engine;
 pub mod error;
-pub mod eval;
 pub mod headless;
 pub mod hub;
 pub mod human;
@@ -21,8 +20,12 @@ mod interrupt;
 pub mod kernels;
 pub mod methods;
 pub mod model;
+pub mod number;
+pub mod panics;
+mod paths;
 pub mod report;
 pub mod results;
+pub mod scores;
 pub mod store;
 pub mod study;
 pub mod sysinfo;

@@ -11,7 +11,7 @@ use secateur::config::{self, Basics, Settings};
 use secateur::engine::RunOptions;
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
-use secateur::tui::{self, StartsWith, effects::Origin, picture};
+use secateur::tui::{self, StartsWith, effects::SettingsSource, picture};
 use secateur::{commands, demo, doctor, headless, human, report};
 
 /// Hands what a phase has freed back to the system before the next one asks for its own.
@@ -85,12 +85,22 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
     };
     let run = RunOptions { force, ..RunOptions::default() };
     let found = Settings::load(config.as_deref(), &settings.given, run)?;
-    if no_tui || !tui::possible() {
+    if no_tui {
+        return run_headless(&found, words);
+    }
+    if let Some(why) = tui::why_impossible(&picture::variable) {
+        if readonly || study.is_some() {
+            return Err(Error::mistake(format!(
+                "no dashboard ({why}): `secateur show` prints a stored study"
+            )));
+        }
+        // Standard error may be gone; then nobody needs to know.
+        let _ = writeln!(io::stderr(), "no dashboard ({why}): the study runs without it");
         return run_headless(&found, words);
     }
     let setup = tui::Setup {
         settings: found,
-        origin: Origin { config, given: settings.given },
+        origin: SettingsSource { config, given: settings.given },
         theme: picture::theme(&look, &picture::variable),
         mouse,
         readonly,
@@ -137,4 +147,10 @@ fn install_hooks() {
     let theme = if plain { Theme::new() } else { Theme::dark() };
     // It fails only where hooks are installed already, which leaves those in place.
     let _ = HookBuilder::default().theme(theme).display_env_section(false).install();
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !secateur::panics::expected() {
+            report(info);
+        }
+    }));
 }

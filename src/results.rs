@@ -1,203 +1,14 @@
 //! What a study finds out: metrics of the base and of every cell, the figures of every module, the answers.
 //! Plain data; the JSON that the command line prints is these types as serde writes them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use crate::number::{self, NamedNumbers};
+pub use crate::scores::{Correlation, Estimate, Insight, Measurement, Metrics};
 use crate::study::CellSpec;
-
-/// Numbers by name that a method has to say of a module.
-pub type Details = BTreeMap<String, f64>;
 
 /// Version of the JSON report.
 pub const REPORT_VERSION: u32 = 2;
-
-/// Floats that JSON cannot hold are written as the strings `inf`, `-inf` and `nan`, so that nothing is lost.
-pub mod number {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    /// Writes a float, or its name where JSON has no number for it.
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-    pub fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
-        if value.is_finite() { s.serialize_f64(*value) } else { s.serialize_str(name(*value)) }
-    }
-
-    /// Reads what [`serialize`] wrote.
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Number(f64),
-            Name(String),
-        }
-        match Either::deserialize(d)? {
-            Either::Number(v) => Ok(v),
-            Either::Name(n) => match n.as_str() {
-                "inf" => Ok(f64::INFINITY),
-                "-inf" => Ok(f64::NEG_INFINITY),
-                "nan" => Ok(f64::NAN),
-                other => Err(serde::de::Error::custom(format!("`{other}` is no number"))),
-            },
-        }
-    }
-
-    fn name(value: f64) -> &'static str {
-        if value.is_nan() {
-            "nan"
-        } else if value > 0.0 {
-            "inf"
-        } else {
-            "-inf"
-        }
-    }
-
-    /// The same for a list of single-precision floats.
-    pub mod list {
-        use super::{Deserialize, Deserializer, Serializer};
-        use serde::Serialize;
-
-        #[derive(Serialize, Deserialize)]
-        struct Wrapped(#[serde(with = "single")] f32);
-
-        mod single {
-            use super::super::{Deserializer, Serializer, name};
-
-            // Written as the single-precision number it is: 0.1 and not 0.10000000149011612.
-            #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-            pub fn serialize<S: Serializer>(value: &f32, s: S) -> Result<S::Ok, S::Error> {
-                if value.is_finite() {
-                    s.serialize_f32(*value)
-                } else {
-                    s.serialize_str(name((*value).into()))
-                }
-            }
-
-            pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f32, D::Error> {
-                super::super::deserialize(d).map(|value| value as f32)
-            }
-        }
-
-        /// Writes floats as a list.
-        pub fn serialize<S: Serializer>(values: &[f32], s: S) -> Result<S::Ok, S::Error> {
-            s.collect_seq(values.iter().map(|value| Wrapped(*value)))
-        }
-
-        /// Reads what [`serialize`] wrote.
-        pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f32>, D::Error> {
-            Ok(Vec::<Wrapped>::deserialize(d)?.into_iter().map(|wrapped| wrapped.0).collect())
-        }
-    }
-
-    /// The same for a pair.
-    pub mod pair {
-        use super::{Deserialize, Deserializer, Serializer};
-        use serde::Serialize;
-        use serde::ser::SerializeTuple;
-
-        #[derive(Serialize, Deserialize)]
-        struct Wrapped(#[serde(with = "super")] f64);
-
-        /// Writes two floats as a list.
-        pub fn serialize<S: Serializer>(value: &[f64; 2], s: S) -> Result<S::Ok, S::Error> {
-            let mut tuple = s.serialize_tuple(2)?;
-            tuple.serialize_element(&Wrapped(value[0]))?;
-            tuple.serialize_element(&Wrapped(value[1]))?;
-            tuple.end()
-        }
-
-        /// Reads what [`serialize`] wrote.
-        pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[f64; 2], D::Error> {
-            let [a, b] = <[Wrapped; 2]>::deserialize(d)?;
-            Ok([a.0, b.0])
-        }
-    }
-}
-
-/// A mean with its 95% interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The mean.
-    #[serde(with = "number")]
-    pub value: f64,
-    /// Lower and upper end of the 95% interval.
-    #[serde(with = "number::pair")]
-    pub ci95: [f64; 2],
-}
-
-/// Perplexity on one text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Perplexity {
-    /// Short name of the text.
-    pub corpus: String,
-    /// `exp` of the mean over windows of the mean negative log-likelihood.
-    #[serde(with = "number")]
-    pub value: f64,
-    /// 95% interval: `exp(mean ± 1.96 standard errors over windows)`.
-    #[serde(with = "number::pair")]
-    pub ci95: [f64; 2],
-    /// Standard error over windows of the mean negative log-likelihood, in nats.
-    #[serde(with = "number")]
-    pub standard_error_nats: f64,
-    /// Windows measured.
-    pub windows: usize,
-}
-
-/// A divergence between the next-token distributions of base and cell on one text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Divergence {
-    /// Short name of the text.
-    pub corpus: String,
-    /// Mean over positions, in bits.
-    #[serde(with = "number")]
-    pub bits: f64,
-    /// The same in nats.
-    #[serde(with = "number")]
-    pub nats: f64,
-    /// 95% interval in bits, over windows.
-    #[serde(with = "number::pair")]
-    pub ci95: [f64; 2],
-}
-
-/// How often base and cell rank the same token first, on one text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Agreement {
-    /// Short name of the text.
-    pub corpus: String,
-    /// Share of positions, `0 … 1`, with its interval over windows.
-    #[serde(flatten)]
-    pub estimate: Estimate,
-}
-
-/// Scores on one task file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskScores {
-    /// Short name of the task file.
-    pub name: String,
-    /// Records answered.
-    pub n: usize,
-    /// SQuAD exact match, `0 … 1`.
-    pub exact_match: Estimate,
-    /// SQuAD token F1, `0 … 1`.
-    pub f1: Estimate,
-    /// ROUGE-1 F-measure, `0 … 1`.
-    pub rouge1: Estimate,
-}
-
-/// Everything measured on one model; the base has no divergences from itself.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Metrics {
-    /// One entry a text.
-    pub perplexity: Vec<Perplexity>,
-    /// Jensen–Shannon divergence from the base, one entry a text.
-    pub js_divergence: Vec<Divergence>,
-    /// KL(base‖cell), one entry a text.
-    pub kl_divergence: Vec<Divergence>,
-    /// Top-1 agreement with the base, one entry a text.
-    pub top1_agreement: Vec<Agreement>,
-    /// One entry a task file.
-    pub tasks: Vec<TaskScores>,
-}
 
 /// What a module's reconstruction error was measured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,7 +77,7 @@ pub struct ModuleResult {
     pub dead_columns: usize,
     /// Numbers that only the method has, by name: `damping`.
     #[serde(default)]
-    pub details: Details,
+    pub details: NamedNumbers,
     /// Seconds spent on the module.
     pub seconds: f64,
 }
@@ -404,25 +215,10 @@ impl ModelInfo {
 /// The base model's measurements.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BaseResult {
-    /// What was measured; divergences stay empty.
+    /// What was measured; nothing that compares with the base.
     pub metrics: Metrics,
     /// Where the time went.
     pub seconds: Seconds,
-}
-
-/// Which metric ranks the cells as the tasks do.
-///
-/// Retention is a cell's task score divided by the base's, averaged over tasks and over the scores whose base is
-/// above zero. A metric that tells the truth has a rank correlation near −1 with it: the higher the perplexity or
-/// the divergence, the less is retained.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Insight {
-    /// Spearman's rank correlation of perplexity with task retention; `None` with fewer than three cells.
-    pub spearman_perplexity_vs_tasks: Option<f64>,
-    /// Spearman's rank correlation of JS divergence with task retention; `None` with fewer than three cells.
-    pub spearman_js_vs_tasks: Option<f64>,
-    /// Cells that entered.
-    pub cells: usize,
 }
 
 /// The machine and build that a study ran on.
@@ -459,17 +255,6 @@ pub struct StudyResult {
     pub insight: Insight,
 }
 
-/// EM, F1 and ROUGE-1 of one answer, each the best over the references.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Scores {
-    /// 1 when the normalised answer equals a normalised reference, else 0.
-    pub exact_match: f64,
-    /// SQuAD token F1.
-    pub f1: f64,
-    /// ROUGE-1 F-measure.
-    pub rouge1: f64,
-}
-
 /// One model's answer to one task record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
@@ -492,6 +277,6 @@ pub struct Answer {
     /// chosen, in bits, `0 … 1`. Empty where that was not measured, as for the base's own answers.
     #[serde(with = "number::list")]
     pub disagreement_bits: Vec<f32>,
-    /// How good it is.
-    pub scores: Scores,
+    /// How good it is, by every score of answers: `0 … 1`, each the best over the references.
+    pub scores: NamedNumbers,
 }

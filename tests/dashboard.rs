@@ -8,17 +8,18 @@ use portable_pty::CommandBuilder;
 use pty::{Terminal, small};
 use rustix::process::Signal;
 use secateur::results::CellState;
+use secateur::scores::{JS_DIVERGENCE, PERPLEXITY};
 use secateur::store::Store;
 
-/// Leaves only the cell under the cursor: the first of the grid.
-const ONLY_THE_FIRST: &str = "A ";
+/// Leaves only the cell under the cursor: the first of the grid. Once takes in what is left out, once more leaves out all.
+const ONLY_THE_FIRST: &str = "AA ";
 
 #[test]
 fn a_study_is_chosen_run_steered_compared_saved_and_left() {
     let mut terminal = Terminal::start(&small(&["--sparsity", "0.3,0.6"]), 120, 40);
     terminal.wait_for(&["1 Study", "Grid: 10 cells", "can run"]);
-    // Everything off, then magnitude at both sparsities.
-    terminal.press("A x");
+    // Everything on, everything off, then magnitude at both sparsities.
+    terminal.press("AA x");
     terminal.wait_for(&["Grid: 2 cells"]);
     terminal.press("r");
     terminal.wait_for(&["2 Run", "of 2 done", "base"]);
@@ -35,10 +36,10 @@ fn a_study_is_chosen_run_steered_compared_saved_and_left() {
     let record = store.study(1).unwrap();
     assert_eq!(record.cells.iter().filter(|cell| cell.state == CellState::Done).count(), 3);
     for cell in &record.cells {
-        let bits = format!("{:.3}", cell.metrics.js_divergence[0].bits);
+        let bits = format!("{:.3}", cell.metrics.first(&JS_DIVERGENCE).unwrap().value);
         assert!(screen.contains(&bits), "JS {bits} of {} is not on:\n{screen}", cell.id);
     }
-    let base = record.base.metrics.perplexity[0].value;
+    let base = record.base.metrics.first(&PERPLEXITY).unwrap().value;
     assert!(screen.contains(&format!("{base:.2}")), "{base} is not on:\n{screen}");
 
     terminal.press("4");
@@ -274,6 +275,46 @@ fn signs_whose_width_is_not_agreed_on_break_no_frame() {
         terminal.press("q");
         assert_eq!(terminal.end(), 0);
     }
+}
+
+/// The program with variables that its terminal would not have.
+fn with_variables(variables: &[&str], args: &[&str]) -> Terminal {
+    let mut command = CommandBuilder::new("env");
+    command.args(variables);
+    command.arg(env!("CARGO_BIN_EXE_secateur"));
+    command.args(args);
+    Terminal::with(tempfile::tempdir().unwrap(), command, 80, 24)
+}
+
+#[test]
+fn a_locale_without_unicode_draws_with_ascii_alone_unless_told_otherwise() {
+    for (variables, args, ascii) in [
+        (&["LANG=C"][..], &[][..], true),
+        (&["LANG=en_US.UTF-8", "LC_ALL=POSIX"], &[], true),
+        (&["LANG=C"], &["--ascii=false"], false),
+        (&["LANG=C", "SECATEUR_ASCII=0"], &[], false),
+        (&["LANG=C", "LC_CTYPE=en_US.UTF-8"], &[], false),
+    ] {
+        let mut terminal = with_variables(variables, args);
+        let screen = terminal.wait_for(&["What is studied", "can run"]);
+        assert_eq!(screen.is_ascii(), ascii, "{variables:?} {args:?}: {screen}");
+        terminal.press("q");
+        terminal.end();
+    }
+}
+
+#[test]
+fn a_terminal_that_cannot_place_text_gets_lines_and_is_told_why() {
+    let few = ["--methods", "magnitude", "--sparsity", "0.5"];
+    let mut terminal = with_variables(&["TERM=dumb"], &small(&few));
+    let why = "no dashboard (TERM is dumb: this terminal cannot place text)";
+    terminal.wait("the reason", |screen| screen.replace('\n', "").contains(why));
+    assert_eq!(terminal.end(), 0);
+    assert!(terminal.screen().contains("perplexity"), "{}", terminal.screen());
+
+    let mut terminal = with_variables(&["TERM=dumb"], &["--readonly"]);
+    terminal.wait_for(&["error: no dashboard", "secateur show"]);
+    assert_eq!(terminal.end(), 2);
 }
 
 #[test]

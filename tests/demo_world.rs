@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, Kind, Level, Question, Record, Split, Story};
+use secateur::demo::world::{self, Kind, Question, Record, Split, Story, StoryLevel};
 
 /// What a reader knows after a story.
 #[derive(Default)]
@@ -155,7 +155,7 @@ fn a_reader_of_the_sentences_finds_the_same_answers() {
     let mut asked: BTreeMap<Kind, usize> = BTreeMap::new();
     for round in 0..3000 {
         let split = [Split::Train, Split::Calibration, Split::HeldOut][round % 3];
-        let level = [Level::Facts, Level::Moves, Level::Full][round / 3 % 3];
+        let level = [StoryLevel::Facts, StoryLevel::Moves, StoryLevel::Full][round / 3 % 3];
         let story = Story::draw(&mut rng, split, level, round % 5 == 0);
         let text = story.text();
         let reader = Reader::read(&text);
@@ -210,7 +210,7 @@ fn held_out_questions_are_all_different_and_half_of_them_join_what_training_neve
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for round in 0..2000 {
         let split = [Split::Train, Split::Calibration][round % 2];
-        let story = Story::draw(&mut rng, split, Level::Full, round % 3 == 0);
+        let story = Story::draw(&mut rng, split, StoryLevel::Full, round % 3 == 0);
         assert!(!story.has_reserved_pair(), "{}", story.text());
     }
 }
@@ -220,7 +220,7 @@ fn facts_cannot_be_guessed() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut answers: BTreeMap<Kind, BTreeMap<String, usize>> = BTreeMap::new();
     for _ in 0..1500 {
-        let story = Story::draw(&mut rng, Split::HeldOut, Level::Full, false);
+        let story = Story::draw(&mut rng, Split::HeldOut, StoryLevel::Full, false);
         for kind in Kind::SHORT {
             if let Some(question) = Question::ask(&mut rng, &story, kind) {
                 *answers.entry(kind).or_default().entry(question.answer).or_default() += 1;

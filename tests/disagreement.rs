@@ -65,7 +65,7 @@ fn check(place: &Place, answers: &[Answer], cell: &CellSpec) -> f64 {
     assert_eq!(answers.len(), RECORDS);
     let mut largest = 0f64;
     for answer in answers {
-        let prompt = format.encode(&tokenizer, &answer.prompt, "").unwrap();
+        let prompt = format.encode(&tokenizer, &format.render(&answer.prompt, "").unwrap()).unwrap();
         let text = [&prompt[..], &answer.tokens].concat();
         let (of_base, of_cell) = (logits(&base, &text), logits(&pruned, &text));
         assert!(!answer.tokens.is_empty());
@@ -161,12 +161,14 @@ fn answers_end_where_the_models_positions_do() {
         spec(&place, vec![cell.clone()]),
         RunOptions { save_models: Some(place.path("saved")), ..RunOptions::default() },
     );
-    assert_eq!(result.base.metrics.tasks[0].n, RECORDS);
+    assert_eq!(result.base.metrics.records(), RECORDS);
     let store = Store::open_read_only(&place.path("studies.db")).unwrap();
     let answers = store.answers(1, Some(&cell.id())).unwrap();
     let mut rooms = Vec::new();
     for answer in &answers {
-        let room = 185usize.saturating_sub(format.encode(&tokenizer, &answer.prompt, "").unwrap().len());
+        let room = 185usize.saturating_sub(
+            format.encode(&tokenizer, &format.render(&answer.prompt, "").unwrap()).unwrap().len(),
+        );
         assert!(answer.tokens.len() <= room.min(12), "{room}");
         assert_eq!(answer.disagreement_bits.len(), answer.tokens.len());
         rooms.push(room);

@@ -194,11 +194,10 @@ fn the_settings_are_listed() {
 #[test]
 fn the_methods_are_listed_with_their_parameters() {
     let yes = |is: bool| if is { "yes" } else { "no" };
-    let mut table = "| method | how it chooses weights | calibration data | other weights change |\n\
+    let mut table = "| method | what it does | calibration data | other weights change |\n\
                      | --- | --- | --- | --- |\n"
         .to_owned();
-    let mut short =
-        "| method | how it chooses weights | calibration data |\n| --- | --- | --- |\n".to_owned();
+    let mut short = "| method | what it does | calibration data |\n| --- | --- | --- |\n".to_owned();
     let mut parameters =
         "| method | parameter | default | accepted | meaning |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for method in METHODS {
@@ -270,8 +269,7 @@ fn every_architecture_has_its_row() {
 fn every_name_of_a_data_set_has_its_row() {
     let line = ["run", "--demo", "--dry-run", "--corpus", "nonsense"];
     let data = read("docs/data.md");
-    let names = data.split("These names stand for").nth(1).expect("a table of names").split("\n**").next();
-    assert_eq!(first_column(names.unwrap()), accepted(&line));
+    assert_eq!(first_column(chapter(&data, "## Names")), accepted(&line));
 }
 
 /// A number as a table prints it, and by how much it may differ from one machine to another.
@@ -393,6 +391,33 @@ fn files_that_the_documents_name_exist() {
                 assert!(exists, "{document} names `{name}`, which does not exist");
             }
         }
+    }
+}
+
+/// All source of the program.
+fn source(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            source(&path, text);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            *text += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn names_in_the_glossary_are_in_the_code() {
+    let mut text = String::new();
+    source(&root().join("src"), &mut text);
+    let contributing = read("CONTRIBUTING.md");
+    let names = first_column(chapter(&contributing, "## Glossary"));
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let kinds = ["struct", "enum", "trait", "type", "fn"].map(|kind| format!("{kind} {name}"));
+        let is_item = kinds.iter().any(|item| text.contains(item));
+        let is_variant = text.contains(&format!("    {name} {{")) || text.contains(&format!("    {name}("));
+        assert!(is_item || is_variant, "CONTRIBUTING.md: the glossary's `{name}` is not in the code");
     }
 }
 

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use secateur::Error;
 use secateur::model::arch::llama::Llama;
 use secateur::model::{ModelFolder, Synthetic};
-use secateur::results::{CellResult, CellState, Details, ErrorBasis, Footprint, ModuleResult};
+use secateur::results::{CellResult, CellState, ErrorBasis, Footprint, ModuleResult};
 use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::export::{check_target, write};
 use secateur::store::stored::{Stored, mask_of};
@@ -135,7 +135,7 @@ fn cell() -> CellResult {
         reconstruction_error: error,
         error_basis: ErrorBasis::Hessian,
         dead_columns: 0,
-        details: Details::from([("damping".into(), 0.01)]),
+        details: [("damping", 0.01)].into_iter().collect(),
         seconds: 1.0,
     };
     let modules = vec![

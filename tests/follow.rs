@@ -70,7 +70,7 @@ fn a_store_is_read_and_followed_while_another_process_writes_it() {
     assert_ne!(seen, before);
     let record = store.study(running).unwrap();
     assert_eq!(record.base_state, CellState::Running);
-    assert_eq!(record.base.metrics.perplexity.len(), 1, "told and kept before any answer");
+    assert_eq!(record.base.metrics.values.len(), 1, "told and kept before any answer");
     assert!(record.base.seconds.evaluate > 0.0);
     run.until(&["\"event\":\"answer\"", "\"cell\":null"]);
     assert!(!store.answers(running, None).unwrap().is_empty());

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use secateur::engine::RunOptions;
 use secateur::methods::grid;
 use secateur::model::ModelFolder;
-use secateur::results::{CellResult, StudyResult};
+use secateur::results::{CellResult, Metrics, StudyResult};
+use secateur::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score};
 use secateur::store::Store;
 use secateur::store::checkpoint::read_block;
 use secateur::store::stored::mask_of;
@@ -43,19 +44,24 @@ fn close(what: &str, got: f64, want: f64, tolerance: f64) {
 fn check_metrics(cell: &CellResult, golden: &Value, perplexity: f64, js: f64) {
     close(
         &format!("{} perplexity", cell.id),
-        cell.metrics.perplexity[0].value,
+        value(&cell.metrics, &PERPLEXITY),
         number(&golden["perplexity"]),
         perplexity,
     );
     if let Some(bits) = golden["js_bits"].as_f64() {
-        close(&format!("{} JS", cell.id), cell.metrics.js_divergence[0].bits, bits, js);
+        close(&format!("{} JS", cell.id), value(&cell.metrics, &JS_DIVERGENCE), bits, js);
         close(
             &format!("{} KL", cell.id),
-            cell.metrics.kl_divergence[0].nats,
+            cell.metrics.first(&KL_DIVERGENCE).unwrap().details.get("nats").unwrap(),
             number(&golden["kl_base_to_cell_nats"]),
             3.0 * js,
         );
     }
+}
+
+/// The value of a score on the first data set.
+fn value(metrics: &Metrics, score: &Score) -> f64 {
+    metrics.first(score).unwrap().value
 }
 
 fn number(v: &Value) -> f64 {
@@ -160,7 +166,7 @@ fn pruned_models_agree_with_the_authors_code() {
     let (result, _) = common::run(&store, spec, RunOptions::default());
     close(
         "base perplexity",
-        result.base.metrics.perplexity[0].value,
+        value(&result.base.metrics, &PERPLEXITY),
         number(&golden(&results, "dense", "0")["perplexity"]),
         0.0005,
     );
@@ -279,17 +285,16 @@ fn answers_agree_with_the_reference() {
     println!("base answers equal token for token: {same} of {}", items.len());
     assert!(same >= 60, "{same} of 64 base answers are equal token for token");
 
-    let base = &result.base.metrics.tasks[0];
-    for (scores, cell, tolerance) in [
-        (base, "dense", 0.02),
-        (&magnitude.metrics.tasks[0], "magnitude-0.2", 0.04),
-        (&wanda.metrics.tasks[0], "wanda-0.3", 0.04),
+    for (metrics, cell, tolerance) in [
+        (&result.base.metrics, "dense", 0.02),
+        (&magnitude.metrics, "magnitude-0.2", 0.04),
+        (&wanda.metrics, "wanda-0.3", 0.04),
     ] {
         let want = &tasks["cells"][cell]["summary"];
-        for (what, got) in [("exact_match", scores.exact_match), ("f1", scores.f1), ("rouge1", scores.rouge1)]
-        {
-            println!("{cell} {what}: {:.4}, golden {:.4}", got.value, number(&want[what]));
-            assert!((got.value - number(&want[what])).abs() <= tolerance, "{cell} {what}");
+        for score in [&EXACT_MATCH, &F1, &ROUGE1] {
+            let (got, want) = (value(metrics, score), number(&want[score.id]));
+            println!("{cell} {}: {got:.4}, golden {want:.4}", score.id);
+            assert!((got - want).abs() <= tolerance, "{cell} {}", score.id);
         }
     }
 }

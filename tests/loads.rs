@@ -10,6 +10,8 @@ use common::Place;
 use secateur::engine::{Event, RunOptions};
 use secateur::model::arch::{mistral::Mistral, qwen2::Qwen2, smollm3::SmolLm3};
 use secateur::model::{Architecture, Batch, Block, LmHead, ModelFolder, Rope, RopeScaling, Synthetic, head};
+use secateur::results::Metrics;
+use secateur::scores::PERPLEXITY;
 use serde_json::{Value, json};
 
 const SINGLE: &str = "model.safetensors";
@@ -70,12 +72,16 @@ fn export_works(source: &Path) {
     let options = RunOptions { save_models: Some(saved.clone()), ..RunOptions::default() };
     let (result, _) = common::run(&place.path("studies.db"), spec.clone(), options);
     let cell = &result.cells[0];
-    assert!(cell.metrics.perplexity[0].value > result.base.metrics.perplexity[0].value);
+    let perplexity = |metrics: &Metrics| metrics.first(&PERPLEXITY).cloned().unwrap();
+    assert!(perplexity(&cell.metrics).value > perplexity(&result.base.metrics).value);
     spec.model = saved.join(&cell.id).display().to_string();
     spec.cells.clear();
     let (again, _) = common::run(&place.path("again.db"), spec, RunOptions::default());
-    assert_eq!(again.base.metrics.perplexity, cell.metrics.perplexity);
+    assert_eq!(perplexity(&again.base.metrics), perplexity(&cell.metrics));
 }
+
+/// What is changed in a configuration.
+type Change = fn(&mut Value);
 
 #[test]
 fn names_of_classes_and_activations_that_mean_the_same() {
@@ -349,16 +355,16 @@ fn a_decoder_that_was_saved_without_its_head_has_shorter_names() {
 fn an_index_that_is_wrong_about_what_its_shards_hold() {
     let sharded = || written(&Synthetic { sharded: Some(3), ..Synthetic::default() });
     let expected = logits(sharded().path());
-    let changes: [(&str, fn(&mut Value)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("a tied head that nobody stored", |map| {
-            map["lm_head.weight"] = json!("model-00001-of-00003.safetensors")
+            map["lm_head.weight"] = json!("model-00001-of-00003.safetensors");
         }),
         ("a buffer that nobody stored", |map| {
             map["model.layers.0.self_attn.rotary_emb.inv_freq"] = json!("model-00002-of-00003.safetensors");
         }),
         ("no norm", |map| drop(map.as_object_mut().unwrap().remove("model.norm.weight"))),
         ("the norm in another shard", |map| {
-            map["model.norm.weight"] = json!("model-00001-of-00003.safetensors")
+            map["model.norm.weight"] = json!("model-00001-of-00003.safetensors");
         }),
         ("only one tensor a shard", |map| {
             let mut seen = std::collections::BTreeSet::new();

@@ -56,6 +56,7 @@ fn mistake(name: &str, output: &Output, parts: &[&str]) -> String {
     // At most what is being done is said before it.
     assert!(
         err.lines().take(before).all(|line| line.starts_with("base: ")
+            || line.starts_with("calibration ")
             || line.starts_with("warning: ")
             || line.starts_with("study ")
             || line.starts_with("needs ")),
@@ -255,12 +256,7 @@ fn sparsities_and_other_settings() {
         case("windows longer than the context", nothing, "--seq-len 4096", &["4096", "512"]),
         case("blocks that are not there", nothing, "--blocks 1..9", &["1..9", "0..2"]),
         case("a range that is none", nothing, "--blocks 2..1", &["--blocks", "`2..1`", "a..b"]),
-        case(
-            "a module that is not there",
-            nothing,
-            "--modules lm_head",
-            &["--modules", "`lm_head`", "q_proj"],
-        ),
+        case("a module that is not there", nothing, "--modules lm_head", &["modules: `lm_head`", "q_proj"]),
         case("a profile that is not there", nothing, "--profile none.txt", &["none.txt"]),
         case(
             "a profile of another model",

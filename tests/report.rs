@@ -37,14 +37,15 @@ fn small() -> StudyResult {
         state: CellState::Done,
         footprint: Some(samples::footprint(50, 100)),
         metrics: Metrics {
-            perplexity: vec![samples::perplexity("wikitext2", perplexity)],
-            js_divergence: vec![samples::divergence("wikitext2", js)],
-            kl_divergence: vec![samples::divergence("wikitext2", js * 4.0)],
-            top1_agreement: vec![secateur::results::Agreement {
-                corpus: "wikitext2".into(),
-                estimate: samples::estimate(0.625),
-            }],
-            tasks: vec![samples::task("squad", score)],
+            values: [
+                samples::perplexity("wikitext2", perplexity),
+                samples::js("wikitext2", js),
+                samples::kl("wikitext2", js * 4.0),
+                samples::top1("wikitext2", 0.625),
+            ]
+            .into_iter()
+            .chain(samples::task("squad", score))
+            .collect(),
         },
         ..CellResult::queued(&CellSpec {
             recipe: Step::new(method, Sparsity::Fraction(0.5)).into(),
@@ -53,7 +54,7 @@ fn small() -> StudyResult {
         })
     };
     let mut base = samples::base();
-    base.metrics.perplexity.truncate(1);
+    base.metrics.values.retain(|value| value.data_set != "ptb");
     let cells = vec![
         cell("magnitude", None, 1_234_567.0, 0.5, 0.0),
         cell("wanda", Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
@@ -74,9 +75,16 @@ fn every_report_is_as_the_schema_says_and_reads_back() {
         assert_eq!(format!("{back:?}"), format!("{result:?}"), "to the last bit");
     }
     let value: Value = serde_json::from_str(&report::json(&samples::result())).unwrap();
-    assert_eq!(value["cells"][1]["metrics"]["perplexity"][0]["value"], "inf");
-    assert_eq!(value["cells"][1]["metrics"]["js_divergence"][0]["ci95"], json!(["-inf", "nan"]));
-    assert_eq!(value["cells"][0]["metrics"]["top1_agreement"][0]["value"], 0.75);
+    let ruined = &value["cells"][1]["metrics"];
+    assert_eq!(ruined[0]["score"], "perplexity");
+    assert_eq!(
+        (&ruined[0]["value"], &ruined[0]["details"]),
+        (&json!("inf"), &json!({"standard_error_nats": "nan"}))
+    );
+    assert_eq!(ruined[1]["ci95"], json!(["-inf", "nan"]));
+    let agreement = &value["cells"][0]["metrics"][3];
+    let expected = json!({"score": "top1_agreement", "data_set": "wikitext2", "value": 0.75, "ci95": [0.75 * 0.9, 0.75 * 1.1], "n": 8, "details": {}});
+    assert_eq!(*agreement, expected);
 }
 
 /// Every place in a value where an object stands.
@@ -100,7 +108,7 @@ fn the_schema_refuses_what_lacks_or_has_too_much_anywhere() {
     let mut places = Vec::new();
     objects(&whole, "", &mut places);
     for place in
-        ["/base/metrics/tasks/0/f1", "/cells/0/metrics/kl_divergence/0", "/cells/0/modules/2", "/insight"]
+        ["/base/metrics/3", "/cells/0/metrics/2/details", "/cells/0/modules/2", "/insight/correlations/1"]
     {
         assert!(places.iter().any(|p| p == place), "the sample has no {place}");
     }
@@ -123,17 +131,19 @@ fn the_schema_refuses_wrong_values() {
     let schema = schema();
     let whole: Value = serde_json::from_str(&report::json(&samples::result())).unwrap();
     for (place, value) in [
-        ("/version", json!(2)),
+        ("/version", json!(1)),
         ("/study", json!(-1)),
         ("/model/parameters", json!(1.5)),
         ("/model/dtype", json!("")),
         ("/base/seconds/prune", json!("inf")),
-        ("/base/metrics/perplexity/0/value", json!("infinity")),
-        ("/base/metrics/perplexity/0/value", json!(null)),
-        ("/base/metrics/perplexity/0/ci95", json!([1.0])),
-        ("/base/metrics/perplexity/0/ci95", json!([1.0, 2.0, 3.0])),
-        ("/base/metrics/perplexity/0/windows", json!(-1)),
-        ("/base/metrics/tasks/0/f1", json!(0.5)),
+        ("/base/metrics/0/score", json!("bleu")),
+        ("/base/metrics/0/value", json!("infinity")),
+        ("/base/metrics/0/value", json!(null)),
+        ("/base/metrics/0/ci95", json!([1.0])),
+        ("/base/metrics/0/ci95", json!([1.0, 2.0, 3.0])),
+        ("/base/metrics/0/n", json!(-1)),
+        ("/base/metrics/0/details", json!({"nats": 1.0})),
+        ("/cells/0/metrics/1/details", json!({"nats": "many"})),
         ("/cells", json!({})),
         ("/cells/0/recipe", json!("random")),
         ("/cells/0/recipe", json!("wanda@50%,damping")),
@@ -143,8 +153,9 @@ fn the_schema_refuses_wrong_values() {
         ("/cells/0/footprint/zeros", json!(1.5)),
         ("/cells/0/warnings", json!([1])),
         ("/cells/0/modules/0/error_basis", json!("Hessian")),
-        ("/cells/0/modules/0/details", json!({"damping": "inf"})),
-        ("/insight/spearman_js_vs_tasks", json!(-1.5)),
+        ("/cells/0/modules/0/details", json!({"damping": "infinity"})),
+        ("/insight/correlations/1/spearman", json!(-1.5)),
+        ("/insight/correlations/0/score", json!("luck")),
     ] {
         let mut wrong = whole.clone();
         *wrong.pointer_mut(place).unwrap() = value.clone();
@@ -157,12 +168,12 @@ fn the_table_of_a_small_study() {
     let expected = "\
 models/tiny: LlamaForCausalLM, 134.5M parameters, 106.2M of them prunable, BF16 weights, computed in f32 on cpu
 
-                                              wikitext2                        squad
-method     sparsity  calibration   achieved      ppl  x base  JS bits  top-1      EM     F1  ROUGE-1
----------  --------  -----------   --------   ------  ------  -------  -----   -----  -----  -------
-base       -         -                    -    28.53       -        -      -   30.0%  60.0%    54.0%
-magnitude  0.5       -               50.00%   1.23e6  4.33e4   0.5000  62.5%    0.0%   0.0%     0.0%
-wanda      0.5       c4_sample       50.00%    57.00    2.00   0.1250  62.5%   15.0%  30.0%    27.0%
+                                         wikitext2                                 squad
+method     level  calibration    zeros      ppl  x base  JS bits  KL bits  top-1      EM     F1  ROUGE-1
+---------  -----  -----------   ------   ------  ------  -------  -------  -----   -----  -----  -------
+base       -      -                  -    28.53       -        -        -      -   30.0%  60.0%    54.0%
+magnitude  50%    -             50.00%   1.23e6  4.33e4   0.5000   2.0000  62.5%    0.0%   0.0%     0.0%
+wanda      50%    c4_sample     50.00%    57.00    2.00   0.1250   0.5000  62.5%   15.0%  30.0%    27.0%
 
 JS divergence ranks the cells as the tasks do (rho -1.00); perplexity less well (-0.50); 3 cells
 rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.
@@ -171,12 +182,12 @@ rho: rank correlation with the share of the base's task scores that a cell keeps
     // Too narrow for both texts and tasks: the tasks come below.
     let narrow = report::table(&small(), 80);
     let below = "
-                                   squad
-method     sparsity  calibration      EM     F1  ROUGE-1
----------  --------  -----------   -----  -----  -------
-base       -         -             30.0%  60.0%    54.0%
-magnitude  0.5       -              0.0%   0.0%     0.0%
-wanda      0.5       c4_sample     15.0%  30.0%    27.0%
+                                squad
+method     level  calibration      EM     F1  ROUGE-1
+---------  -----  -----------   -----  -----  -------
+base       -      -             30.0%  60.0%    54.0%
+magnitude  50%    -              0.0%   0.0%     0.0%
+wanda      50%    c4_sample     15.0%  30.0%    27.0%
 ";
     assert!(narrow.contains(below), "{narrow}");
 }
@@ -186,12 +197,12 @@ fn cells_that_are_not_done_say_so_and_what_is_not_known_is_a_dash() {
     let text = report::table(&samples::result(), 200);
     let line = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap().to_owned();
     assert!(line("method").contains("state"), "{text}");
-    assert!(line("magnitude  0.3").contains(" done "), "{text}");
+    assert!(line("magnitude  30%").contains(" done "), "{text}");
     let failed = line("magnitude  2:4");
     assert!(failed.contains(" failed ") && failed.contains(" inf "), "{text}");
-    assert!(line("sparsegpt  0.3").contains(" running ") && line("sparsegpt  2:4").contains(" queued "));
+    assert!(line("sparsegpt  30%").contains(" running ") && line("sparsegpt  2:4").contains(" queued "));
     let queued = line("sparsegpt  2:4");
-    assert_eq!(queued.split_whitespace().filter(|field| *field == "-").count(), 12, "{queued}");
+    assert_eq!(queued.split_whitespace().filter(|field| *field == "-").count(), 14, "{queued}");
     assert!(!report::table(&small(), 200).contains("state"), "not where all are done");
 
     let nothing = report::table(&empty(), 80);
@@ -211,7 +222,7 @@ fn warnings_are_told_with_their_cell_and_cannot_reach_the_terminal() {
 #[test]
 fn the_insight_is_said_in_words() {
     let say = |perplexity, js, cells| {
-        let insight = Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells };
+        let insight = samples::insight(perplexity, js, cells);
         report::table(&StudyResult { insight, ..small() }, 0)
     };
     let sentence = "JS divergence ranks the cells much as the tasks do (rho -0.75); perplexity less well (-0.50); 6 cells\n";
@@ -241,12 +252,12 @@ fn markdown_is_a_table_that_shows_text_as_it_is() {
     let mut result = small();
     result.cells[1].warnings = vec!["a | b *c*".into()];
     let text = report::markdown(&result);
-    let header = "| method | sparsity | calibration | achieved | wikitext2 ppl | wikitext2 x base | \
-                  wikitext2 JS bits | wikitext2 top-1 | squad EM | squad F1 | squad ROUGE-1 |\n\
-                  | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n\
-                  | base | - | - | - | 28.53 | - | - | - | 30.0% | 60.0% | 54.0% |\n";
+    let header = "| method | level | calibration | zeros | wikitext2 ppl | wikitext2 x base | \
+                  wikitext2 JS bits | wikitext2 KL bits | wikitext2 top-1 | squad EM | squad F1 | squad ROUGE-1 |\n\
+                  | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n\
+                  | base | - | - | - | 28.53 | - | - | - | - | 30.0% | 60.0% | 54.0% |\n";
     assert!(text.contains(header), "{text}");
-    assert!(text.contains("| wanda | 0.5 | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
+    assert!(text.contains("| wanda | 50% | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
     assert!(text.contains("- wanda 50% c4\\_sample: a \\| b \\*c\\*\n"), "{text}");
     assert!(text.contains("JS divergence ranks the cells as the tasks do (rho -1.00)"), "{text}");
 }
@@ -295,6 +306,11 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
     assert_eq!(field(2, "f1.squad.lo").parse(), Ok(0.4 * 0.9));
     assert_eq!((field(3, "perplexity.wikitext2"), field(3, "perplexity.wikitext2.hi")), ("inf", "inf"));
     assert_eq!(
+        (field(3, "js_bits.wikitext2.lo"), field(3, "js_bits.wikitext2.hi")),
+        ("-inf", "nan"),
+        "as in JSON"
+    );
+    assert_eq!(
         (field(4, "id"), field(4, "state")),
         ("sparsegpt-0.30000000000000004-c4-s18446744073709551615", "running")
     );
@@ -304,8 +320,7 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
 #[test]
 fn data_sets_of_one_name_are_told_apart() {
     let mut result = small();
-    let metrics = &mut result.cells[0].metrics;
-    metrics.perplexity.push(samples::perplexity("wikitext2", 99.0));
+    result.cells[0].metrics.values.push(samples::perplexity("wikitext2", 99.0));
     let lines = parse_csv(&report::csv(&result));
     let column = lines[0].iter().position(|n| n == "perplexity.wikitext2#2").unwrap();
     assert_eq!((&*lines[1][column], &*lines[2][column], &*lines[3][column]), ("", "99", ""));
@@ -318,8 +333,8 @@ fn tables_of_many_texts_and_tasks_stay_within_their_width() {
     let metrics = result.cells.iter_mut().map(|c| &mut c.metrics).chain([&mut result.base.metrics]);
     for metrics in metrics {
         for name in &names {
-            metrics.perplexity.push(samples::perplexity(name, 10.0));
-            metrics.tasks.push(samples::task(name, 0.5));
+            metrics.values.push(samples::perplexity(name, 10.0));
+            metrics.values.extend(samples::task(name, 0.5));
         }
     }
     for width in [80, 100, 200, 0] {

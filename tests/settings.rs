@@ -138,7 +138,7 @@ fn names_are_unique_and_follow_one_rule() {
     let run = command.find_subcommand("run").unwrap();
     for setting in settings() {
         let arg = run.get_arguments().find(|arg| arg.get_long() == Some(setting.flag())).unwrap();
-        assert_eq!(arg.get_env().unwrap(), &*setting.variable());
+        assert_eq!(arg.get_env().unwrap(), setting.variable());
         assert!(!setting.heading().is_empty(), "{setting:?} stands in a section that is none");
         assert!(!setting.about().ends_with('.') && !setting.about().is_empty(), "{setting:?}");
         let explanation = setting.explanation();

@@ -4,7 +4,7 @@
 use rand::{Rng, SeedableRng};
 use secateur::Error;
 use secateur::methods::{
-    Arguments, Factor, InputStatistics, Magnitude, Matrix, Method, Outcome, SparseGpt, Statistics, solve,
+    Factor, InputStatistics, Magnitude, Matrix, Method, Outcome, SparseGpt, Statistics, solve,
 };
 use secateur::study::{Parameters, Sparsity};
 
@@ -215,7 +215,7 @@ fn prune(
     let mut pruned = weights.to_vec();
     let matrix = Matrix { weights: &mut pruned, columns };
     let outcome =
-        SparseGpt.run(matrix, Some(statistics), sparsity.into(), &Arguments::defaults(&SparseGpt), &never)?;
+        SparseGpt.run(matrix, Some(statistics), sparsity.into(), &SparseGpt.default_arguments(), &never)?;
     Ok((pruned, outcome))
 }
 
@@ -380,7 +380,7 @@ fn the_error_is_the_outputs_and_far_below_that_of_pruning_by_magnitude() {
         assert!(close(outcome.error, share, 1e-3), "{} {share}", outcome.error);
         let mut other = weights.clone();
         let matrix = Matrix { weights: &mut other, columns: 256 };
-        Magnitude.run(matrix, None, sparsity.into(), &Arguments::defaults(&Magnitude), &never).unwrap();
+        Magnitude.run(matrix, None, sparsity.into(), &Magnitude.default_arguments(), &never).unwrap();
         assert!(2.0 * share < energy(&difference(&other, &weights), &h) / all);
     }
 }
@@ -412,7 +412,7 @@ fn nothing_asked_is_nothing_done_and_stopping_stops() {
         matrix,
         Some(&mut inputs.statistics()),
         HALF.into(),
-        &Arguments::defaults(&SparseGpt),
+        &SparseGpt.default_arguments(),
         &|| true,
     );
     assert!(matches!(result, Err(Error::Cancelled)));
@@ -444,7 +444,7 @@ fn damping_grows_until_it_does_and_is_reported() {
         let matrix = Matrix { weights: &mut pruned, columns: 8 };
         let inputs = with_least_eigenvalue(off);
         let study = Parameters::from([("damping".into(), first.to_string())]);
-        let arguments = Arguments::of(&SparseGpt, &Parameters::new(), &study).unwrap();
+        let arguments = SparseGpt.arguments(&Parameters::new(), &study).unwrap();
         let outcome =
             SparseGpt.run(matrix, Some(&mut inputs.statistics()), HALF.into(), &arguments, &never).unwrap();
         let damping = outcome.details["damping"];
@@ -465,13 +465,7 @@ fn what_no_damping_mends_is_an_error_and_the_weights_stay() {
         let mut pruned = weights.clone();
         let matrix = Matrix { weights: &mut pruned, columns: 8 };
         let error = SparseGpt
-            .run(
-                matrix,
-                Some(&mut inputs.statistics()),
-                HALF.into(),
-                &Arguments::defaults(&SparseGpt),
-                &never,
-            )
+            .run(matrix, Some(&mut inputs.statistics()), HALF.into(), &SparseGpt.default_arguments(), &never)
             .unwrap_err();
         assert_eq!((error.exit_code(), &pruned), (1, &weights));
         error.to_string()

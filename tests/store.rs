@@ -86,12 +86,13 @@ proptest! {
         let store = Store::open(&dir.path().join("s.db")).unwrap();
         let id = fill(&store);
         let mut cell = samples::cells().remove(0);
-        cell.modules[0].details.insert("number".into(), 0.1 + 0.2);
-        cell.metrics.perplexity[1].value = value;
-        cell.metrics.perplexity[1].standard_error_nats = bits;
-        cell.metrics.js_divergence[0].bits = bits;
-        cell.metrics.js_divergence[0].nats = value;
-        cell.metrics.tasks[0].f1.ci95 = ends;
+        cell.modules[0].details.put("number", 0.1 + 0.2);
+        let measured = &mut cell.metrics.values;
+        measured[0].value = value;
+        measured[0].details.put("standard_error_nats", bits);
+        measured[1].value = bits;
+        measured[1].details.put("nats", value);
+        measured[9].ci95 = ends;
         store.put_cell(id, 0, &cell).unwrap();
         // SQLite knows no negative zero.
         let plain = |text: String| text.replace("-0.0,", "0.0,").replace("-0.0]", "0.0]").replace("-0.0)", "0.0)");
@@ -109,7 +110,7 @@ fn a_person_with_sqlite_reads_the_metrics() {
     let best: (String, String, f64) = connection
         .query_row(
             "SELECT model, cell, value FROM overview
-             WHERE kind = 'perplexity' AND data_set = 'ptb' AND cell <> 'base' ORDER BY value LIMIT 1",
+             WHERE score = 'perplexity' AND data_set = 'ptb' AND cell <> 'base' ORDER BY value LIMIT 1",
             [],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
@@ -441,8 +442,7 @@ fn holder() {
     let id = fill(&store);
     println!("\nholding {id}");
     for n in 0.. {
-        let metrics =
-            Metrics { perplexity: vec![samples::perplexity("x", f64::from(n))], ..Metrics::default() };
+        let metrics = Metrics { values: vec![samples::perplexity("x", f64::from(n))] };
         store.put_base(id, &BaseResult { metrics, ..samples::base() }, CellState::Running).unwrap();
         println!("\nwrote {n}");
     }
@@ -511,7 +511,7 @@ fn a_second_process_is_told_who_writes_until_the_first_is_killed() {
     holder.kill();
     let store = Store::open(&path).unwrap();
     let base = store.study(1).unwrap().base;
-    assert!(base.metrics.perplexity[0].value >= 20.0, "what was written is there");
+    assert!(base.metrics.values[0].value >= 20.0, "what was written is there");
     assert_eq!(text(&store.study(1).unwrap().cells), text(&samples::cells()));
     assert_eq!(fill(&store), 2);
     drop((store, dir));
@@ -526,7 +526,7 @@ fn reading_goes_on_while_another_process_writes() {
     for _ in 0..20 {
         holder.wait_for("wrote");
         let record = store.study(1).unwrap();
-        let value = record.base.metrics.perplexity[0].value;
+        let value = record.base.metrics.values[0].value;
         assert!(value >= last, "{value} after {last}");
         last = value;
         assert_eq!(text(&record.cells), text(&samples::cells()));
@@ -536,5 +536,5 @@ fn reading_goes_on_while_another_process_writes() {
     // The log that the killed process left is read as well, though nobody may write now.
     drop(store);
     let store = Store::open_read_only(&path).unwrap();
-    assert!(store.study(1).unwrap().base.metrics.perplexity[0].value >= last);
+    assert!(store.study(1).unwrap().base.metrics.values[0].value >= last);
 }

@@ -1,10 +1,11 @@
-//! Scores of answers, held against published scripts and reference runs (where their results are at hand).
+//! Scores of answers, compared with published scripts and reference runs (where their results are at hand).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use secateur::data::{NoFetch, load_task};
-use secateur::eval::text::{exact_match, f1, rouge1, score};
+use secateur::data::{FieldNames, NoFetch, load_task};
+use secateur::number::NamedNumbers;
+use secateur::scores::{exact_match, f1, rouge1, score_answer};
 use serde_json::Value;
 
 /// A file of the shared data; says so where it is absent.
@@ -51,14 +52,15 @@ fn given_answers_to_a_task_score_as_in_the_reference_run() {
     let Some(golden) = shared("golden/tasks.json") else { return };
     let Some(task) = shared("data/tasks/squad_short.jsonl") else { return };
     let golden: Value = serde_json::from_str(&fs::read_to_string(golden).unwrap()).unwrap();
-    let task = load_task(task.to_str().unwrap(), Some(64), &mut NoFetch).unwrap();
+    let task = load_task(task.to_str().unwrap(), Some(64), &FieldNames::default(), &mut NoFetch).unwrap();
     for (cell, result) in golden["cells"].as_object().unwrap() {
         let items = result["items"].as_array().unwrap();
         assert_eq!((items.len(), task.records.len()), (64, 64));
         let mut sums = [0.0; 3];
         for (item, record) in items.iter().zip(&task.records) {
-            let scores = score(text(&item["prediction"]), &record.references);
-            let ours = [scores.exact_match, scores.f1, scores.rouge1];
+            let scores =
+                score_answer(text(&item["prediction"]), &record.references, &NamedNumbers::default());
+            let ours = ["exact_match", "f1", "rouge1"].map(|id| scores.get(id).unwrap());
             for ((ours, key), sum) in ours.into_iter().zip(["em", "f1", "rouge1"]).zip(&mut sums) {
                 let theirs = number(&item[key]);
                 assert!(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, BEGIN, BETWEEN, Kind, Level, Record, Split, Story};
+use secateur::demo::world::{self, BEGIN, BETWEEN, Kind, Record, Split, Story, StoryLevel};
 use secateur::{Error, Result};
 use serde_json::json;
 use tokenizers::Tokenizer;
@@ -53,22 +53,22 @@ pub fn part(
 }
 
 /// How much happens in a story, by the tokens trained on so far.
-fn level(rng: &mut impl Rng, seen: u64) -> Level {
+fn level(rng: &mut impl Rng, seen: u64) -> StoryLevel {
     let millions = seen as f64 / 1e6;
     let full = ((millions - 1.0) / 3.0).clamp(0.0, 0.8);
     let moves = ((millions - 0.5) / 1.0).clamp(0.0, 0.5) * (1.0 - full);
     let drawn: f64 = rng.random();
     if drawn < full {
-        Level::Full
+        StoryLevel::Full
     } else if drawn < full + moves {
-        Level::Moves
+        StoryLevel::Moves
     } else {
-        Level::Facts
+        StoryLevel::Facts
     }
 }
 
 /// A window of plain stories, from their beginning or somewhere within.
-fn window(tokenizer: &Tokenizer, rng: &mut ChaCha8Rng, level: Level) -> Result<Vec<u32>> {
+fn window(tokenizer: &Tokenizer, rng: &mut ChaCha8Rng, level: StoryLevel) -> Result<Vec<u32>> {
     let length = rng.random_range(SHORTEST_WINDOW..=LONGEST);
     let at_start = rng.random_bool(0.2);
     let mut stories = Vec::new();

@@ -7,8 +7,8 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use secateur::data::evaluation_windows;
 use secateur::demo::world::{self, BETWEEN, Kind, Split};
-use secateur::eval::text::score;
 use secateur::model::{Block, Generator, LmHead, ModelFolder};
+use secateur::scores::{exact_match, rouge1};
 use secateur::{Error, Result, data};
 use tokenizers::Tokenizer;
 
@@ -48,7 +48,7 @@ impl fmt::Display for Scores {
 /// Held-out windows of plain stories that no file of the study has.
 pub fn windows(tokenizer: &Tokenizer, seed: u64) -> Result<Vec<Vec<u32>>> {
     let text = world::stories(Split::HeldOut, 60, seed).join(BETWEEN);
-    let text = data::Text { name: "stories".into(), content: data::Content::Whole(text) };
+    let text = data::Text::new("stories", data::Content::Whole(text));
     evaluation_windows(&text, tokenizer, WINDOW, None)
 }
 
@@ -85,8 +85,8 @@ pub fn evaluate(
         let mut total = 0.0;
         for (record, answer) in records.iter().zip(answers) {
             let text = tokenizer.decode(&answer.tokens, true).map_err(|e| Error::failure(e.to_string()))?;
-            let scores = score(text.trim(), std::slice::from_ref(&record.question.answer));
-            total += if Kind::LONG.contains(&kind) { scores.rouge1 } else { scores.exact_match };
+            let score = if Kind::LONG.contains(&kind) { rouge1 } else { exact_match };
+            total += score(text.trim(), &record.question.answer);
         }
         kinds.insert(kind, total / records.len() as f64);
     }

@@ -139,6 +139,7 @@ fn run(args: &Args) -> Result<()> {
             let ngrams = ngram::NGrams::count(&tokenizer, *stories, args.seed)?;
             let text = secateur::data::load_text(
                 &args.assets.join("data/held_out.txt").display().to_string(),
+                &secateur::data::FieldNames::default(),
                 &mut secateur::data::NoFetch,
             )?;
             let windows = secateur::data::evaluation_windows(&text, &tokenizer, evaluate::WINDOW, None)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, ASSISTANT, BEGIN, END, Level, Split, TEMPLATE, USER};
+use secateur::demo::world::{self, ASSISTANT, BEGIN, END, Split, StoryLevel, TEMPLATE, USER};
 use secateur::{Error, Result};
 use serde_json::{Value, json};
 use tokenizers::models::TrainerWrapper;
@@ -44,7 +44,7 @@ pub fn train(seed: u64) -> Result<Tokenizer> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut texts = world::stories(Split::Train, SAMPLES, seed);
     texts.extend((0..SAMPLES).map(|_| {
-        let text = world::draw_conversation(&mut rng, Split::Train, Level::Full);
+        let text = world::draw_conversation(&mut rng, Split::Train, StoryLevel::Full);
         special.iter().fold(text, |text, token| text.replace(token, world::BETWEEN))
     }));
     tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;

@@ -9,6 +9,7 @@ mod settings;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use manual::{completions, manual_page};
@@ -129,9 +130,11 @@ pub struct TuiArgs {
 /// Colours and symbols.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LookArgs {
-    /// Draw with ASCII only: no braille, no box drawing
-    #[arg(long, env = "SECATEUR_ASCII", help_heading = "Dashboard")]
-    pub ascii: bool,
+    /// Draw with ASCII only: no braille, no box drawing [default: as the locale says: LC_ALL, LC_CTYPE, LANG]
+    #[arg(long, env = "SECATEUR_ASCII", value_name = "BOOL", help_heading = "Dashboard")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = FalseyValueParser::new())]
+    pub ascii: Option<bool>,
     /// Colours [default: what the terminal says it has]
     #[arg(
         long,

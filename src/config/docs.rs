@@ -42,7 +42,9 @@ pub fn documented_file() -> String {
 /// The settings as a Markdown table.
 pub fn markdown() -> String {
     let mut text = "| flag | key | default | meaning |\n| --- | --- | --- | --- |\n".to_owned();
-    settings().iter().for_each(|setting| text.push_str(&row(setting)));
+    for setting in settings() {
+        text.push_str(&row(setting));
+    }
     text
 }
 

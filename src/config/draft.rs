@@ -1,5 +1,6 @@
 //! What the settings are written into one by one, and what they come to together.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::basics::Basics;
@@ -27,6 +28,7 @@ pub(super) struct Draft {
     pub seed: u64,
     pub calibration: CalibrationSpec,
     pub evaluation: EvaluationSpec,
+    pub fields: BTreeMap<String, String>,
     pub prune: PruneSpec,
     pub device: String,
     /// With its place: whether it is accepted depends on the device.
@@ -63,6 +65,7 @@ impl Draft {
             seed: 0,
             calibration,
             evaluation,
+            fields: BTreeMap::new(),
             prune: PruneSpec::default(),
             device: String::new(),
             dtype: None,
@@ -125,6 +128,7 @@ impl Draft {
                 batch_prompts: self.batch_prompts,
             },
             seed: self.seed,
+            fields: self.fields,
         })
     }
 

@@ -11,6 +11,7 @@ use super::places;
 use super::setting::{SECTIONS, Setting, SettingKind};
 use super::table::settings;
 use crate::error::{Error, Result};
+use crate::paths;
 
 /// A config file that was read and understood.
 #[derive(Debug, Clone)]
@@ -31,7 +32,8 @@ impl ConfigFile {
     /// The file that `--config` names, else the first there is of the usual places; `None` where there is none.
     pub fn find(named: Option<&Path>) -> Result<Option<Self>> {
         if let Some(path) = named {
-            return Self::read(path, "").map(Some);
+            let expanded = path.to_str().map(|path| PathBuf::from(paths::expand(path)));
+            return Self::read(expanded.as_deref().unwrap_or(path), "").map(Some);
         }
         let elsewhere = "; --config FILE reads another file than this one";
         let usual = std::iter::once(PathBuf::from("config.toml"))
@@ -119,8 +121,8 @@ fn words(setting: &Setting, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>,
         }
         (SettingKind::Text(_), DeValue::String(text)) => text.clone(),
         (SettingKind::Switch(_), DeValue::Boolean(yes)) => yes.to_string().into(),
-        (SettingKind::Number { .. }, DeValue::Float(_) | DeValue::Integer(_)) => written(value.get_ref()),
-        (SettingKind::Whole { .. }, DeValue::Integer(_)) => written(value.get_ref()),
+        (SettingKind::Number { .. }, DeValue::Float(_) | DeValue::Integer(_))
+        | (SettingKind::Whole { .. }, DeValue::Integer(_)) => written(value.get_ref()),
         _ => return Err(wrong(setting.key(), value, &setting.accepted())),
     };
     Ok(vec![word.into_owned()])

@@ -84,6 +84,7 @@ impl Settings {
         Self::put_together(config, given, RunOptions::default(), Some(cells))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "its parts are moved into the settings")]
     fn put_together(
         config: Option<&Path>,
         given: &Given,

@@ -3,15 +3,12 @@
 use std::env;
 use std::path::PathBuf;
 
+pub(crate) use crate::paths::home;
+
 /// The variable's folder where it is absolute (the XDG rule), else the one below the home folder.
 fn folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     named.or_else(|| home().map(|home| home.join(below_home)))
-}
-
-/// The home folder, where there is one.
-pub fn home() -> Option<PathBuf> {
-    env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }
 
 /// Where this program's settings are: `$XDG_CONFIG_HOME/secateur`.

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::places;
 use crate::error::{Error, Result};
 use crate::methods::Stage;
+use crate::paths;
 use crate::study::{Parameters, Recipe, short_name};
 
 /// What a setting is called, in each of its places.
@@ -88,10 +88,15 @@ impl<T> SettingValue<T> {
         }
     }
 
-    fn name_or_path(&self, text: &str, may_be_name: bool) -> String {
-        let Some(folder) = self.folder() else { return text.to_owned() };
-        let path = from_folder(folder, text);
-        if may_be_name && !path.exists() { text.to_owned() } else { path.to_string_lossy().into_owned() }
+    /// A path whose home folder and variables are filled in; one from a config file starts at the file's folder.
+    fn path_of(&self, expanded: &str) -> PathBuf {
+        self.folder().map_or_else(|| PathBuf::from(expanded), |folder| folder.join(expanded))
+    }
+
+    /// The same for what may also be a name: it is one where there is no such path.
+    fn name_or_path(&self, expanded: String, may_be_name: bool) -> String {
+        let path = self.path_of(&expanded);
+        if may_be_name && !path.exists() { expanded } else { path.to_string_lossy().into_owned() }
     }
 }
 
@@ -133,18 +138,15 @@ impl SettingValue<String> {
         self.value.trim().parse().map_err(|e: Error| self.mistake(e))
     }
 
-    /// The text as a path; one from a config file starts at the file's folder.
+    /// The text as a path, with its home folder and variables filled in; one from a config file starts at the file's
+    /// folder.
     pub fn path(&self) -> Option<PathBuf> {
-        let text = self.text()?;
-        Some(match self.folder() {
-            Some(folder) => from_folder(folder, text),
-            None => PathBuf::from(text),
-        })
+        Some(self.path_of(&paths::expand(self.text()?)))
     }
 
     /// The text as a folder or a hub id: `org/name` is a folder only where there is one.
     pub fn model(&self) -> Option<String> {
-        let text = self.text()?;
+        let text = paths::expand(self.text()?);
         let looks_like_hub_id = text.split('/').filter(|part| !part.is_empty()).count() <= 2
             && !text.starts_with(['/', '.', '~'])
             && !text.ends_with('/');
@@ -200,6 +202,7 @@ impl SettingValue<Vec<String>> {
     pub fn data_sets(&self) -> Result<Vec<String>> {
         let mut sets: Vec<String> = Vec::new();
         for word in self.words() {
+            let word = paths::expand(word);
             let may_be_name = !word.contains(['/', '\\', '.']) && !word.starts_with('~');
             let set = self.name_or_path(word, may_be_name);
             let name = short_name(&set);
@@ -212,13 +215,5 @@ impl SettingValue<Vec<String>> {
             sets.push(set);
         }
         Ok(sets)
-    }
-}
-
-/// `text` as a path from `folder`; `~/` is the home folder.
-fn from_folder(folder: &Path, text: &str) -> PathBuf {
-    match (text.strip_prefix("~/"), places::home()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => folder.join(text),
     }
 }

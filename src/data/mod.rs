@@ -4,17 +4,31 @@
 //! ([`load_text`], [`evaluation_windows`], [`calibration_windows`]); a task is a list of instructions with accepted
 //! answers ([`load_task`]). Names such as `wikitext2` stand for files of datasets on the hub; how such a file gets
 //! here is the caller's business ([`Fetch`]).
+//!
+//! A file goes through three tables, each in one place: `format` says what its extension means, `records` reads its
+//! records one by one, `shapes` says which of their fields make a text or a task.
 
+mod calibration;
+mod chat;
+mod field_names;
+mod format;
+mod omissions;
 mod records;
+mod shapes;
 mod source;
 mod task;
 mod text;
+mod value;
 mod windows;
 
+pub use calibration::{CalibrationWindows, Coverage, Origin, calibration_windows};
+pub use chat::ChatTurn;
+pub use field_names::{FIELDS, FieldNames};
+pub use omissions::Omissions;
 pub use source::{Fetch, NoFetch};
 pub use task::{Task, TaskRecord, load_task};
 pub use text::{Content, Text, load_text};
-pub use windows::{calibration_windows, evaluation_windows};
+pub use windows::evaluation_windows;
 
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,24 @@
-//! From what the user wrote to an open file: names, paths, formats, gzip.
+//! From what the user wrote to an open file: names, paths, packing.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::format::{self, Format, Packing};
 use crate::error::{Error, Result};
 
 /// Gets files of datasets; what stands between this module and a hub client.
 pub trait Fetch {
     /// Local path of `file` of the dataset repository `repo`, downloading it where needed.
     fn fetch(&mut self, repo: &str, file: &str) -> Result<PathBuf>;
+
+    /// Asked again and again while a file is read: `Ok` is to go on, an error ends the reading.
+    fn go_on(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Refuses every download: only local files can be used.
@@ -36,7 +42,7 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    fn noun(self) -> &'static str {
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Task => "task",
@@ -44,20 +50,9 @@ impl Purpose {
     }
 
     /// What a path may end in.
-    fn extensions(self) -> &'static str {
-        match self {
-            Self::Text => ".txt, .jsonl, .json or .parquet (each also with .gz behind it)",
-            Self::Task => ".jsonl, .json or .parquet (each also with .gz behind it)",
-        }
+    fn extensions(self) -> String {
+        format::extensions(self == Self::Text)
     }
-}
-
-/// How a file is laid out, gzip apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    Plain,
-    Json,
-    Parquet,
 }
 
 /// A name that stands for a file of a dataset on the hub.
@@ -103,7 +98,7 @@ pub(super) struct Source {
     /// The rows are the lines of one text, not documents.
     pub one_text: bool,
     path: PathBuf,
-    gzip: bool,
+    packing: Option<Packing>,
 }
 
 impl Source {
@@ -114,9 +109,9 @@ impl Source {
         let is_name = !source.contains(['/', '\\']) && path.extension().is_none();
         if is_name && !path.is_file() {
             let known = find_known(source, purpose)?;
-            let (format, gzip) = format_of(known.file, purpose)?;
+            let (format, packing) = format_of(known.file, purpose)?;
             let path = fetch.fetch(known.repo, known.file)?;
-            return Ok(Self { label, format, one_text: known.one_text, path, gzip });
+            return Ok(Self { label, format, one_text: known.one_text, path, packing });
         }
         if path.is_dir() {
             return Err(Error::mistake(format!(
@@ -128,41 +123,76 @@ impl Source {
         if !path.exists() {
             return Err(Error::mistake(format!("`{source}`: no such file")));
         }
-        let (format, gzip) = format_of(source, purpose)?;
-        Ok(Self { label, format, one_text: false, path: path.to_path_buf(), gzip })
+        let (format, packing) = format_of(source, purpose)?;
+        Ok(Self { label, format, one_text: false, path: path.to_path_buf(), packing })
     }
 
-    /// Opens the file, unpacked if it is gzipped.
+    /// Opens the file, unpacked where it is packed.
     pub fn open(&self) -> Result<Box<dyn BufRead>> {
-        let file = BufReader::with_capacity(1 << 16, self.open_raw()?);
-        Ok(if self.gzip { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
+        /// What `zstd --long=31` makes: the most that a frame can ask for.
+        const LARGEST_WINDOW: u32 = 31;
+        const BUFFER: usize = 1 << 17;
+        let file = BufReader::with_capacity(BUFFER, self.open_raw()?);
+        Ok(match self.packing {
+            None => Box::new(file),
+            Some(Packing::Gzip) => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
+            Some(Packing::Zstandard) => {
+                let mut decoder =
+                    zstd::stream::read::Decoder::with_buffer(file).map_err(|e| self.read_error(e))?;
+                decoder.window_log_max(LARGEST_WINDOW).map_err(|e| self.read_error(e))?;
+                Box::new(BufReader::with_capacity(BUFFER, decoder))
+            }
+        })
     }
 
-    /// Opens the file, unpacked into a temporary one if it is gzipped, for random access.
-    pub fn open_seekable(&self) -> Result<File> {
-        if !self.gzip {
+    /// Opens the file, unpacked into a temporary one where it is packed, for random access.
+    pub fn open_seekable(&self, fetch: &mut dyn Fetch) -> Result<File> {
+        if self.packing.is_none() {
             return self.open_raw();
         }
-        let mut unpacked =
-            tempfile::tempfile().map_err(|e| Error::io("cannot write to", &std::env::temp_dir(), e))?;
-        io::copy(&mut self.open()?, &mut unpacked).map_err(|e| self.read_error(e))?;
+        let failed = |e| Error::io("cannot write to", &std::env::temp_dir(), e);
+        let mut unpacked = tempfile::tempfile().map_err(failed)?;
+        self.in_pieces(fetch, |piece| unpacked.write_all(piece).map_err(failed))?;
         Ok(unpacked)
     }
 
     /// The whole file, unpacked.
-    pub fn read(&self) -> Result<Vec<u8>> {
+    pub fn read(&self, fetch: &mut dyn Fetch) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open()?.read_to_end(&mut bytes).map_err(|e| self.read_error(e))?;
+        self.in_pieces(fetch, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
         Ok(bytes)
     }
 
-    /// What a failed read means: in a gzipped file mostly that the file is damaged.
-    pub fn read_error(&self, error: io::Error) -> Error {
-        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        if self.gzip && matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) {
-            return Error::mistake(format!("`{}` is not a whole gzip file: {error}", self.label));
+    /// Reads the whole file, unpacked, and asks whether to go on before every piece.
+    fn in_pieces(&self, fetch: &mut dyn Fetch, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut file = self.open()?;
+        loop {
+            fetch.go_on()?;
+            let piece = match file.fill_buf() {
+                Ok([]) => return Ok(()),
+                Ok(piece) => piece,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.read_error(error)),
+            };
+            take(piece)?;
+            let length = piece.len();
+            file.consume(length);
         }
-        Error::io("cannot read", &self.path, error)
+    }
+
+    /// What a failed read means: in a packed file mostly that the file is damaged.
+    pub fn read_error(&self, error: io::Error) -> Error {
+        use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+        match self.packing {
+            Some(packing) if matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof) => {
+                let packing = packing.name();
+                Error::mistake(format!("`{}` is not a whole {packing} file: {error}", self.label))
+            }
+            _ => Error::io("cannot read", &self.path, error),
+        }
     }
 
     fn open_raw(&self) -> Result<File> {
@@ -189,26 +219,18 @@ fn find_known(name: &str, purpose: Purpose) -> Result<&'static Known> {
     )))
 }
 
-/// Layout by extension, and whether the file is gzipped.
-fn format_of(file: &str, purpose: Purpose) -> Result<(Format, bool)> {
-    let lower = file.to_lowercase();
-    let (stem, gzip) = match lower.strip_suffix(".gz") {
-        Some(stem) => (stem, true),
-        None => (lower.as_str(), false),
-    };
-    let format = match Path::new(stem).extension().and_then(|e| e.to_str()) {
-        Some("txt") if purpose == Purpose::Text => Format::Plain,
-        Some("json" | "jsonl") => Format::Json,
-        Some("parquet") => Format::Parquet,
-        _ => {
-            return Err(Error::mistake(format!(
-                "`{file}`: unknown kind of file: a {} ends in {}",
-                purpose.noun(),
-                purpose.extensions()
-            )));
+/// Layout by extension, and how the file is packed.
+fn format_of(file: &str, purpose: Purpose) -> Result<(Format, Option<Packing>)> {
+    match format::of_file(file) {
+        Some((format, packing)) if purpose == Purpose::Text || format != Format::Plain => {
+            Ok((format, packing))
         }
-    };
-    Ok((format, gzip))
+        _ => Err(Error::mistake(format!(
+            "`{file}`: unknown kind of file: a {} ends in {}",
+            purpose.noun(),
+            purpose.extensions()
+        ))),
+    }
 }
 
 /// Bytes as text, or the mistake that names the byte where they stop being UTF-8; `start` is the offset of the first

@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 
+use super::field_names::FieldNames;
+use super::format::Format;
+use super::omissions::Omissions;
 use super::records::records;
-use super::source::{Fetch, Format, Purpose, Source, into_utf8};
-use super::task::document;
+use super::shapes::RecordShapes;
+use super::source::{Fetch, Purpose, Source, into_utf8};
 use crate::error::{Error, Result};
 use crate::study::short_name;
 
@@ -44,25 +47,47 @@ pub struct Text {
     pub name: String,
     /// The words; never blank.
     pub content: Content,
+    /// Records that are not in it.
+    pub omissions: Omissions,
+    /// Whether records were read by names that the user gave.
+    pub names_used: bool,
+}
+
+impl Text {
+    /// A text that comes from no file.
+    pub fn new(name: &str, content: Content) -> Self {
+        Self { name: name.to_owned(), content, omissions: Omissions::default(), names_used: false }
+    }
+
+    /// What a person should know of the file it comes from.
+    pub fn warning(&self) -> Option<String> {
+        self.omissions.warning().map(|message| format!("text {}: {message}", self.name))
+    }
 }
 
 /// Loads a text from a file or by name.
 ///
-/// Files: `.txt` is one text, as it is; `.jsonl`, `.json` (objects one a line or in an array) and `.parquet` hold
-/// documents: a `text` field, or the fields of a task, which become the Alpaca prompt with its answer. Each may be
-/// gzipped (`.gz`). Names: `wikitext2` (test split, rows joined by an empty line), `c4` (first shard of the English
-/// training split), `alpaca`.
+/// Files: `.txt` is one text, as it is; `.jsonl`, `.ndjson`, `.json` (objects one a line or in an array), `.csv`, `.tsv`
+/// and `.parquet` hold documents: a `text` field, or the fields of a task, which become the Alpaca prompt with its
+/// answer. Each may be packed (`.gz`, `.zst`). Names: `wikitext2` (test split, rows joined by an empty line), `c4`
+/// (first shard of the English training split), `alpaca`. A record whose text is null is left out and counted.
 ///
 /// # Errors
 /// A mistake for an unknown name, a missing or unreadable file, a blank text, bytes that are not UTF-8 (with their
 /// offset), a record that is not JSON or lacks its fields (with its line); otherwise what `fetch` and the file system
 /// say.
-pub fn load_text(source: &str, fetch: &mut dyn Fetch) -> Result<Text> {
+pub fn load_text(source: &str, fields: &FieldNames, fetch: &mut dyn Fetch) -> Result<Text> {
     let source = Source::resolve(source, Purpose::Text, fetch)?;
+    let shapes = RecordShapes::new(Purpose::Text, fields);
+    let mut omissions = Omissions::default();
     let content = if source.format == Format::Plain {
-        Content::Whole(into_utf8(source.read()?, &source.label)?)
+        Content::Whole(into_utf8(source.read(fetch)?, &source.label)?)
     } else {
-        let documents = records(&source)?.map(|record| document(record?)).collect::<Result<Vec<_>>>()?;
+        let mut documents = Vec::new();
+        for record in records(&source, &shapes, fetch)? {
+            fetch.go_on()?;
+            documents.extend(omissions.count(shapes.document(&record?)?));
+        }
         if source.one_text {
             Content::Whole(documents.join(SEPARATOR))
         } else {
@@ -70,7 +95,11 @@ pub fn load_text(source: &str, fetch: &mut dyn Fetch) -> Result<Text> {
         }
     };
     if content.is_blank() {
-        return Err(Error::mistake(format!("`{}` is empty: there is no text in it", source.label)));
+        let why = match omissions.warning() {
+            Some(omitted) => format!("; {omitted}"),
+            None => String::new(),
+        };
+        return Err(Error::mistake(format!("`{}` is empty: there is no text in it{why}", source.label)));
     }
-    Ok(Text { name: short_name(&source.label), content })
+    Ok(Text { name: short_name(&source.label), content, omissions, names_used: shapes.names_used() })
 }

@@ -12,10 +12,11 @@ use super::event::{Event, Phase};
 use super::prompts::PreparedTask;
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::eval::{stats, text};
 use crate::kernels::scratch;
 use crate::model::{Block, Generator, LmHead};
-use crate::results::{Answer, Scores, TaskScores};
+use crate::number::NamedNumbers;
+use crate::results::{Answer, Measurement};
+use crate::scores::{measure_task, score_answer};
 use crate::store::checkpoint::answers::{answer_states_path, read_rows, remove_rows, write_rows};
 
 /// Batches whose answers are held against the base together: each of its blocks is loaded once for so many.
@@ -32,7 +33,7 @@ pub(super) fn answer(
     reporter: &mut Reporter,
     id: Option<&str>,
     seconds: &mut f64,
-) -> Result<Vec<TaskScores>> {
+) -> Result<Vec<Measurement>> {
     if session.tasks.is_empty() {
         return Ok(Vec::new());
     }
@@ -54,7 +55,7 @@ struct Answering<'a> {
     done: u64,
 }
 
-fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) -> Result<Vec<TaskScores>> {
+fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) -> Result<Vec<Measurement>> {
     let total: usize = session.tasks.iter().map(|t| t.records.len()).sum();
     reporter.phase(id, Phase::Answer, total as u64, "answers");
     let mut answering = Answering {
@@ -68,12 +69,12 @@ fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) ->
     let mut scores = Vec::new();
     for (index, task) in session.tasks.iter().enumerate() {
         let batch = session.spec.compute.batch_prompts.max(1);
-        let mut of_task: Vec<Scores> = Vec::with_capacity(task.records.len());
+        let mut of_task: Vec<NamedNumbers> = Vec::with_capacity(task.records.len());
         for group in (0..task.records.len()).step_by(batch * GROUP) {
             let end = task.records.len().min(group + batch * GROUP);
             of_task.extend(answering.group(reporter, index, group..end)?);
         }
-        scores.push(summary(&task.name, &of_task, session.spec.seed));
+        scores.extend(measure_task(&task.name, &of_task, session.spec.seed));
     }
     drop(answering);
     scratch::release();
@@ -82,7 +83,12 @@ fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) ->
 
 impl Answering<'_> {
     /// Answers the records of some batches, and holds the answers against the base where that is wanted.
-    fn group(&mut self, reporter: &mut Reporter, task: usize, records: Range<usize>) -> Result<Vec<Scores>> {
+    fn group(
+        &mut self,
+        reporter: &mut Reporter,
+        task: usize,
+        records: Range<usize>,
+    ) -> Result<Vec<NamedNumbers>> {
         let session = self.session;
         let batch = session.spec.compute.batch_prompts.max(1);
         let (mut scores, mut waiting) = (Vec::new(), Vec::new());
@@ -92,7 +98,7 @@ impl Answering<'_> {
             let held = !self.compares() || stored.iter().all(|a| a.disagreement_bits.len() == a.tokens.len());
             let kept = if held { None } else { self.kept(task, &records, &stored)? };
             if stored.len() == records.len() && (held || kept.is_some()) {
-                scores.extend(stored.iter().map(|a| a.scores));
+                scores.extend(stored.iter().map(|a| score_answer(&a.text, &a.references, &a.scores)));
                 waiting.extend(kept);
                 let share = records.len() as f64 / session.sizes.prompts.max(1) as f64;
                 reporter.tracker.skip(Work::Answer, session.sizes.answers() * share);
@@ -105,7 +111,7 @@ impl Answering<'_> {
                 let (answers, asked) = self.ask(reporter, task, records.clone())?;
                 session.store.put_answers(session.study, self.id, &answers)?;
                 for answer in answers {
-                    scores.push(answer.scores);
+                    scores.push(answer.scores.clone());
                     reporter.event(Event::Answer { cell: self.id.map(str::to_string), answer });
                 }
                 waiting.extend(asked);
@@ -268,7 +274,7 @@ fn made(session: &Session, task: &PreparedTask, record: usize, tokens: &[u32]) -
         record,
         prompt,
         references: asked.references.clone(),
-        scores: text::score(&text, &asked.references),
+        scores: score_answer(&text, &asked.references, &NamedNumbers::default()),
         pieces: pieces(&session.tokenizer, tokens, &said)?,
         disagreement_bits: Vec::new(),
         text,
@@ -295,18 +301,4 @@ fn pieces(tokenizer: &tokenizers::Tokenizer, tokens: &[u32], said: &str) -> Resu
         told = told.max(known);
     }
     Ok(pieces)
-}
-
-fn summary(name: &str, scores: &[Scores], seed: u64) -> TaskScores {
-    let of = |f: fn(&Scores) -> f64| {
-        let values: Vec<f64> = scores.iter().map(f).collect();
-        stats::bootstrap_mean(&values, seed)
-    };
-    TaskScores {
-        name: name.into(),
-        n: scores.len(),
-        exact_match: of(|s| s.exact_match),
-        f1: of(|s| s.f1),
-        rouge1: of(|s| s.rouge1),
-    }
 }

@@ -11,6 +11,9 @@ use crate::study::Level;
 /// Host memory that a GPU's libraries take.
 const DRIVER: usize = 800 << 20;
 
+/// Most bytes that the keys and values of a study's prompts may take on disk.
+pub(super) const KEPT_AT_MOST: u64 = 2 << 30;
+
 /// A kind of work, each with a speed of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Work {
@@ -308,8 +311,7 @@ impl Sizes {
         };
         let mut disk = states(self.evaluation_windows);
         if self.disagreement && !cells.is_empty() {
-            disk += usize::try_from(self.prompt_rows_bytes().min(super::disagreement::KEPT_AT_MOST))
-                .unwrap_or(usize::MAX);
+            disk += usize::try_from(self.prompt_rows_bytes().min(KEPT_AT_MOST)).unwrap_or(usize::MAX);
         }
         for stage in cells {
             let updates = stage.method.updates_weights();

@@ -11,15 +11,14 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+use super::costs::KEPT_AT_MOST;
 use super::prompts::PreparedTask;
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::eval::divergence::measure;
 use crate::model::{Activations, Batch, Block, BlockCache, LmHead, RopeTables, Sequence, head};
+use crate::scores::positions::measure;
 use crate::store::checkpoint::answers::{prompts_path, read_rows, write_rows};
 
-/// Most bytes that the keys and values of a study's prompts may take on disk.
-pub(super) const KEPT_AT_MOST: u64 = 2 << 30;
 /// At most this share of the free disk goes to them.
 const SHARE_OF_DISK: u64 = 10;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Coverage;
 use crate::error::Error;
 use crate::results::{
     Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
@@ -141,6 +142,15 @@ pub enum Event {
         /// What it needs.
         estimate: Estimate,
     },
+    /// Calibration windows were drawn.
+    Calibration {
+        /// Short name of the set.
+        set: String,
+        /// Seed of the sampling.
+        seed: u64,
+        /// How much of the set they show.
+        coverage: Coverage,
+    },
     /// A cell (or the base: `None`) changed its state.
     Cell {
         /// Id of the cell; `None` is the base.
@@ -192,7 +202,7 @@ pub enum Event {
         /// Record number in the task file, from 0.
         record: usize,
         /// JS divergence in bits at each token, as in [`Answer::disagreement_bits`].
-        #[serde(with = "crate::results::number::list")]
+        #[serde(with = "crate::number::list")]
         bits: Vec<f32>,
     },
     /// A cell (or the base: `None`) is complete.

@@ -90,6 +90,10 @@ impl Fetch for DataFiles {
         self.requests.send(request).map_err(|_| Error::Cancelled)?;
         answer.recv().unwrap_or(Err(Error::Cancelled))
     }
+
+    fn go_on(&mut self) -> Result<()> {
+        self.abandoned.check()
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +135,7 @@ mod tests {
         });
         client.join().unwrap();
         assert!(matches!(result, Err(Error::Cancelled)));
-        has_ended.recv_timeout(std::time::Duration::from_secs(60)).expect("the reader was told");
+        has_ended.recv_timeout(std::time::Duration::from_mins(1)).expect("the reader was told");
     }
 
     #[test]

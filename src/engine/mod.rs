@@ -101,7 +101,8 @@ impl Engine {
 /// of the engine, which its client hears of before the channel closes.
 fn telling_of_panics(outbox: &mpsc::Sender<Event>, work: impl FnOnce()) {
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-        let message = format!("a defect in secateur ended the engine: {}", worker::panic_message(&*panic));
+        let message =
+            format!("a defect in secateur ended the engine: {}", crate::interrupt::panic_message(&*panic));
         let _ = outbox.blocking_send(Event::failed(&crate::Error::failure(message)));
     }
 }

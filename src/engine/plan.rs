@@ -6,9 +6,9 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::control::Control;
-use super::event::{Estimate, PlannedCell, Progress};
+use super::event::{Estimate, Event, PlannedCell, Progress};
 use super::progress::Tracker;
-use super::session::Draft;
+use super::session::StudyDraft;
 use super::{EngineOptions, Reporter};
 use crate::error::Result;
 use crate::results::{Environment, ModelInfo};
@@ -26,6 +26,8 @@ pub struct Plan {
     pub cells: Vec<PlannedCell>,
     /// What it needs.
     pub estimate: Estimate,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
 }
 
 /// Reads model and data, checks the study, and estimates what it needs. Nothing is written.
@@ -34,12 +36,23 @@ pub struct Plan {
 /// [`Error::Setting`](crate::Error::Setting) or [`Error::Mistake`](crate::Error::Mistake) for what a user can put right,
 /// [`Error::Offline`](crate::Error::Offline) where files would have to be fetched and must not.
 pub fn plan(spec: StudySpec, options: &EngineOptions) -> Result<Plan> {
-    // Nobody listens: a plan is an answer, not a story.
-    let (events, _) = mpsc::channel(1);
+    let (events, mut told) = mpsc::channel(64);
+    let listener = std::thread::spawn(move || {
+        let mut warnings = Vec::new();
+        while let Some(event) = told.blocking_recv() {
+            if let Event::Warning { cell: None, message } = event {
+                warnings.push(message);
+            }
+        }
+        warnings
+    });
     let (progress, _) = watch::channel(Progress::default());
     let mut reporter = Reporter::new(events, Tracker::new(progress), Arc::new(Control::default()));
-    let draft = Draft::new(spec, options.offline, &mut reporter)?;
+    let draft = StudyDraft::new(spec, options.offline, &mut reporter)?;
+    // The listener ends when nothing can be told any more.
+    drop(reporter);
     Ok(Plan {
+        warnings: listener.join().unwrap_or_default(),
         estimate: draft.estimate(&options.store),
         model: draft.info().clone(),
         environment: draft.environment().clone(),

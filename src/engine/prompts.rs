@@ -35,7 +35,14 @@ impl PreparedTask {
     ) -> Result<Self> {
         let prompt = |r: &TaskRecord| {
             go_on()?;
-            format.encode(tokenizer, &r.instruction, &r.input)
+            let prompt = if r.conversation.is_empty() {
+                format.render(&r.instruction, &r.input)
+            } else {
+                let messages: Vec<(&str, &str)> =
+                    r.conversation.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())).collect();
+                format.render_conversation(&messages, &r.instruction)
+            };
+            format.encode(tokenizer, &prompt?)
         };
         let prompts = task.records.iter().map(prompt).collect::<Result<Vec<_>>>()?;
         Ok(Self {
@@ -94,7 +101,12 @@ mod tests {
     fn records_without_room_are_named_and_told_apart() {
         let lengths = [10, 100, 95, 97, 99, 120, 90, 100, 100, 100, 100];
         let prompts: Vec<Vec<u32>> = lengths.iter().map(|&n| vec![7; n]).collect();
-        let record = TaskRecord { instruction: "?".into(), input: String::new(), references: Vec::new() };
+        let record = TaskRecord {
+            instruction: "?".into(),
+            input: String::new(),
+            conversation: Vec::new(),
+            references: Vec::new(),
+        };
         let task = PreparedTask {
             name: "squad".into(),
             records: vec![record; lengths.len()],

@@ -10,13 +10,13 @@ use tokenizers::Tokenizer;
 use super::Reporter;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
-use super::event::{Estimate, Phase, PlannedCell, RunOptions};
+use super::event::{Estimate, Event, Phase, PlannedCell, RunOptions};
 use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
 use super::speed;
 use super::stream::HiddenStates;
-use crate::data;
+use crate::data::{self, FieldNames};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::interrupt::interruptible;
@@ -24,8 +24,17 @@ use crate::methods::{Profile, Stage};
 use crate::model::{ModelFolder, ModuleId, PromptFormat, RopeTables, load_tokenizer};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
-use crate::study::{CellSpec, Level, Parameters, StudySpec};
+use crate::study::{CellSpec, Level, Parameters, StudySpec, short_name};
 use crate::sysinfo;
+
+/// The windows of a calibration set.
+pub(super) struct CalibrationSet {
+    windows: Vec<Vec<u32>>,
+    /// What a person should know of every cell that is calibrated on it.
+    warnings: Vec<String>,
+    /// Whether records were read by names that the user gave.
+    names_used: bool,
+}
 
 /// Everything a study needs while it runs.
 pub(super) struct Session {
@@ -53,11 +62,11 @@ pub(super) struct Session {
     pub base_states: Option<HiddenStates>,
     pub cells: Vec<CellResult>,
     hub: LazyHub,
-    calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
+    calibration: HashMap<(String, u64), CalibrationSet>,
 }
 
 /// What is understood of a study before the store is asked.
-pub(super) struct Draft {
+pub(super) struct StudyDraft {
     spec: StudySpec,
     folder: ModelFolder,
     info: ModelInfo,
@@ -73,14 +82,14 @@ pub(super) struct Draft {
     stages: Vec<Stage>,
     sizes: Sizes,
     hub: LazyHub,
-    calibration: HashMap<(String, u64), Vec<Vec<u32>>>,
+    calibration: HashMap<(String, u64), CalibrationSet>,
     /// The device's GPU, where it tells what it does.
     gpu: Option<Gpu>,
     /// Operations per second, measured.
     pub speed: f64,
 }
 
-impl Draft {
+impl StudyDraft {
     /// Finds model and data, checks that the study can work, and measures the machine.
     ///
     /// # Errors
@@ -154,15 +163,21 @@ impl Draft {
 
     fn load_data(&mut self, reporter: &mut Reporter) -> Result<()> {
         let evaluation = &self.spec.evaluation;
+        let fields = FieldNames::new(&self.spec.fields).map_err(|e| e.at("fields"))?;
+        let mut names_used = false;
         for source in &evaluation.corpora {
-            let (source, tokenizer) = (source.clone(), self.tokenizer.clone());
+            let (source, tokenizer, fields) = (source.clone(), self.tokenizer.clone(), fields.clone());
             let (seq_len, most) = (self.spec.seq_len, evaluation.max_windows);
             let corpus = self.hub.read(reporter, move |files| {
-                let text = data::load_text(&source, files)?;
+                let text = data::load_text(&source, &fields, files)?;
                 let windows = data::evaluation_windows(&text, &tokenizer, seq_len, most)?;
-                Ok(Corpus { name: text.name, windows })
+                Ok((text.warning(), text.names_used, Corpus { name: text.name, windows }))
             });
-            let corpus = corpus.map_err(|e| e.at("corpus"))?;
+            let (warning, used, corpus) = corpus.map_err(|e| e.at("corpus"))?;
+            names_used |= used;
+            if let Some(message) = warning {
+                reporter.warn(None, message);
+            }
             self.sizes.evaluation_windows += corpus.windows.len();
             self.corpora.push(corpus);
         }
@@ -170,15 +185,22 @@ impl Draft {
             .map_err(|e| e.at("prompt"))?;
         for source in &evaluation.tasks {
             let (source, format, tokenizer) = (source.clone(), format.clone(), self.tokenizer.clone());
+            let fields = fields.clone();
             let (limit, longest) = (evaluation.task_limit, evaluation.max_new_tokens);
             let positions = self.folder.config.max_positions;
             let task = self.hub.read(reporter, move |files| {
-                let task = data::load_task(&source, limit, files)?;
-                PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
+                let task = data::load_task(&source, limit, &fields, files)?;
+                let (warning, used) = (task.warning(), task.names_used);
+                let task = PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
                     files.abandoned.check()
-                })
+                });
+                Ok((warning, used, task?))
             });
-            let task = task.map_err(|e| e.at("tasks"))?;
+            let (warning, used, task) = task.map_err(|e| e.at("tasks"))?;
+            names_used |= used;
+            if let Some(message) = warning {
+                reporter.warn(None, message);
+            }
             for message in task.cut_short(positions, evaluation.max_new_tokens) {
                 reporter.warn(None, message);
             }
@@ -194,12 +216,13 @@ impl Draft {
             self.spec.cells.iter().filter_map(|c| c.calibration.clone().map(|set| (set, c.seed))).collect();
         for (set, seed) in sets {
             if !self.calibration.contains_key(&(set.clone(), seed)) {
-                let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)
+                let found = calibration(&self.spec, &self.tokenizer, &mut self.hub, &set, seed, reporter)
                     .map_err(|e| e.at("calibration"))?;
-                self.calibration.insert((set, seed), windows);
+                names_used |= found.names_used;
+                self.calibration.insert((set, seed), found);
             }
         }
-        Ok(())
+        fields.check_used(names_used).map_err(|e| e.at("fields"))
     }
 
     /// Lets hidden states stay on the device where it has room for them, with half of its free memory to spare: moving
@@ -323,10 +346,15 @@ impl Session {
     ) -> Result<Vec<Vec<u32>>> {
         let key = (set.to_string(), seed);
         if !self.calibration.contains_key(&key) {
-            let windows = calibration(&self.spec, &self.tokenizer, &mut self.hub, set, seed, reporter)?;
-            self.calibration.insert(key.clone(), windows);
+            let found = calibration(&self.spec, &self.tokenizer, &mut self.hub, set, seed, reporter)?;
+            self.calibration.insert(key.clone(), found);
         }
-        Ok(self.calibration[&key].clone())
+        Ok(self.calibration[&key].windows.clone())
+    }
+
+    /// What a person should know of a calibration set that was loaded.
+    pub fn calibration_warnings(&self, set: &str, seed: u64) -> &[String] {
+        self.calibration.get(&(set.to_string(), seed)).map_or(&[], |set| &set.warnings)
     }
 
     /// Place of a cell in the study; one that is new is added at the end.
@@ -370,13 +398,23 @@ fn calibration(
     set: &str,
     seed: u64,
     reporter: &mut Reporter,
-) -> Result<Vec<Vec<u32>>> {
-    let (set, tokenizer, seq_len) = (set.to_string(), tokenizer.clone(), spec.seq_len);
+) -> Result<CalibrationSet> {
+    let (source, tokenizer, seq_len) = (set.to_string(), tokenizer.clone(), spec.seq_len);
     let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
-    hub.read(reporter, move |files| {
-        let text = data::load_text(&set, files)?;
-        data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)
-    })
+    let fields = FieldNames::new(&spec.fields)?;
+    let (text, names_used, drawn) = hub.read(reporter, move |files| {
+        let text = data::load_text(&source, &fields, files)?;
+        let drawn = data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)?;
+        Ok((text.warning(), text.names_used, drawn))
+    })?;
+    let (set, coverage) = (short_name(set), drawn.coverage);
+    let thin = coverage.warning().map(|message| format!("calibration set {set}: {message}"));
+    reporter.event(Event::Calibration { set, seed, coverage });
+    let warnings: Vec<String> = text.into_iter().chain(thin).collect();
+    for message in &warnings {
+        reporter.warn(None, message.clone());
+    }
+    Ok(CalibrationSet { windows: drawn.windows, warnings, names_used })
 }
 
 /// What can be wrong with a study as a whole; returns the range of blocks to prune.
@@ -386,10 +424,12 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
         return Err(Error::mistake(format!(
             "seq_len {}: {} was made for up to {} tokens; choose a shorter window",
             spec.seq_len, spec.model, config.max_positions
-        )));
+        ))
+        .at("seq-len"));
     }
     if spec.seq_len < 2 {
-        return Err(Error::mistake("seq_len: a window needs at least 2 tokens to predict one from another"));
+        return Err(Error::mistake("seq_len: a window needs at least 2 tokens to predict one from another")
+            .at("seq-len"));
     }
     match spec.prune.blocks {
         Some((first, end)) if first >= end || end > config.blocks => Err(Error::mistake(format!(

@@ -7,12 +7,13 @@ use super::control::{Control, Job, Next};
 use super::event::{Estimate, Event, PlannedCell, RunOptions};
 use super::gpu::Gpu;
 use super::resources::Sampler;
-use super::session::{Draft, Session};
+use super::session::{Session, StudyDraft};
 use super::stream::HiddenStates;
 use super::{EngineOptions, Reporter, answer, cell};
 use crate::error::{Error, Result};
-use crate::eval::stats;
+use crate::interrupt::panic_message;
 use crate::results::{CellResult, CellState, Metrics, ModuleResult, Seconds, StudyResult};
+use crate::scores;
 use crate::store::{Store, checkpoint, export};
 use crate::study::{CellSpec, StudySpec};
 use crate::sysinfo;
@@ -113,7 +114,7 @@ impl Worker {
             Some((store, study)) => (Some(store), Some(study)),
             None => (Store::open_existing(&self.options.store)?, None),
         };
-        let draft = Draft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
+        let draft = StudyDraft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
         if !options.force {
@@ -306,7 +307,8 @@ fn measure_base(
         session.base.seconds = *seconds;
         session.store.put_base(session.study, &session.base, CellState::Running)?;
         reporter.event(Event::Metrics { cell: None, metrics });
-        session.base.metrics.tasks = answer::answer(session, reporter, None, &mut seconds.answer)?;
+        let answered = answer::answer(session, reporter, None, &mut seconds.answer)?;
+        session.base.metrics.values.extend(answered);
     }
     Ok(states)
 }
@@ -342,6 +344,11 @@ fn prune_and_measure(
         Some(set) => Some(session.calibration_windows(set, spec.seed, reporter)?),
         None => None,
     };
+    let set = spec.calibration.as_deref();
+    let warnings = set.map_or_else(Vec::new, |set| session.calibration_warnings(set, spec.seed).to_vec());
+    for message in &warnings {
+        reporter.warn(Some(&id), message.clone());
+    }
     let mut modules: Vec<ModuleResult> = session.cells[position].modules.clone();
     let passed = {
         let session = &*session;
@@ -364,16 +371,18 @@ fn prune_and_measure(
 
     let stage = session.stage(spec)?;
     let result = &mut session.cells[position];
-    result.warnings = result.modules.iter().filter_map(|m| cell::warning(&stage, m)).collect();
+    let of_modules = result.modules.iter().filter_map(|m| cell::warning(&stage, m));
+    result.warnings = warnings.into_iter().chain(of_modules).collect();
     result.footprint = Some(result.modules.iter().map(|m| m.footprint).sum());
     result.metrics = metrics.clone();
     result.seconds = *seconds;
     session.store.put_cell(session.study, position, &session.cells[position])?;
     reporter.event(Event::Metrics { cell: Some(id.clone()), metrics: metrics.clone() });
 
-    metrics.tasks = answer::answer(session, reporter, Some(&id), &mut seconds.answer)?;
-    session.cells[position].metrics = metrics.clone();
-    if !metrics.tasks.is_empty() {
+    let answered = answer::answer(session, reporter, Some(&id), &mut seconds.answer)?;
+    if !answered.is_empty() {
+        metrics.values.extend(answered);
+        session.cells[position].metrics = metrics.clone();
         reporter.event(Event::Metrics { cell: Some(id), metrics });
     }
     Ok(())
@@ -420,23 +429,15 @@ fn set_state(session: &mut Session, reporter: &Reporter, position: usize, state:
     Ok(())
 }
 
-fn insight(session: &Session) -> crate::results::Insight {
+fn insight(session: &Session) -> scores::Insight {
     let done: Vec<&Metrics> =
         session.cells.iter().filter(|c| c.state == CellState::Done).map(|c| &c.metrics).collect();
-    stats::insight(&session.base.metrics, &done)
+    scores::insight(&session.base.metrics, &done)
 }
 
 /// Everything found out, read back from the store: what is reported is what is kept.
 fn report(session: &Session) -> Result<StudyResult> {
     Ok(session.store.study(session.study)?.result(insight(session)))
-}
-
-pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("panic without a message")
 }
 
 /// Lowers the priority of the calling thread, so that keys are answered while every core computes.

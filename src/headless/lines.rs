@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use crate::engine::{Estimate, Event, Phase, Plan, PlannedCell, Progress};
-use crate::eval::stats;
 use crate::human::{bytes, count, duration, escape};
-use crate::results::{CellState, Environment, Footprint, Metrics, ModelInfo, Seconds};
+use crate::results::{CellState, Environment, Footprint, Measurement, Metrics, ModelInfo, Seconds};
+use crate::scores::stats::mean_over_tasks;
+use crate::scores::{Subject, headline_scores};
 
 /// What has been said so far, so that the next line can build on it.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(super) struct Lines {
     labels: HashMap<String, String>,
     metrics: HashMap<Option<String>, Metrics>,
     phases: HashSet<(Option<String>, Phase)>,
+    /// Warnings that were said of the study as a whole.
+    said: HashSet<String>,
     cells: usize,
     done: usize,
 }
@@ -42,7 +45,15 @@ impl Lines {
             Event::CellDone { cell, seconds, footprint } => {
                 Some(self.done_line(cell.as_deref(), seconds, *footprint))
             }
-            Event::Warning { cell: None, message } => Some(format!("warning: {}", escape(message))),
+            Event::Calibration { set, coverage, .. } => {
+                Some(format!("calibration set {}: {}", escape(set), coverage.describe()))
+            }
+            Event::Warning { cell: None, message } => {
+                self.said.insert(message.clone());
+                Some(format!("warning: {}", escape(message)))
+            }
+            // Of a calibration set it is said once, not again for every cell.
+            Event::Warning { message, .. } if self.said.contains(message) => None,
             Event::Warning { cell, message } => {
                 Some(format!("warning: {}: {}", self.label(cell.as_deref()), escape(message)))
             }
@@ -121,17 +132,26 @@ impl Lines {
     }
 }
 
-/// The figures of one cell after each other; several texts or tasks are averaged and said to be so.
+/// The figures of one cell after each other. What a model shows by itself is told for each text; what compares it with
+/// the base, and scores of tasks, are averaged.
 fn figures(metrics: &Metrics) -> String {
     let mut text = String::new();
-    for perplexity in &metrics.perplexity {
-        let _ = write!(text, ", perplexity {:.3} ({})", perplexity.value, escape(&perplexity.corpus));
+    for score in headline_scores(Subject::Corpus) {
+        let found: Vec<&Measurement> = metrics.of(score).collect();
+        if score.compares() {
+            if let Some(mean) = mean(found.iter().map(|found| found.value)) {
+                let _ = write!(text, ", {}", score.in_line(mean));
+            }
+            continue;
+        }
+        for found in found {
+            let _ = write!(text, ", {} ({})", score.in_line(found.value), escape(&found.data_set));
+        }
     }
-    if let Some(bits) = mean(metrics.js_divergence.iter().map(|js| js.bits)) {
-        let _ = write!(text, ", JS {bits:.4} bits");
-    }
-    if let Some(f1) = stats::mean_over_tasks(&metrics.tasks, &[], |task| task.f1) {
-        let _ = write!(text, ", F1 {:.3}", f1.value);
+    for score in headline_scores(Subject::Task) {
+        if let Some(mean) = mean_over_tasks(&metrics.of(score).collect::<Vec<_>>(), &[]) {
+            let _ = write!(text, ", {}", score.in_line(mean.value));
+        }
     }
     text
 }
@@ -176,7 +196,7 @@ fn needs(estimate: &Estimate) -> String {
 }
 
 /// The plan of a dry run for people; `None` for any other event.
-pub(super) fn plan(Plan { model, environment, cells, estimate }: &Plan) -> String {
+pub(super) fn plan(Plan { model, environment, cells, estimate, .. }: &Plan) -> String {
     let mut text = format!("{}\n\n", summary(model, environment, cells));
     let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label())).collect();
     let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);

@@ -84,6 +84,10 @@ impl Outcome {
 /// Why it cannot run.
 pub fn plan(settings: &Settings) -> Result<String> {
     let plan = engine::plan(settings.study.clone(), &settings.basics.engine_options())?;
+    for warning in &plan.warnings {
+        // Standard error may be gone; the plan is what was asked for.
+        let _ = writeln!(io::stderr(), "warning: {}", escape(warning));
+    }
     let json = |text: serde_json::Result<String>| {
         text.map_err(|e| Error::failure(format!("cannot write the plan as JSON: {e}")))
     };

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::engine::{Estimate, Phase, Plan, PlannedCell};
 use crate::results::{
-    BaseResult, CellResult, Divergence, Environment, Footprint, Insight, Metrics, ModelInfo, Perplexity,
-    REPORT_VERSION, Seconds,
+    self, BaseResult, CellResult, Environment, Footprint, Insight, Metrics, ModelInfo, REPORT_VERSION,
+    Seconds,
 };
+use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Summary};
 use crate::study::{CellSpec, Sparsity, Step};
 
 /// A writer that can be read while it is being written, and whose reader may go.
@@ -168,22 +169,15 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
             engine.send(Event::Phase { cell: cell.clone(), phase }).await;
         }
         engine.send(Event::Warning { cell: cell.clone(), message: "odd \u{1b}[31mtext\n".into() }).await;
-        let metrics = Metrics {
-            perplexity: vec![Perplexity {
-                corpus: "wikitext2".into(),
-                value: 32.7,
-                ci95: [31.0, 34.0],
-                standard_error_nats: 0.02,
-                windows: 32,
-            }],
-            js_divergence: vec![Divergence {
-                corpus: "wikitext2".into(),
-                bits: 0.053,
-                nats: 0.037,
-                ci95: [0.05, 0.06],
-            }],
-            ..Metrics::default()
+        let found = |value, ci95, detail| Summary {
+            estimate: results::Estimate { value, ci95 },
+            details: vec![detail],
         };
+        let values = vec![
+            PERPLEXITY.measurement("wikitext2", 32, found(32.7, [31.0, 34.0], 0.02)),
+            JS_DIVERGENCE.measurement("wikitext2", 32, found(0.053, [0.05, 0.06], 0.037)),
+        ];
+        let metrics = Metrics { values };
         engine.send(Event::Metrics { cell: cell.clone(), metrics }).await;
         let seconds = Seconds { prune: 60.0, evaluate: 30.0, ..Seconds::default() };
         let footprint = Footprint { weights: 4, zeros: 2, ..Footprint::default() };
@@ -227,7 +221,7 @@ fn json_is_one_object_and_jsonl_is_every_event() {
 #[test]
 fn a_plan_says_what_is_done_and_where_the_rest_begins() {
     let Event::Plan { model, environment, cells, estimate, .. } = planned(7) else { unreachable!() };
-    let text = lines::plan(&Plan { model: *model, environment, cells, estimate });
+    let text = lines::plan(&Plan { model: *model, environment, cells, estimate, warnings: Vec::new() });
     assert!(text.contains("wanda 50% c4  to do from block 12 of 30"), "{text}");
     assert!(text.ends_with("nothing was run"), "{text}");
 }

@@ -8,7 +8,8 @@ use super::selection::zero_marked;
 use super::{Arguments, Bound, Cost, InputStatistics, Matrix, Method, Needs, Outcome, share, weighted_error};
 use crate::error::Result;
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
 /// Per matrix: every weight up to the magnitude at rank `floor(numel · s)` goes, ties included (as in the Wanda
@@ -22,7 +23,7 @@ impl Method for Magnitude {
     }
 
     fn about(&self) -> &'static str {
-        "the smallest weights of a matrix go; needs no data"
+        "removes the smallest weights of each matrix"
     }
 
     fn needs(&self) -> Needs {
@@ -68,11 +69,11 @@ impl Method for Magnitude {
                         mark_smallest(&sizes, n, &mut marks);
                         zero_marked(group, &marks);
                     }
-                })
+                });
             }
         }
         let error = weighted_error(&before, matrix.weights, None, matrix.columns);
-        Ok(Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: Details::new() })
+        Ok(Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -99,7 +100,8 @@ impl DeviceMethod for Magnitude {
             }
         };
         let error = device::weighted_error(weights, &pruned, None)?;
-        let outcome = Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: Details::new() };
+        let outcome =
+            Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() };
         Ok((pruned, outcome))
     }
 }
@@ -114,7 +116,7 @@ mod tests {
     fn prune(weights: &[f32], columns: usize, sparsity: Sparsity) -> Result<(Vec<f32>, Outcome)> {
         let mut pruned = weights.to_vec();
         let matrix = Matrix { weights: &mut pruned, columns };
-        let arguments = Arguments::defaults(&Magnitude);
+        let arguments = Magnitude.default_arguments();
         let outcome = Magnitude.run(matrix, None, sparsity.into(), &arguments, &|| false)?;
         Ok((pruned, outcome))
     }

@@ -29,7 +29,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Every method, in the order in which they are shown.
@@ -74,7 +75,7 @@ pub struct Outcome {
     /// Input features that were zero in every calibration token.
     pub dead_columns: usize,
     /// Numbers that only this method has, by name: `damping`.
-    pub details: Details,
+    pub details: NamedNumbers,
 }
 
 /// A matrix to compress in place.
@@ -99,6 +100,19 @@ pub trait Method: Sync {
         &[]
     }
 
+    /// The values of the parameters: a recipe's before the study's before the defaults.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a parameter that the method does not have, and for a value out of range.
+    fn arguments(&self, recipe: &Parameters, study: &Parameters) -> Result<Arguments> {
+        Arguments::of(self.name(), self.parameters(), recipe, study)
+    }
+
+    /// The defaults of the parameters.
+    fn default_arguments(&self) -> Arguments {
+        Arguments::defaults(self.parameters())
+    }
+
     /// What has to be collected of a module's inputs first.
     fn needs(&self) -> Needs;
 
@@ -109,7 +123,7 @@ pub trait Method: Sync {
     fn cost(&self, rows: usize, columns: usize) -> Cost;
 
     /// What a person should know of a module, given the details that [`Method::run`] told.
-    fn warning(&self, _details: &Details, _arguments: &Arguments) -> Option<String> {
+    fn warning(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Option<String> {
         None
     }
 
@@ -210,7 +224,7 @@ impl Stage {
             )));
         };
         let method = find(&step.method).map_err(mistake)?;
-        let arguments = Arguments::of(method, &step.parameters, study).map_err(mistake)?;
+        let arguments = method.arguments(&step.parameters, study).map_err(mistake)?;
         Ok(Self { method, level: step.level, arguments })
     }
 
@@ -226,7 +240,7 @@ impl Stage {
 
 /// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
 pub fn needs_calibration(recipe: &Recipe) -> bool {
-    recipe.steps().any(|step| find(&step.method).map_or(true, |method| method.needs_calibration()))
+    recipe.steps().any(|step| find(&step.method).map_or(true, <dyn Method>::needs_calibration))
 }
 
 /// Every method at every sparsity, method by method.

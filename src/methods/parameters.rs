@@ -1,6 +1,5 @@
 //! Parameters of methods: one table entry gives the name, the default, the range and the help text.
 
-use super::Method;
 use crate::error::{Error, Result};
 use crate::study::Parameters;
 
@@ -80,15 +79,16 @@ impl Arguments {
     ///
     /// # Errors
     /// [`Error::Mistake`] for a parameter of the recipe that the method does not have, and for a value out of range.
-    pub fn of(method: &dyn Method, given: &Parameters, study: &Parameters) -> Result<Self> {
-        let known = method.parameters();
+    pub(super) fn of(
+        method: &str,
+        known: &[Parameter],
+        given: &Parameters,
+        study: &Parameters,
+    ) -> Result<Self> {
         if let Some(name) = given.keys().find(|name| known.iter().all(|p| p.name != *name)) {
             let names: Vec<&str> = known.iter().map(|p| p.name).collect();
             let accepted = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
-            return Err(Error::mistake(format!(
-                "{} has no parameter `{name}`; accepted: {accepted}",
-                method.name()
-            )));
+            return Err(Error::mistake(format!("{method} has no parameter `{name}`; accepted: {accepted}")));
         }
         let value = |p: &Parameter| {
             let value =
@@ -101,9 +101,9 @@ impl Arguments {
         known.iter().map(value).collect::<Result<_>>().map(Self)
     }
 
-    /// The defaults of a method.
-    pub fn defaults(method: &dyn Method) -> Self {
-        Self(method.parameters().iter().map(|p| (p.name.to_owned(), p.default())).collect())
+    /// The defaults of these parameters.
+    pub(super) fn defaults(known: &[Parameter]) -> Self {
+        Self(known.iter().map(|p| (p.name.to_owned(), p.default())).collect())
     }
 
     /// The value of a [`Kind::Number`].

@@ -13,7 +13,8 @@ use super::{
 use crate::error::{Error, Result};
 use crate::kernels::device::{magnitude_sums, select::zero_where};
 use crate::kernels::select::kth_smallest_magnitude;
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
 /// Exponent of the input norm.
@@ -45,7 +46,7 @@ impl Method for Ria {
     }
 
     fn about(&self) -> &'static str {
-        "a weight's share of its row and its column, times input norm; weights that stay keep their values"
+        "removes the smallest products of a weight's share of its row and column and the input norm"
     }
 
     fn parameters(&self) -> &'static [Parameter] {
@@ -86,7 +87,7 @@ impl Method for Ria {
         }
         let error = weighted_error(&before, matrix.weights, Some(&scalers), matrix.columns);
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
-        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: Details::new() })
+        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: NamedNumbers::default() })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -117,7 +118,7 @@ impl DeviceMethod for Ria {
         let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         let basis = ErrorBasis::ColumnNorms;
-        Ok((pruned, Outcome { error, basis, dead_columns, details: Details::new() }))
+        Ok((pruned, Outcome { error, basis, dead_columns, details: NamedNumbers::default() }))
     }
 }
 
@@ -242,12 +243,12 @@ mod tests {
             norms in prop::collection::vec(0.1f64..10.0, COLUMNS),
             percent in 1u32..90,
         ) {
-            for (compare, rows) in [("matrix", vec![0..4]), ("row", (0..4).map(|i| i..i + 1).collect())] {
+            for (compare, rows) in [("matrix", vec![(0, 4)]), ("row", (0..4).map(|i| (i, i + 1)).collect())] {
                 for exponent in [0.0, 0.5, 1.0] {
                     let recipe = format!("ria@{percent}%,a={exponent},compare={compare}");
                     let pruned = prune(&weights, &norms, &recipe);
-                    for rows in &rows {
-                        let cells = rows.clone().flat_map(|i| (0..COLUMNS).map(move |j| (i, j)));
+                    for &(first, end) in &rows {
+                        let cells = (first..end).flat_map(|i| (0..COLUMNS).map(move |j| (i, j)));
                         let (gone, left): (Vec<_>, Vec<_>) = cells
                             .map(|(i, j)| (pruned[i * COLUMNS + j] == 0.0, score(&weights, &norms, i, j, exponent)))
                             .partition(|(gone, _)| *gone);

@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::kernels::matmul::{parallel, rows, rows_mut};
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
 use crate::kernels::simd;
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
 /// Most damping that a Cholesky factorisation is retried with.
@@ -167,7 +168,7 @@ impl Method for SparseGpt {
     }
 
     fn about(&self) -> &'static str {
-        "second-order: weights go where the others can best make up for them, and do"
+        "removes the weights that cost the layer's output least, and adjusts the others to compensate"
     }
 
     fn parameters(&self) -> &'static [Parameter] {
@@ -187,9 +188,9 @@ impl Method for SparseGpt {
         Cost { operations: 3.0 * weights * width + width.powi(3), bound: Bound::Arithmetic }
     }
 
-    fn warning(&self, details: &Details, arguments: &Arguments) -> Option<String> {
+    fn warning(&self, details: &NamedNumbers, arguments: &Arguments) -> Option<String> {
         let asked = arguments.number(&DAMPING);
-        let used = details.get(DAMPING_USED).filter(|used| **used > asked)?;
+        let used = details.get(DAMPING_USED).filter(|used| *used > asked)?;
         Some(format!("the Hessian was not positive definite; damping was raised from {asked} to {used}"))
     }
 
@@ -229,7 +230,7 @@ impl Method for SparseGpt {
             error,
             basis: ErrorBasis::Hessian,
             dead_columns,
-            details: Details::from([(DAMPING_USED.to_owned(), factor.damping)]),
+            details: [(DAMPING_USED, factor.damping)].into_iter().collect(),
         };
         if sparsity == Sparsity::Fraction(0.0) {
             return Ok(outcome(0.0));

@@ -40,7 +40,7 @@ fn inputs(needs: Needs) -> Option<InputStatistics> {
 fn run(method: &dyn Method, level: Level, weights: &mut [f32]) -> Outcome {
     let matrix = Matrix { weights, columns: COLUMNS };
     let mut inputs = inputs(method.needs());
-    method.run(matrix, inputs.as_mut(), level, &Arguments::defaults(method), &|| false).unwrap()
+    method.run(matrix, inputs.as_mut(), level, &method.default_arguments(), &|| false).unwrap()
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_method_without_its_inputs_fails_and_says_so() {
         let mut weights = random(ROWS * COLUMNS, 3);
         let matrix = Matrix { weights: &mut weights, columns: COLUMNS };
         let level = Sparsity::Fraction(0.5).into();
-        let error = method.run(matrix, None, level, &Arguments::defaults(*method), &|| false).unwrap_err();
+        let error = method.run(matrix, None, level, &method.default_arguments(), &|| false).unwrap_err();
         assert_eq!(error.exit_code(), 1, "{}: {error}", method.name());
     }
 }

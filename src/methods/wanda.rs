@@ -7,7 +7,8 @@ use super::device::{self, DeviceMethod};
 use super::selection::RowSelection;
 use super::{Arguments, Bound, Cost, InputStatistics, Matrix, Method, Needs, Outcome, weighted_error};
 use crate::error::{Error, Result};
-use crate::results::{Details, ErrorBasis};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
 use crate::study::Level;
 
 /// Score `|W_ij| · sqrt(scaler_j)`, `scaler_j` the mean over calibration sequences of the feature's sum of squares.
@@ -22,7 +23,7 @@ impl Method for Wanda {
     }
 
     fn about(&self) -> &'static str {
-        "weight times input norm, compared within an output row; weights that stay keep their values"
+        "removes the smallest products of weight and input norm in each output row"
     }
 
     fn needs(&self) -> Needs {
@@ -59,7 +60,7 @@ impl Method for Wanda {
         );
         let error = weighted_error(&before, matrix.weights, Some(&scalers), matrix.columns);
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
-        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: Details::new() })
+        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: NamedNumbers::default() })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -86,7 +87,7 @@ impl DeviceMethod for Wanda {
         let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         let basis = ErrorBasis::ColumnNorms;
-        Ok((pruned, Outcome { error, basis, dead_columns, details: Details::new() }))
+        Ok((pruned, Outcome { error, basis, dead_columns, details: NamedNumbers::default() }))
     }
 }
 

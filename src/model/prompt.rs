@@ -82,31 +82,52 @@ impl PromptFormat {
                 } else {
                     format!("{instruction}\n\n{input}")
                 };
-                template.render(context! {
-                    messages => [context! { role => "user", content }],
-                    add_generation_prompt => true,
-                    // Templates ask `is not none`, which an undefined value would answer with yes.
-                    tools => (),
-                    documents => (),
-                    ..minijinja::Value::from(special.clone())
-                })
+                chat_prompt(template, special, &[("user", &content)])
             }
         }
     }
 
-    /// The prompt of a task, as tokens. A chat template writes its special tokens itself; to the other forms the
-    /// tokenizer adds its own.
+    /// The prompt of a conversation, given as roles and what each says. Only a chat template has a form for it; to the
+    /// others it is an instruction, its `transcript`.
     ///
     /// # Errors
-    /// As [`Self::render`]; [`Error::Failure`] when the tokenizer fails.
-    pub fn encode(&self, tokenizer: &Tokenizer, instruction: &str, input: &str) -> Result<Vec<u32>> {
+    /// As [`Self::render`].
+    pub fn render_conversation(&self, messages: &[(&str, &str)], transcript: &str) -> Result<String> {
+        match &self.0 {
+            PromptKind::Chat(template, special) => chat_prompt(template, special, messages),
+            PromptKind::Alpaca | PromptKind::Own(_) => self.render(transcript, ""),
+        }
+    }
+
+    /// A prompt as tokens. A chat template writes its special tokens itself; to the other forms the tokenizer adds its
+    /// own.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] when the tokenizer fails.
+    pub fn encode(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
         let add_special = !matches!(self.0, PromptKind::Chat(..));
-        let prompt = self.render(instruction, input)?;
         let tokens = tokenizer
             .encode_fast(prompt, add_special)
             .map_err(|e| Error::failure(format!("the tokenizer failed on a prompt: {e}")))?;
         Ok(tokens.get_ids().to_vec())
     }
+}
+
+fn chat_prompt(
+    template: &ChatTemplate,
+    special: &BTreeMap<String, String>,
+    messages: &[(&str, &str)],
+) -> Result<String> {
+    let messages: Vec<_> =
+        messages.iter().map(|(role, content)| context! { role => *role, content => *content }).collect();
+    template.render(context! {
+        messages,
+        add_generation_prompt => true,
+        // Templates ask `is not none`, which an undefined value would answer with yes.
+        tools => (),
+        documents => (),
+        ..minijinja::Value::from(special.clone())
+    })
 }
 
 /// Fills a study's template in one pass, so that braces in a task's text stay what they are.
@@ -241,9 +262,9 @@ mod tests {
             let task: Value = serde_json::from_str(line).unwrap();
             let (instruction, input) =
                 (task["instruction"].as_str().unwrap(), task["input"].as_str().unwrap());
-            let tokens = format.encode(&tokenizer, instruction, input).unwrap();
-            assert_eq!(tokens.len() as u64, item["prompt_tokens"].as_u64().unwrap(), "{line}");
             let prompt = format.render(instruction, input).unwrap();
+            let tokens = format.encode(&tokenizer, &prompt).unwrap();
+            assert_eq!(tokens.len() as u64, item["prompt_tokens"].as_u64().unwrap(), "{line}");
             examples += usize::from(golden["prompt_example"].as_str() == Some(prompt.as_str()));
         }
         assert!(items.len() >= 64);
@@ -315,7 +336,7 @@ mod tests {
         let prompt = format.render("Add.", "1 2").unwrap();
         assert!(prompt.ends_with("### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:"), "{prompt}");
         assert!(!format.render("Add.", "").unwrap().contains("Input"));
-        let tokens = format.encode(&tokenizer, "Add.", "1 2").unwrap();
+        let tokens = format.encode(&tokenizer, &prompt).unwrap();
         assert_eq!((tokens[0], tokens.len()), (0, prompt.len() + 1));
     }
 
@@ -326,8 +347,24 @@ mod tests {
         Synthetic { chat_template, ..Synthetic::default() }.write(dir.path()).unwrap();
         let folder = ModelFolder::open(dir.path()).unwrap();
         let tokenizer = load_tokenizer(&folder.tokenizer).unwrap();
-        let tokens = PromptFormat::for_model(&folder, None).unwrap().encode(&tokenizer, "ab", "").unwrap();
+        let format = PromptFormat::for_model(&folder, None).unwrap();
+        let tokens = format.encode(&tokenizer, &format.render("ab", "").unwrap()).unwrap();
         assert_eq!((tokens[0], tokens.len()), (0, 3));
+    }
+
+    #[test]
+    fn conversations_go_through_the_chat_template_and_are_a_transcript_elsewhere() {
+        let messages = [("system", "Be brief."), ("user", "A?"), ("assistant", "a"), ("user", "B?")];
+        let (_dir, folder) = folder(|dir| {
+            let template = "{% for m in messages %}<{{ m.role }}>{{ m['content'] }}{% endfor %}\
+                            {% if add_generation_prompt %}<assistant>{% endif %}";
+            std::fs::write(dir.join("chat_template.jinja"), template).unwrap();
+        });
+        let format = PromptFormat::for_model(&folder, None).unwrap();
+        let prompt = format.render_conversation(&messages, "unused").unwrap();
+        assert_eq!(prompt, "<system>Be brief.<user>A?<assistant>a<user>B?<assistant>");
+        let own = PromptFormat::own("Q: {instruction}\nA:").unwrap();
+        assert_eq!(own.render_conversation(&messages, "the text").unwrap(), "Q: the text\nA:");
     }
 
     #[test]

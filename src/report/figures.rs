@@ -1,10 +1,7 @@
 //! What is in a study, row by row, and how its numbers are written.
 
-use std::fmt;
-
-use crate::results::{
-    Agreement, CellResult, Divergence, Metrics, Perplexity, Seconds, StudyResult, TaskScores,
-};
+use crate::results::{CellResult, Measurement, Metrics, Seconds, StudyResult};
+use crate::scores::{DataSetName, Score, Subject};
 use crate::study::short_name;
 
 /// The base or a cell.
@@ -34,104 +31,23 @@ pub(super) fn rows(result: &StudyResult) -> Vec<Row<'_>> {
     std::iter::once(base).chain(cells).collect()
 }
 
-/// A data set of a study: its name, and which of those that have this name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
-    name: String,
-    nth: usize,
-}
-
-impl Key {
-    /// What was measured on this data set.
-    pub(super) fn find<'a, T: Measured>(&self, measured: &'a [T]) -> Option<&'a T> {
-        measured.iter().filter(|m| m.data_set() == self.name).nth(self.nth)
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.nth {
-            0 => f.write_str(&self.name),
-            nth => write!(f, "{}#{}", self.name, nth + 1),
-        }
-    }
-}
-
-/// Something measured on a data set.
-pub(super) trait Measured {
-    fn data_set(&self) -> &str;
-}
-
-impl Measured for Perplexity {
-    fn data_set(&self) -> &str {
-        &self.corpus
-    }
-}
-
-impl Measured for Divergence {
-    fn data_set(&self) -> &str {
-        &self.corpus
-    }
-}
-
-impl Measured for Agreement {
-    fn data_set(&self) -> &str {
-        &self.corpus
-    }
-}
-
-impl Measured for TaskScores {
-    fn data_set(&self) -> &str {
-        &self.name
-    }
-}
-
-/// Adds the data sets that are not among the keys yet.
-fn collect<T: Measured>(keys: &mut Vec<Key>, measured: &[T]) {
-    for (i, m) in measured.iter().enumerate() {
-        let nth = measured[..i].iter().filter(|other| other.data_set() == m.data_set()).count();
-        let key = Key { name: m.data_set().to_owned(), nth };
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-}
-
-/// Every text that something was measured on.
-pub(super) fn corpora(rows: &[Row<'_>]) -> Vec<Key> {
-    let mut keys = Vec::new();
-    for Row { metrics, .. } in rows {
-        collect(&mut keys, &metrics.perplexity);
-        collect(&mut keys, &metrics.js_divergence);
-        collect(&mut keys, &metrics.kl_divergence);
-        collect(&mut keys, &metrics.top1_agreement);
-    }
-    keys
-}
-
-/// Every task that was answered.
-pub(super) fn tasks(rows: &[Row<'_>]) -> Vec<Key> {
-    let mut keys = Vec::new();
+/// The corpora, or the tasks, that something was measured on.
+pub(super) fn data_sets(rows: &[Row<'_>], subject: Subject) -> Vec<DataSetName> {
+    let mut found = Vec::new();
     for row in rows {
-        collect(&mut keys, &row.metrics.tasks);
+        row.metrics.add_data_sets(subject, &mut found);
     }
-    keys
+    found
 }
 
-/// A number with so many decimals; a power of ten where the number is too large to be read otherwise.
-pub(super) fn decimals(value: f64, places: usize) -> String {
-    if value.is_nan() {
-        "nan".into()
-    } else if value.is_infinite() || value.abs() < 1e4 {
-        format!("{value:.places$}")
-    } else {
-        format!("{value:.2e}")
-    }
+/// What a row has of a score on these data sets.
+pub(super) fn on<'a>(row: &Row<'a>, score: &Score, data_sets: &[DataSetName]) -> Vec<&'a Measurement> {
+    data_sets.iter().filter_map(|data_set| row.metrics.find(score, data_set)).collect()
 }
 
-/// A share as a percentage.
-pub(super) fn percent(share: f64, places: usize) -> String {
-    format!("{}%", decimals(share * 100.0, places))
+/// Whether a row has a score on a data set.
+pub(super) fn is_measured(rows: &[Row<'_>], score: &Score, data_set: &DataSetName) -> bool {
+    rows.iter().any(|row| row.metrics.find(score, data_set).is_some())
 }
 
 /// A count of parameters as people write it: 134.5M, 6.74B.

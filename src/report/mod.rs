@@ -5,10 +5,12 @@ mod layout;
 
 use std::fmt::Write as _;
 
-use self::figures::{Key, Row, clean, decimals, percent};
+use self::figures::{Row, clean};
 use self::layout::{Align, Column, Group};
-use crate::eval::{stats, verdict};
-use crate::results::{CellState, Estimate, Metrics, StudyResult, TaskScores};
+use crate::number;
+use crate::results::{CellState, Estimate, Measurement, StudyResult};
+use crate::scores::stats::mean_over_tasks;
+use crate::scores::{DataSetName, Score, Subject, decimals, percent, scores_on, verdict};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
 const MARKDOWN_WIDTH: usize = 160;
@@ -62,42 +64,50 @@ pub fn json(result: &StudyResult) -> String {
 
 /// The study as CSV (RFC 4180, lines end with a line feed): one line for the base and one for each cell.
 ///
-/// The first columns are always the same, `id` to `warnings`; `sparsity` is the share of zeros counted. Those behind are named after metric and data set:
-/// `perplexity.wikitext2`, with its 95% interval in `perplexity.wikitext2.lo` and `.hi`, then `js_bits`, `kl_bits`,
-/// `top1_agreement` likewise for each text; `exact_match`, `f1`, `rouge1` for each task. What is not known is empty;
-/// numbers are in full precision, or `inf`, `-inf`, `NaN`.
+/// The first columns are always the same, `id` to `warnings`; `sparsity` is the share of zeros counted. Those behind are
+/// named after score and data set: `perplexity.wikitext2`, with its 95% interval in `perplexity.wikitext2.lo` and `.hi`,
+/// then every other score of texts likewise for each text, and every score of tasks for each task. What is not known is
+/// empty; numbers are in full precision, or `inf`, `-inf`, `nan`, as in JSON.
 pub fn csv(result: &StudyResult) -> String {
     let rows = figures::rows(result);
-    let (corpora, tasks) = (figures::corpora(&rows), figures::tasks(&rows));
+    let measured = measured_scores(&rows);
     let mut out = String::new();
-    csv_line(&mut out, csv_header(&corpora, &tasks));
+    csv_line(&mut out, csv_header(&measured));
     for row in &rows {
-        csv_line(&mut out, csv_fields(row, &corpora, &tasks));
+        csv_line(&mut out, csv_fields(row, &measured));
     }
     out
 }
 
-fn csv_header(corpora: &[Key], tasks: &[Key]) -> Vec<String> {
+/// Scores with what they were measured on, in the order of the columns.
+type MeasuredScores = [(&'static Score, DataSetName)];
+
+/// Every score of corpora for each corpus, and for each task the scores that were measured on it.
+fn measured_scores(rows: &[Row<'_>]) -> Vec<(&'static Score, DataSetName)> {
+    let mut measured = Vec::new();
+    for subject in [Subject::Corpus, Subject::Task] {
+        for data_set in figures::data_sets(rows, subject) {
+            for score in scores_on(subject) {
+                if subject == Subject::Corpus || figures::is_measured(rows, score, &data_set) {
+                    measured.push((score, data_set.clone()));
+                }
+            }
+        }
+    }
+    measured
+}
+
+fn csv_header(measured: &MeasuredScores) -> Vec<String> {
     let fixed = "id,recipe,calibration,seed,state,sparsity,bits_per_weight,seconds_load,seconds_calibrate,\
                  seconds_prune,seconds_evaluate,seconds_answer,peak_rss_bytes,warnings";
     let mut header: Vec<String> = fixed.split(',').map(Into::into).collect();
-    let mut with_interval = |metric: &str, key: &Key| {
-        header.extend(["", ".lo", ".hi"].map(|end| format!("{metric}.{key}{end}")));
-    };
-    for key in corpora {
-        for metric in ["perplexity", "js_bits", "kl_bits", "top1_agreement"] {
-            with_interval(metric, key);
-        }
-    }
-    for key in tasks {
-        for metric in ["exact_match", "f1", "rouge1"] {
-            with_interval(metric, key);
-        }
+    for (score, data_set) in measured {
+        header.extend(["", ".lo", ".hi"].map(|end| format!("{}.{data_set}{end}", score.csv)));
     }
     header
 }
 
-fn csv_fields(row: &Row<'_>, corpora: &[Key], tasks: &[Key]) -> Vec<String> {
+fn csv_fields(row: &Row<'_>, measured: &MeasuredScores) -> Vec<String> {
     let cell = row.cell;
     let known = |text: Option<String>| text.unwrap_or_default();
     let footprint = cell.and_then(|c| c.footprint);
@@ -108,33 +118,22 @@ fn csv_fields(row: &Row<'_>, corpora: &[Key], tasks: &[Key]) -> Vec<String> {
         known(cell.and_then(|c| c.spec.calibration.clone())),
         known(cell.map(|c| c.spec.seed.to_string())),
         known(cell.map(|c| c.state.name().to_owned())),
-        known(footprint.map(|f| f.sparsity().to_string())),
-        known(footprint.map(|f| f.bits_per_weight().to_string())),
-        seconds.load.to_string(),
-        seconds.calibrate.to_string(),
-        seconds.prune.to_string(),
-        seconds.evaluate.to_string(),
-        seconds.answer.to_string(),
+        known(footprint.map(|f| number::text(f.sparsity()))),
+        known(footprint.map(|f| number::text(f.bits_per_weight()))),
+        number::text(seconds.load),
+        number::text(seconds.calibrate),
+        number::text(seconds.prune),
+        number::text(seconds.evaluate),
+        number::text(seconds.answer),
         known(cell.map(|c| c.peak_rss_bytes.to_string())),
         known(cell.map(|c| c.warnings.join("; "))),
     ];
     let mut add = |estimate: Option<Estimate>| match estimate {
-        Some(Estimate { value, ci95: [lo, hi] }) => fields.extend([value, lo, hi].map(|v| v.to_string())),
+        Some(Estimate { value, ci95: [lo, hi] }) => fields.extend([value, lo, hi].map(number::text)),
         None => fields.extend([const { String::new() }; 3]),
     };
-    let metrics = row.metrics;
-    for key in corpora {
-        add(key.find(&metrics.perplexity).map(|p| Estimate { value: p.value, ci95: p.ci95 }));
-        for divergences in [&metrics.js_divergence, &metrics.kl_divergence] {
-            add(key.find(divergences).map(|d| Estimate { value: d.bits, ci95: d.ci95 }));
-        }
-        add(key.find(&metrics.top1_agreement).map(|a| a.estimate));
-    }
-    for key in tasks {
-        let task = key.find(&metrics.tasks);
-        add(task.map(|t| t.exact_match));
-        add(task.map(|t| t.f1));
-        add(task.map(|t| t.rouge1));
+    for (score, data_set) in measured {
+        add(row.metrics.find(score, data_set).map(Measurement::estimate));
     }
     fields
 }
@@ -173,16 +172,15 @@ fn headline(result: &StudyResult) -> String {
 fn columns(result: &StudyResult) -> (Vec<Column>, Vec<Group>) {
     let rows = figures::rows(result);
     let mut groups = vec![progress(&rows)];
-    let corpora = figures::corpora(&rows);
-    groups.extend(corpora.iter().map(|key| corpus_group(&rows, key)));
-    let tasks = figures::tasks(&rows);
+    let corpora = figures::data_sets(&rows, Subject::Corpus);
+    groups.extend(corpora.iter().map(|corpus| corpus_group(&rows, corpus)));
+    let tasks = figures::data_sets(&rows, Subject::Task);
     if tasks.len() > 1 {
         let title = format!("mean of {} tasks", tasks.len());
-        groups.push(task_group(&rows, |metrics| metrics.tasks.clone(), &title));
+        groups.push(task_group(&rows, &tasks, &title));
     }
-    for key in &tasks {
-        let one = |metrics: &Metrics| key.find(&metrics.tasks).cloned().into_iter().collect();
-        groups.push(task_group(&rows, one, &key.to_string()));
+    for task in &tasks {
+        groups.push(task_group(&rows, std::slice::from_ref(task), &task.to_string()));
     }
     (lead(&rows), groups)
 }
@@ -221,43 +219,48 @@ fn progress(rows: &[Row<'_>]) -> Group {
     Group { title: String::new(), columns }
 }
 
-fn corpus_group(rows: &[Row<'_>], key: &Key) -> Group {
-    let perplexity = |row: &Row<'_>| key.find(&row.metrics.perplexity).map(|p| p.value);
-    let base = rows.first().and_then(perplexity);
+/// Every score on a corpus; one that compares nothing by itself stands beside its ratio to the base's.
+fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName) -> Group {
     let right = |title: &str, f: &dyn Fn(&Row<'_>) -> Option<String>| column(title, Align::Right, rows, f);
-    let columns = vec![
-        right("ppl", &|row| perplexity(row).map(|p| decimals(p, 2))),
-        right("x base", &|row| {
-            let (own, base) = (perplexity(row)?, base?);
-            row.cell.map(|_| decimals(own / base, 2))
-        }),
-        right("JS bits", &|row| key.find(&row.metrics.js_divergence).map(|d| decimals(d.bits, 4))),
-        right("top-1", &|row| key.find(&row.metrics.top1_agreement).map(|a| percent(a.estimate.value, 1))),
-    ];
-    Group { title: clean(&key.to_string()), columns }
+    let mut columns = Vec::new();
+    for score in scores_on(Subject::Corpus) {
+        let value = |row: &Row<'_>| row.metrics.find(score, corpus).map(|found| found.value);
+        columns.push(right(&score.short_head(), &|row| value(row).map(|value| score.in_table(value))));
+        if !score.compares() {
+            let base = rows.first().and_then(value);
+            columns.push(right("x base", &|row| {
+                let (own, base) = (value(row)?, base?);
+                row.cell.map(|_| decimals(own / base, 2))
+            }));
+        }
+    }
+    Group { title: clean(&corpus.to_string()), columns }
 }
 
-/// EM, F1 and ROUGE-1 of the tasks that `tasks` picks from a row's; their mean where it picks several.
-fn task_group(rows: &[Row<'_>], tasks: impl Fn(&Metrics) -> Vec<TaskScores>, title: &str) -> Group {
-    let asked = rows.first().map_or_else(Vec::new, |base| tasks(base.metrics));
-    let mean = |row: &Row<'_>, score: fn(&TaskScores) -> Estimate| {
-        let mean = stats::mean_over_tasks(&tasks(row.metrics), &asked, score);
-        mean.map(|mean| percent(mean.value, 1))
-    };
-    let right = |title: &str, score| column(title, Align::Right, rows, |row| mean(row, score));
-    let columns = vec![right("EM", |t| t.exact_match), right("F1", |t| t.f1), right("ROUGE-1", |t| t.rouge1)];
+/// Every score that was measured on one of the tasks, averaged over the tasks.
+fn task_group(rows: &[Row<'_>], tasks: &[DataSetName], title: &str) -> Group {
+    let mut columns = Vec::new();
+    for score in scores_on(Subject::Task) {
+        if !tasks.iter().any(|task| figures::is_measured(rows, score, task)) {
+            continue;
+        }
+        let base = rows.first().map_or_else(Vec::new, |base| figures::on(base, score, tasks));
+        columns.push(column(&score.short_head(), Align::Right, rows, |row| {
+            mean_over_tasks(&figures::on(row, score, tasks), &base).map(|mean| score.in_table(mean.value))
+        }));
+    }
     Group { title: clean(title), columns }
 }
 
 /// Which metric tells the truth, in words, and what is needed to read the figures.
 fn notes(result: &StudyResult) -> Vec<String> {
-    let tasks = figures::tasks(&figures::rows(result)).len();
+    let tasks = figures::data_sets(&figures::rows(result), Subject::Task).len();
     if tasks == 0 {
         return vec![format!("{} No task was asked, so nothing here says.", verdict::QUESTION)];
     }
     let insight = &result.insight;
     let mut notes = vec![verdict::sentence(insight, true)];
-    if insight.spearman_perplexity_vs_tasks.is_some() || insight.spearman_js_vs_tasks.is_some() {
+    if !insight.correlations.is_empty() {
         notes.push(
             "rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.".into(),
         );

@@ -73,7 +73,7 @@ impl<T: DeserializeOwned> FromSql for Json<T> {
 /// Floats of a list, where JSON has no number for some by their names.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
-pub(super) struct Floats(#[serde(with = "crate::results::number::list")] pub Vec<f32>);
+pub(super) struct Floats(#[serde(with = "crate::number::list")] pub Vec<f32>);
 
 /// Anything that serde writes as a string, as that string without quotes.
 #[derive(Debug)]

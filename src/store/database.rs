@@ -6,27 +6,14 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::cannot_place;
+use super::versions::{self, VERSION};
 use crate::error::{Error, Result};
 
 /// Marks a `SQLite` file as a store of this program ("Scat").
 const APPLICATION_ID: i32 = 0x5363_6174;
-
-/// The steps from an empty file to the newest version; a file's `user_version` is the number of steps taken.
-const STEPS: [&str; 3] = [
-    include_str!("schema.sql"),
-    include_str!("schema-2.sql"),
-    concat!(include_str!("as-3.sql"), include_str!("schema-3.sql")),
-];
-/// What an older store holds, as the newest version has it.
-const AS_NEWEST: &str = include_str!("as-3.sql");
-/// Before it cells had a method and a sparsity.
-const WITH_RECIPES: i32 = 3;
-const VERSION: i32 = STEPS.len() as i32;
-/// Before it answers had no pieces and no disagreements.
-pub(super) const WITH_DISAGREEMENT: i32 = 2;
 
 /// How long a reader waits for the short moments in which the writer shuts everybody out.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,40 +67,46 @@ fn foreign(path: &Path) -> Error {
 
 /// Opens to read and write; makes or brings up to date what is there.
 pub(super) fn open(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(PATIENCE)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    // A checkpointed block counts, so what the database says of it must be as safe.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-
+    let mut connection = connect_to_write(path)?;
+    connection.pragma_update(None, "foreign_keys", false)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&transaction, path)?;
     if version.is_none() {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
-    for step in STEPS.iter().skip(version.unwrap_or(0) as usize) {
-        transaction.execute_batch(step)?;
-    }
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    versions::upgrade(&transaction, version.unwrap_or(0))?;
     transaction.commit()?;
+    connection.pragma_update(None, "foreign_keys", true)?;
     // Last, so that a foreign file is refused before anything about it changes, and the mark is in the file itself.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     Ok(connection)
 }
 
-/// Lets a transaction see a store of an older version as the newest has it.
-///
-/// Asked at every look, since a writer may upgrade a store under a reader's eyes.
-pub(super) fn show_as_newest(transaction: &Transaction<'_>) -> Result<()> {
-    let number = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, i32>(0));
-    let views = number("SELECT count(*) FROM temp.sqlite_schema")? > 0;
-    match (number("PRAGMA user_version")? < WITH_RECIPES, views) {
-        (true, false) => transaction.execute_batch(AS_NEWEST)?,
-        (false, true) => transaction.execute_batch("DROP VIEW temp.cells; DROP VIEW temp.modules")?,
-        _ => {}
+/// Opens to read and write a store that another process is at work on, and which must be left in its version.
+pub(super) fn open_beside_writer(path: &Path) -> Result<Connection> {
+    let connection = connect_to_write(path)?;
+    match version(&connection, path)? {
+        Some(VERSION) => {}
+        Some(older) => {
+            return Err(Error::mistake(format!(
+                "the store {} is of version {older}, and an older secateur is at work on it: stop that first",
+                path.display()
+            )));
+        }
+        None => return Err(foreign(path)),
     }
-    Ok(())
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(connection)
+}
+
+fn connect_to_write(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    // A checkpointed block counts, so what the database says of it must be as safe.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    versions::prepare(&connection)?;
+    Ok(connection)
 }
 
 /// Opens to read.
@@ -136,7 +129,10 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection> {
     };
     match version {
         // Readers know every version there was: a store is brought up to date by whoever writes it.
-        Some(1..=VERSION) => Ok(connection),
+        Some(1..=VERSION) => {
+            versions::prepare(&connection)?;
+            Ok(connection)
+        }
         Some(older) => Err(Error::mistake(format!(
             "the store {} is of version {older}, this program reads 1 to {VERSION}",
             path.display()

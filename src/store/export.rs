@@ -24,7 +24,8 @@ use super::stored::unpack_mask;
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
 use crate::model::{ModelFolder, ModuleId};
-use crate::results::{CellResult, Details, number};
+use crate::number::{self, NamedNumbers};
+use crate::results::CellResult;
 use crate::study::Recipe;
 
 /// The report that lies beside the weights.
@@ -297,7 +298,7 @@ struct ModuleReport {
     zeros: usize,
     weights: usize,
     reconstruction_error: Option<Float>,
-    details: Details,
+    details: NamedNumbers,
 }
 
 /// A float that may be one that JSON has no number for.

@@ -10,14 +10,14 @@ use crate::study::{ALL_MODULES, StudySpec};
 /// how fast things go, or what is measured beside: disagreements on answers, batch sizes and, where the dtype is named, the device. With the dtype `auto` the device
 /// decides on it, so that `cpu` and `cuda` differ then; which of several GPUs never matters.
 pub(super) fn fingerprint(spec: &StudySpec) -> String {
-    let StudySpec { model, cells: _, seq_len, calibration, evaluation, prune, compute, seed } = spec;
+    let StudySpec { model, cells: _, seq_len, calibration, evaluation, prune, compute, seed, fields } = spec;
     // Whether disagreements are measured changes no other number.
     let mut evaluation = json!(evaluation);
     if let Some(evaluation) = evaluation.as_object_mut() {
         evaluation.shift_remove("disagreement");
     }
     let device = compute.device.split(':').next().filter(|_| compute.dtype == "auto");
-    json!({
+    let mut definition = json!({
         "model": model,
         "seed": seed,
         "seq_len": seq_len,
@@ -32,8 +32,12 @@ pub(super) fn fingerprint(spec: &StudySpec) -> String {
         },
         "dtype": compute.dtype,
         "device": device,
-    })
-    .to_string()
+    });
+    // Only where there are some: studies of before there were any are the same as those without.
+    if !fields.is_empty() {
+        definition["fields"] = json!(fields);
+    }
+    definition.to_string()
 }
 
 /// The modules of a Llama with their paths, in the order in which studies of version 0.1 name them. Those had no patterns:

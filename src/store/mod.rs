@@ -1,6 +1,6 @@
 //! The store: results and history in `SQLite`, checkpoints in a folder beside it.
 //!
-//! `studies.db` holds what was asked and found out (the tables are described in `schema.sql`), `studies.d` the
+//! `studies.db` holds what was asked and found out (the tables are described in `schema.sql` and the steps after it), `studies.d` the
 //! pruned blocks of every cell (see [`checkpoint`]). One process writes at a time, held to that by a lock on
 //! `studies.db.lock`; any number may read meanwhile. Every change is one transaction, on the disk before the call
 //! returns.
@@ -15,6 +15,7 @@ mod fingerprint;
 mod lock;
 mod read;
 pub mod stored;
+mod versions;
 mod write;
 
 use std::fs;
@@ -101,7 +102,8 @@ impl Store {
                 )));
             }
         };
-        let connection = database::open(&path).map_err(|e| explain_opening(&path, e))?;
+        let opened = if lock.is_some() { database::open(&path) } else { database::open_beside_writer(&path) };
+        let connection = opened.map_err(|e| explain_opening(&path, e))?;
         Self { path, connection: Mutex::new(connection), lock }.delete_study(study)
     }
 
@@ -138,10 +140,7 @@ impl Store {
 
     /// Runs `f` on one unchanging view of the database.
     fn read<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        self.transact(TransactionBehavior::Deferred, |t| {
-            database::show_as_newest(t)?;
-            f(t)
-        })
+        self.transact(TransactionBehavior::Deferred, f)
     }
 
     /// Runs `f` as one change: all of it happens or nothing.
@@ -158,6 +157,7 @@ impl Store {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let run = || {
             let transaction = connection.transaction_with_behavior(behavior)?;
+            versions::adapt(&transaction)?;
             let value = f(&transaction)?;
             transaction.commit()?;
             Ok(value)
@@ -237,7 +237,8 @@ fn explain(path: &Path, error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{Answer, Environment, ModelInfo, Scores};
+    use crate::number::NamedNumbers;
+    use crate::results::{Answer, Environment, ModelInfo};
 
     #[test]
     fn a_full_disk_is_one_clear_failure_and_the_store_stays_whole() {
@@ -271,7 +272,7 @@ mod tests {
             tokens: vec![],
             pieces: vec![],
             disagreement_bits: vec![],
-            scores: Scores::default(),
+            scores: NamedNumbers::default(),
         };
         let error = store.put_answers(study, None, std::slice::from_ref(&answer)).unwrap_err();
         assert_eq!(error.to_string(), format!("the disk that holds {} is full", path.display()));

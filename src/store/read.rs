@@ -5,13 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::convert::{Floats, Json, Real, Unsigned, Word};
-use super::database;
 use super::fingerprint::{compatible, fingerprint};
 use crate::error::{Error, Result};
 use crate::results::{
-    Agreement, Answer, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Footprint,
-    Insight, Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores, Seconds, StudyResult,
-    TaskScores,
+    Answer, BaseResult, CellResult, CellState, Environment, Footprint, Insight, Measurement, Metrics,
+    ModelInfo, ModuleResult, REPORT_VERSION, Seconds, StudyResult,
 };
 use crate::study::{CellSpec, StudySpec};
 
@@ -179,19 +177,13 @@ impl Store {
     /// The answers of a cell (or of the base: `None`), by task and record.
     pub fn answers(&self, study: i64, cell: Option<&str>) -> Result<Vec<Answer>> {
         self.read(|t| {
-            let version: i32 = t.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            let newer = if version < database::WITH_DISAGREEMENT {
-                "'[]', '[]'"
-            } else {
-                "a.pieces, a.disagreement_bits"
-            };
-            let mut query = t.prepare_cached(&format!(
-                "SELECT task, record, q.prompt, q.reference_answers, a.text, a.tokens, a.exact_match, a.f1,
-                        a.rouge1, {newer}
+            let mut query = t.prepare_cached(
+                "SELECT task, record, q.prompt, q.reference_answers, a.text, a.tokens, a.scores, a.pieces,
+                        a.disagreement_bits
                  FROM answers AS a JOIN questions AS q USING (study, task, record)
                  WHERE study = ?1 AND ifnull(a.cell, '') = ifnull(?2, '')
                  ORDER BY task, record",
-            ))?;
+            )?;
             let rows = query.query_map(params![study, cell], |row| {
                 Ok(Answer {
                     task: row.get(0)?,
@@ -200,9 +192,9 @@ impl Store {
                     references: row.get::<_, Json<_>>(3)?.0,
                     text: row.get(4)?,
                     tokens: row.get::<_, Json<_>>(5)?.0,
-                    pieces: row.get::<_, Json<_>>(9)?.0,
-                    disagreement_bits: row.get::<_, Json<Floats>>(10)?.0.0,
-                    scores: Scores { exact_match: real(row, 6)?, f1: real(row, 7)?, rouge1: real(row, 8)? },
+                    scores: row.get::<_, Json<_>>(6)?.0,
+                    pieces: row.get::<_, Json<_>>(7)?.0,
+                    disagreement_bits: row.get::<_, Json<Floats>>(8)?.0.0,
                 })
             })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -308,7 +300,7 @@ fn seconds(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Second
             "prune" => seconds.prune = value,
             "evaluate" => seconds.evaluate = value,
             "answer" => seconds.answer = value,
-            // The table accepts no others.
+            // What a later version spent time on.
             _ => {}
         }
     }
@@ -317,43 +309,18 @@ fn seconds(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Second
 
 fn metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Metrics> {
     let mut query = t.prepare_cached(
-        "SELECT kind, data_set, value, lo, hi, n, nats, standard_error_nats
-         FROM metrics WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '') ORDER BY kind, position",
+        "SELECT score, data_set, value, lo, hi, n, details
+         FROM metrics WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '') ORDER BY position",
     )?;
-    let mut rows = query.query(params![study, cell])?;
-    let mut metrics = Metrics::default();
-    // The scores of a task are rows of three kinds, in the same order of tasks.
-    let (mut exact_match, mut f1, mut rouge1) = (Vec::new(), Vec::new(), Vec::new());
-    while let Some(row) = rows.next()? {
-        let kind: String = row.get(0)?;
-        let data_set: String = row.get(1)?;
-        let estimate = Estimate { value: real(row, 2)?, ci95: [real(row, 3)?, real(row, 4)?] };
-        let n = || Ok::<usize, rusqlite::Error>(row.get::<_, Option<Unsigned>>(5)?.map_or(0, usize::from));
-        let optional = |column| row.get::<_, Option<Real>>(column).map(|r| r.map_or(f64::NAN, |r| r.0));
-        match kind.as_str() {
-            "perplexity" => metrics.perplexity.push(Perplexity {
-                corpus: data_set,
-                value: estimate.value,
-                ci95: estimate.ci95,
-                standard_error_nats: optional(7)?,
-                windows: n()?,
-            }),
-            "js_divergence" => metrics.js_divergence.push(divergence(data_set, estimate, optional(6)?)),
-            "kl_divergence" => metrics.kl_divergence.push(divergence(data_set, estimate, optional(6)?)),
-            "top1_agreement" => metrics.top1_agreement.push(Agreement { corpus: data_set, estimate }),
-            "exact_match" => exact_match.push((data_set, n()?, estimate)),
-            "f1" => f1.push(estimate),
-            "rouge1" => rouge1.push(estimate),
-            // The table accepts no others.
-            _ => {}
-        }
-    }
-    for (((name, n, exact_match), f1), rouge1) in exact_match.into_iter().zip(f1).zip(rouge1) {
-        metrics.tasks.push(TaskScores { name, n, exact_match, f1, rouge1 });
-    }
-    Ok(metrics)
-}
-
-fn divergence(corpus: String, estimate: Estimate, nats: f64) -> Divergence {
-    Divergence { corpus, bits: estimate.value, nats, ci95: estimate.ci95 }
+    let rows = query.query_map(params![study, cell], |row| {
+        Ok(Measurement {
+            score: row.get(0)?,
+            data_set: row.get(1)?,
+            value: real(row, 2)?,
+            ci95: [real(row, 3)?, real(row, 4)?],
+            n: count(row, 5)?,
+            details: row.get::<_, Json<_>>(6)?.0,
+        })
+    })?;
+    Ok(Metrics { values: rows.collect::<rusqlite::Result<_>>()? })
 }

@@ -12,8 +12,7 @@ use super::fingerprint::fingerprint;
 use super::{Store, cannot_place};
 use crate::error::{Error, Result};
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Metrics, ModelInfo,
-    ModuleResult, Seconds,
+    Answer, BaseResult, CellResult, CellState, Environment, Metrics, ModelInfo, ModuleResult, Seconds,
 };
 use crate::study::StudySpec;
 
@@ -188,13 +187,11 @@ impl Store {
                      prompt = excluded.prompt, reference_answers = excluded.reference_answers",
             )?;
             let mut upsert = t.prepare_cached(
-                "INSERT INTO answers (study, cell, task, record, text, tokens, exact_match, f1, rouge1, pieces,
-                                      disagreement_bits)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                "INSERT INTO answers (study, cell, task, record, text, tokens, scores, pieces, disagreement_bits)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (study, ifnull(cell, ''), task, record) DO UPDATE SET
-                     text = excluded.text, tokens = excluded.tokens, exact_match = excluded.exact_match,
-                     f1 = excluded.f1, rouge1 = excluded.rouge1, pieces = excluded.pieces,
-                     disagreement_bits = excluded.disagreement_bits",
+                     text = excluded.text, tokens = excluded.tokens, scores = excluded.scores,
+                     pieces = excluded.pieces, disagreement_bits = excluded.disagreement_bits",
             )?;
             for answer in answers {
                 let record = Unsigned::from(answer.record);
@@ -207,9 +204,7 @@ impl Store {
                     record,
                     answer.text,
                     Json(&answer.tokens),
-                    Real(answer.scores.exact_match),
-                    Real(answer.scores.f1),
-                    Real(answer.scores.rouge1),
+                    Json(&answer.scores),
                     Json(&answer.pieces),
                     Json(Floats(answer.disagreement_bits.clone())),
                 ])?;
@@ -347,73 +342,25 @@ fn put_times(t: &Transaction<'_>, study: i64, cell: Option<&str>, seconds: &Seco
     Ok(())
 }
 
-/// One row of the table `metrics`.
-struct MetricRow<'a> {
-    kind: &'static str,
-    position: usize,
-    data_set: &'a str,
-    estimate: Estimate,
-    n: Option<usize>,
-    nats: Option<f64>,
-    standard_error_nats: Option<f64>,
-}
-
-impl<'a> MetricRow<'a> {
-    fn new(kind: &'static str, position: usize, data_set: &'a str, estimate: Estimate) -> Self {
-        Self { kind, position, data_set, estimate, n: None, nats: None, standard_error_nats: None }
-    }
-
-    fn divergence(kind: &'static str, position: usize, d: &'a Divergence) -> Self {
-        let estimate = Estimate { value: d.bits, ci95: d.ci95 };
-        Self { nats: Some(d.nats), ..Self::new(kind, position, &d.corpus, estimate) }
-    }
-}
-
-fn metric_rows(metrics: &Metrics) -> Vec<MetricRow<'_>> {
-    let mut rows = Vec::new();
-    for (i, p) in metrics.perplexity.iter().enumerate() {
-        let estimate = Estimate { value: p.value, ci95: p.ci95 };
-        let row = MetricRow::new("perplexity", i, &p.corpus, estimate);
-        rows.push(MetricRow { n: Some(p.windows), standard_error_nats: Some(p.standard_error_nats), ..row });
-    }
-    for (i, d) in metrics.js_divergence.iter().enumerate() {
-        rows.push(MetricRow::divergence("js_divergence", i, d));
-    }
-    for (i, d) in metrics.kl_divergence.iter().enumerate() {
-        rows.push(MetricRow::divergence("kl_divergence", i, d));
-    }
-    for (i, a) in metrics.top1_agreement.iter().enumerate() {
-        rows.push(MetricRow::new("top1_agreement", i, &a.corpus, a.estimate));
-    }
-    for (i, task) in metrics.tasks.iter().enumerate() {
-        for (kind, score) in [("exact_match", task.exact_match), ("f1", task.f1), ("rouge1", task.rouge1)] {
-            rows.push(MetricRow { n: Some(task.n), ..MetricRow::new(kind, i, &task.name, score) });
-        }
-    }
-    rows
-}
-
 fn put_metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>, metrics: &Metrics) -> Result<()> {
     t.prepare_cached("DELETE FROM metrics WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '')")?
         .execute(params![study, cell])?;
     let mut insert = t.prepare_cached(
-        "INSERT INTO metrics (study, cell, kind, position, data_set, value, lo, hi, n, nats,
-                              standard_error_nats)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO metrics (study, cell, position, score, data_set, value, lo, hi, n, details)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
-    for row in metric_rows(metrics) {
+    for (position, found) in metrics.values.iter().enumerate() {
         insert.execute(params![
             study,
             cell,
-            row.kind,
-            Unsigned::from(row.position),
-            row.data_set,
-            Real(row.estimate.value),
-            Real(row.estimate.ci95[0]),
-            Real(row.estimate.ci95[1]),
-            row.n.map(Unsigned::from),
-            row.nats.map(Real),
-            row.standard_error_nats.map(Real),
+            Unsigned::from(position),
+            found.score,
+            found.data_set,
+            Real(found.value),
+            Real(found.ci95[0]),
+            Real(found.ci95[1]),
+            Unsigned::from(found.n),
+            Json(&found.details),
         ])?;
     }
     Ok(())

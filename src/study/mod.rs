@@ -6,6 +6,7 @@ mod recipe;
 pub use level::{Level, Sparsity};
 pub use recipe::{Parameters, Recipe, Step};
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -70,7 +71,7 @@ impl CellSpec {
 pub fn short_name(set: &str) -> String {
     let file = set.rsplit(['/', '\\']).next().unwrap_or(set);
     let mut stem = file;
-    for extension in [".gz", ".txt", ".jsonl", ".json", ".parquet"] {
+    for extension in [".gz", ".zst", ".txt", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"] {
         stem = stem.strip_suffix(extension).unwrap_or(stem);
     }
     let safe: String =
@@ -219,6 +220,9 @@ pub struct StudySpec {
     pub compute: ComputeSpec,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Names that the data's files have for fields: `instruction` is `q`. Empty unless given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

@@ -25,14 +25,14 @@ use crate::store::{Store, export};
 
 /// Where the settings come from that the form does not show.
 #[derive(Debug, Clone, Default)]
-pub struct Origin {
+pub struct SettingsSource {
     /// The config file that was named.
     pub config: Option<PathBuf>,
     /// The flags and variables.
     pub given: Given,
 }
 
-impl Origin {
+impl SettingsSource {
     /// The settings that the form and everything behind it make.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ pub struct Effects {
 
 impl Effects {
     /// Starts the thread that checks studies. `options` are those of the engine.
-    pub fn new(messages: UnboundedSender<Message>, options: &EngineOptions, origin: Origin) -> Self {
+    pub fn new(messages: UnboundedSender<Message>, options: &EngineOptions, origin: SettingsSource) -> Self {
         let (checks, asked) = channel::channel();
         let ears = messages.clone();
         // It never asks the network: looking at a study must not fetch gigabytes.
@@ -184,7 +184,7 @@ fn check_all(
     asked: &channel::Receiver<(u64, Box<FormValues>)>,
     messages: &UnboundedSender<Message>,
     options: &EngineOptions,
-    origin: &Origin,
+    origin: &SettingsSource,
 ) {
     while let Ok(mut wanted) = asked.recv() {
         while let Ok(newer) = asked.try_recv() {

@@ -33,9 +33,17 @@ use crate::results::StudyResult;
 pub use runtime::{Setup, StartsWith};
 use state::Leave;
 
-/// Whether there is a terminal to draw on and to read keys from.
-pub fn possible() -> bool {
-    io::stdin().is_terminal() && io::stdout().is_terminal()
+/// Why there is nothing to draw on or to read keys from; `None` where there is a terminal that can.
+pub fn why_impossible(env: &dyn Fn(&str) -> Option<String>) -> Option<&'static str> {
+    if !io::stdout().is_terminal() {
+        Some("standard output is not a terminal")
+    } else if !io::stdin().is_terminal() {
+        Some("standard input is not a terminal")
+    } else if env("TERM").is_some_and(|term| term == "dumb") {
+        Some("TERM is dumb: this terminal cannot place text")
+    } else {
+        None
+    }
 }
 
 /// Runs the dashboard in this process's terminal; `render` makes the table that is left behind.
@@ -63,7 +71,7 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
         let worked = state.live.study.is_some();
         if let (true, Some(board)) = (worked && state.board_is_live(), &state.board) {
             let (done, all) = board.progress();
-            if done > 0 || !board.base.metrics.perplexity.is_empty() {
+            if done > 0 || !board.base.metrics.values.is_empty() {
                 println(&render(&board.result()));
             }
             let store = state.options.store.display().to_string();

@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use super::message::{Effect, EffectOutcome, Message, OpenReason};
 use super::screens::show;
 use super::state::{Board, Options, Screen, State};
-use super::theme::{Background, ColorMode, Theme};
+use super::theme::{Background, ColorMode, Theme, has_unicode};
 use super::update::update;
 use super::view::view;
 use super::{runtime, snapshot};
@@ -32,7 +32,7 @@ pub fn theme(look: &LookArgs, env: &dyn Fn(&str) -> Option<String>) -> Theme {
         Ground::Dark => Background::Dark,
         Ground::Light => Background::Light,
     };
-    Theme::new(mode, background, look.ascii)
+    Theme::new(mode, background, look.ascii.unwrap_or_else(|| !has_unicode(env)))
 }
 
 /// The value of a variable of the environment.

@@ -7,7 +7,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::effects::{Effects, Origin};
+use super::effects::{Effects, SettingsSource};
 use super::input::Input;
 use super::logfile::LogFile;
 use super::message::{Effect, EffectOutcome, Message, OpenReason};
@@ -34,7 +34,7 @@ pub struct Setup {
     /// The study that it opens on, store and threads.
     pub settings: Settings,
     /// Where those settings come from.
-    pub origin: Origin,
+    pub origin: SettingsSource,
     /// Colours and symbols.
     pub theme: Theme,
     /// Whether the mouse is used.
@@ -165,7 +165,7 @@ struct Dashboard {
     effects: Effects,
     messages: UnboundedSender<Message>,
     inbox: UnboundedReceiver<Message>,
-    origin: Origin,
+    origin: SettingsSource,
     save_models: Option<std::path::PathBuf>,
     force: bool,
     log: LogFile,

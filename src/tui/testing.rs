@@ -1,5 +1,7 @@
 //! What the tests of the screens share: a state on a small study, keys, the screen as text.
 
+use std::collections::BTreeMap;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -39,6 +41,7 @@ pub fn study() -> StudySpec {
             batch_prompts: 16,
         },
         seed: 0,
+        fields: BTreeMap::new(),
     }
 }
 

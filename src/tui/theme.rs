@@ -54,6 +54,23 @@ impl ColorMode {
     }
 }
 
+/// Whether the locale has characters beyond ASCII, by the variables that say which it is: `LC_ALL`, else `LC_CTYPE`, else
+/// `LANG`. `C`, `POSIX` and encodings other than UTF-8 have none. Where nothing is said, or a locale without its encoding,
+/// UTF-8 is what terminals have today.
+pub fn has_unicode(env: &dyn Fn(&str) -> Option<String>) -> bool {
+    let locale =
+        ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| env(name).filter(|v| !v.is_empty()));
+    let locale = locale.unwrap_or_default();
+    let name = locale.split('@').next().unwrap_or_default();
+    match name.split_once('.') {
+        Some((_, encoding)) => {
+            let encoding: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
+            encoding.eq_ignore_ascii_case("utf8")
+        }
+        None => !matches!(name, "C" | "POSIX"),
+    }
+}
+
 /// Styles by role, and the glyphs. Another one is made by [`Theme::new`], not by changing fields.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Theme {
@@ -272,6 +289,27 @@ impl Theme {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn locales_say_whether_there_is_more_than_ascii() {
+        for (variables, unicode) in [
+            (&[][..], true),
+            (&[("LANG", "C")], false),
+            (&[("LANG", "POSIX")], false),
+            (&[("LANG", "C.UTF-8")], true),
+            (&[("LANG", "de_DE.utf8@euro")], true),
+            (&[("LANG", "de_DE.ISO-8859-15@euro")], false),
+            (&[("LANG", "hi_IN")], true),
+            (&[("LANG", "en_US.UTF-8"), ("LC_ALL", "C")], false),
+            (&[("LANG", "C"), ("LC_CTYPE", "en_US.UTF-8")], true),
+            (&[("LANG", "C"), ("LC_ALL", "")], false),
+        ] {
+            let env = |name: &str| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(has_unicode(&env), unicode, "{variables:?}");
+        }
+    }
 
     fn mode(pairs: &[(&str, &str)]) -> ColorMode {
         ColorMode::detect(&|name| pairs.iter().find(|p| p.0 == name).map(|p| p.1.to_owned()))

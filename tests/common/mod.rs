@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -84,6 +85,7 @@ pub fn study(
             batch_prompts: 16,
         },
         seed: 0,
+        fields: BTreeMap::new(),
     }
 }
 

@@ -44,12 +44,14 @@ impl Terminal {
         let pair = native_pty_system().openpty(size).unwrap();
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if name.starts_with("SECATEUR_") || name.starts_with("XDG_") || name == "NO_COLOR" {
+            let ours = ["SECATEUR_", "XDG_", "LC_"].iter().any(|prefix| name.starts_with(prefix));
+            if ours || name == "NO_COLOR" {
                 command.env_remove(name);
             }
         }
         command.cwd(home.path());
         command.env("HOME", home.path());
+        command.env("LANG", "C.UTF-8");
         command.env("TERM", "xterm-256color");
         command.env("COLORTERM", "");
         let child = pair.slave.spawn_command(command).unwrap();

@@ -1,10 +1,15 @@
 //! A hand-made study with everything in it that a study can have.
 
+use std::collections::BTreeMap;
+
 use secateur::methods::{grid, recipes};
+use secateur::number::NamedNumbers;
 use secateur::results::{
-    Agreement, Answer, BaseResult, CellResult, CellState, Details, Divergence, Environment, ErrorBasis,
-    Estimate, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Perplexity, REPORT_VERSION, Scores,
-    Seconds, StudyResult, TaskScores,
+    Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Insight,
+    Measurement, Metrics, ModelInfo, ModuleResult, REPORT_VERSION, Seconds, StudyResult,
+};
+use secateur::scores::{
+    EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary, TOP1_AGREEMENT,
 };
 use secateur::study::{
     CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, Sparsity, StudySpec,
@@ -43,6 +48,7 @@ pub fn spec() -> StudySpec {
             batch_prompts: 8,
         },
         seed: u64::MAX,
+        fields: BTreeMap::new(),
     }
 }
 
@@ -77,37 +83,43 @@ pub fn estimate(value: f64) -> Estimate {
     Estimate { value, ci95: [value * 0.9, value * 1.1] }
 }
 
-pub fn perplexity(corpus: &str, value: f64) -> Perplexity {
-    let Estimate { value, ci95 } = estimate(value);
-    Perplexity { corpus: corpus.into(), value, ci95, standard_error_nats: 0.1 / 3.0, windows: 8 }
+/// A value on 8 windows or 64 records, its ends a tenth away.
+pub fn measured(score: &Score, data_set: &str, value: f64, details: &[f64]) -> Measurement {
+    let n = if [EXACT_MATCH.id, F1.id, ROUGE1.id].contains(&score.id) { 64 } else { 8 };
+    score.measurement(data_set, n, Summary { estimate: estimate(value), details: details.to_vec() })
 }
 
-pub fn divergence(corpus: &str, bits: f64) -> Divergence {
-    Divergence {
-        corpus: corpus.into(),
-        bits,
-        nats: bits * std::f64::consts::LN_2,
-        ci95: [bits * 0.9, bits * 1.1],
-    }
+pub fn perplexity(corpus: &str, value: f64) -> Measurement {
+    measured(&PERPLEXITY, corpus, value, &[0.1 / 3.0])
 }
 
-pub fn task(name: &str, score: f64) -> TaskScores {
-    TaskScores {
-        name: name.into(),
-        n: 64,
-        exact_match: estimate(score * 0.5),
-        f1: estimate(score),
-        rouge1: estimate(score * 0.9),
-    }
+pub fn js(corpus: &str, bits: f64) -> Measurement {
+    measured(&JS_DIVERGENCE, corpus, bits, &[bits * std::f64::consts::LN_2])
+}
+
+pub fn kl(corpus: &str, bits: f64) -> Measurement {
+    measured(&KL_DIVERGENCE, corpus, bits, &[bits * std::f64::consts::LN_2])
+}
+
+pub fn top1(corpus: &str, share: f64) -> Measurement {
+    measured(&TOP1_AGREEMENT, corpus, share, &[])
+}
+
+pub fn task(name: &str, score: f64) -> [Measurement; 3] {
+    [(&EXACT_MATCH, 0.5), (&F1, 1.0), (&ROUGE1, 0.9)]
+        .map(|(kind, factor)| measured(kind, name, score * factor, &[]))
+}
+
+/// All values of a score.
+#[allow(dead_code, reason = "not every test that shares this looks at single scores")]
+pub fn of<'a>(metrics: &'a mut Metrics, score: &'a Score) -> Vec<&'a mut Measurement> {
+    metrics.values.iter_mut().filter(|value| value.score == score.id).collect()
 }
 
 pub fn base() -> BaseResult {
-    let metrics = Metrics {
-        perplexity: vec![perplexity("wikitext2", 28.526_481_39), perplexity("ptb", 60.25)],
-        tasks: vec![task("squad", 0.6)],
-        ..Metrics::default()
-    };
-    BaseResult { metrics, seconds: seconds() }
+    let mut values = vec![perplexity("wikitext2", 28.526_481_39), perplexity("ptb", 60.25)];
+    values.extend(task("squad", 0.6));
+    BaseResult { metrics: Metrics { values }, seconds: seconds() }
 }
 
 pub fn footprint(zeros: u64, weights: u64) -> Footprint {
@@ -122,7 +134,7 @@ pub fn module(block: usize, path: &str) -> ModuleResult {
         reconstruction_error: 0.012_345,
         error_basis: ErrorBasis::Hessian,
         dead_columns: 3,
-        details: Details::from([("damping".into(), 0.1 + 0.2)]),
+        details: [("damping", 0.1 + 0.2)].into_iter().collect(),
         seconds: 0.25,
     }
 }
@@ -134,14 +146,19 @@ pub fn cells() -> Vec<CellResult> {
         state: CellState::Done,
         footprint: Some(footprint(300_000, 1_000_000)),
         metrics: Metrics {
-            perplexity: vec![perplexity("wikitext2", 35.375), perplexity("ptb", 80.5)],
-            js_divergence: vec![divergence("wikitext2", 0.083), divergence("ptb", 0.1)],
-            kl_divergence: vec![divergence("wikitext2", 0.4), divergence("ptb", 0.5)],
-            top1_agreement: vec![
-                Agreement { corpus: "wikitext2".into(), estimate: estimate(0.75) },
-                Agreement { corpus: "ptb".into(), estimate: estimate(0.5) },
-            ],
-            tasks: vec![task("squad", 0.4)],
+            values: [
+                perplexity("wikitext2", 35.375),
+                js("wikitext2", 0.083),
+                kl("wikitext2", 0.4),
+                top1("wikitext2", 0.75),
+                perplexity("ptb", 80.5),
+                js("ptb", 0.1),
+                kl("ptb", 0.5),
+                top1("ptb", 0.5),
+            ]
+            .into_iter()
+            .chain(task("squad", 0.4))
+            .collect(),
         },
         seconds: seconds(),
         peak_rss_bytes: 500_000_000,
@@ -149,7 +166,7 @@ pub fn cells() -> Vec<CellResult> {
         modules: vec![
             ModuleResult {
                 error_basis: ErrorBasis::Weights,
-                details: Details::new(),
+                details: NamedNumbers::default(),
                 ..module(0, "self_attn.q_proj")
             },
             module(0, "mlp.down_proj"),
@@ -158,16 +175,17 @@ pub fn cells() -> Vec<CellResult> {
         ..cells[0].clone()
     };
     cells[1].state = CellState::Failed;
-    cells[1].metrics.perplexity = vec![Perplexity {
-        value: f64::INFINITY,
-        ci95: [1e300, f64::INFINITY],
-        standard_error_nats: f64::NAN,
-        ..perplexity("wikitext2", 1.0)
-    }];
-    cells[1].metrics.js_divergence =
-        vec![Divergence { ci95: [f64::NEG_INFINITY, f64::NAN], ..divergence("wikitext2", 1.0) }];
+    let mut ruined = measured(&PERPLEXITY, "wikitext2", f64::INFINITY, &[f64::NAN]);
+    ruined.ci95 = [1e300, f64::INFINITY];
+    let unsure = Measurement { ci95: [f64::NEG_INFINITY, f64::NAN], ..js("wikitext2", 1.0) };
+    cells[1].metrics.values = vec![ruined, unsure];
     cells[2].state = CellState::Running;
     cells
+}
+
+/// An insight that knows these correlations of perplexity and JS divergence.
+pub fn insight(perplexity: Option<f64>, js: Option<f64>, cells: usize) -> Insight {
+    Insight::new(cells, [(&PERPLEXITY, perplexity), (&JS_DIVERGENCE, js)])
 }
 
 pub fn result() -> StudyResult {
@@ -178,11 +196,7 @@ pub fn result() -> StudyResult {
         environment: environment(),
         base: base(),
         cells: cells(),
-        insight: Insight {
-            spearman_perplexity_vs_tasks: Some(-0.5),
-            spearman_js_vs_tasks: Some(-1.0),
-            cells: 3,
-        },
+        insight: insight(Some(-0.5), Some(-1.0), 3),
     }
 }
 
@@ -197,6 +211,6 @@ pub fn answer(task: &str, record: usize, text: &str) -> Answer {
         tokens: vec![0, 17, u32::MAX],
         pieces: vec!["Par".into(), String::new(), "is \u{1f5fc}".into()],
         disagreement_bits: vec![0.1, 1.0, f32::MIN_POSITIVE],
-        scores: Scores { exact_match: 1.0, f1: 2.0 / 3.0, rouge1: 0.1 + 0.2 },
+        scores: [("exact_match", 1.0), ("f1", 2.0 / 3.0), ("rouge1", 0.1 + 0.2)].into_iter().collect(),
     }
 }

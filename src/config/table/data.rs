@@ -2,11 +2,31 @@
 
 use crate::config::entry::SettingEntry;
 use crate::config::list::join_list;
+use crate::data::{self, FieldNames};
 use crate::methods::METHODS;
 use crate::study::Sampling;
 
 pub(super) fn entries() -> Vec<SettingEntry> {
-    [calibration(), corpora(), tasks()].into_iter().flatten().collect()
+    [calibration(), corpora(), tasks(), fields()].into_iter().flatten().collect()
+}
+
+fn fields() -> Vec<SettingEntry> {
+    let accepted = data::FIELDS.join(", ");
+    vec![
+        SettingEntry::list("fields", "evaluation.fields", &[], |draft, found| {
+            draft.fields = FieldNames::parse(found.words()).map_err(|e| found.mistake(e))?;
+            Ok(())
+        })
+        .about("Names of fields in files of texts and tasks, such as instruction=q,output=a")
+        .detail(format!(
+            "Before the = stands {accepted}. Files that have the usual names are read by these; a name of which no \
+             file has a record is a mistake. A dot leads into a field: output=answer.short."
+        ))
+        .value_name("FIELD=NAME")
+        .unset("the usual names")
+        .in_fingerprint()
+        .example("text=body"),
+    ]
 }
 
 fn calibration() -> Vec<SettingEntry> {
@@ -19,7 +39,8 @@ fn calibration() -> Vec<SettingEntry> {
         })
         .about(format!("Calibration sets for {}: c4, wikitext2, alpaca or files", needy.join(" and ")))
         .detail(
-            "Files are .txt, .jsonl, .json or .parquet, each also with .gz. Several sets make several cells.",
+            "Files are .txt, .jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also with .gz or .zst. Several sets make \
+             several cells.",
         )
         .value_name("NAME|FILE")
         .in_form("calibration", "c4, wikitext2, alpaca or files, with commas", |study| {
@@ -84,8 +105,11 @@ fn tasks() -> Vec<SettingEntry> {
             draft.evaluation.tasks = found.data_sets()?;
             Ok(())
         })
-        .about("Tasks for exact match, F1 and ROUGE-1: alpaca, or JSON and JSONL files")
-        .detail("A record has instruction, input, and output or references.")
+        .about("Tasks for exact match, F1 and ROUGE-1: alpaca, or files")
+        .detail(
+            "A record has instruction and output or references; question and answer or answers (with its context); \
+             prompt and completion; or messages.",
+        )
         .value_name("NAME|FILE")
         .unset("none")
         .in_fingerprint()

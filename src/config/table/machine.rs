@@ -42,13 +42,13 @@ fn compute() -> Vec<SettingEntry> {
         .of_machine()
         .example("2"),
         SettingEntry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| {
-            draft.batch_tokens = n
+            draft.batch_tokens = n;
         })
         .about("Tokens that go through a block at once; bounds the memory for activations")
         .value_name("N")
         .example("1024"),
         SettingEntry::count("batch-prompts", "compute.batch_prompts", 12, 1, |draft, n| {
-            draft.batch_prompts = n
+            draft.batch_prompts = n;
         })
         .about("Prompts that are answered together")
         .value_name("N")

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use chat::{ASSISTANT, BEGIN, END, TEMPLATE, USER, conversation, prompt};
 pub use questions::{Kind, Question};
-pub use story::{Event, Level, Split, Story, Word};
+pub use story::{Event, Split, Story, StoryLevel, Word};
 pub use words::reserved;
 
 /// What stands between stories of a plain text.
@@ -41,7 +41,7 @@ pub fn records(kinds: &[Kind], count: usize, seed: u64) -> Vec<Record> {
     while records.len() < count {
         let kind = kinds[records.len() % kinds.len()];
         let new = (records.len() / kinds.len()).is_multiple_of(2);
-        let story = Story::draw(&mut rng, Split::HeldOut, Level::Full, false);
+        let story = Story::draw(&mut rng, Split::HeldOut, StoryLevel::Full, false);
         let Some(question) = Question::ask(&mut rng, &story, kind) else { continue };
         let story = story.text();
         if question.reserved == new && seen.insert((story.clone(), question.text.clone())) {
@@ -57,7 +57,7 @@ pub fn stories(split: Split, count: usize, seed: u64) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut stories = Vec::with_capacity(count);
     while stories.len() < count {
-        let story = Story::draw(&mut rng, split, Level::Full, true).text();
+        let story = Story::draw(&mut rng, split, StoryLevel::Full, true).text();
         if seen.insert(story.clone()) {
             stories.push(story);
         }
@@ -68,13 +68,13 @@ pub fn stories(split: Split, count: usize, seed: u64) -> Vec<String> {
 /// `count` conversations of a split: a story and some questions about it with their answers.
 pub fn conversations(split: Split, count: usize, seed: u64) -> Vec<String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    (0..count).map(|_| draw_conversation(&mut rng, split, Level::Full)).collect()
+    (0..count).map(|_| draw_conversation(&mut rng, split, StoryLevel::Full)).collect()
 }
 
 /// A story of a level and a dozen questions about it at most, some of them asked again; now and then one has a long answer.
 ///
 /// Many questions on one story teach to look things up with few words, and what is asked again teaches to copy.
-pub fn draw_conversation(rng: &mut impl Rng, split: Split, level: Level) -> String {
+pub fn draw_conversation(rng: &mut impl Rng, split: Split, level: StoryLevel) -> String {
     let story = Story::draw(rng, split, level, false);
     let fits = |kind: &&Kind| kind.level() <= level;
     let often = |&kind: &Kind| std::iter::repeat_n(kind, kind.weight());

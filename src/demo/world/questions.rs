@@ -5,7 +5,7 @@ use std::fmt;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::story::{Event, Level, Story, Word};
+use super::story::{Event, Story, StoryLevel, Word};
 use super::words::{PLACES, reserved};
 
 /// A kind of instruction.
@@ -66,7 +66,7 @@ impl Kind {
     }
 
     /// The least level of stories that this can be asked of.
-    pub fn level(self) -> Level {
+    pub fn level(self) -> StoryLevel {
         match self {
             Self::Where
             | Self::Who
@@ -74,9 +74,9 @@ impl Kind {
             | Self::Count
             | Self::YesNo
             | Self::View
-            | Self::Summary => Level::Facts,
-            Self::Before | Self::After | Self::When | Self::Moves => Level::Moves,
-            Self::ThingPlace | Self::HeldColour => Level::Full,
+            | Self::Summary => StoryLevel::Facts,
+            Self::Before | Self::After | Self::When | Self::Moves => StoryLevel::Moves,
+            Self::ThingPlace | Self::HeldColour => StoryLevel::Full,
         }
     }
 

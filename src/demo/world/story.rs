@@ -62,7 +62,7 @@ pub enum Event {
 
 /// Which stories there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum StoryLevel {
     /// Two people; where they are and what they have, nothing happens.
     Facts,
     /// Two people, and some go somewhere.
@@ -104,7 +104,7 @@ pub struct Story {
 
 impl Story {
     /// Draws a story of a split; `plain` ones have more words for their own sake and end with a look back.
-    pub fn draw(rng: &mut impl Rng, split: Split, level: Level, plain: bool) -> Self {
+    pub fn draw(rng: &mut impl Rng, split: Split, level: StoryLevel, plain: bool) -> Self {
         loop {
             let mut story = Self::any(rng, level, split == Split::HeldOut);
             if plain {
@@ -179,15 +179,16 @@ impl Story {
         })
     }
 
-    fn any(rng: &mut impl Rng, level: Level, any_pair: bool) -> Self {
+    fn any(rng: &mut impl Rng, level: StoryLevel, any_pair: bool) -> Self {
         let allowed = |a: Word, b: Word| any_pair || !reserved(a, b);
-        let count = if level == Level::Full { rng.random_range(2..=3) } else { 2 };
+        let count = if level == StoryLevel::Full { rng.random_range(2..=3) } else { 2 };
         let people: Vec<Word> = PEOPLE.choose_multiple(rng, count).copied().collect();
         let mut facts = Vec::new();
         for &person in &people {
             facts.push(Event::Start { person, place: pick(rng, &PLACES, |place| allowed(person, place)) });
         }
-        let holders = if level == Level::Full { rng.random_range(1..count) } else { rng.random_range(1..=2) };
+        let holders =
+            if level == StoryLevel::Full { rng.random_range(1..count) } else { rng.random_range(1..=2) };
         let things: Vec<Word> = THINGS.choose_multiple(rng, THINGS.len()).copied().collect();
         let mut held: Vec<(Word, Word)> = Vec::new();
         for &person in people.choose_multiple(rng, holders) {
@@ -214,20 +215,20 @@ impl Story {
     fn happen(
         &mut self,
         rng: &mut impl Rng,
-        level: Level,
+        level: StoryLevel,
         people: &[Word],
         held: &mut [(Word, Word)],
         allowed: impl Fn(Word, Word) -> bool,
     ) {
         let events = match level {
-            Level::Facts => 0,
-            Level::Moves => rng.random_range(1..=2),
-            Level::Full => rng.random_range(1..=3),
+            StoryLevel::Facts => 0,
+            StoryLevel::Moves => rng.random_range(1..=2),
+            StoryLevel::Full => rng.random_range(1..=3),
         };
         let mut times: Vec<usize> = rand::seq::index::sample(rng, TIMES.len(), events).into_vec();
         times.sort_unstable();
         for time in times {
-            if level == Level::Full && rng.random_bool(0.35) {
+            if level == StoryLevel::Full && rng.random_bool(0.35) {
                 let giver = rng.random_range(0..held.len());
                 let (person, thing) = held[giver];
                 let free: Vec<Word> = people

@@ -8,7 +8,7 @@ use crate::kernels::device::columns::{Projection, Zeros, output_energy, solve};
 use crate::kernels::device::factor::{add_to_diagonal, diagonal_of, inverse_factor};
 use crate::kernels::device::select::zero_where;
 use crate::methods::{Arguments, DeviceMethod, InputStatistics, Outcome, check_divides};
-use crate::results::{Details, ErrorBasis};
+use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
 /// As [`super::Factor`], on a device.
@@ -82,7 +82,7 @@ impl DeviceMethod for SparseGpt {
             error,
             basis: ErrorBasis::Hessian,
             dead_columns: factor.dead_columns,
-            details: Details::from([(DAMPING_USED.to_owned(), factor.damping)]),
+            details: [(DAMPING_USED, factor.damping)].into_iter().collect(),
         };
         let zeros = match sparsity {
             Sparsity::Fraction(0.0) => return Ok((weights.clone(), outcome(0.0))),

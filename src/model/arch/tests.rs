@@ -139,7 +139,8 @@ fn every_architecture_declares_a_layout_that_makes_sense() {
         for other in &ARCHITECTURES[..i] {
             assert!(names(architecture).iter().all(|name| !names(other).contains(name)), "{architecture:?}");
         }
-        let mut keys = json!({ "architectures": [architecture.name()], "head_dim": 16 });
+        let mut keys =
+            json!({ "architectures": [architecture.name()], "head_dim": 16, "num_hidden_layers": 3 });
         for (key, value) in architecture.example().as_object().unwrap() {
             keys[key] = value.clone();
         }

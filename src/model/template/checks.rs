@@ -5,7 +5,7 @@ use minijinja::{Environment, State};
 
 use super::globals::is_callable;
 use super::operators::holds;
-use super::python::{CallArguments, TemplateResult, integer};
+use super::python::{CallArguments, integer};
 
 /// Names of tests that compare, and the operators that they are.
 const COMPARISONS: [(&str, &str); 16] = [
@@ -44,20 +44,20 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.remove_test("int");
     for (name, known) in [("filter", has_filter as NameLookup), ("test", has_test)] {
         environment.add_test(name, move |state: &mut State<'_, '_>, value: Value| {
-            value.as_str().map_or(Ok(false), |name| known(state, name))
+            value.as_str().is_some_and(|name| known(state, name))
         });
     }
 }
 
-type NameLookup = fn(&mut State<'_, '_>, &str) -> TemplateResult<bool>;
+type NameLookup = fn(&mut State<'_, '_>, &str) -> bool;
 
 /// Whether there is a filter of a name: one that is unknown says so before it looks at its arguments.
-fn has_filter(state: &mut State<'_, '_>, name: &str) -> TemplateResult<bool> {
-    Ok(!matches!(state.apply_filter(name, &[]), Err(e) if e.kind() == minijinja::ErrorKind::UnknownFilter))
+fn has_filter(state: &mut State<'_, '_>, name: &str) -> bool {
+    !matches!(state.apply_filter(name, &[]), Err(e) if e.kind() == minijinja::ErrorKind::UnknownFilter)
 }
 
-fn has_test(state: &mut State<'_, '_>, name: &str) -> TemplateResult<bool> {
-    Ok(!matches!(state.perform_test(name, &[]), Err(e) if e.kind() == minijinja::ErrorKind::UnknownTest))
+fn has_test(state: &mut State<'_, '_>, name: &str) -> bool {
+    !matches!(state.perform_test(name, &[]), Err(e) if e.kind() == minijinja::ErrorKind::UnknownTest)
 }
 
 /// What a loop can go over. An undefined value can be, as an empty list.

@@ -102,6 +102,7 @@ fn unsupported(operator: &str, left: &Value, right: &Value) -> minijinja::Error 
 }
 
 /// `a ~ b ~ c`.
+#[allow(clippy::needless_pass_by_value, reason = "functions of templates get their arguments so")]
 fn concatenate(state: &mut State<'_, '_>, arguments: CallArguments) -> TemplateResult<Value> {
     let mut text = String::new();
     for part in &arguments.positional {
@@ -149,6 +150,7 @@ fn iterate(_: &mut State<'_, '_>, arguments: CallArguments) -> TemplateResult<Va
 }
 
 /// `a < b == c …`: operands with the operators, as texts, between them.
+#[allow(clippy::needless_pass_by_value, reason = "functions of templates get their arguments so")]
 fn compare(state: &mut State<'_, '_>, arguments: CallArguments) -> TemplateResult<Value> {
     let mut operands = arguments.positional.iter();
     let mut left = operands.next().cloned().unwrap_or_default();

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use crate::demo;
 use crate::engine::{Event, PlannedCell};
-use crate::eval::stats;
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Insight, Metrics, ModelInfo, ModuleResult,
     StudyResult,
 };
+use crate::scores;
 use crate::store::StudyRecord;
 use crate::study::{CellSpec, StudySpec};
 
@@ -68,7 +68,7 @@ impl Board {
     pub fn of_record(record: StudyRecord) -> Self {
         let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
         let metrics: Vec<&Metrics> = done.map(|cell| &cell.metrics).collect();
-        let insight = stats::insight(&record.base.metrics, &metrics);
+        let insight = scores::insight(&record.base.metrics, &metrics);
         let blocks = |cell: &CellResult| cell.modules.iter().map(|m| m.block + 1).max().unwrap_or(0);
         let blocks_done = record.cells.iter().map(|cell| (cell.id.clone(), blocks(cell))).collect();
         Self {
@@ -138,7 +138,7 @@ impl Board {
             environment: self.environment.clone(),
             base: self.base.clone(),
             cells: self.cells.clone(),
-            insight: self.insight,
+            insight: self.insight.clone(),
         }
     }
 
@@ -195,7 +195,7 @@ impl Board {
                     cell.footprint = *footprint;
                 }
             }
-            Event::Insight { insight } => self.insight = *insight,
+            Event::Insight { insight } => self.insight.clone_from(insight),
             Event::Warning { cell: Some(id), message } => {
                 if let Some(cell) = self.cell_mut(id)
                     && !cell.warnings.contains(message)
@@ -209,7 +209,7 @@ impl Board {
             Event::Finished { result } => {
                 self.base = result.base.clone();
                 self.cells.clone_from(&result.cells);
-                self.insight = result.insight;
+                self.insight.clone_from(&result.insight);
             }
             Event::Failed { .. } | Event::Stopped { .. } => self.interrupted(),
             _ => {}

@@ -2,6 +2,7 @@
 
 use super::line::Line;
 use super::screen::Panel;
+use crate::scores::{Score, Subject, headline_scores, scores_on};
 
 /// The base (`None`) or a cell of a study.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -12,17 +13,12 @@ pub struct RowKey {
     pub cell: Option<String>,
 }
 
-/// Which task score is charted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Score {
-    /// SQuAD exact match.
-    ExactMatch,
-    /// SQuAD token F1.
-    #[default]
-    F1,
-    /// ROUGE-1.
-    Rouge1,
-    /// All three.
+/// Which scores of tasks are charted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChartedScore {
+    /// This one.
+    One(&'static Score),
+    /// Every one.
     All,
 }
 
@@ -35,18 +31,10 @@ pub enum SortBy {
     State,
     /// Share of zeroes counted.
     Achieved,
-    /// Perplexity.
-    Perplexity,
+    /// A score.
+    Score(&'static Score),
     /// Its change against the base.
-    Change,
-    /// JS divergence.
-    Js,
-    /// KL divergence.
-    Kl,
-    /// Top-1 agreement.
-    Top1,
-    /// Exact match, F1 or ROUGE-1, in this order from 0.
-    Score(usize),
+    Change(&'static Score),
     /// Time spent.
     Seconds,
 }
@@ -60,8 +48,8 @@ pub struct CompareView {
     pub typing: Option<Line>,
     /// The filter that was typed last.
     pub kept: String,
-    /// The task score that is charted.
-    pub score: Score,
+    /// The scores of tasks that are charted.
+    pub score: ChartedScore,
     /// Which of the texts is shown; counts on past their number.
     pub text: usize,
     /// Values are relative to the base.
@@ -86,7 +74,7 @@ impl Default for CompareView {
             panel: Panel::Perplexity,
             typing: None,
             kept: String::new(),
-            score: Score::default(),
+            score: ChartedScore::default(),
             text: 0,
             relative: false,
             cursor: None,
@@ -121,35 +109,43 @@ impl CompareView {
 
 impl SortBy {
     /// The columns from left to right.
-    pub const ALL: [Self; 12] = [
-        Self::Cell,
-        Self::State,
-        Self::Achieved,
-        Self::Perplexity,
-        Self::Change,
-        Self::Js,
-        Self::Kl,
-        Self::Top1,
-        Self::Score(0),
-        Self::Score(1),
-        Self::Score(2),
-        Self::Seconds,
-    ];
+    pub fn all() -> Vec<Self> {
+        let mut columns = vec![Self::Cell, Self::State, Self::Achieved];
+        for score in scores_on(Subject::Corpus) {
+            columns.push(Self::Score(score));
+            if !score.compares() {
+                columns.push(Self::Change(score));
+            }
+        }
+        columns.extend(scores_on(Subject::Task).map(Self::Score));
+        columns.push(Self::Seconds);
+        columns
+    }
 }
 
-impl Score {
-    /// The scores that are shown, by their place among exact match, F1 and ROUGE-1.
-    pub fn shown(self) -> &'static [usize] {
+impl Default for ChartedScore {
+    fn default() -> Self {
+        headline_scores(Subject::Task).next().map_or(Self::All, Self::One)
+    }
+}
+
+impl ChartedScore {
+    /// The scores that are charted.
+    pub fn shown(self) -> Vec<&'static Score> {
         match self {
-            Self::ExactMatch => &[0],
-            Self::F1 => &[1],
-            Self::Rouge1 => &[2],
-            Self::All => &[0, 1, 2],
+            Self::One(score) => vec![score],
+            Self::All => scores_on(Subject::Task).collect(),
         }
     }
 
-    /// How a score is called.
-    pub fn name(which: usize) -> &'static str {
-        ["Exact match", "F1", "ROUGE-1"].get(which).copied().unwrap_or("score")
+    /// What is charted after this: each score in turn, then all.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let mut scores = scores_on(Subject::Task);
+        let next = match self {
+            Self::All => scores.next(),
+            Self::One(score) => scores.skip_while(|known| *known != score).nth(1),
+        };
+        next.map_or(Self::All, Self::One)
     }
 }

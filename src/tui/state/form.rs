@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn the_form_has_exactly_the_fields_that_the_table_of_settings_gives_it() {
-        let shown = |field: Field| field.setting().filter(|setting| setting.form().is_some()).is_some();
+        let shown = |field: Field| field.setting().is_some_and(|setting| setting.form().is_some());
         assert!(Field::ALL.into_iter().all(shown));
         let in_table = settings().iter().filter(|setting| setting.form().is_some()).count();
         assert_eq!(in_table, Field::ALL.len());

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use areas::ScreenAreas;
 pub use board::{Board, model_name};
-pub use compare::{CompareView, RowKey, Score, SortBy};
+pub use compare::{ChartedScore, CompareView, RowKey, SortBy};
 pub use dialog::{CommandPalette, Dialog, DialogAnswer, Prompt, QuestionDialog, SparsityDialog, Wanted};
 pub use field::{Field, FieldKind};
 pub use form::{Check, Checked, Focus, Form, FormValues, Grid, GridRow};

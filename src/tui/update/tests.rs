@@ -7,7 +7,8 @@ use ratatui::layout::Rect;
 
 use super::*;
 use crate::engine::{Estimate, Event, PlannedCell};
-use crate::results::{CellState, Environment, Metrics, ModelInfo, Perplexity, StudyResult};
+use crate::results::{self, CellState, Environment, Metrics, ModelInfo, StudyResult};
+use crate::scores::{PERPLEXITY, Summary};
 use crate::store::StudySummary;
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::message::{EffectOutcome, OpenReason};
@@ -178,17 +179,12 @@ fn a_cell_is_added_with_three_keys_while_another_runs() {
 fn metrics_of_a_running_cell_are_on_the_board_as_soon_as_they_exist() {
     let mut state = running();
     let id = spec("magnitude", 0.5).id();
-    let perplexity = Perplexity {
-        corpus: "text".into(),
-        value: 12.5,
-        ci95: [12.0, 13.0],
-        standard_error_nats: 0.01,
-        windows: 8,
-    };
-    let metrics = Metrics { perplexity: vec![perplexity], ..Metrics::default() };
+    let perplexity =
+        Summary { estimate: results::Estimate { value: 12.5, ci95: [12.0, 13.0] }, details: vec![0.01] };
+    let metrics = Metrics { values: vec![PERPLEXITY.measurement("text", 8, perplexity)] };
     update(&mut state, Message::Engine(Event::Metrics { cell: Some(id.clone()), metrics }));
     let cell = state.board.as_ref().unwrap().cell(&id).unwrap();
-    assert!((cell.metrics.perplexity[0].value - 12.5).abs() < 1e-9);
+    assert!((cell.metrics.values[0].value - 12.5).abs() < 1e-9);
 }
 
 #[test]
@@ -249,7 +245,7 @@ fn a_failure_is_told_with_what_to_do() {
     let failed = Event::Failed { message: "no space left on device".into(), exit_code: 1, setting: None };
     update(&mut state, Message::Engine(failed));
     let drawn = text(&state, 80, 24);
-    assert!(drawn.contains("no space left on device") && drawn.contains("go on with R"), "{drawn}");
+    assert!(drawn.contains("no space left on device") && drawn.contains("resume the study"), "{drawn}");
     assert!(!state.live.busy());
     let board = state.board.as_ref().unwrap();
     assert!(board.cells.iter().all(|cell| cell.state != CellState::Running), "nothing seems to run");

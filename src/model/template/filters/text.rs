@@ -235,7 +235,7 @@ pub(super) fn file_size(_: &mut State<'_, '_>, arguments: CallArguments) -> Temp
     let Some(bytes) = bytes else { return Err(failure("filesizeformat needs a number of bytes")) };
     let binary = is_true(binary.as_ref(), false);
     let base = if binary { 1024.0 } else { 1000.0 };
-    if bytes == 1.0 {
+    if (bytes - 1.0).abs() < f64::EPSILON {
         return Ok(Value::from("1 Byte"));
     }
     if bytes < base {

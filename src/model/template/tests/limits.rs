@@ -56,7 +56,7 @@ fn what_does_not_end_or_makes_too_much_is_stopped() {
         );
     }
     // A second each at the very most; the test is that it is not hours.
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -2,99 +2,51 @@
 
 use std::cmp::Ordering;
 
-use crate::eval::stats::mean_over_tasks;
 use crate::methods::METHODS;
-use crate::results::{CellResult, CellState, Estimate, Metrics, TaskScores};
+use crate::results::{CellResult, CellState, Estimate, Metrics};
+use crate::scores::stats::mean_over_tasks;
+use crate::scores::{DataSetName, SCORES, Score, Subject};
 use crate::study::{Level, Recipe, Sparsity, short_name};
 use crate::tui::state::{Board, CompareView, RowKey, SortBy, State};
-
-/// A text that perplexity and divergences were measured on. Two texts may share a short name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CorpusKey {
-    /// Its short name.
-    pub name: String,
-    /// Which of those that have this name, from 0.
-    pub nth: usize,
-}
-
-impl CorpusKey {
-    fn find<'a, T>(&self, measured: &'a [T], corpus: impl Fn(&T) -> &str) -> Option<&'a T> {
-        measured.iter().filter(|m| corpus(m) == self.name).nth(self.nth)
-    }
-
-    /// How it is written: `wikitext2`, `news#2`.
-    pub fn label(&self) -> String {
-        if self.nth == 0 { self.name.clone() } else { format!("{}#{}", self.name, self.nth + 1) }
-    }
-}
 
 /// What was measured on a model, on one text and over all tasks. What is not known yet is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Figures {
-    /// Perplexity.
-    pub perplexity: Option<Estimate>,
-    /// Jensen–Shannon divergence from the base, in bits.
-    pub js: Option<Estimate>,
-    /// KL(base‖cell), in bits.
-    pub kl: Option<Estimate>,
-    /// How often base and cell rank the same token first, `0 … 1`.
-    pub top1: Option<Estimate>,
-    /// Exact match, F1 and ROUGE-1, `0 … 1`.
-    pub scores: [Option<Estimate>; 3],
+    /// By place in [`SCORES`].
+    values: [Option<Estimate>; SCORES.len()],
 }
 
 impl Figures {
-    /// Reads them from measurements; `asked` are the base's tasks.
-    fn of(metrics: &Metrics, text: Option<&CorpusKey>, asked: &[TaskScores]) -> Self {
-        let mut figures = Self {
-            scores: [
-                mean_over_tasks(&metrics.tasks, asked, |task| task.exact_match),
-                mean_over_tasks(&metrics.tasks, asked, |task| task.f1),
-                mean_over_tasks(&metrics.tasks, asked, |task| task.rouge1),
-            ],
-            ..Self::default()
-        };
-        let Some(text) = text else { return figures };
-        let perplexity = text.find(&metrics.perplexity, |p| &p.corpus);
-        figures.perplexity = perplexity.map(|p| Estimate { value: p.value, ci95: p.ci95 });
-        let js = text.find(&metrics.js_divergence, |d| &d.corpus);
-        figures.js = js.map(|d| Estimate { value: d.bits, ci95: d.ci95 });
-        // KL is stored with its interval in bits as JS is.
-        let kl = text.find(&metrics.kl_divergence, |d| &d.corpus);
-        figures.kl = kl.map(|d| Estimate { value: d.bits, ci95: d.ci95 });
-        figures.top1 = text.find(&metrics.top1_agreement, |a| &a.corpus).map(|a| a.estimate);
+    /// Reads them from measurements, those on tasks over all tasks of the base.
+    fn of(metrics: &Metrics, text: Option<&DataSetName>, base: &Metrics) -> Self {
+        let mut figures = Self::default();
+        for (value, score) in figures.values.iter_mut().zip(SCORES) {
+            *value = match score.subject() {
+                Subject::Corpus => text.and_then(|text| Some(metrics.find(score, text)?.estimate())),
+                Subject::Task => {
+                    let (own, asked): (Vec<_>, Vec<_>) =
+                        (metrics.of(score).collect(), base.of(score).collect());
+                    mean_over_tasks(&own, &asked)
+                }
+            };
+        }
         figures
     }
-}
 
-/// What a chart shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Perplexity.
-    Perplexity,
-    /// JS divergence in bits.
-    Divergence,
-    /// One of the scores, by its place in [`Figures::scores`].
-    Score(usize),
-}
-
-impl Metric {
-    fn of(self, figures: &Figures) -> Option<Estimate> {
-        match self {
-            Self::Perplexity => figures.perplexity,
-            Self::Divergence => figures.js,
-            Self::Score(which) => figures.scores.get(which).copied().flatten(),
-        }
+    /// The value of a score.
+    pub fn get(&self, score: &Score) -> Option<Estimate> {
+        let place = SCORES.iter().position(|known| *known == score)?;
+        self.values[place]
     }
 
-    /// The metric's value, or its ratio to the base's. A divergence is relative to the base as it is. `None` where
-    /// there is no value, or nothing to relate it to.
-    pub fn value(self, figures: &Figures, base: &Figures, relative: bool) -> Option<Estimate> {
-        let own = self.of(figures)?;
-        if !relative || self == Self::Divergence {
+    /// The value of a score, or its ratio to the base's; what compares with the base is relative to it as it is. `None`
+    /// where there is no value, or nothing to relate it to.
+    pub fn value(&self, score: &Score, base: &Self, relative: bool) -> Option<Estimate> {
+        let own = self.get(score)?;
+        if !relative || score.compares() {
             return Some(own);
         }
-        let base = self.of(base)?.value;
+        let base = base.get(score)?.value;
         let usable = base.is_finite() && base > 0.0;
         usable.then(|| Estimate { value: own.value / base, ci95: own.ci95.map(|end| end / base) })
     }
@@ -130,24 +82,19 @@ pub struct ModelRow<'a> {
 }
 
 impl ModelRow<'_> {
-    /// Change of perplexity against the base, as a share of it.
-    pub fn change(&self) -> Option<f64> {
+    /// Change of a score against the base, as a share of it.
+    pub fn change(&self, score: &Score) -> Option<f64> {
         self.cell?;
-        Metric::Perplexity.value(&self.figures, &self.base, true).map(|ratio| ratio.value - 1.0)
+        self.figures.value(score, &self.base, true).map(|ratio| ratio.value - 1.0)
     }
 
     fn number(&self, column: SortBy) -> Option<f64> {
-        let value = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.value);
         let number = match column {
             SortBy::Cell => return None,
             SortBy::State => Some(f64::from(self.state as u8)),
             SortBy::Achieved => self.cell.and_then(|cell| cell.footprint).map(|f| f.sparsity()),
-            SortBy::Perplexity => value(self.figures.perplexity),
-            SortBy::Change => self.change(),
-            SortBy::Js => value(self.figures.js),
-            SortBy::Kl => value(self.figures.kl),
-            SortBy::Top1 => value(self.figures.top1),
-            SortBy::Score(which) => value(self.figures.scores.get(which).copied().flatten()),
+            SortBy::Score(score) => self.figures.get(score).map(|value| value.value),
+            SortBy::Change(score) => self.change(score),
             SortBy::Seconds => Some(self.seconds).filter(|seconds| *seconds > 0.0),
         };
         number.filter(|number| !number.is_nan())
@@ -183,11 +130,11 @@ pub enum XAxis {
 #[derive(Debug, Clone)]
 pub struct Comparison<'a> {
     /// Texts that something was measured on.
-    pub texts: Vec<CorpusKey>,
+    pub texts: Vec<DataSetName>,
     /// The text that is shown.
-    pub text: Option<CorpusKey>,
+    pub text: Option<DataSetName>,
     /// Tasks of the open study that were answered.
-    pub tasks: Vec<String>,
+    pub tasks: Vec<DataSetName>,
     /// Whether there are tasks, or may be.
     pub asked: bool,
     /// Bases and cells: of the open study, then of the overlays.
@@ -206,10 +153,10 @@ impl<'a> Comparison<'a> {
         let boards: Vec<&Board> = std::iter::once(board).chain(overlays).collect();
         let texts = texts(&boards);
         let chosen = if texts.is_empty() { None } else { texts.get(text % texts.len()).cloned() };
-        let tasks: Vec<String> = board.base.metrics.tasks.iter().map(|task| task.name.clone()).collect();
+        let tasks = board.base.metrics.data_sets(Subject::Task);
         let planned = |board: &&Board| {
             board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty())
-                || !board.base.metrics.tasks.is_empty()
+                || board.base.metrics.has(Subject::Task)
         };
         let asked = boards.iter().any(planned);
         let mut found = Self {
@@ -267,7 +214,7 @@ impl<'a> Comparison<'a> {
 
     fn add(&mut self, board: &'a Board, overlay: bool, sets: &[String]) {
         let prefix = if overlay { format!("#{} ", board.study) } else { String::new() };
-        let base = Figures::of(&board.base.metrics, self.text.as_ref(), &board.base.metrics.tasks);
+        let base = Figures::of(&board.base.metrics, self.text.as_ref(), &board.base.metrics);
         self.rows.push(ModelRow {
             key: RowKey { study: board.study, cell: None },
             overlay,
@@ -307,7 +254,7 @@ impl<'a> Comparison<'a> {
                 x: Some(percent(recipe)),
                 pattern: pattern.map(Level::label),
                 series: Some(series),
-                figures: Figures::of(&cell.metrics, self.text.as_ref(), &board.base.metrics.tasks),
+                figures: Figures::of(&cell.metrics, self.text.as_ref(), &board.base.metrics),
                 base,
                 seconds: cell.seconds.total(),
             });
@@ -320,13 +267,10 @@ impl<'a> Comparison<'a> {
         let name = recipe.series();
         let own = METHODS.iter().position(|method| method.name() == name);
         let first = set.is_none_or(|set| sets.first().is_some_and(|known| known == set));
-        match own.filter(|_| first && !overlay) {
-            Some(place) => place,
-            None => {
-                let used = self.series.iter().map(|series| series.style + 1).max();
-                used.unwrap_or(0).max(METHODS.len())
-            }
-        }
+        own.filter(|_| first && !overlay).unwrap_or_else(|| {
+            let used = self.series.iter().map(|series| series.style + 1).max();
+            used.unwrap_or(0).max(METHODS.len())
+        })
     }
 
     /// The row that has this key.
@@ -418,24 +362,12 @@ pub fn percent(recipe: &Recipe) -> f64 {
 }
 
 /// Every text that something was measured on, in the order in which it is first met.
-fn texts(boards: &[&Board]) -> Vec<CorpusKey> {
-    let mut texts: Vec<CorpusKey> = Vec::new();
-    let mut add = |names: &mut dyn Iterator<Item = &str>| {
-        let mut met: Vec<&str> = Vec::new();
-        for name in names {
-            let nth = met.iter().filter(|other| **other == name).count();
-            met.push(name);
-            let text = CorpusKey { name: name.to_owned(), nth };
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
-    };
+fn texts(boards: &[&Board]) -> Vec<DataSetName> {
+    let mut texts = Vec::new();
     for board in boards {
         let cells = board.cells.iter().map(|cell| &cell.metrics);
         for metrics in std::iter::once(&board.base.metrics).chain(cells) {
-            add(&mut metrics.perplexity.iter().map(|p| p.corpus.as_str()));
-            add(&mut metrics.js_divergence.iter().map(|d| d.corpus.as_str()));
+            metrics.add_data_sets(Subject::Corpus, &mut texts);
         }
     }
     texts

@@ -5,10 +5,11 @@ use ratatui::layout::{Constraint, Layout, Margin, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::data::{Comparison, Metric, ModelRow, XAxis, comparison};
+use super::data::{Comparison, ModelRow, XAxis, comparison};
 use super::readout::Readout;
 use super::{figures, insight, table};
-use crate::tui::state::{Board, CompareView, Panel, Score, State};
+use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Scale, Score, Subject, scores_on};
+use crate::tui::state::{Board, ChartedScore, CompareView, Panel, State};
 use crate::tui::view::parts::nothing;
 use crate::tui::widgets::{Chart, ChartWindow, Point, PointTag, Series, YScale, text};
 
@@ -90,8 +91,8 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> C
     if !wide {
         return ComparePlaces { charts: vec![(view.panel, charts)], readout, table, ..only_table };
     }
-    // Three scores get the room of three charts.
-    let scores = if view.score == Score::All { 3 } else { 1 };
+    // All scores get the room of a chart each.
+    let scores = if view.score == ChartedScore::All { view.score.shown().len() as u16 } else { 1 };
     let [a, b, c] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(scores)])
         .areas(charts);
     let charts = vec![(Panel::Perplexity, a), (Panel::Divergence, b), (Panel::Scores, c)];
@@ -101,14 +102,24 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> C
 /// The values at the cursor: all metrics on a wide screen, else those of the chart that is shown.
 fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
     let view = &state.compare;
-    let scores = || view.score.shown().iter().map(|which| Metric::Score(*which));
-    let metrics: Vec<Metric> = match view.panel {
-        _ if width >= WIDE => [Metric::Perplexity, Metric::Divergence].into_iter().chain(scores()).collect(),
-        Panel::Divergence => vec![Metric::Divergence],
-        Panel::Scores => scores().collect(),
-        _ => vec![Metric::Perplexity],
+    let scores = if width >= WIDE {
+        [Panel::Perplexity, Panel::Divergence, Panel::Scores]
+            .iter()
+            .flat_map(|panel| charted(view, *panel))
+            .collect()
+    } else {
+        charted(view, view.panel)
     };
-    Readout::new(found, view, metrics, width < WIDE, state.theme)
+    Readout::new(found, view, scores, width < WIDE, state.theme)
+}
+
+/// The scores that a panel charts.
+fn charted(view: &CompareView, panel: Panel) -> Vec<&'static Score> {
+    match panel {
+        Panel::Divergence => vec![&JS_DIVERGENCE],
+        Panel::Scores => view.score.shown(),
+        _ => vec![&PERPLEXITY],
+    }
 }
 
 /// The insight, in as many lines as there is room for.
@@ -134,40 +145,33 @@ fn draw_insight(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer
 }
 
 fn draw_panel(state: &State, found: &Comparison<'_>, panel: Panel, area: Rect, buffer: &mut Buffer) {
-    let view = &state.compare;
-    match panel {
-        Panel::Divergence => draw_chart(state, found, &[Metric::Divergence], panel, area, buffer),
-        Panel::Scores => {
-            let scores: Vec<Metric> = view.score.shown().iter().map(|which| Metric::Score(*which)).collect();
-            if scores.len() > 1 && area.width / scores.len() as u16 >= NARROWEST {
-                let areas = Layout::horizontal(scores.iter().map(|_| Constraint::Fill(1))).split(area);
-                for (metric, area) in scores.iter().zip(areas.iter()) {
-                    draw_chart(state, found, &[*metric], panel, *area, buffer);
-                }
-            } else {
-                draw_chart(state, found, &scores, panel, area, buffer);
-            }
+    let scores = charted(&state.compare, panel);
+    if scores.len() > 1 && area.width / scores.len() as u16 >= NARROWEST {
+        let areas = Layout::horizontal(scores.iter().map(|_| Constraint::Fill(1))).split(area);
+        for (score, area) in scores.iter().zip(areas.iter()) {
+            draw_chart(state, found, &[*score], panel, *area, buffer);
         }
-        _ => draw_chart(state, found, &[Metric::Perplexity], panel, area, buffer),
+    } else {
+        draw_chart(state, found, &scores, panel, area, buffer);
     }
 }
 
-/// Draws metrics of one kind into one chart.
+/// Draws scores of one kind into one chart.
 fn draw_chart(
     state: &State,
     found: &Comparison<'_>,
-    metrics: &[Metric],
+    scores: &[&'static Score],
     panel: Panel,
     area: Rect,
     buffer: &mut Buffer,
 ) {
     let (theme, view) = (state.theme, &state.compare);
-    let Some(&metric) = metrics.first() else { return };
+    let Some(&score) = scores.first() else { return };
     let lines: Vec<Series> =
-        metrics.iter().flat_map(|metric| series(found, view, *metric, metrics.len() > 1)).collect();
-    let scale = if metric == Metric::Perplexity { YScale::Log10 } else { YScale::Linear };
-    let base = if metrics.len() > 1 && !view.relative { None } else { base(found, view, metric) };
-    let (title, unit) = titles(found, view, metrics);
+        scores.iter().flat_map(|score| series(found, view, score, scores.len() > 1)).collect();
+    let scale = if score.scale == Scale::Log { YScale::Log10 } else { YScale::Linear };
+    let base = if scores.len() > 1 && !view.relative { None } else { base(found, view, score) };
+    let (title, unit) = titles(found, view, scores);
     let x = found.window(view.zoom);
 
     // What is not in sight and bars that are much longer than the differences between values must not bend the axis.
@@ -195,18 +199,17 @@ fn draw_chart(
         .focused(view.panel == panel)
         .legend(view.panel == panel);
     if let Some(base) = base {
-        let label = match metric {
-            Metric::Divergence => "base".to_owned(),
-            _ if view.relative => "base".to_owned(),
-            Metric::Perplexity => format!("base {}", figures::size(theme, Some(base))),
-            Metric::Score(_) => format!("base {}", figures::unit(theme, Some(base))),
+        let label = if score.compares() || view.relative {
+            "base".to_owned()
+        } else {
+            format!("base {}", figures::of_score(score, theme, Some(base), false))
         };
         chart = chart.base(base, label);
     }
     chart.render(area, buffer);
     if lines.iter().all(|series| series.points.is_empty()) {
-        let words = match metric {
-            Metric::Score(_) if !found.asked => "no task was asked",
+        let words = match score.subject() {
+            Subject::Task if !found.asked => "no task was asked",
             _ => "nothing measured yet",
         };
         nothing(state, words, area.inner(Margin::new(1, 1)), buffer);
@@ -214,43 +217,34 @@ fn draw_chart(
 }
 
 /// Where the line of the base stands; `None` where it is not known, or no number that has a place.
-fn base(found: &Comparison<'_>, view: &CompareView, metric: Metric) -> Option<f64> {
-    if metric == Metric::Divergence {
-        return Some(0.0);
+fn base(found: &Comparison<'_>, view: &CompareView, score: &Score) -> Option<f64> {
+    if score.of_itself.is_some() {
+        return score.of_itself;
     }
     let row = found.rows.first().filter(|row| row.cell.is_none())?;
-    let value = metric.value(&row.base, &row.base, view.relative)?.value;
+    let value = row.base.value(score, &row.base, view.relative)?.value;
     value.is_finite().then_some(value)
 }
 
-fn titles(found: &Comparison<'_>, view: &CompareView, metrics: &[Metric]) -> (String, &'static str) {
-    let on = found.text.as_ref().map_or_else(String::new, |text| format!(" on {}", text.label()));
-    let of_base = if view.relative { "/base" } else { "" };
-    match metrics {
-        [Metric::Perplexity, ..] => (format!("Perplexity{of_base}{on}"), "log"),
-        [Metric::Divergence, ..] => (format!("JS divergence{on}"), "bits"),
-        scores => {
-            let names: Vec<&str> = scores
-                .iter()
-                .map(|score| match score {
-                    Metric::Score(which) => Score::name(*which),
-                    _ => "",
-                })
-                .collect();
-            let on = match found.tasks.as_slice() {
-                [] => String::new(),
-                [task] => format!(" on {task}"),
-                tasks => format!(" on {} tasks", tasks.len()),
-            };
-            (format!("{}{of_base}{on}", names.join(", ")), "")
-        }
-    }
+fn titles(found: &Comparison<'_>, view: &CompareView, scores: &[&Score]) -> (String, &'static str) {
+    let relative = scores.first().is_some_and(|score| view.relative && !score.compares());
+    let of_base = if relative { "/base" } else { "" };
+    let names: Vec<&str> = scores.iter().map(|score| score.title).collect();
+    let subject = scores.first().map(|score| score.subject());
+    let on = match (subject, &found.text, found.tasks.as_slice()) {
+        (Some(Subject::Corpus), Some(text), _) => format!(" on {text}"),
+        (Some(Subject::Task), _, [task]) => format!(" on {task}"),
+        (Some(Subject::Task), _, [_, _, ..]) => format!(" on {} tasks", found.tasks.len()),
+        _ => String::new(),
+    };
+    let unit = scores.first().map_or("", |score| if score.scale == Scale::Log { "log" } else { score.unit });
+    (format!("{}{of_base}{on}", names.join(", ")), unit)
 }
 
-/// The points of a metric. Where several metrics share a chart, `shared`, markers tell the metrics apart.
-fn series(found: &Comparison<'_>, view: &CompareView, metric: Metric, shared: bool) -> Vec<Series> {
+/// The points of a score. Where several scores share a chart, `shared`, markers tell the scores apart.
+fn series(found: &Comparison<'_>, view: &CompareView, score: &Score, shared: bool) -> Vec<Series> {
     let point = |row: &ModelRow<'_>| {
-        let value = metric.value(&row.figures, &row.base, view.relative)?;
+        let value = row.figures.value(score, &row.base, view.relative)?;
         let end = |end: f64| (end.is_finite() && value.value.is_finite()).then_some(end);
         Some(Point {
             x: row.x?,
@@ -261,17 +255,12 @@ fn series(found: &Comparison<'_>, view: &CompareView, metric: Metric, shared: bo
             pinned: view.pinned.contains(&row.key),
         })
     };
+    let place = scores_on(score.subject()).position(|known| known == score);
     let of = |series: &super::data::CellSeries| Series {
-        name: match metric {
-            Metric::Score(which) if shared => format!("{} {}", series.name, Score::name(which)),
-            _ => series.name.clone(),
-        },
+        name: if shared { format!("{} {}", series.name, score.title) } else { series.name.clone() },
         points: series.rows.iter().filter_map(|&i| point(&found.rows[i])).collect(),
         style_index: series.style,
-        marker: match metric {
-            Metric::Score(which) if shared => which,
-            _ => series.style,
-        },
+        marker: place.filter(|_| shared).unwrap_or(series.style),
     };
     found.series.iter().map(of).collect()
 }

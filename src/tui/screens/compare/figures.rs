@@ -1,6 +1,19 @@
 //! Numbers as they stand in table and read-out: short, and honest about what is missing or infinite.
 
+use crate::scores::{Notation, Score};
 use crate::tui::theme::Theme;
+
+/// A value of a score; `relative` ones are ratios to the base's.
+pub fn of_score(score: &Score, theme: Theme, value: Option<f64>, relative: bool) -> String {
+    let relative = relative && !score.compares();
+    match score.notation {
+        Notation::Magnitude if relative => ratio(theme, value),
+        Notation::Magnitude => size(theme, value),
+        Notation::Decimal | Notation::Percent | Notation::Fraction if relative => share(theme, value),
+        Notation::Decimal | Notation::Fraction => unit(theme, value),
+        Notation::Percent => share(theme, value),
+    }
+}
 
 /// A number, or the sign for one that is missing, infinite or none; `write` is called for finite ones.
 fn shown(theme: Theme, value: Option<f64>, write: impl FnOnce(f64) -> String) -> String {

@@ -1,12 +1,12 @@
 //! The verdict on perplexity and JS divergence, as long as there is room for.
 
-use crate::eval::verdict;
+use crate::scores::{Subject, verdict};
 use crate::tui::state::Board;
 
 /// The sentence.
 pub fn words(board: &Board, ascii: bool) -> String {
     let cells = board.cells.iter().map(|cell| &cell.metrics);
-    let answered = std::iter::once(&board.base.metrics).chain(cells).any(|m| !m.tasks.is_empty());
+    let answered = std::iter::once(&board.base.metrics).chain(cells).any(|m| m.has(Subject::Task));
     // While a study runs that the store has not told of yet, there may be tasks.
     let asked = board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty());
     if !answered && !asked {
@@ -31,11 +31,10 @@ pub fn shorter(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Insight;
+    use crate::scores::{Insight, JS_DIVERGENCE, PERPLEXITY};
 
     fn said(perplexity: f64, js: f64, cells: usize) -> String {
-        let (perplexity, js) = (Some(perplexity), Some(js));
-        let insight = Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells };
+        let insight = Insight::new(cells, [(&PERPLEXITY, Some(perplexity)), (&JS_DIVERGENCE, Some(js))]);
         shorter(&verdict::sentence(&insight, false))
     }
 

@@ -5,9 +5,10 @@ use ratatui::layout::{Alignment, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::data::{Comparison, Figures, Metric, ModelRow, XAxis};
+use super::data::{Comparison, Figures, ModelRow, XAxis};
 use super::figures;
 use super::table::marker;
+use crate::scores::{Notation, Score};
 use crate::tui::state::CompareView;
 use crate::tui::theme::Theme;
 use crate::tui::widgets::text;
@@ -35,7 +36,7 @@ struct ReadoutEntry {
 pub struct Readout {
     theme: Theme,
     caption: String,
-    metrics: Vec<Metric>,
+    scores: Vec<&'static Score>,
     entries: Vec<ReadoutEntry>,
     relative: bool,
     /// Entries run on like text, for a narrow screen; else they stand in columns.
@@ -46,16 +47,16 @@ pub struct Readout {
 }
 
 impl Readout {
-    /// Reads the values of these metrics at the cursor.
+    /// Reads the values of these scores at the cursor.
     pub fn new(
         found: &Comparison<'_>,
         view: &CompareView,
-        metrics: Vec<Metric>,
+        scores: Vec<&'static Score>,
         running: bool,
         theme: Theme,
     ) -> Self {
         let at = found.cursor(view.cursor);
-        let entries = entries(found, view, &metrics, theme);
+        let entries = entries(found, view, &scores, theme);
         let caption = at.map_or_else(String::new, |at| match &found.axis {
             XAxis::Sparsity => format!("at {}", figures::sparsity(at)),
             XAxis::Cells { sparsity, .. } => format!("at {}", figures::sparsity(*sparsity)),
@@ -64,10 +65,10 @@ impl Readout {
         let name = names.max(text::width(&caption));
         let width = |i: usize| {
             let values = entries.iter().map(|entry| text::width(&entry.values[i].0));
-            values.chain([title(metrics[i], view.relative).len()]).max().unwrap_or(0)
+            values.chain([title(scores[i], view.relative).len()]).max().unwrap_or(0)
         };
-        let widths = (0..metrics.len()).map(width).collect();
-        Self { theme, caption, metrics, entries, relative: view.relative, running, name, widths }
+        let widths = (0..scores.len()).map(width).collect();
+        Self { theme, caption, scores, entries, relative: view.relative, running, name, widths }
     }
 
     /// Columns of entries that fit side by side.
@@ -146,8 +147,8 @@ impl Readout {
         let caption = if first { self.caption.as_str() } else { "" };
         let name = self.name;
         let mut spans = vec![Span::styled(format!("{caption:name$}"), self.theme.key())];
-        for (metric, width) in self.metrics.iter().zip(&self.widths) {
-            let title = title(*metric, self.relative);
+        for (score, width) in self.scores.iter().zip(&self.widths) {
+            let title = title(score, self.relative);
             spans.push(Span::styled(format!("  {title:>width$}"), self.theme.dim()));
         }
         Line::from(spans)
@@ -203,27 +204,21 @@ fn broken(pieces: Vec<Line<'static>>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// The bases, then each series with its N:M cells behind it.
-fn entries(
-    found: &Comparison<'_>,
-    view: &CompareView,
-    metrics: &[Metric],
-    theme: Theme,
-) -> Vec<ReadoutEntry> {
+fn entries(found: &Comparison<'_>, view: &CompareView, scores: &[&Score], theme: Theme) -> Vec<ReadoutEntry> {
     let at = found.cursor(view.cursor);
     let values = |row: Option<&ModelRow<'_>>| {
         let none = Figures::default();
         let (own, base) = row.map_or((&none, &none), |row| (&row.figures, &row.base));
         let of_base = row.is_some_and(|row| row.cell.is_none());
-        let value = |metric: &Metric| match metric {
-            // The base differs from itself by nothing.
-            Metric::Divergence if of_base => Some(0.0),
-            _ => metric.value(own, base, view.relative).map(|value| value.value),
+        let value = |score: &Score| match score.of_itself {
+            Some(same) if of_base => Some(same),
+            _ => own.value(score, base, view.relative).map(|value| value.value),
         };
-        let write = |metric: &Metric| {
-            let value = value(metric);
-            (written(*metric, value, view.relative, theme), value.is_some_and(f64::is_finite))
+        let write = |score: &&Score| {
+            let value = value(score);
+            (figures::of_score(score, theme, value, view.relative), value.is_some_and(f64::is_finite))
         };
-        metrics.iter().map(write).collect::<Vec<_>>()
+        scores.iter().map(write).collect::<Vec<_>>()
     };
     let entry = |marker: Span<'static>, name: String, short: &str, row: Option<&ModelRow<'_>>| {
         let pattern = !short.is_empty();
@@ -251,23 +246,8 @@ fn entries(
     entries
 }
 
-fn title(metric: Metric, relative: bool) -> &'static str {
-    match metric {
-        Metric::Perplexity if relative => "ppl/base",
-        Metric::Perplexity => "ppl",
-        Metric::Divergence => "JS bits",
-        Metric::Score(0) => "EM",
-        Metric::Score(1) => "F1",
-        Metric::Score(_) => "ROUGE-1",
-    }
-}
-
-fn written(metric: Metric, value: Option<f64>, relative: bool, theme: Theme) -> String {
-    let write = match metric {
-        Metric::Perplexity if relative => figures::ratio,
-        Metric::Perplexity => figures::size,
-        Metric::Score(_) if relative => figures::share,
-        Metric::Divergence | Metric::Score(_) => figures::unit,
-    };
-    write(theme, value)
+fn title(score: &Score, relative: bool) -> String {
+    // Shares of the base's are marked as percentages, ratios need a word.
+    let of_base = if relative && score.notation == Notation::Magnitude { "/base" } else { "" };
+    score.short_head() + of_base
 }

@@ -6,9 +6,10 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
-use super::data::{Comparison, Metric, ModelRow};
+use super::data::{Comparison, ModelRow};
 use super::figures;
 use crate::results::{CellState, Estimate};
+use crate::scores::{Better, Notation, SCORES, Score, Subject};
 use crate::tui::state::{CompareView, Panel, SortBy, State};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts::mark;
@@ -149,25 +150,17 @@ fn filter(view: &CompareView, theme: Theme, room: usize) -> Option<Line<'static>
 /// Columns with what they show. Those that matter least go first where room lacks.
 fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableColumn)> {
     let change = format!("{}%", theme.symbols().delta);
-    SortBy::ALL
+    SortBy::all()
         .into_iter()
         .map(|by| {
             let (title, min, priority) = match by {
-                SortBy::Cell => ("cell", if width < NARROW { 16 } else { 25 }, 250),
-                SortBy::State if width >= ROOMY => ("state", u16::MAX, 170),
-                SortBy::State => ("", u16::MAX, 230),
-                SortBy::Achieved => ("achieved", u16::MAX, 100),
-                SortBy::Perplexity if view.relative => ("ppl/base", u16::MAX, 220),
-                SortBy::Perplexity => ("perplexity", u16::MAX, 220),
-                SortBy::Change => (change.as_str(), u16::MAX, 160),
-                SortBy::Js => ("JS bits", u16::MAX, 210),
-                SortBy::Kl => ("KL bits", u16::MAX, 80),
-                SortBy::Top1 => ("top-1", u16::MAX, 90),
-                SortBy::Score(which) => {
-                    let title = ["EM", "F1", "ROUGE-1"][which.min(2)];
-                    (title, u16::MAX, if view.score.shown().contains(&which) { 200 } else { 120 })
-                }
-                SortBy::Seconds => ("seconds", u16::MAX, 70),
+                SortBy::Cell => ("cell".to_owned(), if width < NARROW { 16 } else { 25 }, 250),
+                SortBy::State if width >= ROOMY => ("state".to_owned(), u16::MAX, 170),
+                SortBy::State => (String::new(), u16::MAX, 230),
+                SortBy::Achieved => ("achieved".to_owned(), u16::MAX, 100),
+                SortBy::Score(score) => (head(score, view.relative), u16::MAX, priority(score, view)),
+                SortBy::Change(_) => (change.clone(), u16::MAX, 160),
+                SortBy::Seconds => ("seconds".to_owned(), u16::MAX, 70),
             };
             let left = matches!(by, SortBy::Cell | SortBy::State);
             let align = if left { Alignment::Left } else { Alignment::Right };
@@ -175,6 +168,29 @@ fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableCo
             (by, TableColumn::new(title, align, min, if sorted { 240 } else { priority }))
         })
         .collect()
+}
+
+fn head(score: &Score, relative: bool) -> String {
+    // Shares of the base's are marked as percentages, ratios need a word.
+    if relative && !score.compares() && score.notation == Notation::Magnitude {
+        return format!("{}/base", score.short);
+    }
+    score.head()
+}
+
+/// What is charted stays longest, those that are seldom looked at go first.
+fn priority(score: &Score, view: &CompareView) -> u8 {
+    let charted = match score.subject() {
+        Subject::Corpus => score.headline,
+        Subject::Task => view.score.shown().contains(&score),
+    };
+    let place = SCORES.iter().position(|known| *known == score).unwrap_or(0).min(9) as u8;
+    match (score.subject(), charted) {
+        (Subject::Corpus, true) => 220 - place,
+        (Subject::Task, true) => 200,
+        (Subject::Task, false) => 120,
+        (Subject::Corpus, false) => 80 + place,
+    }
 }
 
 /// The widest cell of each column, over all rows: the table does not change its shape while it is scrolled.
@@ -210,16 +226,13 @@ fn row(
             Some(cell) => number(cell.footprint.map(|f| f.sparsity()), figures::share, theme),
             None => Line::default(),
         },
-        SortBy::Perplexity => {
-            let value = Metric::Perplexity.value(&row.figures, &row.base, view.relative);
-            let write = if view.relative { figures::ratio } else { figures::size };
-            number(value.map(|v| v.value), write, theme)
+        SortBy::Score(score) => match score.subject() {
+            Subject::Corpus => on_corpus(row, score, view, theme),
+            Subject::Task => on_tasks(row, score, view, theme),
+        },
+        SortBy::Change(score) => {
+            of_cell(row, styled(row.change(score), figures::change(theme, row.change(score)), theme))
         }
-        SortBy::Change => of_cell(row, row.change(), figures::change, theme),
-        SortBy::Js => of_cell(row, row.figures.js.map(|v| v.value), figures::unit, theme),
-        SortBy::Kl => of_cell(row, row.figures.kl.map(|v| v.value), figures::unit, theme),
-        SortBy::Top1 => of_cell(row, row.figures.top1.map(|v| v.value), figures::share, theme),
-        SortBy::Score(which) => score(row, *which, view, theme),
         SortBy::Seconds => number(Some(row.seconds).filter(|s| *s > 0.0), figures::seconds, theme),
     }))
 }
@@ -265,38 +278,44 @@ fn status(row: &ModelRow<'_>, words: bool, theme: Theme) -> Line<'static> {
 
 /// A number; what is missing is faint, what is infinite or none stands out.
 fn number(value: Option<f64>, write: fn(Theme, Option<f64>) -> String, theme: Theme) -> Line<'static> {
+    styled(value, write(theme, value), theme)
+}
+
+/// The same, written already.
+fn styled(value: Option<f64>, text: String, theme: Theme) -> Line<'static> {
     let style = match value {
         None => theme.dim(),
         Some(value) if value.is_finite() => theme.text(),
         Some(_) => theme.warn(),
     };
-    Line::from(Span::styled(write(theme, value), style))
+    Line::from(Span::styled(text, style))
 }
 
-/// The same for what only cells have.
-fn of_cell(
-    row: &ModelRow<'_>,
-    value: Option<f64>,
-    write: fn(Theme, Option<f64>) -> String,
-    theme: Theme,
-) -> Line<'static> {
-    if row.cell.is_some() { number(value, write, theme) } else { Line::default() }
+/// What only cells have.
+fn of_cell(row: &ModelRow<'_>, line: Line<'static>) -> Line<'static> {
+    if row.cell.is_some() { line } else { Line::default() }
 }
 
-/// A task score with its difference from the base: bad or good where the interval leaves the base outside.
-fn score(row: &ModelRow<'_>, which: usize, view: &CompareView, theme: Theme) -> Line<'static> {
-    let metric = Metric::Score(which);
+fn on_corpus(row: &ModelRow<'_>, score: &Score, view: &CompareView, theme: Theme) -> Line<'static> {
+    let value = row.figures.value(score, &row.base, view.relative).map(|value| value.value);
+    let line = styled(value, figures::of_score(score, theme, value, view.relative), theme);
+    if score.compares() { of_cell(row, line) } else { line }
+}
+
+/// A score of tasks with its difference from the base: bad or good where the interval leaves the base outside.
+fn on_tasks(row: &ModelRow<'_>, score: &Score, view: &CompareView, theme: Theme) -> Line<'static> {
+    let value = row.figures.value(score, &row.base, view.relative);
+    let mean = value.map(|value| value.value);
+    let mut line = styled(mean, figures::of_score(score, theme, mean, view.relative), theme);
     if view.relative {
-        let value = metric.value(&row.figures, &row.base, true);
-        return number(value.map(|v| v.value), figures::share, theme);
+        return line;
     }
-    let value = metric.value(&row.figures, &row.base, false);
-    let mut line = number(value.map(|v| v.value), figures::unit, theme);
-    let base = metric.value(&row.base, &row.base, false);
+    let base = row.base.get(score);
     // Blank where there is no difference, so that the scores stand below each other.
     let (difference, style) = match (row.cell, value, base) {
         (Some(_), Some(own), Some(base)) => {
-            (figures::difference(theme, Some(own.value - base.value)), verdict(own, base.value, theme))
+            let difference = figures::difference(theme, Some(own.value - base.value));
+            (difference, verdict(score, own, base.value, theme))
         }
         _ => (String::new(), theme.dim()),
     };
@@ -304,10 +323,14 @@ fn score(row: &ModelRow<'_>, which: usize, view: &CompareView, theme: Theme) -> 
     line
 }
 
-fn verdict(own: Estimate, base: f64, theme: Theme) -> Style {
+fn verdict(score: &Score, own: Estimate, base: f64, theme: Theme) -> Style {
+    let (lower, higher) = match score.better {
+        Better::Lower => (theme.good(), theme.bad()),
+        Better::Higher => (theme.bad(), theme.good()),
+    };
     match own.ci95 {
-        [_, high] if high < base => theme.bad(),
-        [low, _] if low > base => theme.good(),
+        [_, high] if high < base => lower,
+        [low, _] if low > base => higher,
         _ => theme.dim(),
     }
 }

@@ -6,7 +6,7 @@ use super::data::{Comparison, XAxis, comparison};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::screens::{complain, show};
-use crate::tui::state::{CompareView, Line, Panel, Score, Screen, SortBy, State, Typed};
+use crate::tui::state::{CompareView, Line, Panel, Screen, SortBy, State, Typed};
 
 /// Rows that a page moves by.
 const PAGE: isize = 10;
@@ -34,14 +34,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::PageDown => choose(&found, view, |at| at.saturating_add_signed(PAGE)),
         Action::First => choose(&found, view, |_| 0),
         Action::Last => choose(&found, view, |_| usize::MAX),
-        Action::NextScore => {
-            view.score = match view.score {
-                Score::ExactMatch => Score::F1,
-                Score::F1 => Score::Rouge1,
-                Score::Rouge1 => Score::All,
-                Score::All => Score::ExactMatch,
-            }
-        }
+        Action::NextScore => view.score = view.score.next(),
         Action::Relative => view.relative = !view.relative,
         Action::NextPanel => {
             view.panel = match view.panel {
@@ -92,9 +85,10 @@ pub fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>> {
 
 /// The column after this one; behind the last comes the order of the grid.
 fn next_column(sort: Option<SortBy>) -> Option<SortBy> {
-    let Some(sort) = sort else { return SortBy::ALL.first().copied() };
-    let at = SortBy::ALL.iter().position(|column| *column == sort)?;
-    SortBy::ALL.get(at + 1).copied()
+    let columns = SortBy::all();
+    let Some(sort) = sort else { return columns.first().copied() };
+    let at = columns.iter().position(|column| *column == sort)?;
+    columns.get(at + 1).copied()
 }
 
 /// Moves the cursor to the next place that there is. The selection follows along its series, or to the cell that has

@@ -9,6 +9,7 @@ use ratatui::widgets::Widget;
 use super::standing::{board, in_hand, standing};
 use crate::human;
 use crate::results::{CellResult, CellState};
+use crate::scores::{Notation, Subject, headline_scores};
 use crate::store::StudySummary;
 use crate::study::short_name;
 use crate::tui::state::{Board, Panel, State, model_name};
@@ -200,13 +201,14 @@ fn cells(facts: &mut Facts, board: &Board, room: usize) {
 
 fn cell_line(theme: Theme, cell: &CellResult) -> Line<'static> {
     let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.spec.label()))];
-    if let Some(perplexity) = cell.metrics.perplexity.first() {
-        spans.push(Span::styled("  ppl ", theme.dim()));
-        spans.push(Span::raw(figure(theme, perplexity.value, 2)));
-    }
-    if let Some(divergence) = cell.metrics.js_divergence.first() {
-        spans.push(Span::styled("  JS ", theme.dim()));
-        spans.push(Span::raw(figure(theme, divergence.bits, 3)));
+    for score in headline_scores(Subject::Corpus) {
+        let Some(found) = cell.metrics.first(score) else { continue };
+        spans.push(Span::styled(format!("  {} ", score.short), theme.dim()));
+        spans.push(Span::raw(figure(
+            theme,
+            found.value,
+            if score.notation == Notation::Magnitude { 2 } else { 3 },
+        )));
     }
     Line::from(spans)
 }

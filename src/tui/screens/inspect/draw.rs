@@ -10,6 +10,7 @@ use super::modules;
 use super::places::{InspectPlaces, places};
 use super::rows::{self, Disagreement, PromptRow};
 use crate::results::{Answer, CellState};
+use crate::scores::{Measure, Subject, scores_on};
 use crate::tui::state::{Board, Pane, Panel, State};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts::{self, put_lines};
@@ -22,7 +23,7 @@ const SCALE: [f64; 5] = [0.0, 0.05, 0.2, 0.5, 1.0];
 const FIRST_WORDS: usize = 200;
 
 const TASK: &str = "task";
-const CHANGE: &str = "change of F1";
+const CHANGE: &str = "change of a score";
 const BITS: &str = "JS bits";
 /// Columns of the list: title, where the cells stand, least width, priority.
 const COLUMNS: [(&str, Alignment, u16, u8); 6] = [
@@ -92,7 +93,7 @@ fn draw_list(state: &State, rows: &[PromptRow<'_>], chosen: usize, area: Rect, b
     let order = match (state.inspect.largest_first, measured) {
         (false, _) => "as in the task",
         (true, true) => "largest disagreement first",
-        (true, false) => "largest loss of F1 first",
+        (true, false) => &format!("largest loss of {} first", rows::score_name(rows)),
     };
     let title = format!("Prompts {}/{}, {order}", chosen + 1, rows.len());
     let frame = panel(&theme, &title, state.inspect.pane == Pane::Prompts);
@@ -103,7 +104,10 @@ fn draw_list(state: &State, rows: &[PromptRow<'_>], chosen: usize, area: Rect, b
         .into_iter()
         .filter(|(name, ..)| (several || *name != TASK) && (measured || *name != BITS))
         .map(|(name, align, min, priority)| {
-            let title = if name == CHANGE { format!("{}F1", theme.symbols().delta) } else { name.to_owned() };
+            let title = match name {
+                CHANGE => format!("{}{}", theme.symbols().delta, rows::score_name(rows)),
+                name => name.to_owned(),
+            };
             TableColumn::new(title, align, min, priority)
         })
         .collect();
@@ -230,30 +234,34 @@ fn draw_side(
     put_lines(&lines, first, below, buffer);
 }
 
-/// The three scores; where they differ from those of the other side, which way.
+/// The scores; where they differ from those of the other side, which way.
 fn scores(theme: Theme, answer: &Answer, other: Option<&Answer>, columns: u16) -> Line<'static> {
     let symbols = theme.symbols();
-    let rouge = if columns >= 34 { "ROUGE-1" } else { "R1" };
-    let (own, other) = (answer.scores, other.map_or(answer.scores, |other| other.scores));
-    let figures = [
-        ("EM", own.exact_match, other.exact_match, 0),
-        ("F1", own.f1, other.f1, 2),
-        (rouge, own.rouge1, other.rouge1, 2),
-    ];
-    let mut spans = Vec::new();
-    for (name, value, beside, digits) in figures {
-        let (mark, style) = if value > beside {
-            (symbols.up, theme.good())
-        } else if value < beside {
-            (symbols.down, theme.bad())
-        } else {
-            ("", theme.title())
+    let mut figures = Vec::new();
+    for score in scores_on(Subject::Task) {
+        let Some(value) = answer.scores.get(score.id) else { continue };
+        let beside = other.and_then(|other| other.scores.get(score.id)).unwrap_or(value);
+        let gain = score.damage(beside) - score.damage(value);
+        let style = match gain {
+            gain if gain > 0.0 => theme.good(),
+            gain if gain < 0.0 => theme.bad(),
+            _ => theme.title(),
         };
-        spans.push(Span::styled(format!("{name} "), theme.dim()));
-        spans.push(Span::styled(format!("{value:.digits$}{mark}"), style));
-        spans.push(Span::raw("  "));
+        let mark = match value - beside {
+            more if more > 0.0 => symbols.up,
+            more if more < 0.0 => symbols.down,
+            _ => "",
+        };
+        let whole = matches!(score.measure, Measure::Answers { right_or_wrong: true, .. });
+        let value = if whole { format!("{value:.0}") } else { format!("{value:.2}") };
+        figures.push([
+            Span::styled(format!("{} ", score.name), theme.dim()),
+            Span::styled(format!("{value}{mark}"), style),
+        ]);
     }
-    Line::from(spans)
+    let wide: usize = figures.iter().flatten().map(Span::width).sum::<usize>() + 2 * figures.len();
+    let gap = if wide <= usize::from(columns) { "  " } else { " " };
+    figures.into_iter().flat_map(|[name, value]| [name, value, Span::raw(gap)]).collect()
 }
 
 /// The scale of shades, and how far the models disagreed over the answer.

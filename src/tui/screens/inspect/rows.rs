@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::results::{Answer, CellResult, CellState, ModuleResult};
+use crate::results::{Answer, CellResult, CellState, Metrics, ModuleResult};
+use crate::scores::{Score, Subject, headline_scores, scores_on};
 use crate::tui::state::{Board, State};
 
 /// How far two models disagreed over an answer, in bits.
@@ -45,9 +46,18 @@ impl PromptRow<'_> {
         (&self.asked.task, self.asked.record)
     }
 
-    /// F1 of the right-hand side less that of the left-hand side.
+    /// The score that tells the sides apart: the first that both have, rather one that is told where there is room for
+    /// few.
+    pub fn score(&self) -> Option<&'static Score> {
+        let (left, right) = (&self.left?.scores, &self.right?.scores);
+        let mut scores = headline_scores(Subject::Task).chain(scores_on(Subject::Task));
+        scores.find(|score| left.get(score.id).is_some() && right.get(score.id).is_some())
+    }
+
+    /// That score of the right-hand side less that of the left-hand side.
     pub fn change(&self) -> Option<f64> {
-        Some(self.right?.scores.f1 - self.left?.scores.f1)
+        let id = self.score()?.id;
+        Some(self.right?.scores.get(id)? - self.left?.scores.get(id)?)
     }
 
     /// Both sides said the same.
@@ -55,7 +65,7 @@ impl PromptRow<'_> {
         matches!((self.left, self.right), (Some(left), Some(right)) if left.text == right.text)
     }
 
-    /// The larger disagreement first; where there is none, the larger loss of F1, behind.
+    /// The larger disagreement first; where there is none, the larger loss, behind.
     fn before(&self, other: &Self) -> Ordering {
         let mean = |row: &Self| row.right.and_then(Disagreement::of).map_or(-1.0, |bits| bits.mean);
         let loss = |row: &Self| row.change().map_or(f64::NEG_INFINITY, |change| -change);
@@ -97,8 +107,7 @@ pub(super) fn lacks_answers(board: &Board, cell: Option<&str>) -> bool {
         CellState::Queued => false,
         CellState::Running | CellState::Cancelled | CellState::Failed => true,
         CellState::Done => {
-            let given =
-                board.metrics(cell).map_or(0, |metrics| metrics.tasks.iter().map(|task| task.n).sum());
+            let given = board.metrics(cell).map_or(0, Metrics::records);
             !asks_nothing(board) && (known == 0 || known < given)
         }
     }
@@ -184,4 +193,10 @@ pub(super) fn failure<'a>(board: &'a Board, cell: Option<&str>) -> Option<&'a st
     let told = board.failures.get(&cell.map(str::to_owned)).map(String::as_str);
     let warned = || cell.and_then(|id| board.cell(id)?.warnings.last()).map(String::as_str);
     Some(told.or_else(warned).unwrap_or("why is in the log file beside the store"))
+}
+
+/// The name of the score that tells the sides of these rows apart.
+pub(super) fn score_name(rows: &[PromptRow<'_>]) -> &'static str {
+    let score = rows.iter().find_map(PromptRow::score).or_else(|| headline_scores(Subject::Task).next());
+    score.map_or("score", |score| score.name)
 }

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use ratatui::buffer::Buffer;
 
+use crate::number::NamedNumbers;
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Divergence, Environment, ErrorBasis, Estimate, Footprint,
-    Insight, Metrics, ModelInfo, ModuleResult, Perplexity, Scores, Seconds, TaskScores,
+    Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Insight,
+    Metrics, ModelInfo, ModuleResult, Seconds,
 };
+use crate::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary};
 use crate::study::{CellSpec, Sparsity, Step, StudySpec};
 use crate::tui::state::{Board, Options, Screen, State};
 use crate::tui::theme::{Background, ColorMode, Theme};
@@ -39,12 +41,12 @@ pub(in crate::tui) fn empty(size: (u16, u16)) -> State {
     state
 }
 
-fn scores(exact_match: f64, f1: f64, rouge1: f64) -> Scores {
-    Scores { exact_match, f1, rouge1 }
+pub(super) fn scores(exact_match: f64, f1: f64, rouge1: f64) -> NamedNumbers {
+    [(EXACT_MATCH.id, exact_match), (F1.id, f1), (ROUGE1.id, rouge1)].into_iter().collect()
 }
 
 /// An answer whose tokens are its words, with their disagreements.
-pub(super) fn answer(record: usize, text: &str, bits: &[f32], scores: Scores) -> Answer {
+pub(super) fn answer(record: usize, text: &str, bits: &[f32], scores: NamedNumbers) -> Answer {
     let prompts = [
         ("What is the capital of France?", &["Paris"][..]),
         (
@@ -85,33 +87,23 @@ pub(in crate::tui) fn module(block: usize, name: &str, damping: Option<f64>) -> 
         reconstruction_error: 0.0123 * (block + 1) as f64,
         error_basis: if damping.is_some() { ErrorBasis::Hessian } else { ErrorBasis::ColumnNorms },
         dead_columns: block * 2,
-        details: damping.map(|damping| ("damping".to_owned(), damping)).into_iter().collect(),
+        details: damping.map(|damping| ("damping", damping)).into_iter().collect(),
         seconds: 0.25,
     }
 }
 
 pub(super) fn metrics(perplexity: f64, js: Option<f64>, f1: f64) -> Metrics {
-    let estimate = |value| Estimate { value, ci95: [value - 0.1, value + 0.1] };
-    let bits =
-        |bits: f64| Divergence { corpus: "wikitext2".into(), bits, nats: bits * 0.693, ci95: [bits; 2] };
-    Metrics {
-        perplexity: vec![Perplexity {
-            corpus: "wikitext2".into(),
-            value: perplexity,
-            ci95: [perplexity - 1.0, perplexity + 1.0],
-            standard_error_nats: 0.01,
-            windows: 4,
-        }],
-        js_divergence: js.map(bits).into_iter().collect(),
-        tasks: vec![TaskScores {
-            name: "squad".into(),
-            n: 4,
-            exact_match: estimate(f1 / 2.0),
-            f1: estimate(f1),
-            rouge1: estimate(f1),
-        }],
-        ..Metrics::default()
+    let of = |score: &Score, data_set: &str, value: f64, half: f64| {
+        let estimate = Estimate { value, ci95: [value - half, value + half] };
+        let details = score.details.iter().map(|_| 0.01).collect();
+        score.measurement(data_set, 4, Summary { estimate, details })
+    };
+    let mut values = vec![of(&PERPLEXITY, "wikitext2", perplexity, 1.0)];
+    values.extend(js.map(|bits| of(&JS_DIVERGENCE, "wikitext2", bits, 0.0)));
+    for (score, value) in [(&EXACT_MATCH, f1 / 2.0), (&F1, f1), (&ROUGE1, f1)] {
+        values.push(of(score, "squad", value, 0.1));
     }
+    Metrics { values }
 }
 
 fn cell(method: &str, sparsity: &str, state: CellState) -> CellResult {

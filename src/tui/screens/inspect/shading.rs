@@ -45,7 +45,7 @@ pub(super) fn runs(answer: &Answer) -> Vec<(String, Option<f64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Scores;
+    use crate::number::NamedNumbers;
 
     fn answer(text: &str, pieces: &[&str], bits: &[f32]) -> Answer {
         Answer {
@@ -57,7 +57,7 @@ mod tests {
             tokens: (0..pieces.len() as u32).collect(),
             pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect(),
             disagreement_bits: bits.to_vec(),
-            scores: Scores::default(),
+            scores: NamedNumbers::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use ratatui::style::{Color, Modifier};
 use super::sample::*;
 use super::{act, draw, panels, rows, wanted};
 use crate::engine::Event;
-use crate::results::{Answer, CellState, Scores};
+use crate::results::{Answer, CellState};
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EffectOutcome, Message, OpenReason};
 use crate::tui::state::{Board, EngineState, Pane, Panel, Screen, State};
@@ -112,7 +112,7 @@ fn o_puts_the_largest_disagreement_first_and_selects_it() {
     keys(&mut state, "h");
     assert_eq!(shown(&state).1, "magnitude 50%");
     assert_eq!(prompts(&state), [0, 1, 2, 3]);
-    state.board.as_mut().unwrap().answers.get_mut(&Some(MAGNITUDE.into())).unwrap()[0].scores.f1 = 0.9;
+    state.board.as_mut().unwrap().answers.get_mut(&Some(MAGNITUDE.into())).unwrap()[0].scores.put("f1", 0.9);
     assert_eq!(prompts(&state), [1, 0, 2, 3]);
     keys(&mut state, "o");
     assert_eq!(prompts(&state), [0, 1, 2, 3]);
@@ -124,7 +124,7 @@ fn the_selected_prompt_stays_selected_when_the_cell_changes_and_answers_come_in(
     keys(&mut state, "jl");
     assert_eq!(chosen(&state), 1);
     state.live.study = Some(3);
-    let early = Answer { record: 0, ..answer(0, "x", &[], Scores::default()) };
+    let early = Answer { record: 0, ..answer(0, "x", &[], scores(0.0, 0.0, 0.0)) };
     update(&mut state, Message::Engine(Event::Answer { cell: Some(RUNNING.into()), answer: early }));
     assert_eq!(chosen(&state), 1);
 }
@@ -286,7 +286,7 @@ fn the_list_names_the_task_where_there_are_several() {
     let mut state = inspecting((80, 24));
     assert!(!picture(&state).lines().nth(2).unwrap().contains("squad"));
     let board = state.board.as_mut().unwrap();
-    let other = Answer { task: "alpaca".into(), ..answer(0, "Paris", &[], Scores::default()) };
+    let other = Answer { task: "alpaca".into(), ..answer(0, "Paris", &[], scores(0.0, 0.0, 0.0)) };
     board.answers.get_mut(&None).unwrap().push(other);
     let text = picture(&state);
     let tasks: Vec<&str> =
@@ -503,7 +503,7 @@ proptest! {
             }
         };
         if let Some(board) = &mut state.board {
-            let own = answer(1, &text, &vec![0.3; text.split(' ').count()], Scores::default());
+            let own = answer(1, &text, &vec![0.3; text.split(' ').count()], scores(0.0, 0.0, 0.0));
             board.answers.insert(Some(QUEUED.into()), vec![Answer { prompt: text.clone(), ..own }]);
             board.cells[4].warnings.push(text.clone());
         }

@@ -8,6 +8,7 @@ use ratatui::widgets::Widget;
 use crate::engine::ResourceSample;
 use crate::human;
 use crate::results::{CellResult, CellState};
+use crate::scores::PERPLEXITY;
 use crate::tui::state::{Board, EngineState, LogLevel, Panel, State, model_name};
 use crate::tui::view::parts::{first_shown, framed, mark, nothing};
 use crate::tui::widgets::gauge::Gauge;
@@ -100,7 +101,7 @@ fn cell_line(state: &State, board: &Board, cell: Option<&CellResult>, room: usiz
     let metrics = cell.map_or(&board.base.metrics, |cell| &cell.metrics);
     let blocks = cell.and_then(|cell| board.blocks_done.get(&cell.id)).copied().unwrap_or(0);
     let word = match (state_of, cell) {
-        (CellState::Running, Some(_)) if metrics.perplexity.is_empty() && blocks > 0 => {
+        (CellState::Running, Some(_)) if metrics.first(&PERPLEXITY).is_none() && blocks > 0 => {
             format!("{blocks}/{}", board.model.blocks)
         }
         (CellState::Queued, Some(cell)) => {
@@ -108,7 +109,7 @@ fn cell_line(state: &State, board: &Board, cell: Option<&CellResult>, room: usiz
             place.map_or_else(String::new, |place| format!("#{}", place + 1))
         }
         (CellState::Failed | CellState::Cancelled, _) => state_of.name().into(),
-        _ => metrics.perplexity.first().map_or_else(String::new, |ppl| short(ppl.value)),
+        _ => metrics.first(&PERPLEXITY).map_or_else(String::new, |ppl| short(ppl.value)),
     };
     let warned = cell.is_some_and(|cell| !cell.warnings.is_empty());
     let name_room = room.saturating_sub(width(&word) + 4);

@@ -156,7 +156,8 @@ impl Emulator {
         let (x, y) = self.at;
         let width = usize::from((self.opinion)(c));
         if width == 0 {
-            self.rows[y][x.saturating_sub(1).min(self.columns - 1)].push(c);
+            let before = (0..x.min(self.columns)).rev().find(|&at| !self.rows[y][at].is_empty());
+            self.rows[y][before.unwrap_or(0)].push(c);
             return;
         }
         let x = x.min(self.columns - 1);

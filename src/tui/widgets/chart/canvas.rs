@@ -96,12 +96,18 @@ impl Canvas {
         /// Columns from the cell, in the order in which they are tried.
         const BESIDE: [i64; 5] = [0, 1, -1, 2, -2];
         let across = self.density().0 as i64;
-        let free =
-            BESIDE.into_iter().find(|by| self.cell(x + by * across, y).is_some_and(|mark| !mark.point));
-        // Where all are taken, the last says that there are more.
-        let (by, glyph) = free.map_or((-2, "+"), |by| (by, glyph));
-        if let Some(mark) = self.cell(x + by * across, y) {
-            *mark = Mark { dots: 0, glyph: Some(glyph), point: true, style };
+        let mut last = None;
+        for by in BESIDE {
+            let Some(mark) = self.cell(x + by * across, y) else { continue };
+            if !mark.point {
+                *mark = Mark { dots: 0, glyph: Some(glyph), point: true, style };
+                return;
+            }
+            last = Some(by);
+        }
+        // All are taken: the last says that there are more.
+        if let Some(mark) = last.and_then(|by| self.cell(x + by * across, y)) {
+            mark.glyph = Some("+");
         }
     }
 

@@ -137,7 +137,7 @@ impl Chart<'_> {
         let columns = plot.canvas.cells().0 as f64 / (plot.x.high - plot.x.low);
         let room = (columns as usize).saturating_sub(1);
         let label = |name: &String| match room {
-            0..3 => String::new(),
+            0..5 => String::new(),
             _ => text::truncate(name, room, self.theme.symbols().ellipsis).into_owned(),
         };
         let names = self.x_names.iter().zip(1..);

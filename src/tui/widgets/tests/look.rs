@@ -102,15 +102,19 @@ fn a_window_cuts_the_lines_and_points_out_what_lies_beyond() {
 
 #[test]
 fn points_at_one_place_stand_beside_each_other() {
-    let same = |i| series("a", i, vec![point(0.0, 1.0), point(50.0, 3.0)]);
-    let three: Vec<_> = (0..3).map(same).collect();
-    let text = drawn(Chart::new(&PLAIN, &three), 40, 12);
-    // The third goes to the other side.
-    assert_eq!(text.matches("■●▲").count(), 2, "{text}");
+    let same = |i| series("a", i, vec![point(20.0, 1.0), point(50.0, 3.0)]);
+    let window = ChartWindow { x: Some((0.0, 60.0)), y: Some((0.0, 4.0)) };
+    let shown = |count| {
+        let lines: Vec<_> = (0..count).map(same).collect();
+        drawn(Chart::new(&PLAIN, &lines).window(window), 40, 12)
+    };
+    let markers = PLAIN.symbols().markers;
+    // The second stands to the right, the third to the left.
+    let three = format!("{}{}{}", markers[2], markers[0], markers[1]);
+    assert_eq!(shown(3).matches(&three).count(), 2, "{}", shown(3));
     // Where there is no room for all, a sign says so.
-    let many: Vec<_> = (0..7).map(same).collect();
-    let text = drawn(Chart::new(&PLAIN, &many), 40, 12);
-    assert_eq!(text.matches("+■●▲").count(), 2, "{text}");
+    let many = format!("+{}{}{}{}", markers[2], markers[0], markers[1], markers[3]);
+    assert_eq!(shown(7).matches(&many).count(), 2, "{}", shown(7));
 }
 
 #[test]

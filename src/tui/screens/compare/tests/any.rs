@@ -31,29 +31,24 @@ prop_compose! {
         tasks in prop::collection::vec("[a-c]", 0..3),
         bits in any::<bool>(),
     ) -> Metrics {
-        let estimate = |i: usize| Estimate { value: values[i], ci95: [values[(i + 1) % 9], values[(i + 2) % 9]] };
+        let value = |score: &Score, data_set: &str, n: usize, i: usize| {
+            let estimate = Estimate { value: values[i], ci95: [values[(i + 1) % 9], values[(i + 2) % 9]] };
+            let details = score.details.iter().map(|_| 0.1).collect();
+            score.measurement(data_set, n, Summary { estimate, details })
+        };
         let mut metrics = Metrics::default();
         for corpus in &corpora {
-            metrics.perplexity.push(Perplexity {
-                corpus: corpus.clone(),
-                value: values[0],
-                ci95: [values[1], values[2]],
-                standard_error_nats: 0.1,
-                windows: 1,
-            });
-            let divergence = Divergence {
-                corpus: corpus.clone(), bits: values[3], nats: values[3], ci95: [values[4], values[5]]
-            };
+            metrics.values.push(value(&PERPLEXITY, corpus, 1, 0));
             if bits {
-                metrics.js_divergence.push(divergence.clone());
-                metrics.kl_divergence.push(divergence);
-                metrics.top1_agreement.push(Agreement { corpus: corpus.clone(), estimate: estimate(6) });
+                for (score, i) in [(&JS_DIVERGENCE, 3), (&KL_DIVERGENCE, 4), (&TOP1_AGREEMENT, 6)] {
+                    metrics.values.push(value(score, corpus, 1, i));
+                }
             }
         }
-        for (i, name) in tasks.iter().enumerate() {
-            metrics.tasks.push(TaskScores {
-                name: name.clone(), n: i, exact_match: estimate(6), f1: estimate(7), rouge1: estimate(8)
-            });
+        for (n, task) in tasks.iter().enumerate() {
+            for (score, i) in [(&EXACT_MATCH, 6), (&F1, 7), (&ROUGE1, 8)] {
+                metrics.values.push(value(score, task, n, i));
+            }
         }
         metrics
     }

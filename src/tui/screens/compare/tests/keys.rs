@@ -72,7 +72,7 @@ fn a_pinned_cell_stays_selected_and_goes_to_the_top() {
 fn sorting_goes_through_the_columns_and_back_to_the_grid() {
     let mut state = state(Some(complete()), FULL);
     press(&mut state, &[Action::Sort; 4]);
-    assert_eq!(state.compare.sort, Some(SortBy::Perplexity));
+    assert_eq!(state.compare.sort, Some(SortBy::Score(&PERPLEXITY)));
     press(&mut state, &[Action::First, Action::Down]);
     let best = state.selected_cell();
     press(&mut state, &[Action::SortReverse, Action::Last]);
@@ -130,8 +130,8 @@ fn panels_scores_and_texts_take_turns() {
     press(&mut state, &[Action::NextCorpus]);
     assert!(state.toast.take().unwrap().text.contains("no other text"));
     let board = state.board.as_mut().unwrap();
-    let second = Perplexity { corpus: "c4".into(), ..board.base.metrics.perplexity[0].clone() };
-    board.base.metrics.perplexity.push(second);
+    let perplexity = first(&mut board.base.metrics, &PERPLEXITY).clone();
+    board.base.metrics.values.push(Measurement { data_set: "c4".into(), ..perplexity });
     press(&mut state, &[Action::NextCorpus]);
     assert_eq!(state.compare.text, 1);
     press(&mut state, &[Action::NextCorpus]);

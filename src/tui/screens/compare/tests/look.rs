@@ -36,7 +36,7 @@ fn under_way() -> Board {
         }
     }
     cells[8].state = CellState::Running;
-    cells[8].metrics.tasks.clear();
+    forget_tasks(&mut cells[8].metrics);
     cells[8].seconds = Seconds::default();
     cells[9].state = CellState::Failed;
     cells[7].warnings.push("Cholesky needed more damping".into());
@@ -51,13 +51,14 @@ fn extreme() -> Board {
     for cell in &mut board.cells {
         let strong = cell.spec.recipe.zeros() > 0.7;
         if strong && cell.spec.recipe.method() == "magnitude" {
-            cell.metrics.perplexity[0].value = f64::INFINITY;
-            cell.metrics.perplexity[0].ci95 = [f64::INFINITY; 2];
+            let perplexity = first(&mut cell.metrics, &PERPLEXITY);
+            perplexity.value = f64::INFINITY;
+            perplexity.ci95 = [f64::INFINITY; 2];
         } else if strong && cell.spec.recipe.method() == "wanda" {
-            cell.metrics.perplexity[0].value = f64::NAN;
-            cell.metrics.js_divergence[0].bits = f64::NAN;
+            first(&mut cell.metrics, &PERPLEXITY).value = f64::NAN;
+            first(&mut cell.metrics, &JS_DIVERGENCE).value = f64::NAN;
         } else if strong {
-            cell.metrics.perplexity[0].ci95 = [0.0, f64::INFINITY];
+            first(&mut cell.metrics, &PERPLEXITY).ci95 = [0.0, f64::INFINITY];
         }
     }
     board
@@ -92,7 +93,7 @@ fn complete_study() {
 #[test]
 fn one_sparsity() {
     let mut board = complete();
-    board.cells.retain(|cell| cell.spec.recipe.zeros() == 0.5);
+    board.cells.retain(|cell| (cell.spec.recipe.zeros() - 0.5).abs() < 1e-9);
     look("one_sparsity", &state(Some(board), FULL));
 }
 
@@ -139,8 +140,8 @@ fn overlays_and_several_texts() {
     for metrics in
         std::iter::once(&mut shown.base.metrics).chain(shown.cells.iter_mut().map(|c| &mut c.metrics))
     {
-        let second = Perplexity { corpus: "c4_val".into(), value: 40.0, ..metrics.perplexity[0].clone() };
-        metrics.perplexity.push(second);
+        let perplexity = first(metrics, &PERPLEXITY).clone();
+        metrics.values.push(Measurement { data_set: "c4_val".into(), value: 40.0, ..perplexity });
     }
     let mut state = state(Some(shown), FULL);
     state.overlays = vec![board(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
@@ -191,8 +192,10 @@ fn every_series_is_listed_with_its_values_at_the_cursor() {
 fn names_from_files_cannot_steer_the_terminal() {
     let mut board = board(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
     for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
-        metrics.perplexity[0].corpus = "a\u{1b}[2J\n\u{202e}文字".into();
-        metrics.tasks[0].name = "\u{7}task\u{9b}".into();
+        first(metrics, &PERPLEXITY).data_set = "a\u{1b}[2J\n\u{202e}文字".into();
+        for score in [&EXACT_MATCH, &F1, &ROUGE1] {
+            first(metrics, score).data_set = "\u{7}task\u{9b}".into();
+        }
     }
     let mut state = state(Some(board), FULL);
     state.compare.typing = Some(Line::new("wanda \u{202e}x"));
@@ -211,7 +214,7 @@ fn a_running_cells_values_appear_as_soon_as_they_are_measured() {
     let mut state = state(Some(board(3, cells)), FULL);
     assert!(drawn(&state, 160, 48).contains("nothing measured yet"));
     let mut metrics = measured(61.7, 0.25, [0.0; 3]);
-    metrics.tasks.clear();
+    forget_tasks(&mut metrics);
     state.board.as_mut().unwrap().apply(&Event::Metrics { cell: Some(id), metrics });
     let text = drawn(&state, 160, 48);
     let listed = text.split_once(" at 50%").unwrap().1;
@@ -229,9 +232,9 @@ fn a_study_without_tasks_says_so() {
     for metrics in
         std::iter::once(&mut board.base.metrics).chain(board.cells.iter_mut().map(|c| &mut c.metrics))
     {
-        metrics.tasks.clear();
+        forget_tasks(metrics);
     }
-    board.insight = stats::insight(&board.base.metrics, &[]);
+    board.insight = insight(&board.base.metrics, &[]);
     let text = drawn(&state(Some(board), FULL), 160, 48);
     assert!(text.contains("No task was asked, so nothing here says"), "{text}");
     assert!(text.contains("no task was asked"), "{text}");
@@ -254,13 +257,14 @@ fn infinite_values_and_long_error_bars_do_not_bend_the_axis() {
     let mut cells = five();
     for (sparsity, value) in [(65.0, f64::INFINITY), (66.0, f64::NAN), (67.0, -1.0)] {
         let mut odd = done("wanda", fraction(sparsity), Some("c4"));
-        odd.metrics.perplexity[0].value = value;
-        odd.metrics.perplexity[0].ci95 = [value; 2];
+        let perplexity = first(&mut odd.metrics, &PERPLEXITY);
+        perplexity.value = value;
+        perplexity.ci95 = [value; 2];
         cells.push(odd);
     }
     assert_eq!(labels(board(3, cells)), plain);
     let mut cells = five();
-    cells[2].metrics.perplexity[0].ci95 = [1e-9, 1e200];
+    first(&mut cells[2].metrics, &PERPLEXITY).ci95 = [1e-9, 1e200];
     let long = labels(board(3, cells));
     assert!(
         long.len() > 3 && long.iter().all(|label| label.trim().parse::<f64>().unwrap() < 1e4),
@@ -279,4 +283,19 @@ fn zooming_rescales_the_heights_to_what_is_in_sight() {
     let before = highest(&state);
     press(&mut state, &[Action::Left, Action::Left, Action::ZoomIn]);
     assert!(highest(&state) < before / 2.0, "80% is out of sight");
+}
+
+#[test]
+fn every_score_has_its_column() {
+    let shown = |relative: bool| {
+        let mut state = state(Some(complete()), ASCII);
+        state.compare.panel = Panel::Table;
+        state.compare.relative = relative;
+        drawn(&state, 400, 40)
+    };
+    let (plain, relative) = (shown(false), shown(true));
+    for score in crate::scores::SCORES {
+        assert!(plain.contains(&score.head()), "no {} in\n{plain}", score.head());
+        assert!(relative.contains(score.short), "no {} in\n{relative}", score.short);
+    }
 }

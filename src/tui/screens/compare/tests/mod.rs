@@ -7,10 +7,13 @@ mod projection;
 
 use std::collections::HashMap;
 
-use crate::eval::stats;
 use crate::results::{
-    Agreement, BaseResult, CellResult, CellState, Divergence, Environment, Estimate, Footprint, Metrics,
-    ModelInfo, Perplexity, Seconds, TaskScores,
+    BaseResult, CellResult, CellState, Environment, Estimate, Footprint, Measurement, Metrics, ModelInfo,
+    Seconds,
+};
+use crate::scores::{
+    EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Subject, Summary,
+    TOP1_AGREEMENT, insight,
 };
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
@@ -27,36 +30,43 @@ fn estimate(value: f64, half: f64) -> Estimate {
     Estimate { value, ci95: [value - half, value + half] }
 }
 
-fn task(name: &str, n: usize, scores: [f64; 3]) -> TaskScores {
-    let [exact_match, f1, rouge1] = scores.map(|score| estimate(score, 0.04));
-    TaskScores { name: name.into(), n, exact_match, f1, rouge1 }
+fn task(name: &str, n: usize, scores: [f64; 3]) -> [Measurement; 3] {
+    let mut scores = scores.into_iter();
+    [&EXACT_MATCH, &F1, &ROUGE1].map(|score| {
+        let estimate = estimate(scores.next().unwrap(), 0.04);
+        score.measurement(name, n, Summary { estimate, details: vec![] })
+    })
+}
+
+/// A value of a score on a text, its ends a share of it away.
+fn on(text: &str, score: &Score, value: f64, share: f64) -> Measurement {
+    let details = score.details.iter().map(|_| 0.02).collect();
+    score.measurement(text, 40, Summary { estimate: estimate(value, value * share), details })
 }
 
 /// Measurements on one text and one task; the base has no divergences (`bits` below 0).
 fn measured(perplexity: f64, bits: f64, scores: [f64; 3]) -> Metrics {
-    let divergence = |bits: f64| Divergence {
-        corpus: "wikitext2".into(),
-        bits,
-        nats: bits * std::f64::consts::LN_2,
-        ci95: [bits * 0.95, bits * 1.05],
-    };
-    let of_cell = bits >= 0.0;
-    Metrics {
-        perplexity: vec![Perplexity {
-            corpus: "wikitext2".into(),
-            value: perplexity,
-            ci95: [perplexity * 0.96, perplexity * 1.04],
-            standard_error_nats: 0.02,
-            windows: 40,
-        }],
-        js_divergence: of_cell.then(|| divergence(bits)).into_iter().collect(),
-        kl_divergence: of_cell.then(|| divergence(bits * 3.1)).into_iter().collect(),
-        top1_agreement: of_cell
-            .then(|| Agreement { corpus: "wikitext2".into(), estimate: estimate(1.0 - bits, 0.01) })
-            .into_iter()
-            .collect(),
-        tasks: vec![task("alpaca", 200, scores)],
+    let mut values = vec![on("wikitext2", &PERPLEXITY, perplexity, 0.04)];
+    if bits >= 0.0 {
+        values.push(on("wikitext2", &JS_DIVERGENCE, bits, 0.05));
+        values.push(on("wikitext2", &KL_DIVERGENCE, bits * 3.1, 0.05));
+        let agreement = Summary { estimate: estimate(1.0 - bits, 0.01), details: vec![] };
+        values.push(TOP1_AGREEMENT.measurement("wikitext2", 40, agreement));
     }
+    values.extend(task("alpaca", 200, scores));
+    Metrics { values }
+}
+
+/// The first value of a score.
+fn first<'a>(metrics: &'a mut Metrics, score: &Score) -> &'a mut Measurement {
+    metrics.values.iter_mut().find(|value| value.score == score.id).unwrap()
+}
+
+/// Takes away what tasks said.
+fn forget_tasks(metrics: &mut Metrics) {
+    let corpora = crate::scores::scores_on(Subject::Corpus);
+    let ids: Vec<&str> = corpora.map(|score| score.id).collect();
+    metrics.values.retain(|value| ids.contains(&value.score.as_str()));
 }
 
 fn cell(method: &str, sparsity: Sparsity, set: Option<&str>) -> CellResult {
@@ -103,7 +113,7 @@ fn board(study: i64, cells: Vec<CellResult>) -> Board {
     };
     let finished: Vec<&Metrics> =
         cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| &cell.metrics).collect();
-    let insight = stats::insight(&base.metrics, &finished);
+    let insight = insight(&base.metrics, &finished);
     Board {
         study,
         spec: Some(testing::study()),

@@ -1,9 +1,13 @@
 #![allow(clippy::float_cmp, reason = "exact values are meant")]
 
 use super::super::cursor;
-use super::super::data::{Comparison, Metric, XAxis};
+use super::super::data::{Comparison, XAxis};
 use super::*;
-use crate::tui::state::{CompareView, RowKey, Score, SortBy};
+use crate::tui::state::{ChartedScore, CompareView, RowKey, SortBy};
+
+fn tasks(tasks: &[[Measurement; 3]]) -> Metrics {
+    Metrics { values: tasks.concat() }
+}
 
 fn labels(found: &Comparison<'_>, view: &CompareView) -> Vec<String> {
     found.table(view).0.into_iter().map(|i| found.rows[i].label.clone()).collect()
@@ -92,11 +96,11 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
         ["base", "#7 base", "wanda 50% c4", "#7 wanda 50% c4"]
     );
     let row = found.row(&RowKey { study: 7, cell: Some("wanda-0.5-c4-s0".into()) }).unwrap();
-    let relative = |metric: Metric| metric.value(&row.figures, &row.base, true).unwrap().value;
-    assert_eq!(relative(Metric::Perplexity), 2.0);
-    assert_eq!(relative(Metric::Score(0)), 0.5);
-    assert_eq!(relative(Metric::Divergence), 0.2, "a divergence is relative to the base as it is");
-    assert_eq!(row.change(), Some(1.0));
+    let relative = |score: &Score| row.figures.value(score, &row.base, true).unwrap().value;
+    assert_eq!(relative(&PERPLEXITY), 2.0);
+    assert_eq!(relative(&EXACT_MATCH), 0.5);
+    assert_eq!(relative(&JS_DIVERGENCE), 0.2, "a divergence is relative to the base as it is");
+    assert_eq!(row.change(&PERPLEXITY), Some(1.0));
 }
 
 #[test]
@@ -105,22 +109,22 @@ fn relative_values_need_a_base_above_zero() {
     board.base.metrics = measured(f64::INFINITY, -1.0, [0.0, 0.5, f64::NAN]);
     let found = Comparison::new(&board, &[], 0);
     let row = &found.rows[1];
-    let relative = |metric: Metric| metric.value(&row.figures, &row.base, true);
-    assert_eq!(relative(Metric::Perplexity), None);
-    assert_eq!(relative(Metric::Score(0)), None);
-    assert_eq!(relative(Metric::Score(2)), None);
-    assert!(relative(Metric::Score(1)).is_some());
-    assert_eq!(row.change(), None);
+    let relative = |score: &Score| row.figures.value(score, &row.base, true);
+    assert_eq!(relative(&PERPLEXITY), None);
+    assert_eq!(relative(&EXACT_MATCH), None);
+    assert_eq!(relative(&ROUGE1), None);
+    assert!(relative(&F1).is_some());
+    assert_eq!(row.change(&PERPLEXITY), None);
 }
 
 #[test]
 fn scores_are_averaged_by_the_records_of_the_tasks() {
     let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
-    board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
-    board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])];
+    board.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
+    board.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])]);
     let found = Comparison::new(&board, &[], 0);
-    assert!((found.rows[0].figures.scores[0].unwrap().value - 0.7).abs() < 1e-12);
-    let own = found.rows[1].figures.scores[1].unwrap();
+    assert!((found.rows[0].figures.get(&EXACT_MATCH).unwrap().value - 0.7).abs() < 1e-12);
+    let own = found.rows[1].figures.get(&F1).unwrap();
     assert!((own.value - 0.3).abs() < 1e-12);
     // Half widths of 0.04 each, weighted by 3/4 and 1/4, add up as squares.
     let half = 0.04 * (0.75_f64.powi(2) + 0.25_f64.powi(2)).sqrt();
@@ -130,32 +134,33 @@ fn scores_are_averaged_by_the_records_of_the_tasks() {
 #[test]
 fn a_cell_that_lacks_a_task_has_no_score_yet() {
     let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
-    board.base.metrics.tasks = vec![task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])];
-    board.cells[0].metrics.tasks = vec![task("a", 30, [0.4; 3])];
+    board.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
+    board.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3])]);
+    board.cells[0].metrics.values.push(on("wikitext2", &PERPLEXITY, 30.0, 0.04));
     let found = Comparison::new(&board, &[], 0);
-    assert_eq!(found.rows[1].figures.scores, [None; 3]);
-    assert!(found.rows[1].figures.perplexity.is_some());
+    let figures = found.rows[1].figures;
+    assert_eq!([&EXACT_MATCH, &F1, &ROUGE1].map(|score| figures.get(score)), [None; 3]);
+    assert!(figures.get(&PERPLEXITY).is_some());
 }
 
 #[test]
 fn texts_are_told_apart_even_by_the_same_name() {
     let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
     for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
-        let mut second = metrics.perplexity[0].clone();
-        second.value *= 2.0;
-        metrics.perplexity.push(second);
-        metrics.perplexity.push(Perplexity { corpus: "c4".into(), ..metrics.perplexity[0].clone() });
+        let perplexity = first(metrics, &PERPLEXITY).clone();
+        metrics.values.push(Measurement { value: perplexity.value * 2.0, ..perplexity.clone() });
+        metrics.values.push(Measurement { data_set: "c4".into(), ..perplexity });
     }
     let of = |text: usize| {
         let found = Comparison::new(&board, &[], text);
-        (found.text.as_ref().unwrap().label(), found.rows[0].figures.perplexity.unwrap().value)
+        (found.text.as_ref().unwrap().to_string(), found.rows[0].figures.get(&PERPLEXITY).unwrap().value)
     };
     assert_eq!(
         [of(0), of(1), of(2)],
         [("wikitext2".into(), 28.5), ("wikitext2#2".into(), 57.0), ("c4".into(), 28.5)]
     );
     let found = Comparison::new(&board, &[], 1);
-    assert_eq!(found.rows[1].figures.js, None, "JS was measured on the first only");
+    assert_eq!(found.rows[1].figures.get(&JS_DIVERGENCE), None, "JS was measured on the first only");
 }
 
 #[test]
@@ -170,10 +175,10 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
             done("magnitude", fraction(60.0), None),
         ],
     );
-    board.cells[3].metrics.perplexity[0].value = f64::INFINITY;
-    board.cells[4].metrics.perplexity[0].value = f64::NAN;
+    first(&mut board.cells[3].metrics, &PERPLEXITY).value = f64::INFINITY;
+    first(&mut board.cells[4].metrics, &PERPLEXITY).value = f64::NAN;
     let found = Comparison::new(&board, &[], 0);
-    let up = CompareView { sort: Some(SortBy::Perplexity), ..CompareView::default() };
+    let up = CompareView { sort: Some(SortBy::Score(&PERPLEXITY)), ..CompareView::default() };
     assert_eq!(
         labels(&found, &up),
         ["base", "magnitude 20%", "magnitude 50%", "magnitude 70%", "magnitude 10%", "magnitude 60%"]
@@ -195,7 +200,13 @@ fn the_filter_wants_all_words_and_leaves_base_and_pins_alone() {
 }
 
 #[test]
-fn what_is_shown_by_each_score() {
-    assert_eq!(Score::All.shown(), [0, 1, 2]);
-    assert_eq!(Score::Rouge1.shown(), [2]);
+fn scores_of_tasks_are_charted_in_turn_and_then_all() {
+    assert_eq!(ChartedScore::default(), ChartedScore::One(&F1));
+    assert_eq!(ChartedScore::All.shown(), [&EXACT_MATCH, &F1, &ROUGE1]);
+    let mut turn = vec![ChartedScore::default()];
+    for _ in 0..4 {
+        turn.push(turn.last().unwrap().next());
+    }
+    let shown: Vec<usize> = turn.iter().map(|charted| charted.shown().len()).collect();
+    assert_eq!((shown, turn[0]), (vec![1, 1, 3, 1, 1], turn[4]));
 }

@@ -1,11 +1,11 @@
-//! Means with intervals, perplexity, rank correlation.
+//! Means with intervals, rank correlation.
 
 use std::cmp::Ordering;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::results::{Estimate, Insight, Metrics, Perplexity, TaskScores};
+use super::measurement::{Estimate, Measurement};
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 1000;
@@ -52,33 +52,17 @@ pub fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
 /// of a single value is infinite.
 pub fn mean_with_interval(values: &[f64]) -> Estimate {
     let (value, error) = mean_and_standard_error(values);
-    Estimate { value, ci95: interval(value, error) }
+    Estimate { value, ci95: normal_interval(value, error) }
 }
 
-/// The perplexity of one text from the mean negative log-likelihood of each of its windows, in nats: `exp` of their
-/// mean; its interval is `exp(mean ± 1.96 standard errors)`, which a single window leaves at `0 … ∞`.
-pub fn perplexity(corpus: &str, window_nll: &[f64]) -> Perplexity {
-    let (mean, error) = mean_and_standard_error(window_nll);
-    Perplexity {
-        corpus: corpus.to_string(),
-        value: mean.exp(),
-        ci95: interval(mean, error).map(f64::exp),
-        standard_error_nats: error,
-        windows: window_nll.len(),
-    }
-}
-
-/// A score averaged over the tasks of a model, each weighted by its number of records. The tasks being independent,
-/// their intervals add up as squares.
+/// The values of a score on the tasks of a model, averaged, each weighted by its number of records. The tasks being
+/// independent, their intervals add up as squares.
 ///
-/// `None` without tasks, and while a task of the base's is missing: the mean would be one over other data.
-pub fn mean_over_tasks(
-    tasks: &[TaskScores],
-    base: &[TaskScores],
-    score: impl Fn(&TaskScores) -> Estimate,
-) -> Option<Estimate> {
-    let count = |tasks: &[TaskScores], name: &str| tasks.iter().filter(|task| task.name == name).count();
-    let complete = base.iter().all(|asked| count(tasks, &asked.name) >= count(base, &asked.name));
+/// `None` without tasks, and while a task of the `base`'s values is missing: the mean would be one over other data.
+pub fn mean_over_tasks(tasks: &[&Measurement], base: &[&Measurement]) -> Option<Estimate> {
+    let count =
+        |tasks: &[&Measurement], name: &str| tasks.iter().filter(|task| task.data_set == name).count();
+    let complete = base.iter().all(|asked| count(tasks, &asked.data_set) >= count(base, &asked.data_set));
     let records: usize = tasks.iter().map(|task| task.n).sum();
     if !complete || records == 0 {
         return None;
@@ -86,7 +70,7 @@ pub fn mean_over_tasks(
     let (mut value, mut below, mut above) = (0.0, 0.0, 0.0);
     for task in tasks {
         let weight = task.n as f64 / records as f64;
-        let Estimate { value: mean, ci95: [low, high] } = score(task);
+        let Estimate { value: mean, ci95: [low, high] } = task.estimate();
         value += weight * mean;
         below += (weight * (mean - low)).powi(2);
         above += (weight * (high - mean)).powi(2);
@@ -111,60 +95,12 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     (spread > 0.0).then(|| (product(&ranks_a, &ranks_b) / spread.sqrt()).clamp(-1.0, 1.0))
 }
 
-/// Which metric ranks the cells as the tasks do; see [`Insight`].
-///
-/// A cell enters with its retention (its task scores over the base's, averaged over all scores of all tasks whose base
-/// is above zero) and its damage: the mean over texts of the log-perplexity, or of the JS divergence in bits. A cell
-/// that lacks a text or a task of the base's would be compared by other data, so it does not enter.
-pub fn insight(base: &Metrics, cells: &[&Metrics]) -> Insight {
-    let (mut perplexities, mut divergences, mut retentions) = (Vec::new(), Vec::new(), Vec::new());
-    for cell in cells {
-        let Some(kept) = retention(base, cell) else { continue };
-        let log_perplexity = mean_over_texts(base, |text| {
-            cell.perplexity.iter().find(|p| p.corpus == text).map(|p| p.value.ln())
-        });
-        let bits = mean_over_texts(base, |text| {
-            cell.js_divergence.iter().find(|d| d.corpus == text).map(|d| d.bits)
-        });
-        if log_perplexity.is_none() && bits.is_none() {
-            continue;
-        }
-        // NaN marks what is missing: `spearman` leaves such pairs out.
-        perplexities.push(log_perplexity.unwrap_or(f64::NAN));
-        divergences.push(bits.unwrap_or(f64::NAN));
-        retentions.push(kept);
-    }
-    Insight {
-        spearman_perplexity_vs_tasks: spearman(&perplexities, &retentions),
-        spearman_js_vs_tasks: spearman(&divergences, &retentions),
-        cells: retentions.len(),
-    }
-}
-
-/// Share of the base's task scores that a cell retains; `None` where there is nothing to compare.
-fn retention(base: &Metrics, cell: &Metrics) -> Option<f64> {
-    let mut ratios = Vec::new();
-    for before in &base.tasks {
-        let after = cell.tasks.iter().find(|task| task.name == before.name)?;
-        let scores =
-            [(before.exact_match, after.exact_match), (before.f1, after.f1), (before.rouge1, after.rouge1)];
-        ratios.extend(scores.iter().filter(|(b, _)| b.value > 0.0).map(|(b, a)| a.value / b.value));
-    }
-    (!ratios.is_empty()).then(|| mean(&ratios))
-}
-
-/// Mean of a value over the base's texts; `None` if one lacks it or there are none.
-fn mean_over_texts(base: &Metrics, value: impl Fn(&str) -> Option<f64>) -> Option<f64> {
-    let values: Vec<f64> = base.perplexity.iter().map(|p| value(&p.corpus)).collect::<Option<_>>()?;
-    (!values.is_empty()).then(|| mean(&values))
-}
-
-fn mean(values: &[f64]) -> f64 {
+pub(super) fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { f64::NAN } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
 /// The normal 95% interval. An infinite mean stands for itself: `∞ − ∞` would make a NaN of its lower end.
-fn interval(mean: f64, error: f64) -> [f64; 2] {
+pub(super) fn normal_interval(mean: f64, error: f64) -> [f64; 2] {
     if mean.is_infinite() { [mean; 2] } else { [mean - Z95 * error, mean + Z95 * error] }
 }
 
@@ -200,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::results::{Divergence, TaskScores};
+    use crate::number::NamedNumbers;
 
     fn estimate(value: f64) -> Estimate {
         Estimate { value, ci95: [value; 2] }
@@ -208,46 +144,28 @@ mod tests {
 
     #[test]
     fn a_mean_over_tasks_weighs_records() {
-        let task = |name: &str, n, value, by| TaskScores {
-            name: name.into(),
+        let task = |name: &str, n, value, by| Measurement {
+            score: "f1".into(),
+            data_set: name.into(),
+            value,
+            ci95: [value - by, value + by],
             n,
-            exact_match: estimate(0.0),
-            f1: Estimate { value, ci95: [value - by, value + by] },
-            rouge1: estimate(0.0),
+            details: NamedNumbers::default(),
         };
         // The built-in study's: 200 questions and 60 tellings.
-        let tasks = [task("questions", 200, 0.937, 0.026), task("tellings", 60, 0.962, 0.013)];
-        let mean = mean_over_tasks(&tasks, &tasks, |task| task.f1).unwrap();
+        let (questions, tellings) =
+            (task("questions", 200, 0.937, 0.026), task("tellings", 60, 0.962, 0.013));
+        let tasks = [&questions, &tellings];
+        let mean = mean_over_tasks(&tasks, &tasks).unwrap();
         assert!((mean.value - 0.942_769_2).abs() < 1e-6, "{mean:?}");
         // The intervals add up as squares: of 200/260 x 0.026 and 60/260 x 0.013.
         let by = f64::hypot(0.02, 0.003);
         assert!((mean.ci95[0] - (mean.value - by)).abs() < 1e-12, "{mean:?}");
         assert!((mean.ci95[1] - (mean.value + by)).abs() < 1e-12, "{mean:?}");
         // One task alone is another mean than the base's; of two tasks of one name both are needed.
-        assert_eq!(mean_over_tasks(&tasks[..1], &tasks, |task| task.f1), None);
-        let twins = [tasks[0].clone(), tasks[0].clone()];
-        assert_eq!(mean_over_tasks(&tasks, &twins, |task| task.f1), None);
-        assert_eq!(mean_over_tasks(&[], &[], |task| task.f1), None);
-    }
-
-    fn metrics(nll: f64, bits: f64, f1: f64) -> Metrics {
-        Metrics {
-            perplexity: vec![perplexity("text", &[nll, nll])],
-            js_divergence: vec![Divergence {
-                corpus: "text".into(),
-                bits,
-                nats: bits * std::f64::consts::LN_2,
-                ci95: [bits; 2],
-            }],
-            tasks: vec![TaskScores {
-                name: "task".into(),
-                n: 4,
-                exact_match: estimate(0.0),
-                f1: estimate(f1),
-                rouge1: estimate(f1),
-            }],
-            ..Metrics::default()
-        }
+        assert_eq!(mean_over_tasks(&tasks[..1], &tasks), None);
+        assert_eq!(mean_over_tasks(&tasks, &[&questions, &questions]), None);
+        assert_eq!(mean_over_tasks(&[], &[]), None);
     }
 
     #[test]
@@ -257,19 +175,6 @@ mod tests {
         assert!((error - (8.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
         assert_eq!(mean_and_standard_error(&[3.0]), (3.0, f64::INFINITY));
         assert!(mean_and_standard_error(&[]).0.is_nan());
-    }
-
-    #[test]
-    fn perplexity_is_the_exponential_of_the_mean_over_windows() {
-        let p = perplexity("wikitext2", &[3.0, 3.2, 3.4]);
-        assert!((p.value - 3.2_f64.exp()).abs() < 1e-12);
-        let error = 0.2 / 3.0_f64.sqrt();
-        assert!((p.standard_error_nats - error).abs() < 1e-12);
-        assert!((p.ci95[1] - (3.2 + 1.96 * error).exp()).abs() < 1e-9);
-        assert_eq!((p.windows, p.corpus.as_str()), (3, "wikitext2"));
-        assert_eq!(perplexity("one", &[3.0]).ci95, [0.0, f64::INFINITY]);
-        let ruined = perplexity("ruined", &[3.0, f64::INFINITY]);
-        assert_eq!((ruined.value, ruined.ci95), (f64::INFINITY, [f64::INFINITY; 2]));
     }
 
     #[test]
@@ -300,35 +205,6 @@ mod tests {
         assert_eq!(spearman(&[1.0, 2.0], &[1.0, 2.0]), None);
         assert_eq!(spearman(&[1.0, 1.0, 1.0], &[1.0, 2.0, 3.0]), None);
         assert_eq!(spearman(&[1.0, 2.0, f64::NAN], &[1.0, 2.0, 3.0]), None);
-    }
-
-    #[test]
-    fn insight_tells_which_metric_ranks_as_the_tasks_do() {
-        let base = metrics(3.0, 0.0, 0.8);
-        // JS falls in line with the tasks, perplexity does not.
-        let cells = [metrics(3.3, 0.1, 0.7), metrics(3.1, 0.2, 0.5), metrics(3.2, 0.3, 0.1)];
-        let found = insight(&base, &cells.iter().collect::<Vec<_>>());
-        assert_eq!(found.cells, 3);
-        assert!((found.spearman_js_vs_tasks.unwrap() + 1.0).abs() < 1e-12);
-        assert!((found.spearman_perplexity_vs_tasks.unwrap() - 0.5).abs() < 1e-12);
-    }
-
-    #[test]
-    fn insight_leaves_out_cells_measured_on_other_data() {
-        let base = metrics(3.0, 0.0, 0.8);
-        let mut partial = metrics(3.2, 0.3, 0.1);
-        partial.tasks.clear();
-        let cells = [metrics(3.3, 0.1, 0.7), metrics(3.1, 0.2, 0.5), partial];
-        let found = insight(&base, &cells.iter().collect::<Vec<_>>());
-        assert_eq!(found, Insight { cells: 2, ..Insight::default() });
-        assert_eq!(insight(&Metrics::default(), &[&cells[0]]), Insight::default());
-    }
-
-    #[test]
-    fn retention_skips_scores_whose_base_is_zero() {
-        let kept = retention(&metrics(3.0, 0.0, 0.8), &metrics(3.0, 0.0, 0.2)).unwrap();
-        assert!((kept - 0.25).abs() < 1e-12);
-        assert_eq!(retention(&metrics(3.0, 0.0, 0.0), &metrics(3.0, 0.0, 0.2)), None);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Which of perplexity and JS divergence ranks the cells as the tasks do, in words. Reports and dashboard say the same.
 
-use crate::results::Insight;
+use super::insight::Insight;
+use super::{JS_DIVERGENCE, PERPLEXITY};
 
 /// What is asked while there is no answer.
 pub(crate) const QUESTION: &str = "Which metric ranks the cells as the tasks do?";
@@ -16,7 +17,7 @@ const WEAK: f64 = -0.4;
 pub(crate) fn sentence(insight: &Insight, ascii: bool) -> String {
     let n = insight.cells;
     let cells = if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
-    let (perplexity, js) = (insight.spearman_perplexity_vs_tasks, insight.spearman_js_vs_tasks);
+    let (perplexity, js) = (insight.spearman(&PERPLEXITY), insight.spearman(&JS_DIVERGENCE));
     let figure = |r: f64| signed(r, ascii);
     let rho = if ascii { "rho" } else { "ρ" };
     match (perplexity, js) {
@@ -93,10 +94,7 @@ mod tests {
     use super::*;
 
     fn said(perplexity: Option<f64>, js: Option<f64>, cells: usize) -> String {
-        sentence(
-            &Insight { spearman_perplexity_vs_tasks: perplexity, spearman_js_vs_tasks: js, cells },
-            false,
-        )
+        sentence(&Insight::new(cells, [(&PERPLEXITY, perplexity), (&JS_DIVERGENCE, js)]), false)
     }
 
     #[test]
@@ -159,7 +157,7 @@ mod tests {
     #[test]
     fn ascii_is_ascii() {
         for (p, j) in [(Some(-0.8), Some(-0.9)), (None, None), (Some(-0.5), Some(-0.5))] {
-            let insight = Insight { spearman_perplexity_vs_tasks: p, spearman_js_vs_tasks: j, cells: 4 };
+            let insight = Insight::new(4, [(&PERPLEXITY, p), (&JS_DIVERGENCE, j)]);
             assert!(sentence(&insight, true).is_ascii());
         }
     }

@@ -1,0 +1,19 @@
+//! What the windows of a corpus say of a model.
+
+use super::measurement::Measurement;
+use super::registry::SCORES;
+use super::score::Measure;
+use super::window::WindowMeans;
+
+/// Every score that is measured on corpora; those that compare with the base only where it was `compared` with.
+pub fn measure_corpus(name: &str, windows: &[WindowMeans], compared: bool) -> Vec<Measurement> {
+    let mut found = Vec::new();
+    for score in SCORES {
+        if let Measure::Windows(measure) = score.measure
+            && (compared || !score.compares())
+        {
+            found.push(score.measurement(name, windows.len(), measure(windows)));
+        }
+    }
+    found
+}

@@ -1,0 +1,21 @@
+//! Every score there is. A new one is a file and a line here.
+
+use super::divergence::{JS_DIVERGENCE, KL_DIVERGENCE, TOP1_AGREEMENT};
+use super::perplexity::PERPLEXITY;
+use super::rouge::ROUGE1;
+use super::score::{Score, Subject};
+use super::squad::{EXACT_MATCH, F1};
+
+/// Every score, in the order in which they are shown.
+pub const SCORES: &[&Score] =
+    &[&PERPLEXITY, &JS_DIVERGENCE, &KL_DIVERGENCE, &TOP1_AGREEMENT, &EXACT_MATCH, &F1, &ROUGE1];
+
+/// Those that are measured on corpora, or on tasks.
+pub fn scores_on(subject: Subject) -> impl Iterator<Item = &'static Score> {
+    SCORES.iter().copied().filter(move |score| score.subject() == subject)
+}
+
+/// The few of them that are told where there is room for few.
+pub fn headline_scores(subject: Subject) -> impl Iterator<Item = &'static Score> {
+    scores_on(subject).filter(|score| score.headline)
+}

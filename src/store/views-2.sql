@@ -1,0 +1,1 @@
+CREATE TEMP VIEW answers_2 AS SELECT * FROM main.answers;
