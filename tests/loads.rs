@@ -8,7 +8,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use common::Place;
 use secateur::engine::{Event, RunOptions};
-use secateur::model::{Batch, Block, LmHead, ModelFolder, Rope, RopeScaling, Synthetic, head};
+use secateur::model::arch::{mistral::Mistral, qwen2::Qwen2, smollm3::SmolLm3};
+use secateur::model::{Architecture, Batch, Block, LmHead, ModelFolder, Rope, RopeScaling, Synthetic, head};
 use secateur::results::Metrics;
 use secateur::scores::PERPLEXITY;
 use serde_json::{Value, json};
@@ -188,6 +189,63 @@ fn of_two_spellings_of_one_rope_setting_the_one_counts_that_counts_for_transform
         assert_eq!(rope(dir.path()), expected, "{keys}");
         if named.is_empty() {
             assert!(warnings(dir.path()).is_empty(), "{keys}: {:?}", warnings(dir.path()));
+        } else {
+            says(dir.path(), named);
+        }
+    }
+}
+
+#[test]
+fn windows_and_rotation_that_are_said_twice() {
+    let mixed = json!(["sliding_attention", "full_attention", "full_attention"]);
+    let [mistral, qwen2, smollm3]: [&'static dyn Architecture; 3] = [&Mistral, &Qwen2, &SmolLm3];
+    let cases: [(&'static dyn Architecture, Value, [Option<usize>; 3], &[&str]); 7] = [
+        (mistral, json!({"layer_types": mixed}), [Some(16); 3], &["`layer_types`", "`sliding_window`"]),
+        (
+            mistral,
+            json!({"layer_types": ["sliding_attention", "sliding_attention", "sliding_attention"]}),
+            [Some(16); 3],
+            &[],
+        ),
+        (
+            qwen2,
+            json!({"layer_types": mixed, "sliding_window": 8}),
+            [None; 3],
+            &["`layer_types`", "`use_sliding_window`"],
+        ),
+        (
+            qwen2,
+            json!({"layer_types": mixed, "sliding_window": 8, "use_sliding_window": true}),
+            [Some(8), None, None],
+            &[],
+        ),
+        (
+            qwen2,
+            json!({"layer_types": mixed, "sliding_window": 8, "use_sliding_window": true, "max_window_layers": 2}),
+            [Some(8), None, None],
+            &["`layer_types`", "`max_window_layers`, 2", "the first is used"],
+        ),
+        // Blocks without a rotary embedding are the ones that slide.
+        (smollm3, json!({"no_rope_layers": [1, 0, 1]}), [None, Some(16), None], &[]),
+        (
+            smollm3,
+            json!({"no_rope_layers": [1, 0, 1], "no_rope_layer_interval": 3}),
+            [None, Some(16), None],
+            &["`no_rope_layers`", "`no_rope_layer_interval`, 3", "the first is used"],
+        ),
+    ];
+    for (architecture, keys, expected, named) in cases {
+        let dir = written(&Synthetic::tiny(architecture));
+        edit(dir.path(), "config.json", |config| {
+            for (key, value) in keys.as_object().unwrap() {
+                config[key] = value.clone();
+            }
+        });
+        let config = ModelFolder::open(dir.path()).unwrap().config;
+        let windows: Vec<Option<usize>> = (0..3).map(|block| config.attention(block).window).collect();
+        assert_eq!(windows, expected, "{architecture:?} {keys}");
+        if named.is_empty() {
+            assert!(config.warnings.is_empty(), "{architecture:?} {keys}: {:?}", config.warnings);
         } else {
             says(dir.path(), named);
         }

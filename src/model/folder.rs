@@ -33,7 +33,7 @@ pub struct ModelFolder {
 
 impl ModelFolder {
     /// Opens a folder and checks that it is complete: configuration, tokenizer, and every tensor that the configuration
-    /// asks for, in the shape that it asks for. Reads no weights.
+    /// asks for, in the shape that it asks for. Reads no weights, but for comparing a tied head with a stored one.
     ///
     /// # Errors
     /// [`Error::Mistake`] naming what is missing, or which tensor contradicts the configuration and how.

@@ -59,11 +59,8 @@ impl Rope {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let [old, new] = SPELLINGS.map(|key| json.object(key));
-        let (mut found, mut other) = (old?, None);
-        match (&found, new?) {
-            (Some(_), new) => other = new,
-            (None, new) => found = new,
-        }
+        let (old, new) = (old?, new?);
+        let (found, other) = if old.is_some() { (old, new) } else { (new, None) };
         let Some(found) = found else {
             let theta = json.number_or("rope_theta", theta, ABOVE_ZERO, |v| v > 0.0)?;
             return Ok(Self { theta, scaling: RopeScaling::None });
@@ -71,8 +68,7 @@ impl Rope {
         let rope = Self::of(json, &found, theta, context, warnings)?;
         if let Some(other) = other {
             // What is not used may be anything, also something unknown.
-            let other = Self::of(json, &other, theta, context, &mut Vec::new());
-            if other.ok() != Some(rope) {
+            if Self::of(json, &other, theta, context, &mut Vec::new()).ok() != Some(rope) {
                 let [used, unused] = SPELLINGS;
                 warnings.push(json.note(&format!(
                     "`{used}` and `{unused}` contradict each other: `{used}` is used, as transformers does"
