@@ -23,7 +23,7 @@ fn is_unsafe(c: char) -> bool {
 
 /// The text with everything that could steer a terminal shown escaped: `\n`, `\t`, `\x1b`, `\u{202e}`. It is one line
 /// afterwards.
-pub fn sanitize(text: &str) -> Cow<'_, str> {
+pub(crate) fn sanitize(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
@@ -48,17 +48,17 @@ fn columns(grapheme: &str) -> usize {
 }
 
 /// Columns that a text takes once it is [`sanitize`]d.
-pub fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     sanitize(text).graphemes(true).map(columns).sum()
 }
 
 /// Columns that a styled line takes.
-pub fn line_width(line: &Line<'_>) -> usize {
+pub(crate) fn line_width(line: &Line<'_>) -> usize {
     line.spans.iter().map(|span| width(&span.content)).sum()
 }
 
 /// The text, sanitized, in at most `width` columns; where it is cut, its last column is `ellipsis` (one column wide).
-pub fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
+pub(crate) fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
     let safe = sanitize(text);
     match cut(safe.graphemes(true), width) {
         None => safe,
@@ -68,7 +68,7 @@ pub fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str>
 }
 
 /// As [`truncate`], keeping the end: for paths.
-pub fn truncate_start<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
+pub(crate) fn truncate_start<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
     let safe = sanitize(text);
     match cut(safe.graphemes(true).rev(), width) {
         None => safe,
@@ -96,7 +96,7 @@ fn cut<'a>(graphemes: impl Iterator<Item = &'a str>, width: usize) -> Option<Vec
 }
 
 /// A styled line, sanitized, in at most `width` columns, ended by `ellipsis` where it is cut.
-pub fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'static> {
+pub(crate) fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'static> {
     let total = line_width(line);
     let mut spans = Vec::with_capacity(line.spans.len());
     let mut left = width;
@@ -122,7 +122,7 @@ pub fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'sta
 }
 
 /// The text, sanitized, in exactly `width` columns: cut with `ellipsis` or filled with blanks.
-pub fn fit(text: &str, width: usize, align: Alignment, ellipsis: &str) -> String {
+pub(crate) fn fit(text: &str, width: usize, align: Alignment, ellipsis: &str) -> String {
     let text = truncate(text, width, ellipsis);
     let (mut before, mut after) = padding(self::width(&text), width, align);
     // A mark at the beginning would belong to the blank before it.
@@ -143,7 +143,7 @@ pub(crate) fn padding(used: usize, width: usize, align: Alignment) -> (usize, us
 }
 
 /// The lines of a text, each at most `width` columns; see [`wrap_styled`].
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let text_of = |line: Line<'_>| line.spans.into_iter().map(|span| span.content).collect();
     wrap_styled([(text, Style::new())], width).into_iter().map(text_of).collect()
 }
@@ -151,7 +151,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 /// Pieces of text with their styles, broken into lines of at most `width` columns: at line feeds, after blanks, beside
 /// wide characters, and inside a word only if it is longer than a line. Blanks at the end of a broken line are dropped;
 /// tabs become four blanks, all else that is unsafe is escaped. Empty if `width` is 0.
-pub fn wrap_styled<'a>(
+pub(crate) fn wrap_styled<'a>(
     pieces: impl IntoIterator<Item = (&'a str, Style)>,
     width: usize,
 ) -> Vec<Line<'static>> {
@@ -181,7 +181,6 @@ struct Glyph {
     style: Style,
 }
 
-/// Lines being filled.
 struct Wrapper {
     width: usize,
     lines: Vec<Line<'static>>,
