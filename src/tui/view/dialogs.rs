@@ -10,7 +10,7 @@ use super::parts::{first_shown, framed, typed};
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
 use crate::tui::state::{CommandPalette, Dialog, Prompt, QuestionDialog, SparsityDialog, State, Wanted};
-use crate::tui::widgets::slider::Slider;
+use crate::tui::widgets::Slider;
 use crate::tui::widgets::text::{self, sanitize, truncate, wrap};
 
 /// Draws a dialog in the middle of the screen.

@@ -3,17 +3,17 @@
 //! Every widget draws at any size, writes only inside the area it is given, and takes any text: what could steer a
 //! terminal is shown escaped.
 
-pub(crate) mod chart;
-pub(crate) mod gauge;
-pub(crate) mod heatmap;
-pub(crate) mod slider;
-pub(crate) mod spark;
-pub(crate) mod table;
+mod chart;
+mod gauge;
+mod heatmap;
+mod slider;
+mod spark;
+mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
 
-pub(crate) use chart::{Chart, ChartWindow, Point, PointTag, Series, View, YScale};
+pub(crate) use chart::{Chart, ChartWindow, Point, PointTag, Series, YScale};
 pub(crate) use gauge::Gauge;
 pub(crate) use heatmap::{HeatMap, HeatRow};
 pub(crate) use slider::Slider;

@@ -229,8 +229,8 @@ fn titles(found: &Comparison<'_>, view: &CompareView, scores: &[&Score]) -> (Str
     let of_base = if relative { "/base" } else { "" };
     let names: Vec<&str> = scores.iter().map(|score| score.title).collect();
     let subject = scores.first().map(|score| score.subject());
-    let on = match (subject, &found.text, found.tasks.as_slice()) {
-        (Some(Subject::Corpus), Some(text), _) => format!(" on {text}"),
+    let on = match (subject, &found.corpus, found.tasks.as_slice()) {
+        (Some(Subject::Corpus), Some(corpus), _) => format!(" on {corpus}"),
         (Some(Subject::Task), _, [task]) => format!(" on {task}"),
         (Some(Subject::Task), _, [_, _, ..]) => format!(" on {} tasks", found.tasks.len()),
         _ => String::new(),

@@ -11,10 +11,10 @@ use crate::results::{CellResult, CellState};
 use crate::scores::PERPLEXITY;
 use crate::tui::state::{EngineState, LogLevel, Panel, State, StudyView, model_name};
 use crate::tui::view::parts::{first_shown, framed, mark, nothing};
-use crate::tui::widgets::gauge::Gauge;
-use crate::tui::widgets::heatmap::{HeatMap, HeatRow};
-use crate::tui::widgets::spark::Spark;
+use crate::tui::widgets::Gauge;
+use crate::tui::widgets::Spark;
 use crate::tui::widgets::text::{fit, sanitize, truncate, width};
+use crate::tui::widgets::{HeatMap, HeatRow};
 
 /// The panels: cells, progress, heat map, machine, log.
 struct RunPlaces {

@@ -9,7 +9,7 @@ use crate::human;
 use crate::study::Sparsity;
 use crate::tui::state::{Check, Checked, Field, FieldKind, Focus, Panel, State, model_name};
 use crate::tui::view::parts::{first_shown, framed, typed};
-use crate::tui::widgets::gauge::Gauge;
+use crate::tui::widgets::Gauge;
 use crate::tui::widgets::text::{fit, sanitize, truncate, truncate_start, wrap};
 
 /// Columns of the labels before the fields.
