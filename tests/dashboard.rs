@@ -56,7 +56,7 @@ fn a_study_is_chosen_run_steered_compared_saved_and_left() {
     terminal.press("q");
     assert_eq!(terminal.end(), 0);
     assert_eq!(terminal.taken(), (false, false), "the terminal is as it was");
-    terminal.wait_for(&["perplexity", "is kept in"]);
+    terminal.wait_for(&["perplexity", "is saved in"]);
 }
 
 #[test]
@@ -73,11 +73,11 @@ fn storms_of_keys_and_sizes_leave_a_dashboard_that_works() {
     terminal.press("\x1b");
     terminal.resize(100, 30);
     terminal.press("\x1b1");
-    terminal.wait_for(&["1 Study", "What is studied"]);
+    terminal.wait_for(&["1 Study", "Settings"]);
     terminal.resize(40, 12);
     terminal.wait_for(&["needs 60x15"]);
     terminal.resize(80, 24);
-    terminal.wait_for(&["What is studied"]);
+    terminal.wait_for(&["Settings"]);
     terminal.press("q");
     assert_eq!(terminal.end(), 0);
 }
@@ -117,7 +117,7 @@ fn leaving_while_it_runs_keeps_what_is_whole_and_history_goes_on_with_it() {
 fn a_request_to_end_and_a_lost_connection_stop_after_the_block() {
     for hangup in [false, true] {
         let mut terminal = Terminal::start(&small(&[]), 80, 24);
-        terminal.wait_for(&["What is studied"]);
+        terminal.wait_for(&["Settings"]);
         terminal.press("r");
         terminal.wait_for_cells(1);
         if hangup {
@@ -136,7 +136,7 @@ fn a_request_to_end_and_a_lost_connection_stop_after_the_block() {
 #[test]
 fn a_study_that_is_to_keep_running_is_finished_without_its_terminal() {
     let mut terminal = Terminal::start(&small(&["--keep-running"]), 80, 24);
-    terminal.wait_for(&["What is studied", "can run"]);
+    terminal.wait_for(&["Settings", "can run"]);
     terminal.press("r");
     terminal.wait_for_cells(1);
     terminal.hang_up();
@@ -155,12 +155,12 @@ fn it_can_be_suspended_from_a_shell_and_comes_back() {
     let mut terminal = Terminal::with(home, shell, 80, 24);
     terminal.wait_for(&["shell>"]);
     terminal.press(&format!("{}\r", env!("CARGO_BIN_EXE_secateur")));
-    terminal.wait_for(&["What is studied"]);
+    terminal.wait_for(&["Settings"]);
     terminal.press("\x1a");
     terminal.wait_for(&["Stopped"]);
     assert_eq!(terminal.taken(), (false, false));
     terminal.press("fg\r");
-    terminal.wait_for(&["What is studied"]);
+    terminal.wait_for(&["Settings"]);
     assert_eq!(terminal.taken(), (true, true));
     terminal.press("q");
     terminal.wait_for(&["shell>"]);
@@ -171,7 +171,7 @@ fn it_can_be_suspended_from_a_shell_and_comes_back() {
 #[test]
 fn what_cannot_run_says_why_where_it_can_be_put_right() {
     let mut terminal = Terminal::start(&["--model", "./no-such-folder"], 100, 30);
-    terminal.wait_for(&["What is studied", "no-such-folder", "see model on the left"]);
+    terminal.wait_for(&["Settings", "no-such-folder", "see model on the left"]);
     terminal.press("r");
     terminal.wait_for(&["cannot start: model:"]);
     terminal.press("q");
@@ -191,7 +191,7 @@ fn an_engine_that_fails_is_told_with_what_to_do_and_the_terminal_comes_back() {
         std::fs::rename(&checkpoints, aside).is_ok() && std::fs::write(&checkpoints, "in the way").is_ok()
     });
     assert!(blocked);
-    let screen = terminal.wait_for(&["The study has failed", "Put the cause right", "go on with R"]);
+    let screen = terminal.wait_for(&["The study has failed", "Fix the cause", "resume the study with R"]);
     assert!(screen.contains("studies.d"), "the place is named on:\n{screen}");
     assert!(!screen.contains("RUST_BACKTRACE"), "{screen}");
     terminal.press("\rq");
@@ -320,7 +320,7 @@ fn a_terminal_that_cannot_place_text_gets_lines_and_is_told_why() {
 #[test]
 fn an_option_draws_with_ascii_alone() {
     let mut terminal = Terminal::start(&["--ascii"], 80, 24);
-    let screen = terminal.wait_for(&["What is studied", "can run"]);
+    let screen = terminal.wait_for(&["Settings", "can run"]);
     assert!(screen.is_ascii(), "{screen}");
     terminal.press("q");
     terminal.end();

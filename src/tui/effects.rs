@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::message::{EffectOutcome, Message, OpenReason};
 use super::snapshot;
-use super::state::{Board, Checked, Field, FormValues};
+use super::state::{Checked, Field, FormValues, StudyView};
 use super::theme::Theme;
 use crate::commands;
 use crate::config::{Given, Settings};
@@ -35,14 +35,14 @@ impl SettingsSource {
     ///
     /// # Errors
     /// [`Error::Mistake`] for a value that is not accepted; it begins with the flag.
-    pub fn settings(&self, values: &FormValues) -> Result<Settings> {
+    pub(crate) fn settings(&self, values: &FormValues) -> Result<Settings> {
         let given = values.given(&self.given);
         Settings::of_cells(self.config.as_deref(), &given, values.cells.clone())
     }
 }
 
 /// Does the work that takes time.
-pub struct Effects {
+pub(crate) struct Effects {
     messages: UnboundedSender<Message>,
     store: PathBuf,
     offline: bool,
@@ -51,17 +51,21 @@ pub struct Effects {
 
 impl Effects {
     /// Starts the thread that checks studies. `options` are those of the engine.
-    pub fn new(messages: UnboundedSender<Message>, options: &EngineOptions, origin: SettingsSource) -> Self {
+    pub(crate) fn new(
+        messages: UnboundedSender<Message>,
+        options: &EngineOptions,
+        origin: SettingsSource,
+    ) -> Self {
         let (checks, asked) = channel::channel();
-        let ears = messages.clone();
+        let outcomes = messages.clone();
         // It never asks the network: looking at a study must not fetch gigabytes.
         let offline = EngineOptions { offline: true, ..options.clone() };
-        std::thread::spawn(move || check_all(&asked, &ears, &offline, &origin));
+        std::thread::spawn(move || check_all(&asked, &outcomes, &offline, &origin));
         Self { messages, store: options.store.clone(), offline: options.offline, checks }
     }
 
     /// Has a study checked; an older check that has not begun is forgotten.
-    pub fn check(&self, number: u64, values: Box<FormValues>) {
+    pub(crate) fn check(&self, number: u64, values: Box<FormValues>) {
         // The thread lives as long as this does.
         let _ = self.checks.send((number, values));
     }
@@ -77,7 +81,7 @@ impl Effects {
     }
 
     /// Reads the list of studies. A store that is not there yet has none.
-    pub fn list(&self) {
+    pub(crate) fn list(&self) {
         let path = self.store.clone();
         self.run(move || {
             let studies = if path.exists() { Store::open_read_only(&path)?.studies()? } else { Vec::new() };
@@ -86,16 +90,16 @@ impl Effects {
     }
 
     /// Reads a study.
-    pub fn open(&self, study: i64, purpose: OpenReason) {
+    pub(crate) fn open(&self, study: i64, purpose: OpenReason) {
         let path = self.store.clone();
         self.run(move || {
             let record = Store::open_read_only(&path)?.study(study)?;
-            Ok(EffectOutcome::Study(Box::new(Board::of_record(record)), purpose))
+            Ok(EffectOutcome::Study(Box::new(StudyView::of_record(record)), purpose))
         });
     }
 
     /// Reads answers.
-    pub fn answers(&self, study: i64, cell: Option<String>) {
+    pub(crate) fn answers(&self, study: i64, cell: Option<String>) {
         let path = self.store.clone();
         self.run(move || {
             let answers = Store::open_read_only(&path)?.answers(study, cell.as_deref())?;
@@ -104,7 +108,7 @@ impl Effects {
     }
 
     /// Deletes a study.
-    pub fn delete(&self, study: i64) {
+    pub(crate) fn delete(&self, study: i64) {
         let path = self.store.clone();
         self.run(move || {
             Store::delete(&path, study)?;
@@ -113,7 +117,7 @@ impl Effects {
     }
 
     /// Writes a finished cell as a model folder.
-    pub fn export_model(&self, study: i64, cell: String, target: PathBuf) {
+    pub(crate) fn export_model(&self, study: i64, cell: String, target: PathBuf) {
         let (path, offline) = (self.store.clone(), self.offline);
         self.run(move || {
             export::check_target(&target)?;
@@ -125,7 +129,7 @@ impl Effects {
     }
 
     /// Saves what is drawn as SVG, PNG and text, in the working folder.
-    pub fn snapshot(&self, buffer: Buffer, theme: Theme, name: &str) {
+    pub(crate) fn snapshot(&self, buffer: Buffer, theme: Theme, name: &str) {
         let stem = format!("secateur-{name}-{}", stamp());
         self.run(move || {
             let mut paths = Vec::new();
@@ -139,7 +143,7 @@ impl Effects {
     }
 
     /// Writes a study as CSV, JSON and Markdown, into the working folder.
-    pub fn export_comparison(&self, result: StudyResult) {
+    pub(crate) fn export_comparison(&self, result: StudyResult) {
         self.run(move || {
             let stem = format!("secateur-study-{}", result.study);
             let mut paths = Vec::new();

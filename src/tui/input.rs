@@ -18,18 +18,17 @@ const PATIENCE: Duration = Duration::from_millis(400);
 const MORE: Duration = Duration::from_millis(20);
 
 /// The thread; it ends when this is dropped.
-pub struct Input {
+pub(crate) struct Input {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Input {
-    /// Starts to read keys.
-    pub fn start(messages: UnboundedSender<Message>) -> Self {
+    pub(crate) fn start(messages: UnboundedSender<Message>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let ears = stop.clone();
+        let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
-            while !ears.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 let gone = match wait() {
                     Ok(Waited::Nothing) => continue,
                     Ok(Waited::Gone) | Err(_) => true,
@@ -55,7 +54,6 @@ impl Drop for Input {
     }
 }
 
-/// What came of waiting.
 enum Waited {
     Nothing,
     Something,

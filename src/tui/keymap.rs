@@ -6,30 +6,24 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 /// A place where keys have a meaning of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Context {
+pub(crate) enum Context {
     /// Everywhere, unless the place itself says otherwise.
     Everywhere,
     /// The fields of the study screen.
     Fields,
-    /// The grid of the study screen.
     Grid,
-    /// The run screen.
     Run,
-    /// The compare screen.
     Compare,
-    /// The inspect screen.
     Inspect,
-    /// The history screen.
     History,
 }
 
 impl Context {
     /// Every context, in the order of the help page.
-    pub const ALL: [Self; 7] =
+    pub(crate) const ALL: [Self; 7] =
         [Self::Everywhere, Self::Fields, Self::Grid, Self::Run, Self::Compare, Self::Inspect, Self::History];
 
-    /// The heading of its keys.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Everywhere => "Everywhere",
             Self::Fields => "Study: fields",
@@ -42,10 +36,9 @@ impl Context {
     }
 }
 
-/// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the table's help texts say what each is")]
-pub enum Action {
+pub(crate) enum Action {
     Quit,
     Screen(usize),
     NextScreen,
@@ -103,9 +96,8 @@ pub enum Action {
     DeleteStudy,
 }
 
-/// A key as it is pressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyPress {
+pub(crate) struct KeyPress {
     /// Which one; letters carry their case.
     pub code: KeyCode,
     /// Whether Ctrl is held.
@@ -114,12 +106,12 @@ pub struct KeyPress {
 
 impl KeyPress {
     /// The key of a terminal's event. Shift counts only where it makes another character.
-    pub fn of(event: &KeyEvent) -> Self {
+    pub(crate) fn of(event: &KeyEvent) -> Self {
         Self { code: event.code, ctrl: event.modifiers.contains(KeyModifiers::CONTROL) }
     }
 
     /// How the key is written: `q`, `Ctrl-Z`, `Space`, `←`; arrows as words where only ASCII will do.
-    pub fn name(self, ascii: bool) -> String {
+    pub(crate) fn name(self, ascii: bool) -> String {
         let name = match self.code {
             KeyCode::Char(' ') => "Space".into(),
             KeyCode::Char(c) if self.ctrl => c.to_ascii_uppercase().to_string(),
@@ -143,14 +135,12 @@ impl KeyPress {
     }
 }
 
-/// One line of the table.
 #[derive(Debug)]
-pub struct Binding {
+pub(crate) struct Binding {
     /// Where it holds.
     pub context: Context,
     /// Any of these keys.
     pub keys: &'static [KeyPress],
-    /// What they ask for.
     pub action: Action,
     /// What that is, for the help page and the README.
     pub help: &'static str,
@@ -186,49 +176,49 @@ use Action as A;
 use KeyCode as K;
 
 /// All keys. Within a context the first line that has a key wins; a screen's own lines win over `Everywhere`.
-pub const BINDINGS: &[Binding] = bindings! {
-    Everywhere: [ch('1')] A::Screen(0), "study: what to run";
-    Everywhere: [ch('2')] A::Screen(1), "run: where the study stands";
-    Everywhere: [ch('3')] A::Screen(2), "compare: perplexity, JS divergence and task scores side by side";
-    Everywhere: [ch('4')] A::Screen(3), "inspect: answers side by side, and a cell's modules";
-    Everywhere: [ch('5')] A::Screen(4), "history: the studies of the store";
+pub(crate) const BINDINGS: &[Binding] = bindings! {
+    Everywhere: [ch('1')] A::Screen(0), "Study: what to run";
+    Everywhere: [ch('2')] A::Screen(1), "Run: progress of the study";
+    Everywhere: [ch('3')] A::Screen(2), "Compare: perplexity, JS divergence and task scores side by side";
+    Everywhere: [ch('4')] A::Screen(3), "Inspect: answers side by side, and the modules of a cell";
+    Everywhere: [ch('5')] A::Screen(4), "History: the studies in the store";
     Everywhere: [key(K::Tab)] A::NextScreen, "next screen", "screens";
     Everywhere: [key(K::BackTab)] A::PreviousScreen, "previous screen";
-    Everywhere: [ch(':'), ctrl('p')] A::Palette, "all commands by name", "commands";
+    Everywhere: [ch(':'), ctrl('p')] A::Palette, "list all commands", "commands";
     Everywhere: [ch('?')] A::Help, "this help", "help";
-    Everywhere: [ch('r')] A::StartStudy, "run the study that the study screen defines";
-    Everywhere: [ch('a')] A::AddCell, "add a cell to the study, at any sparsity";
-    Everywhere: [ch('p')] A::Pause, "pause the engine, or let it go on";
+    Everywhere: [ch('r')] A::StartStudy, "run the study on the Study screen";
+    Everywhere: [ch('a')] A::AddCell, "add a cell to the study";
+    Everywhere: [ch('p')] A::Pause, "pause or resume the engine";
     Everywhere: [ch('s')] A::SaveScreen, "save the screen as SVG, PNG and text";
     Everywhere: [ch('S')] A::SavePanel, "save the focused panel as SVG, PNG and text";
     Everywhere: [ch('e')] A::ExportComparison, "export the comparison as CSV, JSON and Markdown";
-    Everywhere: [ctrl('l')] A::Redraw, "draw the screen anew";
-    Everywhere: [ctrl('z')] A::Suspend, "suspend (fg comes back)";
-    Everywhere: [ch('q'), ctrl('c')] A::Quit, "quit; asks while work runs, Ctrl-C twice always leaves", "quit";
+    Everywhere: [ctrl('l')] A::Redraw, "redraw the screen";
+    Everywhere: [ctrl('z')] A::Suspend, "suspend (fg resumes)";
+    Everywhere: [ch('q'), ctrl('c')] A::Quit, "quit; asks first while a study runs; Ctrl-C twice always quits", "quit";
 
-    Fields: [key(K::Up), ch('k')] A::Up, "field above";
-    Fields: [key(K::Down), ch('j')] A::Down, "field below";
+    Fields: [key(K::Up), ch('k')] A::Up, "previous field";
+    Fields: [key(K::Down), ch('j')] A::Down, "next field";
     Fields: [key(K::Left), ch('h')] A::Left, "previous choice";
-    Fields: [key(K::Right), ch('l')] A::Right, "next choice, or over to the grid";
-    Fields: [key(K::Enter), ch(' ')] A::Confirm, "edit the field; Enter keeps, Esc drops", "edit";
-    Fields: [ch('w')] A::NextPane, "over to the grid", "grid";
+    Fields: [key(K::Right), ch('l')] A::Right, "next choice, or go to the grid";
+    Fields: [key(K::Enter), ch(' ')] A::Confirm, "edit the field; Enter saves, Esc cancels", "edit";
+    Fields: [ch('w')] A::NextPane, "go to the grid", "grid";
     Fields: [ch('r')] A::StartStudy, "start the study", "run";
 
-    Grid: [key(K::Up), ch('k')] A::Up, "row above";
-    Grid: [key(K::Down), ch('j')] A::Down, "row below";
-    Grid: [key(K::Left), ch('h')] A::Left, "column to the left";
-    Grid: [key(K::Right), ch('l')] A::Right, "column to the right";
-    Grid: [ch(' '), key(K::Enter)] A::Toggle, "take the cell in, or leave it out", "toggle";
-    Grid: [ch('x')] A::ToggleRow, "the whole row", "row";
-    Grid: [ch('c')] A::ToggleColumn, "the whole column", "column";
-    Grid: [ch('A')] A::ToggleAll, "the whole grid";
-    Grid: [ch('+'), ch('=')] A::AddSparsity, "add a sparsity: a slider for percentages, or N:M", "sparsity";
-    Grid: [ch('-'), key(K::Delete)] A::DropSparsity, "drop the column's sparsity";
-    Grid: [ch('w')] A::NextPane, "over to the fields", "fields";
+    Grid: [key(K::Up), ch('k')] A::Up, "previous row";
+    Grid: [key(K::Down), ch('j')] A::Down, "next row";
+    Grid: [key(K::Left), ch('h')] A::Left, "previous column";
+    Grid: [key(K::Right), ch('l')] A::Right, "next column";
+    Grid: [ch(' '), key(K::Enter)] A::Toggle, "select or deselect the cell", "toggle";
+    Grid: [ch('x')] A::ToggleRow, "select or deselect the row", "row";
+    Grid: [ch('c')] A::ToggleColumn, "select or deselect the column", "column";
+    Grid: [ch('A')] A::ToggleAll, "select or deselect the whole grid";
+    Grid: [ch('+'), ch('=')] A::AddSparsity, "add a sparsity: percent or N:M", "sparsity";
+    Grid: [ch('-'), key(K::Delete)] A::DropSparsity, "remove the column";
+    Grid: [ch('w')] A::NextPane, "go to the fields", "fields";
     Grid: [ch('r')] A::StartStudy, "start the study", "run";
 
-    Run: [key(K::Up), ch('k')] A::Up, "cell above";
-    Run: [key(K::Down), ch('j')] A::Down, "cell below";
+    Run: [key(K::Up), ch('k')] A::Up, "previous cell";
+    Run: [key(K::Down), ch('j')] A::Down, "next cell";
     Run: [key(K::Home), ch('g')] A::First, "first cell";
     Run: [key(K::End), ch('G')] A::Last, "last cell";
     Run: [key(K::PageUp)] A::PageUp, "older lines of the log";
@@ -238,73 +228,72 @@ pub const BINDINGS: &[Binding] = bindings! {
     Run: [ch('x')] A::CancelCell, "cancel the cell", "cancel cell";
     Run: [ch('K')] A::MoveEarlier, "move a waiting cell up the queue", "earlier";
     Run: [ch('J')] A::MoveLater, "move a waiting cell down the queue", "later";
-    Run: [ch('m')] A::SwitchMap, "heat map: achieved sparsity, or reconstruction error", "map";
-    Run: [ch('p'), ch(' ')] A::Pause, "pause, or go on", "pause";
+    Run: [ch('m')] A::SwitchMap, "heat map: switch between sparsity and reconstruction error", "map";
+    Run: [ch('p'), ch(' ')] A::Pause, "pause or resume", "pause";
 
-    Compare: [key(K::Left), ch('h')] A::Left, "cursor to lower sparsity", "cursor";
-    Compare: [key(K::Right), ch('l')] A::Right, "cursor to higher sparsity";
-    Compare: [key(K::Up), ch('k')] A::Up, "row above";
-    Compare: [key(K::Down), ch('j')] A::Down, "row below";
+    Compare: [key(K::Left), ch('h')] A::Left, "move the cursor left", "cursor";
+    Compare: [key(K::Right), ch('l')] A::Right, "move the cursor right";
+    Compare: [key(K::Up), ch('k')] A::Up, "previous row";
+    Compare: [key(K::Down), ch('j')] A::Down, "next row";
     Compare: [key(K::PageUp)] A::PageUp, "page up";
     Compare: [key(K::PageDown)] A::PageDown, "page down";
     Compare: [key(K::Home), ch('g')] A::First, "first row";
     Compare: [key(K::End), ch('G')] A::Last, "last row";
-    Compare: [ch('t')] A::NextScore, "task score: exact match, F1, ROUGE-1, or all three", "score";
-    Compare: [ch('c')] A::NextCorpus, "next text, where there are several";
-    Compare: [ch('b')] A::Relative, "absolute values, or relative to the base", "relative";
-    Compare: [ch('v')] A::NextPanel, "focus the next chart or the table", "panel";
+    Compare: [ch('t')] A::NextScore, "next task score: exact match, F1, ROUGE-1, all three", "score";
+    Compare: [ch('c')] A::NextCorpus, "next corpus";
+    Compare: [ch('b')] A::Relative, "switch between absolute values and values relative to the base", "relative";
+    Compare: [ch('v')] A::NextPanel, "focus the next panel", "panel";
     Compare: [ch('z')] A::ZoomIn, "zoom in on the cursor", "zoom";
     Compare: [ch('Z')] A::ZoomOut, "zoom out";
-    Compare: [ch('0')] A::ZoomReset, "show everything again";
-    Compare: [ch(' ')] A::Pin, "pin the selected cell to the top, or let it go", "pin";
+    Compare: [ch('0')] A::ZoomReset, "reset the zoom";
+    Compare: [ch(' ')] A::Pin, "pin or unpin the selected cell", "pin";
     Compare: [ch('o')] A::Sort, "sort the table by the next column", "sort";
-    Compare: [ch('O')] A::SortReverse, "turn the order around";
-    Compare: [ch('/')] A::Filter, "show only rows that contain all the words", "filter";
-    Compare: [key(K::Esc)] A::ClearFilter, "show all rows again";
-    Compare: [ch('a')] A::AddCell, "add a cell at any sparsity", "add cell";
+    Compare: [ch('O')] A::SortReverse, "reverse the order";
+    Compare: [ch('/')] A::Filter, "filter the rows by words", "filter";
+    Compare: [key(K::Esc)] A::ClearFilter, "clear the filter";
+    Compare: [ch('a')] A::AddCell, "add a cell", "add cell";
     Compare: [key(K::Enter)] A::Confirm, "inspect the selected cell";
 
-    Inspect: [key(K::Up), ch('k')] A::Up, "prompt, line or module above";
-    Inspect: [key(K::Down), ch('j')] A::Down, "prompt, line or module below";
+    Inspect: [key(K::Up), ch('k')] A::Up, "previous prompt, line or module";
+    Inspect: [key(K::Down), ch('j')] A::Down, "next prompt, line or module";
     Inspect: [key(K::PageUp)] A::PageUp, "page up";
     Inspect: [key(K::PageDown)] A::PageDown, "page down";
     Inspect: [key(K::Home), ch('g')] A::First, "first";
     Inspect: [key(K::End), ch('G')] A::Last, "last";
-    Inspect: [key(K::Right), ch('l')] A::OtherCell, "next cell on the right-hand side", "cell";
+    Inspect: [key(K::Right), ch('l')] A::OtherCell, "next cell on the right side", "cell";
     Inspect: [key(K::Left), ch('h')] A::Left, "previous cell";
-    Inspect: [ch('b')] A::OtherSide, "next cell on the left-hand side, from the base on", "against";
-    Inspect: [ch('o')] A::ByDisagreement, "order: as it comes, or the largest disagreement or error first", "order";
-    Inspect: [ch('w')] A::NextPane, "over to the prompt, to the answers, back to the list: what the arrows move", "pane";
-    Inspect: [ch('m')] A::ShowModules, "answers, or the cell's modules", "modules";
+    Inspect: [ch('b')] A::OtherSide, "next model on the left side: the base, then the cells", "against";
+    Inspect: [ch('o')] A::ByDisagreement, "order: original, or largest disagreement or error first", "order";
+    Inspect: [ch('w')] A::NextPane, "cycle focus: list, prompt, answers", "pane";
+    Inspect: [ch('m')] A::ShowModules, "switch between answers and modules", "modules";
 
-    History: [key(K::Up), ch('k')] A::Up, "study above";
-    History: [key(K::Down), ch('j')] A::Down, "study below";
+    History: [key(K::Up), ch('k')] A::Up, "previous study";
+    History: [key(K::Down), ch('j')] A::Down, "next study";
     History: [key(K::PageUp)] A::PageUp, "page up";
     History: [key(K::PageDown)] A::PageDown, "page down";
     History: [key(K::Home), ch('g')] A::First, "newest study";
     History: [key(K::End), ch('G')] A::Last, "oldest study";
     History: [key(K::Enter), ch('o')] A::OpenStudy, "open the study", "open";
-    History: [ch('R')] A::ResumeStudy, "go on with the study where it stopped", "resume";
-    History: [ch('v')] A::Overlay, "lay the study over the comparison, or take it off", "overlay";
+    History: [ch('R')] A::ResumeStudy, "resume the study", "resume";
+    History: [ch('v')] A::Overlay, "overlay the study on the comparison, or remove it", "overlay";
     History: [ch('x')] A::ExportModel, "export a finished cell as a model folder", "export model";
-    History: [ch('d'), key(K::Delete)] A::DeleteStudy, "delete the study (asks)", "delete";
+    History: [ch('d'), key(K::Delete)] A::DeleteStudy, "delete the study (asks first)", "delete";
 };
 
 /// What a key asks for in a context; the context's own lines come first.
-pub fn action(context: Context, pressed: KeyPress) -> Option<Action> {
+pub(crate) fn action(context: Context, pressed: KeyPress) -> Option<Action> {
     let of = |context| {
         BINDINGS.iter().find(|b| b.context == context && b.keys.contains(&pressed)).map(|b| b.action)
     };
     of(context).or_else(|| of(Context::Everywhere))
 }
 
-/// The lines of a context.
-pub fn of(context: Context) -> impl Iterator<Item = &'static Binding> {
+pub(crate) fn of(context: Context) -> impl Iterator<Item = &'static Binding> {
     BINDINGS.iter().filter(move |b| b.context == context)
 }
 
 /// The keys of a line, as they are written.
-pub fn names(binding: &Binding, ascii: bool) -> String {
+pub(crate) fn names(binding: &Binding, ascii: bool) -> String {
     binding.keys.iter().map(|key| key.name(ascii)).collect::<Vec<_>>().join(" ")
 }
 

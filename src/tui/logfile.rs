@@ -10,7 +10,7 @@ use crate::human;
 
 /// Appends lines to a file; a file that cannot be written is no reason to stop.
 #[derive(Debug, Clone)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     /// Lines come from several threads.
     turn: Arc<Mutex<()>>,
@@ -18,12 +18,11 @@ pub struct LogFile {
 
 impl LogFile {
     /// The log of a store: `studies.log` beside `studies.db`.
-    pub fn beside(store: &Path) -> Self {
+    pub(crate) fn beside(store: &Path) -> Self {
         Self { path: store.with_extension("log"), turn: Arc::default() }
     }
 
-    /// Adds a line with the date.
-    pub fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let _turn = self.turn.lock();
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             let _ = std::fs::create_dir_all(folder);

@@ -8,21 +8,21 @@ pub mod effects;
 mod input;
 pub mod keymap;
 mod logfile;
-pub mod message;
-pub mod palette;
+mod message;
+mod palette;
 pub mod picture;
-pub mod runtime;
-pub mod screens;
-pub mod snapshot;
-pub mod state;
+mod runtime;
+mod screens;
+mod snapshot;
+mod state;
 mod tabs;
 mod terminal;
 #[cfg(test)]
-pub mod testing;
+mod testing;
 pub mod theme;
-pub mod update;
-pub mod view;
-pub mod widgets;
+mod update;
+mod view;
+mod widgets;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -62,22 +62,22 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
         let state = left.state;
         match left.leave {
             Leave::Headless => {
-                say("going on without the screen; Ctrl-C stops after the block in hand");
+                say("continuing without the screen; Ctrl-C stops after the current block");
                 return headless::attach(left.engine, render).await.map(headless::Outcome::exit_code);
             }
             Leave::Abandon => {}
             Leave::Now => left.engine.join(),
         }
-        let worked = state.live.study.is_some();
-        if let (true, Some(board)) = (worked && state.board_is_live(), &state.board) {
-            let (done, all) = board.progress();
-            if done > 0 || !board.base.metrics.values.is_empty() {
-                println(&render(&board.result()));
+        let worked = state.engine.study.is_some();
+        if let (true, Some(study_view)) = (worked && state.shows_engine_study(), &state.study_view) {
+            let (done, all) = study_view.progress();
+            if done > 0 || !study_view.base.metrics.values.is_empty() {
+                println(&render(&study_view.result()));
             }
             let store = state.options.store.display().to_string();
-            say(&format!("study {} is kept in {}", board.study, text::escape(&store)));
+            say(&format!("study {} is saved in {}", study_view.study, text::escape(&store)));
             if done < all {
-                say(&format!("{done} of {all} cells are done; R on the History screen goes on"));
+                say(&format!("{done} of {all} cells are done; R on the History screen resumes"));
                 return Ok(130);
             }
         }

@@ -2,19 +2,15 @@
 
 use crate::tui::keymap::{Action, BINDINGS, Context};
 
-/// A command of the palette.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PaletteCommand {
-    /// Where it belongs.
+pub(crate) struct PaletteCommand {
     pub context: Context,
-    /// What it does.
     pub name: &'static str,
-    /// The same as an action.
     pub action: Action,
 }
 
 /// Every command that makes sense by name: all but moves and typing.
-pub fn commands() -> Vec<PaletteCommand> {
+pub(crate) fn commands() -> Vec<PaletteCommand> {
     let moves = |action: Action| {
         matches!(
             action,
@@ -45,7 +41,7 @@ pub fn commands() -> Vec<PaletteCommand> {
 }
 
 /// The commands that contain all the typed words, those that begin with the first word in front.
-pub fn matching(typed: &str) -> Vec<PaletteCommand> {
+pub(crate) fn matching(typed: &str) -> Vec<PaletteCommand> {
     let words: Vec<String> = typed.split_whitespace().map(str::to_lowercase).collect();
     let mut found: Vec<PaletteCommand> = commands()
         .into_iter()

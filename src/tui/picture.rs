@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use super::message::{Effect, EffectOutcome, Message, OpenReason};
 use super::screens::show;
 use super::snapshot;
-use super::state::{Board, Options, Screen, State};
+use super::state::{Options, Screen, State, StudyView};
 use super::theme::{Background, ColorMode, Theme, has_unicode};
 use super::update::update;
 use super::view::view;
@@ -59,10 +59,15 @@ pub fn take(config: Option<&Path>, args: &SnapshotArgs) -> Result<String> {
     let mut state = State::new(&record.spec, options, theme, size);
     let mut desk = Desk { store: &store, state: &mut state };
     desk.message(Message::Done(EffectOutcome::Studies(store.studies()?)))?;
-    desk.message(Message::Done(EffectOutcome::Study(Box::new(Board::of_record(record)), OpenReason::Open)))?;
+    desk.message(Message::Done(EffectOutcome::Study(
+        Box::new(StudyView::of_record(record)),
+        OpenReason::Open,
+    )))?;
     if let Some(cell) = args.cell.as_deref().map(str::to_owned).or_else(|| last_done(desk.state)) {
-        let board = desk.state.board.as_ref();
-        let Some(at) = board.and_then(|board| board.cells.iter().position(|known| known.id == cell)) else {
+        let study_view = desk.state.study_view.as_ref();
+        let Some(at) =
+            study_view.and_then(|study_view| study_view.cells.iter().position(|known| known.id == cell))
+        else {
             return Err(Error::mistake(format!("--cell {cell}: study {study} has no such cell")));
         };
         desk.state.run.chosen = Some(at + 1);
@@ -114,7 +119,7 @@ impl Desk<'_> {
 /// The cell that was finished last.
 fn last_done(state: &State) -> Option<String> {
     let done = |cell: &&crate::results::CellResult| cell.state == crate::results::CellState::Done;
-    Some(state.board.as_ref()?.cells.iter().rev().find(done)?.id.clone())
+    Some(state.study_view.as_ref()?.cells.iter().rev().find(done)?.id.clone())
 }
 
 /// Columns and rows as they are typed: `160x48`.

@@ -41,7 +41,7 @@ pub struct Setup {
     pub mouse: bool,
     /// Whether it only looks.
     pub readonly: bool,
-    /// Whether work goes on when the terminal goes away.
+    /// Whether a study keeps running when the terminal goes away.
     pub keep_running: bool,
     /// What it opens on.
     pub opens: StartsWith,
@@ -59,7 +59,7 @@ pub enum StartsWith {
 }
 
 /// How the dashboard was left.
-pub struct Left {
+pub(crate) struct ExitState {
     /// All that it knew.
     pub state: State,
     /// The engine, which may still be at work.
@@ -72,7 +72,7 @@ pub struct Left {
 ///
 /// # Errors
 /// What the terminal refuses.
-pub async fn run(setup: Setup) -> Result<Left> {
+pub(crate) async fn run(setup: Setup) -> Result<ExitState> {
     let log = LogFile::beside(&setup.settings.basics.store);
     quiet_panics(&log);
     let (messages, inbox) = unbounded_channel();
@@ -116,7 +116,7 @@ pub async fn run(setup: Setup) -> Result<Left> {
     drop(input);
     let Dashboard { state, engine, screen, .. } = dashboard;
     drop(screen);
-    Ok(Left { state, engine, leave: leave? })
+    Ok(ExitState { state, engine, leave: leave? })
 }
 
 fn terminal_error(source: io::Error) -> Error {
@@ -245,7 +245,7 @@ impl Dashboard {
         match self.screen.draw(|area, buffer| view(state, area, buffer)) {
             Ok(()) => {}
             // The terminal is gone; its thread says so too, and what is to be done then is decided there.
-            Err(_) if self.state.live.busy() => {}
+            Err(_) if self.state.engine.busy() => {}
             Err(error) => return Err(terminal_error(error)),
         }
         self.drawn = Some(Instant::now());
@@ -268,7 +268,7 @@ impl Dashboard {
                 Effect::LoadAnswers { study, cell } => self.effects.answers(study, cell),
                 Effect::DeleteStudy(study) => {
                     // The study that the engine ran last is in its hands.
-                    if self.state.live.study != Some(study) {
+                    if self.state.engine.study != Some(study) {
                         self.effects.delete(study);
                     } else if self.engine.commands.send(Command::Delete(study)).await.is_err() {
                         let _ = self.messages.send(Message::EngineGone);
@@ -277,8 +277,8 @@ impl Dashboard {
                 Effect::ExportModel { study, cell, folder } => self.effects.export_model(study, cell, folder),
                 Effect::Snapshot(panel) => self.snapshot(panel),
                 Effect::ExportComparison => {
-                    if let Some(board) = &self.state.board {
-                        self.effects.export_comparison(board.result());
+                    if let Some(study_view) = &self.state.study_view {
+                        self.effects.export_comparison(study_view.result());
                     }
                 }
                 Effect::Suspend => self.suspend(),
@@ -326,7 +326,7 @@ impl Dashboard {
         self.effects.snapshot(buffer, state.theme, &name.to_lowercase());
     }
 
-    /// Gives the terminal back and stops, as Ctrl-Z does elsewhere; goes on here when it is continued.
+    /// Gives the terminal back and stops, as Ctrl-Z does elsewhere; resumes here when it is continued.
     fn suspend(&mut self) {
         #[cfg(unix)]
         {
@@ -346,7 +346,7 @@ impl Dashboard {
         match follower.changed() {
             Ok(false) => {}
             Ok(true) => {
-                let shown = self.state.board.as_ref().map(|board| board.study);
+                let shown = self.state.study_view.as_ref().map(|study_view| study_view.study);
                 let newest = || self.state.history.studies.first().map(|study| study.id);
                 self.effects.list();
                 if let Some(study) = shown.or_else(newest) {
@@ -361,8 +361,8 @@ impl Dashboard {
 
     /// Puts what is new of the screen's log into the file: warnings and errors, which people look for afterwards.
     fn write_log(&mut self) {
-        let lines = &self.state.live.log;
-        let total = self.state.live.lines_said;
+        let lines = &self.state.engine.log;
+        let total = self.state.engine.lines_logged;
         let new = (total - self.logged).min(lines.len());
         self.logged = total;
         for line in lines.iter().skip(lines.len() - new) {
@@ -374,7 +374,7 @@ impl Dashboard {
 }
 
 /// A part of what is drawn, by itself.
-pub fn cut(buffer: &Buffer, part: Rect) -> Buffer {
+pub(crate) fn cut(buffer: &Buffer, part: Rect) -> Buffer {
     let part = part.intersection(buffer.area);
     let mut alone = Buffer::empty(Rect::new(0, 0, part.width, part.height));
     for y in 0..part.height {
@@ -389,14 +389,14 @@ pub fn cut(buffer: &Buffer, part: Rect) -> Buffer {
 /// the engine, and their detail goes into the log file, since nothing but the screen may write to the terminal.
 fn quiet_panics(log: &LogFile) {
     let log = log.clone();
-    let told = std::panic::take_hook();
+    let previous_hook = std::panic::take_hook();
     let main = std::thread::current().id();
     std::panic::set_hook(Box::new(move |info| {
         let trace = std::backtrace::Backtrace::force_capture();
         log.write(&format!("panic: {info}\n{trace}"));
         if std::thread::current().id() == main {
             restore();
-            told(info);
+            previous_hook(info);
         }
     }));
 }

@@ -5,17 +5,17 @@ use unicode_width::UnicodeWidthStr;
 use super::state::Screen;
 
 /// The name at the left of the first row.
-pub const NAME: &str = " secateur ";
+pub(crate) const NAME: &str = " secateur ";
 
 /// The tab of a screen, while `open` is shown.
-pub fn tab(screen: Screen, open: Screen) -> String {
+pub(crate) fn tab(screen: Screen, open: Screen) -> String {
     // Brackets tell the open screen from the others where there are no colours.
     let (number, name) = (screen.number() + 1, screen.name());
     if screen == open { format!("[{number} {name}]") } else { format!(" {number} {name} ") }
 }
 
 /// The screen whose tab stands at a column of the first row.
-pub fn tab_at(open: Screen, column: u16) -> Option<Screen> {
+pub(crate) fn tab_at(open: Screen, column: u16) -> Option<Screen> {
     let mut at = NAME.width();
     for screen in Screen::ALL {
         let end = at + tab(screen, open).width();

@@ -23,18 +23,13 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 pub(crate) struct TakenTerminal {
     /// A frame goes out in one write: over a slow line it appears whole.
     out: BufWriter<Stdout>,
-    /// What the terminal shows.
     shown: Buffer,
-    /// Where the next frame is drawn.
     next: Buffer,
     mouse: bool,
 }
 
 impl TakenTerminal {
     /// Takes the terminal over.
-    ///
-    /// # Errors
-    /// What the terminal refuses.
     pub(crate) fn enter(mouse: bool) -> io::Result<Self> {
         let out = BufWriter::with_capacity(1 << 16, io::stdout());
         let mut screen =
@@ -57,9 +52,6 @@ impl TakenTerminal {
     }
 
     /// Gives the terminal back and takes it again after `between`: for suspending.
-    ///
-    /// # Errors
-    /// What the terminal refuses.
     pub(crate) fn without(&mut self, between: impl FnOnce()) -> io::Result<()> {
         restore();
         between();
@@ -67,17 +59,11 @@ impl TakenTerminal {
     }
 
     /// Columns and rows.
-    ///
-    /// # Errors
-    /// What the terminal refuses.
     pub(crate) fn size() -> io::Result<(u16, u16)> {
         crossterm::terminal::size()
     }
 
     /// Has every character drawn again with the next frame.
-    ///
-    /// # Errors
-    /// What the terminal refuses.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         let (columns, rows) = Self::size()?;
         queue!(self.out, Clear(ClearType::All))?;
@@ -86,9 +72,6 @@ impl TakenTerminal {
     }
 
     /// Draws a frame: only what has changed is sent.
-    ///
-    /// # Errors
-    /// What the terminal refuses.
     pub(crate) fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
         let (columns, rows) = Self::size()?;
         let area = Rect::new(0, 0, columns, rows);

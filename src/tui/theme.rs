@@ -7,9 +7,9 @@ mod color;
 mod palette;
 mod symbols;
 
-pub use background::Background;
-pub use color::Rgb;
-pub use symbols::Symbols;
+pub(crate) use background::Background;
+pub(crate) use color::Rgb;
+pub(crate) use symbols::Symbols;
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -17,7 +17,7 @@ use palette::{Pair, Palette};
 
 /// How many colours the terminal has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ColorMode {
+pub(crate) enum ColorMode {
     /// 24 bits.
     TrueColor,
     /// xterm's cube of 216 and 24 greys.
@@ -34,7 +34,7 @@ impl ColorMode {
     /// `NO_COLOR` that is not empty, and `TERM=dumb`, mean none. `COLORTERM` says 24 bits, except inside GNU screen,
     /// which hands the variable on but not the colours. SSH drops `COLORTERM`; what is left is `TERM`, which names
     /// some terminals that are known to have 24 bits and else says 256, as does any xterm at the far end of SSH.
-    pub fn detect(env: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn detect(env: &dyn Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| env(name).unwrap_or_default();
         let term = get("TERM").to_ascii_lowercase();
         if !get("NO_COLOR").is_empty() || term == "dumb" {
@@ -85,52 +85,52 @@ pub struct Theme {
 
 impl Theme {
     /// A theme of these three choices.
-    pub const fn new(mode: ColorMode, background: Background, ascii: bool) -> Self {
+    pub(crate) const fn new(mode: ColorMode, background: Background, ascii: bool) -> Self {
         Self { mode, background, ascii, palette: palette::of(background) }
     }
 
     /// The theme that fits the environment, given as a function from a variable's name to its value.
-    pub fn detect(env: &dyn Fn(&str) -> Option<String>, ascii: bool) -> Self {
+    pub(crate) fn detect(env: &dyn Fn(&str) -> Option<String>, ascii: bool) -> Self {
         Self::new(ColorMode::detect(env), Background::detect(env), ascii)
     }
 
     /// The glyphs.
-    pub fn symbols(&self) -> &'static Symbols {
+    pub(crate) fn symbols(&self) -> &'static Symbols {
         if self.ascii { &symbols::ASCII } else { &symbols::UNICODE }
     }
 
     /// Common text: whatever the terminal's own colours are.
-    pub fn text(&self) -> Style {
+    pub(crate) fn text(&self) -> Style {
         Style::new()
     }
 
     /// Text of less weight: labels, units, hints.
-    pub fn dim(&self) -> Style {
+    pub(crate) fn dim(&self) -> Style {
         self.colored(self.palette.dim).add_modifier(self.without_colour(Modifier::DIM))
     }
 
     /// Headings.
-    pub fn title(&self) -> Style {
+    pub(crate) fn title(&self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
     /// The frame of a panel.
-    pub fn border(&self) -> Style {
+    pub(crate) fn border(&self) -> Style {
         self.colored(self.palette.border).add_modifier(self.without_colour(Modifier::DIM))
     }
 
     /// The frame of the panel that keys go to.
-    pub fn border_focused(&self) -> Style {
+    pub(crate) fn border_focused(&self) -> Style {
         self.colored(self.palette.accent).add_modifier(self.without_colour(Modifier::BOLD))
     }
 
     /// Lines behind the data of a chart. To be left out unless [`Theme::paints`], since they would not be faint.
-    pub fn grid(&self) -> Style {
+    pub(crate) fn grid(&self) -> Style {
         self.colored(self.palette.grid).add_modifier(self.without_colour(Modifier::DIM))
     }
 
-    /// The selected row or field; laid over the style that is there.
-    pub fn selected(&self) -> Style {
+    /// The selected row or field; patched onto the style that is there.
+    pub(crate) fn selected(&self) -> Style {
         match self.mode {
             ColorMode::TrueColor | ColorMode::Ansi256 => {
                 Style::new().bg(self.color(self.palette.selected)).add_modifier(Modifier::BOLD)
@@ -144,45 +144,45 @@ impl Theme {
     }
 
     /// What is to be seen first.
-    pub fn accent(&self) -> Style {
+    pub(crate) fn accent(&self) -> Style {
         self.colored(self.palette.accent).add_modifier(self.without_colour(Modifier::BOLD))
     }
 
     /// Something went well.
-    pub fn good(&self) -> Style {
+    pub(crate) fn good(&self) -> Style {
         self.colored(self.palette.good)
     }
 
     /// Something is to be heeded.
-    pub fn warn(&self) -> Style {
+    pub(crate) fn warn(&self) -> Style {
         self.colored(self.palette.warn).add_modifier(self.without_colour(Modifier::BOLD))
     }
 
     /// Something failed.
-    pub fn bad(&self) -> Style {
+    pub(crate) fn bad(&self) -> Style {
         let plain = self.without_colour(Modifier::BOLD | Modifier::UNDERLINED);
         self.colored(self.palette.bad).add_modifier(plain)
     }
 
     /// A key in help and footer.
-    pub fn key(&self) -> Style {
+    pub(crate) fn key(&self) -> Style {
         self.colored(self.palette.accent).add_modifier(Modifier::BOLD)
     }
 
     /// The line of the uncompressed model.
-    pub fn base_line(&self) -> Style {
+    pub(crate) fn base_line(&self) -> Style {
         self.colored(self.palette.base_line)
     }
 
     /// The series with this index; they repeat after eight. Without colours series differ by marker alone.
-    pub fn series(&self, index: usize) -> Style {
+    pub(crate) fn series(&self, index: usize) -> Style {
         let series = &self.palette.series;
         self.colored(series[index % series.len()])
     }
 
     /// A field of the heat map, `t` of `0 … 1`: the value as background, a readable foreground on it. Terminals with
     /// few colours get no style; there the glyph of [`Theme::heat_glyph`] tells.
-    pub fn heat(&self, t: f64) -> Style {
+    pub(crate) fn heat(&self, t: f64) -> Style {
         if !self.paints() {
             return Style::new();
         }
@@ -194,7 +194,7 @@ impl Theme {
 
     /// The glyph of a field of the heat map: blank where [`Theme::heat`] paints; else a digit `0 … 9`, the tenth that the
     /// value falls into, or with sixteen colours a shade.
-    pub fn heat_glyph(&self, t: f64) -> &'static str {
+    pub(crate) fn heat_glyph(&self, t: f64) -> &'static str {
         let shades = match self.mode {
             _ if self.paints() => return " ",
             ColorMode::Ansi16 => self.symbols().shades,
@@ -207,7 +207,7 @@ impl Theme {
     /// A token of an answer, by how far two models disagreed there: `bits` of `0 … 1`. Small values are spread, as most
     /// are small. Laid over a style, this sets a background and a foreground that is readable on it; with few colours
     /// it steps through modifiers at 0.05, 0.2 and 0.5 bits.
-    pub fn shade(&self, bits: f64) -> Style {
+    pub(crate) fn shade(&self, bits: f64) -> Style {
         let bits = if bits.is_finite() { bits.clamp(0.0, 1.0) } else { 0.0 };
         let palette = self.palette;
         let step = [0.05, 0.2, 0.5].iter().filter(|limit| bits >= **limit).count();
@@ -235,22 +235,22 @@ impl Theme {
     }
 
     /// The colour of text in pictures.
-    pub fn foreground_rgb(&self) -> Rgb {
+    pub(crate) fn foreground_rgb(&self) -> Rgb {
         self.palette.foreground
     }
 
     /// The colour behind everything in pictures.
-    pub fn background_rgb(&self) -> Rgb {
+    pub(crate) fn background_rgb(&self) -> Rgb {
         self.palette.background
     }
 
     /// The colour of frames in pictures.
-    pub fn border_rgb(&self) -> Rgb {
+    pub(crate) fn border_rgb(&self) -> Rgb {
         self.palette.border.0
     }
 
     /// What a terminal's colour looks like in pictures; `None` for the terminal's own.
-    pub fn resolve(&self, color: Color) -> Option<Rgb> {
+    pub(crate) fn resolve(&self, color: Color) -> Option<Rgb> {
         match color {
             Color::Reset => None,
             Color::Rgb(r, g, b) => Some(Rgb(r, g, b)),
@@ -260,7 +260,7 @@ impl Theme {
     }
 
     /// Whether there are colours enough to show a value as one.
-    pub fn paints(&self) -> bool {
+    pub(crate) fn paints(&self) -> bool {
         matches!(self.mode, ColorMode::TrueColor | ColorMode::Ansi256)
     }
 

@@ -12,7 +12,6 @@ use crate::tui::widgets::text::{sanitize, width};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shown<'a> {
     pub symbol: &'a str,
-    /// Columns it takes.
     pub width: u16,
     pub fg: Rgb,
     /// `None` where the picture's background shows.

@@ -5,10 +5,8 @@
 
 use std::fmt::Write as _;
 
-/// Width of a cell.
-pub const WIDTH: f32 = 9.0;
-/// Height of a cell.
-pub const HEIGHT: f32 = 20.0;
+pub(crate) const WIDTH: f32 = 9.0;
+pub(crate) const HEIGHT: f32 = 20.0;
 /// Where lines down have their middle.
 const MIDDLE_X: f32 = 4.5;
 /// Where lines across have their middle.
@@ -16,10 +14,8 @@ const MIDDLE_Y: f32 = 9.5;
 /// Half the distance between the lines of a double one.
 const APART: f32 = 1.5;
 
-/// Paths gathered for one colour.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Shapes {
-    /// To be filled.
+pub(crate) struct Shapes {
     pub fill: String,
     /// To be stroked, one unit thick.
     pub stroke: String,
@@ -31,8 +27,7 @@ fn n(value: f32) -> f32 {
 }
 
 impl Shapes {
-    /// A filled rectangle.
-    pub fn rect(&mut self, x: f32, y: f32, width: f32, height: f32) {
+    pub(crate) fn rect(&mut self, x: f32, y: f32, width: f32, height: f32) {
         let width = n(width);
         // Writing to a String cannot fail; so below.
         _ = write!(self.fill, "M{} {}h{width}v{}h{}z", n(x), n(y), n(height), -width);
@@ -69,7 +64,6 @@ impl Shapes {
         _ = write!(self.fill, "M{} {}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z", n(x - r), n(y));
     }
 
-    /// A stroked line.
     fn line(&mut self, x: f32, y: f32, points: &[(f32, f32)]) {
         for (i, (dx, dy)) in points.iter().enumerate() {
             _ = write!(self.stroke, "{}{} {}", if i == 0 { 'M' } else { 'L' }, n(x + dx), n(y + dy));
@@ -78,7 +72,7 @@ impl Shapes {
 }
 
 /// How much of a cell a shade covers; `None` for what is no shade.
-pub fn shade(symbol: char) -> Option<f32> {
+pub(crate) fn shade(symbol: char) -> Option<f32> {
     match symbol {
         '░' => Some(0.25),
         '▒' => Some(0.5),
@@ -89,7 +83,7 @@ pub fn shade(symbol: char) -> Option<f32> {
 
 /// Adds the shape of a character whose cell has its upper left corner at `x`, `y`. `false` for characters that are left
 /// to the font.
-pub fn draw(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
+pub(crate) fn draw(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
     match symbol {
         '\u{2500}'..='\u{257f}' => boxes(symbol, x, y, shapes),
         '\u{2580}'..='\u{259f}' => blocks(symbol, x, y, shapes),
@@ -208,7 +202,7 @@ fn arm(kind: u8, opposite: u8, before: u8, after: u8, length: f32, rect: &mut dy
     }
 }
 
-/// A line of `count` dashes with gaps between, so that neighbouring cells go on evenly.
+/// A line of `count` dashes with gaps between, so that the dashes of neighbouring cells are evenly spaced.
 fn dashes(x: f32, y: f32, count: u8, thickness: f32, flat: bool, shapes: &mut Shapes) {
     let length = if flat { WIDTH } else { HEIGHT };
     let step = length / f32::from(count);
@@ -269,7 +263,6 @@ fn braille(symbol: char, x: f32, y: f32, shapes: &mut Shapes) -> bool {
 /// Corners, from the middle of the cell: of a shape, and of the hole that makes it an outline.
 type Outline<const N: usize> = [[(f32, f32); N]; 2];
 
-/// A triangle that points up.
 const TRIANGLE: Outline<3> = [[(0.0, -4.6), (4.5, 3.4), (-4.5, 3.4)], [(0.0, -2.4), (2.5, 2.2), (-2.5, 2.2)]];
 const SQUARE: Outline<4> = [
     [(-3.8, -3.8), (3.8, -3.8), (3.8, 3.8), (-3.8, 3.8)],

@@ -17,14 +17,12 @@ use super::theme::Theme;
 use crate::error::{Error, Result};
 use crate::store::checkpoint::write_atomically;
 
-/// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PictureFormat {
+pub(crate) enum PictureFormat {
     /// Scalable, with text as text.
     Svg,
     /// Pixels, two to a point.
     Png,
-    /// Characters only.
     Text,
 }
 
@@ -33,7 +31,7 @@ impl PictureFormat {
     ///
     /// # Errors
     /// [`Error::Mistake`] for an extension that is none of `svg`, `png` and `txt`, in any case.
-    pub fn from_path(path: &Path) -> Result<Self> {
+    pub(crate) fn from_path(path: &Path) -> Result<Self> {
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
         match extension.as_deref() {
             Some("svg") => Ok(Self::Svg),
@@ -51,7 +49,7 @@ impl PictureFormat {
 ///
 /// # Errors
 /// [`Error::Failure`] if a picture cannot be made of it, for its size or lack of memory.
-pub fn render(buffer: &Buffer, theme: &Theme, format: PictureFormat) -> Result<Vec<u8>> {
+pub(crate) fn render(buffer: &Buffer, theme: &Theme, format: PictureFormat) -> Result<Vec<u8>> {
     match format {
         PictureFormat::Svg => Ok(svg::render(buffer, theme).into_bytes()),
         PictureFormat::Png => png::render(buffer, theme),
@@ -63,7 +61,7 @@ pub fn render(buffer: &Buffer, theme: &Theme, format: PictureFormat) -> Result<V
 ///
 /// # Errors
 /// Those of [`PictureFormat::from_path`], of [`render`], and of writing.
-pub fn save(path: &Path, buffer: &Buffer, theme: &Theme) -> Result<()> {
+pub(crate) fn save(path: &Path, buffer: &Buffer, theme: &Theme) -> Result<()> {
     let content = render(buffer, theme, PictureFormat::from_path(path)?)?;
     write_atomically(path, |file| file.write_all(&content))
 }

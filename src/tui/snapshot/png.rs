@@ -21,8 +21,7 @@ const FACES: [&[u8]; 3] = [
     include_bytes!("../../../assets/fonts/JetBrainsMono-Italic.ttf"),
 ];
 
-/// Draws what is in `buffer`.
-pub fn render(buffer: &Buffer, theme: &Theme) -> Result<Vec<u8>> {
+pub(crate) fn render(buffer: &Buffer, theme: &Theme) -> Result<Vec<u8>> {
     let failed = |what: &str| Error::failure(format!("cannot draw the snapshot: {what}"));
     let tree =
         parse(&svg::render(buffer, theme), fonts(buffer, theme)).map_err(|e| failed(&e.to_string()))?;
@@ -44,7 +43,7 @@ fn parse(svg: &str, fonts: fontdb::Database) -> Result<usvg::Tree, usvg::Error> 
 }
 
 /// The fonts that come with the program.
-pub fn embedded() -> fontdb::Database {
+pub(crate) fn embedded() -> fontdb::Database {
     let mut fonts = fontdb::Database::new();
     for face in FACES {
         fonts.load_font_source(fontdb::Source::Binary(Arc::new(face)));

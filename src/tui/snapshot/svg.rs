@@ -13,7 +13,6 @@ use super::cells::{Shown, row};
 use super::glyphs::{self, HEIGHT, Shapes, WIDTH};
 use crate::tui::theme::{Rgb, Theme};
 
-/// Blank around the cells.
 const PADDING: f32 = 18.0;
 /// Size of the text, chosen so that the embedded font is as wide as a cell.
 const FONT_SIZE: f32 = 15.0;
@@ -22,8 +21,7 @@ const BASELINE: f32 = 15.0;
 /// Fonts to look for, best first.
 const FONTS: &str = "'JetBrains Mono','SF Mono',Menlo,'Cascadia Mono',Consolas,'DejaVu Sans Mono','Liberation Mono',monospace";
 
-/// Draws what is in `buffer`.
-pub fn render(buffer: &Buffer, theme: &Theme) -> String {
+pub(crate) fn render(buffer: &Buffer, theme: &Theme) -> String {
     let mut drawing = Drawing::default();
     for y in 0..buffer.area().height {
         drawing.row(y, &row(buffer, theme, y));
@@ -45,7 +43,7 @@ fn is_common(c: char) -> bool {
 const EMBEDDED: &str = "‐–—‘’‚“”„†‡…‰′″‹›⁄€™←↑→↓↔⇒∂∅∈∑−√∞≈≠≤≥⟨⟩\u{fffd}";
 
 /// Whether a character can be drawn without the fonts of the system.
-pub fn is_embedded(c: char) -> bool {
+pub(crate) fn is_embedded(c: char) -> bool {
     is_common(c)
         || EMBEDDED.contains(c)
         || glyphs::shade(c).is_some()
@@ -67,7 +65,6 @@ struct Style {
     italic: bool,
 }
 
-/// How a run is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RunKind {
     /// Common characters: blanks between them are stretched.
@@ -149,7 +146,7 @@ impl Drawing {
         self.end(y, run);
     }
 
-    /// Notes the backgrounds of a row; those that go on from the row above become one rectangle with it.
+    /// Notes the backgrounds of a row; those that continue the row above are joined with it into one rectangle.
     fn fill(&mut self, y: u16, cells: &[(u16, Shown<'_>)]) {
         let mut fields: Vec<Backdrop> = Vec::new();
         for (x, cell) in cells {
@@ -233,7 +230,6 @@ impl Drawing {
         out.push_str("</text>\n");
     }
 
-    /// Puts all together.
     fn write(mut self, width: f32, height: f32, theme: &Theme) -> String {
         for field in std::mem::take(&mut self.open) {
             self.close(field, self.rows);

@@ -6,7 +6,7 @@ use super::cells::row;
 use crate::tui::theme::{Background, ColorMode, Theme};
 
 /// A line a row, without the blanks at its end.
-pub fn render(buffer: &Buffer) -> String {
+pub(crate) fn render(buffer: &Buffer) -> String {
     // Colours are not asked for.
     let theme = Theme::new(ColorMode::None, Background::Dark, false);
     let mut text = String::new();

@@ -6,43 +6,33 @@ use crate::scores::{Score, Subject, headline_scores, scores_on};
 
 /// The base (`None`) or a cell of a study.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RowKey {
-    /// Number of the study.
+pub(crate) struct RowKey {
     pub study: i64,
-    /// Id of the cell.
     pub cell: Option<String>,
 }
 
 /// Which scores of tasks are charted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChartedScore {
-    /// This one.
+pub(crate) enum ChartedScore {
     One(&'static Score),
-    /// Every one.
     All,
 }
 
 /// A column of the table that rows are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SortBy {
+pub(crate) enum SortBy {
     /// Method, calibration set, sparsity.
     Cell,
-    /// How far the cell has come.
     State,
-    /// Share of zeroes counted.
     Achieved,
-    /// A score.
     Score(&'static Score),
-    /// Its change against the base.
     Change(&'static Score),
-    /// Time spent.
     Seconds,
 }
 
 /// What only the compare screen knows.
 #[derive(Debug, Clone)]
-pub struct CompareView {
-    /// The panel in focus.
+pub(crate) struct CompareView {
     pub panel: Panel,
     /// The filter that is being typed.
     pub typing: Option<Line>,
@@ -50,8 +40,8 @@ pub struct CompareView {
     pub kept: String,
     /// The scores of tasks that are charted.
     pub score: ChartedScore,
-    /// Which of the texts is shown; counts on past their number.
-    pub text: usize,
+    /// Which of the corpora is shown; counts on past their number.
+    pub corpus: usize,
     /// Values are relative to the base.
     pub relative: bool,
     /// Where the cursor was put, in percent of sparsity.
@@ -64,7 +54,6 @@ pub struct CompareView {
     pub selected: Option<RowKey>,
     /// The column that rows are sorted by; `None` is the order of the grid.
     pub sort: Option<SortBy>,
-    /// The order is turned around.
     pub descending: bool,
 }
 
@@ -75,7 +64,7 @@ impl Default for CompareView {
             typing: None,
             kept: String::new(),
             score: ChartedScore::default(),
-            text: 0,
+            corpus: 0,
             relative: false,
             cursor: None,
             zoom: None,
@@ -89,7 +78,7 @@ impl Default for CompareView {
 
 impl CompareView {
     /// Forgets what belongs to the study that was shown. How one likes to look at things stays.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         let old = std::mem::take(self);
         *self = Self {
             panel: old.panel,
@@ -102,14 +91,14 @@ impl CompareView {
     }
 
     /// The filter that holds now: what is being typed, or was.
-    pub fn filter(&self) -> &str {
+    pub(crate) fn filter(&self) -> &str {
         self.typing.as_ref().map_or(&self.kept, |line| line.text())
     }
 }
 
 impl SortBy {
     /// The columns from left to right.
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let mut columns = vec![Self::Cell, Self::State, Self::Achieved];
         for score in scores_on(Subject::Corpus) {
             columns.push(Self::Score(score));
@@ -130,8 +119,7 @@ impl Default for ChartedScore {
 }
 
 impl ChartedScore {
-    /// The scores that are charted.
-    pub fn shown(self) -> Vec<&'static Score> {
+    pub(crate) fn shown(self) -> Vec<&'static Score> {
         match self {
             Self::One(score) => vec![score],
             Self::All => scores_on(Subject::Task).collect(),
@@ -140,7 +128,7 @@ impl ChartedScore {
 
     /// What is charted after this: each score in turn, then all.
     #[must_use]
-    pub fn next(self) -> Self {
+    pub(crate) fn next(self) -> Self {
         let mut scores = scores_on(Subject::Task);
         let next = match self {
             Self::All => scores.next(),

@@ -5,34 +5,26 @@ use super::line::Line;
 use crate::study::{CellSpec, Sparsity};
 use crate::tui::keymap::Action;
 
-/// A dialog.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Dialog {
+pub(crate) enum Dialog {
     /// The keys, scrolled by so many lines.
     Help(usize),
-    /// All commands by name.
     Palette(CommandPalette),
-    /// A sparsity to be chosen.
     Sparsity(SparsityDialog),
-    /// A question with a few answers.
     Question(QuestionDialog),
-    /// A line of text is asked for.
     Prompt(Prompt),
 }
 
 /// Commands by name: what was typed, and which of those that match is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CommandPalette {
-    /// What was typed.
+pub(crate) struct CommandPalette {
     pub line: Line,
     /// Place among the commands that match.
     pub chosen: usize,
 }
 
-/// What a chosen sparsity is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// A column of the grid.
+pub(crate) enum Wanted {
     Column,
     /// A cell of the study that runs or is open.
     Cell,
@@ -40,8 +32,7 @@ pub enum Wanted {
 
 /// A slider for percentages that also takes typed ones, and N:M.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SparsityDialog {
-    /// What for.
+pub(crate) struct SparsityDialog {
     pub wanted: Wanted,
     /// Percentage of the slider, 0 … 99.
     pub percent: u16,
@@ -49,9 +40,7 @@ pub struct SparsityDialog {
     pub line: Line,
     /// Method and calibration set of the new cell, among these.
     pub rows: Vec<GridRow>,
-    /// Which of them.
     pub row: usize,
-    /// Seed of the new cell.
     pub seed: u64,
     /// What is wrong with what was typed.
     pub fault: Option<String>,
@@ -62,7 +51,7 @@ impl SparsityDialog {
     ///
     /// # Errors
     /// What is wrong with what was typed.
-    pub fn sparsity(&self) -> Result<Sparsity, String> {
+    pub(crate) fn sparsity(&self) -> Result<Sparsity, String> {
         let text = self.line.text().trim();
         if text.is_empty() {
             return Ok(Sparsity::Fraction(f64::from(self.percent) / 100.0));
@@ -77,7 +66,7 @@ impl SparsityDialog {
     ///
     /// # Errors
     /// What is wrong with what was typed.
-    pub fn cell(&self) -> Result<CellSpec, String> {
+    pub(crate) fn cell(&self) -> Result<CellSpec, String> {
         let sparsity = self.sparsity()?;
         let row = self.rows.get(self.row).ok_or("there is no method to choose")?;
         Ok(row.cell(sparsity, self.seed))
@@ -86,25 +75,22 @@ impl SparsityDialog {
 
 /// What an answer to a question does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DialogAnswer {
+pub(crate) enum DialogAnswer {
     /// Nothing.
     Back,
-    /// Stop after the block in hand, then leave.
+    /// Stop after the current block, then quit.
     StopAfterBlock,
-    /// Leave at once; the block in hand is lost.
+    /// Quit at once; the current block is lost.
     StopNow,
-    /// Leave, and go on without a screen.
+    /// Continue without a screen.
     Headless,
-    /// Delete a study.
     Delete(i64),
     /// Do what a key would.
     Act(Action),
 }
 
-/// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuestionDialog {
-    /// Its heading.
+pub(crate) struct QuestionDialog {
     pub title: String,
     /// What is asked; lines.
     pub text: Vec<String>,
@@ -112,13 +98,12 @@ pub struct QuestionDialog {
     pub answers: Vec<(char, String, DialogAnswer)>,
     /// The answer that Enter gives.
     pub chosen: usize,
-    /// It tells of something bad.
     pub bad: bool,
 }
 
 impl QuestionDialog {
     /// Something to be read, with nothing to decide.
-    pub fn notice(title: impl Into<String>, text: impl Into<String>, bad: bool) -> Self {
+    pub(crate) fn notice(title: impl Into<String>, text: impl Into<String>, bad: bool) -> Self {
         let text: String = text.into();
         Self {
             title: title.into(),
@@ -132,27 +117,22 @@ impl QuestionDialog {
 
 /// A line of text is asked for: the folder that a cell is exported to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prompt {
-    /// Its heading.
+pub(crate) struct Prompt {
     pub title: String,
-    /// What is typed.
     pub line: Line,
-    /// Number of the study.
     pub study: i64,
-    /// Cells to choose from.
     pub cells: Vec<String>,
-    /// Which one.
     pub chosen: usize,
 }
 
 impl Prompt {
     /// The folder that is proposed for a cell.
-    pub fn proposal(cell: &str) -> String {
+    pub(crate) fn proposal(cell: &str) -> String {
         format!("./{cell}")
     }
 
     /// Chooses a cell, or the last where there are fewer. The proposed folder follows, unless another was typed.
-    pub fn choose(&mut self, place: usize) {
+    pub(crate) fn choose(&mut self, place: usize) {
         let proposed = |cell: Option<&String>| cell.map(|cell| Self::proposal(cell));
         let untouched = proposed(self.cells.get(self.chosen)).as_deref() == Some(self.line.text());
         self.chosen = place.min(self.cells.len().saturating_sub(1));

@@ -5,7 +5,7 @@ use crate::config::{FormField, Setting, setting};
 /// A field of the form; each is also a flag of `secateur run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "named as the flags are")]
-pub enum Field {
+pub(crate) enum Field {
     Model,
     Device,
     Dtype,
@@ -21,18 +21,16 @@ pub enum Field {
     Seed,
 }
 
-/// How a field is filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldKind {
+pub(crate) enum FieldKind {
     /// A text or a list with commas.
     Text,
-    /// One of these.
     Choice(&'static [&'static str]),
 }
 
 impl Field {
     /// All fields, in the order of the form.
-    pub const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Model,
         Self::Device,
         Self::Dtype,
@@ -48,28 +46,25 @@ impl Field {
         Self::Seed,
     ];
 
-    /// The setting that it fills in.
-    pub fn setting(self) -> Option<&'static Setting> {
+    pub(crate) fn setting(self) -> Option<&'static Setting> {
         setting(&self.flag()[2..])
     }
 
     /// How the form shows that setting.
-    pub fn shown(self) -> Option<&'static FormField> {
+    pub(crate) fn shown(self) -> Option<&'static FormField> {
         self.setting().and_then(Setting::form)
     }
 
-    /// What stands before it.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         self.shown().map_or("", |field| field.label)
     }
 
-    /// A word on what goes in.
-    pub fn hint(self) -> &'static str {
+    pub(crate) fn hint(self) -> &'static str {
         self.shown().map_or("", |field| field.hint)
     }
 
     /// The flag of the command line, as mistakes name it.
-    pub fn flag(self) -> &'static str {
+    pub(crate) fn flag(self) -> &'static str {
         match self {
             Self::Model => "--model",
             Self::Device => "--device",
@@ -88,12 +83,11 @@ impl Field {
     }
 
     /// The field of a flag, which is given without its dashes.
-    pub fn of_flag(flag: &str) -> Option<Self> {
+    pub(crate) fn of_flag(flag: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|field| &field.flag()[2..] == flag)
     }
 
-    /// How it is filled in.
-    pub fn kind(self) -> FieldKind {
+    pub(crate) fn kind(self) -> FieldKind {
         match self.setting().map_or(&[][..], Setting::choices) {
             [] => FieldKind::Text,
             choices => FieldKind::Choice(choices),

@@ -12,21 +12,20 @@ use crate::study::{CellSpec, Level, Parameters, Sparsity, Step, StudySpec, short
 
 /// What the form says, to be checked and run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FormValues {
+pub(crate) struct FormValues {
     /// The text of every field, in the order of [`Field::ALL`].
     pub fields: [String; Field::ALL.len()],
-    /// The cells of the grid that are taken in.
+    /// The selected cells of the grid.
     pub cells: Vec<CellSpec>,
 }
 
 impl FormValues {
-    /// The text of a field.
-    pub fn get(&self, field: Field) -> &str {
+    pub(crate) fn get(&self, field: Field) -> &str {
         &self.fields[field as usize]
     }
 
     /// The settings that the form comes to; what it does not show is as in `base`.
-    pub fn given(&self, base: &Given) -> Given {
+    pub(crate) fn given(&self, base: &Given) -> Given {
         let mut given = base.clone();
         let fields = Field::ALL.into_iter().filter_map(|field| Some((field.setting()?, self.get(field))));
         for (setting, text) in fields {
@@ -38,12 +37,12 @@ impl FormValues {
 
 /// Methods down, sparsities across; methods that look at data have a row for every calibration set.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Grid {
+pub(crate) struct Grid {
     /// The columns: fractions by size, then N:M.
     pub sparsities: Vec<Sparsity>,
     /// Methods with parameters of their own, which have rows beside those of the plain methods.
     variants: Vec<(String, Parameters)>,
-    /// Cells that are not taken in, by id.
+    /// Cells that are not selected, by id.
     left_out: BTreeSet<String>,
     /// Row and column of the cursor.
     pub cursor: (usize, usize),
@@ -51,8 +50,7 @@ pub struct Grid {
 
 /// A row of the grid: cells that differ by level alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GridRow {
-    /// Name of its method.
+pub(crate) struct GridRow {
     pub method: String,
     /// The method's parameters, where they are not the study's.
     pub parameters: Parameters,
@@ -62,7 +60,7 @@ pub struct GridRow {
 
 impl GridRow {
     /// The rows of a method: one for every set where it looks at data.
-    pub fn of_method(method: &str, parameters: &Parameters, sets: &[String]) -> Vec<Self> {
+    pub(crate) fn of_method(method: &str, parameters: &Parameters, sets: &[String]) -> Vec<Self> {
         let row = |set| Self { method: method.to_owned(), parameters: parameters.clone(), set };
         if find(method).is_ok_and(|method| !method.needs_calibration()) {
             return vec![row(None)];
@@ -70,15 +68,13 @@ impl GridRow {
         sets.iter().cloned().map(|set| row(Some(set))).collect()
     }
 
-    /// The row's cell at a sparsity.
-    pub fn cell(&self, sparsity: Sparsity, seed: u64) -> CellSpec {
+    pub(crate) fn cell(&self, sparsity: Sparsity, seed: u64) -> CellSpec {
         let (method, parameters) = (self.method.clone(), self.parameters.clone());
         let step = Step { method, level: sparsity.into(), parameters };
         CellSpec { recipe: step.into(), calibration: self.set.clone(), seed }
     }
 
-    /// What stands before the row.
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         let series = self.cell(Sparsity::Fraction(0.0), 0).recipe.series();
         match &self.set {
             None => series,
@@ -96,58 +92,46 @@ fn order(a: Sparsity, b: Sparsity) -> std::cmp::Ordering {
 
 /// Where the cursor of the study screen is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Focus {
-    /// In the fields.
+pub(crate) enum Focus {
     Fields,
-    /// In the grid.
     #[default]
     Grid,
 }
 
 /// What is known of a study that was only checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Checked {
-    /// The model.
+pub(crate) struct Checked {
     pub model: ModelInfo,
     /// `cpu`, `cuda:0`, and what is computed in.
     pub device: String,
-    /// What it needs.
     pub estimate: Estimate,
 }
 
 /// What is known of the study that the form defines.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub enum Check {
-    /// Nothing yet: it changed a moment ago, or is being looked at.
+pub(crate) enum Check {
+    /// Nothing yet: it changed a moment ago, or is being checked.
     #[default]
     Pending,
     /// Model or data are not here yet, and are fetched when the study starts.
     Remote,
     /// It can run, and needs this.
     Fine(Box<Checked>),
-    /// It cannot run.
     Refused {
         /// The field at fault, where that can be told.
         field: Option<Field>,
-        /// Why, and what is accepted.
         message: String,
     },
 }
 
-/// The form with its cursor.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Form {
-    /// The text of every field.
+pub(crate) struct Form {
     fields: [String; Field::ALL.len()],
-    /// The grid.
     pub grid: Grid,
-    /// Where the cursor is.
     pub focus: Focus,
-    /// The field under the cursor.
     pub field: usize,
     /// The text that is being typed into that field.
     pub editing: Option<Line>,
-    /// What is known of it.
     pub check: Check,
     /// Number of the newest version; each change counts.
     pub version: u64,
@@ -158,8 +142,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// The form that shows a study.
-    pub fn new(spec: &StudySpec) -> Self {
+    pub(crate) fn new(spec: &StudySpec) -> Self {
         let fields =
             Field::ALL.map(|field| field.shown().map_or_else(String::new, |field| (field.show)(spec)));
         let mut grid = Grid::default();
@@ -191,27 +174,24 @@ impl Form {
         form
     }
 
-    /// The text of a field.
-    pub fn get(&self, field: Field) -> &str {
+    pub(crate) fn get(&self, field: Field) -> &str {
         &self.fields[field as usize]
     }
 
-    /// Fills a field in.
-    pub fn set(&mut self, field: Field, text: &str) {
+    pub(crate) fn set(&mut self, field: Field, text: &str) {
         if self.fields[field as usize] != text {
             text.clone_into(&mut self.fields[field as usize]);
             self.changed();
         }
     }
 
-    /// The field under the cursor.
-    pub fn current(&self) -> Field {
+    pub(crate) fn current(&self) -> Field {
         Field::ALL[self.field.min(Field::ALL.len() - 1)]
     }
 
     /// Steps through the choices of the field under the cursor; for the model, through those studied before.
     /// `false` where it has none.
-    pub fn step(&mut self, by: isize) -> bool {
+    pub(crate) fn step(&mut self, by: isize) -> bool {
         let field = self.current();
         let choices: Vec<String> = match field.kind() {
             FieldKind::Choice(choices) => choices.iter().map(|&choice| choice.to_owned()).collect(),
@@ -230,16 +210,14 @@ impl Form {
         true
     }
 
-    /// The rows of the grid.
-    pub fn rows(&self) -> Vec<GridRow> {
+    pub(crate) fn rows(&self) -> Vec<GridRow> {
         let sets = split_list(self.get(Field::Calibration));
         let plain = METHODS.iter().map(|method| (method.name().to_owned(), Parameters::new()));
         let all = plain.chain(self.grid.variants.iter().cloned());
         all.flat_map(|(method, parameters)| GridRow::of_method(&method, &parameters, &sets)).collect()
     }
 
-    /// The seed that the cells have.
-    pub fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.get(Field::Seed).trim().parse().unwrap_or(0)
     }
 
@@ -249,13 +227,11 @@ impl Form {
         self.rows().into_iter().flat_map(row)
     }
 
-    /// Whether a cell is taken in.
-    pub fn is_on(&self, cell: &CellSpec) -> bool {
+    pub(crate) fn is_on(&self, cell: &CellSpec) -> bool {
         !self.grid.left_out.contains(&cell.id())
     }
 
-    /// The cells that are taken in.
-    pub fn cells(&self) -> Vec<CellSpec> {
+    pub(crate) fn cells(&self) -> Vec<CellSpec> {
         let mut cells: Vec<CellSpec> = Vec::new();
         for cell in self.all_cells() {
             if self.is_on(&cell) && !cells.iter().any(|c| c.id() == cell.id()) {
@@ -265,18 +241,17 @@ impl Form {
         cells
     }
 
-    /// What the form says.
-    pub fn values(&self) -> FormValues {
+    pub(crate) fn values(&self) -> FormValues {
         FormValues { fields: self.fields.clone(), cells: self.cells() }
     }
 
     /// The cell under the grid's cursor.
-    pub fn cell_at_cursor(&self) -> Option<CellSpec> {
+    pub(crate) fn cell_at_cursor(&self) -> Option<CellSpec> {
         let (row, column) = self.grid.cursor;
         Some(self.rows().get(row)?.cell(*self.grid.sparsities.get(column)?, self.seed()))
     }
 
-    /// Takes cells in, or leaves them out when all of them are in.
+    /// Selects cells, or deselects them when all of them are selected.
     fn toggle(&mut self, cells: &[CellSpec]) {
         let all_on = cells.iter().all(|cell| self.is_on(cell));
         for cell in cells {
@@ -289,15 +264,14 @@ impl Form {
         self.changed();
     }
 
-    /// Takes the cell under the cursor in, or leaves it out.
-    pub fn toggle_cell(&mut self) {
+    /// Selects or deselects the cell under the cursor.
+    pub(crate) fn toggle_cell(&mut self) {
         if let Some(cell) = self.cell_at_cursor() {
             self.toggle(&[cell]);
         }
     }
 
-    /// The same for the cursor's row.
-    pub fn toggle_row(&mut self) {
+    pub(crate) fn toggle_row(&mut self) {
         let seed = self.seed();
         if let Some(row) = self.rows().get(self.grid.cursor.0) {
             let cells: Vec<_> = self.grid.sparsities.iter().map(|&s| row.cell(s, seed)).collect();
@@ -306,7 +280,7 @@ impl Form {
     }
 
     /// The same for the cursor's column.
-    pub fn toggle_column(&mut self) {
+    pub(crate) fn toggle_column(&mut self) {
         let seed = self.seed();
         if let Some(&sparsity) = self.grid.sparsities.get(self.grid.cursor.1) {
             let cells: Vec<_> = self.rows().iter().map(|row| row.cell(sparsity, seed)).collect();
@@ -314,14 +288,13 @@ impl Form {
         }
     }
 
-    /// The same for the whole grid.
-    pub fn toggle_all(&mut self) {
+    pub(crate) fn toggle_all(&mut self) {
         let cells: Vec<_> = self.all_cells().collect();
         self.toggle(&cells);
     }
 
     /// Adds a column and puts the cursor there.
-    pub fn add_sparsity(&mut self, sparsity: Sparsity) {
+    pub(crate) fn add_sparsity(&mut self, sparsity: Sparsity) {
         if !self.grid.sparsities.contains(&sparsity) {
             self.grid.sparsities.push(sparsity);
             self.grid.sparsities.sort_by(|a, b| order(*a, *b));
@@ -331,15 +304,14 @@ impl Form {
         self.grid.cursor.1 = at.unwrap_or(0);
     }
 
-    /// Drops the cursor's column.
-    pub fn drop_sparsity(&mut self) {
+    pub(crate) fn drop_sparsity(&mut self) {
         if self.grid.cursor.1 < self.grid.sparsities.len() {
             self.grid.sparsities.remove(self.grid.cursor.1);
             self.changed();
         }
     }
 
-    /// Keeps the cursors inside, and has the study looked at anew.
+    /// Keeps the cursors inside, and has the study checked again.
     fn changed(&mut self) {
         let rows = self.rows().len();
         let cursor = &mut self.grid.cursor;
@@ -350,22 +322,22 @@ impl Form {
     }
 
     /// What can be told without looking anything up; `None` where that finds no fault.
-    pub fn obvious_fault(&self) -> Option<(Option<Field>, String)> {
+    pub(crate) fn obvious_fault(&self) -> Option<(Option<Field>, String)> {
         if self.get(Field::Model).trim().is_empty() {
-            return Some((Some(Field::Model), "name a Hugging Face folder or a hub id".into()));
+            return Some((Some(Field::Model), "enter a Hugging Face folder or hub id".into()));
         }
         if self.grid.sparsities.is_empty() {
-            return Some((None, "the grid has no sparsity: + adds one".into()));
+            return Some((None, "the grid has no sparsity: press + to add one".into()));
         }
         if self.cells().is_empty() {
-            return Some((None, "no cell of the grid is taken in: Space takes one in".into()));
+            return Some((None, "no cells selected: press Space to select one".into()));
         }
         let wrong = |field: Field| Some((Some(field), field.setting()?.refusal(self.get(field))?));
         Field::ALL.into_iter().find_map(wrong)
     }
 
     /// Puts the cursor where a fault can be put right: on the field, or in the grid.
-    pub fn focus_on(&mut self, field: Option<Field>) {
+    pub(crate) fn focus_on(&mut self, field: Option<Field>) {
         match field {
             Some(field) => {
                 self.focus = Focus::Fields;

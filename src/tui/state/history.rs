@@ -4,7 +4,7 @@ use crate::store::StudySummary;
 
 /// The list of studies and the cursor in it.
 #[derive(Debug, Clone, Default)]
-pub struct HistoryView {
+pub(crate) struct HistoryView {
     /// The studies of the store, the newest first.
     pub studies: Vec<StudySummary>,
     /// The store was read at least once.
@@ -14,23 +14,21 @@ pub struct HistoryView {
 }
 
 impl HistoryView {
-    /// Place of the selected study.
-    pub fn place(&self) -> usize {
+    pub(crate) fn place(&self) -> usize {
         self.selected.and_then(|id| self.studies.iter().position(|study| study.id == id)).unwrap_or(0)
     }
 
-    /// The selected study.
-    pub fn selected(&self) -> Option<&StudySummary> {
+    pub(crate) fn selected(&self) -> Option<&StudySummary> {
         self.studies.get(self.place())
     }
 
     /// Selects the study at a place of the list.
-    pub fn select(&mut self, place: usize) {
+    pub(crate) fn select(&mut self, place: usize) {
         self.selected = self.studies.get(place).map(|study| study.id);
     }
 
     /// Takes in the studies of the store, the oldest first.
-    pub fn listed(&mut self, mut studies: Vec<StudySummary>) {
+    pub(crate) fn listed(&mut self, mut studies: Vec<StudySummary>) {
         studies.reverse();
         if let Some(id) = self.selected.filter(|id| !studies.iter().any(|study| study.id == *id)) {
             // Where the selected study is gone, the one that takes its place is selected.

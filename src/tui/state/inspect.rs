@@ -5,28 +5,24 @@ use std::collections::HashMap;
 use super::screen::Panel;
 use crate::results::CellState;
 
-/// What the keys move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pane {
+pub(crate) enum Pane {
     /// The selection in the list of prompts.
     #[default]
     Prompts,
-    /// The text of the prompt.
     Prompt,
-    /// The text of both answers.
     Answers,
 }
 
 /// What is shown, and how far it is scrolled.
 #[derive(Debug, Clone, Default)]
-pub struct InspectView {
+pub(crate) struct InspectView {
     /// Modules are shown instead of answers.
     pub modules: bool,
     /// The cell on the left-hand side; `None` is the base.
     pub left: Option<String>,
     /// The cell on the right-hand side; `None` until one is chosen.
     pub right: Option<String>,
-    /// What the keys move.
     pub pane: Pane,
     /// The largest disagreement, or the largest error, comes first.
     pub largest_first: bool,
@@ -43,8 +39,7 @@ pub struct InspectView {
 }
 
 impl InspectView {
-    /// The panel in focus.
-    pub fn panel(&self) -> Panel {
+    pub(crate) fn panel(&self) -> Panel {
         match self.pane {
             _ if self.modules => Panel::Modules,
             Pane::Prompts => Panel::Prompts,
@@ -53,13 +48,13 @@ impl InspectView {
     }
 
     /// Forgets what belongs to the study that was shown.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         let Self { modules, pane, largest_first, .. } = std::mem::take(self);
         *self = Self { modules, pane, largest_first, ..Self::default() };
     }
 
     /// Shows a cell (by id) beside the base.
-    pub fn choose(&mut self, cell: &str) {
+    pub(crate) fn choose(&mut self, cell: &str) {
         self.left = None;
         self.right = Some(cell.to_owned());
         self.module = None;

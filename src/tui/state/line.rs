@@ -3,9 +3,8 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use unicode_segmentation::UnicodeSegmentation;
 
-/// What a key did to a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Typed {
+pub(crate) enum Typed {
     /// Enter: it is finished.
     Keep,
     /// Esc: it is to be forgotten.
@@ -18,7 +17,7 @@ pub enum Typed {
 
 /// Text and a cursor in it, which stands between graphemes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Line {
+pub(crate) struct Line {
     text: String,
     /// In bytes; always at a grapheme's edge.
     cursor: usize,
@@ -26,29 +25,28 @@ pub struct Line {
 
 impl Line {
     /// A line that holds `text`, with the cursor behind it.
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self { text: text.to_owned(), cursor: text.len() }
     }
 
-    /// What was typed.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// The text before the cursor, and from it on.
-    pub fn split(&self) -> (&str, &str) {
+    pub(crate) fn split(&self) -> (&str, &str) {
         self.text.split_at(self.cursor)
     }
 
     /// Types text at the cursor; line ends become blanks.
-    pub fn insert(&mut self, text: &str) {
+    pub(crate) fn insert(&mut self, text: &str) {
         let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         self.text.insert_str(self.cursor, &one_line);
         self.cursor += one_line.len();
     }
 
     /// Does what a key means in a line of text.
-    pub fn key(&mut self, event: &KeyEvent) -> Typed {
+    pub(crate) fn key(&mut self, event: &KeyEvent) -> Typed {
         if event.modifiers.contains(KeyModifiers::CONTROL) {
             return self.control(event.code);
         }

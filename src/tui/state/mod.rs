@@ -1,53 +1,52 @@
 //! All that the dashboard knows. Changed by [`super::update`] alone, drawn by [`super::view`].
 
 mod areas;
-mod board;
 mod compare;
 mod dialog;
+mod engine_view;
 mod field;
 mod form;
 mod history;
 mod inspect;
 mod line;
-mod live;
 mod run;
 mod screen;
+mod study_view;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use areas::ScreenAreas;
-pub use board::{Board, model_name};
-pub use compare::{ChartedScore, CompareView, RowKey, SortBy};
-pub use dialog::{CommandPalette, Dialog, DialogAnswer, Prompt, QuestionDialog, SparsityDialog, Wanted};
-pub use field::{Field, FieldKind};
-pub use form::{Check, Checked, Focus, Form, FormValues, Grid, GridRow};
-pub use history::HistoryView;
-pub use inspect::{InspectView, Pane};
-pub use line::{Line, Typed};
-pub use live::{EngineState, Live, LogLevel, LogLine};
-pub use run::RunView;
-pub use screen::{Panel, Screen};
+pub(crate) use areas::ScreenAreas;
+pub(crate) use compare::{ChartedScore, CompareView, RowKey, SortBy};
+pub(crate) use dialog::{
+    CommandPalette, Dialog, DialogAnswer, Prompt, QuestionDialog, SparsityDialog, Wanted,
+};
+pub(crate) use engine_view::{EngineState, EngineView, LogLevel};
+pub(crate) use field::{Field, FieldKind};
+pub(crate) use form::{Check, Checked, Focus, Form, FormValues, GridRow};
+pub(crate) use history::HistoryView;
+pub(crate) use inspect::{InspectView, Pane};
+pub(crate) use line::{Line, Typed};
+pub(crate) use run::RunView;
+pub(crate) use screen::{Panel, Screen};
+pub(crate) use study_view::{StudyView, model_name};
 
 use super::keymap::Context;
 use super::theme::Theme;
 use crate::study::StudySpec;
 
-/// How the screen is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
+pub(crate) enum Leave {
     /// The engine is idle or has stopped: end.
     Now,
     /// Keep computing without a screen.
     Headless,
-    /// Whatever the engine is doing.
     Abandon,
 }
 
 /// What was decided when the dashboard was started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Options {
-    /// The results database.
+pub(crate) struct Options {
     pub store: PathBuf,
     /// Only look; another process may be running the study.
     pub readonly: bool,
@@ -59,47 +58,35 @@ pub struct Options {
 
 /// A short message at the foot of the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Toast {
-    /// What it says.
+pub(crate) struct Toast {
     pub text: String,
-    /// It tells of something bad.
     pub bad: bool,
     /// When it goes, since the start of the program.
     pub until: Duration,
 }
 
-/// The dashboard.
 #[derive(Debug, Clone)]
-pub struct State {
-    /// What was decided at the start.
+pub(crate) struct State {
     pub options: Options,
-    /// Colours and symbols.
     pub theme: Theme,
     /// Columns and rows of the terminal.
     pub size: (u16, u16),
     /// Time since the start of the program.
     pub now: Duration,
-    /// The screen that is shown.
     pub screen: Screen,
     /// The study that is defined on the study screen.
     pub form: Form,
     /// The study that is shown on the other screens.
-    pub board: Option<Board>,
-    /// Studies that are laid over it in the comparison.
-    pub overlays: Vec<Board>,
-    /// What the engine is doing.
-    pub live: Live,
-    /// The run screen's own.
+    pub study_view: Option<StudyView>,
+    /// Studies that are overlaid on it in the comparison.
+    pub overlays: Vec<StudyView>,
+    pub engine: EngineView,
     pub run: RunView,
-    /// The compare screen's own.
     pub compare: CompareView,
-    /// The inspect screen's own.
     pub inspect: InspectView,
-    /// The history screen's own.
     pub history: HistoryView,
     /// What stands in front of the screen; the last takes the keys.
     pub dialogs: Vec<Dialog>,
-    /// A short message.
     pub toast: Option<Toast>,
     /// The screen is to be left when the engine has stopped.
     pub leaving: Option<Leave>,
@@ -109,7 +96,7 @@ pub struct State {
 
 impl State {
     /// A dashboard that shows `spec` and has done nothing yet.
-    pub fn new(spec: &StudySpec, options: Options, theme: Theme, size: (u16, u16)) -> Self {
+    pub(crate) fn new(spec: &StudySpec, options: Options, theme: Theme, size: (u16, u16)) -> Self {
         Self {
             options,
             theme,
@@ -117,9 +104,9 @@ impl State {
             now: Duration::ZERO,
             screen: Screen::default(),
             form: Form::new(spec),
-            board: None,
+            study_view: None,
             overlays: Vec::new(),
-            live: Live::default(),
+            engine: EngineView::default(),
             run: RunView::default(),
             compare: CompareView::default(),
             inspect: InspectView::default(),
@@ -132,7 +119,7 @@ impl State {
     }
 
     /// Where the keys have their meaning now.
-    pub fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         match self.screen {
             Screen::Study => match self.form.focus {
                 Focus::Fields => Context::Fields,
@@ -145,20 +132,20 @@ impl State {
         }
     }
 
-    /// Whether the study that is shown is the one that the engine has in hand.
-    pub fn board_is_live(&self) -> bool {
-        self.board.as_ref().is_some_and(|board| Some(board.study) == self.live.study)
+    /// Whether the study that is shown is the one that the engine runs, or ran last.
+    pub(crate) fn shows_engine_study(&self) -> bool {
+        self.study_view.as_ref().is_some_and(|study_view| Some(study_view.study) == self.engine.study)
     }
 
     /// Id of the cell that is selected on the compare screen; `None` for the base, a cell of an overlay, or no selection.
-    pub fn selected_cell(&self) -> Option<String> {
-        let board = self.board.as_ref()?;
-        let key = self.compare.selected.as_ref().filter(|key| key.study == board.study)?;
-        key.cell.clone().filter(|id| board.cell(id).is_some())
+    pub(crate) fn selected_cell(&self) -> Option<String> {
+        let study_view = self.study_view.as_ref()?;
+        let key = self.compare.selected.as_ref().filter(|key| key.study == study_view.study)?;
+        key.cell.clone().filter(|id| study_view.cell(id).is_some())
     }
 
     /// The part of the screen that is in focus.
-    pub fn panel(&self) -> Panel {
+    pub(crate) fn panel(&self) -> Panel {
         match self.screen {
             Screen::Study => match self.form.focus {
                 Focus::Fields => Panel::Fields,
@@ -172,13 +159,13 @@ impl State {
     }
 
     /// Shows a short message for a few seconds.
-    pub fn tell(&mut self, text: impl Into<String>, bad: bool) {
+    pub(crate) fn toast(&mut self, text: impl Into<String>, bad: bool) {
         let seconds = if bad { 8 } else { 4 };
         self.toast = Some(Toast { text: text.into(), bad, until: self.now + Duration::from_secs(seconds) });
     }
 
     /// Whether something on the screen changes by itself as time passes.
-    pub fn moves(&self) -> bool {
-        self.live.busy() || self.toast.is_some() || self.form.checked != self.form.version
+    pub(crate) fn moves(&self) -> bool {
+        self.engine.busy() || self.toast.is_some() || self.form.checked != self.form.version
     }
 }

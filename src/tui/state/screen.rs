@@ -1,9 +1,8 @@
 //! The screens and their parts.
 
-/// One of the five screens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[allow(missing_docs, reason = "named on screen as here")]
-pub enum Screen {
+pub(crate) enum Screen {
     #[default]
     Study,
     Run,
@@ -14,10 +13,10 @@ pub enum Screen {
 
 impl Screen {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Study, Self::Run, Self::Compare, Self::Inspect, Self::History];
+    pub(crate) const ALL: [Self; 5] = [Self::Study, Self::Run, Self::Compare, Self::Inspect, Self::History];
 
     /// Its name on screen and on the command line.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Study => "Study",
             Self::Run => "Run",
@@ -27,8 +26,7 @@ impl Screen {
         }
     }
 
-    /// Its place among all.
-    pub fn number(self) -> usize {
+    pub(crate) fn number(self) -> usize {
         self as usize
     }
 }
@@ -36,7 +34,7 @@ impl Screen {
 /// A part of a screen that can be saved alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the parts are named as on screen")]
-pub enum Panel {
+pub(crate) enum Panel {
     Fields,
     Grid,
     Queue,

@@ -2,7 +2,7 @@
 
 /// What the terminal's own background is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Background {
+pub(crate) enum Background {
     /// Light text on dark.
     Dark,
     /// Dark text on light.
@@ -12,7 +12,7 @@ pub enum Background {
 impl Background {
     /// Reads `COLORFGBG`, which some terminals set to `foreground;background` as numbers of the sixteen colours. Dark
     /// where nothing is known.
-    pub fn detect(env: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn detect(env: &dyn Fn(&str) -> Option<String>) -> Self {
         let value = env("COLORFGBG").unwrap_or_default();
         match value.rsplit(';').next().and_then(|last| last.parse::<u8>().ok()) {
             Some(7 | 9..=15) => Self::Light,

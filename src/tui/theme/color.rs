@@ -2,39 +2,37 @@
 
 use ratatui::style::Color;
 
-/// A colour in sRGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rgb(pub u8, pub u8, pub u8);
+pub(crate) struct Rgb(pub u8, pub u8, pub u8);
 
 /// A colour in Björn Ottosson's `OKLab` space: lightness `0 … 1`, green to red, blue to yellow. Equal distances look
 /// about equally different.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Lab {
+pub(crate) struct Lab {
     pub l: f32,
     pub a: f32,
     pub b: f32,
 }
 
 impl Rgb {
-    /// A colour from `0xRRGGBB`.
-    pub const fn hex(value: u32) -> Self {
+    pub(crate) const fn hex(value: u32) -> Self {
         Self((value >> 16) as u8, (value >> 8) as u8, value as u8)
     }
 
     /// The colour as SVG writes it: `#rrggbb`.
-    pub fn css(self) -> String {
+    pub(crate) fn css(self) -> String {
         format!("#{:02x}{:02x}{:02x}", self.0, self.1, self.2)
     }
 
     /// The colour `t` of the way to `other`, `0 … 1`, straight through sRGB.
     #[must_use]
-    pub fn mix(self, other: Self, t: f32) -> Self {
+    pub(crate) fn mix(self, other: Self, t: f32) -> Self {
         let one = |a: u8, b: u8| (f32::from(a) + (f32::from(b) - f32::from(a)) * t).round() as u8;
         Self(one(self.0, other.0), one(self.1, other.1), one(self.2, other.2))
     }
 
     /// Light intensities `0 … 1` of red, green and blue.
-    pub fn linear(self) -> [f32; 3] {
+    pub(crate) fn linear(self) -> [f32; 3] {
         [self.0, self.1, self.2].map(|c| {
             let c = f32::from(c) / 255.0;
             if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
@@ -42,7 +40,7 @@ impl Rgb {
     }
 
     /// The nearest colour of these light intensities; what a screen cannot show is cut off.
-    pub fn from_linear(rgb: [f32; 3]) -> Self {
+    pub(crate) fn from_linear(rgb: [f32; 3]) -> Self {
         let [r, g, b] = rgb.map(|c| {
             let c = c.clamp(0.0, 1.0);
             let c = if c <= 0.003_130_8 { c * 12.92 } else { 1.055 * c.powf(1.0 / 2.4) - 0.055 };
@@ -52,7 +50,7 @@ impl Rgb {
     }
 
     /// Contrast of two colours, `1 … 21`, as WCAG 2 defines it.
-    pub fn contrast(self, other: Self) -> f32 {
+    pub(crate) fn contrast(self, other: Self) -> f32 {
         let luminance = |c: Self| {
             let [r, g, b] = c.linear();
             0.2126 * r + 0.7152 * g + 0.0722 * b
@@ -62,7 +60,7 @@ impl Rgb {
     }
 
     /// The index `16 … 255` of the xterm palette's colour that looks nearest.
-    pub fn nearest_indexed(self) -> u8 {
+    pub(crate) fn nearest_indexed(self) -> u8 {
         let level = |c: u8| if c < 48 { 0 } else { (c.max(115) - 75 + 20) / 40 };
         let cube = 16 + 36 * level(self.0) + 6 * level(self.1) + level(self.2);
         let mean = (u16::from(self.0) + u16::from(self.1) + u16::from(self.2)) / 3;
@@ -75,13 +73,13 @@ impl Rgb {
 
 impl Lab {
     /// How different two colours look; black and white are 1 apart.
-    pub fn distance(self, other: Self) -> f32 {
+    pub(crate) fn distance(self, other: Self) -> f32 {
         let (l, a, b) = (self.l - other.l, self.a - other.a, self.b - other.b);
         (l * l + a * a + b * b).sqrt()
     }
 
     /// Light intensities of the colour, possibly outside of `0 … 1`.
-    pub fn linear(self) -> [f32; 3] {
+    pub(crate) fn linear(self) -> [f32; 3] {
         let l = (self.l + 0.396_337_78 * self.a + 0.215_803_76 * self.b).powi(3);
         let m = (self.l - 0.105_561_346 * self.a - 0.063_854_17 * self.b).powi(3);
         let s = (self.l - 0.089_484_18 * self.a - 1.291_485_5 * self.b).powi(3);
@@ -114,7 +112,7 @@ impl From<[f32; 3]> for Lab {
 }
 
 /// The colour that xterm gives an index of `16 … 255`: a cube of six levels, then 24 greys.
-pub fn indexed(index: u8) -> Rgb {
+pub(crate) fn indexed(index: u8) -> Rgb {
     let level = |n: u8| if n == 0 { 0 } else { 55 + 40 * n };
     if index >= 232 {
         let grey = 8 + 10 * (index - 232);
@@ -125,7 +123,7 @@ pub fn indexed(index: u8) -> Rgb {
 }
 
 /// The place of a named colour among the sixteen that every terminal has; `None` for other kinds of colour.
-pub fn ansi_index(color: Color) -> Option<usize> {
+pub(crate) fn ansi_index(color: Color) -> Option<usize> {
     Some(match color {
         Color::Black => 0,
         Color::Red => 1,

@@ -6,11 +6,10 @@ use super::background::Background;
 use super::color::{Lab, Rgb};
 
 /// A colour for terminals that have many, and the one of the sixteen that stands for it elsewhere.
-pub type Pair = (Rgb, Color);
+pub(crate) type Pair = (Rgb, Color);
 
-/// The colours of one background.
 #[derive(Debug, PartialEq)]
-pub struct Palette {
+pub(crate) struct Palette {
     pub background: Rgb,
     pub foreground: Rgb,
     pub dim: Pair,
@@ -32,8 +31,7 @@ pub struct Palette {
     pub ansi: [Rgb; 16],
 }
 
-/// The palette of a background.
-pub const fn of(background: Background) -> &'static Palette {
+pub(crate) const fn of(background: Background) -> &'static Palette {
     match background {
         Background::Dark => &DARK,
         Background::Light => &LIGHT,
@@ -140,7 +138,7 @@ impl Palette {
     /// The heat scale at `t` of `0 … 1`: a quadratic Bézier curve through `OKLab`, walked at constant speed, so that
     /// equal steps of the value look equally large. Lightness runs one way, which also those see who see no hue; the
     /// far end stands out most from the background.
-    pub fn heat(&self, t: f32) -> Rgb {
+    pub(crate) fn heat(&self, t: f32) -> Rgb {
         const STEPS: usize = 64;
         let [p, q, r] = self.heat;
         let at = |t: f32| {

@@ -4,14 +4,10 @@ use ratatui::symbols::border;
 
 /// The glyphs of the screen. All are one column wide.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Symbols {
-    /// Frames of panels.
+pub(crate) struct Symbols {
     pub border: border::Set<'static>,
-    /// Done, on.
     pub check: &'static str,
-    /// Failed, off.
     pub cross: &'static str,
-    /// An item of a list.
     pub bullet: &'static str,
     /// Between two pieces of text; also a value that is not there.
     pub dot: &'static str,
@@ -21,57 +17,40 @@ pub struct Symbols {
     pub infinity: &'static str,
     /// A value that is no number.
     pub missing: &'static str,
-    /// Plus or minus.
     pub plus_minus: &'static str,
-    /// Difference.
     pub delta: &'static str,
-    /// Times.
     pub times: &'static str,
     /// Up: sorted ascending, above the window.
     pub up: &'static str,
     /// Down: sorted descending, below the window.
     pub down: &'static str,
-    /// Left.
     pub left: &'static str,
-    /// Right: the thing in hand, a running cell.
+    /// Right: a running cell.
     pub right: &'static str,
     /// From one to another.
     pub arrow: &'static str,
-    /// A prompt, a branch.
     pub chevron: &'static str,
-    /// A pinned cell.
     pub pin: &'static str,
     /// Something to heed.
     pub warning: &'static str,
-    /// A paused run.
     pub pause: &'static str,
     /// A choice that is on, one of many.
     pub radio_on: &'static str,
     /// A choice that is off, one of many.
     pub radio_off: &'static str,
-    /// A box that is ticked.
     pub box_on: &'static str,
-    /// A box that is not.
     pub box_off: &'static str,
-    /// A light line across.
     pub horizontal: &'static str,
-    /// A light line down.
     pub vertical: &'static str,
     /// A heavy line across: the used part of a slider.
     pub heavy: &'static str,
     /// A broken line across: grids, base lines.
     pub dashed: &'static str,
-    /// A broken line down: cursors.
     pub dashed_down: &'static str,
-    /// Where the axes meet.
     pub corner: &'static str,
-    /// A tick on the vertical axis.
     pub tick_left: &'static str,
-    /// A tick on the horizontal axis.
     pub tick_down: &'static str,
-    /// The grip of a slider.
     pub knob: &'static str,
-    /// The grip of a scroll bar.
     pub thumb: &'static str,
     /// Columns by eighths of their height, from nothing to full.
     pub bars: [&'static str; 9],
@@ -81,9 +60,7 @@ pub struct Symbols {
     pub track: &'static str,
     /// Shades from nothing to full, of even steps.
     pub shades: &'static [&'static str],
-    /// Frames of a spinner.
     pub spinner: &'static [&'static str],
-    /// Markers of series.
     pub markers: [&'static str; 8],
     /// Markers of the same series where the sparsity is N:M.
     pub nm_markers: [&'static str; 8],
@@ -92,7 +69,7 @@ pub struct Symbols {
 }
 
 /// The glyphs for terminals whose font has them.
-pub static UNICODE: Symbols = Symbols {
+pub(crate) static UNICODE: Symbols = Symbols {
     border: border::ROUNDED,
     check: "✓",
     cross: "✗",
@@ -138,7 +115,7 @@ pub static UNICODE: Symbols = Symbols {
 };
 
 /// The glyphs that any terminal has.
-pub static ASCII: Symbols = Symbols {
+pub(crate) static ASCII: Symbols = Symbols {
     border: border::Set {
         top_left: "+",
         top_right: "+",

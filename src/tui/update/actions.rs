@@ -4,14 +4,14 @@ use crate::methods::{METHODS, Method};
 use crate::study::Parameters;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EngineOrder};
-use crate::tui::screens::{compare, complain, history, inspect, run, show, study};
+use crate::tui::screens::{compare, history, inspect, run, show, study, toast_error};
 use crate::tui::state::{
-    Board, Check, CommandPalette, Dialog, DialogAnswer, EngineState, Field, GridRow, Leave, Line,
-    QuestionDialog, Screen, SparsityDialog, State, Wanted,
+    Check, CommandPalette, Dialog, DialogAnswer, EngineState, Field, GridRow, Leave, Line, QuestionDialog,
+    Screen, SparsityDialog, State, StudyView, Wanted,
 };
 
 /// Does what a key or a command of the palette asks for.
-pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
         Action::Screen(number) => match Screen::ALL.get(number) {
             Some(&screen) => show(state, screen),
@@ -29,8 +29,8 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
         }
         Action::SaveScreen => vec![Effect::Snapshot(None)],
         Action::SavePanel => vec![Effect::Snapshot(Some(state.panel()))],
-        Action::ExportComparison if state.board.is_some() => vec![Effect::ExportComparison],
-        Action::ExportComparison => complain(state, "nothing to export: no study is open"),
+        Action::ExportComparison if state.study_view.is_some() => vec![Effect::ExportComparison],
+        Action::ExportComparison => toast_error(state, "no study is open: nothing to export"),
         Action::Suspend => vec![Effect::Suspend],
         Action::Redraw => vec![Effect::Redraw],
         Action::Quit => quit(state),
@@ -53,22 +53,22 @@ fn step_screen(state: &mut State, by: usize) -> Vec<Effect> {
 }
 
 fn quit(state: &mut State) -> Vec<Effect> {
-    if !state.live.busy() {
+    if !state.engine.busy() {
         return vec![Effect::Leave(Leave::Now)];
     }
-    let text = match state.live.engine {
-        EngineState::Stopping => "The engine is stopping. Its block in hand will be kept.",
-        _ => "A study is running. What is finished is kept, and can be resumed.",
+    let text = match state.engine.state {
+        EngineState::Stopping => "The engine is stopping after the current block.",
+        _ => "A study is running. Finished work is kept and can be resumed.",
     };
     let answers = [
         ('s', "stop after this block", DialogAnswer::StopAfterBlock),
-        ('h', "go on without the screen", DialogAnswer::Headless),
-        ('n', "stop now, lose this block", DialogAnswer::StopNow),
+        ('h', "continue without the screen", DialogAnswer::Headless),
+        ('n', "stop now, discard this block", DialogAnswer::StopNow),
         ('b', "back", DialogAnswer::Back),
     ];
     state.dialogs.push(Dialog::Question(QuestionDialog {
-        title: "Leave?".into(),
-        text: vec![text.into(), "Ctrl-C once more leaves at once.".into()],
+        title: "Quit?".into(),
+        text: vec![text.into(), "Press Ctrl-C again to quit at once.".into()],
         answers: answers.into_iter().map(|(key, text, answer)| (key, text.into(), answer)).collect(),
         chosen: 0,
         bad: false,
@@ -79,17 +79,17 @@ fn quit(state: &mut State) -> Vec<Effect> {
 /// Starts the study of the form, unless something stands against it.
 fn start(state: &mut State) -> Vec<Effect> {
     if state.options.readonly {
-        return complain(state, "read-only: leave out --readonly to run studies");
+        return toast_error(state, "read-only: restart without --readonly to run studies");
     }
-    match state.live.engine {
+    match state.engine.state {
         EngineState::Gone => {
-            return complain(state, "the engine has stopped: restart secateur to run a study");
+            return toast_error(state, "the engine has stopped: restart secateur to run a study");
         }
         EngineState::Idle => {}
         _ => {
-            return complain(
+            return toast_error(
                 state,
-                "a study is running: a adds cells to it, x cancels one on the run screen",
+                "a study is running: press a to add cells, or x on the Run screen to cancel one",
             );
         }
     }
@@ -99,7 +99,7 @@ fn start(state: &mut State) -> Vec<Effect> {
     if let Check::Refused { field, message } = state.form.check.clone() {
         return refuse(state, field, message);
     }
-    state.live.starting(state.now);
+    state.engine.starting(state.now);
     state.screen = Screen::Run;
     vec![Effect::Start(Box::new(state.form.values()))]
 }
@@ -109,36 +109,36 @@ fn refuse(state: &mut State, field: Option<Field>, message: String) -> Vec<Effec
     state.screen = Screen::Study;
     state.form.focus_on(field);
     let place = field.map_or_else(String::new, |field| format!("{}: ", field.label()));
-    state.tell(format!("cannot start: {place}{message}"), true);
+    state.toast(format!("cannot start: {place}{message}"), true);
     state.form.check = Check::Refused { field, message };
     state.form.checked = state.form.version;
     Vec::new()
 }
 
 fn pause(state: &mut State) -> Vec<Effect> {
-    if !state.live.busy() {
-        return complain(state, "nothing runs that could be paused");
+    if !state.engine.busy() {
+        return toast_error(state, "nothing is running");
     }
     // The engine's next progress says the same; the screen need not wait for it.
-    state.live.progress.paused = !state.live.progress.paused;
-    let order = if state.live.progress.paused { EngineOrder::Pause } else { EngineOrder::Unpause };
+    state.engine.progress.paused = !state.engine.progress.paused;
+    let order = if state.engine.progress.paused { EngineOrder::Pause } else { EngineOrder::Unpause };
     vec![Effect::Engine(order)]
 }
 
 /// Asks for a cell to add: the slider stands where the comparison's cursor is.
 fn add_cell(state: &mut State) -> Vec<Effect> {
     if state.options.readonly {
-        return complain(state, "read-only: leave out --readonly to add cells");
+        return toast_error(state, "read-only: restart without --readonly to add cells");
     }
-    if !state.board_is_live() || state.live.engine == EngineState::Gone {
-        let why = "cells are added to the study that runs, or ran last: r starts one, R on History goes on with one";
-        return complain(state, why);
+    if !state.shows_engine_study() || state.engine.state == EngineState::Gone {
+        let why = "no active study: press r to start one, or R on History to resume one";
+        return toast_error(state, why);
     }
-    let Some(board) = &state.board else { return Vec::new() };
-    let sets = calibration_sets(board, state);
+    let Some(study_view) = &state.study_view else { return Vec::new() };
+    let sets = calibration_sets(study_view, state);
     let plain = |method: &&dyn Method| GridRow::of_method(method.name(), &Parameters::new(), &sets);
     let rows: Vec<GridRow> = METHODS.iter().flat_map(plain).collect();
-    let selected = state.selected_cell().and_then(|id| board.cell(&id));
+    let selected = state.selected_cell().and_then(|id| study_view.cell(&id));
     let row = selected
         .and_then(|cell| {
             let method = cell.spec.recipe.method();
@@ -149,7 +149,7 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
         .unwrap_or(0);
     let at = compare::cursor(state).or(selected.map(|cell| cell.spec.recipe.zeros() * 100.0));
     let percent = at.map_or(50, |at| at.round().clamp(0.0, 99.0) as u16);
-    let seed = board.cells.first().map_or_else(|| state.form.seed(), |cell| cell.spec.seed);
+    let seed = study_view.cells.first().map_or_else(|| state.form.seed(), |cell| cell.spec.seed);
     state.dialogs.push(Dialog::Sparsity(SparsityDialog {
         wanted: Wanted::Cell,
         percent,
@@ -163,10 +163,10 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
 }
 
 /// The calibration sets of a study, or those of the form.
-fn calibration_sets(board: &Board, state: &State) -> Vec<String> {
+fn calibration_sets(study_view: &StudyView, state: &State) -> Vec<String> {
     let mut sets: Vec<String> = Vec::new();
-    let of_spec = board.spec.iter().flat_map(|spec| spec.calibration.sets.iter());
-    for set in board.cells.iter().filter_map(|cell| cell.spec.calibration.as_ref()).chain(of_spec) {
+    let of_spec = study_view.spec.iter().flat_map(|spec| spec.calibration.sets.iter());
+    for set in study_view.cells.iter().filter_map(|cell| cell.spec.calibration.as_ref()).chain(of_spec) {
         if !sets.contains(set) {
             sets.push(set.clone());
         }

@@ -14,7 +14,7 @@ use crate::tui::state::{
 };
 
 /// Does what a key means to the dialog in front.
-pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
+pub(crate) fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
     let Some(mut dialog) = state.dialogs.pop() else { return Vec::new() };
     // A dialog that stays is put back; what it does happens without it in the way.
     let (stays, effects) = match &mut dialog {
@@ -76,7 +76,7 @@ pub fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
                 Typed::Keep => {
                     let Some(cell) = prompt.cells.get(prompt.chosen).cloned() else { return Vec::new() };
                     let folder = PathBuf::from(prompt.line.text().trim());
-                    state.tell(format!("writing {cell} …"), false);
+                    state.toast(format!("exporting {cell} …"), false);
                     return vec![Effect::ExportModel { study: prompt.study, cell, folder }];
                 }
                 Typed::Drop => return Vec::new(),
@@ -111,7 +111,7 @@ fn run(state: &mut State, command: PaletteCommand) -> Vec<Effect> {
 }
 
 /// Puts pasted text where the dialog has a line for it.
-pub fn paste(dialog: &mut Dialog, text: &str) {
+pub(crate) fn paste(dialog: &mut Dialog, text: &str) {
     match dialog {
         Dialog::Palette(palette) => palette.line.insert(text),
         Dialog::Sparsity(chooser) => chooser.line.insert(text),
@@ -171,22 +171,22 @@ fn chosen(state: &mut State, chooser: &mut SparsityDialog) -> (bool, Vec<Effect>
         },
         Wanted::Cell => match chooser.cell() {
             Ok(cell) => {
-                let Some(board) = state.board.as_mut() else { return (false, Vec::new()) };
+                let Some(study_view) = state.study_view.as_mut() else { return (false, Vec::new()) };
                 let id = cell.id();
-                if board.cell(&id).is_some_and(|known| known.state == crate::results::CellState::Done) {
-                    chooser.fault = Some(format!("{} is done already", cell.label()));
+                if study_view.cell(&id).is_some_and(|known| known.state == crate::results::CellState::Done) {
+                    chooser.fault = Some(format!("{} is already done", cell.label()));
                     return (true, Vec::new());
                 }
-                board.add(&cell);
-                if !state.live.queue.contains(&id) {
-                    state.live.queue.push(id);
+                study_view.add(&cell);
+                if !state.engine.queue.contains(&id) {
+                    state.engine.queue.push(id);
                 }
-                if state.live.engine == EngineState::Idle {
-                    state.live.engine = EngineState::Running;
-                    state.live.started = Some(state.now);
-                    state.live.ended = None;
+                if state.engine.state == EngineState::Idle {
+                    state.engine.state = EngineState::Running;
+                    state.engine.started = Some(state.now);
+                    state.engine.ended = None;
                 }
-                state.tell(format!("{} is queued", cell.label()), false);
+                state.toast(format!("{} is queued", cell.label()), false);
                 (false, vec![Effect::Engine(EngineOrder::AddCell(cell))])
             }
             Err(fault) => {
@@ -205,10 +205,10 @@ fn decide(state: &mut State, answer: DialogAnswer) -> Vec<Effect> {
         DialogAnswer::Act(action) => act(state, action),
         DialogAnswer::StopAfterBlock | DialogAnswer::StopNow => {
             state.leaving = Some(Leave::Now);
-            state.live.engine = EngineState::Stopping;
+            state.engine.state = EngineState::Stopping;
             let after_block = answer == DialogAnswer::StopAfterBlock;
-            let when = if after_block { "after the block in hand" } else { "at once" };
-            state.tell(format!("stopping {when}, then leaving"), false);
+            let when = if after_block { "after the current block" } else { "at once" };
+            state.toast(format!("stopping {when}, then quitting"), false);
             vec![Effect::Engine(EngineOrder::Shutdown { after_block })]
         }
     }

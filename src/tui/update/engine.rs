@@ -3,31 +3,30 @@
 use crate::engine::Event;
 use crate::results::CellState;
 use crate::tui::message::{Effect, OpenReason};
-use crate::tui::screens::{complain, inspect};
+use crate::tui::screens::{inspect, toast_error};
 use crate::tui::state::{
-    Board, Check, Dialog, EngineState, Field, Leave, LogLevel, QuestionDialog, Screen, State,
+    Check, Dialog, EngineState, Field, Leave, LogLevel, QuestionDialog, Screen, State, StudyView,
 };
 
 use super::outcomes::forget;
 
-/// Takes an event in.
-pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
+pub(crate) fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     if let Event::Plan { study, model, environment, cells, .. } = event {
-        let known = state.board.as_ref().is_some_and(|board| board.study == *study);
-        let mut board = Board::planned(*study, model.as_ref().clone(), environment.clone(), cells);
+        let known = state.study_view.as_ref().is_some_and(|study_view| study_view.study == *study);
+        let mut study_view = StudyView::planned(*study, model.as_ref().clone(), environment.clone(), cells);
         if !known {
             state.compare.reset();
             state.inspect.reset();
-        } else if let Some(shown) = state.board.take() {
-            board.answers = shown.answers;
+        } else if let Some(shown) = state.study_view.take() {
+            study_view.answers = shown.answers;
         }
-        state.board = Some(board);
+        state.study_view = Some(study_view);
     }
-    let board = state.board.as_ref();
-    let label = |cell: Option<&str>| board.map_or_else(String::new, |board| board.label(cell));
-    state.live.apply(event, state.now, &label);
-    if let (true, Some(board)) = (state.board_is_live(), state.board.as_mut()) {
-        board.apply(event);
+    let study_view = state.study_view.as_ref();
+    let label = |cell: Option<&str>| study_view.map_or_else(String::new, |study_view| study_view.label(cell));
+    state.engine.apply(event, state.now, &label);
+    if let (true, Some(study_view)) = (state.shows_engine_study(), state.study_view.as_mut()) {
+        study_view.apply(event);
     }
     match event {
         // The plan does not carry what an earlier run has found out, nor what was asked.
@@ -36,12 +35,12 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
         }
         Event::Finished { result } => {
             let complete = result.cells.iter().all(|cell| cell.state == CellState::Done);
-            state.tell(if complete { "the study is complete" } else { "the study has ended" }, false);
+            state.toast(if complete { "the study is complete" } else { "the study has ended" }, false);
             leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
         }
         Event::Failed { message, exit_code, setting } => failed(state, message, *exit_code, *setting),
         Event::Deleted { study } => forget(state, *study),
-        Event::Refused { message } => complain(state, message),
+        Event::Refused { message } => toast_error(state, message),
         Event::Stopped { .. } => leave_if_wanted(state).unwrap_or_default(),
         Event::Cell { state: CellState::Done, .. } if state.screen == Screen::Inspect => {
             inspect::wanted(state)
@@ -51,20 +50,20 @@ pub fn event(state: &mut State, event: &Event) -> Vec<Effect> {
 }
 
 /// The engine's channels have closed: it has stopped, or died.
-pub fn gone(state: &mut State) -> Vec<Effect> {
-    let expected = matches!(state.live.engine, EngineState::Gone | EngineState::Stopping);
-    state.live.engine = EngineState::Gone;
-    if let (true, Some(board)) = (state.board_is_live(), state.board.as_mut()) {
-        board.interrupted();
+pub(crate) fn gone(state: &mut State) -> Vec<Effect> {
+    let expected = matches!(state.engine.state, EngineState::Gone | EngineState::Stopping);
+    state.engine.state = EngineState::Gone;
+    if let (true, Some(study_view)) = (state.shows_engine_study(), state.study_view.as_mut()) {
+        study_view.interrupted();
     }
     if let Some(effects) = leave_if_wanted(state) {
         return effects;
     }
     if !expected {
-        let text = "The engine ended without a word. What was finished is kept: restart secateur, open the study \
-                    on History and resume it with R.\nThe log file beside the store has the details.";
-        state.live.say(state.now, LogLevel::Error, "the engine is gone");
-        state.dialogs.push(Dialog::Question(QuestionDialog::notice("The engine is gone", text, true)));
+        let text = "The engine ended unexpectedly. Finished work is kept: restart secateur, open the study on History and \
+                    resume it with R.\nThe log file beside the store has the details.";
+        state.engine.add_line(state.now, LogLevel::Error, "the engine has ended");
+        state.dialogs.push(Dialog::Question(QuestionDialog::notice("The engine has ended", text, true)));
     }
     Vec::new()
 }
@@ -91,7 +90,7 @@ fn failed(state: &mut State, message: &str, exit_code: u8, setting: Option<&str>
         return Vec::new();
     }
     let text = format!(
-        "{message}\n\nWhat was finished is kept. Put the cause right, then resume the study with R on History.\nThe log file \
+        "{message}\n\nFinished work is kept. Fix the cause, then resume the study with R on History.\nThe log file \
          beside the store has the details."
     );
     state.dialogs.push(Dialog::Question(QuestionDialog::notice("The study has failed", text, true)));

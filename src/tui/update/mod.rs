@@ -17,7 +17,7 @@ use super::tabs::tab_at;
 use actions::act;
 
 /// Takes a message in; returns what is to be done.
-pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
+pub(crate) fn update(state: &mut State, message: Message) -> Vec<Effect> {
     match message {
         Message::Key(event) if event.kind != KeyEventKind::Release => key(state, &event),
         Message::Key(_) => Vec::new(),
@@ -36,7 +36,7 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
         }
         Message::Engine(event) => engine::event(state, &event),
         Message::Progress(progress) => {
-            state.live.progress = progress;
+            state.engine.progress = progress;
             Vec::new()
         }
         Message::EngineGone => engine::gone(state),
@@ -46,7 +46,7 @@ pub fn update(state: &mut State, message: Message) -> Vec<Effect> {
 }
 
 /// What is to be done before the first key.
-pub fn begin(state: &mut State) -> Vec<Effect> {
+pub(crate) fn begin(state: &mut State) -> Vec<Effect> {
     let mut effects = vec![Effect::ListStudies];
     effects.extend(check(state));
     effects
@@ -110,7 +110,7 @@ fn mouse(state: &mut State, event: MouseEvent) -> Vec<Effect> {
     if state.dialogs.is_empty() { act(state, action) } else { Vec::new() }
 }
 
-/// Has the study of the form looked at, when it has changed and nothing obvious is wrong with it.
+/// Has the study of the form checked, when it has changed and nothing obvious is wrong with it.
 fn check(state: &mut State) -> Vec<Effect> {
     let form = &mut state.form;
     if form.checked == form.version || form.editing.is_some() {
@@ -128,18 +128,17 @@ fn check(state: &mut State) -> Vec<Effect> {
     vec![Effect::Check { number: form.version, values: Box::new(form.values()) }]
 }
 
-/// The process is asked to end.
 fn terminate(state: &mut State, hangup: bool) -> Vec<Effect> {
-    if !state.live.busy() {
+    if !state.engine.busy() {
         return vec![Effect::Leave(Leave::Now)];
     }
     if state.options.keep_running {
         return vec![Effect::Leave(Leave::Headless)];
     }
     state.leaving = Some(Leave::Now);
-    state.live.engine = EngineState::Stopping;
+    state.engine.state = EngineState::Stopping;
     if !hangup {
-        state.tell("asked to end: stopping after the block in hand", false);
+        state.toast("termination requested: stopping after the current block", false);
     }
     vec![Effect::Engine(EngineOrder::Shutdown { after_block: true })]
 }

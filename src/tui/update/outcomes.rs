@@ -1,8 +1,8 @@
 //! What becomes of effects that are done.
 
 use crate::tui::message::{Effect, EffectOutcome, OpenReason};
-use crate::tui::screens::{complain, inspect, show};
-use crate::tui::state::{Board, Check, EngineState, LogLevel, Screen, State, model_name};
+use crate::tui::screens::{history, inspect, show, toast_error};
+use crate::tui::state::{Check, EngineState, LogLevel, Screen, State, StudyView, model_name};
 
 /// Takes the outcome of an effect in.
 pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
@@ -18,7 +18,7 @@ pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
             let newest = studies.last().map(|study| study.id);
             state.history.listed(studies);
             let at_start = std::mem::take(&mut state.options.open_newest);
-            match (newest, &state.board) {
+            match (newest, &state.study_view) {
                 (Some(study), None) if at_start => vec![Effect::OpenStudy(study, OpenReason::Start)],
                 // A study that another process has begun since: shown on whichever screen is open.
                 (Some(study), None) if state.options.readonly => {
@@ -27,11 +27,11 @@ pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
                 _ => Vec::new(),
             }
         }
-        EffectOutcome::Study(board, reason) => opened(state, *board, reason),
+        EffectOutcome::Study(study_view, reason) => opened(state, *study_view, reason),
         EffectOutcome::Answers { study, cell, answers } => {
-            let boards = state.board.iter_mut().chain(&mut state.overlays);
-            for board in boards.filter(|board| board.study == study) {
-                board.take_answers(cell.clone(), answers.clone());
+            let study_views = state.study_view.iter_mut().chain(&mut state.overlays);
+            for study_view in study_views.filter(|study_view| study_view.study == study) {
+                study_view.take_answers(cell.clone(), answers.clone());
             }
             Vec::new()
         }
@@ -54,43 +54,44 @@ pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
             Vec::new()
         }
         EffectOutcome::Started(spec) => {
-            state.live.say(state.now, LogLevel::Info, format!("starting: {}", spec.model));
+            state.engine.add_line(state.now, LogLevel::Info, format!("starting: {}", spec.model));
             Vec::new()
         }
         EffectOutcome::Saved(paths) => {
             let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-            state.tell(format!("saved {}", names.join(", ")), false);
+            state.toast(format!("saved {}", names.join(", ")), false);
             Vec::new()
         }
         EffectOutcome::Deleted(study) => forget(state, study),
         EffectOutcome::Failed(message) => {
-            if state.live.engine == EngineState::Starting && state.live.study.is_none() {
-                state.live.engine = EngineState::Idle;
+            if state.engine.state == EngineState::Starting && state.engine.study.is_none() {
+                state.engine.state = EngineState::Idle;
             }
-            state.live.say(state.now, LogLevel::Error, message.clone());
-            complain(state, &message)
+            state.engine.add_line(state.now, LogLevel::Error, message.clone());
+            toast_error(state, &message)
         }
     }
 }
 
 /// A study is gone from the store.
 pub(super) fn forget(state: &mut State, study: i64) -> Vec<Effect> {
-    if state.board.as_ref().is_some_and(|board| board.study == study) {
-        state.board = None;
+    if state.study_view.as_ref().is_some_and(|study_view| study_view.study == study) {
+        state.study_view = None;
     }
-    state.overlays.retain(|board| board.study != study);
-    state.tell(format!("study {study} is deleted"), false);
+    state.overlays.retain(|study_view| study_view.study != study);
+    state.toast(format!("study {study} is deleted"), false);
     vec![Effect::ListStudies]
 }
 
-/// A study was read.
-fn opened(state: &mut State, board: Board, reason: OpenReason) -> Vec<Effect> {
+fn opened(state: &mut State, study_view: StudyView, reason: OpenReason) -> Vec<Effect> {
     match reason {
         OpenReason::Open | OpenReason::Start => {
-            state.overlays.retain(|overlay| overlay.study != board.study);
-            state
-                .tell(format!("study {} of {} is open", board.study, model_name(&board.model.source)), false);
-            state.board = Some(board);
+            state.overlays.retain(|overlay| overlay.study != study_view.study);
+            state.toast(
+                format!("study {} of {} is open", study_view.study, model_name(&study_view.model.source)),
+                false,
+            );
+            state.study_view = Some(study_view);
             state.compare.reset();
             state.inspect.reset();
             if reason == OpenReason::Open || state.screen == Screen::Study {
@@ -100,16 +101,17 @@ fn opened(state: &mut State, board: Board, reason: OpenReason) -> Vec<Effect> {
             }
         }
         OpenReason::Overlay => {
-            state.tell(format!("study {} is laid over the comparison", board.study), false);
-            state.overlays.retain(|overlay| overlay.study != board.study);
-            state.overlays.push(board);
+            state.toast(format!("study {} is overlaid on the comparison", study_view.study), false);
+            state.overlays.retain(|overlay| overlay.study != study_view.study);
+            state.overlays.push(study_view);
             Vec::new()
         }
+        OpenReason::Export => history::ask_for_export(state, &study_view),
         OpenReason::Refresh => {
-            if let Some(shown) = state.board.as_mut().filter(|shown| shown.study == board.study) {
-                shown.refresh(board);
-            } else if state.board.is_none() {
-                state.board = Some(board);
+            if let Some(shown) = state.study_view.as_mut().filter(|shown| shown.study == study_view.study) {
+                shown.refresh(study_view);
+            } else if state.study_view.is_none() {
+                state.study_view = Some(study_view);
             }
             inspect::refreshed(state)
         }

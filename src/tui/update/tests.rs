@@ -13,7 +13,7 @@ use crate::store::StudySummary;
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::message::{EffectOutcome, OpenReason};
 use crate::tui::palette::{commands, matching};
-use crate::tui::state::{Board, Checked, Field};
+use crate::tui::state::{Checked, Field, StudyView};
 use crate::tui::testing::{press, state, text, typed};
 
 fn spec(method: &str, sparsity: f64) -> CellSpec {
@@ -54,7 +54,7 @@ fn plan(cells: &[CellSpec]) -> Event {
 fn running() -> State {
     let mut state = state();
     let cells = [spec("magnitude", 0.5), spec("wanda", 0.5)];
-    state.live.engine = EngineState::Starting;
+    state.engine.state = EngineState::Starting;
     update(&mut state, Message::Engine(plan(&cells)));
     let begins = Event::Cell { cell: Some(cells[0].id()), state: CellState::Running };
     update(&mut state, Message::Engine(begins));
@@ -89,7 +89,7 @@ fn a_study_that_cannot_work_does_not_start_and_says_why_beside_the_field() {
     press(&mut state, KeyCode::Char('A'));
     press(&mut state, KeyCode::Char('A'));
     press(&mut state, KeyCode::Char('r'));
-    assert!(text(&state, 100, 30).contains("no cell of the grid is taken in"));
+    assert!(text(&state, 100, 30).contains("no cells selected"));
 }
 
 #[test]
@@ -170,9 +170,9 @@ fn a_cell_is_added_with_three_keys_while_another_runs() {
     press(&mut state, KeyCode::Right);
     let effects = press(&mut state, KeyCode::Enter);
     let [Effect::Engine(EngineOrder::AddCell(cell))] = effects.as_slice() else { panic!("{effects:?}") };
-    let board = state.board.as_ref().unwrap();
-    assert_eq!(board.cell(&cell.id()).unwrap().state, CellState::Queued);
-    assert_eq!(state.live.queue.last(), Some(&cell.id()));
+    let study_view = state.study_view.as_ref().unwrap();
+    assert_eq!(study_view.cell(&cell.id()).unwrap().state, CellState::Queued);
+    assert_eq!(state.engine.queue.last(), Some(&cell.id()));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn metrics_of_a_running_cell_are_on_the_board_as_soon_as_they_exist() {
         Summary { estimate: results::Estimate { value: 12.5, ci95: [12.0, 13.0] }, details: vec![0.01] };
     let metrics = Metrics { values: vec![PERPLEXITY.measurement("text", 8, perplexity)] };
     update(&mut state, Message::Engine(Event::Metrics { cell: Some(id.clone()), metrics }));
-    let cell = state.board.as_ref().unwrap().cell(&id).unwrap();
+    let cell = state.study_view.as_ref().unwrap().cell(&id).unwrap();
     assert!((cell.metrics.values[0].value - 12.5).abs() < 1e-9);
 }
 
@@ -197,8 +197,8 @@ fn cells_are_cancelled_and_reordered_where_that_can_be() {
     let effects = press(&mut state, KeyCode::Char('x'));
     assert_eq!(effects, [Effect::Engine(EngineOrder::CancelCell(spec("magnitude", 0.5).id()))]);
     let third = spec("wanda", 0.7);
-    state.board.as_mut().unwrap().add(&third);
-    state.live.queue.push(third.id());
+    state.study_view.as_mut().unwrap().add(&third);
+    state.engine.queue.push(third.id());
     press(&mut state, KeyCode::Char('G'));
     let effects = press(&mut state, KeyCode::Char('K'));
     let expected = vec![third.id(), spec("wanda", 0.5).id()];
@@ -246,26 +246,26 @@ fn a_failure_is_told_with_what_to_do() {
     update(&mut state, Message::Engine(failed));
     let drawn = text(&state, 80, 24);
     assert!(drawn.contains("no space left on device") && drawn.contains("resume the study"), "{drawn}");
-    assert!(!state.live.busy());
-    let board = state.board.as_ref().unwrap();
-    assert!(board.cells.iter().all(|cell| cell.state != CellState::Running), "nothing seems to run");
+    assert!(!state.engine.busy());
+    let study_view = state.study_view.as_ref().unwrap();
+    assert!(study_view.cells.iter().all(|cell| cell.state != CellState::Running), "nothing seems to run");
 }
 
 #[test]
 fn an_engine_that_is_gone_without_a_word_is_told() {
     let mut state = running();
     update(&mut state, Message::EngineGone);
-    assert!(text(&state, 80, 24).contains("The engine is gone"));
+    assert!(text(&state, 80, 24).contains("The engine has ended"));
 }
 
 #[test]
 fn a_finished_study_takes_over_the_engines_result() {
     let mut state = running();
-    let mut result: StudyResult = state.board.as_ref().unwrap().result();
+    let mut result: StudyResult = state.study_view.as_ref().unwrap().result();
     result.cells[0].state = CellState::Done;
     update(&mut state, Message::Engine(Event::Finished { result: Box::new(result) }));
-    assert_eq!(state.board.as_ref().unwrap().progress(), (1, 2));
-    assert!(!state.live.busy());
+    assert_eq!(state.study_view.as_ref().unwrap().progress(), (1, 2));
+    assert!(!state.engine.busy());
 }
 
 #[test]
@@ -295,8 +295,8 @@ fn a_store_that_was_named_opens_its_newest_study_on_compare() {
         Message::Done(EffectOutcome::Studies(vec![summary(1), summary(2)]))
     };
     let study = || {
-        let board = Board::planned(2, model(), Environment::default(), &[]);
-        Message::Done(EffectOutcome::Study(Box::new(board), OpenReason::Start))
+        let study_view = StudyView::planned(2, model(), Environment::default(), &[]);
+        Message::Done(EffectOutcome::Study(Box::new(study_view), OpenReason::Start))
     };
     let mut named = state();
     named.options.open_newest = true;
@@ -305,13 +305,13 @@ fn a_store_that_was_named_opens_its_newest_study_on_compare() {
     update(&mut named, study());
     assert_eq!(named.screen, Screen::Compare);
     // Later looks at the store open nothing by themselves.
-    named.board = None;
+    named.study_view = None;
     assert_eq!(update(&mut named, listed()), []);
     // Whoever has gone to another screen in the meantime stays there.
     press(&mut elsewhere, KeyCode::Char('5'));
     update(&mut elsewhere, listed());
     update(&mut elsewhere, study());
-    assert_eq!((elsewhere.screen, elsewhere.board.is_some()), (Screen::History, true));
+    assert_eq!((elsewhere.screen, elsewhere.study_view.is_some()), (Screen::History, true));
     // Nobody asked for it.
     assert_eq!(update(&mut state(), listed()), []);
 }

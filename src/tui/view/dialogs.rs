@@ -10,11 +10,11 @@ use super::parts::{first_shown, framed, typed};
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
 use crate::tui::state::{CommandPalette, Dialog, Prompt, QuestionDialog, SparsityDialog, State, Wanted};
-use crate::tui::widgets::slider::Slider;
+use crate::tui::widgets::Slider;
 use crate::tui::widgets::text::{self, sanitize, truncate, wrap};
 
 /// Draws a dialog in the middle of the screen.
-pub fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buffer) {
     match dialog {
         Dialog::Help(scroll) => help(state, *scroll, area, buffer),
         Dialog::Palette(palette) => commands(state, palette, area, buffer),
@@ -36,7 +36,6 @@ fn place(state: &State, title: &str, size: (usize, usize), area: Rect, buffer: &
     Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
 }
 
-/// The lines of the help page.
 fn help_lines(state: &State) -> Vec<Line<'static>> {
     let theme = &state.theme;
     let names = |b: &keymap::Binding| keymap::names(b, theme.ascii);
@@ -82,7 +81,7 @@ fn commands(state: &State, palette: &CommandPalette, area: Rect, buffer: &mut Bu
     line.spans.insert(0, Span::styled(format!("{} ", theme.symbols().chevron), theme.accent()));
     line.render(typing, buffer);
     if found.is_empty() {
-        Line::styled("no command has these words", theme.dim()).render(list, buffer);
+        Line::styled("no matching command", theme.dim()).render(list, buffer);
         return;
     }
     let rows = usize::from(list.height);
@@ -146,7 +145,7 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
             (true, true) => "  Up/Down method",
             (true, false) => "  ↑↓ method",
         };
-        let text = format!("{arrows} 5%  -/+ 1%{method}  Enter adds  Esc drops");
+        let text = format!("{arrows} 5%  -/+ 1%{method}  Enter adds  Esc cancels");
         Line::styled(text, theme.dim())
     };
     last.render(line(rows + 4), buffer);
@@ -202,5 +201,5 @@ fn prompt(state: &State, asked: &Prompt, area: Rect, buffer: &mut Buffer) {
     let mut typing = typed(state, &asked.line, usize::from(inner.width).saturating_sub(8));
     typing.spans.insert(0, Span::styled("folder ", theme.dim()));
     typing.render(line(shown + 1), buffer);
-    Line::styled("Enter writes  Esc drops", theme.dim()).render(line(shown + 3), buffer);
+    Line::styled("Enter exports  Esc cancels", theme.dim()).render(line(shown + 3), buffer);
 }

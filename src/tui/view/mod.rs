@@ -1,7 +1,7 @@
 //! The state as a picture: pure, at any size.
 
-pub mod dialogs;
-pub mod parts;
+pub(crate) mod dialogs;
+pub(crate) mod parts;
 
 use ratatui::buffer::{Buffer, CellWidth};
 use ratatui::layout::Rect;
@@ -17,10 +17,9 @@ use super::tabs::{NAME, tab};
 use super::widgets::text::{sanitize, truncate};
 
 /// The smallest terminal that the dashboard is of use in: columns and rows.
-pub const SMALLEST: (u16, u16) = (60, 15);
+pub(crate) const SMALLEST: (u16, u16) = (60, 15);
 
-/// Draws everything.
-pub fn view(state: &State, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn view(state: &State, area: Rect, buffer: &mut Buffer) {
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         too_small(area, buffer);
         return;
@@ -54,7 +53,7 @@ fn blank_halves(area: Rect, buffer: &mut Buffer) {
 }
 
 /// The parts of the screen that can be saved alone, and where they are.
-pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
     let body = ScreenAreas::of(area).body;
     match state.screen {
         Screen::Study => study::panels(state, body),
@@ -97,26 +96,28 @@ fn draw_head(state: &State, area: Rect, buffer: &mut Buffer) {
     Line::from(Span::styled(text, style)).right_aligned().render(area, buffer);
 }
 
-/// What the engine is about, in a few words.
+/// What the engine is doing, in a few words.
 fn engine_word(state: &State) -> (String, Style) {
-    let (theme, live) = (&state.theme, &state.live);
+    let (theme, engine) = (&state.theme, &state.engine);
     let symbols = theme.symbols();
     let spinner = || {
         let frame = (state.now.as_millis() / 250) as usize % symbols.spinner.len();
         symbols.spinner[frame]
     };
-    match live.engine {
+    match engine.state {
         EngineState::Starting => (format!("{} starting ", spinner()), theme.accent()),
         EngineState::Stopping => (format!("{} stopping ", spinner()), theme.warn()),
-        EngineState::Running if live.progress.paused => (format!("{} paused ", symbols.pause), theme.warn()),
+        EngineState::Running if engine.progress.paused => {
+            (format!("{} paused ", symbols.pause), theme.warn())
+        }
         EngineState::Running => {
-            let share = (live.progress.study * 100.0).clamp(0.0, 100.0);
-            let eta = live.progress.eta_seconds.map(|eta| format!(" {} left", clock(eta)));
+            let share = (engine.progress.study * 100.0).clamp(0.0, 100.0);
+            let eta = engine.progress.eta_seconds.map(|eta| format!(" {} left", clock(eta)));
             (format!("{} {share:.0}%{} ", spinner(), eta.unwrap_or_default()), theme.accent())
         }
         EngineState::Gone => ("engine stopped ".into(), theme.warn()),
         EngineState::Idle if state.options.readonly => ("read-only ".into(), theme.warn()),
-        EngineState::Idle if live.failure.is_some() => ("failed ".into(), theme.bad()),
+        EngineState::Idle if engine.failure.is_some() => ("failed ".into(), theme.bad()),
         EngineState::Idle => ("idle ".into(), theme.dim()),
     }
 }

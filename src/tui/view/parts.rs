@@ -13,7 +13,7 @@ use crate::tui::widgets::panel;
 use crate::tui::widgets::text::{self, sanitize};
 
 /// Draws the frame of a panel; returns what is inside.
-pub fn framed(theme: &Theme, title: &str, focused: bool, area: Rect, buffer: &mut Buffer) -> Rect {
+pub(crate) fn framed(theme: &Theme, title: &str, focused: bool, area: Rect, buffer: &mut Buffer) -> Rect {
     let block = panel(theme, title, focused);
     let inner = block.inner(area);
     block.render(area, buffer);
@@ -21,7 +21,7 @@ pub fn framed(theme: &Theme, title: &str, focused: bool, area: Rect, buffer: &mu
 }
 
 /// Writes the lines from `first` on, as many as there is room for.
-pub fn put_lines(lines: &[Line<'static>], first: usize, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn put_lines(lines: &[Line<'static>], first: usize, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(buffer.area);
     for (line, y) in lines.iter().skip(first).zip(area.top()..area.bottom()) {
         line.render(Rect { y, height: 1, ..area }, buffer);
@@ -29,7 +29,7 @@ pub fn put_lines(lines: &[Line<'static>], first: usize, area: Rect, buffer: &mut
 }
 
 /// A friendly word in the middle of an area that has nothing to show.
-pub fn nothing(state: &State, words: &str, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn nothing(state: &State, words: &str, area: Rect, buffer: &mut Buffer) {
     let width = area.width.saturating_sub(4).min(64);
     let lines = text::wrap(words, usize::from(width)).len() as u16;
     let [column] = Layout::horizontal([Constraint::Length(width)]).flex(Flex::Center).areas(area);
@@ -42,7 +42,7 @@ pub fn nothing(state: &State, words: &str, area: Rect, buffer: &mut Buffer) {
 }
 
 /// The mark of a cell's state, with its style.
-pub fn mark(theme: &Theme, state: CellState) -> Span<'static> {
+pub(crate) fn mark(theme: &Theme, state: CellState) -> Span<'static> {
     let symbols = theme.symbols();
     match state {
         CellState::Queued => Span::styled(symbols.dot, theme.dim()),
@@ -54,14 +54,14 @@ pub fn mark(theme: &Theme, state: CellState) -> Span<'static> {
 }
 
 /// The first of `count` lines that is shown in `rows` rows so that line `chosen` is among them.
-pub fn first_shown(chosen: usize, count: usize, rows: usize) -> usize {
+pub(crate) fn first_shown(chosen: usize, count: usize, rows: usize) -> usize {
     let last = count.saturating_sub(rows);
     // The chosen line stays in the middle, as far as the ends allow.
     chosen.saturating_sub(rows / 2).min(last)
 }
 
 /// A line that is being typed, with its cursor.
-pub fn typed(state: &State, line: &state::Line, width: usize) -> Line<'static> {
+pub(crate) fn typed(state: &State, line: &state::Line, width: usize) -> Line<'static> {
     let (before, after) = line.split();
     let (before, after) = (sanitize(before).into_owned(), sanitize(after).into_owned());
     // The cursor stays in sight: what is far before it is left out.

@@ -12,9 +12,8 @@ use ratatui::widgets::Widget;
 use super::{panel, text};
 use crate::tui::theme::Theme;
 
-/// How heights grow with values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum YScale {
+pub(crate) enum YScale {
     /// Evenly.
     #[default]
     Linear,
@@ -24,16 +23,15 @@ pub enum YScale {
 
 /// What the horizontal place of a point means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PointTag {
+pub(crate) enum PointTag {
     /// A fraction of each matrix; such points are joined by the line of their series.
     Fraction,
     /// N:M sparsity, with its name: `2:4`. Such points stand alone.
     NofM(String),
 }
 
-/// A point of a series.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Point {
+pub(crate) struct Point {
     /// Where it stands across; a point whose `x` is no finite number is not drawn.
     pub x: f64,
     /// Its value. An infinite one, or NaN, is marked at the frame, breaks the line and does not bend the axis.
@@ -42,7 +40,6 @@ pub struct Point {
     pub low: Option<f64>,
     /// The upper end of its error bar.
     pub high: Option<f64>,
-    /// Fraction or N:M.
     pub tag: PointTag,
     /// Whether the user has pinned it.
     pub pinned: bool,
@@ -50,10 +47,8 @@ pub struct Point {
 
 /// Points of one kind. Their order does not matter.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Series {
-    /// What the legend says.
+pub(crate) struct Series {
     pub name: String,
-    /// Its points.
     pub points: Vec<Point>,
     /// Which of [`Theme::series`] it is drawn in.
     pub style_index: usize,
@@ -63,7 +58,7 @@ pub struct Series {
 
 /// The part of the plane that the user wants to see; `None` is all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct ChartWindow {
+pub(crate) struct ChartWindow {
     /// From and to, across.
     pub x: Option<(f64, f64)>,
     /// From and to, upwards.
@@ -72,7 +67,7 @@ pub struct ChartWindow {
 
 /// The part of the plane that is shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct View {
+pub(crate) struct View {
     /// From and to, across.
     pub x: (f64, f64),
     /// From and to, upwards.
@@ -83,7 +78,7 @@ pub struct View {
 ///
 /// Small areas lose the legend, then the labels of the axes, then the axes, then the frame.
 #[derive(Debug, Clone)]
-pub struct Chart<'a> {
+pub(crate) struct Chart<'a> {
     theme: &'a Theme,
     series: &'a [Series],
     title: String,
@@ -99,8 +94,7 @@ pub struct Chart<'a> {
 }
 
 impl<'a> Chart<'a> {
-    /// A chart of these series.
-    pub fn new(theme: &'a Theme, series: &'a [Series]) -> Self {
+    pub(crate) fn new(theme: &'a Theme, series: &'a [Series]) -> Self {
         Self {
             theme,
             series,
@@ -117,85 +111,83 @@ impl<'a> Chart<'a> {
         }
     }
 
-    /// What is measured.
     #[must_use]
-    pub fn title(mut self, title: impl Into<String>) -> Self {
+    pub(crate) fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
         self
     }
 
     /// Its unit, shown behind the title.
     #[must_use]
-    pub fn unit(mut self, unit: impl Into<String>) -> Self {
+    pub(crate) fn unit(mut self, unit: impl Into<String>) -> Self {
         self.unit = unit.into();
         self
     }
 
     /// The meaning of the horizontal axis.
     #[must_use]
-    pub fn x_label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn x_label(mut self, label: impl Into<String>) -> Self {
         self.x_label = label.into();
         self
     }
 
     /// Names of the places 1, 2, 3 … of the horizontal axis, instead of numbers.
     #[must_use]
-    pub fn x_names(mut self, names: Vec<String>) -> Self {
+    pub(crate) fn x_names(mut self, names: Vec<String>) -> Self {
         self.x_names = names;
         self
     }
 
     /// How heights grow with values; linearly by default.
     #[must_use]
-    pub fn scale(mut self, scale: YScale) -> Self {
+    pub(crate) fn scale(mut self, scale: YScale) -> Self {
         self.scale = scale;
         self
     }
 
     /// A horizontal line at the value of the base, with its label.
     #[must_use]
-    pub fn base(mut self, value: f64, label: impl Into<String>) -> Self {
+    pub(crate) fn base(mut self, value: f64, label: impl Into<String>) -> Self {
         self.base = Some((value, label.into()));
         self
     }
 
     /// A vertical line across all of the chart.
     #[must_use]
-    pub fn cursor(mut self, x: Option<f64>) -> Self {
+    pub(crate) fn cursor(mut self, x: Option<f64>) -> Self {
         self.cursor = x;
         self
     }
 
     /// The part to show. A window that is empty or not finite counts as none.
     #[must_use]
-    pub fn window(mut self, window: ChartWindow) -> Self {
+    pub(crate) fn window(mut self, window: ChartWindow) -> Self {
         self.window = window;
         self
     }
 
-    /// Whether the keys go to it.
     #[must_use]
-    pub fn focused(mut self, focused: bool) -> Self {
+    pub(crate) fn focused(mut self, focused: bool) -> Self {
         self.focused = focused;
         self
     }
 
     /// Whether to draw a legend, into a corner without data.
     #[must_use]
-    pub fn legend(mut self, legend: bool) -> Self {
+    pub(crate) fn legend(mut self, legend: bool) -> Self {
         self.legend = legend;
         self
     }
 
     /// The part of the plane that the chart shows: the window, or else all finite values with a margin. A zoom starts
     /// from it.
-    pub fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let (x, y) = self.axes();
         View { x: (x.low, x.high), y: (y.low, y.high) }
     }
 
     /// Marker and name of each series, for a legend that the caller places.
-    pub fn legend_spans(&self) -> Vec<Vec<Span<'static>>> {
+    pub(crate) fn legend_spans(&self) -> Vec<Vec<Span<'static>>> {
         let symbols = self.theme.symbols();
         let entry = |series: &Series| {
             let marker = symbols.markers[series.marker % symbols.markers.len()];

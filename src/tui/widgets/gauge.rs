@@ -13,7 +13,7 @@ const NARROW: u16 = 16;
 
 /// A progress bar of one row, with text to its right, or over it where the area is narrow.
 #[derive(Debug, Clone)]
-pub struct Gauge<'a> {
+pub(crate) struct Gauge<'a> {
     theme: &'a Theme,
     ratio: Option<f64>,
     label: String,
@@ -22,21 +22,20 @@ pub struct Gauge<'a> {
 
 impl<'a> Gauge<'a> {
     /// A bar filled up to `ratio` of `0 … 1`. What is no number is drawn as an empty bar.
-    pub fn new(theme: &'a Theme, ratio: f64) -> Self {
+    pub(crate) fn new(theme: &'a Theme, ratio: f64) -> Self {
         let ratio = Some(ratio).filter(|r| !r.is_nan()).map(|r| r.clamp(0.0, 1.0));
         Self { theme, ratio, label: String::new(), style: theme.accent() }
     }
 
-    /// The text; none by default.
     #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
     /// The style of the filled part; the accent by default.
     #[must_use]
-    pub fn style(mut self, style: Style) -> Self {
+    pub(crate) fn style(mut self, style: Style) -> Self {
         self.style = style;
         self
     }

@@ -10,10 +10,8 @@ use crate::tui::theme::Theme;
 /// The widest that a column of the map gets.
 const WIDEST: u16 = 4;
 
-/// A row of the map.
 #[derive(Debug, Clone, PartialEq)]
-pub struct HeatRow {
-    /// What stands before it.
+pub(crate) struct HeatRow {
     pub label: String,
     /// Its values, `0 … 1`; `None` where there is none yet.
     pub values: Vec<Option<f64>>,
@@ -24,7 +22,7 @@ pub struct HeatRow {
 /// Where there are more columns than room, neighbours share a field, which shows their mean; a field is empty only while
 /// none of its values is there.
 #[derive(Debug, Clone)]
-pub struct HeatMap<'a> {
+pub(crate) struct HeatMap<'a> {
     theme: &'a Theme,
     rows: &'a [HeatRow],
     scale: (String, String),
@@ -32,21 +30,19 @@ pub struct HeatMap<'a> {
 }
 
 impl<'a> HeatMap<'a> {
-    /// A map of these rows.
-    pub fn new(theme: &'a Theme, rows: &'a [HeatRow]) -> Self {
+    pub(crate) fn new(theme: &'a Theme, rows: &'a [HeatRow]) -> Self {
         Self { theme, rows, scale: ("0".to_owned(), "1".to_owned()), selected: None }
     }
 
     /// What the values 0 and 1 stand for.
     #[must_use]
-    pub fn scale(mut self, low: impl Into<String>, high: impl Into<String>) -> Self {
+    pub(crate) fn scale(mut self, low: impl Into<String>, high: impl Into<String>) -> Self {
         self.scale = (low.into(), high.into());
         self
     }
 
-    /// The row and column to mark.
     #[must_use]
-    pub fn selected(mut self, selected: Option<(usize, usize)>) -> Self {
+    pub(crate) fn selected(mut self, selected: Option<(usize, usize)>) -> Self {
         self.selected = selected;
         self
     }

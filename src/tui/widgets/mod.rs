@@ -3,22 +3,22 @@
 //! Every widget draws at any size, writes only inside the area it is given, and takes any text: what could steer a
 //! terminal is shown escaped.
 
-pub mod chart;
-pub mod gauge;
-pub mod heatmap;
-pub mod slider;
-pub mod spark;
-pub mod table;
+mod chart;
+mod gauge;
+mod heatmap;
+mod slider;
+mod spark;
+mod table;
 #[cfg(test)]
 mod tests;
-pub mod text;
+pub(crate) mod text;
 
-pub use chart::{Chart, ChartWindow, Point, PointTag, Series, View, YScale};
-pub use gauge::Gauge;
-pub use heatmap::{HeatMap, HeatRow};
-pub use slider::Slider;
-pub use spark::Spark;
-pub use table::{Table, TableColumn, TableRow};
+pub(crate) use chart::{Chart, ChartWindow, Point, PointTag, Series, YScale};
+pub(crate) use gauge::Gauge;
+pub(crate) use heatmap::{HeatMap, HeatRow};
+pub(crate) use slider::Slider;
+pub(crate) use spark::Spark;
+pub(crate) use table::{Table, TableColumn, TableRow};
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -29,7 +29,7 @@ use ratatui::widgets::Block;
 use super::theme::Theme;
 
 /// A frame with a title, brighter where the keys go to.
-pub fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
+pub(crate) fn panel(theme: &Theme, title: &str, focused: bool) -> Block<'static> {
     let border = if focused { theme.border_focused() } else { theme.border() };
     let block = Block::bordered().border_set(theme.symbols().border).border_style(border);
     if title.is_empty() {

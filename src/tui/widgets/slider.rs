@@ -9,7 +9,7 @@ use crate::tui::theme::Theme;
 
 /// A slider of one row: label, rail with a knob, value.
 #[derive(Debug, Clone)]
-pub struct Slider<'a> {
+pub(crate) struct Slider<'a> {
     theme: &'a Theme,
     value: f64,
     range: (f64, f64),
@@ -20,34 +20,34 @@ pub struct Slider<'a> {
 
 impl<'a> Slider<'a> {
     /// A slider at `value` percent, on a rail from 0 to 100.
-    pub fn new(theme: &'a Theme, value: f64) -> Self {
+    pub(crate) fn new(theme: &'a Theme, value: f64) -> Self {
         Self { theme, value, range: (0.0, 100.0), label: String::new(), shown: None, focused: false }
     }
 
     /// The ends of the rail, in percent.
     #[must_use]
-    pub fn range(mut self, low: f64, high: f64) -> Self {
+    pub(crate) fn range(mut self, low: f64, high: f64) -> Self {
         self.range = (low, high);
         self
     }
 
     /// The text before the rail; none by default.
     #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
     /// The text behind the rail, where it is not the percentage: `2:4`.
     #[must_use]
-    pub fn shown(mut self, shown: impl Into<String>) -> Self {
+    pub(crate) fn shown(mut self, shown: impl Into<String>) -> Self {
         self.shown = Some(shown.into());
         self
     }
 
     /// Whether the arrow keys move it now.
     #[must_use]
-    pub fn focused(mut self, focused: bool) -> Self {
+    pub(crate) fn focused(mut self, focused: bool) -> Self {
         self.focused = focused;
         self
     }

@@ -11,7 +11,7 @@ use crate::tui::theme::Theme;
 /// A sparkline: label, columns of the latest values with the newest at the right, current value. Higher areas give
 /// higher columns.
 #[derive(Debug, Clone)]
-pub struct Spark<'a> {
+pub(crate) struct Spark<'a> {
     theme: &'a Theme,
     history: &'a [Option<f64>],
     max: Option<f64>,
@@ -23,42 +23,42 @@ pub struct Spark<'a> {
 
 impl<'a> Spark<'a> {
     /// Columns of `history`, oldest first; what was not measured, or is no number, is a gap.
-    pub fn new(theme: &'a Theme, history: &'a [Option<f64>]) -> Self {
+    pub(crate) fn new(theme: &'a Theme, history: &'a [Option<f64>]) -> Self {
         let style = theme.accent();
         Self { theme, history, max: None, label: String::new(), label_width: 0, value: String::new(), style }
     }
 
     /// The value of a full column; by default the greatest that is seen.
     #[must_use]
-    pub fn max(mut self, max: f64) -> Self {
+    pub(crate) fn max(mut self, max: f64) -> Self {
         self.max = Some(max);
         self
     }
 
     /// The text before the columns; none by default.
     #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
     /// The least columns of the label, so that sparklines below each other are aligned.
     #[must_use]
-    pub fn label_width(mut self, width: u16) -> Self {
+    pub(crate) fn label_width(mut self, width: u16) -> Self {
         self.label_width = width;
         self
     }
 
     /// The text behind the columns: the current value with its unit.
     #[must_use]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
+    pub(crate) fn value(mut self, value: impl Into<String>) -> Self {
         self.value = value.into();
         self
     }
 
     /// The style of the columns; the accent by default.
     #[must_use]
-    pub fn style(mut self, style: Style) -> Self {
+    pub(crate) fn style(mut self, style: Style) -> Self {
         self.style = style;
         self
     }

@@ -11,43 +11,38 @@ use crate::tui::theme::Theme;
 /// Blank columns between two columns of the table.
 const GAP: u16 = 2;
 
-/// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableColumn {
-    /// The header.
+pub(crate) struct TableColumn {
     pub title: String,
     /// Where cells stand in it.
     pub align: Alignment,
     /// The least columns of the terminal that it is shown in.
     pub min: u16,
-    /// Where room lacks, the columns of the lowest priority go first.
+    /// On a narrow screen the columns of the lowest priority are dropped first.
     pub priority: u8,
 }
 
 impl TableColumn {
-    /// A column with this header.
-    pub fn new(title: impl Into<String>, align: Alignment, min: u16, priority: u8) -> Self {
+    pub(crate) fn new(title: impl Into<String>, align: Alignment, min: u16, priority: u8) -> Self {
         Self { title: title.into(), align, min, priority }
     }
 }
 
-/// A row: a cell for each column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TableRow {
+pub(crate) struct TableRow {
     /// Its cells. Those that lack are empty.
     pub cells: Vec<Line<'static>>,
 }
 
 impl TableRow {
-    /// A row of these cells.
-    pub fn new(cells: impl IntoIterator<Item = impl Into<Line<'static>>>) -> Self {
+    pub(crate) fn new(cells: impl IntoIterator<Item = impl Into<Line<'static>>>) -> Self {
         Self { cells: cells.into_iter().map(Into::into).collect() }
     }
 }
 
 /// A header and as many rows as fit, around the selected one.
 #[derive(Debug, Clone)]
-pub struct Table<'a> {
+pub(crate) struct Table<'a> {
     theme: &'a Theme,
     columns: &'a [TableColumn],
     rows: &'a [TableRow],
@@ -56,28 +51,26 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table of these rows.
-    pub fn new(theme: &'a Theme, columns: &'a [TableColumn], rows: &'a [TableRow]) -> Self {
+    pub(crate) fn new(theme: &'a Theme, columns: &'a [TableColumn], rows: &'a [TableRow]) -> Self {
         Self { theme, columns, rows, sort: None, selected: None }
     }
 
     /// The column by which rows are sorted, and whether ascending. The mark only: the caller sorts.
     #[must_use]
-    pub fn sort(mut self, sort: Option<(usize, bool)>) -> Self {
+    pub(crate) fn sort(mut self, sort: Option<(usize, bool)>) -> Self {
         self.sort = sort;
         self
     }
 
-    /// The selected row.
     #[must_use]
-    pub fn selected(mut self, selected: Option<usize>) -> Self {
+    pub(crate) fn selected(mut self, selected: Option<usize>) -> Self {
         self.selected = selected;
         self
     }
 
     /// The first row shown when `height` of `rows` fit: the selected one stays in the middle, as far as there are rows
     /// on both sides.
-    pub fn offset(selected: Option<usize>, rows: usize, height: usize) -> usize {
+    pub(crate) fn offset(selected: Option<usize>, rows: usize, height: usize) -> usize {
         let last = rows.saturating_sub(height);
         selected.map_or(0, |selected| selected.saturating_sub(height / 2).min(last))
     }

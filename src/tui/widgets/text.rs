@@ -7,15 +7,15 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthChar;
 
 use crate::text::columns;
-pub use crate::text::{escape as sanitize, truncate, truncate_start, width};
+pub(crate) use crate::text::{escape as sanitize, truncate, truncate_start, width};
 
 /// Columns that a styled line takes.
-pub fn line_width(line: &Line<'_>) -> usize {
+pub(crate) fn line_width(line: &Line<'_>) -> usize {
     line.spans.iter().map(|span| width(&span.content)).sum()
 }
 
 /// A styled line, sanitized, in at most `width` columns, ended by `ellipsis` where it is cut.
-pub fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'static> {
+pub(crate) fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'static> {
     let total = line_width(line);
     let mut spans = Vec::with_capacity(line.spans.len());
     let mut left = width;
@@ -41,7 +41,7 @@ pub fn truncate_line(line: &Line<'_>, width: usize, ellipsis: &str) -> Line<'sta
 }
 
 /// The text, sanitized, in exactly `width` columns: cut with `ellipsis` or filled with blanks.
-pub fn fit(text: &str, width: usize, align: Alignment, ellipsis: &str) -> String {
+pub(crate) fn fit(text: &str, width: usize, align: Alignment, ellipsis: &str) -> String {
     let text = truncate(text, width, ellipsis);
     let (mut before, mut after) = padding(self::width(&text), width, align);
     // A mark at the beginning would belong to the blank before it.
@@ -62,7 +62,7 @@ pub(crate) fn padding(used: usize, width: usize, align: Alignment) -> (usize, us
 }
 
 /// The lines of a text, each at most `width` columns; see [`wrap_styled`].
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let text_of = |line: Line<'_>| line.spans.into_iter().map(|span| span.content).collect();
     wrap_styled([(text, Style::new())], width).into_iter().map(text_of).collect()
 }
@@ -70,7 +70,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 /// Pieces of text with their styles, broken into lines of at most `width` columns: at line feeds, after blanks, beside
 /// wide characters, and inside a word only if it is longer than a line. Blanks at the end of a broken line are dropped;
 /// tabs become four blanks, all else that is unsafe is escaped. Empty if `width` is 0.
-pub fn wrap_styled<'a>(
+pub(crate) fn wrap_styled<'a>(
     pieces: impl IntoIterator<Item = (&'a str, Style)>,
     width: usize,
 ) -> Vec<Line<'static>> {
@@ -100,7 +100,6 @@ struct Glyph {
     style: Style,
 }
 
-/// Lines being filled.
 struct Wrapper {
     width: usize,
     lines: Vec<Line<'static>>,

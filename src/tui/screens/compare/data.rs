@@ -7,22 +7,21 @@ use crate::results::{CellResult, CellState, DataSetName, Estimate, Metrics};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{SCORES, Score, Subject, data_sets, is_measured};
 use crate::study::{Level, Recipe, Sparsity, short_name};
-use crate::tui::state::{Board, CompareView, RowKey, SortBy, State};
+use crate::tui::state::{CompareView, RowKey, SortBy, State, StudyView};
 
-/// What was measured on a model, on one text and over all tasks. What is not known yet is `None`.
+/// What was measured on a model, on one corpus and over all tasks. What is not known yet is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Figures {
-    /// By place in [`SCORES`].
+pub(crate) struct Figures {
     values: [Option<Estimate>; SCORES.len()],
 }
 
 impl Figures {
     /// Reads them from measurements, those on tasks over all tasks of the base.
-    fn of(metrics: &Metrics, text: Option<&DataSetName>, base: &Metrics) -> Self {
+    fn of(metrics: &Metrics, corpus: Option<&DataSetName>, base: &Metrics) -> Self {
         let mut figures = Self::default();
         for (value, score) in figures.values.iter_mut().zip(SCORES) {
             *value = match score.subject() {
-                Subject::Corpus => text.and_then(|text| Some(metrics.find(score, text)?.estimate())),
+                Subject::Corpus => corpus.and_then(|corpus| Some(metrics.find(score, corpus)?.estimate())),
                 Subject::Task => {
                     let (own, asked): (Vec<_>, Vec<_>) =
                         (metrics.of(score).collect(), base.of(score).collect());
@@ -33,15 +32,14 @@ impl Figures {
         figures
     }
 
-    /// The value of a score.
-    pub fn get(&self, score: &Score) -> Option<Estimate> {
+    pub(crate) fn get(&self, score: &Score) -> Option<Estimate> {
         let place = SCORES.iter().position(|known| *known == score)?;
         self.values[place]
     }
 
     /// The value of a score, or its ratio to the base's; what compares with the base is relative to it as it is. `None`
     /// where there is no value, or nothing to relate it to.
-    pub fn value(&self, score: &Score, base: &Self, relative: bool) -> Option<Estimate> {
+    pub(crate) fn value(&self, score: &Score, base: &Self, relative: bool) -> Option<Estimate> {
         let own = self.get(score)?;
         if !relative || score.compares() {
             return Some(own);
@@ -54,16 +52,14 @@ impl Figures {
 
 /// The base or a cell of a study, with what is known of it.
 #[derive(Debug, Clone)]
-pub struct ModelRow<'a> {
-    /// What it is.
+pub(crate) struct ModelRow<'a> {
     pub key: RowKey,
-    /// Its study is laid over the one that is open.
+    /// Its study is an overlay.
     pub overlay: bool,
     /// The cell; `None` is the base.
     pub cell: Option<&'a CellResult>,
     /// How people call it; one of an overlay begins with the number of its study.
     pub label: String,
-    /// How far it has come.
     pub state: CellState,
     /// Sparsity that was asked for, in percent; `None` for the base.
     pub sparsity: Option<f64>,
@@ -73,7 +69,6 @@ pub struct ModelRow<'a> {
     pub pattern: Option<String>,
     /// Its place in [`Comparison::series`].
     pub series: Option<usize>,
-    /// What was measured.
     pub figures: Figures,
     /// What was measured on the base of its study.
     pub base: Figures,
@@ -83,7 +78,7 @@ pub struct ModelRow<'a> {
 
 impl ModelRow<'_> {
     /// Change of a score against the base, as a share of it.
-    pub fn change(&self, score: &Score) -> Option<f64> {
+    pub(crate) fn change(&self, score: &Score) -> Option<f64> {
         self.cell?;
         self.figures.value(score, &self.base, true).map(|ratio| ratio.value - 1.0)
     }
@@ -103,7 +98,7 @@ impl ModelRow<'_> {
 
 /// A method with a calibration set: the cells that differ by sparsity alone.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CellSeries {
+pub(crate) struct CellSeries {
     /// How it is called: `wanda`, `wanda c4` where there are several sets, `#3 wanda` of an overlay.
     pub name: String,
     /// Place of its colour and marker.
@@ -114,25 +109,23 @@ pub struct CellSeries {
 
 /// What the x axis of the charts shows.
 #[derive(Debug, Clone, PartialEq)]
-pub enum XAxis {
+pub(crate) enum XAxis {
     /// Sparsity in percent.
     Sparsity,
     /// All cells have this sparsity, in percent: each has a place of its own, 1, 2, 3 …, with its name.
     Cells {
-        /// The sparsity.
         sparsity: f64,
         /// Names by place.
         names: Vec<String>,
     },
 }
 
-/// The study that is open and those that are laid over it.
+/// The study that is open and its overlays.
 #[derive(Debug, Clone)]
-pub struct Comparison<'a> {
-    /// Texts that something was measured on.
-    pub texts: Vec<DataSetName>,
-    /// The text that is shown.
-    pub text: Option<DataSetName>,
+pub(crate) struct Comparison<'a> {
+    /// Corpora that something was measured on.
+    pub corpora: Vec<DataSetName>,
+    pub corpus: Option<DataSetName>,
     /// Tasks of the open study that were answered.
     pub tasks: Vec<DataSetName>,
     /// Whether there are tasks, or may be.
@@ -141,27 +134,26 @@ pub struct Comparison<'a> {
     pub rows: Vec<ModelRow<'a>>,
     /// The series, those of the open study first.
     pub series: Vec<CellSeries>,
-    /// What the charts' x axis shows.
     pub axis: XAxis,
     /// Every place on the x axis where a cell stands, ascending.
     pub xs: Vec<f64>,
 }
 
 impl<'a> Comparison<'a> {
-    /// Looks at a study and its overlays; `text` is the place of the wanted text.
-    pub fn new(board: &'a Board, overlays: &'a [Board], text: usize) -> Self {
-        let boards: Vec<&Board> = std::iter::once(board).chain(overlays).collect();
-        let texts = texts(&boards);
-        let chosen = if texts.is_empty() { None } else { texts.get(text % texts.len()).cloned() };
-        let tasks = data_sets([&board.base.metrics], Subject::Task);
-        let planned = |board: &&Board| {
-            board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty())
-                || is_measured(&board.base.metrics, Subject::Task)
+    /// Looks at a study and its overlays; `corpus` is the place of the wanted corpus.
+    pub(crate) fn new(study_view: &'a StudyView, overlays: &'a [StudyView], corpus: usize) -> Self {
+        let study_views: Vec<&StudyView> = std::iter::once(study_view).chain(overlays).collect();
+        let corpora = corpora(&study_views);
+        let chosen = if corpora.is_empty() { None } else { corpora.get(corpus % corpora.len()).cloned() };
+        let tasks = data_sets([&study_view.base.metrics], Subject::Task);
+        let planned = |study_view: &&StudyView| {
+            study_view.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty())
+                || is_measured(&study_view.base.metrics, Subject::Task)
         };
-        let asked = boards.iter().any(planned);
+        let asked = study_views.iter().any(planned);
         let mut found = Self {
-            texts,
-            text: chosen,
+            corpora,
+            corpus: chosen,
             tasks,
             asked,
             rows: Vec::new(),
@@ -170,16 +162,18 @@ impl<'a> Comparison<'a> {
             xs: Vec::new(),
         };
         let mut sets: Vec<String> = Vec::new();
-        for set in
-            boards.iter().flat_map(|board| &board.cells).filter_map(|cell| cell.spec.calibration.as_deref())
+        for set in study_views
+            .iter()
+            .flat_map(|study_view| &study_view.cells)
+            .filter_map(|cell| cell.spec.calibration.as_deref())
         {
             let set = short_name(set);
             if !sets.contains(&set) {
                 sets.push(set);
             }
         }
-        for (i, board) in boards.into_iter().enumerate() {
-            found.add(board, i > 0, &sets);
+        for (i, study_view) in study_views.into_iter().enumerate() {
+            found.add(study_view, i > 0, &sets);
         }
         found.spread();
         for series in &mut found.series {
@@ -212,24 +206,24 @@ impl<'a> Comparison<'a> {
         self.axis = XAxis::Cells { sparsity, names };
     }
 
-    fn add(&mut self, board: &'a Board, overlay: bool, sets: &[String]) {
-        let prefix = if overlay { format!("#{} ", board.study) } else { String::new() };
-        let base = Figures::of(&board.base.metrics, self.text.as_ref(), &board.base.metrics);
+    fn add(&mut self, study_view: &'a StudyView, overlay: bool, sets: &[String]) {
+        let prefix = if overlay { format!("#{} ", study_view.study) } else { String::new() };
+        let base = Figures::of(&study_view.base.metrics, self.corpus.as_ref(), &study_view.base.metrics);
         self.rows.push(ModelRow {
-            key: RowKey { study: board.study, cell: None },
+            key: RowKey { study: study_view.study, cell: None },
             overlay,
             cell: None,
             label: format!("{prefix}base"),
-            state: board.base_state,
+            state: study_view.base_state,
             sparsity: None,
             x: None,
             pattern: None,
             series: None,
             figures: base,
             base,
-            seconds: board.base.seconds.total(),
+            seconds: study_view.base.seconds.total(),
         });
-        for cell in &board.cells {
+        for cell in &study_view.cells {
             let recipe = &cell.spec.recipe;
             let set = cell.spec.calibration.as_deref().map(short_name);
             let name = match &set {
@@ -245,7 +239,7 @@ impl<'a> Comparison<'a> {
             let groups = |level| matches!(level, Level::Sparsity(Sparsity::SemiStructured { .. }));
             let pattern = recipe.steps().map(|step| step.level).find(|level| groups(*level));
             self.rows.push(ModelRow {
-                key: RowKey { study: board.study, cell: Some(cell.id.clone()) },
+                key: RowKey { study: study_view.study, cell: Some(cell.id.clone()) },
                 overlay,
                 cell: Some(cell),
                 label: format!("{prefix}{}", cell.spec.label()),
@@ -254,7 +248,7 @@ impl<'a> Comparison<'a> {
                 x: Some(percent(recipe)),
                 pattern: pattern.map(Level::label),
                 series: Some(series),
-                figures: Figures::of(&cell.metrics, self.text.as_ref(), &board.base.metrics),
+                figures: Figures::of(&cell.metrics, self.corpus.as_ref(), &study_view.base.metrics),
                 base,
                 seconds: cell.seconds.total(),
             });
@@ -273,13 +267,12 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    /// The row that has this key.
-    pub fn row(&self, key: &RowKey) -> Option<&ModelRow<'a>> {
+    pub(crate) fn row(&self, key: &RowKey) -> Option<&ModelRow<'a>> {
         self.rows.iter().find(|row| row.key == *key)
     }
 
     /// The x value where the cursor stands: the one nearest to where it was put, at first to the middle, or to the first cell.
-    pub fn cursor(&self, wanted: Option<f64>) -> Option<f64> {
+    pub(crate) fn cursor(&self, wanted: Option<f64>) -> Option<f64> {
         let wanted = wanted.unwrap_or(match self.axis {
             XAxis::Sparsity => 50.0,
             XAxis::Cells { .. } => 1.0,
@@ -290,7 +283,7 @@ impl<'a> Comparison<'a> {
 
     /// What the x axis shows when all is shown, in percent: every cell with some room on both sides, and never so little that
     /// ticks would be fractions.
-    pub fn range(&self) -> (f64, f64) {
+    pub(crate) fn range(&self) -> (f64, f64) {
         let (Some(&low), Some(&high)) = (self.xs.first(), self.xs.last()) else { return (0.0, 100.0) };
         if let XAxis::Cells { .. } = self.axis {
             return (low - 0.6, high + 0.6);
@@ -300,14 +293,14 @@ impl<'a> Comparison<'a> {
     }
 
     /// What the x axis shows: the zoom, unless nothing is there.
-    pub fn window(&self, zoom: Option<(f64, f64)>) -> (f64, f64) {
+    pub(crate) fn window(&self, zoom: Option<(f64, f64)>) -> (f64, f64) {
         let (least, most) = self.range();
         zoom.filter(|(low, high)| *low < most && least < *high).unwrap_or((least, most))
     }
 
     /// Rows of the table from top to bottom, and how many of them stay on top: bases first, pinned ones next, then
     /// those that the filter lets through, in the order that is wanted.
-    pub fn table(&self, view: &CompareView) -> (Vec<usize>, usize) {
+    pub(crate) fn table(&self, view: &CompareView) -> (Vec<usize>, usize) {
         let all = 0..self.rows.len();
         let mut order: Vec<usize> = all.clone().filter(|&i| self.rows[i].cell.is_none()).collect();
         for key in &view.pinned {
@@ -316,8 +309,8 @@ impl<'a> Comparison<'a> {
         let fixed = order.len();
         let words: Vec<String> = view.filter().split_whitespace().map(str::to_lowercase).collect();
         let passes = |row: &ModelRow<'_>| {
-            let text = format!("{} {}", row.label, row.state.name()).to_lowercase();
-            words.iter().all(|word| text.contains(word.as_str()))
+            let searched = format!("{} {}", row.label, row.state.name()).to_lowercase();
+            words.iter().all(|word| searched.contains(word.as_str()))
         };
         let mut rest: Vec<usize> = all.filter(|i| !order.contains(i) && passes(&self.rows[*i])).collect();
         if let Some(column) = view.sort {
@@ -330,7 +323,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Where the selected row stands among `order`, the rows that are shown; the first, if it is not among them.
-    pub fn selected(&self, view: &CompareView, order: &[usize]) -> usize {
+    pub(crate) fn selected(&self, view: &CompareView, order: &[usize]) -> usize {
         let chosen = |key: &RowKey| order.iter().position(|&i| self.rows[i].key == *key);
         view.selected.as_ref().and_then(chosen).unwrap_or(0)
     }
@@ -357,26 +350,26 @@ fn by_x(a: &ModelRow<'_>, b: &ModelRow<'_>) -> Ordering {
 }
 
 /// A sparsity in percent, as people write it: rounding hides that 0.3 is not 30/100 exactly.
-pub fn percent(recipe: &Recipe) -> f64 {
+pub(crate) fn percent(recipe: &Recipe) -> f64 {
     (recipe.zeros() * 1e6).round() / 1e4
 }
 
-/// Every text that something was measured on, in the order in which it is first met.
-fn texts(boards: &[&Board]) -> Vec<DataSetName> {
-    let all = boards.iter().flat_map(|board| {
-        std::iter::once(&board.base.metrics).chain(board.cells.iter().map(|cell| &cell.metrics))
+/// Every corpus that something was measured on, in the order in which it is first met.
+fn corpora(study_views: &[&StudyView]) -> Vec<DataSetName> {
+    let all = study_views.iter().flat_map(|study_view| {
+        std::iter::once(&study_view.base.metrics).chain(study_view.cells.iter().map(|cell| &cell.metrics))
     });
     data_sets(all, Subject::Corpus)
 }
 
 /// The study that is open with its overlays; `None` when none is.
 pub(super) fn comparison(state: &State) -> Option<Comparison<'_>> {
-    let board = state.board.as_ref()?;
-    Some(Comparison::new(board, &state.overlays, state.compare.text))
+    let study_view = state.study_view.as_ref()?;
+    Some(Comparison::new(study_view, &state.overlays, state.compare.corpus))
 }
 
 /// Sparsity under the cursor, in percent.
-pub fn cursor(state: &State) -> Option<f64> {
+pub(crate) fn cursor(state: &State) -> Option<f64> {
     let found = comparison(state)?;
     match found.axis {
         XAxis::Sparsity => found.cursor(state.compare.cursor),

@@ -9,7 +9,7 @@ use super::data::{Comparison, ModelRow, XAxis, comparison};
 use super::readout::Readout;
 use super::{figures, insight, table};
 use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Scale, Score, Subject, scores_on};
-use crate::tui::state::{Board, ChartedScore, CompareView, Panel, State};
+use crate::tui::state::{ChartedScore, CompareView, Panel, State, StudyView};
 use crate::tui::view::parts::nothing;
 use crate::tui::widgets::{Chart, ChartWindow, Point, PointTag, Series, YScale, text};
 
@@ -28,27 +28,25 @@ struct ComparePlaces {
     table: Rect,
 }
 
-/// Where the panels are.
-pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
-    let (Some(board), Some(found)) = (&state.board, comparison(state)) else { return Vec::new() };
-    let places = places(state, board, &found, area);
+pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+    let (Some(study_view), Some(found)) = (&state.study_view, comparison(state)) else { return Vec::new() };
+    let places = places(state, study_view, &found, area);
     let table = (Panel::Table, places.table);
     places.charts.into_iter().chain([table]).filter(|(_, area)| !area.is_empty()).collect()
 }
 
-/// Draws the screen.
-pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(*buffer.area());
     if area.is_empty() {
         return;
     }
-    let (Some(board), Some(found)) = (&state.board, comparison(state)) else {
-        let words = "No study is open yet. Press r to run the one that the study screen defines, or 5 to open one \
-                     of the store's.";
+    let (Some(study_view), Some(found)) = (&state.study_view, comparison(state)) else {
+        let words =
+            "No study is open. Press r to run the one on the Study screen, or 5 to open one from the store.";
         nothing(state, words, area, buffer);
         return;
     };
-    let places = places(state, board, &found, area);
+    let places = places(state, study_view, &found, area);
     draw_insight(state, &places.insight.0, places.insight.1, buffer);
     for (panel, area) in &places.charts {
         draw_panel(state, &found, *panel, *area, buffer);
@@ -59,7 +57,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> ComparePlaces {
+fn places(state: &State, study_view: &StudyView, found: &Comparison<'_>, area: Rect) -> ComparePlaces {
     let view = &state.compare;
     let wide = area.width >= WIDE;
     let mut rest = area;
@@ -70,7 +68,7 @@ fn places(state: &State, board: &Board, found: &Comparison<'_>, area: Rect) -> C
         rest.height -= rows;
         taken
     };
-    let lines = insight_lines(state, board, area);
+    let lines = insight_lines(state, study_view, area);
     let rows = take(lines.len() as u16);
     let left = area.height - rows.height;
     let insight = (lines, rows);
@@ -123,8 +121,8 @@ fn charted(view: &CompareView, panel: Panel) -> Vec<&'static Score> {
 }
 
 /// The insight, in as many lines as there is room for.
-fn insight_lines(state: &State, board: &Board, area: Rect) -> Vec<String> {
-    let words = insight::words(board, state.theme.ascii);
+fn insight_lines(state: &State, study_view: &StudyView, area: Rect) -> Vec<String> {
+    let words = insight::words(study_view, state.theme.ascii);
     let width = usize::from(area.width.saturating_sub(3));
     let words = if text::width(&words) > width { insight::shorter(&words) } else { words };
     match area.height {
@@ -209,7 +207,7 @@ fn draw_chart(
     chart.render(area, buffer);
     if lines.iter().all(|series| series.points.is_empty()) {
         let words = match score.subject() {
-            Subject::Task if !found.asked => "no task was asked",
+            Subject::Task if !found.asked => "the study has no tasks",
             _ => "nothing measured yet",
         };
         nothing(state, words, area.inner(Margin::new(1, 1)), buffer);
@@ -231,8 +229,8 @@ fn titles(found: &Comparison<'_>, view: &CompareView, scores: &[&Score]) -> (Str
     let of_base = if relative { "/base" } else { "" };
     let names: Vec<&str> = scores.iter().map(|score| score.title).collect();
     let subject = scores.first().map(|score| score.subject());
-    let on = match (subject, &found.text, found.tasks.as_slice()) {
-        (Some(Subject::Corpus), Some(text), _) => format!(" on {text}"),
+    let on = match (subject, &found.corpus, found.tasks.as_slice()) {
+        (Some(Subject::Corpus), Some(corpus), _) => format!(" on {corpus}"),
         (Some(Subject::Task), _, [task]) => format!(" on {task}"),
         (Some(Subject::Task), _, [_, _, ..]) => format!(" on {} tasks", found.tasks.len()),
         _ => String::new(),

@@ -35,7 +35,7 @@ fn minus(theme: Theme) -> &'static str {
 }
 
 /// A positive figure of any size with about four digits: `8.75`, `183.2`, `20144`, `1.2e9`.
-pub fn size(theme: Theme, value: Option<f64>) -> String {
+pub(crate) fn size(theme: Theme, value: Option<f64>) -> String {
     shown(theme, value, |value| match value.abs() {
         0.0..100.0 => format!("{value:.2}"),
         100.0..10_000.0 => format!("{value:.1}"),
@@ -45,7 +45,7 @@ pub fn size(theme: Theme, value: Option<f64>) -> String {
 }
 
 /// A figure of `0 … 1`, or a little more: `0.053`.
-pub fn unit(theme: Theme, value: Option<f64>) -> String {
+pub(crate) fn unit(theme: Theme, value: Option<f64>) -> String {
     shown(
         theme,
         value,
@@ -54,24 +54,24 @@ pub fn unit(theme: Theme, value: Option<f64>) -> String {
 }
 
 /// A share as percentage: `87.5%`.
-pub fn share(theme: Theme, value: Option<f64>) -> String {
+pub(crate) fn share(theme: Theme, value: Option<f64>) -> String {
     shown(theme, value, |value| format!("{}%", percents(value * 100.0)))
 }
 
 /// A ratio: `1.14×`.
-pub fn ratio(theme: Theme, value: Option<f64>) -> String {
+pub(crate) fn ratio(theme: Theme, value: Option<f64>) -> String {
     let text = size(theme, value);
     if value.is_some_and(f64::is_finite) { text + theme.symbols().times } else { text }
 }
 
 /// A change as percentage with its sign: `+14.2%`, `+1250%`, `−3.0%`.
-pub fn change(theme: Theme, value: Option<f64>) -> String {
+pub(crate) fn change(theme: Theme, value: Option<f64>) -> String {
     let text = signed(theme, value, |value| percents(value * 100.0));
     if value.is_some_and(f64::is_finite) { text + "%" } else { text }
 }
 
 /// A difference of two figures of `0 … 1` with its sign: `−0.102`.
-pub fn difference(theme: Theme, value: Option<f64>) -> String {
+pub(crate) fn difference(theme: Theme, value: Option<f64>) -> String {
     signed(theme, value, |value| format!("{value:.3}"))
 }
 
@@ -98,12 +98,12 @@ fn percents(value: f64) -> String {
 }
 
 /// A sparsity in percent, without more digits than it has: `50%`, `66.67%`.
-pub fn sparsity(percent: f64) -> String {
+pub(crate) fn sparsity(percent: f64) -> String {
     format!("{}%", (percent * 100.0).round() / 100.0)
 }
 
 /// Seconds: `4.2`, `190`.
-pub fn seconds(theme: Theme, value: Option<f64>) -> String {
+pub(crate) fn seconds(theme: Theme, value: Option<f64>) -> String {
     shown(theme, value, |value| if value < 99.95 { format!("{value:.1}") } else { format!("{value:.0}") })
 }
 

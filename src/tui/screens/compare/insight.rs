@@ -1,23 +1,24 @@
 //! The verdict on perplexity and JS divergence, as long as there is room for.
 
 use crate::scores::{Subject, is_measured, verdict};
-use crate::tui::state::Board;
+use crate::tui::state::StudyView;
 
-/// The sentence.
-pub fn words(board: &Board, ascii: bool) -> String {
-    let cells = board.cells.iter().map(|cell| &cell.metrics);
-    let answered =
-        std::iter::once(&board.base.metrics).chain(cells).any(|metrics| is_measured(metrics, Subject::Task));
-    // While a study runs that the store has not told of yet, there may be tasks.
-    let asked = board.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty());
+pub(crate) fn words(study_view: &StudyView, ascii: bool) -> String {
+    let cells = study_view.cells.iter().map(|cell| &cell.metrics);
+    let answered = std::iter::once(&study_view.base.metrics)
+        .chain(cells)
+        .any(|metrics| is_measured(metrics, Subject::Task));
+    // Until a running study has been read from the store, there may be tasks.
+    let asked = study_view.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty());
     if !answered && !asked {
-        return "No task was asked, so nothing here says which metric ranks the cells as tasks would.".into();
+        return "The study has no tasks, so it cannot say which metric ranks the cells as tasks would."
+            .into();
     }
-    verdict::sentence(&board.insight, ascii)
+    verdict::sentence(&study_view.insight, ascii)
 }
 
 /// The same in fewer words, for a narrow screen.
-pub fn shorter(words: &str) -> String {
+pub(crate) fn shorter(words: &str) -> String {
     words
         .replace(verdict::QUESTION, "Which metric tells more?")
         .replace("JS divergence", "JS")

@@ -10,6 +10,6 @@ mod table;
 mod tests;
 mod update;
 
-pub use data::cursor;
-pub use draw::{draw, panels};
-pub use update::{act, typing};
+pub(crate) use data::cursor;
+pub(crate) use draw::{draw, panels};
+pub(crate) use update::{act, typing};

@@ -17,14 +17,12 @@ use crate::tui::widgets::text;
 const GAP: usize = 3;
 /// Blanks between two entries of running text.
 const SPACE: usize = 2;
-/// The widest name.
 const NAME: usize = 26;
 
 /// A series, or an N:M cell of it, with its values at the cursor.
 struct ReadoutEntry {
     marker: Span<'static>,
     name: String,
-    /// It is an N:M cell.
     pattern: bool,
     /// What is enough of the name behind the entry of the series itself.
     short: String,
@@ -32,8 +30,7 @@ struct ReadoutEntry {
     values: Vec<(String, bool)>,
 }
 
-/// All entries, measured.
-pub struct Readout {
+pub(crate) struct Readout {
     theme: Theme,
     caption: String,
     scores: Vec<&'static Score>,
@@ -48,7 +45,7 @@ pub struct Readout {
 
 impl Readout {
     /// Reads the values of these scores at the cursor.
-    pub fn new(
+    pub(crate) fn new(
         found: &Comparison<'_>,
         view: &CompareView,
         scores: Vec<&'static Score>,
@@ -81,7 +78,7 @@ impl Readout {
     }
 
     /// Rows that all entries take in this width.
-    pub fn height(&self, width: u16) -> u16 {
+    pub(crate) fn height(&self, width: u16) -> u16 {
         let rows = if self.running {
             broken(self.pieces(usize::MAX), usize::from(width)).len()
         } else {
@@ -91,7 +88,7 @@ impl Readout {
     }
 
     /// Draws the entries; where not all fit, those of whole series come first.
-    pub fn draw(&self, area: Rect, buffer: &mut Buffer) {
+    pub(crate) fn draw(&self, area: Rect, buffer: &mut Buffer) {
         if area.is_empty() {
             return;
         }

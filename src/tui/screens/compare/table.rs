@@ -20,8 +20,7 @@ const ROOMY: u16 = 100;
 /// Below this width names of cells may be cut.
 const NARROW: u16 = 70;
 
-/// Draws the table in its frame.
-pub fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buffer) {
     let (theme, view) = (state.theme, &state.compare);
     let (order, fixed) = found.table(view);
     let selected = found.selected(view, &order);
@@ -101,8 +100,8 @@ fn frame(
 
 /// Why a row's model failed, or what a person should know about it.
 fn note(state: &State, row: &ModelRow<'_>) -> Option<(String, Style)> {
-    let mut boards = state.board.iter().chain(&state.overlays);
-    let failures = &boards.find(|board| board.study == row.key.study)?.failures;
+    let mut study_views = state.study_view.iter().chain(&state.overlays);
+    let failures = &study_views.find(|study_view| study_view.study == row.key.study)?.failures;
     if let (CellState::Failed, Some(message)) = (row.state, failures.get(&row.key.cell)) {
         return Some((message.clone(), state.theme.bad()));
     }
@@ -147,7 +146,7 @@ fn filter(view: &CompareView, theme: Theme, room: usize) -> Option<Line<'static>
     Some(Line::from(spans))
 }
 
-/// Columns with what they show. Those that matter least go first where room lacks.
+/// Columns with what they show. Those that matter least are dropped first on a narrow screen.
 fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableColumn)> {
     let change = format!("{}%", theme.symbols().delta);
     SortBy::all()
@@ -239,7 +238,7 @@ fn row(
 }
 
 /// The marker of a row's series, in its colour; that of the base is a piece of its line.
-pub fn marker(found: &Comparison<'_>, row: &ModelRow<'_>, theme: Theme) -> Span<'static> {
+pub(crate) fn marker(found: &Comparison<'_>, row: &ModelRow<'_>, theme: Theme) -> Span<'static> {
     let symbols = theme.symbols();
     let Some(series) = row.series.and_then(|series| found.series.get(series)) else {
         return Span::styled(symbols.dashed, theme.base_line());

@@ -5,25 +5,23 @@ use crossterm::event::{KeyCode, KeyEvent};
 use super::data::{Comparison, XAxis, comparison};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::screens::{complain, show};
+use crate::tui::screens::{show, toast_error};
 use crate::tui::state::{CompareView, Line, Panel, Screen, SortBy, State, Typed};
 
-/// Rows that a page moves by.
 const PAGE: isize = 10;
 /// The narrowest zoom, in percentage points of sparsity.
 const NARROWEST: f64 = 1.0;
 
-/// Does what a key asks for.
-pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
         Action::Confirm => return confirm(state),
         Action::Pin => return pin(state),
-        Action::NextCorpus => return next_text(state),
+        Action::NextCorpus => return next_corpus(state),
         _ => {}
     }
     // Only some of the state's fields are borrowed, so that the view can change beside them.
-    let Some(board) = &state.board else { return Vec::new() };
-    let found = Comparison::new(board, &state.overlays, state.compare.text);
+    let Some(study_view) = &state.study_view else { return Vec::new() };
+    let found = Comparison::new(study_view, &state.overlays, state.compare.corpus);
     let view = &mut state.compare;
     match action {
         Action::Left => step(&found, view, false),
@@ -60,7 +58,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 }
 
 /// Keys that go into the filter; `None` when none is being typed.
-pub fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>> {
+pub(crate) fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>> {
     let view = &mut state.compare;
     let line = view.typing.as_mut()?;
     match line.key(event) {
@@ -160,12 +158,12 @@ fn zoom(found: &Comparison<'_>, view: &mut CompareView, factor: f64) {
     }
 }
 
-fn next_text(state: &mut State) -> Vec<Effect> {
-    let texts = comparison(state).map_or(0, |found| found.texts.len());
-    if texts < 2 {
-        return complain(state, "there is no other text: the study was measured on one only");
+fn next_corpus(state: &mut State) -> Vec<Effect> {
+    let corpora = comparison(state).map_or(0, |found| found.corpora.len());
+    if corpora < 2 {
+        return toast_error(state, "the study has only one corpus");
     }
-    state.compare.text = (state.compare.text + 1) % texts;
+    state.compare.corpus = (state.compare.corpus + 1) % corpora;
     Vec::new()
 }
 
@@ -175,7 +173,7 @@ fn pin(state: &mut State) -> Vec<Effect> {
     let Some(&row) = order.get(found.selected(&state.compare, &order)) else { return Vec::new() };
     let key = found.rows[row].key.clone();
     if key.cell.is_none() {
-        return complain(state, "the base is always on top: select a cell to pin");
+        return toast_error(state, "the base is always on top: select a cell to pin");
     }
     let pinned = &mut state.compare.pinned;
     match pinned.iter().position(|pinned| *pinned == key) {
@@ -189,18 +187,17 @@ fn pin(state: &mut State) -> Vec<Effect> {
 /// Goes to the answers and modules of the selected cell.
 fn confirm(state: &mut State) -> Vec<Effect> {
     let Some(found) = comparison(state) else {
-        return complain(state, "no study is open: r runs one, 5 lists those of the store");
+        return toast_error(state, "no study is open: press r to run one, or 5 to open one");
     };
     let (order, _) = found.table(&state.compare);
     let Some(&row) = order.get(found.selected(&state.compare, &order)) else { return Vec::new() };
     let row = &found.rows[row];
     if row.overlay {
-        let why =
-            format!("study {} is only laid over: open it on History to inspect its cells", row.key.study);
-        return complain(state, &why);
+        let why = format!("study {} is an overlay: open it on History to inspect its cells", row.key.study);
+        return toast_error(state, &why);
     }
     let Some(cell) = row.key.cell.clone() else {
-        return complain(state, "the base is what cells are compared with: select a cell to inspect");
+        return toast_error(state, "cells are compared with the base: select a cell to inspect");
     };
     state.inspect.choose(&cell);
     show(state, Screen::Inspect)

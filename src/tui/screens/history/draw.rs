@@ -6,13 +6,13 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::standing::{board, in_hand, standing};
+use super::standing::{held_by_engine, standing, study_view};
 use crate::human;
 use crate::results::{CellResult, CellState};
 use crate::scores::{Notation, Subject, headline_scores};
 use crate::store::StudySummary;
 use crate::study::short_name;
-use crate::tui::state::{Board, Panel, State, model_name};
+use crate::tui::state::{Panel, State, StudyView, model_name};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts;
 use crate::tui::widgets::text::{sanitize, truncate_line, wrap};
@@ -23,13 +23,11 @@ const WIDE: u16 = 110;
 /// Columns that the names of the facts about a study take.
 const NAMES: usize = 13;
 
-/// Where the panels are.
-pub fn panels(_state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+pub(crate) fn panels(_state: &State, area: Rect) -> Vec<(Panel, Rect)> {
     vec![(Panel::Studies, area)]
 }
 
-/// Draws the screen.
-pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(buffer.area);
     let theme = state.theme;
     let Some(study) = state.history.selected() else {
@@ -38,7 +36,8 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         frame.render(area, buffer);
         let store = state.options.store.display().to_string();
         let text = if state.history.read {
-            let text = "has no studies yet. r runs the one that the Study screen defines; it is kept and found here.";
+            let text =
+                "has no studies yet. Press r to run the one on the Study screen; it is then listed here.";
             format!("The store {} {text}", sanitize(&store))
         } else {
             format!("Reading the store {}", sanitize(&store))
@@ -68,7 +67,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let columns = [
         TableColumn::new("", Alignment::Left, 8, 8),
         TableColumn::new("no.", Alignment::Right, 4, 9),
-        TableColumn::new("made (UTC)", Alignment::Left, 16, 5),
+        TableColumn::new("created (UTC)", Alignment::Left, 16, 5),
         TableColumn::new("model", Alignment::Left, 12, 9),
         TableColumn::new("cells", Alignment::Right, 7, 6),
         TableColumn::new("state", Alignment::Left, 12, 7),
@@ -79,8 +78,8 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
 fn row(state: &State, study: &StudySummary) -> TableRow {
     let theme = state.theme;
     let (done, all, standing) = standing(state, study);
-    let open = state.board.as_ref().is_some_and(|board| board.study == study.id);
-    let overlaid = state.overlays.iter().any(|board| board.study == study.id);
+    let open = state.study_view.as_ref().is_some_and(|study_view| study_view.study == study.id);
+    let overlaid = state.overlays.iter().any(|study_view| study_view.study == study.id);
     let mark = match (open, overlaid) {
         (true, _) => Span::styled("open", theme.accent()),
         (_, true) => Span::styled("overlaid", theme.accent()),
@@ -96,7 +95,7 @@ fn row(state: &State, study: &StudySummary) -> TableRow {
     ])
 }
 
-/// A study that was stopped can be gone on with; what a cell calls cancelled would mislead here.
+/// A study that was stopped can be resumed: "cancelled", as of a cell, would mislead.
 fn word(standing: CellState) -> &'static str {
     match standing {
         CellState::Cancelled => "unfinished",
@@ -118,20 +117,20 @@ fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Bu
     frame.render(area, buffer);
     let (done, all, standing) = standing(state, study);
     let mut facts = Facts { theme, columns: inner.width.into(), lines: Vec::new() };
-    facts.say("model", model_name(&study.model));
-    facts.say("made", &format!("{} UTC", human::date(study.created_at)));
-    facts.say("cells", &format!("{done} of {all} done"));
-    facts.say("state", word(standing));
-    let known = board(state, study.id);
-    if let Some(board) = known {
-        details(&mut facts, board);
+    facts.add("model", model_name(&study.model));
+    facts.add("created", &format!("{} UTC", human::date(study.created_at)));
+    facts.add("cells", &format!("{done} of {all} done"));
+    facts.add("state", word(standing));
+    let known = study_view(state, study.id);
+    if let Some(study_view) = known {
+        details(&mut facts, study_view);
     }
     facts.lines.push(Line::default());
     facts.hint(&advice(state, study, standing));
-    if let Some(board) = known.filter(|board| !board.cells.is_empty()) {
+    if let Some(study_view) = known.filter(|study_view| !study_view.cells.is_empty()) {
         facts.lines.push(Line::default());
         let room = usize::from(inner.height).saturating_sub(facts.lines.len());
-        cells(&mut facts, board, room);
+        cells(&mut facts, study_view, room);
     }
     for (line, y) in facts.lines.iter().zip(inner.top()..inner.bottom()) {
         line.render(Rect { y, height: 1, ..inner }, buffer);
@@ -140,39 +139,41 @@ fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Bu
 
 /// What a person can do with the study.
 fn advice(state: &State, study: &StudySummary, standing: CellState) -> String {
-    let overlaid = state.overlays.iter().any(|board| board.study == study.id);
-    let first = match &state.board {
-        Some(board) if board.study == study.id => "It is open.",
-        _ if overlaid => "Enter opens it, v takes it off the comparison.",
-        Some(_) => "Enter opens it, v lays it over the comparison.",
+    let overlaid = state.overlays.iter().any(|study_view| study_view.study == study.id);
+    let first = match &state.study_view {
+        Some(study_view) if study_view.study == study.id => "It is open.",
+        _ if overlaid => "Enter opens it, v removes it from the comparison.",
+        Some(_) => "Enter opens it, v overlays it on the comparison.",
         None => "Enter opens it.",
     };
     let second = match standing {
         CellState::Done => " x exports a cell.",
         CellState::Running if state.options.readonly => {
-            " It runs in another process, or did when that ended."
+            " Running in another process, or interrupted when that process ended."
         }
-        CellState::Running if in_hand(state, study.id) => " The engine works on it.",
-        CellState::Running => " It runs in another process, or did when that ended: R goes on with it.",
+        CellState::Running if held_by_engine(state, study.id) => " It is running.",
+        CellState::Running => {
+            " Running in another process, or interrupted when that process ended: R resumes it."
+        }
         _ if state.options.readonly => "",
-        _ => " R goes on with it.",
+        _ => " R resumes it.",
     };
     format!("{first}{second}")
 }
 
 /// What is known of a study that was read.
-fn details(facts: &mut Facts, board: &Board) {
-    let model = &board.model;
+fn details(facts: &mut Facts, study_view: &StudyView) {
+    let model = &study_view.model;
     let figures = [
         model.architecture.clone(),
         format!("{} parameters", human::count(model.parameters)),
         format!("{} blocks", model.blocks),
         model.dtype.clone(),
     ];
-    facts.say("architecture", &figures.join(", "));
-    let machine = &board.environment;
-    facts.say("machine", &format!("{}, {}, {}", machine.device, machine.compute_dtype, machine.platform));
-    let Some(spec) = &board.spec else { return };
+    facts.add("architecture", &figures.join(", "));
+    let machine = &study_view.environment;
+    facts.add("machine", &format!("{}, {}, {}", machine.device, machine.compute_dtype, machine.platform));
+    let Some(spec) = &study_view.spec else { return };
     let names = |sets: &[String]| match sets {
         [] => "none".to_owned(),
         sets => sets.iter().map(|set| short_name(set)).collect::<Vec<_>>().join(", "),
@@ -180,17 +181,17 @@ fn details(facts: &mut Facts, board: &Board) {
     let calibration = &spec.calibration;
     let windows =
         format!("{} ({} windows of {})", names(&calibration.sets), calibration.samples, spec.seq_len);
-    facts.say("calibration", &windows);
-    facts.say("texts", &names(&spec.evaluation.corpora));
-    facts.say("tasks", &names(&spec.evaluation.tasks));
+    facts.add("calibration", &windows);
+    facts.add("corpora", &names(&spec.evaluation.corpora));
+    facts.add("tasks", &names(&spec.evaluation.tasks));
 }
 
 /// The cells with their figures, as many as there is room for.
-fn cells(facts: &mut Facts, board: &Board, room: usize) {
+fn cells(facts: &mut Facts, study_view: &StudyView, room: usize) {
     let theme = facts.theme;
-    let all = board.cells.len();
+    let all = study_view.cells.len();
     let shown = if all > room { room.saturating_sub(1) } else { all };
-    for cell in &board.cells[..shown] {
+    for cell in &study_view.cells[..shown] {
         let line = cell_line(theme, cell);
         facts.lines.push(truncate_line(&line, facts.columns, theme.symbols().ellipsis));
     }
@@ -221,7 +222,6 @@ fn figure(theme: Theme, value: f64, digits: usize) -> String {
     }
 }
 
-/// Facts by name, wrapped.
 struct Facts {
     theme: Theme,
     columns: usize,
@@ -229,7 +229,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn say(&mut self, name: &str, text: &str) {
+    fn add(&mut self, name: &str, text: &str) {
         for (i, line) in wrap(text, self.columns.saturating_sub(NAMES)).into_iter().enumerate() {
             let name = if i == 0 { name } else { "" };
             self.lines.push(Line::from(vec![

@@ -6,5 +6,5 @@ mod standing;
 mod tests;
 mod update;
 
-pub use draw::{draw, panels};
-pub use update::act;
+pub(crate) use draw::{draw, panels};
+pub(crate) use update::{act, ask_for_export};

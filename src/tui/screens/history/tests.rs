@@ -10,7 +10,7 @@ use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EffectOutcome, EngineOrder, Message, OpenReason};
 use crate::tui::screens::inspect::sample as study;
 use crate::tui::screens::inspect::sample::{lines, theme};
-use crate::tui::state::{Board, Dialog, DialogAnswer, EngineState, Screen, State};
+use crate::tui::state::{Dialog, DialogAnswer, EngineState, Screen, State, StudyView};
 use crate::tui::testing::press;
 use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
@@ -57,7 +57,7 @@ fn at(state: &State) -> i64 {
 /// The store with study 3 open and selected.
 fn opened(size: (u16, u16)) -> State {
     let mut state = stored(size);
-    state.board = Some(study::board());
+    state.study_view = Some(study::study_view());
     keys(&mut state, "jj");
     assert_eq!(at(&state), 3);
     state
@@ -138,10 +138,10 @@ fn enter_and_o_open_the_selected_study() {
 #[test]
 fn capital_r_goes_on_with_a_study_that_is_not_done() {
     let mut state = opened((80, 24));
-    state.live.failure = Some("earlier".into());
+    state.engine.failure = Some("earlier".into());
     assert_eq!(keys(&mut state, "R"), [Effect::Engine(EngineOrder::Resume(3))]);
-    assert_eq!((state.screen, state.live.engine), (Screen::Run, EngineState::Starting));
-    assert_eq!((state.live.started, &state.live.failure), (Some(state.now), &None));
+    assert_eq!((state.screen, state.engine.state), (Screen::Run, EngineState::Starting));
+    assert_eq!((state.engine.started, &state.engine.failure), (Some(state.now), &None));
 }
 
 #[test]
@@ -156,11 +156,11 @@ fn what_cannot_be_resumed_is_said() {
     assert!(refuse(&mut state).contains("--readonly"));
     for engine in [EngineState::Starting, EngineState::Running, EngineState::Stopping] {
         let mut state = opened((80, 24));
-        state.live.engine = engine;
+        state.engine.state = engine;
         assert!(refuse(&mut state).contains("is running"));
     }
     let mut state = opened((80, 24));
-    state.live.engine = EngineState::Gone;
+    state.engine.state = EngineState::Gone;
     assert!(refuse(&mut state).contains("restart"));
     let mut state = opened((80, 24));
     keys(&mut state, "G");
@@ -177,7 +177,7 @@ fn v_lays_a_study_over_the_comparison_and_takes_it_off() {
     assert!(complaint(&state).contains("the one that is open"));
     keys(&mut state, "j");
     assert_eq!(keys(&mut state, "v"), [Effect::OpenStudy(2, OpenReason::Overlay)]);
-    let other = Board { study: 2, ..study::board() };
+    let other = StudyView { study: 2, ..study::study_view() };
     update(&mut state, Message::Done(EffectOutcome::Study(Box::new(other), OpenReason::Overlay)));
     assert!(picture(&state).contains("overlaid"));
     assert_eq!(keys(&mut state, "v"), []);
@@ -206,13 +206,16 @@ fn x_asks_which_finished_cell_is_written_where() {
 }
 
 #[test]
-fn x_opens_the_study_first_and_says_so_and_needs_a_finished_cell() {
+fn x_reads_the_cells_of_a_study_that_is_not_open_and_needs_a_finished_one() {
     let mut state = opened((80, 24));
     keys(&mut state, "j");
-    assert_eq!(keys(&mut state, "x"), [Effect::OpenStudy(2, OpenReason::Open)]);
-    assert!(
-        matches!(state.dialogs.last(), Some(Dialog::Question(question)) if question.text[0].contains("opened"))
-    );
+    assert_eq!(keys(&mut state, "x"), [Effect::OpenStudy(2, OpenReason::Export)]);
+    let read = StudyView { study: 2, ..study::study_view() };
+    update(&mut state, Message::Done(EffectOutcome::Study(Box::new(read), OpenReason::Export)));
+    let Some(Dialog::Prompt(prompt)) = state.dialogs.last() else { panic!("{:?}", state.dialogs) };
+    assert_eq!((prompt.study, prompt.cells.len()), (2, 2));
+    // What is open stays open.
+    assert_eq!((state.screen, state.study_view.as_ref().unwrap().study), (Screen::History, 3));
     let mut state = opened((80, 24));
     keys(&mut state, "k");
     assert_eq!((at(&state), keys(&mut state, "x")), (4, vec![]));
@@ -237,7 +240,7 @@ fn d_asks_before_it_deletes_and_enter_keeps() {
 fn what_the_engine_holds_and_what_is_read_only_is_not_deleted() {
     for engine in [EngineState::Idle, EngineState::Running, EngineState::Stopping] {
         let mut state = opened((80, 24));
-        (state.live.study, state.live.engine) = (Some(3), engine);
+        (state.engine.study, state.engine.state) = (Some(3), engine);
         assert_eq!(keys(&mut state, "d"), []);
         assert!(state.dialogs.is_empty() && complaint(&state).contains("study 3"));
     }
@@ -263,8 +266,8 @@ fn an_empty_store_answers_every_key_with_a_word() {
 #[test]
 fn the_running_study_is_as_far_as_its_events_have_told() {
     let mut state = opened((80, 24));
-    (state.live.study, state.live.engine) = (Some(3), EngineState::Running);
-    state.board.as_mut().unwrap().cells[2].state = CellState::Done;
+    (state.engine.study, state.engine.state) = (Some(3), EngineState::Running);
+    state.study_view.as_mut().unwrap().cells[2].state = CellState::Done;
     let text = picture(&state);
     let line = text.lines().find(|line| line.contains("open ")).unwrap();
     assert!(line.contains("3/5") && line.contains("running"), "{text}");
@@ -295,8 +298,8 @@ fn it_looks_as_it_did() {
         snapshot("empty", &empty);
         snapshot("listed", &stored(size));
         let mut state = opened(size);
-        state.overlays.push(Board { study: 1, ..study::board() });
-        (state.live.study, state.live.engine) = (Some(3), EngineState::Running);
+        state.overlays.push(StudyView { study: 1, ..study::study_view() });
+        (state.engine.study, state.engine.state) = (Some(3), EngineState::Running);
         snapshot("running", &state);
         state.theme = theme(ColorMode::None, true);
         snapshot("ascii", &state);

@@ -7,16 +7,16 @@ use crate::tui::state::{Screen, State};
 
 /// Answers that are shown and have not been read yet. They are asked for once, and once more when a cell that was
 /// still at work, or had stopped, is done.
-pub fn wanted(state: &mut State) -> Vec<Effect> {
-    let (Some(board), false) = (&state.board, state.inspect.modules) else { return Vec::new() };
-    let study = board.study;
+pub(crate) fn wanted(state: &mut State) -> Vec<Effect> {
+    let (Some(study_view), false) = (&state.study_view, state.inspect.modules) else { return Vec::new() };
+    let study = study_view.study;
     let right = rows::right(state).map(|cell| Some(cell.id.clone()));
     let sides = [rows::left(state).map(str::to_owned)].into_iter().chain(right);
     let lacking: Vec<_> = sides
         .filter_map(|side| {
-            let now = rows::state_of(board, side.as_deref());
+            let now = rows::state_of(study_view, side.as_deref());
             let asked = state.inspect.asked.get(&(study, side.clone()));
-            (asked != Some(&now) && rows::lacks_answers(board, side.as_deref())).then_some((side, now))
+            (asked != Some(&now) && rows::misses_answers(study_view, side.as_deref())).then_some((side, now))
         })
         .collect();
     let ask = |(cell, now): (Option<String>, CellState)| {
@@ -26,9 +26,9 @@ pub fn wanted(state: &mut State) -> Vec<Effect> {
     lacking.into_iter().map(ask).collect()
 }
 
-/// The study was read anew: where another process runs it, its cells may have given more answers.
-pub fn refreshed(state: &mut State) -> Vec<Effect> {
-    if !state.board_is_live() {
+/// The study was read again: where another process runs it, its cells may have given more answers.
+pub(crate) fn refreshed(state: &mut State) -> Vec<Effect> {
+    if !state.shows_engine_study() {
         state.inspect.asked.retain(|_, asked| *asked == CellState::Done);
     }
     if state.screen == Screen::Inspect { wanted(state) } else { Vec::new() }

@@ -11,7 +11,7 @@ use super::places::{InspectPlaces, places};
 use super::rows::{self, Disagreement, PromptRow};
 use crate::results::{Answer, CellState};
 use crate::scores::{Measure, Subject, scores_on};
-use crate::tui::state::{Board, Pane, Panel, State};
+use crate::tui::state::{Pane, Panel, State, StudyView};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts::{self, put_lines};
 use crate::tui::widgets::text::{sanitize, truncate, truncate_line, wrap};
@@ -35,8 +35,7 @@ const COLUMNS: [(&str, Alignment, u16, u8); 6] = [
     (BITS, Alignment::Right, 7, 6),
 ];
 
-/// Where the panels are.
-pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
     if state.inspect.modules || rows::rows(state).is_empty() {
         return vec![(state.inspect.panel(), area)];
     }
@@ -44,43 +43,41 @@ pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
     vec![(Panel::Prompts, places.prompts), (Panel::Answers, places.detail)]
 }
 
-/// Draws the screen.
-pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let area = area.intersection(buffer.area);
-    let Some(board) = &state.board else {
-        let text = "No study is open. r runs the one that the Study screen (1) defines, History (5) opens an \
-                    earlier one. Then the answers of its cells are seen here, beside those of the base.";
+    let Some(study_view) = &state.study_view else {
+        let text = "No study is open. Press r to run the one on the Study screen, or 5 to open one from the store. The \
+                    answers of its cells then appear here beside the base's.";
         return parts::nothing(state, text, area, buffer);
     };
     let Some(right) = rows::right(state) else {
-        let text =
-            "This study has no cells yet: a adds one. Its answers are then seen here beside the base's.";
+        let text = "This study has no cells yet: press a to add one. Its answers then appear here beside the base's.";
         return parts::nothing(state, text, area, buffer);
     };
     if state.inspect.modules {
-        return modules::draw(state, board, right, area, buffer);
+        return modules::draw(state, study_view, right, area, buffer);
     }
     let rows = rows::rows(state);
     let left = rows::left(state);
     if rows.is_empty() {
         let title = format!(
             "{} {} {}",
-            board.label(left),
+            study_view.label(left),
             state.theme.symbols().chevron,
-            board.label(Some(&right.id))
+            study_view.label(Some(&right.id))
         );
         let frame = panel(&state.theme, &title, true);
         let inner = frame.inner(area);
         frame.render(area, buffer);
-        return parts::nothing(state, &no_answers(state, board, left, &right.id), inner, buffer);
+        return parts::nothing(state, &no_answers(state, study_view, left, &right.id), inner, buffer);
     }
     let places = places(area);
     let chosen = rows::selected(state, &rows);
     let row = rows[chosen];
     draw_list(state, &rows, chosen, places.prompts, buffer);
     draw_prompt(state, &row, &places, buffer);
-    draw_side(state, board, &row, left, places.left, buffer);
-    draw_side(state, board, &row, Some(&right.id), places.right, buffer);
+    draw_side(state, study_view, &row, left, places.left, buffer);
+    draw_side(state, study_view, &row, Some(&right.id), places.right, buffer);
     if let Some(place) = places.legend {
         let line = legend(state, &row);
         truncate_line(&line, place.width.into(), state.theme.symbols().ellipsis).render(place, buffer);
@@ -196,7 +193,7 @@ fn draw_prompt(state: &State, row: &PromptRow<'_>, places: &InspectPlaces, buffe
 /// Draws what one side said: the scores, and the answer below.
 fn draw_side(
     state: &State,
-    board: &Board,
+    study_view: &StudyView,
     row: &PromptRow<'_>,
     side: Option<&str>,
     area: Rect,
@@ -205,15 +202,15 @@ fn draw_side(
     let theme = state.theme;
     let is_left = side == rows::left(state);
     let (answer, other) = if is_left { (row.left, None) } else { (row.right, row.left) };
-    let title = match rows::state_of(board, side) {
-        CellState::Done => board.label(side),
-        unfinished => format!("{}: {}", board.label(side), unfinished.name()),
+    let title = match rows::state_of(study_view, side) {
+        CellState::Done => study_view.label(side),
+        unfinished => format!("{}: {}", study_view.label(side), unfinished.name()),
     };
     let frame = panel(&theme, &title, state.inspect.pane == Pane::Answers);
     let inner = inside(area);
     let Some(answer) = answer else {
         frame.render(area, buffer);
-        let lines: Vec<Line<'static>> = wrap(&no_answer(state, board, side), inner.width.into())
+        let lines: Vec<Line<'static>> = wrap(&no_answer(state, study_view, side), inner.width.into())
             .into_iter()
             .map(|line| Line::styled(line, theme.dim()))
             .collect();
@@ -270,8 +267,8 @@ fn legend(state: &State, row: &PromptRow<'_>) -> Line<'static> {
     let Some(answer) = row.right else { return Line::default() };
     let Some(bits) = Disagreement::of(answer) else {
         let text = match answer.tokens.len() {
-            0 => " without a token there is nothing to disagree on",
-            _ => " how far cell and base disagreed was not measured for this answer",
+            0 => " the answer has no tokens",
+            _ => " disagreement was not measured for this answer",
         };
         return Line::styled(text, theme.dim());
     };
@@ -304,42 +301,42 @@ fn scrolled(theme: Theme, frame: Block<'static>, first: usize, page: usize, line
 }
 
 /// Why nothing at all is there to be seen, and what will be.
-fn no_answers(state: &State, board: &Board, left: Option<&str>, right: &str) -> String {
-    if rows::asks_nothing(board) {
-        return "This study has no tasks, so there are no answers to look at. m shows what pruning did to every \
-                module of the cell; tasks are added on the Study screen."
+fn no_answers(state: &State, study_view: &StudyView, left: Option<&str>, right: &str) -> String {
+    if rows::asks_nothing(study_view) {
+        return "This study has no tasks, so there are no answers. Press m for the modules of the cell. Tasks are set on \
+                the Study screen."
             .into();
     }
     // What keeps the right-hand side from answering is what a person came for; the left only matters when it is fine.
-    let side = if rows::state_of(board, Some(right)) == CellState::Done { left } else { Some(right) };
-    no_answer(state, board, side)
+    let side = if rows::state_of(study_view, Some(right)) == CellState::Done { left } else { Some(right) };
+    no_answer(state, study_view, side)
 }
 
 /// Why a side has no answer, and when it will.
-fn no_answer(state: &State, board: &Board, side: Option<&str>) -> String {
-    let name = board.label(side);
+fn no_answer(state: &State, study_view: &StudyView, side: Option<&str>) -> String {
+    let name = study_view.label(side);
     let name = sanitize(&name);
-    let known = board.answers.get(&side.map(str::to_owned)).is_some_and(|answers| !answers.is_empty());
-    match rows::state_of(board, side) {
+    let known = study_view.answers.get(&side.map(str::to_owned)).is_some_and(|answers| !answers.is_empty());
+    match rows::state_of(study_view, side) {
         CellState::Queued => {
-            format!("{name} waits for its turn. Its answers appear here when the tasks are asked.")
+            format!("{name} is queued. Its answers appear here once it has run the tasks.")
         }
-        CellState::Running if known => format!("{name} has not answered this yet."),
+        CellState::Running if known => format!("{name} has not answered this prompt yet."),
         CellState::Running => {
-            format!("{name} is being worked on. Its answers appear here as they are given.")
+            format!("{name} is running. Its answers appear here as they come in.")
         }
         CellState::Cancelled => {
-            format!("{name} was stopped before it answered. R on History goes on with it.")
+            format!("{name} was stopped before it answered. R on History resumes it.")
         }
         CellState::Failed => {
-            let why = rows::failure(board, side).unwrap_or_default();
+            let why = rows::failure(study_view, side).unwrap_or_default();
             let why: Vec<_> = why.lines().map(sanitize).collect();
             format!("{name} failed: {}", why.join("\n"))
         }
-        CellState::Done if known => format!("{name} has no answer to this."),
+        CellState::Done if known => format!("{name} has no answer to this prompt."),
         CellState::Done => {
-            let key = (board.study, side.map(str::to_owned));
-            let read = board.answers.contains_key(&key.1) || !state.inspect.asked.contains_key(&key);
+            let key = (study_view.study, side.map(str::to_owned));
+            let read = study_view.answers.contains_key(&key.1) || !state.inspect.asked.contains_key(&key);
             if read {
                 format!("No answers of {name} are stored.")
             } else {

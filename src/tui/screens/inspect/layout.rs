@@ -71,7 +71,6 @@ pub(super) struct PromptText {
     pub lines: Vec<Line<'static>>,
     /// How many of them are seen at once.
     pub page: usize,
-    /// The references, below them.
     pub references: Vec<Line<'static>>,
 }
 
@@ -116,7 +115,7 @@ pub(super) fn reference_pieces<'a>(theme: Theme, row: &PromptRow<'a>) -> Vec<(&'
 /// An answer's lines, its tokens shaded.
 pub(super) fn answer_text(theme: Theme, answer: &Answer, columns: usize) -> Vec<Line<'static>> {
     if answer.text.is_empty() {
-        return wrap_styled([("(nothing was said)", theme.dim())], columns);
+        return wrap_styled([("(empty answer)", theme.dim())], columns);
     }
     let runs = shading::runs(answer);
     let style =

@@ -13,6 +13,6 @@ mod shading;
 mod tests;
 mod update;
 
-pub use answers::{refreshed, wanted};
-pub use draw::{draw, panels};
-pub use update::act;
+pub(crate) use answers::{refreshed, wanted};
+pub(crate) use draw::{draw, panels};
+pub(crate) use update::act;

@@ -10,32 +10,39 @@ use super::rows;
 use crate::human;
 use crate::methods::Stage;
 use crate::results::{CellResult, CellState, ErrorBasis, ModuleResult};
-use crate::tui::state::{Board, State};
+use crate::tui::state::{State, StudyView};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts::{self, put_lines};
 use crate::tui::widgets::text::{truncate_line, wrap};
 use crate::tui::widgets::{Table, TableColumn, TableRow, panel};
 
 /// Draws what is to be known of a cell, and the table of its modules.
-pub(super) fn draw(state: &State, board: &Board, cell: &CellResult, area: Rect, buffer: &mut Buffer) {
+pub(super) fn draw(
+    state: &State,
+    study_view: &StudyView,
+    cell: &CellResult,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
     let theme = state.theme;
     let modules = rows::modules(state, cell);
     let chosen = rows::selected_module(state, &modules);
     let place = if modules.is_empty() { String::new() } else { format!(" {}/{}", chosen + 1, modules.len()) };
     let order = if state.inspect.largest_first { ", largest error first" } else { "" };
-    let frame = panel(&theme, &format!("Modules of {}{place}{order}", board.label(Some(&cell.id))), true);
+    let frame =
+        panel(&theme, &format!("Modules of {}{place}{order}", study_view.label(Some(&cell.id))), true);
     let inner = frame.inner(area);
     frame.render(area, buffer);
 
     let mut notes = vec![truncate_line(&summary(theme, cell), inner.width.into(), theme.symbols().ellipsis)];
-    notes.extend(warnings(theme, board, cell, inner));
+    notes.extend(warnings(theme, study_view, cell, inner));
     let height = notes.len().min(usize::from(inner.height)) as u16;
     let [above, below] = Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(inner);
     put_lines(&notes, 0, above, buffer);
     if modules.is_empty() {
         return parts::nothing(state, no_modules(cell.state), below, buffer);
     }
-    let parameters = board.spec.as_ref().map(|spec| spec.prune.parameters()).unwrap_or_default();
+    let parameters = study_view.spec.as_ref().map(|spec| spec.prune.parameters()).unwrap_or_default();
     let stage = Stage::of(&cell.spec.recipe, &parameters).ok();
     let page = usize::from(below.height.saturating_sub(1));
     let first = Table::offset(Some(chosen), modules.len(), page);
@@ -115,49 +122,48 @@ fn basis(basis: ErrorBasis) -> &'static str {
     }
 }
 
-/// The cell in a line.
 fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
     let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.state.name()))];
-    let mut say = |text: String| {
+    let mut add = |text: String| {
         spans.push(Span::styled(format!(" {} ", theme.symbols().dot), theme.dim()));
         spans.push(Span::raw(text));
     };
     if let Some(footprint) = cell.footprint {
-        say(format!("{:.2}% zeros", footprint.sparsity() * 100.0));
+        add(format!("{:.2}% zeros", footprint.sparsity() * 100.0));
     }
     let (spent, pruning) = (cell.seconds.total(), cell.seconds.prune);
     if spent > 0.0 {
-        say(format!("took {} ({} pruning)", human::duration(spent), human::duration(pruning)));
+        add(format!("took {} ({} pruning)", human::duration(spent), human::duration(pruning)));
     }
     if !cell.warnings.is_empty() {
         let plural = if cell.warnings.len() == 1 { "" } else { "s" };
-        say(format!("{} warning{plural}", cell.warnings.len()));
+        add(format!("{} warning{plural}", cell.warnings.len()));
     }
     Line::from(spans)
 }
 
 /// Why the cell failed, and what else is to be known of it; at most a third of the place.
-fn warnings(theme: Theme, board: &Board, cell: &CellResult, place: Rect) -> Vec<Line<'static>> {
+fn warnings(theme: Theme, study_view: &StudyView, cell: &CellResult, place: Rect) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
-    let mut say = |mark: &str, text: &str, style: Style| {
+    let mut add = |mark: &str, text: &str, style: Style| {
         for (i, line) in wrap(text, usize::from(place.width).saturating_sub(2)).into_iter().enumerate() {
             let mark = if i == 0 { mark } else { " " };
             lines.push(Line::from(vec![Span::styled(format!("{mark} "), style), Span::styled(line, style)]));
         }
     };
-    let failure = rows::failure(board, Some(&cell.id));
+    let failure = rows::failure(study_view, Some(&cell.id));
     if let Some(why) = failure {
-        say(theme.symbols().cross, why, theme.bad());
+        add(theme.symbols().cross, why, theme.bad());
     }
     for warning in cell.warnings.iter().filter(|warning| failure != Some(warning.as_str())) {
-        say(theme.symbols().warning, warning, theme.warn());
+        add(theme.symbols().warning, warning, theme.warn());
     }
     let room = usize::from(place.height / 3).max(1);
     if lines.len() > room {
         let more = lines.len() + 1 - room;
         lines.truncate(room - 1);
         lines.push(Line::styled(
-            format!("  and {more} more lines, in `secateur show {}`", board.study),
+            format!("  and {more} more lines, in `secateur show {}`", study_view.study),
             theme.dim(),
         ));
     }
@@ -166,13 +172,9 @@ fn warnings(theme: Theme, board: &Board, cell: &CellResult, place: Rect) -> Vec<
 
 fn no_modules(state: CellState) -> &'static str {
     match state {
-        CellState::Queued => {
-            "The cell waits for its turn. Every module appears here when it has been pruned."
-        }
-        CellState::Running => "No module is pruned yet. Each appears here when it is.",
-        CellState::Cancelled => {
-            "The cell was stopped before a module was pruned. R on History goes on with it."
-        }
+        CellState::Queued => "The cell is queued. Modules appear here as they are pruned.",
+        CellState::Running => "No module is pruned yet. Modules appear here as they are pruned.",
+        CellState::Cancelled => "The cell was stopped before a module was pruned. R on History resumes it.",
         CellState::Failed => "The cell failed before a module was pruned.",
         CellState::Done => "No modules are stored for this cell.",
     }

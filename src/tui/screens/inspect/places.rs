@@ -26,7 +26,6 @@ pub(super) struct InspectPlaces {
     pub legend: Option<Rect>,
 }
 
-/// Divides the screen.
 pub(super) fn places(area: Rect) -> InspectPlaces {
     let [prompts, detail] = if area.width >= WIDE {
         let width = (area.width / 8 * 3).clamp(40, 64);

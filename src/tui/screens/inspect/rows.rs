@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::results::{Answer, CellResult, CellState, ModuleResult};
 use crate::scores::{Score, Subject, headline_scores, records, scores_on};
-use crate::tui::state::{Board, State};
+use crate::tui::state::{State, StudyView};
 
 /// How far two models disagreed over an answer, in bits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +20,7 @@ pub(super) struct Disagreement {
 
 impl Disagreement {
     /// Of an answer, where it was measured.
-    pub fn of(answer: &Answer) -> Option<Self> {
+    pub(crate) fn of(answer: &Answer) -> Option<Self> {
         let bits = answer.disagreement_bits.iter().map(|bits| f64::from(*bits));
         let finite: Vec<(usize, f64)> = bits.enumerate().filter(|(_, bits)| bits.is_finite()).collect();
         let &(at, max) = finite.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -34,34 +34,32 @@ impl Disagreement {
 pub(super) struct PromptRow<'a> {
     /// An answer to it, for the prompt and its references, which are the same in all.
     pub asked: &'a Answer,
-    /// What the left-hand side said.
     pub left: Option<&'a Answer>,
-    /// What the right-hand side said.
     pub right: Option<&'a Answer>,
 }
 
 impl PromptRow<'_> {
     /// Task and record.
-    pub fn key(&self) -> (&str, usize) {
+    pub(crate) fn key(&self) -> (&str, usize) {
         (&self.asked.task, self.asked.record)
     }
 
     /// The score that tells the sides apart: the first that both have, rather one that is told where there is room for
     /// few.
-    pub fn score(&self) -> Option<&'static Score> {
+    pub(crate) fn score(&self) -> Option<&'static Score> {
         let (left, right) = (&self.left?.scores, &self.right?.scores);
         let mut scores = headline_scores(Subject::Task).chain(scores_on(Subject::Task));
         scores.find(|score| left.get(score.id).is_some() && right.get(score.id).is_some())
     }
 
     /// That score of the right-hand side less that of the left-hand side.
-    pub fn change(&self) -> Option<f64> {
+    pub(crate) fn change(&self) -> Option<f64> {
         let id = self.score()?.id;
         Some(self.right?.scores.get(id)? - self.left?.scores.get(id)?)
     }
 
     /// Both sides said the same.
-    pub fn same(&self) -> bool {
+    pub(crate) fn same(&self) -> bool {
         matches!((self.left, self.right), (Some(left), Some(right)) if left.text == right.text)
     }
 
@@ -75,53 +73,53 @@ impl PromptRow<'_> {
 
 /// The cell on the right-hand side: the chosen one, else the first that has something to show.
 pub(super) fn right(state: &State) -> Option<&CellResult> {
-    let board = state.board.as_ref()?;
-    let chosen = state.inspect.right.as_deref().and_then(|id| board.cell(id));
-    let in_state = |wanted| board.cells.iter().find(|cell| cell.state == wanted);
+    let study_view = state.study_view.as_ref()?;
+    let chosen = state.inspect.right.as_deref().and_then(|id| study_view.cell(id));
+    let in_state = |wanted| study_view.cells.iter().find(|cell| cell.state == wanted);
     chosen
         .or_else(|| in_state(CellState::Done))
         .or_else(|| in_state(CellState::Running))
         .or_else(|| in_state(CellState::Failed))
-        .or_else(|| board.cells.first())
+        .or_else(|| study_view.cells.first())
 }
 
 /// The cell on the left-hand side; `None` is the base.
 pub(super) fn left(state: &State) -> Option<&str> {
     let id = state.inspect.left.as_deref()?;
     let other = right(state).is_some_and(|right| right.id != id);
-    (other && state.board.as_ref()?.cell(id).is_some()).then_some(id)
+    (other && state.study_view.as_ref()?.cell(id).is_some()).then_some(id)
 }
 
 /// How far a cell, or the base, has come.
-pub(super) fn state_of(board: &Board, cell: Option<&str>) -> CellState {
+pub(super) fn state_of(study_view: &StudyView, cell: Option<&str>) -> CellState {
     match cell {
-        None => board.base_state,
-        Some(id) => board.cell(id).map_or(CellState::Queued, |cell| cell.state),
+        None => study_view.base_state,
+        Some(id) => study_view.cell(id).map_or(CellState::Queued, |cell| cell.state),
     }
 }
 
-/// Whether a cell, or the base, may have given answers that the board does not have.
-pub(super) fn lacks_answers(board: &Board, cell: Option<&str>) -> bool {
-    let known = board.answers.get(&cell.map(str::to_owned)).map_or(0, Vec::len);
-    match state_of(board, cell) {
+/// Whether a cell, or the base, may have given answers that the study_view does not have.
+pub(super) fn misses_answers(study_view: &StudyView, cell: Option<&str>) -> bool {
+    let known = study_view.answers.get(&cell.map(str::to_owned)).map_or(0, Vec::len);
+    match state_of(study_view, cell) {
         CellState::Queued => false,
         CellState::Running | CellState::Cancelled | CellState::Failed => true,
         CellState::Done => {
-            let given = board.metrics(cell).map_or(0, records);
-            !asks_nothing(board) && (known == 0 || known < given)
+            let given = study_view.metrics(cell).map_or(0, records);
+            !asks_nothing(study_view) && (known == 0 || known < given)
         }
     }
 }
 
 /// Whether the study is known to have no tasks.
-pub(super) fn asks_nothing(board: &Board) -> bool {
-    board.spec.as_ref().is_some_and(|spec| spec.evaluation.tasks.is_empty())
+pub(super) fn asks_nothing(study_view: &StudyView) -> bool {
+    study_view.spec.as_ref().is_some_and(|spec| spec.evaluation.tasks.is_empty())
 }
 
 /// The prompts that either side has answered, in the order that is wanted.
 pub(super) fn rows(state: &State) -> Vec<PromptRow<'_>> {
-    let (Some(board), Some(cell)) = (&state.board, right(state)) else { return Vec::new() };
-    let of = |side: Option<&str>| board.answers.get(&side.map(str::to_owned)).into_iter().flatten();
+    let (Some(study_view), Some(cell)) = (&state.study_view, right(state)) else { return Vec::new() };
+    let of = |side: Option<&str>| study_view.answers.get(&side.map(str::to_owned)).into_iter().flatten();
     let mut found: BTreeMap<(&str, usize), PromptRow<'_>> = BTreeMap::new();
     for answer in of(left(state)) {
         let row = PromptRow { asked: answer, left: Some(answer), right: None };
@@ -186,13 +184,13 @@ pub(super) fn selected_module(state: &State, modules: &[&ModuleResult]) -> usize
 }
 
 /// Why a cell, or the base, failed; as far as is known.
-pub(super) fn failure<'a>(board: &'a Board, cell: Option<&str>) -> Option<&'a str> {
-    if state_of(board, cell) != CellState::Failed {
+pub(super) fn failure<'a>(study_view: &'a StudyView, cell: Option<&str>) -> Option<&'a str> {
+    if state_of(study_view, cell) != CellState::Failed {
         return None;
     }
-    let told = board.failures.get(&cell.map(str::to_owned)).map(String::as_str);
-    let warned = || cell.and_then(|id| board.cell(id)?.warnings.last()).map(String::as_str);
-    Some(told.or_else(warned).unwrap_or("why is in the log file beside the store"))
+    let told = study_view.failures.get(&cell.map(str::to_owned)).map(String::as_str);
+    let warned = || cell.and_then(|id| study_view.cell(id)?.warnings.last()).map(String::as_str);
+    Some(told.or_else(warned).unwrap_or("see the log file beside the store"))
 }
 
 /// The name of the score that tells the sides of these rows apart.

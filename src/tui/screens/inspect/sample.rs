@@ -11,7 +11,7 @@ use crate::results::{
 };
 use crate::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary};
 use crate::study::{CellSpec, Sparsity, Step, StudySpec};
-use crate::tui::state::{Board, Options, Screen, State};
+use crate::tui::state::{Options, Screen, State, StudyView};
 use crate::tui::theme::{Background, ColorMode, Theme};
 use crate::tui::widgets::text;
 
@@ -33,7 +33,6 @@ pub(in crate::tui) fn spec() -> StudySpec {
     serde_json::from_str(include_str!("../../../store/test_spec.json")).unwrap()
 }
 
-/// A dashboard with nothing open.
 pub(in crate::tui) fn empty(size: (u16, u16)) -> State {
     let options = Options { store: "studies.db".into(), ..Options::default() };
     let mut state = State::new(&spec(), options, theme(ColorMode::TrueColor, false), size);
@@ -116,7 +115,7 @@ fn cell(method: &str, sparsity: &str, state: CellState) -> CellResult {
 }
 
 /// A study in all states at once: two cells done, one at work, one failed, one waiting. Without answers.
-pub(in crate::tui) fn board() -> Board {
+pub(in crate::tui) fn study_view() -> StudyView {
     let done = |method, f1| CellResult {
         footprint: Some(footprint(50_003, 100_000)),
         metrics: metrics(32.71, Some(0.053), f1),
@@ -137,7 +136,7 @@ pub(in crate::tui) fn board() -> Board {
     failed.warnings = vec!["model.layers.0.self_attn.q_proj: damping was raised to 1".into()];
     let why = "model.layers.0.self_attn.q_proj: the Hessian is not positive definite even with damping 1; use more \
                calibration samples";
-    Board {
+    StudyView {
         study: 3,
         spec: Some(spec()),
         model: ModelInfo {
@@ -192,16 +191,16 @@ pub(super) fn wanda_answers() -> Vec<Answer> {
 /// The study with the answers of the base and of both cells that are done; no disagreement was measured for the first.
 pub(in crate::tui) fn inspecting(size: (u16, u16)) -> State {
     let mut state = empty(size);
-    let mut board = board();
+    let mut study_view = study_view();
     let mut unmeasured = wanda_answers();
     for answer in &mut unmeasured {
         answer.disagreement_bits.clear();
         answer.pieces.clear();
     }
-    board.answers.insert(None, base_answers());
-    board.answers.insert(Some(MAGNITUDE.into()), unmeasured);
-    board.answers.insert(Some(WANDA.into()), wanda_answers());
-    state.board = Some(board);
+    study_view.answers.insert(None, base_answers());
+    study_view.answers.insert(Some(MAGNITUDE.into()), unmeasured);
+    study_view.answers.insert(Some(WANDA.into()), wanda_answers());
+    state.study_view = Some(study_view);
     state.inspect.choose(WANDA);
     state
 }

@@ -10,7 +10,7 @@ use crate::engine::Event;
 use crate::results::{Answer, CellState};
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EffectOutcome, Message, OpenReason};
-use crate::tui::state::{Board, EngineState, Pane, Panel, Screen, State};
+use crate::tui::state::{EngineState, Pane, Panel, Screen, State, StudyView};
 use crate::tui::testing::press;
 use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
@@ -33,9 +33,9 @@ fn picture(state: &State) -> String {
 }
 
 fn shown(state: &State) -> (String, String) {
-    let board = state.board.as_ref().unwrap();
+    let study_view = state.study_view.as_ref().unwrap();
     let right = rows::right(state).map(|cell| cell.id.clone());
-    (board.label(rows::left(state)), board.label(right.as_deref()))
+    (study_view.label(rows::left(state)), study_view.label(right.as_deref()))
 }
 
 fn prompts(state: &State) -> Vec<usize> {
@@ -89,13 +89,13 @@ fn b_steps_the_left_hand_side_from_the_base_on_and_no_cell_stands_on_both() {
 #[test]
 fn the_first_finished_cell_is_shown_until_one_is_chosen() {
     let mut state = empty((80, 24));
-    state.board = Some(board());
+    state.study_view = Some(study_view());
     assert_eq!(shown(&state), ("base".into(), "magnitude 50%".into()));
     state.inspect.choose(QUEUED);
     assert_eq!(shown(&state), ("base".into(), "wanda 70% c4".into()));
     state.inspect.reset();
     assert_eq!(shown(&state), ("base".into(), "magnitude 50%".into()));
-    for cell in &mut state.board.as_mut().unwrap().cells {
+    for cell in &mut state.study_view.as_mut().unwrap().cells {
         cell.state = if cell.id == RUNNING { CellState::Running } else { CellState::Queued };
     }
     assert_eq!(shown(&state).1, "sparsegpt 50% c4");
@@ -112,7 +112,9 @@ fn o_puts_the_largest_disagreement_first_and_selects_it() {
     keys(&mut state, "h");
     assert_eq!(shown(&state).1, "magnitude 50%");
     assert_eq!(prompts(&state), [0, 1, 2, 3]);
-    state.board.as_mut().unwrap().answers.get_mut(&Some(MAGNITUDE.into())).unwrap()[0].scores.put("f1", 0.9);
+    state.study_view.as_mut().unwrap().answers.get_mut(&Some(MAGNITUDE.into())).unwrap()[0]
+        .scores
+        .put("f1", 0.9);
     assert_eq!(prompts(&state), [1, 0, 2, 3]);
     keys(&mut state, "o");
     assert_eq!(prompts(&state), [0, 1, 2, 3]);
@@ -123,7 +125,7 @@ fn the_selected_prompt_stays_selected_when_the_cell_changes_and_answers_come_in(
     let mut state = inspecting((80, 24));
     keys(&mut state, "jl");
     assert_eq!(chosen(&state), 1);
-    state.live.study = Some(3);
+    state.engine.study = Some(3);
     let early = Answer { record: 0, ..answer(0, "x", &[], scores(0.0, 0.0, 0.0)) };
     update(&mut state, Message::Engine(Event::Answer { cell: Some(RUNNING.into()), answer: early }));
     assert_eq!(chosen(&state), 1);
@@ -219,7 +221,7 @@ fn m_shows_the_modules_and_o_their_largest_error_first() {
 fn answers_are_asked_for_once_by_whoever_shows_them() {
     let mut state = empty((80, 24));
     assert_eq!(wanted(&mut state), []);
-    state.board = Some(board());
+    state.study_view = Some(study_view());
     assert_eq!(wanted(&mut state), [load(None), load(Some(MAGNITUDE))]);
     assert_eq!(wanted(&mut state), []);
     // The cell that is at work may have answers of an earlier run; the waiting one has none.
@@ -230,14 +232,14 @@ fn answers_are_asked_for_once_by_whoever_shows_them() {
     assert_eq!(keys(&mut state, "hhhhllll"), []);
     // Another study is another matter.
     state.inspect.reset();
-    state.board.as_mut().unwrap().study = 4;
+    state.study_view.as_mut().unwrap().study = 4;
     assert_eq!(wanted(&mut state).len(), 2);
 }
 
 #[test]
 fn modules_need_no_answers() {
     let mut state = empty((80, 24));
-    state.board = Some(board());
+    state.study_view = Some(study_view());
     state.inspect.modules = true;
     assert_eq!(wanted(&mut state), []);
     assert_eq!(keys(&mut state, "m"), [load(None), load(Some(MAGNITUDE))]);
@@ -246,8 +248,8 @@ fn modules_need_no_answers() {
 #[test]
 fn a_cell_that_becomes_done_is_read_again_unless_all_its_answers_were_heard() {
     let mut state = inspecting((80, 24));
-    state.live.study = Some(3);
-    state.live.engine = EngineState::Running;
+    state.engine.study = Some(3);
+    state.engine.state = EngineState::Running;
     assert_eq!(keys(&mut state, "l"), [load(Some(RUNNING))]);
     let cell = || Some(RUNNING.to_owned());
     let say = |state: &mut State, event| update(state, Message::Engine(event));
@@ -257,7 +259,7 @@ fn a_cell_that_becomes_done_is_read_again_unless_all_its_answers_were_heard() {
     say(&mut state, Event::Answer { cell: cell(), answer: all[1].clone() });
     let read = EffectOutcome::Answers { study: 3, cell: cell(), answers: vec![all[0].clone()] };
     update(&mut state, Message::Done(read));
-    assert_eq!(state.board.as_ref().unwrap().answers[&cell()].len(), 2);
+    assert_eq!(state.study_view.as_ref().unwrap().answers[&cell()].len(), 2);
     say(&mut state, Event::Metrics { cell: cell(), metrics: metrics(40.0, Some(0.1), 0.4) });
     let mut other = state.clone();
     assert_eq!(say(&mut state, done()), [load(Some(RUNNING))]);
@@ -274,7 +276,7 @@ fn answers_of_a_cell_that_another_process_runs_are_read_with_every_look_at_the_s
     state.options.readonly = true;
     assert_eq!(keys(&mut state, "l"), [load(Some(RUNNING))]);
     let look = |state: &mut State| {
-        update(state, Message::Done(EffectOutcome::Study(Box::new(board()), OpenReason::Refresh)))
+        update(state, Message::Done(EffectOutcome::Study(Box::new(study_view()), OpenReason::Refresh)))
     };
     assert_eq!(look(&mut state), [load(Some(RUNNING))]);
     state.screen = Screen::Compare;
@@ -285,9 +287,9 @@ fn answers_of_a_cell_that_another_process_runs_are_read_with_every_look_at_the_s
 fn the_list_names_the_task_where_there_are_several() {
     let mut state = inspecting((80, 24));
     assert!(!picture(&state).lines().nth(2).unwrap().contains("squad"));
-    let board = state.board.as_mut().unwrap();
+    let study_view = state.study_view.as_mut().unwrap();
     let other = Answer { task: "alpaca".into(), ..answer(0, "Paris", &[], scores(0.0, 0.0, 0.0)) };
-    board.answers.get_mut(&None).unwrap().push(other);
+    study_view.answers.get_mut(&None).unwrap().push(other);
     let text = picture(&state);
     let tasks: Vec<&str> =
         text.lines().skip(2).take(4).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
@@ -299,7 +301,7 @@ fn the_list_leaves_out_what_all_prompts_of_a_task_begin_with() {
     let mut state = inspecting((80, 24));
     let instruction = "Answer with words from the text.";
     let ask = |state: &mut State, questions: [&str; 4]| {
-        for answers in state.board.as_mut().unwrap().answers.values_mut() {
+        for answers in state.study_view.as_mut().unwrap().answers.values_mut() {
             for (answer, question) in answers.iter_mut().zip(questions) {
                 answer.prompt = format!("{instruction}\n\n{question}");
             }
@@ -354,11 +356,11 @@ fn tokens_are_shaded_by_disagreement_and_told_apart_without_colours() {
 fn ascii_draws_nothing_else() {
     let mut state = inspecting((160, 48));
     state.theme = theme(ColorMode::Ansi16, true);
-    let mut board = board();
-    for (cell, answers) in &state.board.as_ref().unwrap().answers {
-        board.answers.insert(cell.clone(), answers[..3].to_vec());
+    let mut study_view = study_view();
+    for (cell, answers) in &state.study_view.as_ref().unwrap().answers {
+        study_view.answers.insert(cell.clone(), answers[..3].to_vec());
     }
-    state.board = Some(board);
+    state.study_view = Some(study_view);
     for keys_of in ["", "l", "lm", "llm", "o"] {
         let mut state = state.clone();
         keys(&mut state, keys_of);
@@ -371,9 +373,9 @@ fn ascii_draws_nothing_else() {
 fn hostile_text_is_shown_escaped_and_breaks_no_frame() {
     for size in [(80, 24), (160, 48), (61, 20)] {
         let mut state = inspecting(size);
-        let board = state.board.as_mut().unwrap();
-        board.failures.insert(Some(FAILED.into()), NASTY.into());
-        board.cells[2].warnings.push(NASTY.into());
+        let study_view = state.study_view.as_mut().unwrap();
+        study_view.failures.insert(Some(FAILED.into()), NASTY.into());
+        study_view.cells[2].warnings.push(NASTY.into());
         press(&mut state, KeyCode::End);
         for keys_of in ["", "l", "ll", "lm", "llm"] {
             let mut state = state.clone();
@@ -405,27 +407,27 @@ fn hostile_text_is_shown_escaped_and_breaks_no_frame() {
 fn it_says_what_is_missing_and_what_will_come() {
     let mut state = empty((80, 24));
     assert!(picture(&state).contains("No study is open"));
-    state.board = Some(Board { cells: Vec::new(), ..board() });
+    state.study_view = Some(StudyView { cells: Vec::new(), ..study_view() });
     assert!(picture(&state).contains("no cells yet"));
-    state.board = Some(board());
+    state.study_view = Some(study_view());
     assert!(picture(&state).contains("No answers of base are stored"));
     wanted(&mut state);
     assert!(picture(&state).contains("Reading the answers of base"));
     for (cell, words) in [
-        (RUNNING, "sparsegpt 50% c4 is being worked on"),
-        (QUEUED, "wanda 70% c4 waits for its turn"),
+        (RUNNING, "sparsegpt 50% c4 is running"),
+        (QUEUED, "wanda 70% c4 is queued"),
         (FAILED, "Hessian is not positive"),
     ] {
         state.inspect.choose(cell);
         assert!(picture(&state).contains(words), "{}", picture(&state));
     }
-    state.board.as_mut().unwrap().cells[0].state = CellState::Cancelled;
+    state.study_view.as_mut().unwrap().cells[0].state = CellState::Cancelled;
     state.inspect.choose(MAGNITUDE);
     assert!(picture(&state).contains("was stopped before it answered"));
-    state.board.as_mut().unwrap().failures.clear();
+    state.study_view.as_mut().unwrap().failures.clear();
     state.inspect.choose(FAILED);
     assert!(picture(&state).contains("damping was raised to 1"));
-    state.board.as_mut().unwrap().spec.as_mut().unwrap().evaluation.tasks.clear();
+    state.study_view.as_mut().unwrap().spec.as_mut().unwrap().evaluation.tasks.clear();
     assert!(picture(&state).contains("This study has no tasks"));
 }
 
@@ -454,7 +456,7 @@ fn it_looks_as_it_did() {
         keys(&mut running, "l");
         snapshot("failed-modules", &running);
         let mut failed = empty(size);
-        failed.board = Some(board());
+        failed.study_view = Some(study_view());
         failed.inspect.choose(FAILED);
         snapshot("failed", &failed);
         let mut ascii = state.clone();
@@ -498,14 +500,14 @@ proptest! {
             1 => inspecting(size),
             _ => {
                 let mut state = empty(size);
-                state.board = Some(board());
+                state.study_view = Some(study_view());
                 state
             }
         };
-        if let Some(board) = &mut state.board {
+        if let Some(study_view) = &mut state.study_view {
             let own = answer(1, &text, &vec![0.3; text.split(' ').count()], scores(0.0, 0.0, 0.0));
-            board.answers.insert(Some(QUEUED.into()), vec![Answer { prompt: text.clone(), ..own }]);
-            board.cells[4].warnings.push(text.clone());
+            study_view.answers.insert(Some(QUEUED.into()), vec![Answer { prompt: text.clone(), ..own }]);
+            study_view.cells[4].warnings.push(text.clone());
         }
         for at in actions {
             act(&mut state, ACTIONS[at]);

@@ -8,19 +8,18 @@ use super::places::places;
 use super::rows;
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::screens::complain;
+use crate::tui::screens::toast_error;
 use crate::tui::state::{Pane, ScreenAreas, State};
 
-/// Does what a key asks for.
-pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
-    if state.board.is_none() {
-        return complain(state, "nothing to inspect: no study is open");
+pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    if state.study_view.is_none() {
+        return toast_error(state, "no study is open: nothing to inspect");
     }
     match action {
         Action::OtherCell | Action::Right => step_right(state, true),
         Action::Left => step_right(state, false),
         Action::OtherSide if state.inspect.modules => {
-            complain(state, "modules belong to one cell: h and l change it, m goes back to the answers")
+            toast_error(state, "modules belong to one cell: press h or l for another, m for the answers")
         }
         Action::OtherSide => step_left(state),
         Action::ByDisagreement => {
@@ -47,12 +46,12 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 
 /// Shows the next cell, or the one before, on the right-hand side; the one on the left-hand side is left out.
 fn step_right(state: &mut State, forward: bool) -> Vec<Effect> {
-    let Some(board) = &state.board else { return Vec::new() };
+    let Some(study_view) = &state.study_view else { return Vec::new() };
     let left = rows::left(state);
     let ids: Vec<&str> =
-        board.cells.iter().map(|cell| cell.id.as_str()).filter(|id| Some(*id) != left).collect();
+        study_view.cells.iter().map(|cell| cell.id.as_str()).filter(|id| Some(*id) != left).collect();
     let at = rows::right(state).and_then(|cell| ids.iter().position(|id| *id == cell.id));
-    let Some(at) = at else { return complain(state, "the study has no cells yet: a adds one") };
+    let Some(at) = at else { return toast_error(state, "the study has no cells yet: press a to add one") };
     let by = if forward { 1 } else { ids.len() - 1 };
     let next = ids[(at + by) % ids.len()].to_owned();
     let view = &mut state.inspect;
@@ -63,10 +62,10 @@ fn step_right(state: &mut State, forward: bool) -> Vec<Effect> {
 
 /// Shows the next of the base and the cells on the left-hand side; the one on the right-hand side is left out.
 fn step_left(state: &mut State) -> Vec<Effect> {
-    let Some(board) = &state.board else { return Vec::new() };
-    // Without this the right-hand side might choose itself anew when the left takes its place.
+    let Some(study_view) = &state.study_view else { return Vec::new() };
+    // Without this the right-hand side might change when the left takes its place.
     let right = rows::right(state).map(|cell| cell.id.clone());
-    let cells = board.cells.iter().map(|cell| Some(cell.id.as_str()));
+    let cells = study_view.cells.iter().map(|cell| Some(cell.id.as_str()));
     let sides: Vec<Option<&str>> =
         [None].into_iter().chain(cells).filter(|side| side.is_none() || *side != right.as_deref()).collect();
     let at = sides.iter().position(|side| *side == rows::left(state)).unwrap_or(0);

@@ -9,12 +9,12 @@ use crate::engine::ResourceSample;
 use crate::human;
 use crate::results::{CellResult, CellState};
 use crate::scores::PERPLEXITY;
-use crate::tui::state::{Board, EngineState, LogLevel, Panel, State, model_name};
+use crate::tui::state::{EngineState, LogLevel, Panel, State, StudyView, model_name};
 use crate::tui::view::parts::{first_shown, framed, mark, nothing};
-use crate::tui::widgets::gauge::Gauge;
-use crate::tui::widgets::heatmap::{HeatMap, HeatRow};
-use crate::tui::widgets::spark::Spark;
+use crate::tui::widgets::Gauge;
+use crate::tui::widgets::Spark;
 use crate::tui::widgets::text::{fit, sanitize, truncate, width};
+use crate::tui::widgets::{HeatMap, HeatRow};
 
 /// The panels: cells, progress, heat map, machine, log.
 struct RunPlaces {
@@ -29,7 +29,7 @@ fn places(state: &State, area: Rect) -> RunPlaces {
     let wide = area.width >= 110;
     let left = if wide { area.width * 3 / 10 } else { 27 };
     let [queue, right] = Layout::horizontal([Constraint::Length(left), Constraint::Min(0)]).areas(area);
-    let gpu = state.live.samples.back().is_some_and(|sample| sample.gpu.is_some());
+    let gpu = state.engine.samples.back().is_some_and(|sample| sample.gpu.is_some());
     let machine = if gpu { 6 } else { 4 };
     let tall = area.height >= 32;
     let map = if tall { 18 } else { 10 };
@@ -45,8 +45,7 @@ fn places(state: &State, area: Rect) -> RunPlaces {
     RunPlaces { queue, progress, map, machine, log }
 }
 
-/// Where the panels are.
-pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
     let RunPlaces { queue, map, machine, log, .. } = places(state, area);
     [(Panel::Queue, queue), (Panel::Map, map), (Panel::Machine, machine), (Panel::Log, log)]
         .into_iter()
@@ -54,37 +53,36 @@ pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
         .collect()
 }
 
-/// Draws the screen.
-pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
-    let Some(board) = &state.board else {
-        let text = match state.live.engine {
-            EngineState::Starting => "Reading model and data. The first figures are on their way.",
+pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let Some(study_view) = &state.study_view else {
+        let text = match state.engine.state {
+            EngineState::Starting => "Loading model and data.",
             _ => {
-                "Nothing runs. Press 1 to choose what to study and r to run it, or 5 for the studies of the store."
+                "Nothing is running. Press 1 to set up a study, r to run it, or 5 to open one from the store."
             }
         };
         nothing(state, text, area, buffer);
         return;
     };
     let places = places(state, area);
-    cells(state, board, places.queue, buffer);
-    progress(state, board, places.progress, buffer);
-    map(state, board, places.map, buffer);
+    cells(state, study_view, places.queue, buffer);
+    progress(state, study_view, places.progress, buffer);
+    map(state, study_view, places.map, buffer);
     machine(state, places.machine, buffer);
     log(state, places.log, buffer);
 }
 
-fn cells(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
+fn cells(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
-    let (done, all) = board.progress();
+    let (done, all) = study_view.progress();
     let inner = framed(theme, &format!("Cells: {done} of {all} done"), true, area, buffer);
     let rows = usize::from(inner.height);
-    let at = state.run.row(Some(board));
+    let at = state.run.row(Some(study_view));
     let first = first_shown(at, all + 1, rows);
     for (line, row) in (first..=all).take(rows).enumerate() {
         let place = Rect { y: inner.y + line as u16, height: 1, ..inner };
-        let cell = row.checked_sub(1).map(|at| &board.cells[at]);
-        cell_line(state, board, cell, inner.width.into()).render(place, buffer);
+        let cell = row.checked_sub(1).map(|at| &study_view.cells[at]);
+        cell_line(state, study_view, cell, inner.width.into()).render(place, buffer);
         if row == at {
             buffer.set_style(place, theme.selected());
         }
@@ -92,20 +90,20 @@ fn cells(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
 }
 
 /// One cell (or the base): mark, name, and the most telling word on it.
-fn cell_line(state: &State, board: &Board, cell: Option<&CellResult>, room: usize) -> Line<'static> {
+fn cell_line(state: &State, study_view: &StudyView, cell: Option<&CellResult>, room: usize) -> Line<'static> {
     let theme = &state.theme;
     let (state_of, name) = match cell {
-        None => (board.base_state, "base".to_owned()),
+        None => (study_view.base_state, "base".to_owned()),
         Some(cell) => (cell.state, cell.spec.label()),
     };
-    let metrics = cell.map_or(&board.base.metrics, |cell| &cell.metrics);
-    let blocks = cell.and_then(|cell| board.blocks_done.get(&cell.id)).copied().unwrap_or(0);
+    let metrics = cell.map_or(&study_view.base.metrics, |cell| &cell.metrics);
+    let blocks = cell.and_then(|cell| study_view.blocks_done.get(&cell.id)).copied().unwrap_or(0);
     let word = match (state_of, cell) {
         (CellState::Running, Some(_)) if metrics.first(&PERPLEXITY).is_none() && blocks > 0 => {
-            format!("{blocks}/{}", board.model.blocks)
+            format!("{blocks}/{}", study_view.model.blocks)
         }
         (CellState::Queued, Some(cell)) => {
-            let place = state.live.queue.iter().position(|id| *id == cell.id);
+            let place = state.engine.queue.iter().position(|id| *id == cell.id);
             place.map_or_else(String::new, |place| format!("#{}", place + 1))
         }
         (CellState::Failed | CellState::Cancelled, _) => state_of.name().into(),
@@ -133,21 +131,21 @@ fn short(value: f64) -> String {
     }
 }
 
-fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
-    let (theme, live) = (&state.theme, &state.live);
-    let of = if state.board_is_live() { "" } else { " of the store" };
-    let title = format!("Study {}{of}: {}", board.study, sanitize(model_name(&board.model.source)));
+fn progress(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
+    let (theme, engine) = (&state.theme, &state.engine);
+    let of = if state.shows_engine_study() { "" } else { " of the store" };
+    let title = format!("Study {}{of}: {}", study_view.study, sanitize(model_name(&study_view.model.source)));
     let title =
         truncate(&title, usize::from(area.width).saturating_sub(6), theme.symbols().ellipsis).into_owned();
     let inner = framed(theme, &title, false, area, buffer);
     let [first, second, third, fourth] = Layout::vertical([Constraint::Length(1); 4]).areas(inner);
-    if !state.board_is_live() || !live.busy() {
-        at_rest(state, board, [first, second, third], buffer);
+    if !state.shows_engine_study() || !engine.busy() {
+        at_rest(state, study_view, [first, second, third], buffer);
         return;
     }
-    let now = &live.progress;
-    let phase = now.phase.or(live.phase.as_ref().map(|(_, phase)| *phase));
-    let name = board.label(now.cell.as_deref());
+    let now = &engine.progress;
+    let phase = now.phase.or(engine.phase.as_ref().map(|(_, phase)| *phase));
+    let name = study_view.label(now.cell.as_deref());
     let paused = if now.paused { " (paused)" } else { "" };
     Line::from(vec![
         Span::styled(sanitize(&name).into_owned(), theme.accent()),
@@ -171,7 +169,7 @@ fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
     if let Some(eta) = now.eta_seconds {
         words.push(format!("{} left", human::duration(eta)));
     }
-    if let Some(elapsed) = live.elapsed(state.now) {
+    if let Some(elapsed) = engine.elapsed(state.now) {
         words.push(format!("{} so far", human::duration(elapsed)));
     }
     if now.tokens_per_second >= 0.5 {
@@ -186,42 +184,42 @@ fn progress(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
 }
 
 /// The same lines while nothing runs.
-fn at_rest(state: &State, board: &Board, lines: [Rect; 3], buffer: &mut Buffer) {
+fn at_rest(state: &State, study_view: &StudyView, lines: [Rect; 3], buffer: &mut Buffer) {
     let theme = &state.theme;
-    let (done, all) = board.progress();
-    let failure = state.live.failure.as_ref().filter(|_| state.board_is_live());
+    let (done, all) = study_view.progress();
+    let failure = state.engine.failure.as_ref().filter(|_| state.shows_engine_study());
     let (text, style) = match (failure, done == all) {
         (Some(failure), _) => (format!("failed: {}", sanitize(failure)), theme.bad()),
-        (None, true) => ("complete: 3 compares, 4 shows the answers".to_owned(), theme.good()),
-        (None, false) if state.options.readonly => ("followed read-only".to_owned(), theme.dim()),
-        (None, false) => ("not complete: R on History goes on with it".to_owned(), theme.warn()),
+        (None, true) => ("complete: press 3 to compare, 4 to read the answers".to_owned(), theme.good()),
+        (None, false) if state.options.readonly => ("read-only".to_owned(), theme.dim()),
+        (None, false) => ("not complete: R on History resumes it".to_owned(), theme.warn()),
     };
     let text = truncate(&text, lines[0].width.into(), theme.symbols().ellipsis).into_owned();
     Line::styled(text, style).render(lines[0], buffer);
-    let model = &board.model;
+    let model = &study_view.model;
     let what = format!(
         "{} parameters, {} blocks, {}, computed on {} in {}",
         human::count(model.parameters),
         model.blocks,
         model.dtype,
-        board.environment.device,
-        board.environment.compute_dtype
+        study_view.environment.device,
+        study_view.environment.compute_dtype
     );
     Line::styled(sanitize(&what).into_owned(), theme.dim()).render(lines[1], buffer);
-    if let Some(elapsed) = state.live.elapsed(state.now).filter(|_| state.board_is_live()) {
+    if let Some(elapsed) = state.engine.elapsed(state.now).filter(|_| state.shows_engine_study()) {
         Line::styled(format!("took {}", human::duration(elapsed)), theme.dim()).render(lines[2], buffer);
     }
 }
 
-/// Which cell the heat map is about: the selected one, or while the base is selected the last that has modules.
-fn mapped<'a>(state: &State, board: &'a Board) -> Option<&'a CellResult> {
-    let selected = state.run.row(Some(board)).checked_sub(1).and_then(|at| board.cells.get(at));
-    selected.or_else(|| board.cells.iter().rev().find(|cell| !cell.modules.is_empty()))
+/// The cell that the heat map shows: the selected one, or while the base is selected the last that has modules.
+fn mapped<'a>(state: &State, study_view: &'a StudyView) -> Option<&'a CellResult> {
+    let selected = state.run.row(Some(study_view)).checked_sub(1).and_then(|at| study_view.cells.get(at));
+    selected.or_else(|| study_view.cells.iter().rev().find(|cell| !cell.modules.is_empty()))
 }
 
-fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
+fn map(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
-    let Some(cell) = mapped(state, board) else {
+    let Some(cell) = mapped(state, study_view) else {
         let inner = framed(theme, "Blocks", false, area, buffer);
         nothing(state, "Fills in as modules are pruned", inner, buffer);
         return;
@@ -247,10 +245,10 @@ fn map(state: &State, board: &Board, area: Rect, buffer: &mut Buffer) {
         (0.0, 1.0)
     };
     let span = if high > low { high - low } else { 1.0 };
-    let modules = board.model.modules.iter();
+    let modules = study_view.model.modules.iter();
     let rows: Vec<HeatRow> = modules
         .map(|path| {
-            let mut row = vec![None; board.model.blocks];
+            let mut row = vec![None; study_view.model.blocks];
             for module in values.clone().filter(|m| m.path() == path) {
                 if let Some(place) = row.get_mut(module.block) {
                     *place = figure(module).map(|v| ((v - low) / span).clamp(0.0, 1.0));
@@ -272,10 +270,10 @@ fn machine(state: &State, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
         return;
     }
-    let (theme, samples) = (&state.theme, &state.live.samples);
+    let (theme, samples) = (&state.theme, &state.engine.samples);
     let inner = framed(theme, "Machine", false, area, buffer);
     let Some(last) = samples.back() else {
-        Line::styled("measured while a study runs", theme.dim())
+        Line::styled("shown while a study runs", theme.dim())
             .render(Rect { height: inner.height.min(1), ..inner }, buffer);
         return;
     };
@@ -316,7 +314,7 @@ fn log(state: &State, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
         return;
     }
-    let (theme, lines) = (&state.theme, &state.live.log);
+    let (theme, lines) = (&state.theme, &state.engine.log);
     let title = if state.run.scrolled > 0 {
         format!("Log, {} newer lines", state.run.scrolled)
     } else {

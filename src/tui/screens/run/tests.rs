@@ -38,11 +38,11 @@ fn empty(size: (u16, u16)) -> State {
 /// A study at work for half a minute: a cell is being pruned, one has failed, one waits.
 fn mid_run(size: (u16, u16), gpu: bool) -> State {
     let mut state = empty(size);
-    state.board = Some(sample::board());
-    state.live.study = Some(3);
-    state.live.starting(Duration::ZERO);
-    state.live.engine = EngineState::Running;
-    state.live.queue = vec![QUEUED.into()];
+    state.study_view = Some(sample::study_view());
+    state.engine.study = Some(3);
+    state.engine.starting(Duration::ZERO);
+    state.engine.state = EngineState::Running;
+    state.engine.queue = vec![QUEUED.into()];
     let mut at = |seconds: u64, event: Event| {
         update(&mut state, Message::Tick(Duration::from_secs(seconds)));
         update(&mut state, Message::Engine(event));
@@ -91,7 +91,7 @@ fn it_looks_as_it_did() {
         snapshot("gpu", &mid_run(size, true));
 
         let mut warned = mid_run(size, false);
-        let wanda = warned.board.as_ref().and_then(|b| b.cells.iter().position(|c| c.id == WANDA));
+        let wanda = warned.study_view.as_ref().and_then(|b| b.cells.iter().position(|c| c.id == WANDA));
         warned.run.chosen = wanda.map(|at| at + 1);
         snapshot("warnings", &warned);
 
@@ -103,11 +103,11 @@ fn it_looks_as_it_did() {
         snapshot("failed", &failed);
 
         let mut done = mid_run(size, false);
-        let board = done.board.as_mut().unwrap();
-        for cell in &mut board.cells {
+        let study_view = done.study_view.as_mut().unwrap();
+        for cell in &mut study_view.cells {
             cell.state = CellState::Done;
         }
-        let result = board.result();
+        let result = study_view.result();
         update(&mut done, Message::Engine(Event::Finished { result: Box::new(result) }));
         (done.dialogs, done.toast) = (Vec::new(), None);
         snapshot("done", &done);

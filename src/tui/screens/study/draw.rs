@@ -9,14 +9,13 @@ use crate::human;
 use crate::study::Sparsity;
 use crate::tui::state::{Check, Checked, Field, FieldKind, Focus, Panel, State, model_name};
 use crate::tui::view::parts::{first_shown, framed, typed};
-use crate::tui::widgets::gauge::Gauge;
+use crate::tui::widgets::Gauge;
 use crate::tui::widgets::text::{fit, sanitize, truncate, truncate_start, wrap};
 
 /// Columns of the labels before the fields.
 const LABEL: usize = 14;
 
-/// Where the panels are.
-pub fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
+pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
     let [fields, grid, _] = places(state, area);
     vec![(Panel::Fields, fields), (Panel::Grid, grid)]
 }
@@ -32,8 +31,7 @@ fn places(state: &State, area: Rect) -> [Rect; 3] {
     [left, grid, needs]
 }
 
-/// Draws the screen.
-pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let [left, grid, needs] = places(state, area);
     fields(state, left, buffer);
     draw_grid(state, grid, buffer);
@@ -43,7 +41,7 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
 fn fields(state: &State, area: Rect, buffer: &mut Buffer) {
     let (theme, form) = (&state.theme, &state.form);
     let focused = form.focus == Focus::Fields;
-    let inner = framed(theme, "What is studied", focused, area, buffer);
+    let inner = framed(theme, "Settings", focused, area, buffer);
     let width = usize::from(inner.width);
     let fault = match &form.check {
         Check::Refused { field: Some(field), message } => Some((*field, message)),
@@ -181,21 +179,20 @@ fn draw_grid(state: &State, area: Rect, buffer: &mut Buffer) {
 
 fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
     let (theme, form) = (&state.theme, &state.form);
-    let inner = framed(theme, "What it needs", false, area, buffer);
+    let inner = framed(theme, "Estimate", false, area, buffer);
     let mut lines: Vec<Line> = Vec::new();
     let mut gauge = None;
     let at = form.cell_at_cursor();
     match &form.check {
         Check::Pending if state.options.readonly => {
-            lines.push(Line::styled("read-only: studies can be looked at, not run", theme.dim()));
+            lines.push(Line::styled("read-only: studies cannot be run", theme.dim()));
         }
         Check::Pending => lines.push(Line::styled(
-            "looking at model and data …".replace('…', theme.symbols().ellipsis),
+            "checking model and data …".replace('…', theme.symbols().ellipsis),
             theme.dim(),
         )),
         Check::Remote => {
-            let text = "model or data are not on this machine yet: starting fetches them, then says what the study \
-                        needs";
+            let text = "model or data are not on this machine yet: they are downloaded when the study starts";
             lines.extend(
                 wrap(text, inner.width.into()).into_iter().map(|part| Line::styled(part, theme.warn())),
             );
@@ -216,7 +213,7 @@ fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
     }
     if let (Some(cell), Check::Fine(known)) = (&at, &form.check) {
         let kept = (1.0 - cell.recipe.zeros()) * known.model.prunable_parameters as f64;
-        let on = if form.is_on(cell) { "" } else { " (left out)" };
+        let on = if form.is_on(cell) { "" } else { " (not selected)" };
         lines.push(Line::from(vec![
             Span::styled(cell.label(), theme.accent()),
             Span::raw(format!(

@@ -5,5 +5,5 @@ mod draw;
 mod tests;
 mod update;
 
-pub use draw::{draw, panels};
-pub use update::{act, typing};
+pub(crate) use draw::{draw, panels};
+pub(crate) use update::{act, typing};

@@ -22,7 +22,7 @@ fn checked(size: (u16, u16)) -> State {
         seconds: 754.0,
         ..Estimate::default()
     };
-    let plan = Checked { model: sample::board().model, device: "cpu in f32".into(), estimate };
+    let plan = Checked { model: sample::study_view().model, device: "cpu in f32".into(), estimate };
     let number = state.form.version;
     update(&mut state, Message::Done(EffectOutcome::Checked { number, plan: Box::new(plan) }));
     state
@@ -59,10 +59,10 @@ fn it_looks_as_it_did() {
         snapshot("refused", &state);
 
         let mut state = checked(size);
-        state.board = Some(sample::board());
-        state.live.study = Some(3);
-        state.live.starting(Duration::ZERO);
-        state.live.engine = EngineState::Running;
+        state.study_view = Some(sample::study_view());
+        state.engine.study = Some(3);
+        state.engine.starting(Duration::ZERO);
+        state.engine.state = EngineState::Running;
         state.screen = Screen::Study;
         snapshot("mid-run", &state);
     }

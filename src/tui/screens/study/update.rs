@@ -6,8 +6,7 @@ use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::state::{Dialog, Field, FieldKind, Focus, Line, SparsityDialog, State, Typed, Wanted};
 
-/// Does what a key asks for.
-pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
+pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match state.form.focus {
         Focus::Fields => fields(state, action),
         Focus::Grid => grid(state, action),
@@ -16,7 +15,7 @@ pub fn act(state: &mut State, action: Action) -> Vec<Effect> {
 }
 
 /// Keys that go into the field that is being edited; `None` when none is.
-pub fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>> {
+pub(crate) fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>> {
     let form = &mut state.form;
     let line = form.editing.as_mut()?;
     match line.key(event) {

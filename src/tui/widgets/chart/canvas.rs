@@ -9,21 +9,17 @@ use crate::tui::widgets::put;
 /// Bits of a braille character's dots by row and column.
 const DOTS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
 
-/// What a cell shows.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mark {
-    /// Braille dots.
     dots: u8,
-    /// A glyph, which hides the dots.
     glyph: Option<&'static str>,
-    /// The glyph marks a point.
     point: bool,
     style: Style,
 }
 
 /// The grid. Places are in dots, from the upper left; what lies outside is not drawn.
 #[derive(Debug)]
-pub struct Canvas {
+pub(crate) struct Canvas {
     width: usize,
     height: usize,
     braille: bool,
@@ -31,20 +27,19 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// An empty grid of cells.
-    pub fn new(width: u16, height: u16, braille: bool) -> Self {
+    pub(crate) fn new(width: u16, height: u16, braille: bool) -> Self {
         let (width, height) = (usize::from(width), usize::from(height));
         Self { width, height, braille, marks: vec![Mark::default(); width * height] }
     }
 
     /// Dots across and down.
-    pub fn dots(&self) -> (usize, usize) {
+    pub(crate) fn dots(&self) -> (usize, usize) {
         let (x, y) = self.density();
         (self.width * x, self.height * y)
     }
 
     /// Cells across and down.
-    pub fn cells(&self) -> (usize, usize) {
+    pub(crate) fn cells(&self) -> (usize, usize) {
         (self.width, self.height)
     }
 
@@ -53,7 +48,6 @@ impl Canvas {
         if self.braille { (2, 4) } else { (1, 1) }
     }
 
-    /// The cell in which a dot lies.
     fn cell(&mut self, x: i64, y: i64) -> Option<&mut Mark> {
         let (dx, dy) = self.density();
         let (x, y) = (usize::try_from(x).ok()? / dx, usize::try_from(y).ok()? / dy);
@@ -61,7 +55,7 @@ impl Canvas {
     }
 
     /// Draws one dot; without braille its whole cell as `glyph`.
-    pub fn dot(&mut self, x: i64, y: i64, glyph: &'static str, style: Style) {
+    pub(crate) fn dot(&mut self, x: i64, y: i64, glyph: &'static str, style: Style) {
         let braille = self.braille;
         if let Some(mark) = self.cell(x, y) {
             if braille {
@@ -74,7 +68,7 @@ impl Canvas {
     }
 
     /// Draws a straight line between two places, both ends included.
-    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), style: Style) {
+    pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), style: Style) {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let steep = dy.abs() > 2.0 * dx.abs();
         let glyph = match () {
@@ -92,7 +86,7 @@ impl Canvas {
     }
 
     /// Marks a point over the cell in which a dot lies; where another point is marked there already, beside it.
-    pub fn point(&mut self, x: i64, y: i64, glyph: &'static str, style: Style) {
+    pub(crate) fn point(&mut self, x: i64, y: i64, glyph: &'static str, style: Style) {
         /// Columns from the cell, in the order in which they are tried.
         const BESIDE: [i64; 5] = [0, 1, -1, 2, -2];
         let across = self.density().0 as i64;
@@ -112,7 +106,7 @@ impl Canvas {
     }
 
     /// Whether nothing is drawn in a rectangle of cells.
-    pub fn is_free(&self, x: usize, y: usize, width: usize, height: usize) -> bool {
+    pub(crate) fn is_free(&self, x: usize, y: usize, width: usize, height: usize) -> bool {
         let empty = |mark: &Mark| mark.dots == 0 && mark.glyph.is_none();
         x + width <= self.width
             && (y..y + height).all(|y| {
@@ -122,7 +116,7 @@ impl Canvas {
     }
 
     /// Puts what is drawn over the cells of an area of the grid's size.
-    pub fn render(&self, area: Rect, buf: &mut Buffer) {
+    pub(crate) fn render(&self, area: Rect, buf: &mut Buffer) {
         for (i, mark) in self.marks.iter().enumerate() {
             let (x, y) = (area.x + (i % self.width) as u16, area.y + (i / self.width) as u16);
             match mark {

@@ -16,11 +16,9 @@ const COLUMNS_PER_TICK: u16 = 8;
 
 /// Where the parts of the chart stand.
 struct PlotLayout {
-    /// Data.
     plot: Rect,
     /// Labels of the vertical axis, the axis excluded.
     y_labels: Option<Rect>,
-    /// Labels of the horizontal axis.
     x_labels: Option<Rect>,
     /// Whether lines are drawn left of and below the plot.
     axes: bool,
@@ -324,7 +322,6 @@ impl Chart<'_> {
     }
 }
 
-/// How a pinned point stands out.
 fn pinned(style: Style) -> Style {
     style.add_modifier(Modifier::BOLD | Modifier::REVERSED)
 }

@@ -7,9 +7,8 @@ const LARGEST: f64 = 1e300;
 /// The least positive value that a logarithmic axis shows.
 const SMALLEST: f64 = 1e-300;
 
-/// An axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Axis {
+pub(crate) struct Axis {
     /// The value at its beginning.
     pub low: f64,
     /// The value at its end, above `low`.
@@ -17,9 +16,8 @@ pub struct Axis {
     scale: YScale,
 }
 
-/// A labelled value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tick {
+pub(crate) struct Tick {
     pub value: f64,
     pub label: String,
 }
@@ -27,7 +25,7 @@ pub struct Tick {
 impl Axis {
     /// An axis over the finite `values` (positive ones, if logarithmic), with `margin` of its length added at both ends.
     /// Without any it spans `0 … 1`, or `1 … 10`.
-    pub fn around(values: impl Iterator<Item = f64>, scale: YScale, margin: f64) -> Self {
+    pub(crate) fn around(values: impl Iterator<Item = f64>, scale: YScale, margin: f64) -> Self {
         let usable = |v: &f64| v.is_finite() && (scale == YScale::Linear || *v > 0.0);
         let least = if scale == YScale::Linear { -LARGEST } else { SMALLEST };
         let (low, high) = values
@@ -59,7 +57,7 @@ impl Axis {
     }
 
     /// An axis between two values, or `None` if one is not finite or there is no length between them.
-    pub fn between((low, high): (f64, f64), scale: YScale) -> Option<Self> {
+    pub(crate) fn between((low, high): (f64, f64), scale: YScale) -> Option<Self> {
         let least = if scale == YScale::Linear { -LARGEST } else { SMALLEST };
         if !(low.is_finite() && high.is_finite()) {
             return None;
@@ -82,14 +80,14 @@ impl Axis {
 
     /// Where a value stands: 0 at the beginning, 1 at the end, possibly beyond either. Not finite for an infinite value,
     /// a value up to 0 on a logarithmic axis, and NaN.
-    pub fn place(&self, value: f64) -> f64 {
+    pub(crate) fn place(&self, value: f64) -> f64 {
         let (low, high) = (self.to(self.low), self.to(self.high));
         // Halved, so that the difference of two large values stays finite.
         (self.to(value) / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)
     }
 
     /// Up to `most` round values on the axis, evenly spread, with labels that tell them apart.
-    pub fn ticks(&self, most: usize) -> Vec<Tick> {
+    pub(crate) fn ticks(&self, most: usize) -> Vec<Tick> {
         if most == 0 {
             return Vec::new();
         }

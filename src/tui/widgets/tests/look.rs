@@ -6,9 +6,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::super::{
-    Chart, ChartWindow, Gauge, HeatMap, Slider, Spark, Table, TableColumn, TableRow, View, YScale,
-};
+use super::super::chart::View;
+use super::super::{Chart, ChartWindow, Gauge, HeatMap, Slider, Spark, Table, TableColumn, TableRow, YScale};
 use super::{ASCII, FULL, PLAIN, drawn, half_filled, perplexities, point, series};
 use crate::tui::theme::Theme;
 

@@ -87,13 +87,13 @@ prop_compose! {
         cells in prop::collection::vec(any_cell(), 0..12),
         base in any_metrics(),
         known in any::<bool>(),
-    ) -> Board {
-        let mut board = board(study, cells);
-        board.base.metrics = base;
+    ) -> StudyView {
+        let mut study_view = study_view(study, cells);
+        study_view.base.metrics = base;
         if !known {
-            board.spec = None;
+            study_view.spec = None;
         }
-        board
+        study_view
     }
 }
 
@@ -101,7 +101,7 @@ prop_compose! {
 #[derive(Debug, Clone)]
 enum Step {
     Press(KeyCode),
-    Board(Box<Option<Board>>),
+    StudyView(Box<Option<StudyView>>),
     Draw(u16, u16),
 }
 
@@ -113,7 +113,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         .collect();
     prop_oneof![
         20 => prop::sample::select(keys).prop_map(Step::Press),
-        1 => prop::option::of(any_board(1)).prop_map(|board| Step::Board(Box::new(board))),
+        1 => prop::option::of(any_board(1)).prop_map(|study_view| Step::StudyView(Box::new(study_view))),
         3 => (0..200_u16, 0..60_u16).prop_map(|(width, height)| Step::Draw(width, height)),
     ]
 }
@@ -144,28 +144,28 @@ proptest! {
 
     #[test]
     fn any_keys_on_any_study_leave_a_screen_that_draws(
-        board in prop::option::of(any_board(1)),
+        study_view in prop::option::of(any_board(1)),
         overlays in prop::collection::vec(any_board(2), 0..2),
         steps in prop::collection::vec(any_step(), 0..30),
         (width, height) in (0..200_u16, 0..60_u16),
         theme in prop::sample::select(vec![FULL, PLAIN, ASCII]),
     ) {
-        let mut state = state(board, theme);
+        let mut state = state(study_view, theme);
         state.overlays = overlays;
         for step in steps {
             match step {
                 Step::Press(code) => press_key(&mut state, code),
-                Step::Board(board) => state.board = *board,
+                Step::StudyView(study_view) => state.study_view = *study_view,
                 Step::Draw(width, height) => drawn(&state, width, height),
             }
             let at = cursor(&state);
             let there = |x: f64| {
-                let boards = state.board.iter().chain(&state.overlays);
-                boards.flat_map(|b| &b.cells).any(|c| super::super::data::percent(&c.spec.recipe).total_cmp(&x).is_eq())
+                let study_views = state.study_view.iter().chain(&state.overlays);
+                study_views.flat_map(|b| &b.cells).any(|c| super::super::data::percent(&c.spec.recipe).total_cmp(&x).is_eq())
             };
             prop_assert!(at.is_none_or(there), "the cursor stands on a cell: {at:?}");
             if let Some(id) = state.selected_cell() {
-                prop_assert!(state.board.as_ref().is_some_and(|board| board.cell(&id).is_some()));
+                prop_assert!(state.study_view.as_ref().is_some_and(|study_view| study_view.cell(&id).is_some()));
             }
             if let Some((low, high)) = state.compare.zoom {
                 prop_assert!(low < high, "{low} to {high}");

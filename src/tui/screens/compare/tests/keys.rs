@@ -20,7 +20,7 @@ fn the_cursor_goes_over_the_sparsities_that_there_are() {
     assert_eq!(cursor(&state), Some(80.0), "it stops at the last");
     press(&mut state, &[Action::Left; 9]);
     assert_eq!(cursor(&state), Some(20.0));
-    state.board = None;
+    state.study_view = None;
     assert_eq!(cursor(&state), None);
 }
 
@@ -106,7 +106,7 @@ fn a_filter_holds_while_it_is_typed_and_esc_drops_it() {
 #[test]
 fn the_selected_cell_is_inspected_the_base_and_overlays_are_not() {
     let mut state = state(Some(complete()), FULL);
-    state.overlays = vec![board(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
+    state.overlays = vec![study_view(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
     press(&mut state, &[Action::Confirm]);
     assert_eq!(state.screen, Screen::Compare);
     press(&mut state, &[Action::Last, Action::Confirm]);
@@ -128,14 +128,14 @@ fn panels_scores_and_texts_take_turns() {
     assert_eq!(seen, [Panel::Perplexity, Panel::Divergence, Panel::Scores, Panel::Table]);
     assert_eq!(state.compare.panel, Panel::Perplexity);
     press(&mut state, &[Action::NextCorpus]);
-    assert!(state.toast.take().unwrap().text.contains("no other text"));
-    let board = state.board.as_mut().unwrap();
-    let perplexity = first(&mut board.base.metrics, &PERPLEXITY).clone();
-    board.base.metrics.values.push(Measurement { data_set: "c4".into(), ..perplexity });
+    assert!(state.toast.take().unwrap().text.contains("only one corpus"));
+    let study_view = state.study_view.as_mut().unwrap();
+    let perplexity = first(&mut study_view.base.metrics, &PERPLEXITY).clone();
+    study_view.base.metrics.values.push(Measurement { data_set: "c4".into(), ..perplexity });
     press(&mut state, &[Action::NextCorpus]);
-    assert_eq!(state.compare.text, 1);
+    assert_eq!(state.compare.corpus, 1);
     press(&mut state, &[Action::NextCorpus]);
-    assert_eq!(state.compare.text, 0);
+    assert_eq!(state.compare.corpus, 0);
 }
 
 #[test]

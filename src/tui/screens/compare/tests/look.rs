@@ -28,7 +28,7 @@ fn look(name: &str, state: &State) {
 }
 
 /// A study in the middle: some cells are done, one has its perplexity but no scores, one failed, the rest wait.
-fn under_way() -> Board {
+fn under_way() -> StudyView {
     let mut cells = complete().cells;
     for (i, cell) in cells.iter_mut().enumerate() {
         if i > 8 {
@@ -40,15 +40,15 @@ fn under_way() -> Board {
     cells[8].seconds = Seconds::default();
     cells[9].state = CellState::Failed;
     cells[7].warnings.push("Cholesky needed more damping".into());
-    let mut board = board(3, cells);
-    board.failures.insert(Some(board.cells[9].id.clone()), "out of memory".into());
-    board
+    let mut study_view = study_view(3, cells);
+    study_view.failures.insert(Some(study_view.cells[9].id.clone()), "out of memory".into());
+    study_view
 }
 
 /// Figures that no axis has a place for.
-fn extreme() -> Board {
-    let mut board = complete();
-    for cell in &mut board.cells {
+fn extreme() -> StudyView {
+    let mut study_view = complete();
+    for cell in &mut study_view.cells {
         let strong = cell.spec.recipe.zeros() > 0.7;
         if strong && cell.spec.recipe.method() == "magnitude" {
             let perplexity = first(&mut cell.metrics, &PERPLEXITY);
@@ -61,7 +61,7 @@ fn extreme() -> Board {
             first(&mut cell.metrics, &PERPLEXITY).ci95 = [0.0, f64::INFINITY];
         }
     }
-    board
+    study_view
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn complete_study() {
 
 #[test]
 fn one_sparsity() {
-    let mut board = complete();
-    board.cells.retain(|cell| (cell.spec.recipe.zeros() - 0.5).abs() < 1e-9);
-    look("one_sparsity", &state(Some(board), FULL));
+    let mut study_view = complete();
+    study_view.cells.retain(|cell| (cell.spec.recipe.zeros() - 0.5).abs() < 1e-9);
+    look("one_sparsity", &state(Some(study_view), FULL));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn overlays_and_several_texts() {
         metrics.values.push(Measurement { data_set: "c4_val".into(), value: 40.0, ..perplexity });
     }
     let mut state = state(Some(shown), FULL);
-    state.overlays = vec![board(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
+    state.overlays = vec![study_view(7, vec![done("wanda", fraction(50.0), Some("c4"))])];
     insta::assert_snapshot!("overlay_160x48", drawn(&state, 160, 48));
     press(&mut state, &[Action::NextCorpus]);
     let text = drawn(&state, 160, 48);
@@ -190,14 +190,14 @@ fn every_series_is_listed_with_its_values_at_the_cursor() {
 
 #[test]
 fn names_from_files_cannot_steer_the_terminal() {
-    let mut board = board(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
-    for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
+    let mut study_view = study_view(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
+    for metrics in [&mut study_view.base.metrics, &mut study_view.cells[0].metrics] {
         first(metrics, &PERPLEXITY).data_set = "a\u{1b}[2J\n\u{202e}文字".into();
         for score in [&EXACT_MATCH, &F1, &ROUGE1] {
             first(metrics, score).data_set = "\u{7}task\u{9b}".into();
         }
     }
-    let mut state = state(Some(board), FULL);
+    let mut state = state(Some(study_view), FULL);
     state.compare.typing = Some(Line::new("wanda \u{202e}x"));
     for (width, height) in SIZES {
         for cell in buffer(&state, width, height).content() {
@@ -211,11 +211,11 @@ fn a_running_cells_values_appear_as_soon_as_they_are_measured() {
     let mut cells = vec![cell("magnitude", fraction(50.0), None)];
     cells[0].state = CellState::Running;
     let id = cells[0].id.clone();
-    let mut state = state(Some(board(3, cells)), FULL);
+    let mut state = state(Some(study_view(3, cells)), FULL);
     assert!(drawn(&state, 160, 48).contains("nothing measured yet"));
     let mut metrics = measured(61.7, 0.25, [0.0; 3]);
     forget_tasks(&mut metrics);
-    state.board.as_mut().unwrap().apply(&Event::Metrics { cell: Some(id), metrics });
+    state.study_view.as_mut().unwrap().apply(&Event::Metrics { cell: Some(id), metrics });
     let text = drawn(&state, 160, 48);
     let listed = text.split_once(" at 50%").unwrap().1;
     let line = listed.lines().find(|line| line.contains("● magnitude ")).unwrap();
@@ -227,22 +227,22 @@ fn a_running_cells_values_appear_as_soon_as_they_are_measured() {
 
 #[test]
 fn a_study_without_tasks_says_so() {
-    let mut board = complete();
-    board.spec.as_mut().unwrap().evaluation.tasks.clear();
-    for metrics in
-        std::iter::once(&mut board.base.metrics).chain(board.cells.iter_mut().map(|c| &mut c.metrics))
+    let mut study_view = complete();
+    study_view.spec.as_mut().unwrap().evaluation.tasks.clear();
+    for metrics in std::iter::once(&mut study_view.base.metrics)
+        .chain(study_view.cells.iter_mut().map(|c| &mut c.metrics))
     {
         forget_tasks(metrics);
     }
-    board.insight = insight(&board.base.metrics, &[]);
-    let text = drawn(&state(Some(board), FULL), 160, 48);
-    assert!(text.contains("No task was asked, so nothing here says"), "{text}");
-    assert!(text.contains("no task was asked"), "{text}");
+    study_view.insight = insight(&study_view.base.metrics, &[]);
+    let text = drawn(&state(Some(study_view), FULL), 160, 48);
+    assert!(text.contains("The study has no tasks"), "{text}");
+    assert!(text.contains("the study has no tasks"), "{text}");
 }
 
 /// The labels of the vertical axis of the only chart.
-fn labels(board: Board) -> Vec<String> {
-    let text = drawn(&state(Some(board), FULL), 80, 40);
+fn labels(study_view: StudyView) -> Vec<String> {
+    let text = drawn(&state(Some(study_view), FULL), 80, 40);
     text.lines()
         .filter_map(|line| line.strip_prefix('│')?.split_once('┤'))
         .map(|(l, _)| l.to_owned())
@@ -252,7 +252,7 @@ fn labels(board: Board) -> Vec<String> {
 #[test]
 fn infinite_values_and_long_error_bars_do_not_bend_the_axis() {
     let five = || [20.0, 40.0, 50.0, 60.0, 70.0].map(|p| done("wanda", fraction(p), Some("c4"))).to_vec();
-    let plain = labels(board(3, five()));
+    let plain = labels(study_view(3, five()));
     assert!(plain.len() > 2, "{plain:?}");
     let mut cells = five();
     for (sparsity, value) in [(65.0, f64::INFINITY), (66.0, f64::NAN), (67.0, -1.0)] {
@@ -262,10 +262,10 @@ fn infinite_values_and_long_error_bars_do_not_bend_the_axis() {
         perplexity.ci95 = [value; 2];
         cells.push(odd);
     }
-    assert_eq!(labels(board(3, cells)), plain);
+    assert_eq!(labels(study_view(3, cells)), plain);
     let mut cells = five();
     first(&mut cells[2].metrics, &PERPLEXITY).ci95 = [1e-9, 1e200];
-    let long = labels(board(3, cells));
+    let long = labels(study_view(3, cells));
     assert!(
         long.len() > 3 && long.iter().all(|label| label.trim().parse::<f64>().unwrap() < 1e4),
         "{long:?}"

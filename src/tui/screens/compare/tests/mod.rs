@@ -18,7 +18,7 @@ use crate::scores::{
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::state::{Board, Options, Screen, State};
+use crate::tui::state::{Options, Screen, State, StudyView};
 use crate::tui::testing;
 use crate::tui::theme::{Background, ColorMode, Theme};
 
@@ -106,7 +106,7 @@ fn done(method: &str, sparsity: Sparsity, set: Option<&str>) -> CellResult {
     }
 }
 
-fn board(study: i64, cells: Vec<CellResult>) -> Board {
+fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
     let base = BaseResult {
         metrics: measured(28.5, -1.0, [0.31, 0.62, 0.66]),
         seconds: Seconds { load: 0.4, evaluate: 18.0, answer: 40.0, ..Seconds::default() },
@@ -114,7 +114,7 @@ fn board(study: i64, cells: Vec<CellResult>) -> Board {
     let finished: Vec<&Metrics> =
         cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| &cell.metrics).collect();
     let insight = insight(&base.metrics, &finished);
-    Board {
+    StudyView {
         study,
         spec: Some(testing::study()),
         model: ModelInfo {
@@ -139,7 +139,7 @@ fn board(study: i64, cells: Vec<CellResult>) -> Board {
 }
 
 /// Three methods at five sparsities and 2:4, two calibration sets.
-fn complete() -> Board {
+fn complete() -> StudyView {
     let mut cells = Vec::new();
     for (method, set) in [
         ("magnitude", None),
@@ -153,13 +153,13 @@ fn complete() -> Board {
             cells.push(done(method, sparsity, set));
         }
     }
-    board(3, cells)
+    study_view(3, cells)
 }
 
-fn state(board: Option<Board>, theme: Theme) -> State {
+fn state(study_view: Option<StudyView>, theme: Theme) -> State {
     let mut state = State::new(&testing::study(), Options::default(), theme, (80, 24));
     state.screen = Screen::Compare;
-    state.board = board;
+    state.study_view = study_view;
     state
 }
 

@@ -15,8 +15,8 @@ fn labels(found: &Comparison<'_>, view: &CompareView) -> Vec<String> {
 
 #[test]
 fn a_series_is_a_method_with_a_calibration_set() {
-    let board = complete();
-    let found = Comparison::new(&board, &[], 0);
+    let study_view = complete();
+    let found = Comparison::new(&study_view, &[], 0);
     let names: Vec<&str> = found.series.iter().map(|series| series.name.as_str()).collect();
     assert_eq!(names, ["magnitude", "wanda c4", "wanda alpaca", "sparsegpt c4", "sparsegpt alpaca"]);
     let mut styles: Vec<usize> = found.series.iter().map(|series| series.style).collect();
@@ -30,15 +30,15 @@ fn a_series_is_a_method_with_a_calibration_set() {
 #[test]
 fn one_calibration_set_goes_without_saying() {
     let cells = vec![done("magnitude", fraction(30.0), None), done("wanda", fraction(30.0), Some("c4"))];
-    let board = board(1, cells);
-    let found = Comparison::new(&board, &[], 0);
+    let study_view = study_view(1, cells);
+    let found = Comparison::new(&study_view, &[], 0);
     assert_eq!(found.series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["magnitude", "wanda"]);
 }
 
 #[test]
 fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
     let nm = |n, m| Sparsity::SemiStructured { zeros: n, group: m };
-    let board = board(
+    let study_view = study_view(
         1,
         vec![
             done("magnitude", nm(4, 8), None),
@@ -46,7 +46,7 @@ fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
             done("magnitude", fraction(50.0), None),
         ],
     );
-    let found = Comparison::new(&board, &[], 0);
+    let found = Comparison::new(&study_view, &[], 0);
     let points: Vec<(Option<f64>, Option<&str>)> =
         found.series[0].rows.iter().map(|&i| (found.rows[i].x, found.rows[i].pattern.as_deref())).collect();
     assert_eq!(points, [(Some(25.0), Some("1:4")), (Some(50.0), None), (Some(50.0), Some("4:8"))]);
@@ -61,9 +61,9 @@ fn cells_of_one_sparsity_have_places_of_their_own() {
         done("wanda", two_of_four, Some("c4")),
         done("sparsegpt", fraction(50.0), Some("c4")),
     ];
-    let mut shown = state(Some(board(1, cells)), FULL);
-    let board = shown.board.clone().unwrap();
-    let found = Comparison::new(&board, &[], 0);
+    let mut shown = state(Some(study_view(1, cells)), FULL);
+    let study_view = shown.study_view.clone().unwrap();
+    let found = Comparison::new(&study_view, &[], 0);
     let names = ["magnitude", "wanda", "wanda 2:4", "sparsegpt"].map(str::to_owned).to_vec();
     assert_eq!(found.axis, XAxis::Cells { sparsity: 50.0, names });
     assert_eq!(found.xs, [1.0, 2.0, 3.0, 4.0]);
@@ -75,15 +75,15 @@ fn cells_of_one_sparsity_have_places_of_their_own() {
     press(&mut shown, &[Action::Down]);
     assert_eq!(shown.compare.cursor, Some(4.0));
     // One cell of another sparsity, and sparsity is what is shown.
-    shown.board.as_mut().unwrap().cells.push(done("magnitude", fraction(60.0), None));
-    let found = Comparison::new(shown.board.as_ref().unwrap(), &[], 0);
+    shown.study_view.as_mut().unwrap().cells.push(done("magnitude", fraction(60.0), None));
+    let found = Comparison::new(shown.study_view.as_ref().unwrap(), &[], 0);
     assert_eq!((found.axis, found.xs), (XAxis::Sparsity, vec![50.0, 60.0]));
 }
 
 #[test]
 fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
-    let shown = board(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
-    let mut other = board(7, vec![done("wanda", fraction(50.0), Some("c4"))]);
+    let shown = study_view(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
+    let mut other = study_view(7, vec![done("wanda", fraction(50.0), Some("c4"))]);
     other.base.metrics = measured(10.0, -1.0, [0.5, 0.5, 0.5]);
     other.cells[0].metrics = measured(20.0, 0.2, [0.25, 0.5, 0.5]);
     let overlays = [other];
@@ -105,9 +105,9 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
 
 #[test]
 fn relative_values_need_a_base_above_zero() {
-    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
-    board.base.metrics = measured(f64::INFINITY, -1.0, [0.0, 0.5, f64::NAN]);
-    let found = Comparison::new(&board, &[], 0);
+    let mut study_view = study_view(1, vec![done("magnitude", fraction(50.0), None)]);
+    study_view.base.metrics = measured(f64::INFINITY, -1.0, [0.0, 0.5, f64::NAN]);
+    let found = Comparison::new(&study_view, &[], 0);
     let row = &found.rows[1];
     let relative = |score: &Score| row.figures.value(score, &row.base, true);
     assert_eq!(relative(&PERPLEXITY), None);
@@ -119,10 +119,10 @@ fn relative_values_need_a_base_above_zero() {
 
 #[test]
 fn scores_are_averaged_by_the_records_of_the_tasks() {
-    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
-    board.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
-    board.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])]);
-    let found = Comparison::new(&board, &[], 0);
+    let mut study_view = study_view(1, vec![done("magnitude", fraction(50.0), None)]);
+    study_view.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
+    study_view.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])]);
+    let found = Comparison::new(&study_view, &[], 0);
     assert!((found.rows[0].figures.get(&EXACT_MATCH).unwrap().value - 0.7).abs() < 1e-12);
     let own = found.rows[1].figures.get(&F1).unwrap();
     assert!((own.value - 0.3).abs() < 1e-12);
@@ -133,11 +133,11 @@ fn scores_are_averaged_by_the_records_of_the_tasks() {
 
 #[test]
 fn a_cell_that_lacks_a_task_has_no_score_yet() {
-    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
-    board.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
-    board.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3])]);
-    board.cells[0].metrics.values.push(on("wikitext2", &PERPLEXITY, 30.0, 0.04));
-    let found = Comparison::new(&board, &[], 0);
+    let mut study_view = study_view(1, vec![done("magnitude", fraction(50.0), None)]);
+    study_view.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
+    study_view.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3])]);
+    study_view.cells[0].metrics.values.push(on("wikitext2", &PERPLEXITY, 30.0, 0.04));
+    let found = Comparison::new(&study_view, &[], 0);
     let figures = found.rows[1].figures;
     assert_eq!([&EXACT_MATCH, &F1, &ROUGE1].map(|score| figures.get(score)), [None; 3]);
     assert!(figures.get(&PERPLEXITY).is_some());
@@ -145,27 +145,27 @@ fn a_cell_that_lacks_a_task_has_no_score_yet() {
 
 #[test]
 fn texts_are_told_apart_even_by_the_same_name() {
-    let mut board = board(1, vec![done("magnitude", fraction(50.0), None)]);
-    for metrics in [&mut board.base.metrics, &mut board.cells[0].metrics] {
+    let mut study_view = study_view(1, vec![done("magnitude", fraction(50.0), None)]);
+    for metrics in [&mut study_view.base.metrics, &mut study_view.cells[0].metrics] {
         let perplexity = first(metrics, &PERPLEXITY).clone();
         metrics.values.push(Measurement { value: perplexity.value * 2.0, ..perplexity.clone() });
         metrics.values.push(Measurement { data_set: "c4".into(), ..perplexity });
     }
     let of = |text: usize| {
-        let found = Comparison::new(&board, &[], text);
-        (found.text.as_ref().unwrap().to_string(), found.rows[0].figures.get(&PERPLEXITY).unwrap().value)
+        let found = Comparison::new(&study_view, &[], text);
+        (found.corpus.as_ref().unwrap().to_string(), found.rows[0].figures.get(&PERPLEXITY).unwrap().value)
     };
     assert_eq!(
         [of(0), of(1), of(2)],
         [("wikitext2".into(), 28.5), ("wikitext2#2".into(), 57.0), ("c4".into(), 28.5)]
     );
-    let found = Comparison::new(&board, &[], 1);
+    let found = Comparison::new(&study_view, &[], 1);
     assert_eq!(found.rows[1].figures.get(&JS_DIVERGENCE), None, "JS was measured on the first only");
 }
 
 #[test]
 fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
-    let mut board = board(
+    let mut study_view = study_view(
         1,
         vec![
             cell("magnitude", fraction(10.0), None),
@@ -175,9 +175,9 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
             done("magnitude", fraction(60.0), None),
         ],
     );
-    first(&mut board.cells[3].metrics, &PERPLEXITY).value = f64::INFINITY;
-    first(&mut board.cells[4].metrics, &PERPLEXITY).value = f64::NAN;
-    let found = Comparison::new(&board, &[], 0);
+    first(&mut study_view.cells[3].metrics, &PERPLEXITY).value = f64::INFINITY;
+    first(&mut study_view.cells[4].metrics, &PERPLEXITY).value = f64::NAN;
+    let found = Comparison::new(&study_view, &[], 0);
     let up = CompareView { sort: Some(SortBy::Score(&PERPLEXITY)), ..CompareView::default() };
     assert_eq!(
         labels(&found, &up),
@@ -192,8 +192,8 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
 
 #[test]
 fn the_filter_wants_all_words_and_leaves_base_and_pins_alone() {
-    let board = complete();
-    let found = Comparison::new(&board, &[], 0);
+    let study_view = complete();
+    let found = Comparison::new(&study_view, &[], 0);
     let pinned = RowKey { study: 3, cell: Some("magnitude-0.8".into()) };
     let view = CompareView { kept: "WANDA  50%".into(), pinned: vec![pinned], ..CompareView::default() };
     assert_eq!(labels(&found, &view), ["base", "magnitude 80%", "wanda 50% c4", "wanda 50% alpaca"]);

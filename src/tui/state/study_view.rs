@@ -1,4 +1,4 @@
-//! The study that is shown: what a store or the engine's events have told of it.
+//! The study that is shown: as the store and the engine's events describe it.
 
 use std::collections::HashMap;
 
@@ -14,24 +14,19 @@ use crate::study::{CellSpec, StudySpec};
 
 /// What a model is called: the path or hub id that was given, and a name for the built-in one, whose path tells nobody
 /// anything.
-pub fn model_name(source: &str) -> &str {
+pub(crate) fn model_name(source: &str) -> &str {
     if demo::is_model(source) { "the built-in model" } else { source }
 }
 
 /// A study with everything known of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Board {
-    /// Its number in the store.
+pub(crate) struct StudyView {
     pub study: i64,
-    /// What was asked; `None` while only the engine has told of it.
+    /// What was asked for; `None` until it has been read from the store.
     pub spec: Option<StudySpec>,
-    /// The model.
     pub model: ModelInfo,
-    /// The machine.
     pub environment: Environment,
-    /// What is known of the base.
     pub base: BaseResult,
-    /// How far the base has come.
     pub base_state: CellState,
     /// Every cell, in the order of the grid.
     pub cells: Vec<CellResult>,
@@ -39,15 +34,20 @@ pub struct Board {
     pub insight: Insight,
     /// Why cells failed, by id; the base is `None`.
     pub failures: HashMap<Option<String>, String>,
-    /// Answers by cell; the base is `None`. Read when first looked at.
+    /// Answers by cell; the base is `None`. Read when they are first shown.
     pub answers: HashMap<Option<String>, Vec<Answer>>,
     /// Blocks of a cell that are safe on disk.
     pub blocks_done: HashMap<String, usize>,
 }
 
-impl Board {
+impl StudyView {
     /// A study that the engine is about to run.
-    pub fn planned(study: i64, model: ModelInfo, environment: Environment, cells: &[PlannedCell]) -> Self {
+    pub(crate) fn planned(
+        study: i64,
+        model: ModelInfo,
+        environment: Environment,
+        cells: &[PlannedCell],
+    ) -> Self {
         let known = |cell: &PlannedCell| CellResult { state: cell.state, ..CellResult::queued(&cell.spec) };
         Self {
             study,
@@ -64,8 +64,7 @@ impl Board {
         }
     }
 
-    /// A study of a store.
-    pub fn of_record(record: StudyRecord) -> Self {
+    pub(crate) fn of_record(record: StudyRecord) -> Self {
         let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
         let metrics: Vec<&Metrics> = done.map(|cell| &cell.metrics).collect();
         let insight = scores::insight(&record.base.metrics, &metrics);
@@ -87,18 +86,17 @@ impl Board {
     }
 
     /// Takes over what another look at the same study found, and keeps what only this one knows.
-    pub fn refresh(&mut self, found: Self) {
-        let live = std::mem::replace(self, found);
-        self.failures = live.failures;
-        self.answers = live.answers;
-        for (id, blocks) in live.blocks_done {
+    pub(crate) fn refresh(&mut self, found: Self) {
+        let engine = std::mem::replace(self, found);
+        self.failures = engine.failures;
+        self.answers = engine.answers;
+        for (id, blocks) in engine.blocks_done {
             let known = self.blocks_done.entry(id).or_default();
             *known = (*known).max(blocks);
         }
     }
 
-    /// A cell by its id.
-    pub fn cell(&self, id: &str) -> Option<&CellResult> {
+    pub(crate) fn cell(&self, id: &str) -> Option<&CellResult> {
         self.cells.iter().find(|cell| cell.id == id)
     }
 
@@ -107,7 +105,7 @@ impl Board {
     }
 
     /// Measurements of a cell, or of the base.
-    pub fn metrics(&self, cell: Option<&str>) -> Option<&Metrics> {
+    pub(crate) fn metrics(&self, cell: Option<&str>) -> Option<&Metrics> {
         match cell {
             None => Some(&self.base.metrics),
             Some(id) => self.cell(id).map(|cell| &cell.metrics),
@@ -115,7 +113,7 @@ impl Board {
     }
 
     /// Name of a cell as people read it; the base is `base`.
-    pub fn label(&self, cell: Option<&str>) -> String {
+    pub(crate) fn label(&self, cell: Option<&str>) -> String {
         match cell {
             None => "base".into(),
             Some(id) => self.cell(id).map_or_else(|| id.to_owned(), |cell| cell.spec.label()),
@@ -123,14 +121,14 @@ impl Board {
     }
 
     /// Adds a cell that is to be run, where it is not there yet.
-    pub fn add(&mut self, spec: &CellSpec) {
+    pub(crate) fn add(&mut self, spec: &CellSpec) {
         if self.cell(&spec.id()).is_none() {
             self.cells.push(CellResult::queued(spec));
         }
     }
 
     /// The whole study, as it is reported.
-    pub fn result(&self) -> StudyResult {
+    pub(crate) fn result(&self) -> StudyResult {
         StudyResult {
             version: crate::results::REPORT_VERSION,
             study: self.study,
@@ -143,12 +141,12 @@ impl Board {
     }
 
     /// Cells that are done, and all of them.
-    pub fn progress(&self) -> (usize, usize) {
+    pub(crate) fn progress(&self) -> (usize, usize) {
         (self.cells.iter().filter(|cell| cell.state == CellState::Done).count(), self.cells.len())
     }
 
-    /// Takes in the answers of a cell that the store had. Those that the engine has told of since they were read stay.
-    pub fn take_answers(&mut self, cell: Option<String>, mut read: Vec<Answer>) {
+    /// Takes in the answers of a cell that the store had. Those that the engine has sent since then stay.
+    pub(crate) fn take_answers(&mut self, cell: Option<String>, mut read: Vec<Answer>) {
         let known = self.answers.entry(cell).or_default();
         known.retain(|known| !read.iter().any(|a| a.task == known.task && a.record == known.record));
         read.append(known);
@@ -156,7 +154,7 @@ impl Board {
     }
 
     /// Takes in what the engine tells of this study.
-    pub fn apply(&mut self, event: &Event) {
+    pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::Cell { cell: None, state } => self.base_state = *state,
             Event::Cell { cell: Some(id), state } => {
@@ -217,7 +215,7 @@ impl Board {
     }
 
     /// Nothing runs any more: what did waits for a resume.
-    pub fn interrupted(&mut self) {
+    pub(crate) fn interrupted(&mut self) {
         let states = self.cells.iter_mut().map(|cell| &mut cell.state).chain([&mut self.base_state]);
         for state in states.filter(|state| **state == CellState::Running) {
             *state = CellState::Queued;
