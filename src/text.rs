@@ -11,7 +11,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 /// Whether a character could steer the terminal or turn the direction of text: control characters, line and paragraph
 /// separators, and Unicode's bidirectional controls.
-fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || c == '\u{feff}'

@@ -195,11 +195,14 @@ fn of_two_spellings_of_one_rope_setting_the_one_counts_that_counts_for_transform
     }
 }
 
+/// An architecture, what its configuration says besides, the windows of its blocks, what a warning names.
+type Windows = (&'static dyn Architecture, Value, [Option<usize>; 3], &'static [&'static str]);
+
 #[test]
 fn windows_and_rotation_that_are_said_twice() {
     let mixed = json!(["sliding_attention", "full_attention", "full_attention"]);
     let [mistral, qwen2, smollm3]: [&'static dyn Architecture; 3] = [&Mistral, &Qwen2, &SmolLm3];
-    let cases: [(&'static dyn Architecture, Value, [Option<usize>; 3], &[&str]); 7] = [
+    let cases: [Windows; 7] = [
         (mistral, json!({"layer_types": mixed}), [Some(16); 3], &["`layer_types`", "`sliding_window`"]),
         (
             mistral,

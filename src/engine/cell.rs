@@ -124,9 +124,8 @@ fn starting_states(
             return Ok((block, calibrated, evaluation));
         }
     }
-    let mut embed = |windows: &[Vec<u32>]| {
-        HiddenStates::embed(&session.folder, windows, session.dtype, placement, check)
-    };
+    let mut embed =
+        |windows: &[Vec<u32>]| HiddenStates::embed(&session.folder, windows, session.dtype, placement, check);
     Ok((0, calibration.map(&mut embed).transpose()?, embed(&windows)?))
 }
 

@@ -56,7 +56,7 @@ impl Collector {
     /// A tensor operation that fails.
     pub fn finish(self) -> Result<Vec<(InputSite, InputStatistics)>> {
         let sequences = self.sequences;
-        let statistics = |running| {
+        let statistics = |running| -> Result<Statistics> {
             Ok(match running {
                 Running::HostNorms(sums) => Statistics::ColumnNorms(sums),
                 Running::DeviceNorms(sums) => Statistics::ColumnNorms(sums.to_vec1()?),

@@ -177,7 +177,8 @@ mod tests {
         batch_tokens: usize,
     ) -> (HiddenStates, Vec<Vec<f64>>) {
         let (dtype, device) = (DType::F32, Device::Cpu);
-        let mut states = HiddenStates::embed(folder, sequences, dtype, placement(batch_tokens), &mut || Ok(())).unwrap();
+        let mut states =
+            HiddenStates::embed(folder, sequences, dtype, placement(batch_tokens), &mut || Ok(())).unwrap();
         let ropes = folder.config.rope_tables(sequences.iter().map(Vec::len).max().unwrap());
         let mut norms = Vec::new();
         for index in 0..folder.config.blocks {
@@ -185,7 +186,7 @@ mod tests {
             let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
             let mut collector = Collector::new(Needs::ColumnNorms);
             states.observe(&block, &ropes, &device, &sites, &mut collector, &mut || Ok(())).unwrap();
-            let sums = collector.finish().into_iter().map(|(_, inputs)| {
+            let sums = collector.finish().unwrap().into_iter().map(|(_, inputs)| {
                 assert_eq!(inputs.sequences, sequences.len());
                 match inputs.statistics {
                     Statistics::ColumnNorms(sums) => sums,

@@ -327,7 +327,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
         match self.look.format {
             OutputFormat::Table => {
                 let table = (self.render)(result);
-                let safe: Vec<String> = table.lines().map(escape).collect();
+                let safe: Vec<_> = table.lines().map(escape).collect();
                 self.print(&safe.join("\n"))?;
             }
             OutputFormat::Json => self.print_json(result)?,

@@ -15,7 +15,7 @@ use ureq::{Agent, Body};
 pub(super) const BRANCH: &str = "main";
 
 /// How long a silent connection counts as one, and how long one may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Largest answer about a repository: a listing of some ten thousand files.
 const LARGEST_ANSWER: u64 = 64 << 20;
 /// Bytes between two reports.

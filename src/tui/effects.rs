@@ -1,7 +1,7 @@
 //! What the state asks to be done outside it: reads of the store, checks, files. Each runs on a thread of its own kind
 //! and comes back as a message.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc as channel;
 use std::time::SystemTime;
 

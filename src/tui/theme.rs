@@ -17,7 +17,7 @@ use palette::{Pair, Palette};
 
 /// How many colours the terminal has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ColorMode {
+pub enum ColorMode {
     /// 24 bits.
     TrueColor,
     /// xterm's cube of 216 and 24 greys.
@@ -83,15 +83,11 @@ pub struct Theme {
     palette: &'static Palette,
 }
 
+#[expect(clippy::unused_self, reason = "every role is asked of the theme, also one that all themes share")]
 impl Theme {
     /// A theme of these three choices.
     pub(crate) const fn new(mode: ColorMode, background: Background, ascii: bool) -> Self {
         Self { mode, background, ascii, palette: palette::of(background) }
-    }
-
-    /// The theme that fits the environment, given as a function from a variable's name to its value.
-    pub(crate) fn detect(env: &dyn Fn(&str) -> Option<String>, ascii: bool) -> Self {
-        Self::new(ColorMode::detect(env), Background::detect(env), ascii)
     }
 
     /// The glyphs.

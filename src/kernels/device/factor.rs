@@ -41,7 +41,7 @@ fn factor_blocks(h: Tensor) -> Result<Tensor> {
     let x = b.matmul(&u2.t()?)?;
     let u1 = factor_blocks((a - x.matmul(&x.t()?)?)?)?;
     let corner = u1.matmul(&x)?.matmul(&u2)?.neg()?;
-    let zeroes = Tensor::zeros((second, first), h.dtype(), h.device())?;
+    let zeroes = Tensor::zeros((second, first), u2.dtype(), u2.device())?;
     Ok(Tensor::cat(&[Tensor::cat(&[u1, corner], 1)?, Tensor::cat(&[zeroes, u2], 1)?], 0)?)
 }
 

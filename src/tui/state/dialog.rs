@@ -3,7 +3,6 @@
 use super::form::GridRow;
 use super::line::Line;
 use crate::study::{CellSpec, Sparsity};
-use crate::tui::keymap::Action;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Dialog {
@@ -85,8 +84,6 @@ pub(crate) enum DialogAnswer {
     /// Continue without a screen.
     Headless,
     Delete(i64),
-    /// Do what a key would.
-    Act(Action),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 /// What the terminal's own background is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Background {
+pub enum Background {
     /// Light text on dark.
     Dark,
     /// Dark text on light.

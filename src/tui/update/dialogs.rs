@@ -202,7 +202,6 @@ fn decide(state: &mut State, answer: DialogAnswer) -> Vec<Effect> {
         DialogAnswer::Back => Vec::new(),
         DialogAnswer::Headless => vec![Effect::Leave(Leave::Headless)],
         DialogAnswer::Delete(study) => vec![Effect::DeleteStudy(study)],
-        DialogAnswer::Act(action) => act(state, action),
         DialogAnswer::StopAfterBlock | DialogAnswer::StopNow => {
             state.leaving = Some(Leave::Now);
             state.engine.state = EngineState::Stopping;

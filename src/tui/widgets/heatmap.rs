@@ -26,24 +26,17 @@ pub(crate) struct HeatMap<'a> {
     theme: &'a Theme,
     rows: &'a [HeatRow],
     scale: (String, String),
-    selected: Option<(usize, usize)>,
 }
 
 impl<'a> HeatMap<'a> {
     pub(crate) fn new(theme: &'a Theme, rows: &'a [HeatRow]) -> Self {
-        Self { theme, rows, scale: ("0".to_owned(), "1".to_owned()), selected: None }
+        Self { theme, rows, scale: ("0".to_owned(), "1".to_owned()) }
     }
 
     /// What the values 0 and 1 stand for.
     #[must_use]
     pub(crate) fn scale(mut self, low: impl Into<String>, high: impl Into<String>) -> Self {
         self.scale = (low.into(), high.into());
-        self
-    }
-
-    #[must_use]
-    pub(crate) fn selected(mut self, selected: Option<(usize, usize)>) -> Self {
-        self.selected = selected;
         self
     }
 
@@ -118,23 +111,14 @@ impl Widget for HeatMap<'_> {
             for (j, bin) in bins.iter().enumerate() {
                 let values = row.values.get(bin.start.min(row.values.len())..bin.end.min(row.values.len()));
                 let value = values.and_then(mean);
-                let marked = self.selected.is_some_and(|(r, c)| r == i && bin.contains(&c));
                 let x = left + j as u16 * field;
                 for (dy, dx) in (0..tall).flat_map(|dy| (0..field).map(move |dx| (dy, dx))) {
                     let first = dy == 0 && dx == (field - 1) / 2;
-                    let (mut glyph, mut style) = match value {
+                    let (glyph, style) = match value {
                         Some(t) => (theme.heat_glyph(t), theme.heat(t)),
                         None if first => (symbols.dot, theme.border()),
                         None => (" ", theme.text()),
                     };
-                    if marked {
-                        style = style.patch(theme.title());
-                        if glyph == " " {
-                            glyph = if first { symbols.pin } else { " " };
-                        } else {
-                            style = style.patch(theme.selected());
-                        }
-                    }
                     put(buf, area, x + dx, y + dy, glyph, style);
                 }
             }

@@ -7,13 +7,11 @@ use ratatui::widgets::Widget;
 use super::{put, text};
 use crate::tui::theme::Theme;
 
-/// A slider of one row: label, rail with a knob, value.
+/// A slider of one row: rail with a knob, value.
 #[derive(Debug, Clone)]
 pub(crate) struct Slider<'a> {
     theme: &'a Theme,
     value: f64,
-    range: (f64, f64),
-    label: String,
     shown: Option<String>,
     focused: bool,
 }
@@ -21,21 +19,7 @@ pub(crate) struct Slider<'a> {
 impl<'a> Slider<'a> {
     /// A slider at `value` percent, on a rail from 0 to 100.
     pub(crate) fn new(theme: &'a Theme, value: f64) -> Self {
-        Self { theme, value, range: (0.0, 100.0), label: String::new(), shown: None, focused: false }
-    }
-
-    /// The ends of the rail, in percent.
-    #[must_use]
-    pub(crate) fn range(mut self, low: f64, high: f64) -> Self {
-        self.range = (low, high);
-        self
-    }
-
-    /// The text before the rail; none by default.
-    #[must_use]
-    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
-        self
+        Self { theme, value, shown: None, focused: false }
     }
 
     /// The text behind the rail, where it is not the percentage: `2:4`.
@@ -70,19 +54,13 @@ impl Widget for Slider<'_> {
         let value = text::truncate(&value, usize::from(area.width), symbols.ellipsis);
         // As wide as any percentage without a fraction, so that the rail does not move under the hand.
         let value_width = (text::width(&value) as u16).max(4).min(area.width);
-        let mut left = area.width - value_width;
+        let left = area.width - value_width;
         let mut x = area.x;
-        let label_width = text::width(&self.label) as u16;
-        if label_width > 0 && label_width + 10 < left {
-            x += put(buf, area, x, area.y, &text::sanitize(&self.label), theme.text()) + 1;
-            left -= label_width + 1;
-        }
         // The rail, and a blank before the value.
         if left >= 4 {
             let rail = left - 1;
-            let (low, high) = self.range;
-            let share = ((self.value - low) / (high - low)).clamp(0.0, 1.0);
-            // NaN, from an empty range, becomes 0.
+            let share = (self.value / 100.0).clamp(0.0, 1.0);
+            // NaN becomes 0.
             let knob = (share * f64::from(rail - 1)).round() as u16;
             let grip = if self.focused { theme.key() } else { theme.accent() };
             for i in 0..rail {

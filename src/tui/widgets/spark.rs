@@ -2,7 +2,6 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
 use super::{put, text};
@@ -18,14 +17,12 @@ pub(crate) struct Spark<'a> {
     label: String,
     label_width: u16,
     value: String,
-    style: Style,
 }
 
 impl<'a> Spark<'a> {
     /// Columns of `history`, oldest first; what was not measured, or is no number, is a gap.
     pub(crate) fn new(theme: &'a Theme, history: &'a [Option<f64>]) -> Self {
-        let style = theme.accent();
-        Self { theme, history, max: None, label: String::new(), label_width: 0, value: String::new(), style }
+        Self { theme, history, max: None, label: String::new(), label_width: 0, value: String::new() }
     }
 
     /// The value of a full column; by default the greatest that is seen.
@@ -53,13 +50,6 @@ impl<'a> Spark<'a> {
     #[must_use]
     pub(crate) fn value(mut self, value: impl Into<String>) -> Self {
         self.value = value.into();
-        self
-    }
-
-    /// The style of the columns; the accent by default.
-    #[must_use]
-    pub(crate) fn style(mut self, style: Style) -> Self {
-        self.style = style;
         self
     }
 }
@@ -103,7 +93,7 @@ impl Widget for Spark<'_> {
             for row in 0..area.height {
                 let filled = level.saturating_sub(usize::from(row) * 8).min(8);
                 if filled > 0 {
-                    put(buf, area, x, area.bottom() - 1 - row, symbols.bars[filled], self.style);
+                    put(buf, area, x, area.bottom() - 1 - row, symbols.bars[filled], theme.accent());
                 }
             }
         }

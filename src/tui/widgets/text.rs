@@ -192,6 +192,7 @@ mod tests {
     use ratatui::style::Color;
 
     use super::*;
+    use crate::text::is_unsafe;
 
     #[test]
     fn a_text_fills_its_place() {

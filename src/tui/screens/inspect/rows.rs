@@ -98,7 +98,7 @@ pub(super) fn state_of(study_view: &StudyView, cell: Option<&str>) -> CellState 
     }
 }
 
-/// Whether a cell, or the base, may have given answers that the study_view does not have.
+/// Whether a cell, or the base, may have given answers that the study view does not have.
 pub(super) fn misses_answers(study_view: &StudyView, cell: Option<&str>) -> bool {
     let known = study_view.answers.get(&cell.map(str::to_owned)).map_or(0, Vec::len);
     match state_of(study_view, cell) {

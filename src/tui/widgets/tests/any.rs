@@ -83,12 +83,12 @@ proptest! {
     fn heat_maps(
         theme in theme(), labels in prop::collection::vec(word(), 0..9),
         values in prop::collection::vec(prop::option::of(number()), 0..90), scale in word(),
-        selected in prop::option::of((0_usize..9, 0_usize..90)), width in 0_u16..100, height in 0_u16..20
+        width in 0_u16..100, height in 0_u16..20
     ) {
         // Rows of different lengths.
         let row = |(i, label)| HeatRow { label, values: values[i * values.len() / 10..].to_vec() };
         let rows: Vec<_> = labels.into_iter().enumerate().map(row).collect();
-        stays_inside(HeatMap::new(&theme, &rows).scale(scale.clone(), scale).selected(selected), width, height);
+        stays_inside(HeatMap::new(&theme, &rows).scale(scale.clone(), scale), width, height);
     }
 
     #[test]
@@ -107,12 +107,12 @@ proptest! {
 
     #[test]
     fn gauges_sliders_and_sparklines(
-        theme in theme(), value in number(), range in (number(), number()), label in word(),
+        theme in theme(), value in number(), label in word(),
         history in prop::collection::vec(prop::option::of(number()), 0..40), width in 0_u16..50, height in 0_u16..4
     ) {
         stays_inside(Gauge::new(&theme, value).label(label.clone()), width, height);
-        let slider = Slider::new(&theme, value).range(range.0, range.1);
-        stays_inside(slider.clone().label(label.clone()).focused(true), width, height);
+        let slider = Slider::new(&theme, value);
+        stays_inside(slider.clone().focused(true), width, height);
         stays_inside(slider.shown(label.clone()), width, height);
         let spark = Spark::new(&theme, &history).max(value);
         stays_inside(spark.label(label.clone()).label_width(height).value(label), width, height);

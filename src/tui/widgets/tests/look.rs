@@ -164,11 +164,9 @@ fn a_field_that_several_columns_share_shows_their_mean() {
 fn heat_is_colour_where_there_are_colours() {
     let rows = half_filled(8);
     let mut buffer = Buffer::empty(Rect::new(0, 0, 60, 7));
-    HeatMap::new(&FULL, &rows).selected(Some((0, 1))).render(*buffer.area(), &mut buffer);
+    HeatMap::new(&FULL, &rows).render(*buffer.area(), &mut buffer);
     let value = rows[0].values[0].unwrap();
     assert_eq!(buffer[(10, 0)].bg, FULL.heat(value).bg.unwrap());
-    // The map begins behind the labels; fields are four columns wide.
-    assert_eq!(buffer[(15, 0)].symbol(), "◈");
 }
 
 fn columns() -> Vec<TableColumn> {
@@ -254,12 +252,7 @@ fn gauges_fill_by_eighths() {
 fn sliders_show_where_and_how_much() {
     assert_eq!(drawn(Slider::new(&PLAIN, 50.0), 16, 1), "━━━━━●─────  50%\n");
     assert_eq!(drawn(Slider::new(&ASCII, 0.0), 16, 1), "O----------   0%\n");
-    assert_eq!(
-        drawn(Slider::new(&PLAIN, 99.0).range(0.0, 99.0).label("sparsity"), 26, 1),
-        "sparsity ━━━━━━━━━━━●  99%\n"
-    );
     assert_eq!(drawn(Slider::new(&PLAIN, 50.0).shown("2:4"), 12, 1), "━━━●───  2:4\n");
-    assert_eq!(drawn(Slider::new(&PLAIN, 62.5).range(5.0, 5.0), 5, 1), "62.5%\n");
     assert_eq!(drawn(Slider::new(&PLAIN, 62.5), 3, 1), "62…\n");
 }
 
