@@ -94,6 +94,7 @@ proptest! {
         measured[1].details.put("nats", value);
         measured[9].ci95 = ends;
         store.put_cell(id, 0, &cell).unwrap();
+        store.put_module(id, &cell.id, &cell.modules[0]).unwrap();
         // SQLite knows no negative zero.
         let plain = |text: String| text.replace("-0.0,", "0.0,").replace("-0.0]", "0.0]").replace("-0.0)", "0.0)");
         prop_assert_eq!(plain(text(&store.study(id).unwrap().cells[0])), plain(text(&cell)));

@@ -245,7 +245,6 @@ fn a_store_of_0_1_0_is_listed_shown_resumed_and_exported() {
         assert_eq!(cell.state, CellState::Done, "{}", cell.id);
         agrees(&cell.metrics, &cells[&cell.id], &cell.id);
     }
-    let export = ["export", "--cell", "wanda-2of4-stories-s0", "--store", "store-0.1.0.db", "exported"];
-    secateur(place, &export);
+    secateur(place, &["export", "wanda-2of4-stories-s0", "exported", "--store", "store-0.1.0.db"]);
     assert!(place.join("exported/model.safetensors").is_file());
 }
