@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
+use crate::demo;
 use crate::error::{Error, Result};
 use crate::hub;
 use crate::human::date;
@@ -83,7 +84,9 @@ pub fn export_cell(
     target: &Path,
 ) -> Result<()> {
     let cell = finished_cell(record, cell)?;
-    let model = ModelFolder::open(&hub::model_folder(&record.spec.model, offline)?)?;
+    let mut spec = record.spec.clone();
+    demo::find_files(&mut spec)?;
+    let model = ModelFolder::open(&hub::model_folder(&spec.model, offline)?)?;
     export::write(&model, &store.folder(record.id, Some(&cell.id)), cell, target)
 }
 

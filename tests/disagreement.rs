@@ -140,7 +140,7 @@ fn disagreement_can_be_switched_off() {
     // It is the same study with and without.
     spec.evaluation.disagreement = true;
     let store = Store::open_read_only(&store).unwrap();
-    assert_eq!(store.resumable(&spec).unwrap(), Some(1));
+    assert_eq!(store.resumable(&spec, None).unwrap(), Some(1));
 }
 
 #[test]

@@ -477,6 +477,33 @@ fn a_study_that_cannot_start_is_the_users_mistake_and_another_can_follow() {
 }
 
 #[test]
+fn the_same_files_elsewhere_are_the_same_study_and_changed_ones_are_not() {
+    let (here, there) = (place(), place());
+    let store = here.path("studies.db");
+    let resume = RunOptions { resume: true, ..RunOptions::default() };
+    let (first, _) = common::run(&store, here.spec(vec![here.cell("wanda", "0.5")]), RunOptions::default());
+
+    let cells = ["wanda", "sparsegpt"].map(|method| there.cell(method, "0.5"));
+    let (second, events) = common::run(&store, there.spec(cells.to_vec()), resume.clone());
+    assert_eq!((second.study, second.cells.len()), (first.study, 2));
+    assert_eq!(second.cells[0].metrics, first.cells[0].metrics);
+    assert!(!events.iter().any(|e| is_module(e, &cells[0].id())), "it was done");
+    assert!(events.iter().any(|e| is_module(e, &cells[1].id())));
+
+    there.write("corpus.txt", common::prose(6000, 3));
+    let (third, events) = common::run(&store, there.spec(cells.to_vec()), resume);
+    assert_ne!(third.study, first.study);
+    let told =
+        |e: &Event| matches!(e, Event::Warning { message, .. } if message.contains("nothing to resume"));
+    assert!(events.iter().any(told), "{events:?}");
+    let mut client = Client::new(&here);
+    client.send(Command::Resume(first.study, RunOptions::default()));
+    let events = client.until(|e| matches!(e, Event::Failed { .. }));
+    let Some(Event::Failed { message, exit_code: 2, .. }) = events.last() else { panic!("{events:?}") };
+    assert!(message.contains("a corpus is not what it was"), "{message}");
+}
+
+#[test]
 fn a_second_engine_on_a_store_is_told() {
     let place = place();
     let spec = place.spec(vec![place.cell("sparsegpt", "0.5")]);

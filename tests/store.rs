@@ -155,7 +155,7 @@ fn cells_may_be_added_and_cleared() {
         seed: 1,
     };
     spec.cells.insert(1, more.clone());
-    store.put_spec(id, &spec).unwrap();
+    store.put_spec(id, &spec, None).unwrap();
     let record = store.study(id).unwrap();
     assert_eq!(record.spec, spec);
     assert_eq!(record.cells[1], CellResult::queued(&more));
@@ -293,7 +293,7 @@ type Change = (&'static str, fn(&mut StudySpec));
 fn a_study_is_resumed_by_what_changes_its_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("s.db")).unwrap();
-    assert_eq!(store.resumable(&samples::spec()).unwrap(), None);
+    assert_eq!(store.resumable(&samples::spec(), None).unwrap(), None);
     fill(&store);
     let newest = fill(&store);
 
@@ -313,7 +313,7 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
     for (what, change) in same {
         let mut spec = samples::spec();
         change(&mut spec);
-        assert_eq!(store.resumable(&spec).unwrap(), Some(newest), "{what}");
+        assert_eq!(store.resumable(&spec, None).unwrap(), Some(newest), "{what}");
     }
     let other: [Change; 19] = [
         ("model", |s| s.model.push('x')),
@@ -341,7 +341,7 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
     for (what, change) in other {
         let mut spec = samples::spec();
         change(&mut spec);
-        assert_eq!(store.resumable(&spec).unwrap(), None, "{what}");
+        assert_eq!(store.resumable(&spec, None).unwrap(), None, "{what}");
     }
 
     // With the dtype left to the device, the device matters.
@@ -349,9 +349,9 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
     auto.compute.dtype = "auto".into();
     let id = store.create_study(&auto, &samples::model(), &samples::environment()).unwrap();
     auto.compute.device = "cuda:3".into();
-    assert_eq!(store.resumable(&auto).unwrap(), Some(id));
+    assert_eq!(store.resumable(&auto, None).unwrap(), Some(id));
     auto.compute.device = "cpu".into();
-    assert_eq!(store.resumable(&auto).unwrap(), None);
+    assert_eq!(store.resumable(&auto, None).unwrap(), None);
 }
 
 #[test]

@@ -4,12 +4,14 @@
 
 pub mod world;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::places;
 use crate::error::{Error, Result};
+use crate::study::StudySpec;
 
 /// One file of the built-in study.
 struct Asset {
@@ -46,8 +48,7 @@ const ASSETS: &[Asset] = assets![
 /// # Errors
 /// A cache folder that cannot be written.
 pub fn settings_file(quick: bool) -> Result<PathBuf> {
-    let cache = places::cache_folder().unwrap_or_else(std::env::temp_dir).join("secateur");
-    let folder = unpack(&cache)?;
+    let folder = unpack(&cache())?;
     Ok(folder.join(if quick { "quick.toml" } else { "study.toml" }))
 }
 
@@ -89,11 +90,40 @@ pub fn unpack(cache: &Path) -> Result<PathBuf> {
 
 /// Whether this is the path of the built-in study's model, of this version of the program or another.
 pub fn is_model(source: &str) -> bool {
-    let mut names = Path::new(source).iter().rev().filter_map(|name| name.to_str());
-    let digest = |name: &str| {
+    split_path(source).is_some_and(|(_, file)| file == Path::new("model"))
+}
+
+/// The folder's name and what lies below it, of a path in a folder that [`unpack`] made, here or elsewhere.
+fn split_path(source: &str) -> Option<(&str, PathBuf)> {
+    let is_folder = |name: &str| {
         name.strip_prefix("demo-").is_some_and(|d| d.len() == 16 && d.bytes().all(|b| b.is_ascii_hexdigit()))
     };
-    names.next() == Some("model") && names.next().is_some_and(digest) && names.next() == Some("secateur")
+    let parts: Vec<&str> = Path::new(source).iter().map(OsStr::to_str).collect::<Option<_>>()?;
+    let at = parts.windows(2).rposition(|pair| pair[0] == "secateur" && is_folder(pair[1]))?;
+    Some((parts[at + 1], parts[at + 2..].iter().collect()))
+}
+
+/// Lets a study that was made of the built-in one read its files where they are now: its cache may have moved, or been
+/// another user's. What is no part of the built-in study of this version stays as it is.
+///
+/// # Errors
+/// A cache folder that cannot be written.
+pub fn find_files(spec: &mut StudySpec) -> Result<()> {
+    let StudySpec { model, cells, calibration, evaluation, .. } = spec;
+    let sets = cells.iter_mut().filter_map(|cell| cell.calibration.as_mut()).chain(&mut calibration.sets);
+    let data = evaluation.corpora.iter_mut().chain(&mut evaluation.tasks);
+    for path in std::iter::once(model).chain(sets).chain(data) {
+        let wanted = format!("demo-{:016x}", digest());
+        let Some((folder, file)) = split_path(path) else { continue };
+        if folder == wanted && !Path::new(path).exists() {
+            *path = unpack(&cache()).map(|folder| folder.join(file))?.to_string_lossy().into_owned();
+        }
+    }
+    Ok(())
+}
+
+fn cache() -> PathBuf {
+    places::cache_folder().unwrap_or_else(std::env::temp_dir).join("secateur")
 }
 
 /// Whether every file is there as it should be.
@@ -133,6 +163,28 @@ mod tests {
         ] {
             assert!(!is_model(other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_study_of_another_home_reads_the_files_of_this_one() {
+        let here = settings_file(false).unwrap();
+        let folder = here.parent().unwrap();
+        let elsewhere = Path::new("/nowhere/secateur/x/secateur").join(folder.file_name().unwrap());
+        let path = |file: &str| elsewhere.join(file).display().to_string();
+        let mut spec: StudySpec = serde_json::from_str(include_str!("../store/test_spec.json")).unwrap();
+        spec.model = path("model");
+        spec.evaluation.corpora = vec![path("data/held_out.txt"), "other.txt".into()];
+        spec.cells[0].calibration = Some(path("data/stories.txt"));
+        find_files(&mut spec).unwrap();
+        let path = |file: &str| folder.join(file).display().to_string();
+        assert_eq!(spec.model, path("model"));
+        assert_eq!(spec.evaluation.corpora, [path("data/held_out.txt"), "other.txt".into()]);
+        assert_eq!(spec.cells[0].calibration, Some(path("data/stories.txt")));
+
+        spec.model = format!("/nowhere/secateur/demo-{:016x}/model", digest() ^ 1);
+        let before = spec.clone();
+        find_files(&mut spec).unwrap();
+        assert_eq!(spec, before, "files of another version are other files");
     }
 
     #[test]

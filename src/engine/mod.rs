@@ -6,6 +6,7 @@
 mod answer;
 mod cell;
 mod collector;
+mod content;
 mod control;
 mod costs;
 mod disagreement;

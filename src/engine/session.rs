@@ -8,6 +8,7 @@ use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
 use super::Reporter;
+use super::content;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::event::{Estimate, Event, Phase, PlannedCell, RunOptions};
@@ -24,7 +25,7 @@ use crate::methods::{Profile, Stage};
 use crate::model::{ModelFolder, ModuleId, PromptFormat, RopeTables, load_tokenizer};
 use crate::results::{BaseResult, CellResult, CellState, Environment, ModelInfo};
 use crate::store::Store;
-use crate::study::{CellSpec, Level, Parameters, StudySpec, short_name};
+use crate::study::{CellSpec, Level, Parameters, StudyContent, StudySpec, short_name};
 use crate::sysinfo;
 
 /// The windows of a calibration set.
@@ -61,6 +62,8 @@ pub(super) struct Session {
     /// The base's final hidden states, once they are there.
     pub base_states: Option<HiddenStates>,
     pub cells: Vec<CellResult>,
+    /// What the files hold that the study reads.
+    content: StudyContent,
     hub: LazyHub,
     calibration: HashMap<(String, u64), CalibrationSet>,
 }
@@ -267,11 +270,41 @@ impl StudyDraft {
         &self.environment
     }
 
+    /// What the files hold that the study reads.
+    ///
+    /// # Errors
+    /// Files that cannot be read; [`Error::Cancelled`] when the study is to end.
+    pub fn content(&self, reporter: &mut Reporter) -> Result<StudyContent> {
+        let set = |((set, seed), found): (&(String, u64), &CalibrationSet)| {
+            (StudyContent::calibration_key(set, *seed), content::of_windows(&found.windows))
+        };
+        Ok(StudyContent {
+            model: content::of_model(&self.folder, &mut || reporter.boundary())?,
+            corpora: content::of_corpora(&self.corpora),
+            tasks: content::of_tasks(&self.tasks),
+            profile: self.spec.prune.profile.as_deref().map(content::of_file).transpose()?,
+            calibration: self.calibration.iter().map(set).collect(),
+        })
+    }
+
     /// Enters the study into the store, or takes it up again: `known` is its number there.
-    pub fn begin(self, store: Store, known: Option<i64>, options: RunOptions) -> Result<Session> {
+    pub fn begin(
+        self,
+        mut content: StudyContent,
+        store: Store,
+        known: Option<i64>,
+        options: RunOptions,
+    ) -> Result<Session> {
         let ropes = self.folder.config.rope_tables(self.spec.seq_len);
         let (study, base, base_state, mut cells) = if let Some(study) = known {
-            let record = store.study(study)?;
+            let mut record = store.study(study)?;
+            follow_moved_sets(&mut record.cells, &self.spec.cells);
+            if let Some(before) = store.content(study)? {
+                // Sets that this run has not read yet.
+                for (key, digest) in before.calibration {
+                    content.calibration.entry(key).or_insert(digest);
+                }
+            }
             (study, record.base, record.base_state, record.cells)
         } else {
             let study = store.create_study(&self.spec, &self.info, &self.environment)?;
@@ -285,7 +318,7 @@ impl StudyDraft {
         }
         store.hold(study)?;
         spec.cells = cells.iter().map(|cell| cell.spec.clone()).collect();
-        store.put_spec(study, &spec)?;
+        store.put_spec(study, &spec, Some(&content))?;
         for (position, cell) in cells.iter().enumerate() {
             store.put_cell(study, position, cell)?;
         }
@@ -310,6 +343,7 @@ impl StudyDraft {
             base_state,
             base_states: None,
             cells,
+            content,
             hub: self.hub,
             calibration: self.calibration,
         })
@@ -347,6 +381,15 @@ impl Session {
         let key = (set.to_string(), seed);
         if !self.calibration.contains_key(&key) {
             let found = calibration(&self.spec, &self.tokenizer, &mut self.hub, set, seed, reporter)?;
+            let digest = content::of_windows(&found.windows);
+            let known = self.content.calibration.entry(StudyContent::calibration_key(set, seed));
+            if *known.or_insert_with(|| digest.clone()) != digest {
+                return Err(Error::mistake(format!(
+                    "the calibration set {set} gives other windows than when the study began: accepted is the text as \
+                     it was, or a new study"
+                )));
+            }
+            self.store.put_spec(self.study, &self.spec, Some(&self.content))?;
             self.calibration.insert(key.clone(), found);
         }
         Ok(self.calibration[&key].windows.clone())
@@ -376,7 +419,7 @@ impl Session {
         check_cell(spec, &self.folder, &self.modules, self.profile.as_ref(), &parameters)?;
         self.cells.push(CellResult::queued(spec));
         self.spec.cells.push(spec.clone());
-        self.store.put_spec(self.study, &self.spec)?;
+        self.store.put_spec(self.study, &self.spec, Some(&self.content))?;
         Ok(self.cells.len() - 1)
     }
 
@@ -388,6 +431,20 @@ impl Session {
     /// The level of one block of a cell.
     pub fn block_level(&self, block: usize, level: Level) -> Result<Level> {
         self.profile.as_ref().map_or(Ok(level), |p| p.at(block, level))
+    }
+}
+
+/// Lets cells that were computed before read their calibration sets where `wanted` has them now.
+fn follow_moved_sets(cells: &mut [CellResult], wanted: &[CellSpec]) {
+    let sets: HashMap<String, &String> = wanted
+        .iter()
+        .filter_map(|cell| cell.calibration.as_ref())
+        .map(|set| (short_name(set), set))
+        .collect();
+    for set in cells.iter_mut().filter_map(|cell| cell.spec.calibration.as_mut()) {
+        if let Some(moved) = sets.get(&short_name(set)) {
+            set.clone_from(moved);
+        }
     }
 }
 

@@ -10,12 +10,13 @@ use super::resources::Sampler;
 use super::session::{Session, StudyDraft};
 use super::stream::HiddenStates;
 use super::{EngineOptions, Reporter, answer, cell};
+use crate::demo;
 use crate::error::{Error, Result};
 use crate::interrupt::panic_message;
 use crate::results::{CellResult, CellState, Metrics, ModuleResult, Seconds, StudyResult};
 use crate::scores;
 use crate::store::{Store, checkpoint, export};
-use crate::study::{CellSpec, StudySpec};
+use crate::study::{CellSpec, StudyContent, StudySpec};
 use crate::sysinfo;
 
 /// The computing thread's state.
@@ -97,7 +98,8 @@ impl Worker {
             }
             Job::Resume(study, options) => {
                 let store = Store::open(&self.options.store)?;
-                let spec = store.study(study)?.spec;
+                let mut spec = store.study(study)?.spec;
+                demo::find_files(&mut spec)?;
                 self.start_study(&spec, Some((store, study)), options)
             }
         }
@@ -134,14 +136,17 @@ impl Worker {
             Some(store) => store,
             None => Store::open(&self.options.store)?,
         };
-        if options.resume && study.is_none() {
-            study = store.resumable(spec)?;
+        let content = draft.content(&mut self.reporter)?;
+        if let Some(study) = study {
+            check_content(&store, study, &content)?;
+        } else if options.resume {
+            study = store.resumable(spec, Some(&content))?;
             if study.is_none() {
                 self.reporter
                     .warn(None, "nothing to resume in this store: the study starts from the beginning");
             }
         }
-        let session = draft.begin(store, study, options)?;
+        let session = draft.begin(content, store, study, options)?;
         let planned = |c: &CellResult| PlannedCell {
             id: c.id.clone(),
             spec: c.spec.clone(),
@@ -386,6 +391,18 @@ fn prune_and_measure(
         reporter.event(Event::Metrics { cell: Some(id), metrics });
     }
     Ok(())
+}
+
+/// Refuses to go on with a study whose files hold something else than when it began.
+fn check_content(store: &Store, study: i64, now: &StudyContent) -> Result<()> {
+    let before = store.content(study)?;
+    let changed = before.as_ref().and_then(|before| before.difference(now));
+    changed.map_or(Ok(()), |part| {
+        Err(Error::mistake(format!(
+            "study {study} cannot be resumed: {part} is not what it was when the study began; accepted are the same \
+             files, or a new study"
+        )))
+    })
 }
 
 /// Refuses a study that needs more memory than there is.

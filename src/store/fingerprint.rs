@@ -1,15 +1,83 @@
 //! What makes two studies the same, so that one can go on where the other stopped.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::study::{ALL_MODULES, StudySpec};
+use crate::study::{ALL_MODULES, CellSpec, StudyContent, StudySpec};
 
-/// All of a study that changes the numbers of a cell, as JSON text: equal texts, equal numbers.
+/// The keys of a fingerprint that name files: where contents are known, these decide instead of the names.
+const PLACES: [&str; 4] = ["/model", "/evaluation/corpora", "/evaluation/tasks", "/prune/profile"];
+/// Where a fingerprint has the content.
+const CONTENT: &str = "content";
+
+/// All of a study that changes the numbers of a cell: its settings, and what its files hold where that is known.
 ///
 /// Left out are the list of cells with their calibration sets (cells may be added to a study) and what only changes
-/// how fast things go, or what is measured beside: disagreements on answers, batch sizes and, where the dtype is named, the device. With the dtype `auto` the device
-/// decides on it, so that `cpu` and `cuda` differ then; which of several GPUs never matters.
-pub(super) fn fingerprint(spec: &StudySpec) -> String {
+/// how fast things go, or what is measured beside: disagreements on answers, batch sizes and, where the dtype is named,
+/// the device. With the dtype `auto` the device decides on it, so that `cpu` and `cuda` differ then; which of several
+/// GPUs never matters.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fingerprint {
+    settings: Value,
+    pub content: Option<StudyContent>,
+}
+
+impl Fingerprint {
+    pub fn new(spec: &StudySpec, content: Option<&StudyContent>) -> Self {
+        Self { settings: settings(spec), content: content.cloned() }
+    }
+
+    /// Reads what [`Self::to_json`] wrote, or an earlier version without contents.
+    pub fn parse(text: &str) -> serde_json::Result<Self> {
+        let mut settings: Value = serde_json::from_str(text)?;
+        let content = settings.as_object_mut().and_then(|settings| settings.shift_remove(CONTENT));
+        Ok(Self { settings, content: content.map(serde_json::from_value).transpose()? })
+    }
+
+    pub fn to_json(&self) -> String {
+        let mut all = self.settings.clone();
+        if let Some(content) = &self.content {
+            all[CONTENT] = json!(content);
+        }
+        all.to_string()
+    }
+
+    /// Whether everything that decides on numbers is the same. Where one of the two does not know its content, equal
+    /// paths stand for it.
+    pub fn same_study(&self, other: &Self) -> bool {
+        let (Some(content), Some(others)) = (&self.content, &other.content) else {
+            return self.settings == other.settings;
+        };
+        content.difference(others).is_none() && self.without_places() == other.without_places()
+    }
+
+    fn without_places(&self) -> Value {
+        let mut settings = self.settings.clone();
+        for place in PLACES {
+            if let Some(value) = settings.pointer_mut(place) {
+                *value = Value::Null;
+            }
+        }
+        // Names of fields say how to read files, whose content is known.
+        if let Some(settings) = settings.as_object_mut() {
+            settings.shift_remove("fields");
+        }
+        settings
+    }
+
+    /// Whether these cells of two studies that are the same can stand side by side: not where they have the same id but
+    /// other calibration data.
+    pub fn same_cells(&self, cells: &[CellSpec], other: &Self, others: &[CellSpec]) -> bool {
+        let known = |cell: &CellSpec| [self, other].iter().all(|side| side.knows_calibration(cell));
+        let same = |a: &CellSpec, b: &CellSpec| known(a) || a.calibration == b.calibration;
+        cells.iter().all(|a| others.iter().filter(|b| a.id() == b.id()).all(|b| same(a, b)))
+    }
+
+    fn knows_calibration(&self, cell: &CellSpec) -> bool {
+        self.content.as_ref().is_some_and(|content| content.knows_calibration(cell))
+    }
+}
+
+fn settings(spec: &StudySpec) -> Value {
     let StudySpec { model, cells: _, seq_len, calibration, evaluation, prune, compute, seed, fields } = spec;
     // Whether disagreements are measured changes no other number.
     let mut evaluation = json!(evaluation);
@@ -37,7 +105,7 @@ pub(super) fn fingerprint(spec: &StudySpec) -> String {
     if !fields.is_empty() {
         definition["fields"] = json!(fields);
     }
-    definition.to_string()
+    definition
 }
 
 /// The modules of a Llama with their paths, in the order in which studies of version 0.1 name them. Those had no patterns:
@@ -66,13 +134,6 @@ fn modules(patterns: &[String]) -> Vec<&str> {
     names
 }
 
-/// Whether the cells of two studies can stand side by side: no cell has the same id but other calibration data.
-pub(super) fn compatible(a: &StudySpec, b: &StudySpec) -> bool {
-    a.cells.iter().all(|cell| {
-        b.cells.iter().all(|other| cell.id() != other.id() || cell.calibration == other.calibration)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,10 +151,42 @@ mod tests {
 
     #[test]
     fn exactly_the_settings_that_the_table_marks_make_another_study() {
-        let same = fingerprint(&study(&[("model", "m")]));
+        let fingerprint = |flags: &[_]| Fingerprint::new(&study(flags), None);
+        let same = fingerprint(&[("model", "m")]);
         for setting in settings() {
-            let changed = fingerprint(&study(&[("model", "m"), (setting.flag(), setting.example())]));
-            assert_eq!(changed != same, setting.is_in_fingerprint(), "--{}", setting.flag());
+            let changed = fingerprint(&[("model", "m"), (setting.flag(), setting.example())]);
+            assert_eq!(!changed.same_study(&same), setting.is_in_fingerprint(), "--{}", setting.flag());
+        }
+    }
+    #[test]
+    fn content_decides_where_it_is_known_and_paths_elsewhere() {
+        let content = |model: &str, windows: &str| StudyContent {
+            model: model.into(),
+            corpora: vec![("c".into(), "1".into())],
+            calibration: [("c4-s0".to_owned(), windows.to_owned())].into(),
+            ..StudyContent::default()
+        };
+        let here = study(&[("model", "here/m"), ("corpus", "here/c.txt"), ("calibration", "here/c4.txt")]);
+        let there = study(&[("model", "there/m"), ("corpus", "c.txt.gz"), ("calibration", "there/c4.txt")]);
+        let old = Fingerprint::new(&here, None);
+        let known = Fingerprint::new(&here, Some(&content("a", "w")));
+        for moved in [content("a", "w"), content("a", "v")] {
+            let moved = Fingerprint::new(&there, Some(&moved));
+            let same = moved.same_study(&known) && moved.same_cells(&there.cells, &known, &here.cells);
+            assert_eq!(same, moved.content == known.content, "other windows under one name");
+            assert!(!moved.same_study(&old));
+            assert!(
+                !moved.same_cells(&there.cells, &old, &here.cells),
+                "paths are all that an old study has"
+            );
+        }
+        assert!(known.same_study(&old), "a study of before contents were known");
+        assert!(
+            !known.same_study(&Fingerprint::new(&here, Some(&content("b", "w")))),
+            "replaced in its place"
+        );
+        for fingerprint in [old, known] {
+            assert_eq!(Fingerprint::parse(&fingerprint.to_json()).unwrap(), fingerprint);
         }
     }
 }

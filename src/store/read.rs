@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::convert::{Floats, Json, Real, Unsigned, Word};
-use super::fingerprint::{compatible, fingerprint};
+use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Footprint, Insight, Measurement, Metrics,
     ModelInfo, ModuleResult, REPORT_VERSION, Seconds, StudyResult,
 };
-use crate::study::{CellSpec, StudySpec};
+use crate::study::{CellSpec, StudyContent, StudySpec};
 
 /// A study as it is in the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,20 +69,39 @@ pub struct StudySummary {
 }
 
 impl Store {
-    /// The newest study that can be gone on with as `spec`, finished or not: all that changes numbers is the same.
-    /// Its list of cells, batch sizes and threads may differ. `None` when there is none.
-    pub fn resumable(&self, spec: &StudySpec) -> Result<Option<i64>> {
+    /// The newest study that can be gone on with as `spec`, finished or not: all that changes numbers is the same. Its
+    /// list of cells, batch sizes and threads may differ, and so may the paths of its files where `content` says what
+    /// they hold. `None` when there is none.
+    pub fn resumable(&self, spec: &StudySpec, content: Option<&StudyContent>) -> Result<Option<i64>> {
+        let wanted = Fingerprint::new(spec, content);
         self.read(|t| {
-            let mut query =
-                t.prepare_cached("SELECT id, spec FROM studies WHERE fingerprint = ?1 ORDER BY id DESC")?;
-            let mut rows = query.query([fingerprint(spec)])?;
+            let mut query = t.prepare_cached("SELECT id, spec, fingerprint FROM studies ORDER BY id DESC")?;
+            let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
-                let Json(found): Json<StudySpec> = row.get(1)?;
-                if compatible(spec, &found) {
-                    return Ok(Some(row.get(0)?));
+                // What cannot be read is no study of this one's kind.
+                let text: String = row.get(2)?;
+                let Ok(found) = Fingerprint::parse(&text) else { continue };
+                if wanted.same_study(&found) {
+                    let Json(spec_of_found): Json<StudySpec> = row.get(1)?;
+                    if wanted.same_cells(&spec.cells, &found, &spec_of_found.cells) {
+                        return Ok(Some(row.get(0)?));
+                    }
                 }
             }
             Ok(None)
+        })
+    }
+
+    /// What the files of a study held when it was last worked on; `None` where its version of the program did not look.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] when there is no such study.
+    pub fn content(&self, study: i64) -> Result<Option<StudyContent>> {
+        self.read(|t| {
+            let sql = "SELECT fingerprint FROM studies WHERE id = ?1";
+            let found: Option<String> = t.query_row(sql, [study], |row| row.get(0)).optional()?;
+            let found = found.ok_or_else(|| self.no_study(t, study))?;
+            Ok(Fingerprint::parse(&found).ok().and_then(|fingerprint| fingerprint.content))
         })
     }
 

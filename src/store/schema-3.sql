@@ -2,6 +2,8 @@
 -- score has to say is details, and what is measured and where time goes is open.
 -- The views of views-3.sql are there: everything is copied as they have it.
 DROP VIEW main.overview;
+-- Studies are few, and what makes two the same is more than equal text.
+DROP INDEX main.studies_by_fingerprint;
 
 ALTER TABLE main.cells ADD COLUMN recipe TEXT NOT NULL DEFAULT ''; -- wanda@50%
 ALTER TABLE main.cells ADD COLUMN footprint TEXT CHECK (footprint IS NULL OR json_valid(footprint)); -- weights, zeros, stored_bits, packed_bits of all compressed modules

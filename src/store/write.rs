@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::convert::{Floats, Json, Real, Unsigned, Word};
-use super::fingerprint::fingerprint;
+use super::fingerprint::Fingerprint;
 use super::{Store, cannot_place};
 use crate::error::{Error, Result};
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Metrics, ModelInfo, ModuleResult, Seconds,
 };
-use crate::study::StudySpec;
+use crate::study::{StudyContent, StudySpec};
 
 impl Store {
     /// Adds a study with its cells, all waiting, and returns its number. Its checkpoint folder is made with it; a
@@ -39,7 +39,14 @@ impl Store {
             t.execute(
                 "INSERT INTO studies (id, created_at, spec, model, environment, fingerprint)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![id, Unsigned(created), Json(spec), Json(model), Json(environment), fingerprint(spec)],
+                params![
+                    id,
+                    Unsigned(created),
+                    Json(spec),
+                    Json(model),
+                    Json(environment),
+                    Fingerprint::new(spec, None).to_json()
+                ],
             )?;
             let first = id;
             while !claim(&self.study_folder(id))? {
@@ -65,15 +72,16 @@ impl Store {
         study
     }
 
-    /// Replaces a study's definition; cells that are new in it are queued, cells that are not in it any more stay.
+    /// Replaces a study's definition and what its files hold; cells that are new in it are queued, cells that are not in
+    /// it any more stay. Without `content` the study is known by its paths.
     ///
     /// # Errors
     /// [`Error::Mistake`] when there is no such study.
-    pub fn put_spec(&self, study: i64, spec: &StudySpec) -> Result<()> {
+    pub fn put_spec(&self, study: i64, spec: &StudySpec, content: Option<&StudyContent>) -> Result<()> {
         self.write(|t| {
             let changed = t.execute(
                 "UPDATE studies SET spec = ?2, fingerprint = ?3 WHERE id = ?1",
-                params![study, Json(spec), fingerprint(spec)],
+                params![study, Json(spec), Fingerprint::new(spec, content).to_json()],
             )?;
             if changed == 0 {
                 return Err(self.no_study(t, study));

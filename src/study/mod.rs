@@ -1,8 +1,10 @@
 //! What a user asks for: studies, cells, recipes. Plain data without any I/O.
 
+mod content;
 mod level;
 mod recipe;
 
+pub use content::StudyContent;
 pub use level::{Level, Sparsity};
 pub use recipe::{Parameters, Recipe, Step};
 
