@@ -5,12 +5,15 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::Reporter;
+use super::assignment::Assignment;
 use super::cell::apply_checkpoint;
 use super::costs::Work;
 use super::disagreement::{self, Asked};
-use super::event::{Event, Phase};
+use super::event::Phase;
+use super::finding::{self, Finding, Findings};
+use super::place::Place;
 use super::prompts::PreparedTask;
-use super::session::Session;
+use super::study::Study;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
 use crate::model::{Block, Generator, LmHead};
@@ -19,62 +22,71 @@ use crate::results::{Answer, Measurement};
 use crate::scores::{measure_task, score_answer};
 use crate::store::checkpoint::answers::{answer_states_path, read_rows, remove_rows, write_rows};
 
-/// Batches whose answers are held against the base together: each of its blocks is loaded once for so many.
+/// Batches whose answers are compared with the base together: each of its blocks is loaded once for so many.
 const GROUP: usize = 8;
 
-/// Has every task record answered by a cell (or the base) and scored. Records that the store has answers of are not
-/// asked again, whole batches at a time, so that a resumed run computes the very same. Time is added to `seconds`, also
-/// where the work ends early.
+/// Has every task record answered by a cell (or the base) and scored. Records whose answers are known are not asked
+/// again, whole batches at a time, so that a resumed run computes the very same. Time is added to `seconds`, also where
+/// the work ends early.
 ///
 /// # Errors
-/// [`Error::Cancelled`], with the answers of every whole batch kept; anything that fails.
+/// [`Error::Cancelled`], with the answers of every whole batch told; anything that fails.
 pub(super) fn answer(
-    session: &Session,
+    study: &Study,
+    place: &Place,
+    assignment: &Assignment,
     reporter: &mut Reporter,
-    id: Option<&str>,
     seconds: &mut f64,
+    findings: &mut Findings<'_>,
 ) -> Result<Vec<Measurement>> {
-    if session.tasks.is_empty() {
+    if study.tasks.is_empty() {
         return Ok(Vec::new());
     }
     let started = reporter.clock();
-    let scores = answer_tasks(session, reporter, id);
+    let scores = answer_tasks(study, place, assignment, reporter, findings);
     *seconds += reporter.clock() - started;
     scores
 }
 
 /// The answers of one model in the making.
 struct Answering<'a> {
-    session: &'a Session,
-    id: Option<&'a str>,
-    known: Vec<Answer>,
+    study: &'a Study,
+    place: &'a Place,
+    assignment: &'a Assignment,
     /// Loaded when the first record has to be asked.
     generator: Option<Generator<'a>>,
-    /// Whether what the prompts leave in the blocks is kept, for cells to be held against.
+    /// Whether what the prompts leave in the blocks is kept, for cells to be compared with.
     keep_prompts: bool,
     done: u64,
 }
 
-fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) -> Result<Vec<Measurement>> {
-    let total: usize = session.tasks.iter().map(|t| t.records.len()).sum();
-    reporter.phase(id, Phase::Answer, total as u64, "answers");
+fn answer_tasks(
+    study: &Study,
+    place: &Place,
+    assignment: &Assignment,
+    reporter: &mut Reporter,
+    findings: &mut Findings<'_>,
+) -> Result<Vec<Measurement>> {
+    let total: usize = study.tasks.iter().map(|t| t.records.len()).sum();
+    reporter.phase(assignment.id.as_deref(), Phase::Answer, total as u64, "answers");
+    let is_compared = assignment.cell.is_none() && assignment.has_cells;
     let mut answering = Answering {
-        session,
-        id,
-        known: session.store.answers(session.study, id)?,
+        study,
+        place,
+        assignment,
         generator: None,
-        keep_prompts: id.is_none() && !session.cells.is_empty() && disagreement::keeps_prompts(session),
+        keep_prompts: is_compared && disagreement::keeps_prompts(study, &assignment.base_folder),
         done: 0,
     };
     let mut scores = Vec::new();
-    for (index, task) in session.tasks.iter().enumerate() {
-        let batch = session.spec.compute.batch_prompts.max(1);
+    for (index, task) in study.tasks.iter().enumerate() {
+        let batch = study.spec.compute.batch_prompts.max(1);
         let mut of_task: Vec<NamedNumbers> = Vec::with_capacity(task.records.len());
         for group in (0..task.records.len()).step_by(batch * GROUP) {
             let end = task.records.len().min(group + batch * GROUP);
-            of_task.extend(answering.group(reporter, index, group..end)?);
+            of_task.extend(answering.group(reporter, findings, index, group..end)?);
         }
-        scores.extend(measure_task(&task.name, &of_task, session.spec.seed));
+        scores.extend(measure_task(&task.name, &of_task, study.spec.seed));
     }
     drop(answering);
     scratch::release();
@@ -82,15 +94,16 @@ fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) ->
 }
 
 impl Answering<'_> {
-    /// Answers the records of some batches, and holds the answers against the base where that is wanted.
+    /// Answers the records of some batches, and compares the answers with the base where that is wanted.
     fn group(
         &mut self,
         reporter: &mut Reporter,
+        findings: &mut Findings<'_>,
         task: usize,
         records: Range<usize>,
     ) -> Result<Vec<NamedNumbers>> {
-        let session = self.session;
-        let batch = session.spec.compute.batch_prompts.max(1);
+        let (study, folder) = (self.study, &self.assignment.folder);
+        let batch = study.spec.compute.batch_prompts.max(1);
         let (mut scores, mut waiting) = (Vec::new(), Vec::new());
         for first in records.clone().step_by(batch) {
             let records = first..records.end.min(first + batch);
@@ -100,45 +113,42 @@ impl Answering<'_> {
             if stored.len() == records.len() && (held || kept.is_some()) {
                 scores.extend(stored.iter().map(|a| score_answer(&a.text, &a.references, &a.scores)));
                 waiting.extend(kept);
-                let share = records.len() as f64 / session.sizes.prompts.max(1) as f64;
-                reporter.tracker.skip(Work::Answer, session.sizes.answers() * share);
+                let share = records.len() as f64 / study.sizes.prompts.max(1) as f64;
+                reporter.tracker.skip(Work::Answer, study.sizes.answers() * share);
                 if held && self.compares() {
-                    reporter.tracker.skip(Work::Compare, session.sizes.compare() * share);
-                    remove_rows(&answer_states_path(&session.checkpoints(self.id), task, first))?;
+                    reporter.tracker.skip(Work::Compare, study.sizes.compare() * share);
+                    remove_rows(&answer_states_path(folder, task, first))?;
                 }
             } else {
                 reporter.boundary()?;
                 let (answers, asked) = self.ask(reporter, task, records.clone())?;
-                session.store.put_answers(session.study, self.id, &answers)?;
-                for answer in answers {
-                    scores.push(answer.scores.clone());
-                    reporter.event(Event::Answer { cell: self.id.map(str::to_string), answer });
-                }
+                scores.extend(answers.iter().map(|answer| answer.scores.clone()));
+                findings(Finding::Answers { answers })?;
                 waiting.extend(asked);
             }
             self.done += records.len() as u64;
             reporter.tracker.step(self.done);
         }
         if !waiting.is_empty() {
-            self.compare(reporter, task, &waiting)?;
+            self.compare(reporter, findings, task, &waiting)?;
         }
         Ok(scores)
     }
 
-    /// Whether answers are held against the base.
+    /// Whether answers are compared with the base.
     fn compares(&self) -> bool {
-        self.id.is_some() && self.session.spec.evaluation.disagreement
+        self.assignment.cell.is_some() && self.study.spec.evaluation.disagreement
     }
 
     fn known(&self, task: usize, record: usize) -> Option<&Answer> {
-        let name = &self.session.tasks[task].name;
-        self.known.iter().find(|a| a.task == *name && a.record == record)
+        let name = &self.study.tasks[task].name;
+        self.assignment.answers.iter().find(|a| a.task == *name && a.record == record)
     }
 
-    /// Answers of an earlier run that were not held against the base, with the states that it kept for that; `None`
+    /// Answers of an earlier run that were not compared with the base, with the states that it kept for that; `None`
     /// where they are not there.
     fn kept(&self, task: usize, records: &Range<usize>, stored: &[&Answer]) -> Result<Option<Asked>> {
-        let path = answer_states_path(&self.session.checkpoints(self.id), task, records.start);
+        let path = answer_states_path(&self.assignment.folder, task, records.start);
         if stored.len() < records.len() {
             return Ok(None);
         }
@@ -157,27 +167,27 @@ impl Answering<'_> {
         Ok(Some(Asked { records: records.clone(), tokens, states }))
     }
 
-    /// Asks a batch of records. The states of the answers are kept until they have been held against the base.
+    /// Asks a batch of records. The states of the answers are kept until they have been compared with the base.
     fn ask(
         &mut self,
         reporter: &mut Reporter,
         task: usize,
         records: Range<usize>,
     ) -> Result<(Vec<Answer>, Option<Asked>)> {
-        let (session, keep_prompts) = (self.session, self.keep_prompts);
+        let (study, assignment, keep_prompts) = (self.study, self.assignment, self.keep_prompts);
         let compares = self.compares();
         let generator = match &self.generator {
             Some(generator) => generator,
-            None => self.generator.insert(load(session, self.id)?),
+            None => self.generator.insert(load(study, self.place, assignment)?),
         };
-        let prepared = &session.tasks[task];
+        let prepared = &study.tasks[task];
         let started = reporter.clock();
         let said = generator.answer(
             &prepared.prompts[records.clone()],
             &prepared.limits[records.clone()],
             &mut |caches| {
                 if keep_prompts {
-                    disagreement::keep_prompts(session, task, &records, caches)
+                    disagreement::keep_prompts(study, assignment, task, &records, caches)
                 } else {
                     Ok(())
                 }
@@ -186,9 +196,9 @@ impl Answering<'_> {
         )?;
         // The next prompts have other lengths, and need buffers of other sizes.
         scratch::release();
-        let share = records.len() as f64 / session.sizes.prompts.max(1) as f64;
+        let share = records.len() as f64 / study.sizes.prompts.max(1) as f64;
         let seconds = reporter.clock() - started;
-        reporter.tracker.did(Work::Answer, session.sizes.answers() * share, seconds);
+        reporter.tracker.did(Work::Answer, study.sizes.answers() * share, seconds);
 
         let (mut tokens, mut states) = (Vec::new(), Vec::new());
         for said in said {
@@ -198,7 +208,7 @@ impl Answering<'_> {
         let answers = records
             .clone()
             .zip(&tokens)
-            .map(|(record, tokens)| made(session, prepared, record, tokens))
+            .map(|(record, tokens)| made(study, prepared, record, tokens))
             .collect::<Result<_>>()?;
         if !compares {
             return Ok((answers, None));
@@ -208,57 +218,61 @@ impl Answering<'_> {
             .zip(&states)
             .filter_map(|(record, states)| Some((record.to_string(), states.clone()?)))
             .collect();
-        write_rows(&answer_states_path(&session.checkpoints(self.id), task, records.start), &rows)?;
+        write_rows(&answer_states_path(&assignment.folder, task, records.start), &rows)?;
         Ok((answers, Some(Asked { records, tokens, states })))
     }
 
-    /// Holds answers against the base, and keeps what comes of it.
-    fn compare(&self, reporter: &mut Reporter, task: usize, group: &[Asked]) -> Result<()> {
-        let session = self.session;
-        let Some(id) = self.id else { return Ok(()) };
+    /// Compares answers with the base, and tells what comes of it.
+    fn compare(
+        &self,
+        reporter: &mut Reporter,
+        findings: &mut Findings<'_>,
+        task: usize,
+        group: &[Asked],
+    ) -> Result<()> {
+        let (study, place) = (self.study, self.place);
         let started = reporter.clock();
         let head = match &self.generator {
             Some(generator) => generator.head().clone(),
-            None => LmHead::load(&session.folder, session.dtype, &session.device)?,
+            None => LmHead::load(&study.folder, study.dtype, &place.device)?,
         };
-        let bits = disagreement::disagreements(session, task, group, &head, &mut || reporter.check())?;
-        let name = session.tasks[task].name.as_str();
+        let base = &self.assignment.base_folder;
+        let bits =
+            disagreement::disagreements(study, place, base, task, group, &head, &mut || reporter.check())?;
         let records = group.iter().flat_map(|asked| asked.records.clone());
-        let found: Vec<(&str, usize, Vec<f32>)> =
-            records.zip(bits.into_iter().flatten()).map(|(record, bits)| (name, record, bits)).collect();
-        session.store.put_disagreements(session.study, id, &found)?;
-        let share = found.len() as f64 / session.sizes.prompts.max(1) as f64;
+        let found: Vec<finding::Disagreement> = records
+            .zip(bits.into_iter().flatten())
+            .map(|(record, bits)| finding::Disagreement { record, bits })
+            .collect();
+        let share = found.len() as f64 / study.sizes.prompts.max(1) as f64;
         let seconds = reporter.clock() - started;
-        reporter.tracker.did(Work::Compare, session.sizes.compare() * share, seconds);
-        for (task, record, bits) in found {
-            reporter.event(Event::Disagreement { cell: id.into(), task: task.into(), record, bits });
-        }
+        reporter.tracker.did(Work::Compare, study.sizes.compare() * share, seconds);
+        findings(Finding::Disagreements { task: study.tasks[task].name.clone(), found })?;
         for asked in group {
-            remove_rows(&answer_states_path(&session.checkpoints(self.id), task, asked.records.start))?;
+            remove_rows(&answer_states_path(&self.assignment.folder, task, asked.records.start))?;
         }
         Ok(())
     }
 }
 
 /// Loads every block of the model, with the cell's checkpoints in place.
-fn load<'a>(session: &'a Session, id: Option<&str>) -> Result<Generator<'a>> {
-    let dir = session.checkpoints(id);
-    let mut blocks = Vec::with_capacity(session.folder.config.blocks);
-    for index in 0..session.folder.config.blocks {
-        let mut block = Block::load(&session.folder, index, session.dtype, &session.device)?;
-        if id.is_some() {
-            apply_checkpoint(&mut block, session, &dir, index)?;
+fn load<'a>(study: &'a Study, place: &Place, assignment: &Assignment) -> Result<Generator<'a>> {
+    let mut blocks = Vec::with_capacity(study.folder.config.blocks);
+    for index in 0..study.folder.config.blocks {
+        let mut block = Block::load(&study.folder, index, study.dtype, &place.device)?;
+        if assignment.cell.is_some() {
+            apply_checkpoint(&mut block, study, place, &assignment.folder, index)?;
         }
         blocks.push(block);
     }
-    let head = LmHead::load(&session.folder, session.dtype, &session.device)?;
-    let batch_tokens = session.spec.compute.batch_tokens;
-    Ok(Generator::new(&session.folder, blocks, head, session.dtype, &session.device, batch_tokens))
+    let head = LmHead::load(&study.folder, study.dtype, &place.device)?;
+    let batch_tokens = study.spec.compute.batch_tokens;
+    Ok(Generator::new(&study.folder, blocks, head, study.dtype, &place.device, batch_tokens))
 }
 
 /// An answer of these tokens, scored.
-fn made(session: &Session, task: &PreparedTask, record: usize, tokens: &[u32]) -> Result<Answer> {
-    let said = session
+fn made(study: &Study, task: &PreparedTask, record: usize, tokens: &[u32]) -> Result<Answer> {
+    let said = study
         .tokenizer
         .decode(tokens, true)
         .map_err(|e| Error::failure(format!("the tokenizer cannot decode an answer: {e}")))?;
@@ -275,7 +289,7 @@ fn made(session: &Session, task: &PreparedTask, record: usize, tokens: &[u32]) -
         prompt,
         references: asked.references.clone(),
         scores: score_answer(&text, &asked.references, &NamedNumbers::default()),
-        pieces: pieces(&session.tokenizer, tokens, &said)?,
+        pieces: pieces(&study.tokenizer, tokens, &said)?,
         disagreement_bits: Vec::new(),
         text,
         tokens: tokens.to_vec(),

@@ -11,9 +11,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+use super::assignment::Assignment;
 use super::costs::KEPT_AT_MOST;
+use super::place::Place;
 use super::prompts::PreparedTask;
-use super::session::Session;
+use super::study::Study;
 use crate::error::{Error, Result};
 use crate::model::{Activations, Batch, Block, BlockCache, LmHead, RopeTables, Sequence, head};
 use crate::scores::positions::measure;
@@ -33,22 +35,23 @@ pub(super) struct Asked {
 }
 
 /// Whether the base's keys and values of the prompts are worth their place on the disk.
-pub(super) fn keeps_prompts(session: &Session) -> bool {
-    let needed = session.sizes.prompt_rows_bytes();
-    let free = crate::sysinfo::disk_available(session.store.path()).unwrap_or(0);
-    session.spec.evaluation.disagreement && needed <= KEPT_AT_MOST.min(free / SHARE_OF_DISK)
+pub(super) fn keeps_prompts(study: &Study, base: &Path) -> bool {
+    let needed = study.sizes.prompt_rows_bytes();
+    let free = crate::sysinfo::disk_available(base).unwrap_or(0);
+    study.spec.evaluation.disagreement && needed <= KEPT_AT_MOST.min(free / SHARE_OF_DISK)
 }
 
 /// Keeps what the base's blocks made of the prompts of a batch.
 pub(super) fn keep_prompts(
-    session: &Session,
+    study: &Study,
+    assignment: &Assignment,
     task: usize,
     records: &Range<usize>,
     caches: &[BlockCache],
 ) -> Result<()> {
-    let lengths = session.tasks[task].prompt_lengths(records);
+    let lengths = study.tasks[task].prompt_lengths(records);
     for (block, cache) in caches.iter().enumerate() {
-        keep(&session.checkpoints(None), task, records.start, block, cache, &lengths)?;
+        keep(&assignment.base_folder, task, records.start, block, cache, &lengths)?;
     }
     Ok(())
 }
@@ -71,25 +74,27 @@ fn keep(
     )
 }
 
-/// The disagreement in bits at every token of every answer of a group of batches. `check` is asked before each batch
+/// The disagreement in bits at every token of every answer of a group of batches; the base's files are in `dir`. `check` is asked before each batch
 /// goes through a block.
 ///
 /// # Errors
 /// What `check` says; a tensor operation that fails.
 pub(super) fn disagreements(
-    session: &Session,
+    study: &Study,
+    place: &Place,
+    dir: &Path,
     task: usize,
     group: &[Asked],
     head: &LmHead,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Vec<Vec<f32>>>> {
-    let base = match base_states(session, task, group, true, check)? {
+    let base = match base_states(study, place, dir, task, group, true, check)? {
         Some(states) => states,
         // What was kept is damaged: as if it were not there.
-        None => base_states(session, task, group, false, check)?
+        None => base_states(study, place, dir, task, group, false, check)?
             .ok_or_else(|| Error::failure("the base cannot read the prompts"))?,
     };
-    group.iter().zip(base).map(|(asked, base)| compare(session, asked, &base, head, check)).collect()
+    group.iter().zip(base).map(|(asked, base)| compare(place, asked, &base, head, check)).collect()
 }
 
 /// A batch on its way through the base.
@@ -108,35 +113,37 @@ struct Reading<'a> {
 /// The base's final hidden states at the tokens of every batch, `[tokens, hidden]`, answer after answer. `None` when
 /// what was kept of the prompts cannot be used.
 fn base_states(
-    session: &Session,
+    study: &Study,
+    place: &Place,
+    dir: &Path,
     task: usize,
     group: &[Asked],
     use_kept: bool,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Option<Vec<Tensor>>> {
-    let (dir, blocks) = (session.checkpoints(None), session.folder.config.blocks);
+    let blocks = study.folder.config.blocks;
     let mut readings = Vec::new();
     for asked in group {
         let first = asked.records.start;
-        let kept = use_kept && (0..blocks).all(|block| prompts_path(&dir, task, first, block).exists());
-        readings.push(reading(session, &session.tasks[task], asked, kept)?);
+        let kept = use_kept && (0..blocks).all(|block| prompts_path(dir, task, first, block).exists());
+        readings.push(reading(study, &study.tasks[task], asked, kept)?);
     }
     let longest = readings.iter().map(|r| r.capacity).max().unwrap_or(0);
-    let ropes = session.folder.config.rope_tables(longest);
-    let worth_keeping = keeps_prompts(session);
+    let ropes = study.folder.config.rope_tables(longest);
+    let worth_keeping = keeps_prompts(study, dir);
     for index in 0..blocks {
-        let block = Block::load(&session.folder, index, session.dtype, &session.device)?;
+        let block = Block::load(&study.folder, index, study.dtype, &place.device)?;
         for reading in &mut readings {
             let first = reading.asked.records.start;
             let sequences = reading.lengths.len();
-            let cache = block.cache(sequences, reading.capacity, session.dtype, &session.device)?;
+            let cache = block.cache(sequences, reading.capacity, study.dtype, &place.device)?;
             if let Some((batch, states)) = &mut reading.prompts {
-                *states = through(session, &block, states, batch, &ropes, &cache, check)?;
+                *states = through(study, place, &block, states, batch, (&ropes, &cache), check)?;
                 if worth_keeping {
-                    keep(&dir, task, first, index, &cache, &reading.lengths)?;
+                    keep(dir, task, first, index, &cache, &reading.lengths)?;
                 }
             } else if reading.batch.rows() > 0 {
-                let Some([keys, values]) = kept(&prompts_path(&dir, task, first, index))? else {
+                let Some([keys, values]) = kept(&prompts_path(dir, task, first, index))? else {
                     return Ok(None);
                 };
                 if cache.put_back(&reading.lengths, &[keys, values]).is_err() {
@@ -144,13 +151,13 @@ fn base_states(
                 }
             }
             reading.states =
-                through(session, &block, &reading.states, &reading.batch, &ropes, &cache, check)?;
+                through(study, place, &block, &reading.states, &reading.batch, (&ropes, &cache), check)?;
         }
     }
     Ok(Some(readings.into_iter().map(|r| r.states).collect()))
 }
 
-fn reading<'a>(session: &Session, task: &PreparedTask, asked: &'a Asked, kept: bool) -> Result<Reading<'a>> {
+fn reading<'a>(study: &Study, task: &PreparedTask, asked: &'a Asked, kept: bool) -> Result<Reading<'a>> {
     let lengths = task.prompt_lengths(&asked.records);
     let prompts = &task.prompts[asked.records.clone()];
     let (mut ids, mut sequences) = (Vec::new(), Vec::new());
@@ -161,7 +168,7 @@ fn reading<'a>(session: &Session, task: &PreparedTask, asked: &'a Asked, kept: b
             sequences.push(Sequence { slot, past: prompt.len() - 1, new: tokens.len() });
         }
     }
-    let embed = |ids: &[u32]| head::embed(&session.folder, ids, session.dtype, &Device::Cpu);
+    let embed = |ids: &[u32]| head::embed(&study.folder, ids, study.dtype, &Device::Cpu);
     let whole = || -> Result<_> {
         let asked = prompts.iter().zip(&lengths).enumerate().filter(|(_, (_, length))| **length > 0);
         let ids: Vec<u32> = asked.clone().flat_map(|(_, (prompt, _))| prompt.iter().copied()).collect();
@@ -173,11 +180,7 @@ fn reading<'a>(session: &Session, task: &PreparedTask, asked: &'a Asked, kept: b
         asked,
         capacity: capacity.max().unwrap_or(0),
         batch: Batch::new(sequences),
-        states: if ids.is_empty() {
-            Tensor::zeros((0, 0), session.dtype, &Device::Cpu)?
-        } else {
-            embed(&ids)?
-        },
+        states: if ids.is_empty() { Tensor::zeros((0, 0), study.dtype, &Device::Cpu)? } else { embed(&ids)? },
         prompts: if kept || ids.is_empty() { None } else { Some(whole()?) },
         lengths,
     })
@@ -185,18 +188,18 @@ fn reading<'a>(session: &Session, task: &PreparedTask, asked: &'a Asked, kept: b
 
 /// Hidden states through a block, from the host to the host. Nothing comes of nothing.
 fn through(
-    session: &Session,
+    study: &Study,
+    place: &Place,
     block: &Block,
     states: &Tensor,
     batch: &Batch,
-    ropes: &RopeTables,
-    cache: &BlockCache,
+    (ropes, cache): (&RopeTables, &BlockCache),
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Tensor> {
     if batch.rows() == 0 {
         return Ok(states.clone());
     }
-    let (states, most) = (states.to_device(&session.device)?, session.spec.compute.batch_tokens);
+    let (states, most) = (states.to_device(&place.device)?, study.spec.compute.batch_tokens);
     let y = block.forward_in_pieces(&states, batch, ropes, cache, most, check)?;
     Ok(y.to_device(&Device::Cpu)?)
 }
@@ -215,7 +218,7 @@ fn kept(path: &Path) -> Result<Option<[Tensor; 2]>> {
 
 /// The head over the cell's and the base's states of a batch, a chunk of tokens at a time.
 fn compare(
-    session: &Session,
+    place: &Place,
     asked: &Asked,
     base: &Tensor,
     head: &LmHead,
@@ -226,12 +229,12 @@ fn compare(
     if !states.is_empty() {
         let cell = Tensor::cat(&states, 0)?;
         let count = cell.dim(0)?;
-        let chunk = super::evaluate::chunk(session.device.is_cpu(), head.vocabulary()?);
+        let chunk = super::evaluate::chunk(place.device.is_cpu(), head.vocabulary()?);
         for start in (0..count).step_by(chunk) {
             check()?;
             let rows = chunk.min(count - start);
             let parts = [cell.narrow(0, start, rows)?, base.narrow(0, start, rows)?];
-            let logits = head.logits_of(&Activations::stack(&parts, &session.device)?)?;
+            let logits = head.logits_of(&Activations::stack(&parts, &place.device)?)?;
             let positions = measure(&logits, true, &vec![None; rows])?;
             // Rounding may leave the range by a little; what is no number stays none.
             bits.extend(positions.iter().map(|p| (p.js / std::f64::consts::LN_2).clamp(0.0, 1.0) as f32));

@@ -4,16 +4,23 @@
 //! screen), one samples the machine. They share [`control::Control`] and nothing else; nothing here prints.
 
 mod answer;
+mod assignment;
+mod calibration;
 mod cell;
 mod collector;
+mod compute;
 mod content;
 mod control;
 mod costs;
 mod disagreement;
+mod draft;
 mod evaluate;
 mod event;
 mod files;
+mod finding;
 mod gpu;
+mod ledger;
+mod place;
 mod plan;
 mod progress;
 mod prompts;
@@ -23,6 +30,7 @@ mod session;
 mod snapshot;
 mod speed;
 mod stream;
+mod study;
 mod worker;
 mod written;
 

@@ -6,9 +6,9 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::control::Control;
+use super::draft::StudyDraft;
 use super::event::{Estimate, Event, PlannedCell, Progress};
 use super::progress::Tracker;
-use super::session::StudyDraft;
 use super::{EngineOptions, Reporter};
 use crate::error::Result;
 use crate::results::{Environment, ModelInfo};
@@ -54,8 +54,8 @@ pub fn plan(spec: StudySpec, options: &EngineOptions) -> Result<Plan> {
     Ok(Plan {
         warnings: listener.join().unwrap_or_default(),
         estimate: draft.estimate(&options.store),
-        model: draft.info().clone(),
-        environment: draft.environment().clone(),
+        model: draft.study.info.clone(),
+        environment: draft.study.environment.clone(),
         cells: draft.planned(),
     })
 }

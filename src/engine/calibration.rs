@@ -1,0 +1,86 @@
+//! The calibration sets of a study, each read when it is first asked for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Reporter;
+use super::content;
+use super::event::Event;
+use super::files::LazyHub;
+use super::study::Study;
+use crate::data::{self, FieldNames};
+use crate::error::Result;
+use crate::study::{StudyContent, short_name};
+
+/// The windows of a calibration set.
+pub(super) struct CalibrationSet {
+    pub windows: Arc<Vec<Vec<u32>>>,
+    /// What a person should know of every cell that is calibrated on it.
+    pub warnings: Vec<String>,
+    /// Whether records were read by names that the user gave.
+    pub names_used: bool,
+}
+
+/// The sets that were read, by name and seed, and where more come from.
+pub(super) struct CalibrationSets {
+    pub hub: LazyHub,
+    read: HashMap<(String, u64), CalibrationSet>,
+}
+
+impl CalibrationSets {
+    /// None yet.
+    pub fn new(hub: LazyHub) -> Self {
+        Self { hub, read: HashMap::new() }
+    }
+
+    /// A set's windows as this study draws them.
+    ///
+    /// # Errors
+    /// A set that cannot be read, or is too short.
+    pub fn get(
+        &mut self,
+        (set, seed): (&str, u64),
+        study: &Study,
+        reporter: &mut Reporter,
+    ) -> Result<&CalibrationSet> {
+        let key = (set.to_owned(), seed);
+        if !self.read.contains_key(&key) {
+            let found = read(study, &mut self.hub, set, seed, reporter)?;
+            self.read.insert(key.clone(), found);
+        }
+        Ok(&self.read[&key])
+    }
+
+    /// Digests of all that were read, by [`StudyContent::calibration_key`].
+    pub fn digests(&self) -> impl Iterator<Item = (String, String)> {
+        self.read.iter().map(|((set, seed), found)| {
+            (StudyContent::calibration_key(set, *seed), content::of_windows(&found.windows))
+        })
+    }
+}
+
+fn read(
+    study: &Study,
+    hub: &mut LazyHub,
+    set: &str,
+    seed: u64,
+    reporter: &mut Reporter,
+) -> Result<CalibrationSet> {
+    let spec = &study.spec;
+    let (source, tokenizer, seq_len) = (set.to_string(), study.tokenizer.clone(), spec.seq_len);
+    let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
+    let fields = FieldNames::new(&spec.fields)?;
+    let (text, names_used, drawn) = hub.read(reporter, move |files| {
+        let text = data::load_text(&source, &fields, files)?;
+        let drawn = data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)?;
+        Ok((text.warning(), text.names_used, drawn))
+    })?;
+    let (set, coverage) = (short_name(set), drawn.coverage);
+    let thin = coverage.warning().map(|message| format!("calibration set {set}: {message}"));
+    reporter.event(Event::Calibration { set, seed, coverage });
+    let warnings: Vec<String> = text.into_iter().chain(thin).collect();
+    for message in &warnings {
+        reporter.warn(None, message.clone());
+    }
+    Ok(CalibrationSet { windows: Arc::new(drawn.windows), warnings, names_used })
+}

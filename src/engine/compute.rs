@@ -1,0 +1,76 @@
+//! A cell, or the base, from wherever it was left to its last answer.
+
+use super::assignment::Assignment;
+use super::finding::{Finding, Findings};
+use super::ledger::replace_module;
+use super::place::Place;
+use super::stream::HiddenStates;
+use super::study::Study;
+use super::{Reporter, answer, cell};
+use crate::error::Result;
+use crate::results::Seconds;
+use crate::sysinfo;
+
+/// Computes what an assignment lacks and returns the final hidden states of the evaluation windows. What is found out is
+/// told step by step; of a model of which everything is known, nothing is.
+///
+/// # Errors
+/// [`Error::Cancelled`](crate::Error::Cancelled) with every whole block on disk; anything that fails.
+pub(super) fn compute(
+    study: &Study,
+    place: &Place,
+    assignment: &Assignment,
+    reporter: &mut Reporter,
+    findings: &mut Findings<'_>,
+) -> Result<HiddenStates> {
+    let mut seconds = assignment.seconds;
+    if assignment.is_known {
+        let (states, mut saving) =
+            cell::pass(study, place, assignment, reporter, &mut seconds, &mut |_| Ok(()))?;
+        saving.wait()?;
+        return Ok(states);
+    }
+    for message in &assignment.calibration_warnings {
+        findings(Finding::Warning { message: message.clone() })?;
+    }
+    let computed = measure_and_answer(study, place, assignment, reporter, &mut seconds, findings);
+    // What was spent is spent, also where the work ends early.
+    let noted = findings(Finding::Seconds { seconds });
+    let states = computed?;
+    noted?;
+    findings(Finding::Done { peak_rss_bytes: sysinfo::process_memory().peak })?;
+    Ok(states)
+}
+
+fn measure_and_answer(
+    study: &Study,
+    place: &Place,
+    assignment: &Assignment,
+    reporter: &mut Reporter,
+    seconds: &mut Seconds,
+    findings: &mut Findings<'_>,
+) -> Result<HiddenStates> {
+    let mut modules = assignment.modules.clone();
+    let passed = cell::pass(study, place, assignment, reporter, seconds, &mut |finding| {
+        if let Finding::Module { module } = &finding {
+            replace_module(&mut modules, module);
+        }
+        findings(finding)
+    });
+    let (states, mut saving) = passed?;
+    let metrics = cell::measure(study, place, assignment, reporter, &states, seconds)?;
+    saving.wait()?;
+
+    let mut warnings = assignment.calibration_warnings.clone();
+    if let Some(cell) = &assignment.cell {
+        let stage = study.stage(cell)?;
+        warnings.extend(modules.iter().filter_map(|module| cell::warning(&stage, module)));
+    }
+    findings(Finding::Seconds { seconds: *seconds })?;
+    findings(Finding::Measured { metrics, warnings })?;
+    let measurements = answer::answer(study, place, assignment, reporter, &mut seconds.answer, findings)?;
+    if !measurements.is_empty() {
+        findings(Finding::Scored { measurements })?;
+    }
+    Ok(states)
+}

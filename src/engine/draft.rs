@@ -1,0 +1,260 @@
+//! A study before the store is asked: model and data are found, checked and read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+
+use super::Reporter;
+use super::calibration::CalibrationSets;
+use super::content;
+use super::costs::Sizes;
+use super::evaluate::Corpus;
+use super::event::{Estimate, Phase, PlannedCell};
+use super::files::LazyHub;
+use super::gpu::Gpu;
+use super::place::Place;
+use super::prompts::PreparedTask;
+use super::speed;
+use super::study::Study;
+use crate::data::{self, FieldNames};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::interrupt::interruptible;
+use crate::methods::{Profile, Stage};
+use crate::model::{ModelFolder, PromptFormat, load_tokenizer};
+use crate::results::{CellState, Environment};
+use crate::study::{CellSpec, StudyContent, StudySpec};
+use crate::sysinfo;
+
+/// A study that can run.
+pub(super) struct StudyDraft {
+    pub study: Study,
+    pub sets: CalibrationSets,
+    device: Device,
+    /// The device's GPU, where it tells what it does.
+    gpu: Option<Gpu>,
+    /// The recipes of the cells, understood.
+    stages: Vec<Stage>,
+    /// Operations per second, measured.
+    pub speed: f64,
+}
+
+impl StudyDraft {
+    /// Finds model and data, checks that the study can work, and measures the machine.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for everything that a user can put right, before any hours are spent.
+    pub fn new(spec: StudySpec, offline: bool, reporter: &mut Reporter) -> Result<Self> {
+        let device = device::choose_device(&spec.compute.device).map_err(|e| e.at("device"))?;
+        let dtype = device::choose_dtype(&spec.compute.dtype, &device).map_err(|e| e.at("dtype"))?;
+        let mut hub = LazyHub::new(offline);
+        let root = hub.model(&spec.model, reporter).map_err(|e| e.at("model"))?;
+        reporter.phase(None, Phase::Load, 0, "files");
+        let folder = ModelFolder::open(&root).map_err(|e| e.at("model"))?;
+        for warning in &folder.config.warnings {
+            reporter.warn(None, warning.clone());
+        }
+        let blocks = check_study(&spec, &folder)?;
+        let modules = folder.config.select_modules(&spec.prune.modules).map_err(|e| e.at("modules"))?;
+        let profile = spec.prune.profile.as_deref().map(|p| Profile::read(p, folder.config.blocks));
+        let profile = profile.transpose().map_err(|e| e.at("profile"))?;
+        let path = folder.tokenizer.clone();
+        let tokenizer = Arc::new(interruptible(&mut || reporter.boundary(), move |_| load_tokenizer(&path))?);
+        let sizes = Sizes {
+            config: folder.config.clone(),
+            seq_len: spec.seq_len,
+            calibration_windows: spec.calibration.samples,
+            evaluation_windows: 0,
+            prompts: 0,
+            prompt_tokens: 0,
+            answer_tokens: 0,
+            longest_text: 0,
+            disagreement: spec.evaluation.disagreement,
+            batch_tokens: spec.compute.batch_tokens,
+            batch_prompts: spec.compute.batch_prompts,
+            modules: modules.clone(),
+            blocks,
+            compute_bytes: dtype.size_in_bytes(),
+            disk_bytes: folder.dtype().size_in_bytes(),
+            on_host: device.is_cpu(),
+            states_on_device: device.is_cpu(),
+            host_slower: 1.0,
+        };
+        let study = Study {
+            info: folder.info(&spec.model),
+            environment: environment(&device, dtype),
+            ropes: folder.config.rope_tables(spec.seq_len),
+            corpora: Vec::new(),
+            tasks: Vec::new(),
+            spec,
+            folder,
+            dtype,
+            tokenizer,
+            modules,
+            profile,
+            sizes,
+        };
+        let stages = study.spec.cells.iter().map(|cell| study.check_cell(cell)).collect::<Result<_>>()?;
+        let gpu = Gpu::of(&device);
+        let sets = CalibrationSets::new(hub);
+        let mut draft = Self { study, sets, device, gpu, stages, speed: 0.0 };
+        draft.load_data(reporter)?;
+        let sizes = &draft.study.sizes;
+        let shape = (sizes.config.hidden_size, sizes.widest_output());
+        draft.speed = speed::measured(&draft.device, draft.study.dtype, shape)?;
+        if !draft.device.is_cpu() {
+            draft.study.sizes.host_slower = draft.speed / speed::measured(&Device::Cpu, DType::F32, shape)?;
+            draft.place_states();
+        }
+        Ok(draft)
+    }
+
+    fn load_data(&mut self, reporter: &mut Reporter) -> Result<()> {
+        let study = &mut self.study;
+        let evaluation = &study.spec.evaluation;
+        let fields = FieldNames::new(&study.spec.fields).map_err(|e| e.at("fields"))?;
+        let mut names_used = false;
+        for source in &evaluation.corpora {
+            let (source, tokenizer, fields) = (source.clone(), study.tokenizer.clone(), fields.clone());
+            let (seq_len, most) = (study.spec.seq_len, evaluation.max_windows);
+            let corpus = self.sets.hub.read(reporter, move |files| {
+                let text = data::load_text(&source, &fields, files)?;
+                let windows = data::evaluation_windows(&text, &tokenizer, seq_len, most)?;
+                Ok((text.warning(), text.names_used, Corpus { name: text.name, windows }))
+            });
+            let (warning, used, corpus) = corpus.map_err(|e| e.at("corpus"))?;
+            names_used |= used;
+            if let Some(message) = warning {
+                reporter.warn(None, message);
+            }
+            study.sizes.evaluation_windows += corpus.windows.len();
+            study.corpora.push(corpus);
+        }
+        let format = PromptFormat::for_model(&study.folder, evaluation.prompt.as_deref())
+            .map_err(|e| e.at("prompt"))?;
+        for source in &evaluation.tasks {
+            let (source, format, tokenizer) = (source.clone(), format.clone(), study.tokenizer.clone());
+            let fields = fields.clone();
+            let (limit, longest) = (evaluation.task_limit, evaluation.max_new_tokens);
+            let positions = study.folder.config.max_positions;
+            let task = self.sets.hub.read(reporter, move |files| {
+                let task = data::load_task(&source, limit, &fields, files)?;
+                let (warning, used) = (task.warning(), task.names_used);
+                let task = PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
+                    files.abandoned.check()
+                });
+                Ok((warning, used, task?))
+            });
+            let (warning, used, task) = task.map_err(|e| e.at("tasks"))?;
+            names_used |= used;
+            if let Some(message) = warning {
+                reporter.warn(None, message);
+            }
+            for message in task.cut_short(positions, evaluation.max_new_tokens) {
+                reporter.warn(None, message);
+            }
+            study.sizes.prompts += task.prompts.len();
+            for (prompt, limit) in task.prompts.iter().zip(&task.limits).filter(|(_, limit)| **limit > 0) {
+                study.sizes.prompt_tokens += prompt.len();
+                study.sizes.answer_tokens += limit;
+                study.sizes.longest_text = study.sizes.longest_text.max(prompt.len() + limit);
+            }
+            study.tasks.push(task);
+        }
+        for cell in &self.study.spec.cells {
+            let Some(set) = &cell.calibration else { continue };
+            let found = self.sets.get((set, cell.seed), &self.study, reporter);
+            names_used |= found.map_err(|e| e.at("calibration"))?.names_used;
+        }
+        fields.check_used(names_used).map_err(|e| e.at("fields"))
+    }
+
+    /// Lets hidden states stay on the device where it has room for them, with half of its free memory to spare: moving
+    /// them takes as long as the blocks do.
+    fn place_states(&mut self) {
+        let Some(free) = self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free) else { return };
+        self.study.sizes.states_on_device = true;
+        self.study.sizes.states_on_device = self.study.sizes.memory(&self.stages).device_bytes <= free / 2;
+    }
+
+    /// What the study needs, beside what this machine has.
+    pub fn estimate(&self, store: &Path) -> Estimate {
+        let sizes = &self.study.sizes;
+        let amounts = self.stages.iter().flat_map(|stage| sizes.cell(stage, 0, 0));
+        let work: f64 = sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
+        Estimate {
+            host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
+            device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
+            disk_available: sysinfo::disk_available(store).unwrap_or(0),
+            seconds: work / self.speed,
+            ..sizes.memory(&self.stages)
+        }
+    }
+
+    /// The plan of a study that is not in the store.
+    pub fn planned(&self) -> Vec<PlannedCell> {
+        let fresh = |spec: &CellSpec| PlannedCell {
+            id: spec.id(),
+            spec: spec.clone(),
+            state: CellState::Queued,
+            blocks_done: 0,
+        };
+        self.study.spec.cells.iter().map(fresh).collect()
+    }
+
+    /// The device that was chosen, for this study.
+    pub fn place(&self) -> Place {
+        Place::new(self.device.clone(), &self.study.sizes)
+    }
+
+    /// What the files hold that the study reads.
+    ///
+    /// # Errors
+    /// Files that cannot be read; [`Error::Cancelled`] when the study is to end.
+    pub fn content(&self, reporter: &mut Reporter) -> Result<StudyContent> {
+        let study = &self.study;
+        Ok(StudyContent {
+            model: content::of_model(&study.folder, &mut || reporter.boundary())?,
+            corpora: content::of_corpora(&study.corpora),
+            tasks: content::of_tasks(&study.tasks),
+            profile: study.spec.prune.profile.as_deref().map(content::of_file).transpose()?,
+            calibration: self.sets.digests().collect(),
+        })
+    }
+}
+
+/// What can be wrong with a study as a whole; returns the range of blocks to prune.
+fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)> {
+    let config = &folder.config;
+    if spec.seq_len > config.max_positions {
+        return Err(Error::mistake(format!(
+            "seq_len {}: {} was made for up to {} tokens; choose a shorter window",
+            spec.seq_len, spec.model, config.max_positions
+        ))
+        .at("seq-len"));
+    }
+    if spec.seq_len < 2 {
+        return Err(Error::mistake("seq_len: a window needs at least 2 tokens to predict one from another")
+            .at("seq-len"));
+    }
+    match spec.prune.blocks {
+        Some((first, end)) if first >= end || end > config.blocks => Err(Error::mistake(format!(
+            "blocks {first}..{end}: {} has blocks 0..{}; give a range a..b with a < b within it",
+            spec.model, config.blocks
+        ))
+        .at("blocks")),
+        Some(range) => Ok(range),
+        None => Ok((0, config.blocks)),
+    }
+}
+
+fn environment(device: &Device, dtype: DType) -> Environment {
+    Environment {
+        version: env!("CARGO_PKG_VERSION").into(),
+        device: device::device_name(device),
+        compute_dtype: dtype.as_str().into(),
+        threads: rayon::current_num_threads(),
+        platform: sysinfo::platform(),
+    }
+}

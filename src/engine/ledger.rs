@@ -1,0 +1,301 @@
+//! The one who writes: findings go into the store, and then to the client.
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::event::Event;
+use super::finding::Finding;
+use crate::error::{Error, Result};
+use crate::results::{BaseResult, CellResult, CellState, Insight, Metrics, ModuleResult, StudyResult};
+use crate::scores;
+use crate::store::Store;
+use crate::study::{CellSpec, StudyContent, StudySpec, short_name};
+
+/// What is known of a study while it runs: the store's copy, and the same in memory.
+pub(super) struct Ledger {
+    pub store: Store,
+    /// Number of the study in the store.
+    pub study: i64,
+    pub base: BaseResult,
+    pub base_state: CellState,
+    pub cells: Vec<CellResult>,
+    spec: StudySpec,
+    content: StudyContent,
+    events: mpsc::Sender<Event>,
+}
+
+impl Ledger {
+    /// Enters a study into the store, or takes it up again: `known` is its number there.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn open(
+        store: Store,
+        known: Option<i64>,
+        (mut spec, mut content): (StudySpec, StudyContent),
+        create: impl FnOnce(&Store, &StudySpec) -> Result<i64>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self> {
+        let (study, base, base_state, mut cells) = if let Some(study) = known {
+            let mut record = store.study(study)?;
+            follow_moved_sets(&mut record.cells, &spec.cells);
+            if let Some(before) = store.content(study)? {
+                // Sets that this run has not read yet.
+                for (key, digest) in before.calibration {
+                    content.calibration.entry(key).or_insert(digest);
+                }
+            }
+            (study, record.base, record.base_state, record.cells)
+        } else {
+            (create(&store, &spec)?, BaseResult::default(), CellState::Queued, Vec::new())
+        };
+        for cell in &spec.cells {
+            if !cells.iter().any(|c| c.id == cell.id()) {
+                cells.push(CellResult::queued(cell));
+            }
+        }
+        store.hold(study)?;
+        spec.cells = cells.iter().map(|cell| cell.spec.clone()).collect();
+        store.put_spec(study, &spec, Some(&content))?;
+        for (position, cell) in cells.iter().enumerate() {
+            store.put_cell(study, position, cell)?;
+        }
+        Ok(Self { store, study, base, base_state, cells, spec, content, events })
+    }
+
+    /// The cells that are not done, in order.
+    pub fn unfinished(&self) -> Vec<CellSpec> {
+        self.cells.iter().filter(|c| c.state != CellState::Done).map(|cell| cell.spec.clone()).collect()
+    }
+
+    /// Folder of a cell's checkpoints, or of the base's.
+    pub fn folder(&self, cell: Option<&str>) -> PathBuf {
+        self.store.folder(self.study, cell)
+    }
+
+    /// Place of a cell in the study; `None` where it is new.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a cell that has the id of another one with other calibration data.
+    pub fn position(&self, spec: &CellSpec) -> Result<Option<usize>> {
+        let id = spec.id();
+        let Some(at) = self.cells.iter().position(|c| c.id == id) else { return Ok(None) };
+        let known = &self.cells[at];
+        if known.spec.calibration == spec.calibration {
+            return Ok(Some(at));
+        }
+        Err(Error::mistake(format!(
+            "cell `{id}` is in the study already, calibrated on {}; accepted beside it is a set whose file name \
+             differs, not {}",
+            known.spec.calibration.as_deref().unwrap_or("nothing"),
+            spec.calibration.as_deref().unwrap_or("nothing")
+        )))
+    }
+
+    /// Adds a cell at the end; returns its place.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn add_cell(&mut self, spec: &CellSpec) -> Result<usize> {
+        self.cells.push(CellResult::queued(spec));
+        self.spec.cells.push(spec.clone());
+        self.store.put_spec(self.study, &self.spec, Some(&self.content))?;
+        Ok(self.cells.len() - 1)
+    }
+
+    /// Keeps which windows a calibration set gave.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] where an earlier run of the study was given others.
+    pub fn note_calibration(&mut self, set: &str, seed: u64, digest: &str) -> Result<()> {
+        let key = StudyContent::calibration_key(set, seed);
+        match self.content.calibration.get(&key) {
+            Some(known) if known == digest => Ok(()),
+            Some(_) => Err(Error::mistake(format!(
+                "the calibration set {set} gives other windows than when the study began: accepted is the text as it \
+                 was, or a new study"
+            ))),
+            None => {
+                self.content.calibration.insert(key, digest.to_owned());
+                self.store.put_spec(self.study, &self.spec, Some(&self.content))
+            }
+        }
+    }
+
+    /// Keeps a new state of a cell, or of the base, and tells it.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn set_state(&mut self, position: Option<usize>, state: CellState) -> Result<()> {
+        match position {
+            None => {
+                self.base_state = state;
+                self.store.put_base(self.study, &self.base, state)?;
+            }
+            Some(position) => {
+                self.cells[position].state = state;
+                self.put_cell(position)?;
+            }
+        }
+        self.tell(Event::Cell { cell: self.id(position), state });
+        Ok(())
+    }
+
+    /// Keeps what was found out of a cell, or of the base, then tells it.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn record(&mut self, position: Option<usize>, finding: Finding) -> Result<()> {
+        let cell = self.id(position);
+        match finding {
+            Finding::Warning { message } => self.tell(Event::Warning { cell, message }),
+            Finding::Module { module } => self.record_module(position, module)?,
+            Finding::Checkpoint { block } => self.tell_of(cell, |cell| Event::Checkpoint { cell, block }),
+            Finding::Seconds { seconds } => {
+                self.store.put_seconds(self.study, cell.as_deref(), &seconds)?;
+                *match position {
+                    None => &mut self.base.seconds,
+                    Some(position) => &mut self.cells[position].seconds,
+                } = seconds;
+            }
+            Finding::Measured { metrics, warnings } => {
+                *self.metrics(position) = metrics;
+                match position {
+                    None => self.store.put_base(self.study, &self.base, CellState::Running)?,
+                    Some(position) => {
+                        let cell = &mut self.cells[position];
+                        cell.warnings = warnings;
+                        cell.footprint = Some(cell.modules.iter().map(|m| m.footprint).sum());
+                        self.put_cell(position)?;
+                    }
+                }
+                self.tell_metrics(position);
+            }
+            Finding::Answers { answers } => {
+                self.store.put_answers(self.study, cell.as_deref(), &answers)?;
+                for answer in answers {
+                    self.tell(Event::Answer { cell: cell.clone(), answer });
+                }
+            }
+            Finding::Disagreements { task, found } => {
+                let Some(cell) = cell else { return Ok(()) };
+                let rows: Vec<(&str, usize, Vec<f32>)> =
+                    found.iter().map(|d| (task.as_str(), d.record, d.bits.clone())).collect();
+                self.store.put_disagreements(self.study, &cell, &rows)?;
+                for found in found {
+                    let (cell, task) = (cell.clone(), task.clone());
+                    self.tell(Event::Disagreement { cell, task, record: found.record, bits: found.bits });
+                }
+            }
+            Finding::Scored { measurements } => {
+                self.metrics(position).values.extend(measurements);
+                self.tell_metrics(position);
+            }
+            Finding::Done { peak_rss_bytes } => self.record_done(position, peak_rss_bytes)?,
+        }
+        Ok(())
+    }
+
+    fn record_module(&mut self, position: Option<usize>, module: ModuleResult) -> Result<()> {
+        let Some(position) = position else { return Ok(()) };
+        let cell = &mut self.cells[position];
+        self.store.put_module(self.study, &cell.id, &module)?;
+        replace_module(&mut cell.modules, &module);
+        let cell = cell.id.clone();
+        self.tell(Event::Module { cell, module });
+        Ok(())
+    }
+
+    fn record_done(&mut self, position: Option<usize>, peak_rss_bytes: u64) -> Result<()> {
+        let (seconds, footprint) = match position {
+            None => (self.base.seconds, None),
+            Some(position) => {
+                let cell = &mut self.cells[position];
+                cell.peak_rss_bytes = peak_rss_bytes;
+                (cell.seconds, cell.footprint)
+            }
+        };
+        self.tell(Event::CellDone { cell: self.id(position), seconds, footprint });
+        self.set_state(position, CellState::Done)
+    }
+
+    /// Keeps which waiting cells the client has withdrawn. It knows already.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn withdraw(&mut self, ids: &[String]) -> Result<()> {
+        for id in ids {
+            if let Some(position) = self.cells.iter().position(|c| c.id == *id) {
+                self.cells[position].state = CellState::Cancelled;
+                self.put_cell(position)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which metric ranks the cells as the tasks do, over those that are done.
+    pub fn insight(&self) -> Insight {
+        let done = self.cells.iter().filter(|c| c.state == CellState::Done);
+        scores::insight(&self.base.metrics, &done.map(|c| &c.metrics).collect::<Vec<_>>())
+    }
+
+    /// Everything found out, read back from the store: what is reported is what is kept.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub fn report(&self) -> Result<StudyResult> {
+        Ok(self.store.study(self.study)?.result(self.insight()))
+    }
+
+    /// Tells the client.
+    pub fn tell(&self, event: Event) {
+        // A client that is gone hears nothing.
+        let _ = self.events.blocking_send(event);
+    }
+
+    fn tell_of(&self, cell: Option<String>, event: impl FnOnce(String) -> Event) {
+        if let Some(cell) = cell {
+            self.tell(event(cell));
+        }
+    }
+
+    fn tell_metrics(&mut self, position: Option<usize>) {
+        let metrics = self.metrics(position).clone();
+        self.tell(Event::Metrics { cell: self.id(position), metrics });
+    }
+
+    fn id(&self, position: Option<usize>) -> Option<String> {
+        position.map(|position| self.cells[position].id.clone())
+    }
+
+    fn metrics(&mut self, position: Option<usize>) -> &mut Metrics {
+        match position {
+            None => &mut self.base.metrics,
+            Some(position) => &mut self.cells[position].metrics,
+        }
+    }
+
+    fn put_cell(&self, position: usize) -> Result<()> {
+        self.store.put_cell(self.study, position, &self.cells[position])
+    }
+}
+
+/// Puts a module in the place of what was known of it.
+pub(super) fn replace_module(modules: &mut Vec<ModuleResult>, module: &ModuleResult) {
+    match modules.iter_mut().find(|known| known.name == module.name) {
+        Some(known) => *known = module.clone(),
+        None => modules.push(module.clone()),
+    }
+}
+
+/// Lets cells that were computed before read their calibration sets where `wanted` has them now.
+fn follow_moved_sets(cells: &mut [CellResult], wanted: &[CellSpec]) {
+    for cell in cells {
+        let known = cell.spec.calibration.as_deref().map(short_name);
+        let moved = wanted.iter().filter_map(|cell| cell.calibration.as_ref());
+        if let Some(set) = moved.into_iter().find(|set| Some(short_name(set)) == known) {
+            cell.spec.calibration = Some(set.clone());
+        }
+    }
+}

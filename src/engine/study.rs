@@ -1,0 +1,82 @@
+//! A study that has been understood: everything that stays as it is while it runs.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use tokenizers::Tokenizer;
+
+use super::costs::Sizes;
+use super::evaluate::Corpus;
+use super::prompts::PreparedTask;
+use crate::error::{Error, Result};
+use crate::methods::{Profile, Stage};
+use crate::model::{ModelFolder, ModuleId, RopeTables};
+use crate::results::{Environment, ModelInfo};
+use crate::study::{CellSpec, Level, StudySpec};
+
+/// What every place needs to compute any cell. Cells that are added while it runs are not in its `spec`.
+pub(super) struct Study {
+    pub spec: StudySpec,
+    pub folder: ModelFolder,
+    pub info: ModelInfo,
+    pub environment: Environment,
+    pub dtype: DType,
+    pub tokenizer: Arc<Tokenizer>,
+    pub ropes: RopeTables,
+    /// The modules of every block that are pruned.
+    pub modules: Vec<Vec<ModuleId>>,
+    pub corpora: Vec<Corpus>,
+    pub tasks: Vec<PreparedTask>,
+    pub profile: Option<Profile>,
+    pub sizes: Sizes,
+}
+
+impl Study {
+    /// All evaluation windows, corpus after corpus.
+    pub fn evaluation_windows(&self) -> Vec<Vec<u32>> {
+        self.corpora.iter().flat_map(|c| c.windows.iter().cloned()).collect()
+    }
+
+    /// What a cell's recipe asks for.
+    ///
+    /// # Errors
+    /// A recipe that is not understood.
+    pub fn stage(&self, cell: &CellSpec) -> Result<Stage> {
+        Stage::of(&cell.recipe, &self.spec.prune.parameters())
+    }
+
+    /// The level of one block of a cell.
+    ///
+    /// # Errors
+    /// A level that the profile takes out of its range.
+    pub fn block_level(&self, block: usize, level: Level) -> Result<Level> {
+        self.profile.as_ref().map_or(Ok(level), |p| p.at(block, level))
+    }
+
+    /// Understands a cell's recipe, and checks what can be wrong with it, given the model.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] naming the cell's recipe, what of the model it does not fit, and what does.
+    pub fn check_cell(&self, cell: &CellSpec) -> Result<Stage> {
+        let stage = self.stage(cell)?;
+        for (layout, chosen) in self.folder.config.layouts().zip(&self.modules) {
+            for module in chosen.iter().map(|id| layout.module(*id)) {
+                stage.check(module.shape.1, module.short_name())?;
+            }
+        }
+        if let Some(profile) = &self.profile {
+            for block in 0..self.folder.config.blocks {
+                profile.at(block, stage.level)?;
+            }
+        }
+        if stage.method.needs_calibration() && cell.calibration.is_none() {
+            return Err(Error::mistake(format!(
+                "{}: {} looks at data and needs a calibration set (--calibration)",
+                cell.label(),
+                stage.method.name()
+            ))
+            .at("calibration"));
+        }
+        Ok(stage)
+    }
+}
