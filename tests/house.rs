@@ -20,7 +20,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
         "data/task.rs",
     ],
     &["engine/mod.rs", "engine/worker.rs"],
-    &["hub.rs", "hub/repo.rs"],
     &[
         "kernels/device/columns.rs",
         "kernels/device/cuda.rs",
