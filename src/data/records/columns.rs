@@ -12,7 +12,7 @@ use parquet::schema::types::Type;
 use super::super::shapes::RecordShapes;
 use super::super::source::{Fetch, Source};
 use super::super::value::FieldValue;
-use super::{Fields, Location, Record, Records};
+use super::record::{Fields, Location, Record, Records};
 use crate::error::{Error, Result};
 use crate::panics;
 

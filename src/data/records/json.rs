@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::super::source::{Fetch, Source, into_utf8, utf8};
 use super::super::value::{half_a_character, without_position};
-use super::{Fields, Location, Record, Records};
+use super::record::{Fields, Location, Record, Records};
 use crate::error::{Error, Result};
 
 /// An array of objects if the first character is a bracket, else one object a line.

@@ -12,7 +12,7 @@ use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use super::super::shapes::RecordShapes;
 use super::super::source::Source;
 use super::super::value::FieldValue;
-use super::{Fields, Location, Record, Records};
+use super::record::{Fields, Location, Record, Records};
 use crate::error::{Error, Result};
 
 /// The records of a table; columns that no shape asks for are left out.
