@@ -4,9 +4,8 @@ use candle_core::Tensor;
 
 use super::{Arguments, InputStatistics, Outcome, share};
 use crate::error::Result;
-use crate::kernels::device::select::{
-    MOST_NEIGHBOURS, kth_smallest_magnitude, lowest_of_groups, lowest_of_rows, zero_where,
-};
+use crate::kernels::device::limits::MOST_NEIGHBOURS;
+use crate::kernels::device::select::{kth_smallest_magnitude, lowest_of_groups, lowest_of_rows, zero_where};
 use crate::kernels::device::{squared_norm, weighted_squares};
 use crate::study::{Level, Sparsity};
 

@@ -4,8 +4,9 @@ use candle_core::Tensor;
 
 use super::{BLOCK_SIZE, DAMPING, DAMPING_USED, SparseGpt, mean_diagonal, next_damping};
 use crate::error::{Error, Result};
-use crate::kernels::device::columns::{Projection, Zeros, output_energy, solve};
+use crate::kernels::device::columns::{output_energy, solve};
 use crate::kernels::device::factor::{add_to_diagonal, diagonal_of, inverse_factor};
+use crate::kernels::device::projection::{Projection, Zeros};
 use crate::kernels::device::select::zero_where;
 use crate::methods::{Arguments, DeviceMethod, InputStatistics, Outcome, check_divides};
 use crate::results::ErrorBasis;
