@@ -48,6 +48,17 @@ pub(super) fn write_failed(path: &Path, source: io::Error) -> Error {
     }
 }
 
+/// The error for a place in which no store can be made.
+pub(super) fn cannot_place(path: &Path, source: io::Error) -> Error {
+    match write_failed(path, source) {
+        Error::Io { source, .. } => Error::mistake(format!(
+            "the store {} cannot be written: {source}; name another place with --store",
+            path.display()
+        )),
+        other => other,
+    }
+}
+
 /// Makes the names in a folder survive a power cut. Only Unix lets a folder be opened for that.
 #[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing can fail where nothing is done"))]
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
