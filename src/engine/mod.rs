@@ -26,7 +26,7 @@ mod stream;
 mod worker;
 mod written;
 
-pub use event::{Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions};
+pub use event::{Command, Event, Phase, PlannedCell, Progress, ResourceEstimate, ResourceSample, RunOptions};
 pub use options::EngineOptions;
 pub use plan::{Plan, plan};
 

@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 use super::Reporter;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
-use super::event::{Estimate, Event, Phase, PlannedCell, RunOptions};
+use super::event::{Event, Phase, PlannedCell, ResourceEstimate, RunOptions};
 use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::prompts::PreparedTask;
@@ -234,10 +234,10 @@ impl StudyDraft {
     }
 
     /// What the study needs, beside what this machine has.
-    pub fn estimate(&self, store: &Path) -> Estimate {
+    pub fn estimate(&self, store: &Path) -> ResourceEstimate {
         let amounts = self.stages.iter().flat_map(|stage| self.sizes.cell(stage, 0, 0));
         let work: f64 = self.sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
-        Estimate {
+        ResourceEstimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
             device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
             disk_available: sysinfo::disk_available(store).unwrap_or(0),

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use super::control::{Control, Job, Next};
-use super::event::{Estimate, Event, PlannedCell, RunOptions};
+use super::event::{Event, PlannedCell, ResourceEstimate, RunOptions};
 use super::gpu::Gpu;
 use super::options::EngineOptions;
 use super::reporter::Reporter;
@@ -391,7 +391,7 @@ fn prune_and_measure(
 }
 
 /// Refuses a study that needs more memory than there is.
-fn check_memory(estimate: &Estimate) -> Result<()> {
+fn check_memory(estimate: &ResourceEstimate) -> Result<()> {
     let needs = [
         ("", estimate.host_bytes, Some(estimate.host_available)),
         (" on the device", estimate.device_bytes, estimate.device_available),
