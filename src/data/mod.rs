@@ -29,7 +29,7 @@ pub use omissions::Omissions;
 pub use source::{Fetch, NoFetch};
 pub use task::{Task, load_task};
 pub use task_record::TaskRecord;
-pub use text::{Content, Text, load_text};
+pub use text::{Text, TextContent, load_text};
 pub use windows::evaluation_windows;
 
 #[cfg(test)]

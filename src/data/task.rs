@@ -4,7 +4,7 @@ use super::field_names::FieldNames;
 use super::omissions::Omissions;
 use super::records::records;
 use super::shapes::RecordShapes;
-use super::source::{Fetch, Purpose, Source};
+use super::source::{DataSource, Fetch, Purpose};
 use super::task_record::TaskRecord;
 use crate::error::{Error, Result};
 use crate::study::short_name;
@@ -48,7 +48,7 @@ pub fn load_task(
             "`{source}`: a limit of 0 leaves no record: at least 1 is needed"
         )));
     }
-    let source = Source::resolve(source, Purpose::Task, fetch)?;
+    let source = DataSource::resolve(source, Purpose::Task, fetch)?;
     let shapes = RecordShapes::new(Purpose::Task, fields);
     let mut omissions = Omissions::default();
     let mut found = Vec::new();

@@ -10,12 +10,12 @@ use record::Records;
 
 use super::format::Format;
 use super::shapes::RecordShapes;
-use super::source::{Fetch, Source};
+use super::source::{DataSource, Fetch};
 use crate::error::Result;
 
 /// Opens a source that holds records. Of tables only the columns are read that `shapes` ask for. What has to be unpacked
 /// or read whole before the first record asks `fetch` whether to go on.
-pub(super) fn records(source: &Source, shapes: &RecordShapes, fetch: &mut dyn Fetch) -> Result<Records> {
+pub(super) fn records(source: &DataSource, shapes: &RecordShapes, fetch: &mut dyn Fetch) -> Result<Records> {
     match source.format {
         Format::Parquet => columns::records(source, shapes, fetch),
         Format::Table { delimiter } => table::records(source, shapes, delimiter),
