@@ -8,9 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Type names that are still defined more than once. This list may only shrink.
-const KNOWN_NAMES: &[&str] = &["Wrapped"];
-
 /// Who may not use whom, by the beginnings or ends of their files' names.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     // The dashboard and the program without a screen stand on everything; nothing stands on them.
@@ -76,14 +73,7 @@ fn no_type_name_is_defined_twice() {
     }
     let mut complaints = Vec::new();
     for (name, files) in places.iter().filter(|(_, files)| files.len() > 1) {
-        if !KNOWN_NAMES.contains(name) {
-            complaints.push(format!("{name} is defined in {}", files.join(", ")));
-        }
-    }
-    for name in KNOWN_NAMES {
-        if places.get(name).is_none_or(|files| files.len() < 2) {
-            complaints.push(format!("{name} is defined once: take it off the list"));
-        }
+        complaints.push(format!("{name} is defined in {}", files.join(", ")));
     }
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
