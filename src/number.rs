@@ -55,7 +55,7 @@ pub mod list {
     use super::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
-    struct Wrapped(#[serde(with = "single")] f32);
+    struct ListNumber(#[serde(with = "single")] f32);
 
     mod single {
         use super::super::{Deserializer, Serializer, name};
@@ -73,12 +73,12 @@ pub mod list {
 
     /// Writes floats as a list.
     pub fn serialize<S: Serializer>(values: &[f32], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(values.iter().map(|value| Wrapped(*value)))
+        s.collect_seq(values.iter().map(|value| ListNumber(*value)))
     }
 
     /// Reads what [`serialize`] wrote.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f32>, D::Error> {
-        Ok(Vec::<Wrapped>::deserialize(d)?.into_iter().map(|wrapped| wrapped.0).collect())
+        Ok(Vec::<ListNumber>::deserialize(d)?.into_iter().map(|number| number.0).collect())
     }
 }
 
@@ -88,19 +88,19 @@ pub mod pair {
     use serde::ser::SerializeTuple;
 
     #[derive(Serialize, Deserialize)]
-    struct Wrapped(#[serde(with = "super")] f64);
+    struct PairNumber(#[serde(with = "super")] f64);
 
     /// Writes two floats as a list.
     pub fn serialize<S: Serializer>(value: &[f64; 2], s: S) -> Result<S::Ok, S::Error> {
         let mut tuple = s.serialize_tuple(2)?;
-        tuple.serialize_element(&Wrapped(value[0]))?;
-        tuple.serialize_element(&Wrapped(value[1]))?;
+        tuple.serialize_element(&PairNumber(value[0]))?;
+        tuple.serialize_element(&PairNumber(value[1]))?;
         tuple.end()
     }
 
     /// Reads what [`serialize`] wrote.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[f64; 2], D::Error> {
-        let [a, b] = <[Wrapped; 2]>::deserialize(d)?;
+        let [a, b] = <[PairNumber; 2]>::deserialize(d)?;
         Ok([a.0, b.0])
     }
 }
@@ -152,14 +152,14 @@ mod map {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
-    struct Wrapped(#[serde(with = "super")] f64);
+    struct MapNumber(#[serde(with = "super")] f64);
 
     pub fn serialize<S: Serializer>(numbers: &BTreeMap<String, f64>, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(numbers.iter().map(|(name, value)| (name, Wrapped(*value))))
+        s.collect_map(numbers.iter().map(|(name, value)| (name, MapNumber(*value))))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, f64>, D::Error> {
-        let numbers = BTreeMap::<String, Wrapped>::deserialize(d)?;
+        let numbers = BTreeMap::<String, MapNumber>::deserialize(d)?;
         Ok(numbers.into_iter().map(|(name, value)| (name, value.0)).collect())
     }
 }

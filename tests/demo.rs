@@ -9,7 +9,7 @@ use common::Place;
 use secateur::demo::{self, world};
 use secateur::model::{ModelFolder, PromptFormat, Synthetic, load_tokenizer};
 use serde_json::Value;
-use world::{Kind, Record};
+use world::{QuestionKind, StoryRecord};
 
 /// A folder with a home of its own.
 fn place() -> Place {
@@ -103,8 +103,8 @@ fn tasks_are_asked_in_the_form_that_the_model_was_trained_on() {
     let folder = ModelFolder::open(&demo::unpack(cache.path()).unwrap().join("model")).unwrap();
     let (format, tokenizer) =
         (PromptFormat::for_model(&folder, None).unwrap(), load_tokenizer(&folder.tokenizer).unwrap());
-    for record in world::records(&Kind::SHORT, 20, 1) {
-        let Record { story, question } = &record;
+    for record in world::records(&QuestionKind::SHORT, 20, 1) {
+        let StoryRecord { story, question } = &record;
         assert_eq!(format.render(&question.text, story).unwrap(), world::prompt(story, &question.text));
         let prompt = format.render(&question.text, story).unwrap();
         let asked = format.encode(&tokenizer, &prompt).unwrap();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, Kind, Question, Record, Split, Story, StoryLevel};
+use secateur::demo::world::{self, Question, QuestionKind, Split, Story, StoryLevel, StoryRecord};
 
 /// What a reader knows after a story.
 #[derive(Default)]
@@ -145,14 +145,14 @@ impl Reader {
     }
 }
 
-fn kinds() -> impl Iterator<Item = Kind> {
-    Kind::SHORT.into_iter().chain(Kind::LONG)
+fn kinds() -> impl Iterator<Item = QuestionKind> {
+    QuestionKind::SHORT.into_iter().chain(QuestionKind::LONG)
 }
 
 #[test]
 fn a_reader_of_the_sentences_finds_the_same_answers() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut asked: BTreeMap<Kind, usize> = BTreeMap::new();
+    let mut asked: BTreeMap<QuestionKind, usize> = BTreeMap::new();
     for round in 0..3000 {
         let split = [Split::Train, Split::Calibration, Split::HeldOut][round % 3];
         let level = [StoryLevel::Facts, StoryLevel::Moves, StoryLevel::Full][round / 3 % 3];
@@ -189,14 +189,14 @@ fn no_story_is_written_for_two_splits() {
             assert!(stories[a].is_disjoint(&stories[b]) && told[a].is_disjoint(&told[b]));
         }
     }
-    let records = world::records(&Kind::SHORT, 100, 4);
+    let records = world::records(&QuestionKind::SHORT, 100, 4);
     assert!(records.iter().all(|record| Split::of(&record.story) == Split::HeldOut));
 }
 
 #[test]
 fn held_out_questions_are_all_different_and_half_of_them_join_what_training_never_does() {
-    let joined = |record: &Record| record.question.reserved;
-    for (kinds, count) in [(&Kind::SHORT[..], 200), (&Kind::LONG[..], 60)] {
+    let joined = |record: &StoryRecord| record.question.reserved;
+    for (kinds, count) in [(&QuestionKind::SHORT[..], 200), (&QuestionKind::LONG[..], 60)] {
         let records = world::records(kinds, count, 3);
         let keys: BTreeSet<(&str, &str)> =
             records.iter().map(|r| (r.story.as_str(), r.question.text.as_str())).collect();
@@ -218,10 +218,10 @@ fn held_out_questions_are_all_different_and_half_of_them_join_what_training_neve
 #[test]
 fn facts_cannot_be_guessed() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let mut answers: BTreeMap<Kind, BTreeMap<String, usize>> = BTreeMap::new();
+    let mut answers: BTreeMap<QuestionKind, BTreeMap<String, usize>> = BTreeMap::new();
     for _ in 0..1500 {
         let story = Story::draw(&mut rng, Split::HeldOut, StoryLevel::Full, false);
-        for kind in Kind::SHORT {
+        for kind in QuestionKind::SHORT {
             if let Some(question) = Question::ask(&mut rng, &story, kind) {
                 *answers.entry(kind).or_default().entry(question.answer).or_default() += 1;
             }
@@ -240,7 +240,7 @@ fn the_same_seed_writes_the_same() {
         (
             world::stories(Split::Train, 5, seed),
             world::conversations(Split::Calibration, 5, seed),
-            world::records(&Kind::LONG, 6, seed),
+            world::records(&QuestionKind::LONG, 6, seed),
         )
     };
     assert_eq!(write(1), write(1));

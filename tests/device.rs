@@ -4,7 +4,7 @@
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use secateur::Error;
-use secateur::methods::{InputStatistics, METHODS, Matrix, Needs, Outcome, Stage, Statistics};
+use secateur::methods::{CompressionOutcome, InputStatistics, METHODS, Matrix, Needs, Stage, Statistics};
 use secateur::study::{Parameters, Sparsity};
 
 const HALF: Sparsity = Sparsity::Fraction(0.5);
@@ -85,7 +85,7 @@ fn on_host(
     weights: &[f32],
     columns: usize,
     inputs: Option<&mut InputStatistics>,
-) -> Result<(Vec<f32>, Outcome), Error> {
+) -> Result<(Vec<f32>, CompressionOutcome), Error> {
     let mut compressed = weights.to_vec();
     let matrix = Matrix { weights: &mut compressed, columns };
     let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &never)?;
@@ -97,12 +97,12 @@ fn on_device(
     weights: &Tensor,
     inputs: Option<&mut InputStatistics>,
     stop: &dyn Fn() -> bool,
-) -> Result<(Tensor, Outcome), Error> {
+) -> Result<(Tensor, CompressionOutcome), Error> {
     let method = stage.method.on_device(stage.level).unwrap();
     method.run_on_device(weights, inputs, stage.level, &stage.arguments, stop)
 }
 
-fn assert_same_outcome(case: &str, device: &Outcome, host: &Outcome, tolerance: f64) {
+fn assert_same_outcome(case: &str, device: &CompressionOutcome, host: &CompressionOutcome, tolerance: f64) {
     assert!((device.error - host.error).abs() <= tolerance * host.error, "{case}: {device:?}, {host:?}");
     assert_eq!(
         (device.basis, &device.details, device.dead_columns),

@@ -4,7 +4,7 @@
 use rand::{Rng, SeedableRng};
 use secateur::Error;
 use secateur::methods::{
-    Factor, InputStatistics, Magnitude, Matrix, Method, Outcome, SparseGpt, Statistics, solve,
+    CompressionOutcome, Factor, InputStatistics, Magnitude, Matrix, Method, SparseGpt, Statistics, solve,
 };
 use secateur::study::{Parameters, Sparsity};
 
@@ -210,7 +210,7 @@ fn prune(
     weights: &[f32],
     statistics: &mut InputStatistics,
     sparsity: Sparsity,
-) -> Result<(Vec<f32>, Outcome), Error> {
+) -> Result<(Vec<f32>, CompressionOutcome), Error> {
     let columns = statistics.width;
     let mut pruned = weights.to_vec();
     let matrix = Matrix { weights: &mut pruned, columns };

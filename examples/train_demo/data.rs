@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, BEGIN, BETWEEN, Kind, Record, Split, Story, StoryLevel};
+use secateur::demo::world::{self, BEGIN, BETWEEN, QuestionKind, Split, Story, StoryLevel, StoryRecord};
 use secateur::{Error, Result};
 use serde_json::json;
 use tokenizers::Tokenizer;
@@ -106,14 +106,14 @@ pub fn write_study(folder: &Path) -> Result<()> {
     let line = |text: &String| json!({ "text": text.trim_start_matches(BEGIN) }).to_string() + "\n";
     let dialogues = world::conversations(Split::Calibration, sizes::CALIBRATION_CONVERSATIONS, conversations);
     write("dialogues.jsonl", dialogues.iter().map(line).collect())?;
-    let tasks = |kinds: &[Kind], count, seed| -> String {
+    let tasks = |kinds: &[QuestionKind], count, seed| -> String {
         world::records(kinds, count, seed).iter().map(task_line).collect()
     };
-    write("questions.jsonl", tasks(&Kind::SHORT, sizes::QUESTIONS, questions))?;
-    write("tellings.jsonl", tasks(&Kind::LONG, sizes::TELLINGS, tellings))
+    write("questions.jsonl", tasks(&QuestionKind::SHORT, sizes::QUESTIONS, questions))?;
+    write("tellings.jsonl", tasks(&QuestionKind::LONG, sizes::TELLINGS, tellings))
 }
 
-fn task_line(record: &Record) -> String {
+fn task_line(record: &StoryRecord) -> String {
     let question = &record.question;
     json!({
         "kind": question.kind.name(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use secateur::data::evaluation_windows;
-use secateur::demo::world::{self, BETWEEN, Kind, Split};
+use secateur::demo::world::{self, BETWEEN, QuestionKind, Split};
 use secateur::model::{Block, Generator, LmHead, ModelFolder};
 use secateur::scores::{exact_match, rouge1};
 use secateur::{Error, Result, data};
@@ -25,18 +25,18 @@ pub struct Scores {
     /// Perplexity on plain stories.
     pub perplexity: f64,
     /// Mean exact match of the short kinds, ROUGE-1 of the long ones.
-    pub kinds: BTreeMap<Kind, f64>,
+    pub kinds: BTreeMap<QuestionKind, f64>,
 }
 
 impl Scores {
-    fn mean(&self, kinds: &[Kind]) -> f64 {
+    fn mean(&self, kinds: &[QuestionKind]) -> f64 {
         kinds.iter().filter_map(|kind| self.kinds.get(kind)).sum::<f64>() / kinds.len() as f64
     }
 }
 
 impl fmt::Display for Scores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (short, long) = (self.mean(&Kind::SHORT), self.mean(&Kind::LONG));
+        let (short, long) = (self.mean(&QuestionKind::SHORT), self.mean(&QuestionKind::LONG));
         write!(f, "ppl {:.3}, EM {short:.3}, ROUGE-1 {long:.3};", self.perplexity)?;
         for (kind, score) in &self.kinds {
             write!(f, " {kind} {score:.2}")?;
@@ -48,7 +48,7 @@ impl fmt::Display for Scores {
 /// Held-out windows of plain stories that no file of the study has.
 pub fn windows(tokenizer: &Tokenizer, seed: u64) -> Result<Vec<Vec<u32>>> {
     let text = world::stories(Split::HeldOut, 60, seed).join(BETWEEN);
-    let text = data::Text::new("stories", data::Content::Whole(text));
+    let text = data::Text::new("stories", data::TextContent::Whole(text));
     evaluation_windows(&text, tokenizer, WINDOW, None)
 }
 
@@ -74,7 +74,7 @@ pub fn evaluate(
     let generator =
         Generator::new(&folder, blocks, LmHead::load(&folder, dtype, &device)?, dtype, &device, 2048);
     let mut kinds = BTreeMap::new();
-    for kind in Kind::SHORT.into_iter().chain(Kind::LONG) {
+    for kind in QuestionKind::SHORT.into_iter().chain(QuestionKind::LONG) {
         let records = world::records(&[kind], each, seed);
         let prompts = records
             .iter()
@@ -85,7 +85,7 @@ pub fn evaluate(
         let mut total = 0.0;
         for (record, answer) in records.iter().zip(answers) {
             let text = tokenizer.decode(&answer.tokens, true).map_err(|e| Error::failure(e.to_string()))?;
-            let score = if Kind::LONG.contains(&kind) { rouge1 } else { exact_match };
+            let score = if QuestionKind::LONG.contains(&kind) { rouge1 } else { exact_match };
             total += score(text.trim(), &record.question.answer);
         }
         kinds.insert(kind, total / records.len() as f64);

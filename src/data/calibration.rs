@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
-use super::text::{Content, Text};
+use super::text::{Text, TextContent};
 use super::windows::{Encoder, at_least_one, consecutive, long_enough};
 use crate::error::{Error, Result};
 use crate::study::Sampling;
@@ -118,10 +118,10 @@ pub fn calibration_windows(
     let encoder = Encoder::new(tokenizer)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let origin = match &text.content {
-        Content::Whole(_) => Origin::Whole,
-        Content::Documents(documents) => Origin::Joined(documents.len()),
+        TextContent::Whole(_) => Origin::Whole,
+        TextContent::Documents(documents) => Origin::Joined(documents.len()),
     };
-    if let (Sampling::Random, Content::Documents(documents)) = (sampling, &text.content)
+    if let (Sampling::Random, TextContent::Documents(documents)) = (sampling, &text.content)
         && let Some(drawn) = from_documents(documents, &encoder, samples, seq_len, &mut rng)?
     {
         let count = drawn.iter().map(|window| window.document).collect::<HashSet<_>>().len();

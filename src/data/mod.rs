@@ -17,6 +17,7 @@ mod records;
 mod shapes;
 mod source;
 mod task;
+mod task_record;
 mod text;
 mod value;
 mod windows;
@@ -26,8 +27,9 @@ pub use chat::ChatTurn;
 pub use field_names::{FIELDS, FieldNames};
 pub use omissions::Omissions;
 pub use source::{Fetch, NoFetch};
-pub use task::{Task, TaskRecord, load_task};
-pub use text::{Content, Text, load_text};
+pub use task::{Task, load_task};
+pub use task_record::TaskRecord;
+pub use text::{Text, TextContent, load_text};
 pub use windows::evaluation_windows;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::field_names::FieldNames;
 use super::omissions::Omission;
 use super::records::Record;
 use super::source::Purpose;
-use super::task::{TaskRecord, document};
+use super::task_record::TaskRecord;
 use super::value::FieldValue;
 use crate::error::{Error, Result};
 
@@ -138,7 +138,7 @@ impl RecordShapes {
     pub fn document(&self, record: &Record) -> Result<Result<String, Omission>> {
         Ok(self.read(record)?.map(|content| match content {
             RecordContent::Text(text) => text,
-            RecordContent::Pair(task) => document(&task),
+            RecordContent::Pair(task) => task.document(),
         }))
     }
 

@@ -91,7 +91,7 @@ const KNOWN: [Known; 3] = [
 
 /// A file that exists and whose layout is known.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct DataSource {
     /// What the user wrote; messages name it.
     pub label: Arc<str>,
     pub format: Format,
@@ -101,7 +101,7 @@ pub(super) struct Source {
     packing: Option<Packing>,
 }
 
-impl Source {
+impl DataSource {
     /// Finds the file behind a path or a name. A file that exists wins over a name.
     pub fn resolve(source: &str, purpose: Purpose, fetch: &mut dyn Fetch) -> Result<Self> {
         let label: Arc<str> = source.into();

@@ -1,27 +1,13 @@
 //! Tasks: instructions with accepted answers.
 
-use super::chat::ChatTurn;
 use super::field_names::FieldNames;
 use super::omissions::Omissions;
 use super::records::records;
 use super::shapes::RecordShapes;
-use super::source::{Fetch, Purpose, Source};
-use crate::alpaca;
+use super::source::{DataSource, Fetch, Purpose};
+use super::task_record::TaskRecord;
 use crate::error::{Error, Result};
 use crate::study::short_name;
-
-/// One question with its accepted answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskRecord {
-    /// What is to be done. Of a conversation it is all of it, as people read it.
-    pub instruction: String,
-    /// What it is to be done with; often empty.
-    pub input: String,
-    /// The conversation that is to be continued, where the record is one; else empty.
-    pub conversation: Vec<ChatTurn>,
-    /// Accepted answers, at least one.
-    pub references: Vec<String>,
-}
 
 /// A list of questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +48,7 @@ pub fn load_task(
             "`{source}`: a limit of 0 leaves no record: at least 1 is needed"
         )));
     }
-    let source = Source::resolve(source, Purpose::Task, fetch)?;
+    let source = DataSource::resolve(source, Purpose::Task, fetch)?;
     let shapes = RecordShapes::new(Purpose::Task, fields);
     let mut omissions = Omissions::default();
     let mut found = Vec::new();
@@ -84,10 +70,4 @@ pub fn load_task(
         )));
     }
     Ok(Task { name: short_name(&source.label), records: found, omissions, names_used: shapes.names_used() })
-}
-
-/// A record as a document: its Alpaca prompt with the first accepted answer behind it.
-pub(super) fn document(record: &TaskRecord) -> String {
-    let answer = record.references.first().map_or("", String::as_str);
-    alpaca::document(&record.instruction, &record.input, answer)
 }

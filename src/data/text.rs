@@ -7,7 +7,7 @@ use super::format::Format;
 use super::omissions::Omissions;
 use super::records::records;
 use super::shapes::RecordShapes;
-use super::source::{Fetch, Purpose, Source, into_utf8};
+use super::source::{DataSource, Fetch, Purpose, into_utf8};
 use crate::error::{Error, Result};
 use crate::study::short_name;
 
@@ -16,14 +16,14 @@ const SEPARATOR: &str = "\n\n";
 
 /// The words of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum TextContent {
     /// One text, as it is.
     Whole(String),
     /// Documents that have nothing to do with each other.
     Documents(Vec<String>),
 }
 
-impl Content {
+impl TextContent {
     /// One text: documents are joined by an empty line.
     pub fn joined(&self) -> Cow<'_, str> {
         match self {
@@ -46,7 +46,7 @@ pub struct Text {
     /// Short name: file name without folders and extensions.
     pub name: String,
     /// The words; never blank.
-    pub content: Content,
+    pub content: TextContent,
     /// Records that are not in it.
     pub omissions: Omissions,
     /// Whether records were read by names that the user gave.
@@ -55,7 +55,7 @@ pub struct Text {
 
 impl Text {
     /// A text that comes from no file.
-    pub fn new(name: &str, content: Content) -> Self {
+    pub fn new(name: &str, content: TextContent) -> Self {
         Self { name: name.to_owned(), content, omissions: Omissions::default(), names_used: false }
     }
 
@@ -77,11 +77,11 @@ impl Text {
 /// offset), a record that is not JSON or lacks its fields (with its line); otherwise what `fetch` and the file system
 /// say.
 pub fn load_text(source: &str, fields: &FieldNames, fetch: &mut dyn Fetch) -> Result<Text> {
-    let source = Source::resolve(source, Purpose::Text, fetch)?;
+    let source = DataSource::resolve(source, Purpose::Text, fetch)?;
     let shapes = RecordShapes::new(Purpose::Text, fields);
     let mut omissions = Omissions::default();
     let content = if source.format == Format::Plain {
-        Content::Whole(into_utf8(source.read(fetch)?, &source.label)?)
+        TextContent::Whole(into_utf8(source.read(fetch)?, &source.label)?)
     } else {
         let mut documents = Vec::new();
         for record in records(&source, &shapes, fetch)? {
@@ -89,9 +89,9 @@ pub fn load_text(source: &str, fields: &FieldNames, fetch: &mut dyn Fetch) -> Re
             documents.extend(omissions.count(shapes.document(&record?)?));
         }
         if source.one_text {
-            Content::Whole(documents.join(SEPARATOR))
+            TextContent::Whole(documents.join(SEPARATOR))
         } else {
-            Content::Documents(documents)
+            TextContent::Documents(documents)
         }
     };
     if content.is_blank() {

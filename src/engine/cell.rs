@@ -18,7 +18,7 @@ use super::study::Study;
 use super::written::BlockWriter;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::methods::{DeviceMethod, InputStatistics, Matrix, Needs, Outcome, Stage};
+use crate::methods::{CompressionOutcome, DeviceMethod, InputStatistics, Matrix, Needs, Stage};
 use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, LmHead, ModuleId};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
@@ -47,7 +47,7 @@ struct Compressed {
     /// As it goes to the disk.
     stored: Stored,
     footprint: Footprint,
-    outcome: Outcome,
+    outcome: CompressionOutcome,
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where

@@ -30,7 +30,7 @@ pub(super) enum Next {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ControlState {
     jobs: VecDeque<Job>,
     waiting: VecDeque<CellSpec>,
     /// Grows when cells begin to wait or do not wait any more.
@@ -52,12 +52,12 @@ enum Stop {
 /// The shared state; every method takes its lock for a moment only.
 #[derive(Debug, Default)]
 pub(super) struct Control {
-    state: Mutex<State>,
+    state: Mutex<ControlState>,
     changed: Condvar,
 }
 
 impl Control {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ControlState> {
         // No code panics while it holds the lock; a poisoned one would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

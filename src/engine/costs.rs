@@ -1,6 +1,6 @@
 //! What a study will cost: floating-point work, memory, disk. Pure arithmetic over sizes.
 
-use super::event::Estimate;
+use super::event::ResourceEstimate;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::sparse;
 use crate::methods::{Bound, Method, Needs, Stage};
@@ -246,7 +246,7 @@ impl Sizes {
     }
 
     /// Peak memory of host and device, and bytes on disk, for a study of these cells. Seconds are left at 0.
-    pub fn memory(&self, cells: &[Stage]) -> Estimate {
+    pub fn memory(&self, cells: &[Stage]) -> ResourceEstimate {
         let c = &self.config;
         let (host_element, device_element) = (4usize, self.compute_bytes);
         let states = |windows: usize| windows * self.seq_len * c.hidden_size * self.compute_bytes;
@@ -321,11 +321,11 @@ impl Sizes {
             disk += states(self.evaluation_windows)
                 + if calibrated { states(self.calibration_windows) } else { 0 };
         }
-        Estimate {
+        ResourceEstimate {
             host_bytes: host as u64,
             device_bytes: device as u64,
             disk_bytes: disk as u64,
-            ..Estimate::default()
+            ..ResourceEstimate::default()
         }
     }
 }

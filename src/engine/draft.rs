@@ -10,7 +10,7 @@ use super::calibration::CalibrationSets;
 use super::content;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
-use super::event::{Estimate, Phase, PlannedCell};
+use super::event::{Phase, PlannedCell, ResourceEstimate};
 use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::place::Place;
@@ -179,11 +179,11 @@ impl StudyDraft {
     }
 
     /// What the study needs, beside what this machine has.
-    pub fn estimate(&self, store: &Path) -> Estimate {
+    pub fn estimate(&self, store: &Path) -> ResourceEstimate {
         let sizes = &self.study.sizes;
         let amounts = self.stages.iter().flat_map(|stage| sizes.cell(stage, 0, 0));
         let work: f64 = sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
-        Estimate {
+        ResourceEstimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
             device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
             disk_available: sysinfo::disk_available(store).unwrap_or(0),

@@ -108,7 +108,7 @@ pub struct Progress {
 
 /// What a study needs, foretold.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Estimate {
+pub struct ResourceEstimate {
     /// Peak resident memory of the host, in bytes.
     pub host_bytes: u64,
     /// Memory the host has free for it, in bytes.
@@ -140,7 +140,7 @@ pub enum Event {
         /// Its cells in the order they will run, with the state that they start from.
         cells: Vec<PlannedCell>,
         /// What it needs.
-        estimate: Estimate,
+        estimate: ResourceEstimate,
     },
     /// Calibration windows were drawn.
     Calibration {

@@ -105,7 +105,7 @@ mod tests {
     use super::super::event::{Command, Progress};
     use super::super::progress::Tracker;
     use super::*;
-    use crate::data::{self, Content, Text};
+    use crate::data::{self, Text, TextContent};
     use crate::model::{ModelFolder, Synthetic, load_tokenizer};
 
     fn reporter() -> (Reporter, Arc<Control>, mpsc::Receiver<super::super::Event>) {
@@ -153,7 +153,7 @@ mod tests {
             control.obey(Command::Shutdown { after_block: true });
         });
         let result = LazyHub::new(true).read(&mut reporter, move |_| {
-            let text = Text::new("long", Content::Whole("lorem ipsum ".repeat(1 << 17)));
+            let text = Text::new("long", TextContent::Whole("lorem ipsum ".repeat(1 << 17)));
             begun.send(()).unwrap();
             let windows = data::evaluation_windows(&text, &tokenizer, 32, None);
             ended.send(()).unwrap();

@@ -12,12 +12,12 @@ const VERSIONED: &str = "libnvidia-ml.so.1";
 /// A GPU that tells.
 pub(super) struct Gpu {
     nvml: Nvml,
-    place: Place,
+    selector: GpuSelector,
 }
 
 /// How the driver's library finds a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum GpuSelector {
     Index(u32),
     Uuid(String),
 }
@@ -41,16 +41,16 @@ impl Gpu {
         let DeviceLocation::Cuda { gpu_id } = device.location() else { return None };
         let nvml = Nvml::init().or_else(|_| Nvml::builder().lib_path(OsStr::new(VERSIONED)).init()).ok()?;
         let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-        let gpu = Self { nvml, place: place(visible.as_deref(), gpu_id)? };
+        let gpu = Self { nvml, selector: select(visible.as_deref(), gpu_id)? };
         gpu.sample().is_some().then_some(gpu)
     }
 
     /// What it is doing now.
     pub fn sample(&self) -> Option<GpuSample> {
         let read = || -> Result<GpuSample, NvmlError> {
-            let device = match &self.place {
-                Place::Index(index) => self.nvml.device_by_index(*index)?,
-                Place::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str())?,
+            let device = match &self.selector {
+                GpuSelector::Index(index) => self.nvml.device_by_index(*index)?,
+                GpuSelector::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str())?,
             };
             let memory = device.memory_info()?;
             // A slice of a GPU (MIG) has memory but no utilisation of its own.
@@ -62,12 +62,14 @@ impl Gpu {
 }
 
 /// Where GPU `id` of this process is among those of the machine: `CUDA_VISIBLE_DEVICES` (`visible`) renumbers them.
-fn place(visible: Option<&str>, id: usize) -> Option<Place> {
-    let Some(visible) = visible else { return u32::try_from(id).ok().map(Place::Index) };
+fn select(visible: Option<&str>, id: usize) -> Option<GpuSelector> {
+    let Some(visible) = visible else { return u32::try_from(id).ok().map(GpuSelector::Index) };
     let named = visible.split(',').nth(id)?.trim();
     match named.parse() {
-        Ok(index) => Some(Place::Index(index)),
-        Err(_) if named.starts_with("GPU-") || named.starts_with("MIG-") => Some(Place::Uuid(named.into())),
+        Ok(index) => Some(GpuSelector::Index(index)),
+        Err(_) if named.starts_with("GPU-") || named.starts_with("MIG-") => {
+            Some(GpuSelector::Uuid(named.into()))
+        }
         Err(_) => None,
     }
 }
@@ -78,12 +80,12 @@ mod tests {
 
     #[test]
     fn visible_devices_renumber_gpus() {
-        assert_eq!(place(None, 1), Some(Place::Index(1)));
-        assert_eq!(place(Some("3, 1"), 1), Some(Place::Index(1)));
-        assert_eq!(place(Some("3,1"), 0), Some(Place::Index(3)));
-        assert_eq!(place(Some("GPU-8932f937-d72c"), 0), Some(Place::Uuid("GPU-8932f937-d72c".into())));
-        assert_eq!(place(Some("3"), 1), None);
-        assert_eq!(place(Some(""), 0), None);
+        assert_eq!(select(None, 1), Some(GpuSelector::Index(1)));
+        assert_eq!(select(Some("3, 1"), 1), Some(GpuSelector::Index(1)));
+        assert_eq!(select(Some("3,1"), 0), Some(GpuSelector::Index(3)));
+        assert_eq!(select(Some("GPU-8932f937-d72c"), 0), Some(GpuSelector::Uuid("GPU-8932f937-d72c".into())));
+        assert_eq!(select(Some("3"), 1), None);
+        assert_eq!(select(Some(""), 0), None);
     }
 
     #[test]

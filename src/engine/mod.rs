@@ -20,6 +20,7 @@ mod files;
 mod finding;
 mod gpu;
 mod ledger;
+mod options;
 mod place;
 mod plan;
 mod progress;
@@ -34,10 +35,10 @@ mod study;
 mod worker;
 mod written;
 
-pub use event::{Command, Estimate, Event, Phase, PlannedCell, Progress, ResourceSample, RunOptions};
+pub use event::{Command, Event, Phase, PlannedCell, Progress, ResourceEstimate, ResourceSample, RunOptions};
+pub use options::EngineOptions;
 pub use plan::{Plan, plan};
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -47,17 +48,6 @@ use control::Control;
 use progress::Tracker;
 use reporter::Reporter;
 use worker::Worker;
-
-/// What an engine needs to know before any study.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// The results database; checkpoints go into the folder beside it.
-    pub store: PathBuf,
-    /// Worker threads; `None` is one a core.
-    pub threads: Option<usize>,
-    /// Never ask the network, use what the cache has.
-    pub offline: bool,
-}
 
 /// A running engine: commands in, events out. Dropping the command sender shuts it down after the block in hand.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::control::Control;
 use super::draft::StudyDraft;
-use super::event::{Estimate, Event, PlannedCell, Progress};
+use super::event::{Event, PlannedCell, Progress, ResourceEstimate};
 use super::progress::Tracker;
 use super::{EngineOptions, Reporter};
 use crate::error::Result;
@@ -25,7 +25,7 @@ pub struct Plan {
     /// Its cells in the order they would run.
     pub cells: Vec<PlannedCell>,
     /// What it needs.
-    pub estimate: Estimate,
+    pub estimate: ResourceEstimate,
     /// What a person should know of it.
     pub warnings: Vec<String>,
 }

@@ -11,10 +11,10 @@ use crate::error::Result;
 use crate::kernels::matmul;
 
 /// A device by name, a precision, the sides of a weight.
-type Kind = (String, DType, (usize, usize));
+type SpeedKey = (String, DType, (usize, usize));
 
 /// Speeds measured so far.
-static SPEEDS: Mutex<Option<HashMap<Kind, f64>>> = Mutex::new(None);
+static SPEEDS: Mutex<Option<HashMap<SpeedKey, f64>>> = Mutex::new(None);
 
 /// Operations per second with weights `[outer, inner]`, measured once a process: a study that is planned while another
 /// runs would measure what the other leaves.

@@ -12,14 +12,14 @@ pub(super) struct HiddenStates {
     batches: Vec<Tensor>,
     shapes: Vec<Batch>,
     /// Where each sequence is.
-    places: Vec<Place>,
+    places: Vec<SequenceRows>,
     /// Where they are between blocks.
     home: Device,
 }
 
 /// Rows of a sequence.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct SequenceRows {
     batch: usize,
     row: usize,
     rows: usize,
@@ -92,7 +92,7 @@ impl HiddenStates {
             rest = behind;
             let mut row = 0;
             for &rows in group {
-                places.push(Place { batch, row, rows });
+                places.push(SequenceRows { batch, row, rows });
                 row += rows;
             }
         }

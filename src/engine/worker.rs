@@ -3,13 +3,15 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use super::compute::compute;
 use super::control::{Control, Job, Next};
 use super::draft::StudyDraft;
-use super::event::{Estimate, Event, PlannedCell, RunOptions};
+use super::event::{Event, PlannedCell, ResourceEstimate, RunOptions};
 use super::gpu::Gpu;
+use super::options::EngineOptions;
+use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::Session;
-use super::{EngineOptions, Reporter, compute::compute};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::interrupt::panic_message;
@@ -298,7 +300,7 @@ fn check_content(store: &Store, study: i64, now: &StudyContent) -> Result<()> {
 }
 
 /// Refuses a study that needs more memory than there is.
-fn check_memory(estimate: &Estimate) -> Result<()> {
+fn check_memory(estimate: &ResourceEstimate) -> Result<()> {
     let needs = [
         ("", estimate.host_bytes, Some(estimate.host_available)),
         (" on the device", estimate.device_bytes, estimate.device_available),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use crate::engine::{Estimate, Event, Phase, Plan, PlannedCell, Progress};
+use crate::engine::{Event, Phase, Plan, PlannedCell, Progress, ResourceEstimate};
 use crate::human::{bytes, count, duration};
 use crate::results::{CellState, Environment, Footprint, Measurement, Metrics, ModelInfo, Seconds};
 use crate::scores::stats::mean_over_tasks;
@@ -178,7 +178,7 @@ fn summary(model: &ModelInfo, environment: &Environment, cells: &[PlannedCell]) 
     )
 }
 
-fn needs(estimate: &Estimate) -> String {
+fn needs(estimate: &ResourceEstimate) -> String {
     let mut text = format!("{} of memory", bytes(estimate.host_bytes));
     if estimate.host_available > 0 {
         let _ = write!(text, " ({} free)", bytes(estimate.host_available));

@@ -59,7 +59,7 @@ impl Look {
 
 /// How a run ended, errors apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// The result was printed, or nobody is left to read it.
     Done,
     /// The engine stopped on request.
@@ -68,7 +68,7 @@ pub enum Outcome {
     Abandoned,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// The process's exit code.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -102,7 +102,11 @@ pub fn plan(settings: &Settings) -> Result<String> {
 ///
 /// # Errors
 /// What the engine says, as a mistake or a failure; also when a cell failed, after the result was printed.
-pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -> String) -> Result<Outcome> {
+pub fn run(
+    settings: &Settings,
+    args: &[String],
+    render: impl Fn(&StudyResult) -> String,
+) -> Result<RunOutcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -116,7 +120,7 @@ pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -
             Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
         let mut client = Client::new(look, render, io::stdout().lock(), io::stderr());
         let outcome = client.follow(ends, start, &mut interrupts).await;
-        if !matches!(outcome, Ok(Outcome::Abandoned)) {
+        if !matches!(outcome, Ok(RunOutcome::Abandoned)) {
             engine.join();
         }
         outcome
@@ -129,7 +133,7 @@ pub fn run(settings: &Settings, args: &[String], render: impl Fn(&StudyResult) -
 ///
 /// # Errors
 /// As of [`run`].
-pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String) -> Result<Outcome> {
+pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String) -> Result<RunOutcome> {
     let mut interrupts = signals::listen()?;
     let look = Look::of_process(OutputFormat::Table, "R on the History screen of secateur".into());
     let ends =
@@ -137,7 +141,7 @@ pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String)
     let mut client = Client::new(look, render, Terminal(io::stdout().lock()), io::stderr());
     client.begun = true;
     let outcome = client.watch(ends, &mut interrupts).await;
-    if !matches!(outcome, Ok(Outcome::Abandoned)) {
+    if !matches!(outcome, Ok(RunOutcome::Abandoned)) {
         engine.join();
     }
     outcome
@@ -204,7 +208,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
         ends: Ends<'_>,
         start: Command,
         interrupts: &mut mpsc::Receiver<()>,
-    ) -> Result<Outcome> {
+    ) -> Result<RunOutcome> {
         // A full or closed channel shows as the engine's silence, which is reported below.
         let _ = ends.commands.try_send(start);
         self.watch(ends, interrupts).await
@@ -214,7 +218,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     ///
     /// # Errors
     /// As of [`Self::follow`].
-    pub async fn watch(&mut self, ends: Ends<'_>, interrupts: &mut mpsc::Receiver<()>) -> Result<Outcome> {
+    pub async fn watch(&mut self, ends: Ends<'_>, interrupts: &mut mpsc::Receiver<()>) -> Result<RunOutcome> {
         let Ends { commands, events, progress } = ends;
         let mut due = Instant::now() + if self.look.live { Duration::ZERO } else { self.look.interval };
         let (mut news, mut told, mut heard) = (false, true, true);
@@ -224,7 +228,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
                 interrupt = interrupts.recv(), if heard => {
                     heard = interrupt.is_some();
                     if heard && self.interrupted(commands) {
-                        break Ok(Outcome::Abandoned);
+                        break Ok(RunOutcome::Abandoned);
                     }
                 }
                 event = events.recv() => {
@@ -251,7 +255,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             }
         };
         self.wipe();
-        if let Ok(Outcome::Interrupted | Outcome::Abandoned) = end {
+        if let Ok(RunOutcome::Interrupted | RunOutcome::Abandoned) = end {
             let resume = self.look.resume.clone();
             if self.begun {
                 self.say(&format!("interrupted; go on with: {resume}"));
@@ -281,7 +285,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     }
 
     /// Takes one event in; `Some` when it was the last that matters.
-    fn event(&mut self, event: &Event, commands: &mpsc::Sender<Command>) -> Result<Option<Outcome>> {
+    fn event(&mut self, event: &Event, commands: &mpsc::Sender<Command>) -> Result<Option<RunOutcome>> {
         self.begun |= matches!(event, Event::Plan { .. });
         if self.look.format == OutputFormat::Jsonl {
             let line = serde_json::to_string(event)
@@ -314,15 +318,15 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     }
 
     /// The engine is gone, or says so.
-    fn closed(&self) -> Result<Outcome> {
+    fn closed(&self) -> Result<RunOutcome> {
         match (self.deaf, self.interrupts) {
-            (true, _) => Ok(Outcome::Done),
+            (true, _) => Ok(RunOutcome::Done),
             (_, 0) => Err(Error::failure("the engine ended without a result; please report this")),
-            _ => Ok(Outcome::Interrupted),
+            _ => Ok(RunOutcome::Interrupted),
         }
     }
 
-    fn finished(&mut self, result: &StudyResult) -> Result<Outcome> {
+    fn finished(&mut self, result: &StudyResult) -> Result<RunOutcome> {
         self.wipe();
         match self.look.format {
             OutputFormat::Table => {
@@ -338,7 +342,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
         };
         let failed = result.cells.iter().filter(failed).count();
         if failed == 0 {
-            return Ok(Outcome::Done);
+            return Ok(RunOutcome::Done);
         }
         Err(Error::failure(format!(
             "{failed} of {} cells failed; the lines above say why",

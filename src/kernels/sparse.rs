@@ -37,12 +37,12 @@ pub struct Packed {
 #[derive(Debug, Clone)]
 struct Chunk {
     rows: usize,
-    blocks: Vec<Block>,
+    blocks: Vec<ColumnBlock>,
 }
 
 /// Up to [`COLUMNS`] columns of a chunk.
 #[derive(Debug, Clone, Default)]
-struct Block {
+struct ColumnBlock {
     /// For every group of rows, how many columns have which pattern.
     counts: Vec<[u8; PATTERNS]>,
     /// For every group and pattern but the empty one, its columns.
@@ -56,7 +56,7 @@ impl Packed {
     pub fn new(w: &[f32], columns: usize) -> Self {
         let chunk = |w: &[f32]| Chunk {
             rows: w.len() / columns,
-            blocks: (0..columns).step_by(COLUMNS).map(|first| Block::new(w, columns, first)).collect(),
+            blocks: (0..columns).step_by(COLUMNS).map(|first| ColumnBlock::new(w, columns, first)).collect(),
         };
         let chunks = w.par_chunks(CHUNK * columns.max(1)).map(chunk).collect();
         Self { rows: w.len() / columns.max(1), columns, chunks }
@@ -75,7 +75,7 @@ impl Packed {
     }
 }
 
-impl Block {
+impl ColumnBlock {
     fn new(w: &[f32], total: usize, first: usize) -> Self {
         let width = COLUMNS.min(total - first);
         let mut block = Self::default();
@@ -265,7 +265,7 @@ impl WithSimd for TileWidth {
 
 /// One block's share of one tile's outputs.
 struct Multiply<'a> {
-    block: &'a Block,
+    block: &'a ColumnBlock,
     /// `[COLUMNS, tokens]`
     x: &'a [f32],
     /// `[rows of the chunk, tokens]`

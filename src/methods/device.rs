@@ -2,11 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::{Arguments, InputStatistics, Outcome, share};
+use super::{Arguments, CompressionOutcome, InputStatistics, share};
 use crate::error::Result;
-use crate::kernels::device::select::{
-    MOST_NEIGHBOURS, kth_smallest_magnitude, lowest_of_groups, lowest_of_rows, zero_where,
-};
+use crate::kernels::device::limits::MOST_NEIGHBOURS;
+use crate::kernels::device::select::{kth_smallest_magnitude, lowest_of_groups, lowest_of_rows, zero_where};
 use crate::kernels::device::{squared_norm, weighted_squares};
 use crate::study::{Level, Sparsity};
 
@@ -24,7 +23,7 @@ pub trait DeviceMethod: Sync {
         level: Level,
         arguments: &Arguments,
         stop: &dyn Fn() -> bool,
-    ) -> Result<(Tensor, Outcome)>;
+    ) -> Result<(Tensor, CompressionOutcome)>;
 }
 
 /// Whether a device can select as many weights as a level asks for.

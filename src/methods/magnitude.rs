@@ -5,7 +5,9 @@ use rayon::prelude::*;
 
 use super::device::{self, DeviceMethod};
 use super::selection::zero_marked;
-use super::{Arguments, Bound, Cost, InputStatistics, Matrix, Method, Needs, Outcome, share, weighted_error};
+use super::{
+    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, share, weighted_error,
+};
 use crate::error::Result;
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
 use crate::number::NamedNumbers;
@@ -45,7 +47,7 @@ impl Method for Magnitude {
         level: Level,
         _: &Arguments,
         _: &dyn Fn() -> bool,
-    ) -> Result<Outcome> {
+    ) -> Result<CompressionOutcome> {
         let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let before = matrix.weights.to_vec();
@@ -73,7 +75,12 @@ impl Method for Magnitude {
             }
         }
         let error = weighted_error(&before, matrix.weights, None, matrix.columns);
-        Ok(Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() })
+        Ok(CompressionOutcome {
+            error,
+            basis: ErrorBasis::Weights,
+            dead_columns: 0,
+            details: NamedNumbers::default(),
+        })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -89,7 +96,7 @@ impl DeviceMethod for Magnitude {
         level: Level,
         _: &Arguments,
         _: &dyn Fn() -> bool,
-    ) -> Result<(Tensor, Outcome)> {
+    ) -> Result<(Tensor, CompressionOutcome)> {
         let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, weights.dim(1)?, "the matrix")?;
         let pruned = match sparsity {
@@ -100,8 +107,12 @@ impl DeviceMethod for Magnitude {
             }
         };
         let error = device::weighted_error(weights, &pruned, None)?;
-        let outcome =
-            Outcome { error, basis: ErrorBasis::Weights, dead_columns: 0, details: NamedNumbers::default() };
+        let outcome = CompressionOutcome {
+            error,
+            basis: ErrorBasis::Weights,
+            dead_columns: 0,
+            details: NamedNumbers::default(),
+        };
         Ok((pruned, outcome))
     }
 }
@@ -113,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn prune(weights: &[f32], columns: usize, sparsity: Sparsity) -> Result<(Vec<f32>, Outcome)> {
+    fn prune(weights: &[f32], columns: usize, sparsity: Sparsity) -> Result<(Vec<f32>, CompressionOutcome)> {
         let mut pruned = weights.to_vec();
         let matrix = Matrix { weights: &mut pruned, columns };
         let arguments = Magnitude.default_arguments();

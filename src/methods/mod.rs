@@ -18,7 +18,7 @@ mod wanda;
 
 pub use device::DeviceMethod;
 pub use magnitude::Magnitude;
-pub use parameters::{Arguments, Kind, Parameter};
+pub use parameters::{Arguments, Parameter, ParameterKind};
 pub use profile::Profile;
 pub use ria::Ria;
 pub use sparsegpt::{Factor, SparseGpt, solve};
@@ -67,7 +67,7 @@ pub struct Cost {
 
 /// What a method did to a matrix.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct CompressionOutcome {
     /// Relative squared error of the module's output.
     pub error: f64,
     /// What the error was measured with.
@@ -147,7 +147,7 @@ pub trait Method: Sync {
         level: Level,
         arguments: &Arguments,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Outcome>;
+    ) -> Result<CompressionOutcome>;
 }
 
 impl dyn Method {

@@ -5,7 +5,7 @@ use crate::study::Parameters;
 
 /// What a parameter accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum ParameterKind {
     /// A number from `least` to `most`.
     Number {
         /// Value where none is given.
@@ -34,38 +34,38 @@ pub struct Parameter {
     /// One line for help texts and docs.
     pub about: &'static str,
     /// What it accepts.
-    pub kind: Kind,
+    pub kind: ParameterKind,
 }
 
 impl Parameter {
     /// The default, as a recipe would give it.
     pub fn default(&self) -> String {
         match self.kind {
-            Kind::Number { default, .. } => default.to_string(),
-            Kind::Count { default, .. } => default.to_string(),
-            Kind::Choice(words) => words.first().copied().unwrap_or_default().to_owned(),
+            ParameterKind::Number { default, .. } => default.to_string(),
+            ParameterKind::Count { default, .. } => default.to_string(),
+            ParameterKind::Choice(words) => words.first().copied().unwrap_or_default().to_owned(),
         }
     }
 
     /// What is accepted, for messages and docs.
     pub fn accepted(&self) -> String {
         match self.kind {
-            Kind::Number { least, most, .. } if most.is_finite() => {
+            ParameterKind::Number { least, most, .. } if most.is_finite() => {
                 format!("a number from {least} to {most}")
             }
-            Kind::Number { least, .. } => format!("a number from {least} on"),
-            Kind::Count { least, .. } => format!("a whole number from {least} on"),
-            Kind::Choice(words) => words.join(" or "),
+            ParameterKind::Number { least, .. } => format!("a number from {least} on"),
+            ParameterKind::Count { least, .. } => format!("a whole number from {least} on"),
+            ParameterKind::Choice(words) => words.join(" or "),
         }
     }
 
     fn accepts(&self, text: &str) -> bool {
         match self.kind {
-            Kind::Number { least, most, .. } => {
+            ParameterKind::Number { least, most, .. } => {
                 text.parse::<f64>().is_ok_and(|v| v.is_finite() && (least..=most).contains(&v))
             }
-            Kind::Count { least, .. } => text.parse::<usize>().is_ok_and(|v| v >= least),
-            Kind::Choice(words) => words.contains(&text),
+            ParameterKind::Count { least, .. } => text.parse::<usize>().is_ok_and(|v| v >= least),
+            ParameterKind::Choice(words) => words.contains(&text),
         }
     }
 }
@@ -106,18 +106,18 @@ impl Arguments {
         Self(known.iter().map(|p| (p.name.to_owned(), p.default())).collect())
     }
 
-    /// The value of a [`Kind::Number`].
+    /// The value of a [`ParameterKind::Number`].
     pub fn number(&self, parameter: &Parameter) -> f64 {
         // Checked when the arguments were made.
         self.text(parameter).parse().unwrap_or(f64::NAN)
     }
 
-    /// The value of a [`Kind::Count`].
+    /// The value of a [`ParameterKind::Count`].
     pub fn count(&self, parameter: &Parameter) -> usize {
         self.text(parameter).parse().unwrap_or_default()
     }
 
-    /// The value of a [`Kind::Choice`].
+    /// The value of a [`ParameterKind::Choice`].
     pub fn text(&self, parameter: &Parameter) -> String {
         self.0.get(parameter.name).cloned().unwrap_or_else(|| parameter.default())
     }

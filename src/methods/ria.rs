@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::device::{self, DeviceMethod};
 use super::selection::RowSelection;
 use super::{
-    Arguments, Bound, Cost, InputStatistics, Kind, Matrix, Method, Needs, Outcome, Parameter, share,
-    weighted_error,
+    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, Parameter,
+    ParameterKind, share, weighted_error,
 };
 use crate::error::{Error, Result};
 use crate::kernels::device::{magnitude_sums, select::zero_where};
@@ -21,14 +21,14 @@ use crate::study::{Level, Sparsity};
 const EXPONENT: Parameter = Parameter {
     name: "a",
     about: "exponent of the input norm: 0 looks at weights alone",
-    kind: Kind::Number { default: 0.5, least: 0.0, most: 10.0 },
+    kind: ParameterKind::Number { default: 0.5, least: 0.0, most: 10.0 },
 };
 
 /// Over what a fraction is taken.
 const COMPARE: Parameter = Parameter {
     name: "compare",
     about: "what a fraction is taken of: the whole matrix, or every output row",
-    kind: Kind::Choice(&["matrix", "row"]),
+    kind: ParameterKind::Choice(&["matrix", "row"]),
 };
 
 /// Score `(|W_ij| / Σ_i |W_ij| + |W_ij| / Σ_j |W_ij|) · ‖x_j‖^a`: the first sum over a column (all outputs), the second
@@ -72,7 +72,7 @@ impl Method for Ria {
         level: Level,
         arguments: &Arguments,
         _: &dyn Fn() -> bool,
-    ) -> Result<Outcome> {
+    ) -> Result<CompressionOutcome> {
         let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let scalers = scalers(inputs, matrix.columns)?;
@@ -87,7 +87,12 @@ impl Method for Ria {
         }
         let error = weighted_error(&before, matrix.weights, Some(&scalers), matrix.columns);
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
-        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: NamedNumbers::default() })
+        Ok(CompressionOutcome {
+            error,
+            basis: ErrorBasis::ColumnNorms,
+            dead_columns,
+            details: NamedNumbers::default(),
+        })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -103,7 +108,7 @@ impl DeviceMethod for Ria {
         level: Level,
         arguments: &Arguments,
         _: &dyn Fn() -> bool,
-    ) -> Result<(Tensor, Outcome)> {
+    ) -> Result<(Tensor, CompressionOutcome)> {
         let Level::Sparsity(sparsity) = level;
         let columns = weights.dim(1)?;
         super::check_divides(sparsity, columns, "the matrix")?;
@@ -118,7 +123,7 @@ impl DeviceMethod for Ria {
         let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         let basis = ErrorBasis::ColumnNorms;
-        Ok((pruned, Outcome { error, basis, dead_columns, details: NamedNumbers::default() }))
+        Ok((pruned, CompressionOutcome { error, basis, dead_columns, details: NamedNumbers::default() }))
     }
 }
 

@@ -11,8 +11,8 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::{
-    Arguments, Bound, Cost, DeviceMethod, InputStatistics, Kind, Matrix, Method, Needs, Outcome, Parameter,
-    share,
+    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, InputStatistics, Matrix, Method, Needs,
+    Parameter, ParameterKind, share,
 };
 use crate::error::{Error, Result};
 use crate::kernels::matmul::{parallel, rows, rows_mut};
@@ -33,14 +33,14 @@ const ROWS: usize = 128;
 const DAMPING: Parameter = Parameter {
     name: "damping",
     about: "share of the Hessian's mean diagonal that is added to its diagonal",
-    kind: Kind::Number { default: 0.01, least: 0.0, most: f64::INFINITY },
+    kind: ParameterKind::Number { default: 0.01, least: 0.0, most: f64::INFINITY },
 };
 
 /// Columns solved together.
 const BLOCK_SIZE: Parameter = Parameter {
     name: "block_size",
     about: "columns solved together",
-    kind: Kind::Count { default: 128, least: 1 },
+    kind: ParameterKind::Count { default: 128, least: 1 },
 };
 
 /// Name of the detail that says with which damping the factorisation succeeded.
@@ -205,7 +205,7 @@ impl Method for SparseGpt {
         level: Level,
         arguments: &Arguments,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Outcome> {
+    ) -> Result<CompressionOutcome> {
         let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let missing = || Error::failure("SparseGPT was called without the Hessian of its inputs");
@@ -226,7 +226,7 @@ impl Method for SparseGpt {
             return Err(Error::Cancelled);
         }
         let dead_columns = factor.dead.iter().filter(|d| **d).count();
-        let outcome = |error| Outcome {
+        let outcome = |error| CompressionOutcome {
             error,
             basis: ErrorBasis::Hessian,
             dead_columns,

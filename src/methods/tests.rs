@@ -37,7 +37,7 @@ fn inputs(needs: Needs) -> Option<InputStatistics> {
     Some(InputStatistics::new(statistics, COLUMNS, 4))
 }
 
-fn run(method: &dyn Method, level: Level, weights: &mut [f32]) -> Outcome {
+fn run(method: &dyn Method, level: Level, weights: &mut [f32]) -> CompressionOutcome {
     let matrix = Matrix { weights, columns: COLUMNS };
     let mut inputs = inputs(method.needs());
     method.run(matrix, inputs.as_mut(), level, &method.default_arguments(), &|| false).unwrap()

@@ -5,7 +5,9 @@ use rayon::prelude::*;
 
 use super::device::{self, DeviceMethod};
 use super::selection::RowSelection;
-use super::{Arguments, Bound, Cost, InputStatistics, Matrix, Method, Needs, Outcome, weighted_error};
+use super::{
+    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, weighted_error,
+};
 use crate::error::{Error, Result};
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
@@ -45,7 +47,7 @@ impl Method for Wanda {
         level: Level,
         _: &Arguments,
         _: &dyn Fn() -> bool,
-    ) -> Result<Outcome> {
+    ) -> Result<CompressionOutcome> {
         let Level::Sparsity(sparsity) = level;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let scalers = scalers(inputs, matrix.columns)?;
@@ -60,7 +62,12 @@ impl Method for Wanda {
         );
         let error = weighted_error(&before, matrix.weights, Some(&scalers), matrix.columns);
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
-        Ok(Outcome { error, basis: ErrorBasis::ColumnNorms, dead_columns, details: NamedNumbers::default() })
+        Ok(CompressionOutcome {
+            error,
+            basis: ErrorBasis::ColumnNorms,
+            dead_columns,
+            details: NamedNumbers::default(),
+        })
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -76,7 +83,7 @@ impl DeviceMethod for Wanda {
         level: Level,
         _: &Arguments,
         _: &dyn Fn() -> bool,
-    ) -> Result<(Tensor, Outcome)> {
+    ) -> Result<(Tensor, CompressionOutcome)> {
         let Level::Sparsity(sparsity) = level;
         let columns = weights.dim(1)?;
         super::check_divides(sparsity, columns, "the matrix")?;
@@ -87,7 +94,7 @@ impl DeviceMethod for Wanda {
         let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         let basis = ErrorBasis::ColumnNorms;
-        Ok((pruned, Outcome { error, basis, dead_columns, details: NamedNumbers::default() }))
+        Ok((pruned, CompressionOutcome { error, basis, dead_columns, details: NamedNumbers::default() }))
     }
 }
 

@@ -42,7 +42,7 @@ impl TensorInfo {
 
 /// A tensor of a file.
 #[derive(Debug, Clone)]
-pub(super) enum Stored {
+pub(super) enum HeaderTensor {
     /// One that can be read.
     Known(TensorInfo),
     /// One of another dtype. Such buffers may lie beside the weights, unused: only asking for one is a mistake.
@@ -54,6 +54,7 @@ pub(super) enum Stored {
     },
 }
 
+// Messages about a header that makes no sense name this type.
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
@@ -62,7 +63,7 @@ struct Entry {
 }
 
 /// Reads and checks the header of one file.
-pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Stored>> {
+pub(super) fn read(path: &Path) -> Result<BTreeMap<String, HeaderTensor>> {
     let mut file = File::open(path).map_err(|e| Error::io("cannot open", path, e))?;
     let length = file.metadata().map_err(|e| Error::io("cannot read", path, e))?.len();
     if length < PREFIX {
@@ -86,7 +87,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Stored>> {
     parse(path, &json, length)
 }
 
-fn parse(path: &Path, json: &[u8], length: u64) -> Result<BTreeMap<String, Stored>> {
+fn parse(path: &Path, json: &[u8], length: u64) -> Result<BTreeMap<String, HeaderTensor>> {
     let header: Map<String, Value> = serde_json::from_slice(json)
         .map_err(|e| wrong(path, &format!("its header is not the JSON object of a safetensors file: {e}")))?;
     let start = PREFIX + json.len() as u64;
@@ -143,13 +144,13 @@ fn check_offsets(path: &Path, name: &str, entry: &Entry, expected: u64, data: u6
     Ok(to)
 }
 
-fn stored(path: &Path, name: &str, entry: &Entry, start: u64) -> Result<Stored> {
+fn stored(path: &Path, name: &str, entry: &Entry, start: u64) -> Result<HeaderTensor> {
     let (from, to) = entry.data_offsets;
     let dtype = match entry.dtype.as_str() {
         "F32" => DType::F32,
         "F16" => DType::F16,
         "BF16" => DType::BF16,
-        other => return Ok(Stored::Foreign { dtype: other.to_string(), file: path.to_path_buf() }),
+        other => return Ok(HeaderTensor::Foreign { dtype: other.to_string(), file: path.to_path_buf() }),
     };
     let size = entry.shape.iter().try_fold(dtype.size_in_bytes() as u64, |size, n| size.checked_mul(*n));
     if size != Some(to - from) {
@@ -167,7 +168,7 @@ fn stored(path: &Path, name: &str, entry: &Entry, start: u64) -> Result<Stored> 
             ),
         ));
     }
-    Ok(Stored::Known(TensorInfo {
+    Ok(HeaderTensor::Known(TensorInfo {
         dtype,
         shape: entry.shape.iter().map(|n| *n as usize).collect(),
         file: path.to_path_buf(),

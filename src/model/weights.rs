@@ -12,7 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 use serde_json::Value;
 
 use super::convert;
-use super::header::{self, Stored, TensorInfo};
+use super::header::{self, HeaderTensor, TensorInfo};
 use super::json::JsonFile;
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ pub const INDEX_FILE: &str = "model.safetensors.index.json";
 pub struct Weights {
     root: PathBuf,
     /// By the names that the files have.
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, HeaderTensor>,
     /// Names in the files of tensors that go by another one here.
     aliases: BTreeMap<String, String>,
 }
@@ -85,7 +85,7 @@ impl Weights {
         Ok(Self::of(root, tensors))
     }
 
-    fn of(root: &Path, tensors: BTreeMap<String, Stored>) -> Self {
+    fn of(root: &Path, tensors: BTreeMap<String, HeaderTensor>) -> Self {
         Self { root: root.to_path_buf(), tensors, aliases: BTreeMap::new() }
     }
 
@@ -178,8 +178,8 @@ impl Weights {
     /// [`Error::Mistake`] when there is no such tensor, or it is made of something other than F32, F16 or BF16.
     pub fn required(&self, name: &str) -> Result<&TensorInfo> {
         match self.tensors.get(self.stored_name(name)) {
-            Some(Stored::Known(info)) => Ok(info),
-            Some(Stored::Foreign { dtype, file }) => Err(Error::mistake(format!(
+            Some(HeaderTensor::Known(info)) => Ok(info),
+            Some(HeaderTensor::Foreign { dtype, file }) => Err(Error::mistake(format!(
                 "{}: `{name}` is made of {dtype}: accepted are F32, F16 and BF16",
                 file.display()
             ))),

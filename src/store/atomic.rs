@@ -28,7 +28,7 @@ pub fn write_atomically(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io:
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(".part");
-    let part = Part { path: folder.join(hidden), kept: false };
+    let part = PartialFile { path: folder.join(hidden), kept: false };
 
     let mut writer = BufWriter::with_capacity(BUFFER, File::create(&part.path).map_err(failed)?);
     let written = f(&mut writer).and_then(|()| writer.flush());
@@ -48,6 +48,17 @@ pub(super) fn write_failed(path: &Path, source: io::Error) -> Error {
     }
 }
 
+/// The error for a place in which no store can be made.
+pub(super) fn cannot_place(path: &Path, source: io::Error) -> Error {
+    match write_failed(path, source) {
+        Error::Io { source, .. } => Error::mistake(format!(
+            "the store {} cannot be written: {source}; name another place with --store",
+            path.display()
+        )),
+        other => other,
+    }
+}
+
 /// Makes the names in a folder survive a power cut. Only Unix lets a folder be opened for that.
 #[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing can fail where nothing is done"))]
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -59,12 +70,12 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The hidden file; removed when dropped before it got its name.
-struct Part {
+struct PartialFile {
     path: PathBuf,
     kept: bool,
 }
 
-impl Part {
+impl PartialFile {
     fn rename(mut self, to: &Path) -> io::Result<()> {
         fs::rename(&self.path, to)?;
         self.kept = true;
@@ -72,7 +83,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         if !self.kept {
             // The error that led here is the one to report.

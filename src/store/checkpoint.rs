@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 pub use super::atomic::write_atomically;
-use super::container::{self, Content, Contents, Data, Entry, Unreadable};
+use super::container::{self, Contents, Data, NamedTensor, TensorContent, Unreadable};
 pub use super::stored::Stored;
 use crate::error::{Error, Result};
 
@@ -89,7 +89,7 @@ pub fn blocks_done(dir: &Path) -> Result<usize> {
 pub fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
     let entries: Vec<_> = states
         .iter()
-        .map(|(name, tensor)| Entry { name: name.clone(), data: Data::Values(tensor) })
+        .map(|(name, tensor)| NamedTensor { name: name.clone(), data: Data::Values(tensor) })
         .collect();
     container::write(&states_path(dir), &entries, &[(BLOCK_KEY.to_owned(), block.to_string())])?;
     Ok(())
@@ -110,7 +110,7 @@ pub fn read_states(dir: &Path, device: &Device) -> Result<Option<(usize, States)
     let Some(block) = metadata.get(BLOCK_KEY).and_then(|b| b.parse().ok()) else { return Ok(None) };
     let mut states = Vec::with_capacity(entries.len());
     for (name, content) in entries {
-        let Content::Values(tensor) = content else { return Ok(None) };
+        let TensorContent::Values(tensor) = content else { return Ok(None) };
         states.push((name, tensor.to_device(device)?));
     }
     Ok(Some((block, states)))

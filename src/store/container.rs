@@ -25,7 +25,7 @@ const CHUNK: usize = 1 << 18;
 const MAX_HEADER: u64 = 100_000_000;
 
 /// A named tensor to be written.
-pub(super) struct Entry<'a> {
+pub(super) struct NamedTensor<'a> {
     pub name: String,
     pub data: Data<'a>,
 }
@@ -60,7 +60,7 @@ impl Data<'_> {
 }
 
 /// Writes the entries in their order, atomically; returns the file's length in bytes.
-pub(super) fn write(path: &Path, entries: &[Entry<'_>], metadata: &[(String, String)]) -> Result<u64> {
+pub(super) fn write(path: &Path, entries: &[NamedTensor<'_>], metadata: &[(String, String)]) -> Result<u64> {
     let mut header = Map::new();
     let mut notes = Map::from_iter([(CRC_KEY.to_owned(), json!(NO_CRC))]);
     notes.extend(metadata.iter().map(|(key, value)| (key.clone(), json!(value))));
@@ -156,7 +156,7 @@ impl From<io::Error> for Unreadable {
 }
 
 /// What was read of one tensor.
-pub(super) enum Content {
+pub(super) enum TensorContent {
     Bytes(Vec<u8>),
     Values(Tensor),
 }
@@ -164,7 +164,7 @@ pub(super) enum Content {
 /// A file read whole, its checksum right.
 pub(super) struct Contents {
     /// The tensors in the order in which they were written, on the CPU.
-    pub entries: Vec<(String, Content)>,
+    pub entries: Vec<(String, TensorContent)>,
     pub metadata: HashMap<String, String>,
 }
 
@@ -247,12 +247,12 @@ impl Reader {
         }
     }
 
-    fn content(&mut self, name: &str, info: &TensorInfo) -> Result<Content, Unreadable> {
+    fn content(&mut self, name: &str, info: &TensorInfo) -> Result<TensorContent, Unreadable> {
         match info.dtype {
             Dtype::U8 => {
                 let mut bytes = vec![0; info.shape.iter().product()];
                 self.fill(&mut bytes)?;
-                Ok(Content::Bytes(bytes))
+                Ok(TensorContent::Bytes(bytes))
             }
             Dtype::F32 => self.values(&info.shape, f32::from_le_bytes),
             Dtype::F16 => self.values(&info.shape, f16::from_le_bytes),
@@ -265,7 +265,7 @@ impl Reader {
         &mut self,
         shape: &[usize],
         decode: impl Fn([u8; N]) -> T,
-    ) -> Result<Content, Unreadable> {
+    ) -> Result<TensorContent, Unreadable> {
         let count: usize = shape.iter().product();
         let mut values: Vec<T> = Vec::with_capacity(count);
         let mut buffer = vec![0; N * CHUNK.min(count)];
@@ -275,6 +275,6 @@ impl Reader {
             values.extend(buffer[..n].as_chunks::<N>().0.iter().map(|&bytes| decode(bytes)));
         }
         let tensor = Tensor::from_vec(values, shape, &Device::Cpu);
-        tensor.map(Content::Values).map_err(|e| Unreadable::Io(io::Error::other(e)))
+        tensor.map(TensorContent::Values).map_err(|e| Unreadable::Io(io::Error::other(e)))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::cannot_place;
+use super::atomic::cannot_place;
 use super::versions::{self, VERSION};
 use crate::error::{Error, Result};
 

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use self::part::{Output, Part};
-use self::source::{CHUNK, Source, SourceTensor};
+use self::part::{Output, PartialFolder};
+use self::source::{CHUNK, SourceFile, SourceTensor};
 use super::checkpoint::{self, Stored};
 use super::stored::unpack_mask;
 use crate::error::{Error, Result};
@@ -57,11 +57,11 @@ pub fn write(folder: &ModelFolder, checkpoints: &Path, cell: &CellResult, out: &
     let files = weight_files(folder)?;
     let companions = companions(&folder.root, !files.contains(SINGLE_FILE))?;
 
-    let part = Part::create(out)?;
+    let part = PartialFolder::create(out)?;
     let mut blocks = Blocks::new(folder, checkpoints);
     let mut counts = Vec::new();
     for file in &files {
-        let mut source = Source::open(&folder.root.join(file))?;
+        let mut source = SourceFile::open(&folder.root.join(file))?;
         part.write(OsStr::new(file), |out| write_weights(&mut source, &mut blocks, &mut counts, out))?;
     }
     for name in companions {
@@ -209,7 +209,7 @@ struct Count {
 
 /// Copies a file of weights, with what became of them in the place of the compressed ones.
 fn write_weights(
-    source: &mut Source,
+    source: &mut SourceFile,
     blocks: &mut Blocks<'_>,
     counts: &mut Vec<Count>,
     out: &mut Output<'_>,
@@ -231,7 +231,7 @@ fn write_weights(
 
 /// Writes a compressed matrix whose elements have `N` bytes; returns its number of zeros.
 fn write_stored<const N: usize>(
-    source: &mut Source,
+    source: &mut SourceFile,
     bytes: u64,
     stored: &Stored,
     out: &mut Output<'_>,

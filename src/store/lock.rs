@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-use super::cannot_place;
+use super::atomic::cannot_place;
 use crate::error::{Error, Result};
 
 /// An exclusive lock on `STORE.lock`, which the operating system lets go when the process ends, however it ends.

@@ -24,6 +24,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
+use self::atomic::cannot_place;
 use self::lock::{Holder, Lock};
 pub use self::read::{StudyRecord, StudySummary};
 use crate::error::{Error, Result};
@@ -181,17 +182,6 @@ fn no_store(path: &Path) -> Error {
         "there is no store at {}: run a study first, or name another file with --store",
         path.display()
     ))
-}
-
-/// The error for a place in which no store can be made.
-fn cannot_place(path: &Path, source: std::io::Error) -> Error {
-    match atomic::write_failed(path, source) {
-        Error::Io { source, .. } => Error::mistake(format!(
-            "the store {} cannot be written: {source}; name another place with --store",
-            path.display()
-        )),
-        other => other,
-    }
 }
 
 /// What `SQLite` says when opening fails, put so that people know what to do.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::container::{Content, Data, Entry};
+use super::container::{Data, NamedTensor, TensorContent};
 use crate::error::{Error, Result};
 use crate::kernels::device::{count_zeros, select::mask_bytes};
 use crate::model::convert::round_to;
@@ -130,10 +130,10 @@ impl Stored {
         &'a self,
         module: &str,
         metadata: &mut Vec<(String, String)>,
-    ) -> Result<Entry<'a>> {
+    ) -> Result<NamedTensor<'a>> {
         match self {
             Self::Values(tensor) => {
-                Ok(Entry { name: format!("{module}{WEIGHT}"), data: Data::Values(tensor) })
+                Ok(NamedTensor { name: format!("{module}{WEIGHT}"), data: Data::Values(tensor) })
             }
             Self::Mask { shape: [rows, columns], bits } => {
                 if bits.len() != (rows * columns).div_ceil(8) {
@@ -143,7 +143,7 @@ impl Stored {
                     )));
                 }
                 metadata.push((format!("{module}{SHAPE}"), format!("{rows},{columns}")));
-                Ok(Entry { name: format!("{module}{MASK}"), data: Data::Bytes(bits) })
+                Ok(NamedTensor { name: format!("{module}{MASK}"), data: Data::Bytes(bits) })
             }
         }
     }
@@ -154,17 +154,17 @@ impl Stored {
     /// What is wrong with the entry.
     pub(super) fn from_entry(
         name: &str,
-        content: Content,
+        content: TensorContent,
         metadata: &HashMap<String, String>,
         device: &Device,
     ) -> std::result::Result<(String, Self), String> {
         match content {
-            Content::Values(tensor) => {
+            TensorContent::Values(tensor) => {
                 let module = name.strip_suffix(WEIGHT).ok_or_else(|| format!("`{name}` is no module"))?;
                 let values = tensor.to_device(device).map_err(|e| e.to_string())?;
                 Ok((module.to_owned(), Self::Values(values)))
             }
-            Content::Bytes(bits) => {
+            TensorContent::Bytes(bits) => {
                 let module = name.strip_suffix(MASK).ok_or_else(|| format!("`{name}` is no module"))?;
                 let shape = metadata.get(&format!("{module}{SHAPE}")).and_then(|s| parse_shape(s));
                 let shape = shape.ok_or("a mask has no shape")?;

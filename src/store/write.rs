@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::Store;
+use super::atomic::cannot_place;
 use super::convert::{Floats, Json, Real, Unsigned, Word};
 use super::fingerprint::Fingerprint;
-use super::{Store, cannot_place};
 use crate::error::{Error, Result};
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Metrics, ModelInfo, ModuleResult, Seconds,

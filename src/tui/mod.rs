@@ -63,7 +63,7 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
         match left.leave {
             Leave::Headless => {
                 say("continuing without the screen; Ctrl-C stops after the current block");
-                return headless::attach(left.engine, render).await.map(headless::Outcome::exit_code);
+                return headless::attach(left.engine, render).await.map(headless::RunOutcome::exit_code);
             }
             Leave::Abandon => {}
             Leave::Now => left.engine.join(),

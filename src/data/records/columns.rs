@@ -10,14 +10,14 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
 use super::super::shapes::RecordShapes;
-use super::super::source::{Fetch, Source};
+use super::super::source::{DataSource, Fetch};
 use super::super::value::FieldValue;
-use super::{Fields, Location, Record, Records};
+use super::record::{Fields, Location, Record, Records};
 use crate::error::{Error, Result};
 use crate::panics;
 
 /// The rows of a parquet file; columns that no shape asks for are not read.
-pub(super) fn records(source: &Source, shapes: &RecordShapes, fetch: &mut dyn Fetch) -> Result<Records> {
+pub(super) fn records(source: &DataSource, shapes: &RecordShapes, fetch: &mut dyn Fetch) -> Result<Records> {
     let label = source.label.clone();
     let wrong = |why: String| Error::mistake(format!("`{label}` cannot be read as parquet: {why}"));
     let file = source.open_seekable(fetch)?;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
-use super::super::source::{Fetch, Source, into_utf8, utf8};
+use super::super::source::{DataSource, Fetch, into_utf8, utf8};
 use super::super::value::{half_a_character, without_position};
-use super::{Fields, Location, Record, Records};
+use super::record::{Fields, Location, Record, Records};
 use crate::error::{Error, Result};
 
 /// An array of objects if the first character is a bracket, else one object a line.
-pub(super) fn records(source: &Source, fetch: &mut dyn Fetch) -> Result<Records> {
+pub(super) fn records(source: &DataSource, fetch: &mut dyn Fetch) -> Result<Records> {
     let mut lines = JsonLines {
         reader: source.open()?,
         source: source.clone(),
@@ -101,7 +101,7 @@ fn in_the_standard(json: &str) -> Cow<'_, str> {
 /// One object a line; blank lines are skipped.
 struct JsonLines {
     reader: Box<dyn BufRead>,
-    source: Source,
+    source: DataSource,
     /// Number of the line in the buffer, from 1.
     line: usize,
     /// Offset in the file of the line in the buffer.
@@ -166,7 +166,7 @@ struct JsonArray {
 }
 
 impl JsonArray {
-    fn read(source: &Source, fetch: &mut dyn Fetch) -> Result<Self> {
+    fn read(source: &DataSource, fetch: &mut dyn Fetch) -> Result<Self> {
         let text = into_utf8(source.read(fetch)?, &source.label)?;
         let at = text.find('[').map_or(0, |bracket| bracket + 1);
         let line = 1 + newlines(&text[..at]);

@@ -10,13 +10,13 @@ use std::rc::Rc;
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::super::shapes::RecordShapes;
-use super::super::source::Source;
+use super::super::source::DataSource;
 use super::super::value::FieldValue;
-use super::{Fields, Location, Record, Records};
+use super::record::{Fields, Location, Record, Records};
 use crate::error::{Error, Result};
 
 /// The records of a table; columns that no shape asks for are left out.
-pub(super) fn records(source: &Source, shapes: &RecordShapes, delimiter: u8) -> Result<Records> {
+pub(super) fn records(source: &DataSource, shapes: &RecordShapes, delimiter: u8) -> Result<Records> {
     let lines = LineStarts::default();
     let counted =
         Counted { reader: source.open()?, lines: lines.clone(), offset: 0, line: 1, at_start: true };
@@ -75,7 +75,7 @@ struct TableLines {
     lines: LineStarts,
     /// The line that the row in the buffer begins on.
     line: usize,
-    source: Source,
+    source: DataSource,
     /// Columns that are read, with their names.
     wanted: Vec<(usize, String)>,
     row: ByteRecord,

@@ -22,7 +22,7 @@ fn every_format_gives_the_same_documents_packed_or_not() {
         assert_eq!(text(&write(&folder, &format!("{name}.zst"), zstandard(&bytes))), expected, "{name}.zst");
     }
     let plain = write(&folder, "a.txt.zst", [zstandard(b"one "), zstandard(b"two")].concat());
-    assert_eq!(text(&plain), Content::Whole("one two".into()));
+    assert_eq!(text(&plain), TextContent::Whole("one two".into()));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn load_records(source: &str) -> Result<Task> {
     load_task(source, None, &FieldNames::default(), &mut NoFetch)
 }
 
-fn text(source: &str) -> Content {
+fn text(source: &str) -> TextContent {
     load(source).unwrap().content
 }
 
@@ -64,8 +64,8 @@ fn task_mistake(source: &str) -> String {
     mistake(source, load_records(source))
 }
 
-fn documents(texts: &[&str]) -> Content {
-    Content::Documents(texts.iter().map(ToString::to_string).collect())
+fn documents(texts: &[&str]) -> TextContent {
+    TextContent::Documents(texts.iter().map(ToString::to_string).collect())
 }
 
 fn record(instruction: &str, input: &str, references: &[&str]) -> TaskRecord {

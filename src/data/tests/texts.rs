@@ -12,11 +12,11 @@ fn a_text_file_is_taken_as_it_is() {
     let raw = " = Title = \r\n\n  Words. \n";
     let path = write(&folder, "some.book.txt", raw);
     let loaded = load_text(&path, &FieldNames::default(), &mut NoFetch).unwrap();
-    assert_eq!((loaded.name.as_str(), loaded.content), ("some.book", Content::Whole(raw.into())));
+    assert_eq!((loaded.name.as_str(), loaded.content), ("some.book", TextContent::Whole(raw.into())));
     // Two gzip members behind each other are one file.
     let packed = [gzip(raw.as_bytes()), gzip(b"More.")].concat();
     let path = write(&folder, "packed.TXT.GZ", packed);
-    assert_eq!(text(&path), Content::Whole(format!("{raw}More.")));
+    assert_eq!(text(&path), TextContent::Whole(format!("{raw}More.")));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn task_records_become_prompts_with_their_answers_as_text() {
     let folder = TempDir::new().unwrap();
     let lines = "{\"instruction\":\"Add.\",\"input\":\"1, 2\",\"output\":\"3\"}\n\
                  {\"instruction\":\"Greet.\",\"references\":[\"Hi\",\"Hello\"]}\n";
-    let Content::Documents(found) = text(&write(&folder, "t.jsonl", lines)) else { panic!("one text") };
+    let TextContent::Documents(found) = text(&write(&folder, "t.jsonl", lines)) else { panic!("one text") };
     assert_eq!(found.len(), 2);
     assert!(
         found[0].ends_with("### Instruction:\nAdd.\n\n### Input:\n1, 2\n\n### Response:\n3"),
@@ -64,7 +64,7 @@ fn names_stand_for_files_on_the_hub() {
     let mut hub = Hub { file: rows.into(), asked: Vec::new() };
     let loaded = load_text("wikitext2", &FieldNames::default(), &mut hub).unwrap();
     assert_eq!(loaded.name, "wikitext2");
-    assert_eq!(loaded.content, Content::Whole("\n\n = A = \n\n\nwords\n".into()));
+    assert_eq!(loaded.content, TextContent::Whole("\n\n = A = \n\n\nwords\n".into()));
     let file = "wikitext-2-raw-v1/test-00000-of-00001.parquet";
     assert_eq!(hub.asked, [("Salesforce/wikitext".to_string(), file.to_string())]);
 
@@ -206,9 +206,9 @@ fn the_shared_texts_and_tasks_load_whole() {
         assert_eq!(text(&source).joined().matches("### Response:").count(), records);
     }
     let c4 = text(&path("data/text/c4_sample.jsonl"));
-    assert!(matches!(&c4, Content::Documents(documents) if documents.len() == 300));
+    assert!(matches!(&c4, TextContent::Documents(documents) if documents.len() == 300));
     // The same documents, joined, are the other file.
-    let Content::Whole(joined) = text(&path("data/text/c4_sample.txt")) else { panic!("documents") };
+    let TextContent::Whole(joined) = text(&path("data/text/c4_sample.txt")) else { panic!("documents") };
     assert_eq!(c4.joined().trim_end(), joined.trim_end());
 
     let tokenizer = Tokenizer::from_file(path("models/smollm2-135m-instruct/tokenizer.json")).unwrap();
@@ -217,7 +217,7 @@ fn the_shared_texts_and_tasks_load_whole() {
     let windows = evaluation_windows(&wikitext, &tokenizer, 512, Some(32)).unwrap();
     assert_eq!(windows, evaluation_windows(&wikitext, &tokenizer, 512, None).unwrap()[..32]);
     assert_eq!((windows.len(), windows[31].len()), (32, 512));
-    let Content::Whole(raw) = &wikitext.content else { panic!("documents") };
+    let TextContent::Whole(raw) = &wikitext.content else { panic!("documents") };
     assert!(raw.starts_with(&tokenizer.decode(&windows.concat(), false).unwrap()));
 }
 
@@ -229,6 +229,6 @@ proptest! {
         let folder = TempDir::new().unwrap();
         let lines: String =
             texts.iter().map(|t| serde_json::json!({ "text": t }).to_string() + "\n").collect();
-        prop_assert_eq!(text(&write(&folder, "t.jsonl", lines)), Content::Documents(texts));
+        prop_assert_eq!(text(&write(&folder, "t.jsonl", lines)), TextContent::Documents(texts));
     }
 }

@@ -4,15 +4,15 @@ use super::windows::{counting, numbers};
 use super::*;
 use crate::study::Sampling;
 
-fn coverage(content: Content, samples: usize, seq_len: usize, sampling: Sampling) -> Coverage {
+fn coverage(content: TextContent, samples: usize, seq_len: usize, sampling: Sampling) -> Coverage {
     let text = Text::new("set", content);
     let found = calibration_windows(&text, &numbers(), samples, seq_len, sampling, 7).unwrap();
     assert_eq!(found.windows.len(), samples);
     found.coverage
 }
 
-fn set(lengths: impl IntoIterator<Item = u32>) -> Content {
-    Content::Documents(lengths.into_iter().map(|length| counting(0..length)).collect())
+fn set(lengths: impl IntoIterator<Item = u32>) -> TextContent {
+    TextContent::Documents(lengths.into_iter().map(|length| counting(0..length)).collect())
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn few_long_documents_are_no_thin_set_and_one_short_text_is() {
     let books = coverage(set([900; 20]), 64, 8, Sampling::Random);
     assert!(matches!(books.origin, Origin::Documents { drawn: 19..=20, of: 20 }), "{books:?}");
     assert_eq!(books.warning(), None);
-    let book = Content::Whole(counting(0..990));
+    let book = TextContent::Whole(counting(0..990));
     assert_eq!(coverage(book.clone(), 16, 8, Sampling::Random).warning(), None);
     // The same book for many long windows: places, not documents.
     let thin = coverage(book.clone(), 64, 100, Sampling::Random);
@@ -62,7 +62,7 @@ fn few_long_documents_are_no_thin_set_and_one_short_text_is() {
 #[test]
 fn a_text_that_repeats_itself_is_thin_though_nothing_overlaps() {
     let page = counting(0..20) + " ";
-    let found = coverage(Content::Whole(page.repeat(50)), 40, 20, Sampling::Head);
+    let found = coverage(TextContent::Whole(page.repeat(50)), 40, 20, Sampling::Head);
     assert_eq!((found.distinct, found.apart), (1, 40));
     assert!(found.warning().unwrap().contains("1 different"));
 }

@@ -23,7 +23,7 @@ pub(super) fn counting(range: std::ops::Range<u32>) -> String {
 }
 
 fn whole(content: &str) -> Text {
-    Text::new("numbers", Content::Whole(content.into()))
+    Text::new("numbers", TextContent::Whole(content.into()))
 }
 
 fn calibrate(
@@ -97,7 +97,7 @@ fn head_takes_consecutive_windows_and_says_how_many_there_are() {
 #[test]
 fn random_windows_come_from_documents_that_are_longer_than_one() {
     // Short, exactly a window, longer: only the last can be drawn from.
-    let content = Content::Documents(vec![counting(0..5), counting(100..120), counting(200..260)]);
+    let content = TextContent::Documents(vec![counting(0..5), counting(100..120), counting(200..260)]);
     let text = Text::new("docs", content);
     let windows = calibrate(&text, 40, 20, Sampling::Random, 1).unwrap();
     assert_eq!(windows.len(), 40);
@@ -110,7 +110,7 @@ fn random_windows_come_from_documents_that_are_longer_than_one() {
 
 #[test]
 fn random_windows_of_short_documents_come_from_all_of_them_joined() {
-    let content = Content::Documents((0..50).map(|d| counting(d * 10..d * 10 + 10)).collect());
+    let content = TextContent::Documents((0..50).map(|d| counting(d * 10..d * 10 + 10)).collect());
     let windows = calibrate(&Text::new("docs", content), 30, 25, Sampling::Random, 5).unwrap();
     assert_eq!(windows.len(), 30);
     assert!(windows.iter().all(|window| window.windows(2).all(|pair| pair[1] == pair[0] + 1)));

@@ -16,8 +16,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use chat::{ASSISTANT, BEGIN, END, TEMPLATE, USER, conversation, prompt};
-pub use questions::{Kind, Question};
-pub use story::{Event, Split, Story, StoryLevel, Word};
+pub use questions::{Question, QuestionKind};
+pub use story::{Split, Story, StoryEvent, StoryLevel, Word};
 pub use words::reserved;
 
 /// What stands between stories of a plain text.
@@ -25,7 +25,7 @@ pub const BETWEEN: &str = "\n\n";
 
 /// An instruction over a story, to be measured with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct StoryRecord {
     /// The story's text.
     pub story: String,
     /// What is asked of it.
@@ -34,7 +34,7 @@ pub struct Record {
 
 /// `count` held-out records, the kinds in turn, no two alike. Every second one asks for a pair of words that training
 /// never joined.
-pub fn records(kinds: &[Kind], count: usize, seed: u64) -> Vec<Record> {
+pub fn records(kinds: &[QuestionKind], count: usize, seed: u64) -> Vec<StoryRecord> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut seen = HashSet::new();
     let mut records = Vec::with_capacity(count);
@@ -45,7 +45,7 @@ pub fn records(kinds: &[Kind], count: usize, seed: u64) -> Vec<Record> {
         let Some(question) = Question::ask(&mut rng, &story, kind) else { continue };
         let story = story.text();
         if question.reserved == new && seen.insert((story.clone(), question.text.clone())) {
-            records.push(Record { story, question });
+            records.push(StoryRecord { story, question });
         }
     }
     records
@@ -76,10 +76,10 @@ pub fn conversations(split: Split, count: usize, seed: u64) -> Vec<String> {
 /// Many questions on one story teach to look things up with few words, and what is asked again teaches to copy.
 pub fn draw_conversation(rng: &mut impl Rng, split: Split, level: StoryLevel) -> String {
     let story = Story::draw(rng, split, level, false);
-    let fits = |kind: &&Kind| kind.level() <= level;
-    let often = |&kind: &Kind| std::iter::repeat_n(kind, kind.weight());
-    let short: Vec<Kind> = Kind::SHORT.iter().filter(fits).flat_map(often).collect();
-    let long: Vec<Kind> = Kind::LONG.iter().filter(fits).copied().collect();
+    let fits = |kind: &&QuestionKind| kind.level() <= level;
+    let often = |&kind: &QuestionKind| std::iter::repeat_n(kind, kind.weight());
+    let short: Vec<QuestionKind> = QuestionKind::SHORT.iter().filter(fits).flat_map(often).collect();
+    let long: Vec<QuestionKind> = QuestionKind::LONG.iter().filter(fits).copied().collect();
     let count = rng.random_range(6..=12);
     let mut questions = Vec::new();
     for _ in 0..count {

@@ -5,12 +5,12 @@ use std::fmt;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::story::{Event, Story, StoryLevel, Word};
+use super::story::{Story, StoryEvent, StoryLevel, Word};
 use super::words::{PLACES, reserved};
 
 /// A kind of instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum QuestionKind {
     /// Where is somebody?
     Where,
     /// Who has a thing?
@@ -39,7 +39,7 @@ pub enum Kind {
     Moves,
 }
 
-impl Kind {
+impl QuestionKind {
     /// Kinds with a short answer that is right or wrong.
     pub const SHORT: [Self; 10] = [
         Self::Where,
@@ -100,7 +100,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for QuestionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -110,7 +110,7 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// What kind it is.
-    pub kind: Kind,
+    pub kind: QuestionKind,
     /// The instruction.
     pub text: String,
     /// The one right answer.
@@ -121,21 +121,21 @@ pub struct Question {
 
 impl Question {
     /// Asks something of a kind about a story; `None` where the story has nothing to ask so.
-    pub fn ask(rng: &mut impl Rng, story: &Story, kind: Kind) -> Option<Self> {
+    pub fn ask(rng: &mut impl Rng, story: &Story, kind: QuestionKind) -> Option<Self> {
         let person = *story.people.choose(rng)?;
         let (text, answer, reserved) = match kind {
-            Kind::Where => {
+            QuestionKind::Where => {
                 let place = story.place(person)?;
                 (format!("Where is {person}?"), format!("in the {place}"), reserved(person, place))
             }
-            Kind::YesNo => yes_no(rng, story, person)?,
-            Kind::Who | Kind::Colour | Kind::ThingPlace => {
+            QuestionKind::YesNo => yes_no(rng, story, person)?,
+            QuestionKind::Who | QuestionKind::Colour | QuestionKind::ThingPlace => {
                 let (thing, colour, holder) = *story.things().choose(rng)?;
                 match kind {
-                    Kind::Who => {
+                    QuestionKind::Who => {
                         (format!("Who has the {thing}?"), holder.to_string(), reserved(holder, thing))
                     }
-                    Kind::Colour => {
+                    QuestionKind::Colour => {
                         let text = format!("What colour is the {thing}?");
                         (text, colour.to_string(), reserved(thing, colour))
                     }
@@ -146,19 +146,19 @@ impl Question {
                     }
                 }
             }
-            Kind::HeldColour => {
+            QuestionKind::HeldColour => {
                 let (thing, colour, holder) = *story.things().choose(rng)?;
                 let new = reserved(holder, thing) || reserved(thing, colour);
                 (format!("What colour is the thing that {holder} has?"), colour.to_string(), new)
             }
-            Kind::Count => count(rng, story)?,
-            Kind::Before | Kind::After | Kind::When => moved(rng, story, kind)?,
-            Kind::Summary => ("Sum up the story.".into(), summary(story), story.has_reserved_pair()),
-            Kind::View => {
+            QuestionKind::Count => count(rng, story)?,
+            QuestionKind::Before | QuestionKind::After | QuestionKind::When => moved(rng, story, kind)?,
+            QuestionKind::Summary => ("Sum up the story.".into(), summary(story), story.has_reserved_pair()),
+            QuestionKind::View => {
                 let text = format!("Tell the story as {person}.");
                 (text, view(story, person), story.has_reserved_pair())
             }
-            Kind::Moves => {
+            QuestionKind::Moves => {
                 let answer = moves(story)?;
                 ("List all moves in order.".into(), answer, story.has_reserved_pair())
             }
@@ -194,7 +194,7 @@ fn count(rng: &mut impl Rng, story: &Story) -> Option<Asked> {
     let counts: Vec<(Word, Word, Word)> = story
         .events()
         .filter_map(|event| match event {
-            Event::Count { person, number, goods } => Some((person, number, goods)),
+            StoryEvent::Count { person, number, goods } => Some((person, number, goods)),
             _ => None,
         })
         .collect();
@@ -204,7 +204,7 @@ fn count(rng: &mut impl Rng, story: &Story) -> Option<Asked> {
 }
 
 /// Before, after and when: about somebody who has been in two places.
-fn moved(rng: &mut impl Rng, story: &Story, kind: Kind) -> Option<Asked> {
+fn moved(rng: &mut impl Rng, story: &Story, kind: QuestionKind) -> Option<Asked> {
     let steps: Vec<(Word, Word, Word, Word)> = story
         .people
         .iter()
@@ -216,11 +216,11 @@ fn moved(rng: &mut impl Rng, story: &Story, kind: Kind) -> Option<Asked> {
         .collect();
     let (person, from, to, time) = *steps.choose(rng)?;
     Some(match kind {
-        Kind::Before => {
+        QuestionKind::Before => {
             let text = format!("Where was {person} before the {to}?");
             (text, format!("in the {from}"), reserved(person, from) || reserved(person, to))
         }
-        Kind::After => {
+        QuestionKind::After => {
             let text = format!("Where did {person} go after the {from}?");
             (text, format!("to the {to}"), reserved(person, from) || reserved(person, to))
         }
@@ -250,20 +250,22 @@ fn view(story: &Story, person: Word) -> String {
     let sentences: Vec<String> = story
         .events()
         .filter_map(|event| match event {
-            Event::Start { person: who, place } if who == person => Some(format!("I was in the {place}.")),
-            Event::Has { person: who, thing, colour } if who == person => {
+            StoryEvent::Start { person: who, place } if who == person => {
+                Some(format!("I was in the {place}."))
+            }
+            StoryEvent::Has { person: who, thing, colour } if who == person => {
                 Some(format!("I had a {colour} {thing}."))
             }
-            Event::Count { person: who, number, goods } if who == person => {
+            StoryEvent::Count { person: who, number, goods } if who == person => {
                 Some(format!("I had {number} {goods}."))
             }
-            Event::Move { person: who, place, time } if who == person => {
+            StoryEvent::Move { person: who, place, time } if who == person => {
                 Some(format!("I went to the {place} {time}."))
             }
-            Event::Send { giver, thing, receiver } if giver == person => {
+            StoryEvent::Send { giver, thing, receiver } if giver == person => {
                 Some(format!("I sent the {thing} to {receiver}."))
             }
-            Event::Send { giver, thing, receiver } if receiver == person => {
+            StoryEvent::Send { giver, thing, receiver } if receiver == person => {
                 Some(format!("I got the {thing} from {giver}."))
             }
             _ => None,
@@ -277,7 +279,7 @@ fn moves(story: &Story) -> Option<String> {
     let sentences: Vec<String> = story
         .events()
         .filter_map(|event| match event {
-            Event::Move { person, place, time } => Some(format!("{person} went to the {place} {time}.")),
+            StoryEvent::Move { person, place, time } => Some(format!("{person} went to the {place} {time}.")),
             _ => None,
         })
         .collect();

@@ -12,7 +12,7 @@ pub type Word = &'static str;
 
 /// Something that a sentence tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum StoryEvent {
     /// Where somebody is at first.
     Start {
         /// Who.
@@ -99,7 +99,7 @@ pub struct Story {
     /// Its people, in the order in which they are first named.
     pub people: Vec<Word>,
     /// What is told, with the sentence that tells it.
-    pub sentences: Vec<(Event, String)>,
+    pub sentences: Vec<(StoryEvent, String)>,
 }
 
 impl Story {
@@ -112,7 +112,7 @@ impl Story {
             } else if rng.random_bool(0.3) {
                 let at = rng.random_range(0..=story.sentences.len());
                 let sentence = story.filler(rng, at);
-                story.sentences.insert(at, (Event::Filler, sentence));
+                story.sentences.insert(at, (StoryEvent::Filler, sentence));
             }
             let text = story.text();
             story.people.sort_by_key(|person| text.find(person));
@@ -129,7 +129,7 @@ impl Story {
     }
 
     /// What happens, in order.
-    pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
+    pub fn events(&self) -> impl Iterator<Item = StoryEvent> + '_ {
         self.sentences.iter().map(|(event, _)| *event)
     }
 
@@ -137,8 +137,8 @@ impl Story {
     pub fn path(&self, person: Word) -> Vec<(Word, Option<Word>)> {
         self.events()
             .filter_map(|event| match event {
-                Event::Start { person: who, place } if who == person => Some((place, None)),
-                Event::Move { person: who, place, time } if who == person => Some((place, Some(time))),
+                StoryEvent::Start { person: who, place } if who == person => Some((place, None)),
+                StoryEvent::Move { person: who, place, time } if who == person => Some((place, Some(time))),
                 _ => None,
             })
             .collect()
@@ -154,8 +154,8 @@ impl Story {
         let mut things = Vec::new();
         for event in self.events() {
             match event {
-                Event::Has { person, thing, colour } => things.push((thing, colour, person)),
-                Event::Send { thing, receiver, .. } => {
+                StoryEvent::Has { person, thing, colour } => things.push((thing, colour, person)),
+                StoryEvent::Send { thing, receiver, .. } => {
                     for known in &mut things {
                         if known.0 == thing {
                             known.2 = receiver;
@@ -171,11 +171,13 @@ impl Story {
     /// Whether a pair of words occurs that is kept for held-out stories.
     pub fn has_reserved_pair(&self) -> bool {
         self.events().any(|event| match event {
-            Event::Start { person, place } | Event::Move { person, place, .. } => reserved(person, place),
-            Event::Has { person, thing, colour } => reserved(person, thing) || reserved(thing, colour),
-            Event::Count { person, number, goods } => reserved(person, goods) || reserved(goods, number),
-            Event::Send { thing, receiver, .. } => reserved(receiver, thing),
-            Event::Filler => false,
+            StoryEvent::Start { person, place } | StoryEvent::Move { person, place, .. } => {
+                reserved(person, place)
+            }
+            StoryEvent::Has { person, thing, colour } => reserved(person, thing) || reserved(thing, colour),
+            StoryEvent::Count { person, number, goods } => reserved(person, goods) || reserved(goods, number),
+            StoryEvent::Send { thing, receiver, .. } => reserved(receiver, thing),
+            StoryEvent::Filler => false,
         })
     }
 
@@ -185,7 +187,10 @@ impl Story {
         let people: Vec<Word> = PEOPLE.choose_multiple(rng, count).copied().collect();
         let mut facts = Vec::new();
         for &person in &people {
-            facts.push(Event::Start { person, place: pick(rng, &PLACES, |place| allowed(person, place)) });
+            facts.push(StoryEvent::Start {
+                person,
+                place: pick(rng, &PLACES, |place| allowed(person, place)),
+            });
         }
         let holders =
             if level == StoryLevel::Full { rng.random_range(1..count) } else { rng.random_range(1..=2) };
@@ -194,13 +199,17 @@ impl Story {
         for &person in people.choose_multiple(rng, holders) {
             let free = |thing: &Word| allowed(person, thing) && held.iter().all(|(_, t)| t != thing);
             let thing = things.iter().copied().find(free).unwrap_or(things[0]);
-            facts.push(Event::Has { person, thing, colour: pick(rng, &COLOURS, |c| allowed(thing, c)) });
+            facts.push(StoryEvent::Has { person, thing, colour: pick(rng, &COLOURS, |c| allowed(thing, c)) });
             held.push((person, thing));
         }
         let counts = rng.random_range(0..=2 - usize::from(count == 3));
         for &person in people.choose_multiple(rng, counts) {
             let goods = pick(rng, &GOODS, |goods| allowed(person, goods));
-            facts.push(Event::Count { person, number: pick(rng, &NUMBERS, |n| allowed(goods, n)), goods });
+            facts.push(StoryEvent::Count {
+                person,
+                number: pick(rng, &NUMBERS, |n| allowed(goods, n)),
+                goods,
+            });
         }
         facts.shuffle(rng);
         let mut story = Self { people: people.clone(), sentences: Vec::new() };
@@ -238,7 +247,7 @@ impl Story {
                     .collect();
                 if let Some(&receiver) = free.choose(rng) {
                     held[giver].0 = receiver;
-                    self.tell(rng, Event::Send { giver: person, thing, receiver });
+                    self.tell(rng, StoryEvent::Send { giver: person, thing, receiver });
                     continue;
                 }
             }
@@ -246,27 +255,27 @@ impl Story {
             let been = self.path(person);
             let fresh = |place| allowed(person, place) && been.iter().all(|(known, _)| *known != place);
             let place = pick(rng, &PLACES, fresh);
-            self.tell(rng, Event::Move { person, place, time: TIMES[time] });
+            self.tell(rng, StoryEvent::Move { person, place, time: TIMES[time] });
         }
     }
 
-    fn tell(&mut self, rng: &mut impl Rng, event: Event) {
+    fn tell(&mut self, rng: &mut impl Rng, event: StoryEvent) {
         let sentence = match event {
-            Event::Start { person, place } => {
+            StoryEvent::Start { person, place } => {
                 let verb = ["is", "is", "sits", "waits"].choose(rng).copied().unwrap_or("is");
                 format!("{person} {verb} in the {place}.")
             }
-            Event::Has { person, thing, colour } => {
+            StoryEvent::Has { person, thing, colour } => {
                 let verb = ["has", "has", "holds", "carries"].choose(rng).copied().unwrap_or("has");
                 format!("{person} {verb} a {colour} {thing}.")
             }
-            Event::Count { person, number, goods } => format!("{person} has {number} {goods}."),
-            Event::Move { person, place, time } => {
+            StoryEvent::Count { person, number, goods } => format!("{person} has {number} {goods}."),
+            StoryEvent::Move { person, place, time } => {
                 let verb = ["went", "went", "walked", "ran"].choose(rng).copied().unwrap_or("went");
                 format!("{person} {verb} to the {place} {time}.")
             }
-            Event::Send { giver, thing, receiver } => format!("{giver} sent the {thing} to {receiver}."),
-            Event::Filler => return,
+            StoryEvent::Send { giver, thing, receiver } => format!("{giver} sent the {thing} to {receiver}."),
+            StoryEvent::Filler => return,
         };
         self.sentences.push((event, sentence));
     }
@@ -285,18 +294,18 @@ impl Story {
         for _ in 0..rng.random_range(1..=2) {
             let at = rng.random_range(1..=self.sentences.len());
             let sentence = self.filler(rng, at);
-            self.sentences.insert(at, (Event::Filler, sentence));
+            self.sentences.insert(at, (StoryEvent::Filler, sentence));
         }
         let opening = self.filler(rng, 0);
-        self.sentences.insert(0, (Event::Filler, opening));
+        self.sentences.insert(0, (StoryEvent::Filler, opening));
         if rng.random_bool(0.7) {
             let person = self.people[rng.random_range(0..self.people.len())];
             if let Some(place) = self.place(person) {
                 let back = format!("In the end {person} was in the {place}.");
-                self.sentences.push((Event::Filler, back));
+                self.sentences.push((StoryEvent::Filler, back));
             }
         }
-        self.sentences.push((Event::Filler, pick(rng, &ENDINGS, |_| true).to_string()));
+        self.sentences.push((StoryEvent::Filler, pick(rng, &ENDINGS, |_| true).to_string()));
     }
 }
 

@@ -18,9 +18,8 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor};
 
-use super::columns::{Projection, Solved, Tile, Zeros};
-use super::factor::LEAF;
-use super::select::MOST_NEIGHBOURS;
+use super::limits::{LEAF, MOST_NEIGHBOURS};
+use super::projection::{Projection, Solved, Tile, Zeros};
 use crate::error::Error;
 
 const SOURCE: &str = include_str!("kernels.cu");

@@ -2,10 +2,8 @@
 
 use candle_core::Tensor;
 
+use super::limits::LEAF;
 use crate::error::Result;
-
-/// Rows of the blocks on the diagonal that are factorised element by element.
-pub(super) const LEAF: usize = 64;
 
 /// The upper triangle `U` with `UᵀU = H⁻¹` of a symmetric `H`, `[n, n]` in `f32`; `None` where `H` is not positive
 /// definite.

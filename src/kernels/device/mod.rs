@@ -8,6 +8,8 @@ pub mod columns;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod factor;
+pub mod limits;
+pub mod projection;
 pub mod select;
 mod sums;
 

@@ -99,13 +99,10 @@ fn bisect(wanted: &[u32], most: u32, count: impl Fn(&[u32]) -> Result<Vec<u32>>)
 /// Flags of `u8` for the `n` lowest of every `m` neighbours of a row; of equal ones, those that [`mark_smallest`] takes.
 ///
 /// # Errors
-/// A tensor operation that fails; more than [`MOST_NEIGHBOURS`] on a GPU.
+/// A tensor operation that fails; more than [`super::limits::MOST_NEIGHBOURS`] on a GPU.
 pub fn lowest_of_groups(scores: &Tensor, n: usize, m: usize) -> Result<Tensor> {
     Ok(scores.contiguous()?.apply_op1_no_bwd(&LowestOfGroups { n, m })?)
 }
-
-/// Neighbours that a GPU's thread compares.
-pub const MOST_NEIGHBOURS: usize = 32;
 
 /// Which of equal scores go follows from the steps of an algorithm that works on one group after the other, which is
 /// nothing to compose of operations on whole tensors.

@@ -4,10 +4,11 @@ use candle_core::Tensor;
 
 use super::{BLOCK_SIZE, DAMPING, DAMPING_USED, SparseGpt, mean_diagonal, next_damping};
 use crate::error::{Error, Result};
-use crate::kernels::device::columns::{Projection, Zeros, output_energy, solve};
+use crate::kernels::device::columns::{output_energy, solve};
 use crate::kernels::device::factor::{add_to_diagonal, diagonal_of, inverse_factor};
+use crate::kernels::device::projection::{Projection, Zeros};
 use crate::kernels::device::select::zero_where;
-use crate::methods::{Arguments, DeviceMethod, InputStatistics, Outcome, check_divides};
+use crate::methods::{Arguments, CompressionOutcome, DeviceMethod, InputStatistics, check_divides};
 use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
@@ -59,7 +60,7 @@ impl DeviceMethod for SparseGpt {
         level: Level,
         arguments: &Arguments,
         stop: &dyn Fn() -> bool,
-    ) -> Result<(Tensor, Outcome)> {
+    ) -> Result<(Tensor, CompressionOutcome)> {
         let Level::Sparsity(sparsity) = level;
         let columns = weights.dim(1)?;
         check_divides(sparsity, columns, "the matrix")?;
@@ -79,7 +80,7 @@ impl DeviceMethod for SparseGpt {
         if stop() {
             return Err(Error::Cancelled);
         }
-        let outcome = |error| Outcome {
+        let outcome = |error| CompressionOutcome {
             error,
             basis: ErrorBasis::Hessian,
             dead_columns: factor.dead_columns,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use minijinja::functions::namespace;
-use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Tuple, Value, ValueKind, from_args};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Tuple, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::dialect::COLLECTING;
+use super::objects::NumberRange;
 use super::python::{
     CallArguments, TemplateFunction, TemplateResult, failure, integer_of, items_of, text_of, to_text,
     type_name,
@@ -100,78 +101,6 @@ fn range(_: &mut State<'_, '_>, arguments: CallArguments) -> TemplateResult<Valu
         return Err(failure(format!("a range has {length} numbers: {LONGEST_RANGE} are allowed")));
     }
     Ok(Value::from_object(NumberRange { start, stop, step, length }))
-}
-
-/// Numbers at equal distances.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NumberRange {
-    start: i64,
-    stop: i64,
-    step: i64,
-    length: usize,
-}
-
-impl NumberRange {
-    /// As Python writes it.
-    pub fn text(&self) -> String {
-        let step = if self.step == 1 { String::new() } else { format!(", {}", self.step) };
-        format!("range({}, {}{step})", self.start, self.stop)
-    }
-
-    fn number(&self, index: usize) -> i64 {
-        self.start.wrapping_add(self.step.wrapping_mul(index as i64))
-    }
-}
-
-impl Object for NumberRange {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Seq
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str() {
-            Some("start") => Some(self.start.into()),
-            Some("stop") => Some(self.stop.into()),
-            Some("step") => Some(self.step.into()),
-            _ => key.as_usize().filter(|index| *index < self.length).map(|index| self.number(index).into()),
-        }
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let range = **self;
-        Enumerator::RevIter(Box::new((0..self.length).map(move |index| Value::from(range.number(index)))))
-    }
-
-    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        Some(self.length)
-    }
-}
-
-/// What `keys()`, `values()` and `items()` of a dictionary give.
-#[derive(Debug)]
-pub(super) struct DictView {
-    type_name: &'static str,
-    items: Vec<Value>,
-}
-
-impl DictView {
-    pub fn value(type_name: &'static str, items: Vec<Value>) -> Value {
-        Value::from_object(Self { type_name, items })
-    }
-
-    pub fn type_name(&self) -> &'static str {
-        self.type_name
-    }
-}
-
-impl Object for DictView {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Iterable
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.items.clone())
-    }
 }
 
 /// `dict`, which is called and has a method.

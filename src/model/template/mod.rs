@@ -14,6 +14,7 @@ mod globals;
 mod json;
 mod lexer;
 mod methods;
+mod objects;
 mod operators;
 mod python;
 mod reader;

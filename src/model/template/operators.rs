@@ -9,7 +9,7 @@ use super::dialect::ITERATE;
 use super::expression::{ADD, COMPARE, CONCATENATE, NEGATIVE, POSITIVE, REMAINDER};
 use super::filters::escaped;
 use super::format::fill_percent;
-use super::globals::NumberRange;
+use super::objects::NumberRange;
 use super::python::{
     CallArguments, TemplateFunction, TemplateResult, failure, float, integer, items_of, spend, to_text,
     type_name,

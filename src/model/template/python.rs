@@ -3,9 +3,8 @@
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
-use super::filters::ItemGroup;
-use super::globals::{DictView, NumberRange};
 use super::methods::is_printable;
+use super::objects::{DictView, ItemGroup, NumberRange};
 
 pub(super) type TemplateResult<T> = std::result::Result<T, Error>;
 

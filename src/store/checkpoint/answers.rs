@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use super::super::container::{self, Content, Contents, Data, Entry, Unreadable};
+use super::super::container::{self, Contents, Data, NamedTensor, TensorContent, Unreadable};
 use super::{States, unreadable};
 use crate::error::{Error, Result};
 
@@ -27,8 +27,10 @@ pub fn answer_states_path(dir: &Path, task: usize, first: usize) -> PathBuf {
 /// # Errors
 /// [`Error::Failure`] when the disk is full, [`Error::Io`] when writing fails otherwise.
 pub fn write_rows(path: &Path, rows: &[(String, Tensor)]) -> Result<()> {
-    let entries: Vec<_> =
-        rows.iter().map(|(name, rows)| Entry { name: name.clone(), data: Data::Values(rows) }).collect();
+    let entries: Vec<_> = rows
+        .iter()
+        .map(|(name, rows)| NamedTensor { name: name.clone(), data: Data::Values(rows) })
+        .collect();
     container::write(path, &entries, &[]).map(drop)
 }
 
@@ -44,7 +46,7 @@ pub fn read_rows(path: &Path) -> Result<Option<States>> {
     };
     let mut rows = Vec::with_capacity(entries.len());
     for (name, content) in entries {
-        let Content::Values(tensor) = content else { return Ok(None) };
+        let TensorContent::Values(tensor) = content else { return Ok(None) };
         rows.push((name, tensor.to_device(&Device::Cpu)?));
     }
     Ok(Some(rows))

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// A folder in the making.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartialFolder {
     /// What it will be called, as the user put it.
     out: PathBuf,
     /// The same with its folders spelt out.
@@ -25,7 +25,7 @@ pub(super) struct Part {
     kept: bool,
 }
 
-impl Part {
+impl PartialFolder {
     /// Begins the folder `out`; folders above it are made where they lack.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialFolder {
     fn drop(&mut self) {
         if !self.kept {
             // The error that led here is the one to report.

@@ -24,14 +24,14 @@ pub(super) struct SourceTensor {
 
 /// The same as JSON has it.
 #[derive(Deserialize)]
-struct Entry {
+struct SourceEntry {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: (u64, u64),
 }
 
 /// A safetensors file that is read from its beginning to its end.
-pub(super) struct Source {
+pub(super) struct SourceFile {
     path: PathBuf,
     file: File,
     /// The header and its length, as they stand in the file.
@@ -41,7 +41,7 @@ pub(super) struct Source {
     buffer: Vec<u8>,
 }
 
-impl Source {
+impl SourceFile {
     /// Reads the header. It was checked when the model was opened; what does not hold any more was changed since.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot = |e| Error::io("cannot read", path, e);
@@ -62,12 +62,12 @@ impl Source {
         json.remove("__metadata__");
         let mut entries = json
             .into_iter()
-            .map(|(name, value)| Ok((name, Entry::deserialize(value).map_err(|_| changed())?)))
+            .map(|(name, value)| Ok((name, SourceEntry::deserialize(value).map_err(|_| changed())?)))
             .collect::<Result<Vec<_>>>()?;
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
         let mut end = 0;
         let mut tensors = Vec::with_capacity(entries.len());
-        for (name, Entry { dtype, shape, data_offsets: (from, to) }) in entries {
+        for (name, SourceEntry { dtype, shape, data_offsets: (from, to) }) in entries {
             if from != end || to < from {
                 return Err(changed());
             }

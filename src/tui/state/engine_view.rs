@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::engine::{Estimate, Event, Phase, Progress, ResourceSample};
+use crate::engine::{Event, Phase, Progress, ResourceEstimate, ResourceSample};
 use crate::human;
 use crate::results::CellState;
 
@@ -55,7 +55,7 @@ pub(crate) struct EngineView {
     /// The phase and the cell it belongs to (`None` is the base or the study).
     pub phase: Option<(Option<String>, Phase)>,
     /// The estimate of what the study needs.
-    pub estimate: Option<Estimate>,
+    pub estimate: Option<ResourceEstimate>,
     /// When the study was started, since the start of the program.
     pub started: Option<Duration>,
     pub ended: Option<Duration>,

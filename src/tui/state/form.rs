@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::field::{Field, FieldKind};
 use super::line::Line;
 use crate::config::{Given, Means, split_list};
-use crate::engine::Estimate;
+use crate::engine::ResourceEstimate;
 use crate::methods::{METHODS, find};
 use crate::results::ModelInfo;
 use crate::study::{CellSpec, Level, Parameters, Sparsity, Step, StudySpec, short_name};
@@ -104,7 +104,7 @@ pub(crate) struct Checked {
     pub model: ModelInfo,
     /// `cpu`, `cuda:0`, and what is computed in.
     pub device: String,
-    pub estimate: Estimate,
+    pub estimate: ResourceEstimate,
 }
 
 /// What is known of the study that the form defines.

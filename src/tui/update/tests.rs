@@ -6,7 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 use super::*;
-use crate::engine::{Estimate, Event, PlannedCell};
+use crate::engine::{Event, PlannedCell, ResourceEstimate};
 use crate::results::{self, CellState, Environment, Metrics, ModelInfo, StudyResult};
 use crate::scores::{PERPLEXITY, Summary};
 use crate::store::StudySummary;
@@ -46,7 +46,7 @@ fn plan(cells: &[CellSpec]) -> Event {
         model: Box::new(model()),
         environment: Environment::default(),
         cells: cells.iter().map(planned).collect(),
-        estimate: Estimate::default(),
+        estimate: ResourceEstimate::default(),
     }
 }
 
@@ -116,11 +116,11 @@ fn a_change_is_checked_once_and_the_need_is_shown() {
     let [Effect::Check { number, values }] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(values.get(Field::SeqLen), "96");
     assert!(tick(&mut state).is_empty());
-    let estimate = Estimate {
+    let estimate = ResourceEstimate {
         host_bytes: 2_000_000_000,
         host_available: 8_000_000_000,
         seconds: 90.0,
-        ..Estimate::default()
+        ..ResourceEstimate::default()
     };
     let plan = Checked { model: model(), device: "cpu in f32".into(), estimate };
     update(&mut state, Message::Done(EffectOutcome::Checked { number: *number, plan: Box::new(plan) }));

@@ -1,11 +1,11 @@
 //! Filters of lists and dictionaries.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use minijinja::State;
-use minijinja::value::{Enumerator, Object, ObjectRepr, Tuple, Value, ValueKind};
+use minijinja::value::{Tuple, Value, ValueKind};
 
+use super::super::objects::ItemGroup;
 use super::super::operators::{equal, order};
 use super::super::python::{
     CallArguments, TemplateResult, failure, integer, is_true, items_of, spend, to_text, type_name,
@@ -170,31 +170,6 @@ pub(super) fn group_by(state: &mut State<'_, '_>, arguments: CallArguments) -> T
         }
     }
     Ok(groups.into_iter().map(|(_, group)| Value::from_object(group)).collect())
-}
-
-/// A pair with names.
-#[derive(Debug)]
-pub(in super::super) struct ItemGroup {
-    grouper: Value,
-    list: Vec<Value>,
-}
-
-impl Object for ItemGroup {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Seq
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match (key.as_usize(), key.as_str()) {
-            (Some(0), _) | (_, Some("grouper")) => Some(self.grouper.clone()),
-            (Some(1), _) | (_, Some("list")) => Some(Value::from(self.list.clone())),
-            _ => None,
-        }
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(2)
-    }
 }
 
 pub(super) fn dictsort(state: &mut State<'_, '_>, arguments: CallArguments) -> TemplateResult<Value> {

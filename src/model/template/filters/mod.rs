@@ -8,7 +8,7 @@ mod wrap;
 use minijinja::value::{Rest, ValueOrKwargs};
 use minijinja::{Environment, State};
 
-pub(super) use lists::{ItemGroup, sort_values};
+pub(super) use lists::sort_values;
 pub(super) use markup::escaped;
 
 use super::json::to_json;

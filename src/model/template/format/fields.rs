@@ -4,7 +4,8 @@ use minijinja::State;
 use minijinja::value::Value;
 
 use super::super::python::{CallArguments, TemplateResult, failure};
-use super::{FormatSpec, converted};
+use super::spec::FormatSpec;
+use super::{converted, format_value};
 
 /// Fills `{}` fields.
 pub(crate) fn fill_fields(
@@ -73,7 +74,7 @@ impl FieldFiller<'_, '_> {
             None if rest.is_empty() => FormatSpec::default(),
             None => return Err(failure(format!("`{field}` is no field of `format`"))),
         };
-        spec.apply(self.state, &value)
+        format_value(self.state, &spec, &value)
     }
 
     /// The value of a name such as `0`, `key`, `0.attribute[item]` or nothing.

@@ -3,7 +3,10 @@
 use minijinja::State;
 
 use super::super::python::{TemplateResult, failure, float_text};
-use super::{FormatSpec, MOST_DIGITS};
+use super::spec::FormatSpec;
+
+/// Longest number of digits behind the point.
+const MOST_DIGITS: usize = 4096;
 
 /// An integer; `None` where the format is not for integers.
 pub(super) fn integer(

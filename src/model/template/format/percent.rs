@@ -5,7 +5,8 @@ use minijinja::value::{Value, ValueKind};
 
 use super::super::filters::escaped;
 use super::super::python::{TemplateResult, failure, float, integer, type_name};
-use super::{FormatSpec, converted, number};
+use super::spec::FormatSpec;
+use super::{converted, number};
 
 /// Fills `%` fields from a tuple, a dictionary, or a value that is the only one. A text that is marked as `safe` has the
 /// texts escaped that fill it.

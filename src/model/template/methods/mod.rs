@@ -7,7 +7,8 @@ mod text;
 use minijinja::value::{Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
-use super::globals::{DictView, from_keys};
+use super::globals::from_keys;
+use super::objects::DictView;
 use super::operators::equal;
 use super::python::{CallArguments, TemplateResult, failure, float, items_of, type_name};
 pub(super) use characters::{is_printable, is_word};

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::engine::Estimate;
+use crate::engine::ResourceEstimate;
 use crate::tui::message::{EffectOutcome, Message};
 use crate::tui::screens::inspect::sample::{self, theme};
 use crate::tui::state::{Check, Checked, EngineState, Field, Focus, Screen, State};
@@ -14,13 +14,13 @@ const SIZES: [(u16, u16); 4] = [(80, 24), (160, 48), (40, 12), (1, 1)];
 fn checked(size: (u16, u16)) -> State {
     let mut state = testing::state();
     state.size = size;
-    let estimate = Estimate {
+    let estimate = ResourceEstimate {
         host_bytes: 540_000_000,
         host_available: 8_000_000_000,
         disk_bytes: 120_000_000,
         disk_available: 40_000_000_000,
         seconds: 754.0,
-        ..Estimate::default()
+        ..ResourceEstimate::default()
     };
     let plan = Checked { model: sample::study_view().model, device: "cpu in f32".into(), estimate };
     let number = state.form.version;
