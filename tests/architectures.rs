@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use common::Place;
+use common::{Place, Synthetic};
 use secateur::Result;
 use secateur::engine::RunOptions;
 use secateur::model::{
     ARCHITECTURES, ActivationObserver, Activations, Batch, Block, Generator, InputSite, LmHead, ModelFolder,
-    RopeTables, Synthetic, head,
+    RopeTables, head,
 };
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY, records};
 use serde_json::Value;

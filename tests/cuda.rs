@@ -5,8 +5,7 @@
 mod common;
 
 use candle_core::Device;
-use common::Place;
-use secateur::model::Synthetic;
+use common::{Place, Synthetic};
 use serde_json::Value;
 
 /// The quick study on a device.

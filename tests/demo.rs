@@ -5,9 +5,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use common::Place;
+use common::{Place, Synthetic};
 use secateur::demo;
-use secateur::model::Synthetic;
 use serde_json::Value;
 
 /// A folder with a home of its own.

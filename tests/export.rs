@@ -1,19 +1,23 @@
 //! Exports, as another program finds them: the source's files, with what pruning made of them and nothing else.
 
+#[path = "common/synthetic.rs"]
+mod synthetic;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use secateur::Error;
+use secateur::model::ModelFolder;
 use secateur::model::arch::llama::Llama;
-use secateur::model::{ModelFolder, Synthetic};
 use secateur::results::{CellResult, CellState, ErrorBasis, Footprint, ModuleResult};
 use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::export::{check_target, write};
 use secateur::store::stored::{Stored, mask_of};
 use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Map, Value, json};
+use synthetic::Synthetic;
 
 /// A source model, the checkpoints of a cell of it, and room for exports.
 struct Case {

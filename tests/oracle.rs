@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2, qwen3};
+use common::Synthetic;
 use rand::{Rng, SeedableRng};
 use secateur::model::arch::{llama::Llama, mistral::Mistral, qwen2::Qwen2, qwen3::Qwen3};
 use secateur::model::head::embed;
 use secateur::model::{
-    Architecture, Batch, Block, LmHead, ModelConfig, ModelFolder, Rope, RopeScaling, Synthetic,
-    load_tokenizer,
+    Architecture, Batch, Block, LmHead, ModelConfig, ModelFolder, Rope, RopeScaling, load_tokenizer,
 };
 use serde_json::json;
 
@@ -305,7 +305,7 @@ fn agrees_with_candle(shape: &Synthetic) {
 #[test]
 fn llama_with_the_output_head_tied_or_not_and_heads_grouped_or_not() {
     for (tied, kv_heads) in [(true, 2), (false, 2), (true, 4), (false, 1)] {
-        agrees_with_candle(&Synthetic { tied, kv_heads, ..Synthetic::default() });
+        agrees_with_candle(&Synthetic { kv_heads, tied, ..Synthetic::default() });
     }
 }
 

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::Place;
-use secateur::model::Synthetic;
+use common::{Place, Synthetic};
 use secateur::results::{Answer, CellResult, CellState, Metrics, Seconds};
 use secateur::store::Store;
 use serde_json::Value;

@@ -2,18 +2,21 @@
 
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+pub mod synthetic;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use secateur::device::choose_device;
 use secateur::engine::{Command, Engine, EngineOptions, Event, RunOptions};
-use secateur::model::Synthetic;
 use secateur::results::StudyResult;
 use secateur::study::{
     CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, StudySpec,
 };
 use tempfile::TempDir;
+
+pub use synthetic::Synthetic;
 
 /// A file of the shared test data, or `None` with a plain word about what is skipped.
 pub fn shared(test: &str, path: &str) -> Option<PathBuf> {
