@@ -6,6 +6,9 @@
 // Files of `tests/` that unit tests include know the library by its name.
 #[cfg(test)]
 extern crate self as secateur;
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;
 
 mod alpaca;
 pub mod cli;

@@ -1,5 +1,7 @@
 //! Exports, as another program finds them: the source's files, with what pruning made of them and nothing else.
 
+#[path = "common/skip.rs"]
+mod skip;
 #[path = "common/synthetic.rs"]
 mod synthetic;
 
@@ -201,7 +203,7 @@ fn every_dtype_and_layout_keeps_all_but_the_pruned_tensors_byte_for_byte() {
         (DType::BF16, None, true),
         (DType::BF16, Some(4), false),
     ] {
-        let case = Case::new(&Synthetic { dtype, sharded, tied, ..Synthetic::tiny(&Llama) });
+        let case = Case::new(&Synthetic { tied, dtype, sharded, ..Synthetic::tiny(&Llama) });
         let out = case.path("out");
         case.export(&out).unwrap();
         case.check(&out);
@@ -427,7 +429,7 @@ fn a_place_that_cannot_be_written_is_the_users_mistake() {
         fs::create_dir(&closed).unwrap();
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
         if fs::write(closed.join("probe"), "").is_ok() {
-            eprintln!("skipped: a folder without write permission, since this user may write everywhere");
+            skip::skip("one folder of several: this user may write even where nobody may");
         } else {
             places.push(closed.join("out"));
         }
@@ -466,7 +468,7 @@ impl Drop for Disk {
 #[test]
 fn a_full_disk_is_one_clear_error_and_nothing_is_left_behind() {
     let (Some(disk), Some(spare)) = (Disk::new("size=1m"), Disk::new("size=1m")) else {
-        eprintln!("skipped: an export to a full disk, since this user may not mount one");
+        skip::skip("this user may not mount a small disk");
         return;
     };
     // Two shards of some 700 KB: the first fits, the second does not.

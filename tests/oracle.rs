@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -369,20 +368,9 @@ fn qwen_with_windows() {
     }
 }
 
-/// The real model's folder, or a word on stderr that there is none.
-fn real_model() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME")?;
-    let dir = Path::new(&home).join(".cache/secateur-test-models/smollm2-135m-instruct");
-    if dir.is_dir() {
-        return Some(dir);
-    }
-    eprintln!("skipped: {} is not there, so the real model was not compared", dir.display());
-    None
-}
-
 #[test]
 fn a_real_model_gives_candles_logits() {
-    let Some(dir) = real_model() else { return };
+    let Some(dir) = common::skip::smollm2() else { return };
     let folder = ModelFolder::open(&dir).unwrap();
     let tokenizer = load_tokenizer(&folder.tokenizer).unwrap();
     let prompt = "The gardener cut the hedge back hard in early spring, because";

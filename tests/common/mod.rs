@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+pub mod skip;
 pub mod synthetic;
 
 use std::collections::BTreeMap;
@@ -17,27 +18,6 @@ use secateur::study::{
 use tempfile::TempDir;
 
 pub use synthetic::Synthetic;
-
-/// A file of the shared test data, or `None` with a plain word about what is skipped.
-pub fn shared(test: &str, path: &str) -> Option<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
-    if file.exists() {
-        return Some(file);
-    }
-    eprintln!("SKIPPED {test}: {} is not there", file.display());
-    None
-}
-
-/// The real model that `../shared/models/smollm2.py` writes, or `None` with a plain word about what is skipped.
-pub fn smollm2(test: &str) -> Option<PathBuf> {
-    let home = std::env::var_os("HOME")?;
-    let folder = Path::new(&home).join(".cache/secateur-test-models/smollm2-135m-instruct");
-    if folder.join("model.safetensors").exists() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED {test}: {} is not there; ../shared/models/smollm2.py writes it", folder.display());
-    None
-}
 
 /// What the tests compute on: `SECATEUR_TEST_DEVICE`, as `--device` takes it, else the CPU. In `f32` in either case.
 pub fn device_name() -> String {
