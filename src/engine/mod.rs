@@ -50,7 +50,7 @@ pub struct EngineOptions {
     pub offline: bool,
 }
 
-/// A running engine: commands in, events out. Dropping the command sender shuts it down after the block in hand.
+/// A running engine: commands in, events out. Dropping the command sender shuts it down after the current block.
 #[derive(Debug)]
 pub struct Engine {
     /// Where commands go.
