@@ -2,9 +2,13 @@
 
 mod common;
 
+#[path = "../tests/common/synthetic.rs"]
+mod synthetic;
+
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use secateur::model::{Batch, Block, ModelFolder, Synthetic};
+use secateur::model::{Batch, Block, ModelFolder};
+use synthetic::Synthetic;
 
 /// A block of `SmolLM2`-135M.
 fn smollm2() -> Synthetic {

@@ -1,13 +1,17 @@
 //! Writes a random model as a Hugging Face folder, for benches and for trying things out:
 //! `cargo run --release --example random_model -- --preset llama2-7b DIR`
 
+#[path = "../tests/common/synthetic.rs"]
+mod synthetic;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use secateur::model::ModelFolder;
 use secateur::model::arch::{llama::Llama, mistral::Mistral, qwen2::Qwen2, qwen3::Qwen3};
-use secateur::model::{ModelFolder, Synthetic};
+use synthetic::Synthetic;
 
 #[derive(Parser)]
 #[command(about = "Writes a random model as a Hugging Face folder")]

@@ -3,6 +3,13 @@
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
 //! as lines, a table or JSON, `tui` on a screen; everything below (`prune`, `scores`, `model`, `data`, `store`) knows neither.
 
+// Files of `tests/` that unit tests include know the library by its name.
+#[cfg(test)]
+extern crate self as secateur;
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;
+
 mod alpaca;
 pub mod cli;
 pub mod commands;

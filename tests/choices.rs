@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::Place;
+use common::{Place, Synthetic};
 use secateur::engine::RunOptions;
-use secateur::model::Synthetic;
 use secateur::results::{CellResult, Measurement, Metrics, ModelInfo, StudyResult};
 use secateur::scores::{JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, Score, TOP1_AGREEMENT};
 use secateur::study::StudySpec;

@@ -5,8 +5,7 @@
 mod common;
 
 use candle_core::Device;
-use common::Place;
-use secateur::model::Synthetic;
+use common::{Place, Synthetic};
 use serde_json::Value;
 
 /// The quick study on a device.
@@ -56,7 +55,7 @@ fn agree(what: &str, cpu: &Value, gpu: &Value, perplexity: f64, js: f64, exact_m
 #[test]
 fn a_gpu_finds_what_the_cpu_finds() {
     if let Err(error) = Device::new_cuda(0) {
-        eprintln!("SKIPPED a_gpu_finds_what_the_cpu_finds: no GPU: {error}");
+        common::skip::skip(format_args!("no GPU: {error}"));
         return;
     }
     let cpu = study("cpu", "auto");

@@ -4,13 +4,12 @@ mod common;
 
 use std::process::Output;
 
-use common::{Place, prose};
+use common::{Place, Synthetic, prose};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use secateur::model::Synthetic;
 use serde_json::{Value, json};
 
 const STUDY: &str = "run --model model --methods wanda --sparsity 0.5 --seq-len 32 --calibration calibration.txt \

@@ -5,11 +5,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use common::Place;
-use secateur::demo::{self, world};
-use secateur::model::{ModelFolder, PromptFormat, Synthetic, load_tokenizer};
+use common::{Place, Synthetic};
+use secateur::demo;
 use serde_json::Value;
-use world::{QuestionKind, StoryRecord};
 
 /// A folder with a home of its own.
 fn place() -> Place {
@@ -94,27 +92,6 @@ fn the_study_names_files_of_its_own_and_all_of_them() {
     for file in named.into_iter().chain(files(&root.join("model"))).chain(settings) {
         let (here, there) = (std::fs::read(root.join(&file)), std::fs::read(unpacked.join(&file)));
         assert!(here.unwrap() == there.unwrap(), "{}", file.display());
-    }
-}
-
-#[test]
-fn tasks_are_asked_in_the_form_that_the_model_was_trained_on() {
-    let cache = tempfile::tempdir().unwrap();
-    let folder = ModelFolder::open(&demo::unpack(cache.path()).unwrap().join("model")).unwrap();
-    let (format, tokenizer) =
-        (PromptFormat::for_model(&folder, None).unwrap(), load_tokenizer(&folder.tokenizer).unwrap());
-    for record in world::records(&QuestionKind::SHORT, 20, 1) {
-        let StoryRecord { story, question } = &record;
-        assert_eq!(format.render(&question.text, story).unwrap(), world::prompt(story, &question.text));
-        let prompt = format.render(&question.text, story).unwrap();
-        let asked = format.encode(&tokenizer, &prompt).unwrap();
-        let trained = world::conversation(story, std::slice::from_ref(question));
-        let trained = tokenizer.encode(trained, false).unwrap();
-        assert!(trained.get_ids().starts_with(&asked));
-        // An answer is words of the story and the end.
-        let answer = tokenizer.decode(&trained.get_ids()[asked.len()..], true).unwrap();
-        assert_eq!(answer.trim(), question.answer);
-        assert_eq!(trained.get_ids().last(), Some(&folder.config.eos[0]));
     }
 }
 

@@ -3,12 +3,10 @@
 mod common;
 
 use candle_core::DType;
-use common::Place;
+use common::{Place, Synthetic};
 use secateur::engine::RunOptions;
 use secateur::model::arch::{llama::Llama, mistral::Mistral};
-use secateur::model::{
-    Architecture, Batch, Block, LmHead, ModelFolder, PromptFormat, Synthetic, head, load_tokenizer,
-};
+use secateur::model::{Architecture, Batch, Block, LmHead, ModelFolder, PromptFormat, head, load_tokenizer};
 use secateur::results::Answer;
 use secateur::scores::records;
 use secateur::store::Store;

@@ -4,10 +4,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::Place;
+use common::{Place, Synthetic};
 use secateur::Error;
 use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, RunOptions, plan};
-use secateur::model::Synthetic;
 use secateur::results::{CellResult, CellState, Metrics, ModelInfo, StudyResult};
 use secateur::scores::records;
 use secateur::store::Store;

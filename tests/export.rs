@@ -1,19 +1,25 @@
 //! Exports, as another program finds them: the source's files, with what pruning made of them and nothing else.
 
+#[path = "common/skip.rs"]
+mod skip;
+#[path = "common/synthetic.rs"]
+mod synthetic;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use secateur::Error;
+use secateur::model::ModelFolder;
 use secateur::model::arch::llama::Llama;
-use secateur::model::{ModelFolder, Synthetic};
 use secateur::results::{CellResult, CellState, ErrorBasis, Footprint, ModuleResult};
 use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::export::{check_target, write};
 use secateur::store::stored::{Stored, mask_of};
 use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Map, Value, json};
+use synthetic::Synthetic;
 
 /// A source model, the checkpoints of a cell of it, and room for exports.
 struct Case {
@@ -197,7 +203,7 @@ fn every_dtype_and_layout_keeps_all_but_the_pruned_tensors_byte_for_byte() {
         (DType::BF16, None, true),
         (DType::BF16, Some(4), false),
     ] {
-        let case = Case::new(&Synthetic { dtype, sharded, tied, ..Synthetic::tiny(&Llama) });
+        let case = Case::new(&Synthetic { tied, dtype, sharded, ..Synthetic::tiny(&Llama) });
         let out = case.path("out");
         case.export(&out).unwrap();
         case.check(&out);
@@ -423,7 +429,7 @@ fn a_place_that_cannot_be_written_is_the_users_mistake() {
         fs::create_dir(&closed).unwrap();
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
         if fs::write(closed.join("probe"), "").is_ok() {
-            eprintln!("skipped: a folder without write permission, since this user may write everywhere");
+            skip::skip("one folder of several: this user may write even where nobody may");
         } else {
             places.push(closed.join("out"));
         }
@@ -462,7 +468,7 @@ impl Drop for Disk {
 #[test]
 fn a_full_disk_is_one_clear_error_and_nothing_is_left_behind() {
     let (Some(disk), Some(spare)) = (Disk::new("size=1m"), Disk::new("size=1m")) else {
-        eprintln!("skipped: an export to a full disk, since this user may not mount one");
+        skip::skip("this user may not mount a small disk");
         return;
     };
     // Two shards of some 700 KB: the first fits, the second does not.

@@ -8,8 +8,7 @@ mod samples;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
 
-use common::Place;
-use secateur::model::Synthetic;
+use common::{Place, Synthetic};
 use secateur::results::CellState;
 use secateur::store::Store;
 

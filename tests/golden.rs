@@ -139,9 +139,8 @@ fn golden_study(model: &Path, data: &Path, recipes: &[&str]) -> secateur::study:
 #[test]
 fn pruned_models_agree_with_the_authors_code() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = "pruned_models_agree_with_the_authors_code";
     let (Some(model), Some(data), Some(gold)) =
-        (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden"))
+        (common::skip::smollm2(), common::skip::shared("data"), common::skip::shared("golden"))
     else {
         return;
     };
@@ -203,9 +202,8 @@ fn pruned_models_agree_with_the_authors_code() {
 #[test]
 fn ria_agrees_with_its_authors_code() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = "ria_agrees_with_its_authors_code";
     let (Some(model), Some(data), Some(gold)) =
-        (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden/structure"))
+        (common::skip::smollm2(), common::skip::shared("data"), common::skip::shared("golden/structure"))
     else {
         return;
     };
@@ -243,9 +241,8 @@ fn ria_agrees_with_its_authors_code() {
 #[test]
 fn answers_agree_with_the_reference() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = "answers_agree_with_the_reference";
     let (Some(model), Some(data), Some(gold)) =
-        (common::smollm2(name), common::shared(name, "data"), common::shared(name, "golden"))
+        (common::skip::smollm2(), common::skip::shared("data"), common::skip::shared("golden"))
     else {
         return;
     };

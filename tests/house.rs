@@ -104,6 +104,39 @@ fn a_circle_is_found_through_re_exports_and_not_in_what_is_only_for_tests() {
     assert_eq!(house.circles(), [["a.rs", "b/c.rs"]]);
 }
 
+/// Files that may say that a test is skipped.
+const SKIPPING: &[&str] = &["tests/common/skip.rs", "tests/zz_skipped.rs", "tests/house.rs"];
+
+#[test]
+fn tests_skip_themselves_in_one_way_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = ["src", "tests", "examples", "benches"].map(|folder| root.join(folder)).to_vec();
+    let mut complaints = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let file = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+            if path.extension().is_none_or(|extension| extension != "rs") || SKIPPING.contains(&&*file) {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for (number, line) in text.lines().enumerate() {
+                // Whoever looks for a file of these folders is told by the helper that the test is skipped.
+                let looks = line.contains("join(\"../shared") || line.contains("secateur-test-models");
+                let says = line.contains("print") && line.to_lowercase().contains("skip");
+                if looks || says {
+                    complaints.push(format!("{file}:{}: tests/common/skip.rs is for that", number + 1));
+                }
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
 /// A path as it is written: `crate::tui::state`.
 type Names = Vec<String>;
 

@@ -1,5 +1,8 @@
 //! Downloads from a hub that each test starts on the loopback interface.
 
+#[path = "common/synthetic.rs"]
+mod synthetic;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,8 +13,9 @@ use std::time::Duration;
 
 use secateur::Error;
 use secateur::hub::{Download, DownloadWatcher, Hub, HubSettings};
-use secateur::model::{ModelFolder, Synthetic};
+use secateur::model::ModelFolder;
 use serde_json::json;
+use synthetic::Synthetic;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const PIECE: u64 = 64 << 10;

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use common::Place;
+use common::{Place, Synthetic};
 use secateur::engine::{Command, Engine, Event, RunOptions};
-use secateur::model::Synthetic;
 use secateur::store::Store;
 use secateur::study::StudySpec;
 

@@ -6,10 +6,10 @@ mod common;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use common::Place;
+use common::{Place, Synthetic};
 use secateur::engine::{Event, RunOptions};
 use secateur::model::arch::{mistral::Mistral, qwen2::Qwen2, smollm3::SmolLm3};
-use secateur::model::{Architecture, Batch, Block, LmHead, ModelFolder, Rope, RopeScaling, Synthetic, head};
+use secateur::model::{Architecture, Batch, Block, LmHead, ModelFolder, Rope, RopeScaling, head};
 use secateur::results::Metrics;
 use secateur::scores::PERPLEXITY;
 use serde_json::{Value, json};

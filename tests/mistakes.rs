@@ -5,8 +5,8 @@ mod common;
 
 use std::process::Output;
 
-use common::Place;
-use secateur::model::{ARCHITECTURES, Synthetic};
+use common::{Place, Synthetic};
+use secateur::model::ARCHITECTURES;
 use serde_json::{Value, json};
 
 /// Settings of a study that works; every case spoils one thing.

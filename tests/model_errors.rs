@@ -1,13 +1,17 @@
 //! What people get told when a model's folder is not what it should be: one clear message, exit code 2.
 
+#[path = "common/synthetic.rs"]
+mod synthetic;
+
 use std::path::Path;
 
 use candle_core::{DType, Device};
 use proptest::prelude::*;
 use secateur::Result;
 use secateur::model::arch::{mistral::Mistral, qwen3::Qwen3};
-use secateur::model::{ModelFolder, Synthetic, Weights, load_tokenizer};
+use secateur::model::{ModelFolder, Weights, load_tokenizer};
 use serde_json::{Value, json};
+use synthetic::Synthetic;
 
 /// One broken folder: how to break it, and what the message has to name.
 struct Case {

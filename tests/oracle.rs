@@ -4,17 +4,16 @@
 mod common;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2, qwen3};
+use common::Synthetic;
 use rand::{Rng, SeedableRng};
 use secateur::model::arch::{llama::Llama, mistral::Mistral, qwen2::Qwen2, qwen3::Qwen3};
 use secateur::model::head::embed;
 use secateur::model::{
-    Architecture, Batch, Block, LmHead, ModelConfig, ModelFolder, Rope, RopeScaling, Synthetic,
-    load_tokenizer,
+    Architecture, Batch, Block, LmHead, ModelConfig, ModelFolder, Rope, RopeScaling, load_tokenizer,
 };
 use serde_json::json;
 
@@ -305,7 +304,7 @@ fn agrees_with_candle(shape: &Synthetic) {
 #[test]
 fn llama_with_the_output_head_tied_or_not_and_heads_grouped_or_not() {
     for (tied, kv_heads) in [(true, 2), (false, 2), (true, 4), (false, 1)] {
-        agrees_with_candle(&Synthetic { tied, kv_heads, ..Synthetic::default() });
+        agrees_with_candle(&Synthetic { kv_heads, tied, ..Synthetic::default() });
     }
 }
 
@@ -369,20 +368,9 @@ fn qwen_with_windows() {
     }
 }
 
-/// The real model's folder, or a word on stderr that there is none.
-fn real_model() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME")?;
-    let dir = Path::new(&home).join(".cache/secateur-test-models/smollm2-135m-instruct");
-    if dir.is_dir() {
-        return Some(dir);
-    }
-    eprintln!("skipped: {} is not there, so the real model was not compared", dir.display());
-    None
-}
-
 #[test]
 fn a_real_model_gives_candles_logits() {
-    let Some(dir) = real_model() else { return };
+    let Some(dir) = common::skip::smollm2() else { return };
     let folder = ModelFolder::open(&dir).unwrap();
     let tokenizer = load_tokenizer(&folder.tokenizer).unwrap();
     let prompt = "The gardener cut the hedge back hard in early spring, because";

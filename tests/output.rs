@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device};
-use common::Place;
-use secateur::model::{ModelFolder, Synthetic};
+use common::{Place, Synthetic};
+use secateur::model::ModelFolder;
 use secateur::results::StudyResult;
 use serde_json::Value;
 

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::Place;
-use secateur::model::Synthetic;
+use common::{Place, Synthetic};
 use secateur::results::{Answer, CellResult, CellState, Metrics, Seconds};
 use secateur::store::Store;
 use serde_json::Value;
@@ -339,7 +338,7 @@ fn interrupt(
 fn go_on(place: &Place, said: &str) {
     let line = said
         .lines()
-        .find_map(|line| line.strip_prefix("interrupted; go on with: "))
+        .find_map(|line| line.strip_prefix("interrupted; resume with: "))
         .unwrap_or_else(|| panic!("{said}"));
     assert!(line.contains(" run --resume ") && said.trim_end().ends_with(line), "{said}");
     let mut shell = Command::new("/bin/sh");
@@ -358,7 +357,7 @@ fn interrupted_once_it_ends_the_block_in_hand_and_says_how_to_go_on() {
     assert_eq!(status.code(), Some(130), "{said}");
     let work = |e: &&Value| ["module", "checkpoint"].contains(&e["event"].as_str().unwrap());
     if let Some(last) = after.iter().rfind(work) {
-        assert_eq!(last["event"], "checkpoint", "the block in hand was not ended");
+        assert_eq!(last["event"], "checkpoint", "the current block was not ended");
     }
     assert_eq!(after.last().unwrap()["event"], "stopped");
     go_on(&place, &said);

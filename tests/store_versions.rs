@@ -4,6 +4,8 @@
 
 #[allow(dead_code, reason = "a study and an answer are needed of it")]
 mod samples;
+#[path = "common/skip.rs"]
+mod skip;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -156,13 +158,10 @@ fn an_upgraded_store_has_the_tables_of_a_new_one() {
     assert_eq!(schema(&old), schema(&new));
 }
 
-/// A copy of the store that version 0.1.0 wrote, with its model and data; `None`, and a word, where it is absent.
+/// A copy of the store that version 0.1.0 wrote, with its model and data, if it is there.
 fn store_of_0_1_0() -> Option<(tempfile::TempDir, Value)> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/stores");
-    let Ok(expected) = fs::read_to_string(from.join("expected.json")) else {
-        eprintln!("SKIPPED: {} is absent", from.display());
-        return None;
-    };
+    let expected = fs::read_to_string(skip::shared("stores/expected.json")?).unwrap();
+    let from = skip::shared("stores")?;
     let dir = tempfile::tempdir().unwrap();
     copy(&from, dir.path());
     Some((dir, serde_json::from_str(&expected).unwrap()))

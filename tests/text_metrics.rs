@@ -1,22 +1,15 @@
 //! Scores of answers, compared with published scripts and reference runs (where their results are at hand).
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use secateur::data::{FieldNames, NoFetch, load_task};
 use secateur::number::NamedNumbers;
 use secateur::scores::{exact_match, f1, rouge1, score_answer};
 use serde_json::Value;
-
-/// A file of the shared data; says so where it is absent.
-fn shared(file: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(file);
-    if path.is_file() {
-        return Some(path);
-    }
-    eprintln!("SKIPPED: {} is absent", path.display());
-    None
-}
+use skip::shared;
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, BEGIN, BETWEEN, QuestionKind, Split, Story, StoryLevel, StoryRecord};
 use secateur::{Error, Result};
 use serde_json::json;
 use tokenizers::Tokenizer;
+
+use super::world::{self, BEGIN, BETWEEN, QuestionKind, Split, Story, StoryLevel, StoryRecord};
 
 /// Longest sequence, in tokens.
 const LONGEST: usize = 256;

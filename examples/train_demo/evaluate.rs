@@ -6,7 +6,6 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use secateur::data::evaluation_windows;
-use secateur::demo::world::{self, BETWEEN, QuestionKind, Split};
 use secateur::model::{Block, Generator, LmHead, ModelFolder};
 use secateur::scores::{exact_match, rouge1};
 use secateur::{Error, Result, data};
@@ -14,6 +13,7 @@ use tokenizers::Tokenizer;
 
 use super::data::encode;
 use super::network::Network;
+use super::world::{self, BETWEEN, QuestionKind, Split};
 
 /// Longest answer, in tokens.
 const LONGEST: usize = 64;

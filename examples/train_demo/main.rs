@@ -17,6 +17,7 @@ mod scale;
 mod tests;
 mod tokenizer;
 mod training;
+mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

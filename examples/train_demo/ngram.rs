@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use secateur::Result;
-use secateur::demo::world::{self, BETWEEN, Split};
 use tokenizers::Tokenizer;
 
 use super::data::encode;
+use super::world::{self, BETWEEN, Split};
 
 /// Tokens that a prediction looks back on, and one.
 const ORDER: usize = 5;

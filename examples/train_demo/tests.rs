@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use secateur::model::{Batch, Block, LmHead, ModelFolder, head, read_config};
+use secateur::model::{Batch, Block, LmHead, ModelFolder, PromptFormat, head, load_tokenizer, read_config};
 
 use super::muon::orthogonal;
 use super::network::Network;
@@ -12,6 +12,7 @@ use super::ngram::NGrams;
 use super::ops::read;
 use super::scale::scale_features;
 use super::training::Training;
+use super::world::{self, QuestionKind, StoryRecord};
 use super::{TrainArgs, tokenizer};
 
 fn model() -> PathBuf {
@@ -202,4 +203,24 @@ fn the_baseline_predicts_with_probabilities() {
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
     }
     assert!((512..=1024).contains(&pieces));
+}
+
+#[test]
+fn tasks_are_asked_in_the_form_that_the_model_was_trained_on() {
+    let folder = ModelFolder::open(&model()).unwrap();
+    let (format, tokenizer) =
+        (PromptFormat::for_model(&folder, None).unwrap(), load_tokenizer(&folder.tokenizer).unwrap());
+    for record in world::records(&QuestionKind::SHORT, 20, 1) {
+        let StoryRecord { story, question } = &record;
+        assert_eq!(format.render(&question.text, story).unwrap(), world::prompt(story, &question.text));
+        let prompt = format.render(&question.text, story).unwrap();
+        let asked = format.encode(&tokenizer, &prompt).unwrap();
+        let trained = world::conversation(story, std::slice::from_ref(question));
+        let trained = tokenizer.encode(trained, false).unwrap();
+        assert!(trained.get_ids().starts_with(&asked));
+        // An answer is words of the story and the end.
+        let answer = tokenizer.decode(&trained.get_ids()[asked.len()..], true).unwrap();
+        assert_eq!(answer.trim(), question.answer);
+        assert_eq!(trained.get_ids().last(), Some(&folder.config.eos[0]));
+    }
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, ASSISTANT, BEGIN, END, Split, StoryLevel, TEMPLATE, USER};
 use secateur::{Error, Result};
 use serde_json::{Value, json};
 use tokenizers::models::TrainerWrapper;
@@ -13,6 +12,8 @@ use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
+
+use super::world::{self, ASSISTANT, BEGIN, END, Split, StoryLevel, TEMPLATE, USER};
 
 /// Pieces at most.
 const PIECES: usize = 1024;

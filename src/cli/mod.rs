@@ -23,7 +23,7 @@ pub use settings::{All, OfMachine, Selection, SettingsArgs, StoreOnly};
     about = "Prune a large language model and see what that really costs: perplexity, JS divergence and task scores",
     subcommand_required = true,
     max_term_width = 110,
-    after_help = "Without a command the dashboard opens, on the built-in study where no model is named.\n\n\
+    after_help = "Without a command, secateur opens the dashboard; without a model, on the built-in study.\n\n\
                   Exit codes: 0 done, 1 a failure, 2 a mistake in the command or its files, 130 interrupted."
 )]
 pub struct Cli {
@@ -38,12 +38,12 @@ pub struct Cli {
 /// What the program can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    /// Open the dashboard: what `secateur` does when no command is named
+    /// Open the dashboard, as `secateur` without a command does
     Tui(Box<TuiArgs>),
     /// Prune a model with every method at every sparsity and measure each variant against the base
     #[command(after_help = RUN_AFTER_HELP)]
     Run(Box<RunArgs>),
-    /// Say what this machine has and what a study would use
+    /// Report what this machine has and what a study would use
     Doctor(DoctorArgs),
     /// Write a finished cell of a stored study as a Hugging Face model folder
     Export(ExportArgs),
@@ -55,11 +55,11 @@ pub enum CliCommand {
     Snapshot(Box<SnapshotArgs>),
     /// Print every setting with its default, as a config file to start from
     Settings(SettingsListArgs),
-    /// Print a script with which a shell completes secateur's commands, flags and values
+    /// Print a script that completes secateur's commands, flags and values in a shell
     #[command(after_help = COMPLETIONS_AFTER_HELP)]
     Completions(CompletionsArgs),
     /// Print the manual page of secateur or of one of its commands
-    #[command(after_help = "Read it at once: secateur man run | man -l -")]
+    #[command(after_help = "To read it: secateur man run | man -l -")]
     Man(ManArgs),
 }
 
@@ -89,7 +89,7 @@ pub struct RunArgs {
     /// Run even if the estimate says that there is not enough memory
     #[arg(long, help_heading = "Run")]
     pub force: bool,
-    /// Run the built-in study: its settings replace the config file's; flags and variables win over them
+    /// Run the built-in study: its settings replace the config file's; flags and variables override them
     #[arg(long, help_heading = "Run")]
     pub demo: bool,
     /// Run a part of the built-in study that takes half a minute
@@ -107,13 +107,13 @@ pub struct TuiArgs {
     /// How the dashboard looks.
     #[command(flatten)]
     pub look: LookArgs,
-    /// Only look: another process may be running a study in the store, which is followed live
+    /// Only look; if another process is running a study in the store, follow it live
     #[arg(long, help_heading = "Dashboard")]
     pub readonly: bool,
-    /// Continue without a screen when the terminal goes away, instead of stopping after the current block
+    /// When the terminal goes away, finish the study without a screen, instead of stopping after the current block
     #[arg(long, help_heading = "Dashboard")]
     pub keep_running: bool,
-    /// Take the mouse: wheel and tabs (copying text with it then needs Shift)
+    /// Use the mouse wheel and click tabs; to copy text with the mouse, hold Shift
     #[arg(long, help_heading = "Dashboard")]
     pub mouse: bool,
     /// Open this study of the store [default with --readonly: the newest]
@@ -130,12 +130,12 @@ pub struct TuiArgs {
 /// Colours and symbols.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LookArgs {
-    /// Draw with ASCII only: no braille, no box drawing [default: as the locale says: LC_ALL, LC_CTYPE, LANG]
+    /// Draw with ASCII only: no braille, no box drawing [default: follows the locale: LC_ALL, LC_CTYPE, LANG]
     #[arg(long, env = "SECATEUR_ASCII", value_name = "BOOL", help_heading = "Dashboard")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = FalseyValueParser::new())]
     pub ascii: Option<bool>,
-    /// Colours [default: what the terminal says it has]
+    /// Colours [default: what the terminal reports]
     #[arg(
         long,
         env = "SECATEUR_COLORS",
@@ -145,7 +145,7 @@ pub struct LookArgs {
         help_heading = "Dashboard"
     )]
     pub colors: Colors,
-    /// What the terminal's background is [default: what the terminal says, else dark]
+    /// Background of the terminal [default: what the terminal reports, else dark]
     #[arg(long, env = "SECATEUR_BACKGROUND", value_enum, default_value_t, value_name = "HOW")]
     #[arg(help_heading = "Dashboard")]
     pub background: Ground,
@@ -154,7 +154,7 @@ pub struct LookArgs {
 /// How many colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Colors {
-    /// As many as the terminal says it has.
+    /// What the terminal reports.
     #[default]
     Auto,
     /// 24-bit colours.
@@ -172,7 +172,7 @@ pub enum Colors {
 /// The background that colours are chosen for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Ground {
-    /// As the terminal says, else dark.
+    /// What the terminal reports, else dark.
     #[default]
     Auto,
     /// Dark.
@@ -187,10 +187,10 @@ pub struct SnapshotArgs {
     /// File to write: .svg, .png or .txt
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Which screen
+    /// Screen to draw
     #[arg(long, value_enum, default_value_t)]
     pub screen: ScreenName,
-    /// Columns and rows
+    /// Size of the screen
     #[arg(long, default_value = "160x48", value_name = "COLUMNSxROWS")]
     pub size: String,
     /// `--store`.
@@ -199,7 +199,7 @@ pub struct SnapshotArgs {
     /// Number of the study [default: the newest]
     #[arg(long, value_name = "N")]
     pub study: Option<i64>,
-    /// Cell to show on the run and inspect screens [default: the last that is done]
+    /// Cell to show on the run and inspect screens [default: the last one that is done]
     #[arg(long, value_name = "ID")]
     pub cell: Option<String>,
     /// Keys to press before the picture is taken, as they are typed: "tt" for the third score

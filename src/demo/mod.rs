@@ -1,8 +1,6 @@
 //! The built-in study: a small model of the project's own with the data to prune and measure it, inside the program.
 //!
-//! `assets/demo/MODEL_CARD.md` says where the model comes from, [`world`] writes what it reads.
-
-pub mod world;
+//! `assets/demo/MODEL_CARD.md` says where the model comes from; `examples/train_demo` trained it and wrote its texts.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -181,7 +181,7 @@ impl Control {
         self.lock().stop.is_some()
     }
 
-    /// Whether the work in hand is to end at once.
+    /// Whether the current work is to end at once.
     pub fn cancelled(&self) -> bool {
         let state = self.lock();
         state.cancel_running || state.stop == Some(Stop::Now)
@@ -192,7 +192,7 @@ impl Control {
         self.lock().paused
     }
 
-    /// Waits while paused; ends the work in hand where that was asked for. Called at least once a module.
+    /// Waits while paused; ends the current work if asked to. Called at least once per module.
     ///
     /// # Errors
     /// [`Error::Cancelled`].
@@ -209,7 +209,7 @@ impl Control {
         }
     }
 
-    /// Like [`Self::check`], and ends the work also where it was to end after the block in hand.
+    /// Like [`Self::check`], and ends the work also if it was to end after the current block.
     ///
     /// # Errors
     /// [`Error::Cancelled`].

@@ -42,9 +42,9 @@ pub enum Command {
     Pause,
     /// Goes on.
     Unpause,
-    /// Stops: after the block in hand where `after_block`, else within one module. Everything whole is kept.
+    /// Stops: after the current block if `after_block`, else within one module. Everything whole is kept.
     Shutdown {
-        /// Finish and checkpoint the block in hand first.
+        /// Finish and checkpoint the current block first.
         after_block: bool,
     },
 }

@@ -49,7 +49,7 @@ use progress::Tracker;
 use reporter::Reporter;
 use worker::Worker;
 
-/// A running engine: commands in, events out. Dropping the command sender shuts it down after the block in hand.
+/// A running engine: commands in, events out. Dropping the command sender shuts it down after the current block.
 #[derive(Debug)]
 pub struct Engine {
     /// Where commands go.

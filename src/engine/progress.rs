@@ -12,7 +12,7 @@ use super::event::{Phase, Progress};
 struct Pace {
     done: f64,
     seconds: f64,
-    /// Left of the base or cell in hand.
+    /// Left of the current base or cell.
     left: f64,
     /// To come with the cells that wait.
     waiting: f64,

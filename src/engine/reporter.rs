@@ -20,7 +20,7 @@ pub(super) struct Reporter {
     /// Progress and times.
     pub tracker: Tracker,
     control: Arc<Control>,
-    /// What cells cost in the study in hand.
+    /// What cells of the current study cost.
     sizes: Option<Box<Sizes>>,
     /// The state of the queue that the tracker knows.
     queue: u64,
@@ -76,7 +76,7 @@ impl Reporter {
     /// Waits while paused.
     ///
     /// # Errors
-    /// [`crate::Error::Cancelled`] when the work in hand is to end.
+    /// [`crate::Error::Cancelled`] when the current work is to end.
     pub fn check(&mut self) -> Result<()> {
         if self.control.queue() != self.queue {
             self.follow_queue();
@@ -92,7 +92,7 @@ impl Reporter {
         self.control.check()
     }
 
-    /// The same, also ending where work was to end after the block in hand.
+    /// The same, also ending when work was to end after the current block.
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`].

@@ -43,7 +43,7 @@ pub struct Look {
     pub live: bool,
     /// Least time between two words on progress.
     pub interval: Duration,
-    /// The command line that goes on with an interrupted run.
+    /// The command line that resumes an interrupted run.
     pub resume: String,
 }
 
@@ -169,7 +169,7 @@ pub struct Client<R, O: Write, E: Write> {
     lines: Lines,
     /// A live line stands on the terminal's last row.
     drawn: bool,
-    /// A study was begun that a resume could go on with.
+    /// A study was begun that can be resumed.
     begun: bool,
     /// Requests to stop so far.
     interrupts: u8,
@@ -198,8 +198,8 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     }
 
     /// Sends `start` and follows the engine until it has finished, failed or stopped. Each message of `interrupts`
-    /// is a request to stop: the first asks for the end of the block in hand, the second for a stop at once, the
-    /// third does not wait for the engine any more.
+    /// is a request to stop: the first asks to stop after the current block, the second to stop at once, the third
+    /// does not wait for the engine any more.
     ///
     /// # Errors
     /// What the engine says, as a mistake or a failure; an error in writing the result; cells that failed.
@@ -258,7 +258,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
         if let Ok(RunOutcome::Interrupted | RunOutcome::Abandoned) = end {
             let resume = self.look.resume.clone();
             if self.begun {
-                self.say(&format!("interrupted; go on with: {resume}"));
+                self.say(&format!("interrupted; resume with: {resume}"));
             } else {
                 self.say("interrupted before the study began; there is nothing to resume");
             }
@@ -271,7 +271,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
         self.interrupts += 1;
         let after_block = match self.interrupts {
             1 => {
-                self.say("stopping after the block in hand; interrupt again to stop at once");
+                self.say("stopping after the current block; interrupt again to stop at once");
                 true
             }
             2 => {
@@ -357,7 +357,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
         }
         if self.begun {
             let resume = self.look.resume.clone();
-            self.say(&format!("what was finished is kept; go on with: {resume}"));
+            self.say(&format!("what was finished is kept; resume with: {resume}"));
         }
         Error::Failure(message)
     }

@@ -1,4 +1,4 @@
-//! The command line that goes on with an interrupted run.
+//! The command line that resumes an interrupted run.
 
 /// The same command line with `--resume`, quoted for a shell.
 pub fn resume_command(args: &[String]) -> String {

@@ -241,8 +241,12 @@ fn interrupts_ask_for_the_block_then_at_once_and_say_how_to_resume() {
     let outcome = said.outcome.unwrap();
     assert_eq!((outcome, outcome.exit_code()), (RunOutcome::Interrupted, 130));
     assert!(said.out.is_empty());
-    assert!(said.err.contains("stopping after the block in hand"), "{}", said.err);
-    assert!(said.err.ends_with("interrupted; go on with: secateur run --resume --model m\n"), "{}", said.err);
+    assert!(said.err.contains("stopping after the current block"), "{}", said.err);
+    assert!(
+        said.err.ends_with("interrupted; resume with: secateur run --resume --model m\n"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -273,7 +277,7 @@ fn failures_keep_their_exit_code_and_dead_engines_are_one() {
         engine.send(Event::Failed { message: "the disk is full".into(), exit_code: 1, setting: None }).await;
     });
     assert_eq!(said.outcome.unwrap_err().exit_code(), 1);
-    assert!(said.err.contains("go on with: secateur run --resume"), "{}", said.err);
+    assert!(said.err.contains("resume with: secateur run --resume"), "{}", said.err);
 
     let said = follow(look(OutputFormat::Table), &Pipe::default(), |engine| async move {
         drop(engine);

@@ -18,7 +18,9 @@ pub mod ops;
 mod prompt;
 mod reconcile;
 mod rope;
-pub mod synthetic;
+#[cfg(test)]
+#[path = "../../tests/common/synthetic.rs"]
+pub(crate) mod synthetic;
 mod template;
 mod tokenizer;
 pub mod weights;
@@ -38,7 +40,8 @@ pub use layout::{BlockLayout, InputSite, ModuleDef, ModuleId};
 pub use ops::Activations;
 pub use prompt::PromptFormat;
 pub use rope::{Rope, RopeScaling, RopeTables};
-pub use synthetic::Synthetic;
+#[cfg(test)]
+pub(crate) use synthetic::Synthetic;
 pub use tokenizer::load_tokenizer;
 pub use weights::Weights;
 

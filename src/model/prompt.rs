@@ -214,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Synthetic, load_tokenizer};
+    use crate::skip::{shared, smollm2};
 
     fn folder(change: impl FnOnce(&Path)) -> (tempfile::TempDir, ModelFolder) {
         let dir = tempfile::tempdir().unwrap();
@@ -240,17 +241,11 @@ mod tests {
 
     #[test]
     fn the_smollm2_prompts_are_those_of_transformers() {
-        let root = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-        let root = root.join(".cache/secateur-test-models/smollm2-135m-instruct");
-        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-        let golden = shared.join("golden/tasks.json");
-        let tasks = shared.join("data/tasks/squad_short.jsonl");
-        for needed in [&root, &golden, &tasks] {
-            if !needed.exists() {
-                eprintln!("skipped the comparison with transformers' prompts: no {}", needed.display());
-                return;
-            }
-        }
+        let (Some(root), Some(golden), Some(tasks)) =
+            (smollm2(), shared("golden/tasks.json"), shared("data/tasks/squad_short.jsonl"))
+        else {
+            return;
+        };
         let golden: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
         let folder = ModelFolder::open(&root).unwrap();
         let tokenizer = load_tokenizer(&folder.tokenizer).unwrap();

@@ -1,4 +1,5 @@
-//! Blocks of every architecture, held against themselves: with and without a cache, in other precisions, observed.
+//! Blocks of every architecture, compared with themselves: with and without a cache, in other precisions, observed. And
+//! the random models that tests use.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -166,4 +167,63 @@ fn an_observing_pass_shows_what_is_watched_and_multiplies_nothing_behind_it() {
             assert!(broken.forward(&x, &batch, &ropes, None).is_err());
         }
     }
+}
+
+#[test]
+fn every_family_dtype_and_layout_opens_as_a_model() {
+    for &architecture in ARCHITECTURES {
+        for (dtype, sharded) in [(DType::F32, None), (DType::BF16, Some(3)), (DType::F16, Some(1))] {
+            let dir = tempfile::tempdir().unwrap();
+            Synthetic { dtype, sharded, ..Synthetic::tiny(architecture) }.write(dir.path()).unwrap();
+            let folder = ModelFolder::open(dir.path()).unwrap();
+            assert_eq!((folder.config.architecture, folder.dtype()), (architecture.name(), dtype));
+            assert_eq!(dir.path().join(weights::SINGLE_FILE).exists(), sharded.is_none());
+            let info = folder.info("tiny");
+            let stored: usize =
+                folder.weights.names().map(|n| folder.weights.info(n).unwrap().elements()).sum();
+            assert_eq!(info.parameters, stored as u64, "everything stored is used, the tied head once");
+            assert_eq!(info.dtype, dtype.as_str().to_uppercase());
+        }
+    }
+}
+
+#[test]
+fn weights_are_normal_reproducible_and_differ_by_seed() {
+    let read = |seed: u64, sharded: Option<usize>| -> Vec<f32> {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic { sharded, seed, ..Synthetic::default() }.write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let name = "model.layers.1.mlp.up_proj.weight";
+        let weight = folder.weights.tensor(name, DType::F32, &Device::Cpu).unwrap();
+        weight.flatten_all().unwrap().to_vec1().unwrap()
+    };
+    let values = read(1, None);
+    assert_eq!(values, read(1, Some(2)));
+    assert_ne!(values, read(2, None));
+    let n = values.len() as f32;
+    let mean = values.iter().sum::<f32>() / n;
+    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n).sqrt();
+    assert!(mean.abs() < 0.01 && (deviation - 1.5 / 8.0).abs() < 0.01, "{mean} {deviation}");
+    let distinct: std::collections::BTreeSet<u32> = values.iter().map(|v| v.to_bits()).collect();
+    assert!(distinct.len() * 100 > values.len() * 99, "hardly any ties");
+}
+
+#[test]
+fn the_tokenizer_gives_texts_back() {
+    let dir = tempfile::tempdir().unwrap();
+    Synthetic::default().write(dir.path()).unwrap();
+    let tokenizer = load_tokenizer(&dir.path().join("tokenizer.json")).unwrap();
+    let text = "Übung macht\n den Meister… 猫";
+    let ids = tokenizer.encode(text, true).unwrap();
+    assert_eq!(ids.get_ids().len(), 1 + text.len(), "one token a byte after <s>");
+    assert_eq!(ids.get_ids()[0], 0);
+    assert!(ids.get_ids().iter().all(|id| (*id as usize) < synthetic::SMALLEST_VOCABULARY));
+    assert_eq!(tokenizer.decode(ids.get_ids(), true).unwrap(), text);
+    assert_eq!(tokenizer.token_to_id("</s>"), Some(1));
+}
+
+#[test]
+fn a_vocabulary_without_room_for_the_bytes_is_refused() {
+    let error = Synthetic { vocabulary: 100, ..Synthetic::default() }.write("unused".as_ref()).unwrap_err();
+    assert!(error.to_string().contains("258"), "{error}");
 }

@@ -264,7 +264,7 @@ fn task_group(rows: &[Row<'_>], tasks: &[DataSetName], title: &str) -> Group {
 fn notes(result: &StudyResult) -> Vec<String> {
     let tasks = figures::data_sets(&figures::rows(result), Subject::Task).len();
     if tasks == 0 {
-        return vec![format!("{} No task was asked, so nothing here says.", verdict::QUESTION)];
+        return vec![format!("{} No task was asked, so this study cannot tell.", verdict::QUESTION)];
     }
     let insight = &result.insight;
     let mut notes = vec![verdict::sentence(insight, true)];
@@ -274,7 +274,7 @@ fn notes(result: &StudyResult) -> Vec<String> {
         );
     }
     if tasks > 1 {
-        notes.push("The mean of the tasks weighs each by its number of records.".into());
+        notes.push("The mean over the tasks weights each by its number of records.".into());
     }
     notes
 }

@@ -197,7 +197,7 @@ pub struct ComputeSpec {
     pub device: String,
     /// `auto`, `f32`, `bf16` or `f16`.
     pub dtype: String,
-    /// Tokens that go through a block at once; bounds the memory for activations.
+    /// Tokens that go through a block at once; limits the memory for activations.
     pub batch_tokens: usize,
     /// Prompts answered together.
     pub batch_prompts: usize,

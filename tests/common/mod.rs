@@ -2,39 +2,22 @@
 
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+pub mod skip;
+pub mod synthetic;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use secateur::device::choose_device;
 use secateur::engine::{Command, Engine, EngineOptions, Event, RunOptions};
-use secateur::model::Synthetic;
 use secateur::results::StudyResult;
 use secateur::study::{
     CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, StudySpec,
 };
 use tempfile::TempDir;
 
-/// A file of the shared test data, or `None` with a plain word about what is skipped.
-pub fn shared(test: &str, path: &str) -> Option<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
-    if file.exists() {
-        return Some(file);
-    }
-    eprintln!("SKIPPED {test}: {} is not there", file.display());
-    None
-}
-
-/// The real model that `../shared/models/smollm2.py` writes, or `None` with a plain word about what is skipped.
-pub fn smollm2(test: &str) -> Option<PathBuf> {
-    let home = std::env::var_os("HOME")?;
-    let folder = Path::new(&home).join(".cache/secateur-test-models/smollm2-135m-instruct");
-    if folder.join("model.safetensors").exists() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED {test}: {} is not there; ../shared/models/smollm2.py writes it", folder.display());
-    None
-}
+pub use synthetic::Synthetic;
 
 /// What the tests compute on: `SECATEUR_TEST_DEVICE`, as `--device` takes it, else the CPU. In `f32` in either case.
 pub fn device_name() -> String {

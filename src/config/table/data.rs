@@ -19,8 +19,8 @@ fn fields() -> Vec<SettingEntry> {
         })
         .about("Names of fields in files of texts and tasks, such as instruction=q,output=a")
         .detail(format!(
-            "Before the = stands {accepted}. Files that have the usual names are read by these; a name of which no \
-             file has a record is a mistake. A dot leads into a field: output=answer.short."
+            "The fields are {accepted}. A file that has the usual names is read by these. A name that no file has is \
+             refused. A dot leads into a field: output=answer.short."
         ))
         .value_name("FIELD=NAME")
         .unset("the usual names")
@@ -61,8 +61,8 @@ fn calibration() -> Vec<SettingEntry> {
             draft.calibration.sampling = found.parse()?;
             Ok(())
         })
-        .about("How they are drawn: random, or head (consecutive from the start)")
-        .detail("Random takes documents and offsets by the seed.")
+        .about("How these windows are drawn: random, or head (consecutive from the start)")
+        .detail("Random draws documents and offsets by the seed.")
         .value_name("HOW")
         .choices(&Sampling::NAMES)
         .in_fingerprint()
@@ -89,7 +89,7 @@ fn corpora() -> Vec<SettingEntry> {
         SettingEntry::count("max-windows", "evaluation.max_windows", 0, 0, |draft, n| {
             draft.evaluation.max_windows = Some(n).filter(|&n| n > 0);
         })
-        .about("Most windows that are measured of each corpus; 0 is all")
+        .about("Most windows to measure of each corpus; 0 means all")
         .value_name("N")
         .in_fingerprint()
         .in_form("max windows", "windows of each text; 0 is all", |study| {
@@ -118,7 +118,7 @@ fn tasks() -> Vec<SettingEntry> {
         SettingEntry::count("task-limit", "evaluation.task_limit", 0, 0, |draft, n| {
             draft.evaluation.task_limit = Some(n).filter(|&n| n > 0);
         })
-        .about("Most records that are answered of each task; 0 is all")
+        .about("Most records to answer of each task; 0 means all")
         .value_name("N")
         .in_fingerprint()
         .in_form("task limit", "records of each task; 0 is all", |study| {
@@ -149,7 +149,7 @@ fn tasks() -> Vec<SettingEntry> {
             draft.evaluation.disagreement = yes;
         })
         .about("Measure how far base and cell disagree at each token of the answers")
-        .detail("The measure is JS divergence in bits. It takes a part of the time that answering takes.")
+        .detail("The measure is JS divergence in bits. It takes a fraction of the time that the answers take.")
         .value_name("BOOL")
         .example("false"),
     ]

@@ -14,7 +14,7 @@ fn compute() -> Vec<SettingEntry> {
             found.text().unwrap_or_default().clone_into(&mut draft.device);
             device::check_device(&draft.device).map_err(|e| found.mistake(e))
         })
-        .about("Where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N")
+        .about("Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N")
         .value_name("DEVICE")
         .choices(&["auto", "cpu", "cuda"])
         .of_machine()
@@ -25,7 +25,7 @@ fn compute() -> Vec<SettingEntry> {
             draft.dtype = Some(found.clone());
             Ok(())
         })
-        .about("What to compute in: auto (f32 on the CPU, bf16 on a GPU), f32, bf16 or f16")
+        .about("Precision to compute in: auto (f32 on the CPU, bf16 on a GPU), f32, bf16 or f16")
         .detail("The CPU takes f32 only.")
         .value_name("DTYPE")
         .choices(&["auto", "f32", "bf16", "f16"])
@@ -37,14 +37,14 @@ fn compute() -> Vec<SettingEntry> {
             draft.threads = Some(n).filter(|&n| n > 0);
         })
         .at_most(1024)
-        .about("Worker threads; 0 is one a core")
+        .about("Worker threads; 0 means one per core")
         .value_name("N")
         .of_machine()
         .example("2"),
         SettingEntry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| {
             draft.batch_tokens = n;
         })
-        .about("Tokens that go through a block at once; bounds the memory for activations")
+        .about("Tokens that go through a block at once; limits the memory for activations")
         .value_name("N")
         .example("1024"),
         SettingEntry::count("batch-prompts", "compute.batch_prompts", 12, 1, |draft, n| {
@@ -54,7 +54,7 @@ fn compute() -> Vec<SettingEntry> {
         .value_name("N")
         .example("4"),
         SettingEntry::switch("offline", "compute.offline", false, |draft, yes| draft.offline = yes)
-            .about("Never use the network, only what the hub cache has")
+            .about("Never use the network, only the files in the hub cache")
             .value_name("BOOL")
             .of_machine()
             .example("true"),
@@ -69,7 +69,7 @@ fn output() -> Vec<SettingEntry> {
         })
         .about("Results database")
         .detail(
-            "Checkpoints go into the folder beside it. The data folder is $XDG_DATA_HOME or ~/.local/share.",
+            "Checkpoints go into a folder beside it. The data folder is $XDG_DATA_HOME or ~/.local/share.",
         )
         .value_name("FILE")
         .unset("secateur/studies.db in the data folder")
@@ -87,7 +87,7 @@ fn output() -> Vec<SettingEntry> {
             draft.format = found.parse()?;
             Ok(())
         })
-        .about("What goes to stdout: table, json (one object at the end) or jsonl (one event a line)")
+        .about("What goes to stdout: table, json (one object at the end) or jsonl (one event per line)")
         .value_name("FORMAT")
         .choices(&OutputFormat::NAMES)
         .example("jsonl"),

@@ -11,7 +11,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             .in_fingerprint()
             .example("0.1"),
         SettingEntry::count("block-size", "prune.block_size", 128, 1, |draft, n| draft.prune.block_size = n)
-            .about("SparseGPT: columns that are solved together")
+            .about("SparseGPT: columns solved together")
             .value_name("N")
             .in_fingerprint()
             .example("64"),

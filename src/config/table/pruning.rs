@@ -15,7 +15,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             }
             Ok(())
         })
-        .about("Modules that are pruned: names such as q_proj, patterns such as mlp.*, or * for all")
+        .about("Modules to prune: names such as q_proj, patterns such as mlp.*, or * for all")
         .value_name("NAME")
         .in_fingerprint()
         .example("down_proj"),
@@ -23,7 +23,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             draft.prune.blocks = blocks(found)?;
             Ok(())
         })
-        .about("Blocks that are pruned: A to B-1, counted from 0")
+        .about("Blocks to prune: A to B-1, counted from 0")
         .value_name("A..B")
         .unset("all")
         .in_fingerprint()
@@ -32,7 +32,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             draft.prune.profile = found.path();
             Ok(())
         })
-        .about("File of one factor per block that multiplies a cell's fraction")
+        .about("File with one factor per block, each multiplied with the cell's fraction")
         .value_name("FILE")
         .unset("none")
         .in_fingerprint()

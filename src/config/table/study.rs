@@ -3,7 +3,7 @@
 use crate::config::entry::SettingEntry;
 use crate::methods::{self, METHODS};
 
-/// What a study compares where nobody says. Others are asked for by name.
+/// What a study compares by default. Other methods have to be named.
 const USUAL_METHODS: [&str; 3] = ["magnitude", "wanda", "sparsegpt"];
 
 pub(super) fn entries() -> Vec<SettingEntry> {
@@ -35,8 +35,8 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         })
         .about("Sparsities: a fraction (0.5 or 50%) or N:M, N zeros in every M weights (2:4)")
         .detail(
-            "A fraction is from 0 to below 1; the M weights stand side by side in a row. Every method runs at every \
-             sparsity.",
+            "A fraction is at least 0 and below 1; the M weights are consecutive weights of a row. Every method runs at \
+             every sparsity.",
         )
         .value_name("S")
         .example("2:4"),
@@ -45,10 +45,10 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             draft.recipes_strength = found.layer.strength();
             Ok(())
         })
-        .about("Recipes: METHOD@LEVEL, with parameters behind commas (wanda@50%, sparsegpt@2:4,damping=0.02)")
+        .about("Recipes: METHOD@LEVEL, with parameters after commas (wanda@50%, sparsegpt@2:4,damping=0.02)")
         .detail(
-            "They replace the grid of methods and sparsities, unless that is given too, by flags or in the same file. \
-             Repeat the flag for several.",
+            "They replace the grid of methods and sparsities, unless you give that too, by flags or in the same file. \
+             Repeat the flag to give several.",
         )
         .value_name("R")
         .unset("none")

@@ -1,10 +1,9 @@
-use std::path::Path;
-
 use proptest::prelude::*;
 use tokenizers::Tokenizer;
 
 use super::files::{gzip, parquet};
 use super::*;
+use crate::skip::shared;
 
 #[test]
 fn a_text_file_is_taken_as_it_is() {
@@ -189,31 +188,31 @@ fn tasks_take_references_or_else_the_output() {
 
 #[test]
 fn the_shared_texts_and_tasks_load_whole() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    if !shared.is_dir() {
-        eprintln!("SKIPPED: {} is absent", shared.display());
+    let (Some(data), Some(tokenizer)) =
+        (shared("data"), shared("models/smollm2-135m-instruct/tokenizer.json"))
+    else {
         return;
-    }
-    let path = |file: &str| shared.join(file).to_str().unwrap().to_string();
+    };
+    let path = |file: &str| data.join(file).to_str().unwrap().to_string();
     for (file, records) in
         [("squad_short", 437), ("selfinstruct_user_oriented", 252), ("dolly_dev", 1000), ("dolly_valid", 500)]
     {
-        let source = path(&format!("data/tasks/{file}.jsonl"));
+        let source = path(&format!("tasks/{file}.jsonl"));
         assert_eq!(
             load_task(&source, None, &FieldNames::default(), &mut NoFetch).unwrap().records.len(),
             records
         );
         assert_eq!(text(&source).joined().matches("### Response:").count(), records);
     }
-    let c4 = text(&path("data/text/c4_sample.jsonl"));
+    let c4 = text(&path("text/c4_sample.jsonl"));
     assert!(matches!(&c4, TextContent::Documents(documents) if documents.len() == 300));
     // The same documents, joined, are the other file.
-    let TextContent::Whole(joined) = text(&path("data/text/c4_sample.txt")) else { panic!("documents") };
+    let TextContent::Whole(joined) = text(&path("text/c4_sample.txt")) else { panic!("documents") };
     assert_eq!(c4.joined().trim_end(), joined.trim_end());
 
-    let tokenizer = Tokenizer::from_file(path("models/smollm2-135m-instruct/tokenizer.json")).unwrap();
+    let tokenizer = Tokenizer::from_file(tokenizer).unwrap();
     let wikitext =
-        load_text(&path("data/text/wikitext2_raw_test.txt"), &FieldNames::default(), &mut NoFetch).unwrap();
+        load_text(&path("text/wikitext2_raw_test.txt"), &FieldNames::default(), &mut NoFetch).unwrap();
     let windows = evaluation_windows(&wikitext, &tokenizer, 512, Some(32)).unwrap();
     assert_eq!(windows, evaluation_windows(&wikitext, &tokenizer, 512, None).unwrap()[..32]);
     assert_eq!((windows.len(), windows[31].len()), (32, 512));

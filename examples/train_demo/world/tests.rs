@@ -1,11 +1,11 @@
-//! The world that the built-in study is about: every answer is checked by a reader of the sentences that knows nothing of
-//! how they were made.
+//! Every answer is checked by a reader of the sentences that knows nothing of how they were made.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use secateur::demo::world::{self, Question, QuestionKind, Split, Story, StoryLevel, StoryRecord};
+
+use crate::world::{self, Question, QuestionKind, Split, Story, StoryLevel, StoryRecord};
 
 /// What a reader knows after a story.
 #[derive(Default)]
