@@ -19,7 +19,7 @@ use crate::results::{Answer, Measurement};
 use crate::scores::{measure_task, score_answer};
 use crate::store::checkpoint::answers::{answer_states_path, read_rows, remove_rows, write_rows};
 
-/// Batches whose answers are held against the base together: each of its blocks is loaded once for so many.
+/// Batches whose answers are compared with the base together: each of its blocks is loaded once for so many.
 const GROUP: usize = 8;
 
 /// Has every task record answered by a cell (or the base) and scored. Records that the store has answers of are not
@@ -50,7 +50,7 @@ struct Answering<'a> {
     known: Vec<Answer>,
     /// Loaded when the first record has to be asked.
     generator: Option<Generator<'a>>,
-    /// Whether what the prompts leave in the blocks is kept, for cells to be held against.
+    /// Whether what the prompts leave in the blocks is kept, for cells to be compared with.
     keep_prompts: bool,
     done: u64,
 }
@@ -82,7 +82,7 @@ fn answer_tasks(session: &Session, reporter: &mut Reporter, id: Option<&str>) ->
 }
 
 impl Answering<'_> {
-    /// Answers the records of some batches, and holds the answers against the base where that is wanted.
+    /// Answers the records of some batches, and compares the answers with the base if that is wanted.
     fn group(
         &mut self,
         reporter: &mut Reporter,
@@ -125,7 +125,7 @@ impl Answering<'_> {
         Ok(scores)
     }
 
-    /// Whether answers are held against the base.
+    /// Whether answers are compared with the base.
     fn compares(&self) -> bool {
         self.id.is_some() && self.session.spec.evaluation.disagreement
     }
@@ -135,7 +135,7 @@ impl Answering<'_> {
         self.known.iter().find(|a| a.task == *name && a.record == record)
     }
 
-    /// Answers of an earlier run that were not held against the base, with the states that it kept for that; `None`
+    /// Answers of an earlier run that were not compared with the base, with the states that it kept for that; `None`
     /// where they are not there.
     fn kept(&self, task: usize, records: &Range<usize>, stored: &[&Answer]) -> Result<Option<Asked>> {
         let path = answer_states_path(&self.session.checkpoints(self.id), task, records.start);
@@ -157,7 +157,7 @@ impl Answering<'_> {
         Ok(Some(Asked { records: records.clone(), tokens, states }))
     }
 
-    /// Asks a batch of records. The states of the answers are kept until they have been held against the base.
+    /// Asks a batch of records. The states of the answers are kept until they have been compared with the base.
     fn ask(
         &mut self,
         reporter: &mut Reporter,

@@ -51,7 +51,6 @@ enum Fields {
 }
 
 impl Record {
-    /// The names of its fields.
     pub fn names(&self) -> Vec<&str> {
         match &self.fields {
             Fields::Json(fields) => fields.keys().map(String::as_str).collect(),

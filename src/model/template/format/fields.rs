@@ -6,7 +6,6 @@ use minijinja::value::Value;
 use super::super::python::{CallArguments, TemplateResult, failure};
 use super::{FormatSpec, converted};
 
-/// Fills `{}` fields.
 pub(crate) fn fill_fields(
     state: &State<'_, '_>,
     format: &str,
