@@ -18,23 +18,20 @@ use crate::study::Sampling;
 pub struct CalibrationWindows {
     /// The windows, as many as were asked for and all of one length.
     pub windows: Vec<Vec<u32>>,
-    /// Where they come from.
-    pub coverage: Coverage,
+    pub(crate) coverage: Coverage,
 }
 
 /// How much of a calibration set its windows show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
-    /// Windows drawn.
-    pub windows: usize,
+    pub(crate) windows: usize,
     /// Tokens of each.
     pub seq_len: usize,
     /// Windows that differ from each other.
     pub distinct: usize,
     /// Windows that do not overlap: the most that can be chosen of those drawn.
     pub apart: usize,
-    /// What they are cut from.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 /// What windows are cut from.

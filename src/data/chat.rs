@@ -11,8 +11,7 @@ use crate::error::Result;
 pub struct ChatTurn {
     /// Who says it, as chat templates call them: `system`, `user`, `assistant` or another.
     pub role: String,
-    /// What is said.
-    pub content: String,
+    pub(crate) content: String,
 }
 
 const ASSISTANT: &str = "assistant";

@@ -71,7 +71,6 @@ impl FieldNames {
         self.0.contains_key(field)
     }
 
-    /// The name of a field.
     pub(super) fn of(&self, field: &str) -> String {
         self.0.get(field).map_or(field, String::as_str).to_owned()
     }

@@ -27,8 +27,7 @@ impl Omissions {
         read.map_err(|why| *self.reasons.entry(why).or_default() += 1).ok()
     }
 
-    /// Records that are left out.
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.reasons.values().sum()
     }
 

@@ -16,8 +16,7 @@ pub struct Task {
     pub name: String,
     /// At least one record, in the order of the file.
     pub records: Vec<TaskRecord>,
-    /// Records that are not in it.
-    pub omissions: Omissions,
+    pub(crate) omissions: Omissions,
     /// Whether records were read by names that the user gave.
     pub names_used: bool,
 }

@@ -47,8 +47,7 @@ pub struct Text {
     pub name: String,
     /// The words; never blank.
     pub content: TextContent,
-    /// Records that are not in it.
-    pub omissions: Omissions,
+    pub(crate) omissions: Omissions,
     /// Whether records were read by names that the user gave.
     pub names_used: bool,
 }

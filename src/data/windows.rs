@@ -62,7 +62,7 @@ impl<'a> Encoder<'a> {
     /// The first `count` tokens of a text, or all if it has fewer, as tokenising the whole gives them.
     ///
     /// Of a long text only a beginning is tokenised. No tokenizer says how far behind a token it looks (those of this family
-    /// look a word ahead), so one beginning is believed when it goes on well behind these tokens and a longer one has the
+    /// look a word ahead), so one beginning is accepted when it continues well behind these tokens and a longer one has the
     /// same.
     pub fn beginning(&self, text: &str, count: usize) -> Result<Vec<u32>> {
         /// Bytes of a token, more than most have.

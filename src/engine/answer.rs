@@ -94,7 +94,7 @@ fn answer_tasks(
 }
 
 impl Answering<'_> {
-    /// Answers the records of some batches, and compares the answers with the base where that is wanted.
+    /// Answers the records of some batches, and compares the answers with the base if that is wanted.
     fn group(
         &mut self,
         reporter: &mut Reporter,

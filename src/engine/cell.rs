@@ -119,7 +119,7 @@ fn starting_states(
         // Where all blocks are pruned nothing is calibrated any more, nor was it saved.
         let calibration = calibration.filter(|_| block < study.sizes.blocks.1);
         let calibrated = calibration.map(|c| take("calibration", c)).transpose();
-        // States of another shape, or without calibration where it is needed, are of no use: begin anew.
+        // States of another shape, or without calibration where it is needed, are of no use: start over.
         if let (Ok(evaluation), Ok(calibrated)) = (evaluation, calibrated) {
             return Ok((block, calibrated, evaluation));
         }

@@ -14,18 +14,15 @@ pub(super) enum Job {
     Start(Box<StudySpec>, RunOptions),
     /// From the store.
     Resume(i64, RunOptions),
-    /// Away with it.
     Delete(i64),
 }
 
 /// What the computing thread is to do next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Begin a study.
     Job(Job),
     /// Run the cells that were added to the last study.
     Cells,
-    /// End.
     Stop,
 }
 
@@ -187,7 +184,6 @@ impl Control {
         state.cancel_running || state.stop == Some(Stop::Now)
     }
 
-    /// Whether computing is to wait.
     pub fn paused(&self) -> bool {
         self.lock().paused
     }

@@ -27,9 +27,8 @@ pub(super) enum Work {
     Solve,
     /// Output head and divergences.
     Head,
-    /// Generating answers.
     Answer,
-    /// Holding answers against the base.
+    /// Comparing answers with the base.
     Compare,
     /// What a block takes beside: reading its weights, writing checkpoint and states.
     Block,
@@ -72,7 +71,7 @@ pub(super) struct Sizes {
     /// Tokens of all answers if each is as long as it may be, and of the longest prompt with such an answer.
     pub answer_tokens: usize,
     pub longest_text: usize,
-    /// Whether answers are held against the base.
+    /// Whether answers are compared with the base.
     pub disagreement: bool,
     pub batch_tokens: usize,
     pub batch_prompts: usize,
@@ -169,7 +168,6 @@ impl Sizes {
         tokens * 2.0 * self.config.vocabulary as f64 * (self.config.hidden_size + 40) as f64
     }
 
-    /// Answering all prompts.
     pub fn answers(&self) -> f64 {
         // Single-token steps are bound by reading the weights, not by arithmetic: a factor of four.
         let tokens = self.prompt_tokens as f64 + 4.0 * self.answer_tokens as f64;

@@ -24,7 +24,7 @@ use crate::store::checkpoint::answers::{prompts_path, read_rows, write_rows};
 /// At most this share of the free disk goes to them.
 const SHARE_OF_DISK: u64 = 10;
 
-/// A batch of answers to hold against the base.
+/// A batch of answers to compare with the base.
 pub(super) struct Asked {
     /// Records of the task that were asked together.
     pub records: Range<usize>,

@@ -22,9 +22,7 @@ pub(super) fn chunk(on_host: bool, vocabulary: usize) -> usize {
 /// One text, cut into windows.
 #[derive(Debug, Clone)]
 pub(super) struct Corpus {
-    /// Short name.
     pub name: String,
-    /// Token windows.
     pub windows: Vec<Vec<u32>>,
 }
 

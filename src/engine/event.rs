@@ -68,8 +68,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// What is being done, for people.
-    pub fn doing(self) -> &'static str {
+    pub(crate) fn doing(self) -> &'static str {
         match self {
             Self::Download => "downloading",
             Self::Load => "loading",
@@ -86,8 +85,7 @@ impl Phase {
 pub struct Progress {
     /// Running cell; `None` while the base is measured or nothing runs.
     pub cell: Option<String>,
-    /// What is being done.
-    pub phase: Option<Phase>,
+    pub(crate) phase: Option<Phase>,
     /// Steps of the phase done, e.g. blocks.
     pub done: u64,
     /// Steps of the phase in all; 0 where unknown.
@@ -96,10 +94,8 @@ pub struct Progress {
     pub unit: &'static str,
     /// Share of the whole study done, `0 … 1`.
     pub study: f64,
-    /// Tokens per second through blocks, of late.
-    pub tokens_per_second: f64,
-    /// Blocks per second, of late.
-    pub blocks_per_second: f64,
+    pub(crate) tokens_per_second: f64,
+    pub(crate) blocks_per_second: f64,
     /// Seconds that are left for the study, as far as can be told.
     pub eta_seconds: Option<f64>,
     /// Whether the engine is paused.
@@ -193,7 +189,7 @@ pub enum Event {
         /// The answer.
         answer: Answer,
     },
-    /// An answer was held against the base: how far the two disagreed at each of its tokens.
+    /// An answer was compared with the base: how far the two disagreed at each of its tokens.
     Disagreement {
         /// Id of the cell.
         cell: String,
@@ -238,7 +234,7 @@ pub enum Event {
         /// The folder.
         path: PathBuf,
     },
-    /// One cell failed; the study goes on with the next.
+    /// One cell failed; the study continues with the next.
     CellFailed {
         /// Id of the cell; `None` is the base.
         cell: Option<String>,
@@ -255,12 +251,12 @@ pub enum Event {
         /// Its number there.
         study: i64,
     },
-    /// Something that was asked for could not be done; whatever runs goes on.
+    /// Something that was asked for could not be done; whatever runs continues.
     Refused {
         /// Why.
         message: String,
     },
-    /// The study could not start or go on.
+    /// The study could not start or continue.
     Failed {
         /// Why, and what to do.
         message: String,
@@ -282,8 +278,7 @@ pub enum Event {
 pub struct PlannedCell {
     /// Id of the cell.
     pub id: String,
-    /// What it is.
-    pub spec: CellSpec,
+    pub(crate) spec: CellSpec,
     /// `Done` for a cell that an earlier run finished.
     pub state: CellState,
     /// Blocks that an earlier run finished.
@@ -293,26 +288,19 @@ pub struct PlannedCell {
 /// What the machine was doing at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ResourceSample {
-    /// CPU use of the process, in cores.
-    pub cpu_cores: f32,
-    /// Cores of the host.
-    pub host_cores: usize,
-    /// Resident memory of the process, in bytes.
-    pub rss_bytes: u64,
-    /// Memory in use on the host, in bytes.
-    pub host_used_bytes: u64,
-    /// Memory of the host, in bytes.
-    pub host_total_bytes: u64,
+    pub(crate) cpu_cores: f32,
+    pub(crate) host_cores: usize,
+    pub(crate) rss_bytes: u64,
+    pub(crate) host_used_bytes: u64,
+    pub(crate) host_total_bytes: u64,
     /// GPU use, `0 … 1`, where there is one that tells.
     pub gpu: Option<f32>,
-    /// GPU memory in use, in bytes.
-    pub gpu_used_bytes: Option<u64>,
-    /// GPU memory, in bytes.
-    pub gpu_total_bytes: Option<u64>,
+    pub(crate) gpu_used_bytes: Option<u64>,
+    pub(crate) gpu_total_bytes: Option<u64>,
 }
 
 impl Event {
-    /// The study could not start or go on.
+    /// The study could not start or continue.
     pub(super) fn failed(error: &Error) -> Self {
         Self::Failed { message: error.to_string(), exit_code: error.exit_code(), setting: error.flag() }
     }

@@ -18,16 +18,13 @@ use crate::study::StudySpec;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename = "plan")]
 pub struct Plan {
-    /// The model.
-    pub model: ModelInfo,
-    /// The machine.
-    pub environment: Environment,
+    pub(crate) model: ModelInfo,
+    pub(crate) environment: Environment,
     /// Its cells in the order they would run.
     pub cells: Vec<PlannedCell>,
     /// What it needs.
     pub estimate: ResourceEstimate,
-    /// What a person should know of it.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads model and data, checks the study, and estimates what it needs. Nothing is written.

@@ -115,7 +115,6 @@ impl Tracker {
         self.send();
     }
 
-    /// `done` steps of the phase are done.
     pub fn step(&mut self, done: u64) {
         self.now.done = done;
         self.send();
@@ -143,7 +142,6 @@ impl Tracker {
         }
     }
 
-    /// Whether the engine is paused.
     pub fn paused(&mut self, paused: bool) {
         if self.now.paused != paused {
             self.now.paused = paused;

@@ -1,4 +1,4 @@
-//! Task files as prompts, held against the longest context that the model was made for.
+//! Task files as prompts, compared with the longest context that the model was made for.
 
 use std::ops::Range;
 

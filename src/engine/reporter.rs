@@ -14,7 +14,7 @@ use crate::hub::{Download, DownloadWatcher};
 use crate::methods::Stage;
 use crate::study::Parameters;
 
-/// Tells the client what happens, and hears whether to go on.
+/// Tells the client what happens, and hears whether to continue.
 pub(super) struct Reporter {
     events: mpsc::Sender<Event>,
     /// Progress and times.
@@ -106,7 +106,6 @@ impl Reporter {
         self.events.clone()
     }
 
-    /// The shared wishes.
     pub fn control(&self) -> Arc<Control> {
         self.control.clone()
     }

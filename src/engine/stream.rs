@@ -99,12 +99,10 @@ impl HiddenStates {
         Self { batches: Vec::new(), shapes, places, home: placement.home.clone() }
     }
 
-    /// Sequences in all.
     pub fn sequences(&self) -> usize {
         self.places.len()
     }
 
-    /// Tokens in all.
     pub fn tokens(&self) -> usize {
         self.shapes.iter().map(Batch::rows).sum()
     }

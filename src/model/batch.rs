@@ -52,14 +52,8 @@ impl Batch {
         groups.into_iter().map(Self::new).collect()
     }
 
-    /// Number of sequences.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sequences.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.sequences.is_empty()
     }
 
     /// The same sequences in batches of at most `most` rows, in their order; one that is longer is cut.
@@ -141,7 +135,7 @@ mod tests {
         let windows = Batch::windows(2, 3);
         assert_eq!(windows.positions(), [0, 1, 2, 0, 1, 2]);
         assert_eq!(windows.segments(None), [segment(0, 3, 0, 3), segment(3, 3, 3, 3)]);
-        assert!(Batch::windows(0, 5).is_empty());
+        assert_eq!(Batch::windows(0, 5).len(), 0);
     }
 
     #[test]

@@ -77,8 +77,7 @@ impl ModelConfig {
         &self.plans[block].layout
     }
 
-    /// The layouts of all blocks.
-    pub fn layouts(&self) -> impl Iterator<Item = &BlockLayout> {
+    pub(crate) fn layouts(&self) -> impl Iterator<Item = &BlockLayout> {
         self.plans.iter().map(|plan| &plan.layout)
     }
 

@@ -48,8 +48,7 @@ impl<'a> Generator<'a> {
         Self { folder, blocks, head, dtype, device: device.clone(), batch_tokens }
     }
 
-    /// The last norm and the output head.
-    pub fn head(&self) -> &LmHead {
+    pub(crate) fn head(&self) -> &LmHead {
         &self.head
     }
 
@@ -184,7 +183,7 @@ mod tests {
         said.into_iter().map(|said| said.tokens).collect()
     }
 
-    /// The likeliest token, again and again, the whole text computed anew each time.
+    /// The likeliest token, again and again, the whole text computed again each time.
     fn without_a_cache(folder: &ModelFolder, prompt: &[u32], longest: usize) -> Vec<u32> {
         let generator = generator(folder);
         let mut text = prompt.to_vec();

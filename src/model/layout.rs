@@ -86,8 +86,7 @@ impl BlockLayout {
         self.modules.iter().enumerate().map(|(i, module)| (ModuleId(i), module))
     }
 
-    /// A module of this layout.
-    pub fn module(&self, id: ModuleId) -> &ModuleDef {
+    pub(crate) fn module(&self, id: ModuleId) -> &ModuleDef {
         &self.modules[id.0]
     }
 

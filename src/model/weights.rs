@@ -103,8 +103,7 @@ impl Weights {
         }
     }
 
-    /// The folder that they are in.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 

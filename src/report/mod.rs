@@ -20,7 +20,7 @@ const MARKDOWN_WIDTH: usize = 160;
 /// The study as a table of at most `width` columns of text, 0 for no limit: the base first, then the cells; below it
 /// which metric tells the truth, and the warnings.
 ///
-/// Where not all texts and tasks fit side by side, the table goes on below with the same rows. Text from data sets
+/// Where not all texts and tasks fit side by side, the table continues below with the same rows. Text from data sets
 /// and warnings comes without control characters.
 pub fn table(result: &StudyResult, width: usize) -> String {
     let width = if width == 0 { usize::MAX } else { width };

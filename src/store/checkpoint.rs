@@ -1,4 +1,4 @@
-//! Checkpoints: each pruned block in a file of its own, and the hidden states that a resumed run goes on with.
+//! Checkpoints: each pruned block in a file of its own, and the hidden states that a resumed run starts from.
 //!
 //! A cell's folder holds `block-0000.safetensors`, `block-0001.safetensors`, … and at most one `states.safetensors`;
 //! [`answers`] has what else there may be.

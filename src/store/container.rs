@@ -32,7 +32,6 @@ pub(super) struct NamedTensor<'a> {
 
 /// What a tensor is made of.
 pub(super) enum Data<'a> {
-    /// A list of bytes.
     Bytes(&'a [u8]),
     /// f32, f16 or bf16 values, bit for bit.
     Values(&'a Tensor),
@@ -137,7 +136,6 @@ fn write_values(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
 
 /// Why a file could not be read.
 pub(super) enum Unreadable {
-    /// There is none.
     Missing,
     /// It is torn, or not what it should be.
     Broken(String),

@@ -109,7 +109,6 @@ fn connect_to_write(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Opens to read.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).map_err(Error::from).and_then(|connection| {

@@ -1,4 +1,4 @@
-//! What makes two studies the same, so that one can go on where the other stopped.
+//! What makes two studies the same, so that one can resume where the other stopped.
 
 use serde_json::{Value, json};
 

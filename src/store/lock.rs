@@ -50,7 +50,6 @@ impl Lock {
         Ok(Ok(lock))
     }
 
-    /// Takes the lock of a store.
     pub(super) fn acquire(store: &Path) -> Result<Self> {
         Self::attempt(store)?.map_err(|holder| {
             Error::mistake(format!(

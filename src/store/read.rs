@@ -22,10 +22,8 @@ pub struct StudyRecord {
     pub created_at: i64,
     /// What was asked.
     pub spec: StudySpec,
-    /// The model.
-    pub model: ModelInfo,
-    /// The machine on which it began.
-    pub environment: Environment,
+    pub(crate) model: ModelInfo,
+    pub(crate) environment: Environment,
     /// What is known of the base.
     pub base: BaseResult,
     /// How far the base has come.
@@ -69,9 +67,9 @@ pub struct StudySummary {
 }
 
 impl Store {
-    /// The newest study that can be gone on with as `spec`, finished or not: all that changes numbers is the same. Its
-    /// list of cells, batch sizes and threads may differ, and so may the paths of its files where `content` says what
-    /// they hold. `None` when there is none.
+    /// The newest study that can be resumed as `spec`, finished or not: all that changes numbers is the same. Its list of
+    /// cells, batch sizes and threads may differ, and so may the paths of its files where `content` says what they hold.
+    /// `None` when there is none.
     pub fn resumable(&self, spec: &StudySpec, content: Option<&StudyContent>) -> Result<Option<i64>> {
         let wanted = Fingerprint::new(spec, content);
         self.read(|t| {

@@ -40,7 +40,7 @@ pub(super) fn upgrade(t: &Transaction<'_>, version: i32) -> Result<()> {
     Ok(())
 }
 
-/// Makes a store look like one of the newest version to whoever reads on this connection. For every transaction anew: in
+/// Makes a store look like one of the newest version to whoever reads on this connection. Again for every transaction: in
 /// between, a writer may have brought the store up to date.
 ///
 /// # Errors

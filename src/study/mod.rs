@@ -146,7 +146,7 @@ pub struct EvaluationSpec {
     pub disagreement: bool,
 }
 
-/// Studies of before that choice are gone on with as new ones are.
+/// Studies of before that choice are resumed as new ones are.
 fn yes() -> bool {
     true
 }

@@ -12,7 +12,6 @@ use super::python::{
 /// How deep what is written may be nested.
 const DEEPEST: usize = 200;
 
-/// The filter.
 pub(super) fn to_json(state: &mut State<'_, '_>, arguments: CallArguments) -> TemplateResult<Value> {
     let [value, ascii, indent, separators, sort_keys] =
         arguments.bind(["x", "ensure_ascii", "indent", "separators", "sort_keys"], 1)?;

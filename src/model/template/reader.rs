@@ -2,7 +2,6 @@
 
 use super::lexer::{SyntaxResult, TemplateSyntaxError, TemplateToken};
 
-/// Reads a tag.
 pub(super) struct TagReader<'a> {
     pub tokens: &'a [TemplateToken],
     pub at: usize,

@@ -7,7 +7,6 @@ use super::super::python::{CallArguments, TemplateResult, failure};
 use super::spec::FormatSpec;
 use super::{converted, format_value};
 
-/// Fills `{}` fields.
 pub(crate) fn fill_fields(
     state: &State<'_, '_>,
     format: &str,
