@@ -27,7 +27,6 @@ use crate::store::Store;
 use crate::study::{CellSpec, Level, Parameters, StudySpec, short_name};
 use crate::sysinfo;
 
-/// The windows of a calibration set.
 pub(super) struct CalibrationSet {
     windows: Vec<Vec<u32>>,
     /// What a person should know of every cell that is calibrated on it.
@@ -385,7 +384,6 @@ impl Session {
         Stage::of(&cell.recipe, &self.spec.prune.parameters())
     }
 
-    /// The level of one block of a cell.
     pub fn block_level(&self, block: usize, level: Level) -> Result<Level> {
         self.profile.as_ref().map_or(Ok(level), |p| p.at(block, level))
     }

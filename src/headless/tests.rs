@@ -191,7 +191,7 @@ study 7: m (LlamaForCausalLM, 134.5M parameters, 30 blocks, BF16), base and 1 ce
 needs 430.0 MB of memory (3.0 GB free), 120.0 MB of disk, about 4 min 10 s
 wanda 50% c4: loading
 wanda 50% c4: pruning
-warning: wanda 50% c4: odd \\u{1b}[31mtext\\n
+warning: wanda 50% c4: odd \\x1b[31mtext\\n
 wanda 50% c4 (1 of 1): done in 1 min 30 s, 50.00% zeros, perplexity 32.700 (wikitext2), JS 0.0530 bits
 ";
     assert_eq!(said.err, expected);
