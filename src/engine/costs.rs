@@ -120,7 +120,6 @@ impl Sizes {
         self.mean_block(|_, layout| layout.elements() as f64)
     }
 
-    /// Outputs of the widest module.
     pub fn widest_output(&self) -> usize {
         self.largest_block(|layout| layout.modules().map(|(_, m)| m.shape.0).max().unwrap_or(0))
     }

@@ -40,7 +40,7 @@ pub enum Command {
     Delete(i64),
     /// Stops computing at the next module until [`Command::Unpause`].
     Pause,
-    /// Goes on.
+    /// Continues after a pause.
     Unpause,
     /// Stops: after the current block if `after_block`, else within one module. Everything whole is kept.
     Shutdown {

@@ -22,7 +22,6 @@ enum GpuSelector {
     Uuid(String),
 }
 
-/// What a GPU tells.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct GpuSample {
     /// Share of the time of late in which it computed, `0 … 1`; `None` where it does not tell.
@@ -45,7 +44,6 @@ impl Gpu {
         gpu.sample().is_some().then_some(gpu)
     }
 
-    /// What it is doing now.
     pub fn sample(&self) -> Option<GpuSample> {
         let read = || -> Result<GpuSample, NvmlError> {
             let device = match &self.selector {

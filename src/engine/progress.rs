@@ -166,7 +166,6 @@ impl Tracker {
     }
 }
 
-/// The amount of a kind of work.
 fn of(amounts: &Amounts, work: Work) -> f64 {
     amounts.iter().filter(|(w, _)| *w == work).map(|(_, amount)| amount).sum()
 }

@@ -45,7 +45,6 @@ fn without_blanks(line: &str, number: usize) -> &str {
     line.trim()
 }
 
-/// The record of an object's text.
 fn record(location: Location, json: &str) -> Result<Record> {
     let parsed = serde_json::from_str(json).or_else(|error| match in_the_standard(json) {
         Cow::Owned(json) => serde_json::from_str(&json),

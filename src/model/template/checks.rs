@@ -27,7 +27,6 @@ const COMPARISONS: [(&str, &str); 16] = [
     ("in", "in"),
 ];
 
-/// Puts the tests into an environment.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     for (name, operator) in COMPARISONS {
         environment.add_test(name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {

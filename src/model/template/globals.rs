@@ -29,7 +29,6 @@ const FUNCTIONS: [(&str, TemplateFunction); 8] = [
     (COLLECTING, collecting),
 ];
 
-/// Puts the functions into an environment.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     for (name, function) in FUNCTIONS.into_iter().chain(operators::FUNCTIONS) {
         environment.add_global(name, function_value(name, function));
@@ -39,7 +38,6 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_global("dict", Value::from_object(DictType));
 }
 
-/// A function as a value.
 pub(super) fn function_value(name: &'static str, function: TemplateFunction) -> Value {
     Value::from_object(BuiltinFunction { name, function })
 }
@@ -312,7 +310,6 @@ impl Object for CollectingMacro {
     }
 }
 
-/// Whether a value can be called.
 pub(super) fn is_callable(value: &Value) -> bool {
     let is_object = value.downcast_object_ref::<Cycler>().is_none() && type_name(value) == "object";
     is_object || value.to_string().starts_with("<macro")

@@ -93,7 +93,6 @@ impl SourceFile {
         Ok(())
     }
 
-    /// Leaves out the next `count` bytes.
     pub fn skip(&mut self, count: u64) -> Result<()> {
         self.file.seek_relative(count as i64).map_err(|e| Error::io("cannot read", &self.path, e))
     }

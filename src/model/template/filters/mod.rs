@@ -57,7 +57,6 @@ const FILTERS: [(&str, TemplateFunction); 37] = [
 /// Filters of the engine that Jinja2 has not.
 const FOREIGN: [&str; 5] = ["bool", "chain", "lines", "split", "zip"];
 
-/// Puts the filters into an environment.
 pub(super) fn add_to(environment: &mut Environment<'_>) {
     for name in FOREIGN {
         environment.remove_filter(name);

@@ -77,7 +77,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("{{ 5 is divisibleby(5) }}", "True"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{{ 1 is nosuchtest }}",

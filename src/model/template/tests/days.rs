@@ -17,7 +17,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("{{ strftime_now(format='%Y') }}", "2024"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{{ strftime_now() }}",

@@ -271,7 +271,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("{{ ('a')|join }}", "a"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{{ range(100001)|length }}",

@@ -142,7 +142,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("{{ '%s' % ('a',)|join }}", "a"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{{ '%s %s' % (1,) }}",

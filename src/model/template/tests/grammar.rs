@@ -107,7 +107,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("x   {{- 'a' }}", "xa"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{% do [1].append(2) %}",

@@ -27,7 +27,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("{{ [1,2]|tojson(separators=none) }}", "[1, 2]"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{{ range(3)|tojson }}",

@@ -132,7 +132,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("{{ {'x':1}.get('x') + 1 }}", "2"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{{ {'a':1}.pop('a') }}",

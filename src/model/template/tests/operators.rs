@@ -227,7 +227,6 @@ const GIVEN: &[(&str, &str)] = &[
     ("{{ namespace(a=[1,2]).a[1] }}", "2"),
 ];
 
-/// Templates that it refuses.
 #[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "{{ 1 < 'a' }}",
