@@ -88,7 +88,7 @@ pub fn unpack(cache: &Path) -> Result<PathBuf> {
 }
 
 /// Whether this is the path of the built-in study's model, of this version of the program or another.
-pub fn is_model(source: &str) -> bool {
+pub(crate) fn is_model(source: &str) -> bool {
     let mut names = Path::new(source).iter().rev().filter_map(|name| name.to_str());
     let digest = |name: &str| {
         name.strip_prefix("demo-").is_some_and(|d| d.len() == 16 && d.bytes().all(|b| b.is_ascii_hexdigit()))

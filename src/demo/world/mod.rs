@@ -17,8 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use chat::{ASSISTANT, BEGIN, END, TEMPLATE, USER, conversation, prompt};
 pub use questions::{Question, QuestionKind};
-pub use story::{Split, Story, StoryEvent, StoryLevel, Word};
-pub use words::reserved;
+pub use story::{Split, Story, StoryLevel};
 
 /// What stands between stories of a plain text.
 pub const BETWEEN: &str = "\n\n";
