@@ -17,9 +17,9 @@ use super::json::JsonFile;
 use crate::error::{Error, Result};
 
 /// The file of a model that is stored whole.
-pub const SINGLE_FILE: &str = "model.safetensors";
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 /// The file that says which shard has which tensor.
-pub const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The tensors of a model on disk.
 #[derive(Debug, Clone)]
