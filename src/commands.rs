@@ -76,7 +76,7 @@ pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
 ///
 /// # Errors
 /// As [`export`].
-pub fn export_cell(
+pub(crate) fn export_cell(
     store: &Store,
     record: &StudyRecord,
     cell: &str,
@@ -99,7 +99,7 @@ fn open(config: Option<&Path>, given: &Given) -> Result<(Store, Basics)> {
 ///
 /// # Errors
 /// [`Error::Mistake`] where there is none.
-pub fn newest(store: &Store) -> Result<i64> {
+pub(crate) fn newest(store: &Store) -> Result<i64> {
     let newest = store.studies()?.last().map(|study| study.id);
     newest.ok_or_else(|| Error::mistake(format!("no studies in {}", store.path().display())))
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use crate::error::{Error, Result};
 
 /// Whether this build can use NVIDIA GPUs.
-pub const BUILT_WITH_CUDA: bool = cfg!(feature = "cuda");
+pub(crate) const BUILT_WITH_CUDA: bool = cfg!(feature = "cuda");
 
 /// What a user may ask for, understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ fn wish(name: &str) -> Result<Wish> {
 ///
 /// # Errors
 /// [`Error::Mistake`] for an unknown name, or for `cuda` in a build without it.
-pub fn check_device(name: &str) -> Result<()> {
+pub(crate) fn check_device(name: &str) -> Result<()> {
     wish(name).map(drop)
 }
 
@@ -64,7 +64,7 @@ pub fn choose_device(name: &str) -> Result<Device> {
 ///
 /// # Errors
 /// [`Error::Mistake`] for an unknown name, and for half precision where the CPU is certain to compute.
-pub fn check_dtype(name: &str, device: &str) -> Result<()> {
+pub(crate) fn check_dtype(name: &str, device: &str) -> Result<()> {
     let wish = wish(device)?;
     let certainly_cpu = wish == Wish::Cpu || (wish == Wish::Auto && !BUILT_WITH_CUDA);
     dtype(name, certainly_cpu).map(drop)
@@ -75,7 +75,7 @@ pub fn check_dtype(name: &str, device: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Mistake`] for an unknown name, and for half precision on the CPU.
-pub fn choose_dtype(name: &str, device: &Device) -> Result<DType> {
+pub(crate) fn choose_dtype(name: &str, device: &Device) -> Result<DType> {
     dtype(name, device.is_cpu())
 }
 
@@ -94,7 +94,7 @@ fn dtype(name: &str, cpu: bool) -> Result<DType> {
 }
 
 /// How reports name a device: `cpu`, `cuda:0`.
-pub fn device_name(device: &Device) -> String {
+pub(crate) fn device_name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "cpu".into(),
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),

@@ -5,7 +5,7 @@
 //! `snapshots` folder, where every Hugging Face tool looks first, and the branch's `refs` entry is written last: it
 //! never points to a model that is not whole.
 
-pub mod folders;
+pub(crate) mod folders;
 mod remote;
 mod repo;
 mod settings;
@@ -45,7 +45,7 @@ pub struct Hub {
 }
 
 /// Whether a text that is no folder can be a hub id, `organisation/name`.
-pub fn looks_like_hub_id(text: &str) -> bool {
+pub(crate) fn looks_like_hub_id(text: &str) -> bool {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))

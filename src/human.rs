@@ -1,7 +1,7 @@
 //! Figures as people read them.
 
 /// Bytes in the unit that suits: `512 B`, `3.4 MB`, `13.5 GB` (powers of 1000, as disks and cards are sold).
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if count < 1000 {
         return format!("{count} B");
@@ -17,7 +17,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// A count with its unit of thousands: `134.5M`, `6.74B`.
-pub fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     match number {
         0..1_000 => number.to_string(),
         1_000..1_000_000 => format!("{:.1}k", number as f64 / 1e3),
@@ -27,7 +27,7 @@ pub fn count(number: u64) -> String {
 }
 
 /// A span of time to two units: `0.4 s`, `42 s`, `3 min 10 s`, `2 h 5 min`, `3 d 4 h`.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "unknown".into();
     }
@@ -45,7 +45,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// A moment in seconds since 1970 as a date and time of day, UTC: `2026-03-01 12:05`.
-pub fn date(seconds: i64) -> String {
+pub(crate) fn date(seconds: i64) -> String {
     let (days, minutes) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) / 60);
     // Years are counted from March, so that a leap day is the last day of one; 400 years repeat exactly.
     let from_march = days + 719_468;

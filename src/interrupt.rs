@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 /// Asked again and again during long work: `Ok` is to go on, an error ends the work.
-pub type GoOn<'a> = dyn FnMut() -> Result<()> + 'a;
+pub(crate) type GoOn<'a> = dyn FnMut() -> Result<()> + 'a;
 
 /// How often work on another thread is interrupted for the question whether to go on.
 const INTERVAL: Duration = Duration::from_millis(20);

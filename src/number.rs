@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Writes a float, or its name where JSON has no number for it.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-pub fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() { s.serialize_f64(*value) } else { s.serialize_str(name(*value)) }
 }
 

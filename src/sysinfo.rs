@@ -8,7 +8,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Memory that this process may use, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HostMemory {
+pub(crate) struct HostMemory {
     /// The machine's memory, or the control group's limit where that is lower.
     pub total: u64,
     /// What of it can still be had without swapping.
@@ -17,7 +17,7 @@ pub struct HostMemory {
 
 /// Memory that this process uses, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ProcessMemory {
+pub(crate) struct ProcessMemory {
     /// Resident now.
     pub resident: u64,
     /// Most that was ever resident; where the system does not keep it, the most that was seen by this function.
@@ -25,7 +25,7 @@ pub struct ProcessMemory {
 }
 
 /// The host's memory, bounded by the control groups (v2 or v1) that the process is in. Zeroes where unknown.
-pub fn host_memory() -> HostMemory {
+pub(crate) fn host_memory() -> HostMemory {
     let Ok(mut system) = System::new() else { return HostMemory::default() };
     system.refresh_memory();
     let host = HostMemory { total: system.total_memory(), available: system.available_memory() };
@@ -71,7 +71,7 @@ fn narrow(memory: &mut HostMemory, mount: &Path, group: &str, [limit, usage, ina
 }
 
 /// This process's resident memory, now and at its highest.
-pub fn process_memory() -> ProcessMemory {
+pub(crate) fn process_memory() -> ProcessMemory {
     static SEEN: AtomicU64 = AtomicU64::new(0);
     let memory = match fs::read_to_string("/proc/self/status") {
         Ok(status) => from_status(&status),
@@ -92,7 +92,7 @@ fn from_status(status: &str) -> ProcessMemory {
 }
 
 /// Processor time that this process has used on all cores, in seconds.
-pub fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     this_process(sysinfo::Process::accumulated_cpu_time) as f64 / 1000.0
 }
 
@@ -105,22 +105,22 @@ fn this_process(read: impl Fn(&sysinfo::Process) -> u64) -> u64 {
 }
 
 /// Threads that can run at once: cores, less what affinity and control groups take away.
-pub fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The load average of the last minute, where the system keeps one.
-pub fn load_average() -> Option<f64> {
+pub(crate) fn load_average() -> Option<f64> {
     System::load_average().ok().map(|load| load.one).filter(|load| load.is_finite())
 }
 
 /// Bytes that can still be written below `path`, which need not exist yet; `None` where that cannot be told.
-pub fn disk_available(path: &Path) -> Option<u64> {
+pub(crate) fn disk_available(path: &Path) -> Option<u64> {
     free_bytes(&nearest_existing(path)?)
 }
 
 /// `path`, or the folder nearest to it that exists.
-pub fn nearest_existing(path: &Path) -> Option<PathBuf> {
+pub(crate) fn nearest_existing(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     path.ancestors().find(|folder| folder.exists()).map(Path::to_owned)
 }
@@ -140,7 +140,7 @@ fn free_bytes(path: &Path) -> Option<u64> {
 }
 
 /// The widest vector instructions that kernels can use here: `avx512`, `avx2+fma`, `neon` or `scalar`.
-pub fn simd() -> &'static str {
+pub(crate) fn simd() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
@@ -154,7 +154,7 @@ pub fn simd() -> &'static str {
 }
 
 /// Operating system and architecture: `linux x86_64`.
-pub fn platform() -> String {
+pub(crate) fn platform() -> String {
     format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
 }
 

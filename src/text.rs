@@ -19,7 +19,7 @@ pub(crate) fn is_unsafe(c: char) -> bool {
 
 /// The text with everything that could steer a terminal shown escaped: `\n`, `\t`, `\x1b`, `\u{202e}`. It is one line
 /// afterwards.
-pub fn escape(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
@@ -39,17 +39,17 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// Columns that a grapheme takes: what the buffer that it is drawn into counts.
-pub fn columns(grapheme: &str) -> usize {
+pub(crate) fn columns(grapheme: &str) -> usize {
     grapheme.cell_width().into()
 }
 
 /// Columns that a text takes once it is [escaped](escape).
-pub fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     escape(text).graphemes(true).map(columns).sum()
 }
 
 /// The text, escaped, in at most `width` columns; where it is cut, its last column is `ellipsis` (one column wide).
-pub fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
+pub(crate) fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
     let safe = escape(text);
     match cut(safe.graphemes(true), width) {
         None => safe,
@@ -59,7 +59,7 @@ pub fn truncate<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str>
 }
 
 /// As [`truncate`], keeping the end: for paths.
-pub fn truncate_start<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
+pub(crate) fn truncate_start<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
     let safe = escape(text);
     match cut(safe.graphemes(true).rev(), width) {
         None => safe,
@@ -87,14 +87,14 @@ fn cut<'a>(graphemes: impl Iterator<Item = &'a str>, width: usize) -> Option<Vec
 }
 
 /// The text filled with blanks to `width` columns, on the left where `right` says so.
-pub fn pad(text: &str, width: usize, right: bool) -> String {
+pub(crate) fn pad(text: &str, width: usize, right: bool) -> String {
     let blanks = " ".repeat(width.saturating_sub(self::width(text)));
     if right { blanks + text } else { text.to_owned() + &blanks }
 }
 
 /// Words in lines of at most `width` columns, those after the first behind `indent`. A word that is longer stays whole, so
 /// that a path can be copied.
-pub fn wrap_words(text: &str, width: usize, indent: &str) -> String {
+pub(crate) fn wrap_words(text: &str, width: usize, indent: &str) -> String {
     let mut wrapped = String::new();
     let mut used = 0;
     for word in text.split_whitespace() {

@@ -13,7 +13,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use manual::{completions, manual_page};
-pub use settings::{All, OfMachine, Selection, SettingsArgs, StoreOnly};
+pub(crate) use settings::{All, OfMachine, SettingsArgs, StoreOnly};
 
 /// `secateur`: everything that was typed.
 #[derive(Debug, Parser)]

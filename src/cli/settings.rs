@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use crate::config::{Given, Means, Setting, settings};
 
 /// Which settings a command takes.
-pub trait Selection: Any + Clone + Default + Send + Sync {
+pub(crate) trait Selection: Any + Clone + Default + Send + Sync {
     /// Whether this is one of them.
     fn takes(setting: &Setting) -> bool;
 }

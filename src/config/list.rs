@@ -2,7 +2,7 @@
 
 /// The items of a list with commas, without blanks around them and without empty ones. A comma that belongs to an item
 /// has a backslash before it, or the item stands in double quotes.
-pub fn split_list(text: &str) -> Vec<String> {
+pub(crate) fn split_list(text: &str) -> Vec<String> {
     let (mut items, mut item, mut quoted) = (Vec::new(), String::new(), false);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -19,7 +19,7 @@ pub fn split_list(text: &str) -> Vec<String> {
 }
 
 /// Items as one line that [`split_list`] takes apart again.
-pub fn join_list<S: AsRef<str>>(items: &[S]) -> String {
+pub(crate) fn join_list<S: AsRef<str>>(items: &[S]) -> String {
     let escaped = |item: &S| item.as_ref().replace(',', "\\,").replace('"', "\\\"");
     items.iter().map(escaped).collect::<Vec<_>>().join(", ")
 }

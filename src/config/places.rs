@@ -12,16 +12,16 @@ fn folder(variable: &str, below_home: &str) -> Option<PathBuf> {
 }
 
 /// Where this program's settings are: `$XDG_CONFIG_HOME/secateur`.
-pub fn config_folder() -> Option<PathBuf> {
+pub(crate) fn config_folder() -> Option<PathBuf> {
     folder("XDG_CONFIG_HOME", ".config").map(|f| f.join("secateur"))
 }
 
 /// Where this program's results are: `$XDG_DATA_HOME/secateur`.
-pub fn data_folder() -> Option<PathBuf> {
+pub(crate) fn data_folder() -> Option<PathBuf> {
     folder("XDG_DATA_HOME", ".local/share").map(|f| f.join("secateur"))
 }
 
 /// Where programs keep caches: `$XDG_CACHE_HOME`.
-pub fn cache_folder() -> Option<PathBuf> {
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     folder("XDG_CACHE_HOME", ".cache")
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::study::StudySpec;
 
 /// Sections of `config.toml` in their order, with the headings that `--help` and the documents give them.
-pub const SECTIONS: [(&str, &str); 6] = [
+pub(crate) const SECTIONS: [(&str, &str); 6] = [
     ("study", "Study"),
     ("calibration", "Calibration"),
     ("evaluation", "Evaluation"),

@@ -15,7 +15,7 @@ use crate::study::Sampling;
 
 /// What a calibration set gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CalibrationWindows {
+pub(crate) struct CalibrationWindows {
     /// The windows, as many as were asked for and all of one length.
     pub windows: Vec<Vec<u32>>,
     pub(crate) coverage: Coverage,
@@ -102,7 +102,7 @@ impl Coverage {
 /// # Errors
 /// A mistake if the text is too short for one window, with both lengths; if it has fewer windows than `samples` to give
 /// from its head; or if a length or number is 0.
-pub fn calibration_windows(
+pub(crate) fn calibration_windows(
     text: &Text,
     tokenizer: &Tokenizer,
     samples: usize,

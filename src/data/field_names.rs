@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 
 /// Fields that may have another name.
-pub const FIELDS: [&str; 6] = ["text", "instruction", "input", "output", "references", "messages"];
+pub(crate) const FIELDS: [&str; 6] = ["text", "instruction", "input", "output", "references", "messages"];
 
 /// The user's names for fields, such as `q` for `instruction`; none unless given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

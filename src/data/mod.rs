@@ -22,13 +22,14 @@ mod text;
 mod value;
 mod windows;
 
-pub use calibration::{CalibrationWindows, Coverage, Origin, calibration_windows};
-pub use chat::ChatTurn;
-pub use field_names::{FIELDS, FieldNames};
-pub use omissions::Omissions;
-pub use source::{Fetch, NoFetch};
-pub use task::{Task, load_task};
-pub use task_record::TaskRecord;
+pub(crate) use calibration::{Coverage, calibration_windows};
+pub(crate) use field_names::FIELDS;
+pub use field_names::FieldNames;
+pub(crate) use source::Fetch;
+pub use source::NoFetch;
+pub(crate) use task::Task;
+pub use task::load_task;
+pub(crate) use task_record::TaskRecord;
 pub use text::{Text, TextContent, load_text};
 pub use windows::evaluation_windows;
 

@@ -87,7 +87,7 @@ pub fn unpack(cache: &Path) -> Result<PathBuf> {
 }
 
 /// Whether this is the path of the built-in study's model, of this version of the program or another.
-pub fn is_model(source: &str) -> bool {
+pub(crate) fn is_model(source: &str) -> bool {
     split_path(source).is_some_and(|(_, file)| file == Path::new("model"))
 }
 
@@ -106,7 +106,7 @@ fn split_path(source: &str) -> Option<(&str, PathBuf)> {
 ///
 /// # Errors
 /// A cache folder that cannot be written.
-pub fn find_files(spec: &mut StudySpec) -> Result<()> {
+pub(crate) fn find_files(spec: &mut StudySpec) -> Result<()> {
     let StudySpec { model, cells, calibration, evaluation, .. } = spec;
     let sets = cells.iter_mut().filter_map(|cell| cell.calibration.as_mut()).chain(&mut calibration.sets);
     let data = evaluation.corpora.iter_mut().chain(&mut evaluation.tasks);

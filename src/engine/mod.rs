@@ -35,9 +35,11 @@ mod study;
 mod worker;
 mod written;
 
-pub use event::{Command, Event, Phase, PlannedCell, Progress, ResourceEstimate, ResourceSample, RunOptions};
+pub use event::{Command, Event, Phase, RunOptions};
+pub(crate) use event::{PlannedCell, Progress, ResourceEstimate, ResourceSample};
 pub use options::EngineOptions;
-pub use plan::{Plan, plan};
+pub(crate) use plan::Plan;
+pub use plan::plan;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

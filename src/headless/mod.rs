@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-pub use resume::resume_command;
+pub(crate) use resume::resume_command;
 
 use crate::config::{OutputFormat, Settings};
 use crate::engine::{self, Command, Engine, Event, Progress};
@@ -133,7 +133,10 @@ pub fn run(
 ///
 /// # Errors
 /// As of [`run`].
-pub async fn attach(mut engine: Engine, render: impl Fn(&StudyResult) -> String) -> Result<RunOutcome> {
+pub(crate) async fn attach(
+    mut engine: Engine,
+    render: impl Fn(&StudyResult) -> String,
+) -> Result<RunOutcome> {
     let mut interrupts = signals::listen()?;
     let look = Look::of_process(OutputFormat::Table, "R on the History screen of secateur".into());
     let ends =
@@ -161,7 +164,7 @@ impl<W: Write> Write for Terminal<W> {
 }
 
 /// A client of an engine: `out` gets the result, `err` all that is said on the way.
-pub struct Client<R, O: Write, E: Write> {
+pub(crate) struct Client<R, O: Write, E: Write> {
     look: Look,
     render: R,
     out: O,

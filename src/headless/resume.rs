@@ -1,7 +1,7 @@
 //! The command line that resumes an interrupted run.
 
 /// The same command line with `--resume`, quoted for a shell.
-pub fn resume_command(args: &[String]) -> String {
+pub(crate) fn resume_command(args: &[String]) -> String {
     let mut words: Vec<String> = args.iter().map(|arg| quote(arg)).collect();
     if !args.iter().any(|arg| arg == "--resume") {
         let after_run = args.iter().position(|arg| arg == "run").map_or(words.len(), |at| at + 1);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::engine::{Estimate, Phase, Plan, PlannedCell};
+use crate::engine::{Phase, Plan, PlannedCell, ResourceEstimate};
 use crate::results::{
     self, BaseResult, CellResult, Environment, Footprint, Insight, Metrics, ModelInfo, REPORT_VERSION,
     Seconds,
@@ -61,7 +61,7 @@ impl Engine {
 }
 
 struct Said {
-    outcome: Result<Outcome>,
+    outcome: Result<RunOutcome>,
     out: String,
     err: String,
 }
@@ -135,12 +135,12 @@ fn planned(study: i64) -> Event {
             ..Default::default()
         },
         cells: vec![cell],
-        estimate: Estimate {
+        estimate: ResourceEstimate {
             host_bytes: 430_000_000,
             host_available: 3_000_000_000,
             disk_bytes: 120_000_000,
             seconds: 250.0,
-            ..Estimate::default()
+            ..ResourceEstimate::default()
         },
     }
 }
@@ -184,7 +184,7 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
         engine.send(Event::CellDone { cell, seconds, footprint: Some(footprint) }).await;
         engine.send(finished(CellState::Done)).await;
     });
-    assert_eq!(said.outcome.unwrap(), Outcome::Done);
+    assert_eq!(said.outcome.unwrap(), RunOutcome::Done);
     assert_eq!(said.out, "table of 1 cells\\x1b[2J\n");
     let expected = "\
 study 7: m (LlamaForCausalLM, 134.5M parameters, 30 blocks, BF16), base and 1 cells on cpu in f32 with 2 threads
@@ -239,7 +239,7 @@ fn interrupts_ask_for_the_block_then_at_once_and_say_how_to_resume() {
     });
     assert!(!said.err.contains("cancelled"), "{}", said.err);
     let outcome = said.outcome.unwrap();
-    assert_eq!((outcome, outcome.exit_code()), (Outcome::Interrupted, 130));
+    assert_eq!((outcome, outcome.exit_code()), (RunOutcome::Interrupted, 130));
     assert!(said.out.is_empty());
     assert!(said.err.contains("stopping after the current block"), "{}", said.err);
     assert!(
@@ -260,7 +260,7 @@ fn a_third_interrupt_does_not_wait_for_the_engine() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         drop(engine);
     });
-    assert_eq!(said.outcome.unwrap(), Outcome::Abandoned);
+    assert_eq!(said.outcome.unwrap(), RunOutcome::Abandoned);
 }
 
 #[test]
@@ -313,13 +313,13 @@ fn a_reader_that_has_gone_ends_the_run_quietly() {
         assert!(!engine.shutdown().await);
         engine.send(Event::Stopped { resumable: Some(7) }).await;
     });
-    assert_eq!(said.outcome.unwrap(), Outcome::Done);
+    assert_eq!(said.outcome.unwrap(), RunOutcome::Done);
     assert!(said.err.is_empty(), "{}", said.err);
 
     let said = follow(look(OutputFormat::Json), &broken, |engine| async move {
         engine.send(finished(CellState::Done)).await;
     });
-    assert_eq!(said.outcome.unwrap(), Outcome::Done);
+    assert_eq!(said.outcome.unwrap(), RunOutcome::Done);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::paths;
 
 /// `HF_HOME`, else `huggingface` in the folder for caches.
-pub fn home() -> PathBuf {
+pub(crate) fn home() -> PathBuf {
     named("HF_HOME").unwrap_or_else(|| {
         let caches = named("XDG_CACHE_HOME").or_else(|| paths::home().map(|home| home.join(".cache")));
         caches.unwrap_or_else(env::temp_dir).join("huggingface")
@@ -15,13 +15,13 @@ pub fn home() -> PathBuf {
 }
 
 /// Where models and data sets are: `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` in [`home`].
-pub fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let named = named("HF_HUB_CACHE").or_else(|| named("HUGGINGFACE_HUB_CACHE"));
     named.unwrap_or_else(|| home().join("hub"))
 }
 
 /// Where the user's token is: `HF_TOKEN_PATH`, else `token` in [`home`].
-pub fn token_file() -> PathBuf {
+pub(crate) fn token_file() -> PathBuf {
     named("HF_TOKEN_PATH").unwrap_or_else(|| home().join("token"))
 }
 

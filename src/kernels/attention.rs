@@ -11,7 +11,7 @@ const TILE: usize = 64;
 
 /// One sequence of a ragged batch. Its last `queries` positions are asked about, all its `keys` positions answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// First row of the sequence's queries.
     pub query_row: usize,
     /// How many queries it has.
@@ -41,7 +41,14 @@ pub struct AttentionShape {
 ///
 /// `q` and `out` are `[rows, query heads · dim]`; `k` and `v` are `[rows, key heads · dim]`, already rotated.
 /// Segments must not overlap and must come in the order of their rows; rows of no segment are left alone.
-pub fn causal(out: &mut [f32], q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], heads: AttentionShape) {
+pub(crate) fn causal(
+    out: &mut [f32],
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    segments: &[Segment],
+    heads: AttentionShape,
+) {
     let width = heads.query * heads.dim;
     let mut tiles = Vec::new();
     for segment in segments {

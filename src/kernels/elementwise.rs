@@ -11,7 +11,7 @@ fn rows_per_task(rows: usize) -> usize {
 
 /// Root-mean-square norm of every row: `out = x / sqrt(mean(x²) + eps) · weight`.
 /// `x` and `out` are `[n, width]`, `weight` is `[width]`.
-pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f64) {
+pub(crate) fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f64) {
     let width = weight.len();
     let task = rows_per_task(x.len() / width) * width;
     out.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(out, x)| {
@@ -31,7 +31,7 @@ pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f64) {
 }
 
 /// `out = silu(gate) · up`, element by element, where `silu(g) = g / (1 + e^-g)`.
-pub fn silu_mul(out: &mut [f32], gate: &[f32], up: &[f32]) {
+pub(crate) fn silu_mul(out: &mut [f32], gate: &[f32], up: &[f32]) {
     const TASK: usize = 16 * 1024;
     out.par_chunks_mut(TASK).zip(gate.par_chunks(TASK)).zip(up.par_chunks(TASK)).for_each(
         |((out, gate), up)| {
@@ -48,7 +48,7 @@ pub fn silu_mul(out: &mut [f32], gate: &[f32], up: &[f32]) {
 }
 
 /// Adds a row to every row: `x` is `[n, width]`, `bias` is `[width]`.
-pub fn add_bias(x: &mut [f32], bias: &[f32]) {
+pub(crate) fn add_bias(x: &mut [f32], bias: &[f32]) {
     for row in x.chunks_exact_mut(bias.len()) {
         for (v, b) in row.iter_mut().zip(bias) {
             *v += b;
@@ -60,7 +60,7 @@ pub fn add_bias(x: &mut [f32], bias: &[f32]) {
 const ELEMENTS: usize = 64 * 1024;
 
 /// `out += factor · x`, element by element.
-pub fn add(out: &mut [f32], x: &[f32], factor: f32) {
+pub(crate) fn add(out: &mut [f32], x: &[f32], factor: f32) {
     out.par_chunks_mut(ELEMENTS).zip(x.par_chunks(ELEMENTS)).for_each(|(out, x)| {
         simd(
             #[inline(always)]
@@ -74,7 +74,7 @@ pub fn add(out: &mut [f32], x: &[f32], factor: f32) {
 }
 
 /// `x *= factor`, element by element.
-pub fn scale(x: &mut [f32], factor: f32) {
+pub(crate) fn scale(x: &mut [f32], factor: f32) {
     x.par_chunks_mut(ELEMENTS).for_each(|x| {
         for v in x {
             *v *= factor;
@@ -85,7 +85,7 @@ pub fn scale(x: &mut [f32], factor: f32) {
 /// Rotary position embedding in the two-halves form of Hugging Face's Llama.
 ///
 /// `x` and `out` are `[n, heads · dim]`; row `i` stands at `positions[i]`; `cos` and `sin` are `[positions, dim / 2]`.
-pub fn rope(out: &mut [f32], x: &[f32], positions: &[u32], cos: &[f32], sin: &[f32], heads: usize) {
+pub(crate) fn rope(out: &mut [f32], x: &[f32], positions: &[u32], cos: &[f32], sin: &[f32], heads: usize) {
     if positions.is_empty() {
         return;
     }

@@ -29,7 +29,7 @@ pub fn exp(x: f32) -> f32 {
 ///
 /// Splits off the exponent so that the mantissa lies in `[√½, √2)`, then sums `2·atanh(f/(2+f))`.
 #[inline(always)]
-pub fn ln(x: f32) -> f32 {
+pub(crate) fn ln(x: f32) -> f32 {
     const SQRT_HALF: u32 = 0x3f35_04f3;
     let exponent = (x.to_bits().wrapping_sub(SQRT_HALF) as i32) >> 23;
     let mantissa = f32::from_bits(x.to_bits().wrapping_sub((exponent << 23) as u32));

@@ -4,15 +4,15 @@
 //! instruction sets and choose one when they run (`pulp`); matrix products are `faer`'s, which are faster here than any other in pure Rust. Everything is
 //! deterministic: sums are taken in an order that depends on sizes alone, never on which thread came first.
 
-pub mod attention;
-pub mod device;
-pub mod elementwise;
+pub(crate) mod attention;
+pub(crate) mod device;
+pub(crate) mod elementwise;
 pub mod math;
 pub mod matmul;
-pub mod scratch;
-pub mod select;
+pub(crate) mod scratch;
+pub(crate) mod select;
 pub mod sparse;
-pub mod turn;
+pub(crate) mod turn;
 
 /// Runs a closure compiled for the best instruction set that this machine has.
 ///

@@ -81,7 +81,7 @@ impl Drop for Buffer {
 }
 
 /// Gives the memory of all idle buffers back, between phases that need buffers of other sizes.
-pub fn release() {
+pub(crate) fn release() {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 

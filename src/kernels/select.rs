@@ -12,7 +12,7 @@ const TASK: usize = 1 << 18;
 ///
 /// # Panics
 /// If `k` is not below the number of values.
-pub fn kth_smallest_magnitude(x: &[f32], k: usize) -> f32 {
+pub(crate) fn kth_smallest_magnitude(x: &[f32], k: usize) -> f32 {
     assert!(k < x.len(), "rank {k} of {} values", x.len());
     let bits = |v: &f32| v.to_bits() & 0x7fff_ffff;
     let upper = histogram(x, |v| Some(bits(v) >> 16));
@@ -63,7 +63,7 @@ const SMALL: usize = 32;
 /// `torch.topk`, which on a CPU is C++'s `std::nth_element` as libstdc++ has it, and that moves equal elements about in a
 /// way of its own. Weights that were once rounded to a few bits are full of ties: on one such model the choice moves the
 /// perplexity of magnitude 2:4 by an eighth.
-pub fn mark_smallest(values: &[f32], n: usize, marks: &mut [bool]) {
+pub(crate) fn mark_smallest(values: &[f32], n: usize, marks: &mut [bool]) {
     marks.fill(false);
     if n == 0 {
         return;

@@ -218,7 +218,7 @@ const fn is_wide<S: Simd>() -> bool {
 
 /// Time of a product with a matrix of such a share of zeroes against that with a dense one, as measured with AVX-512 and
 /// with AVX2: 1 where it is not packed.
-pub fn relative_time(zeroes: f64) -> f64 {
+pub(crate) fn relative_time(zeroes: f64) -> f64 {
     if zeroes < Arch::new().dispatch(Worthwhile) {
         return 1.0;
     }

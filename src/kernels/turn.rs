@@ -7,7 +7,7 @@ type Square = [[f32; SIDE]; SIDE];
 
 /// What becomes of the elements that are written over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into {
+pub(crate) enum Into {
     /// They are replaced.
     Replace,
     /// They are added to.
@@ -17,7 +17,7 @@ pub enum Into {
 /// A matrix, or a part of one, that is turned: `to[j · to_stride + i] = from[i · from_stride + j]` for `i < rows` and
 /// `j < columns`.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     /// Where the columns of `from` become rows.
     pub to: &'a mut [f32],
     /// Elements from one row of `to` to the next.

@@ -16,11 +16,11 @@ mod statistics;
 mod tests;
 mod wanda;
 
-pub use device::DeviceMethod;
+pub(crate) use device::DeviceMethod;
 pub use magnitude::Magnitude;
-pub use parameters::{Arguments, Parameter, ParameterKind};
-pub use profile::Profile;
-pub use ria::Ria;
+pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
+pub(crate) use profile::Profile;
+pub(crate) use ria::Ria;
 pub use sparsegpt::{Factor, SparseGpt, solve};
 pub use statistics::{InputStatistics, Statistics};
 pub use wanda::Wanda;
@@ -184,7 +184,7 @@ pub fn find(name: &str) -> Result<&'static dyn Method> {
 
 /// A method by its name, as a word of a list.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MethodName(pub &'static dyn Method);
+pub(crate) struct MethodName(pub &'static dyn Method);
 
 impl FromStr for MethodName {
     type Err = Error;
@@ -195,7 +195,7 @@ impl FromStr for MethodName {
 }
 
 /// All names with commas between.
-pub fn names() -> String {
+pub(crate) fn names() -> String {
     METHODS.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ")
 }
 
@@ -239,7 +239,7 @@ impl Stage {
 }
 
 /// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
-pub fn needs_calibration(recipe: &Recipe) -> bool {
+pub(crate) fn needs_calibration(recipe: &Recipe) -> bool {
     recipe.steps().any(|step| find(&step.method).map_or(true, <dyn Method>::needs_calibration))
 }
 

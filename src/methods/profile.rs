@@ -7,7 +7,7 @@ use crate::study::{Level, Sparsity};
 
 /// One factor per block by which a cell's fraction is multiplied.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Profile {
+pub(crate) struct Profile {
     factors: Vec<f64>,
     name: String,
 }

@@ -38,7 +38,7 @@ const COMPARE: Parameter = Parameter {
 /// by default and as magnitude does; with `compare=row`, and for N:M, the lowest of a row, as Wanda. The reallocation of
 /// channels that the paper has for N:M is not done.
 #[derive(Debug, Clone, Copy)]
-pub struct Ria;
+pub(crate) struct Ria;
 
 impl Method for Ria {
     fn name(&self) -> &'static str {

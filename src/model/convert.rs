@@ -42,7 +42,7 @@ pub(super) fn tensor(
 ///
 /// # Errors
 /// A precision that weights are not stored in.
-pub fn round_to(weights: &mut [f32], shape: &[usize], stored: DType) -> Result<Tensor> {
+pub(crate) fn round_to(weights: &mut [f32], shape: &[usize], stored: DType) -> Result<Tensor> {
     fn round<T: WithDType>(
         weights: &mut [f32],
         shape: &[usize],

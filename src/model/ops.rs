@@ -17,7 +17,7 @@ use crate::kernels::sparse::{self, Packed};
 use crate::kernels::{elementwise, matmul};
 
 /// Queries of a sequence whose scores live at the same time on a device, in every head.
-pub const DEVICE_QUERIES: usize = composed::TILE;
+pub(crate) const DEVICE_QUERIES: usize = composed::TILE;
 
 /// Rows of activations, `[n, width]`.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 ///
 /// # Errors
 /// A tensor that is neither.
-pub fn with_elements<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(crate) fn with_elements<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let x = x.contiguous()?;
     let (storage, layout) = x.storage_and_layout();
     match &*storage {
@@ -134,7 +134,7 @@ pub fn with_elements<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn linear(x: &Activations, weight: &Tensor, bias: Option<&Tensor>) -> Result<Activations> {
+pub(crate) fn linear(x: &Activations, weight: &Tensor, bias: Option<&Tensor>) -> Result<Activations> {
     let (outer, inner) = weight.dims2()?;
     match x {
         Activations::Host { data, .. } => {
@@ -150,7 +150,7 @@ pub fn linear(x: &Activations, weight: &Tensor, bias: Option<&Tensor>) -> Result
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn linear_add(
+pub(crate) fn linear_add(
     residual: Activations,
     x: &Activations,
     weight: &Tensor,
@@ -249,7 +249,7 @@ fn biased(y: Activations, bias: Option<&Tensor>) -> Result<Activations> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn rms_norm(x: &Activations, weight: &Tensor, eps: f64) -> Result<Activations> {
+pub(crate) fn rms_norm(x: &Activations, weight: &Tensor, eps: f64) -> Result<Activations> {
     match x {
         Activations::Host { data, width } => {
             let mut out = Buffer::take(data.len());
@@ -267,7 +267,7 @@ pub fn rms_norm(x: &Activations, weight: &Tensor, eps: f64) -> Result<Activation
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn silu_mul(gate: &Activations, up: &Activations) -> Result<Activations> {
+pub(crate) fn silu_mul(gate: &Activations, up: &Activations) -> Result<Activations> {
     match (gate, up) {
         (Activations::Host { data: gate, width }, Activations::Host { data: up, .. }) => {
             let mut out = Buffer::take(gate.len());
@@ -300,7 +300,7 @@ pub(super) fn rope(x: &Activations, table: &RopeTable, batch: &Batch, heads: usi
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn causal_attention(
+pub(crate) fn causal_attention(
     q: &Activations,
     k: &Activations,
     v: &Activations,

@@ -6,7 +6,7 @@ use super::window::WindowMeans;
 use crate::results::Measurement;
 
 /// Every score that is measured on corpora; those that compare with the base only where it was `compared` with.
-pub fn measure_corpus(name: &str, windows: &[WindowMeans], compared: bool) -> Vec<Measurement> {
+pub(crate) fn measure_corpus(name: &str, windows: &[WindowMeans], compared: bool) -> Vec<Measurement> {
     let mut found = Vec::new();
     for score in SCORES {
         if let Measure::Windows(measure) = score.measure

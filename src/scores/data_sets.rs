@@ -5,7 +5,10 @@ use super::score::Subject;
 use crate::results::{DataSetName, Measurement, Metrics};
 
 /// The corpora, or the tasks, that something was measured on, in the order in which they are first met.
-pub fn data_sets<'a>(metrics: impl IntoIterator<Item = &'a Metrics>, subject: Subject) -> Vec<DataSetName> {
+pub(crate) fn data_sets<'a>(
+    metrics: impl IntoIterator<Item = &'a Metrics>,
+    subject: Subject,
+) -> Vec<DataSetName> {
     let mut found = Vec::new();
     for metrics in metrics {
         for score in scores_on(subject) {
@@ -24,7 +27,7 @@ pub fn data_sets<'a>(metrics: impl IntoIterator<Item = &'a Metrics>, subject: Su
 }
 
 /// Whether anything was measured on corpora, or on tasks.
-pub fn is_measured(metrics: &Metrics, subject: Subject) -> bool {
+pub(crate) fn is_measured(metrics: &Metrics, subject: Subject) -> bool {
     scores_on(subject).any(|score| metrics.first(score).is_some())
 }
 

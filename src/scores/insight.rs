@@ -11,7 +11,7 @@ use crate::results::{DataSetName, Insight, Metrics};
 /// A cell enters with its retention and with its damage by each score: the mean over corpora of what the score says is
 /// lost, on the score's scale. A cell that lacks a corpus or a task of the base's would be compared by other data, so
 /// it does not enter.
-pub fn insight(base: &Metrics, cells: &[&Metrics]) -> Insight {
+pub(crate) fn insight(base: &Metrics, cells: &[&Metrics]) -> Insight {
     let scores: Vec<&Score> = scores_on(Subject::Corpus).collect();
     let corpora = data_sets([base], Subject::Corpus);
     let mut damages: Vec<Vec<f64>> = vec![Vec::new(); scores.len()];

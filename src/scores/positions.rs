@@ -20,7 +20,11 @@ const LANES: usize = 16;
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn measure(logits: &Activations, with_base: bool, targets: &[Option<u32>]) -> Result<Vec<Position>> {
+pub(crate) fn measure(
+    logits: &Activations,
+    with_base: bool,
+    targets: &[Option<u32>],
+) -> Result<Vec<Position>> {
     let n = targets.len();
     match logits {
         Activations::Host { data, width } => {

@@ -11,11 +11,11 @@ pub const SCORES: &[&Score] =
     &[&PERPLEXITY, &JS_DIVERGENCE, &KL_DIVERGENCE, &TOP1_AGREEMENT, &EXACT_MATCH, &F1, &ROUGE1];
 
 /// Those that are measured on corpora, or on tasks.
-pub fn scores_on(subject: Subject) -> impl Iterator<Item = &'static Score> {
+pub(crate) fn scores_on(subject: Subject) -> impl Iterator<Item = &'static Score> {
     SCORES.iter().copied().filter(move |score| score.subject() == subject)
 }
 
 /// The few of them that are told where there is room for few.
-pub fn headline_scores(subject: Subject) -> impl Iterator<Item = &'static Score> {
+pub(crate) fn headline_scores(subject: Subject) -> impl Iterator<Item = &'static Score> {
     scores_on(subject).filter(|score| score.headline)
 }

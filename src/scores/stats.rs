@@ -15,7 +15,7 @@ const Z95: f64 = 1.96;
 
 /// The mean with a 95% percentile-bootstrap interval over the values (1000 resamples). The same values and seed give
 /// the same interval. Without values everything is NaN.
-pub fn bootstrap_mean(values: &[f64], seed: u64) -> Estimate {
+pub(crate) fn bootstrap_mean(values: &[f64], seed: u64) -> Estimate {
     let value = mean(values);
     if values.is_empty() {
         return Estimate { value, ci95: [f64::NAN; 2] };
@@ -35,7 +35,7 @@ pub fn bootstrap_mean(values: &[f64], seed: u64) -> Estimate {
 ///
 /// One value says nothing about its spread, and neither do values that are not finite: the error is then infinite.
 /// Without values both are NaN.
-pub fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
     let mean = mean(values);
     if mean.is_nan() {
         return (mean, f64::NAN);
@@ -50,7 +50,7 @@ pub fn mean_and_standard_error(values: &[f64]) -> (f64, f64) {
 
 /// The mean with the normal 95% interval, mean ± 1.96 standard errors: for values averaged over windows. The interval
 /// of a single value is infinite.
-pub fn mean_with_interval(values: &[f64]) -> Estimate {
+pub(crate) fn mean_with_interval(values: &[f64]) -> Estimate {
     let (value, error) = mean_and_standard_error(values);
     Estimate { value, ci95: normal_interval(value, error) }
 }
@@ -59,7 +59,7 @@ pub fn mean_with_interval(values: &[f64]) -> Estimate {
 /// independent, their intervals add up as squares.
 ///
 /// `None` without tasks, and while a task of the `base`'s values is missing: the mean would be one over other data.
-pub fn mean_over_tasks(tasks: &[&Measurement], base: &[&Measurement]) -> Option<Estimate> {
+pub(crate) fn mean_over_tasks(tasks: &[&Measurement], base: &[&Measurement]) -> Option<Estimate> {
     let count =
         |tasks: &[&Measurement], name: &str| tasks.iter().filter(|task| task.data_set == name).count();
     let complete = base.iter().all(|asked| count(tasks, &asked.data_set) >= count(base, &asked.data_set));
@@ -80,7 +80,7 @@ pub fn mean_over_tasks(tasks: &[&Measurement], base: &[&Measurement]) -> Option<
 
 /// Spearman's rank correlation, `−1 … 1`, of the pairs `(a[i], b[i])`. Ties share their mean rank, infinity ranks last,
 /// pairs with a NaN are left out. `None` under three pairs or where one side is constant.
-pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+pub(crate) fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     let (a, b): (Vec<f64>, Vec<f64>) =
         a.iter().zip(b).filter(|(x, y)| !x.is_nan() && !y.is_nan()).map(|(x, y)| (*x, *y)).unzip();
     if a.len() < 3 {

@@ -21,7 +21,7 @@ pub fn score_answer(answer: &str, references: &[String], known: &NamedNumbers) -
 }
 
 /// The means over the records of a task, with bootstrap intervals of this seed; `answers` are the scores of each.
-pub fn measure_task(name: &str, answers: &[NamedNumbers], seed: u64) -> Vec<Measurement> {
+pub(crate) fn measure_task(name: &str, answers: &[NamedNumbers], seed: u64) -> Vec<Measurement> {
     let mut found = Vec::new();
     for score in SCORES {
         if let Measure::Answers { .. } = score.measure {

@@ -28,7 +28,7 @@ pub struct WindowMeans {
 
 /// The same in the making.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct WindowSums {
+pub(crate) struct WindowSums {
     sums: WindowMeans,
 }
 

@@ -5,7 +5,7 @@
 //! A file counts only when it is whole: a torn or damaged one is treated as not there, so that a resumed run
 //! writes it again.
 
-pub mod answers;
+pub(crate) mod answers;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 const BLOCK_KEY: &str = "block";
 
 /// Hidden states by name.
-pub type States = Vec<(String, Tensor)>;
+pub(crate) type States = Vec<(String, Tensor)>;
 
 /// Where a block's checkpoint lies in a cell's folder.
 pub fn block_path(dir: &Path, block: usize) -> PathBuf {
@@ -86,7 +86,7 @@ pub fn blocks_done(dir: &Path) -> Result<usize> {
 ///
 /// # Errors
 /// As [`write_block`].
-pub fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
     let entries: Vec<_> = states
         .iter()
         .map(|(name, tensor)| NamedTensor { name: name.clone(), data: Data::Values(tensor) })
@@ -100,7 +100,7 @@ pub fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Re
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::Tensor`] when the device has no room for it.
-pub fn read_states(dir: &Path, device: &Device) -> Result<Option<(usize, States)>> {
+pub(crate) fn read_states(dir: &Path, device: &Device) -> Result<Option<(usize, States)>> {
     let path = states_path(dir);
     let Contents { entries, metadata } = match container::read(&path) {
         Ok(contents) => contents,
@@ -120,7 +120,7 @@ pub fn read_states(dir: &Path, device: &Device) -> Result<Option<(usize, States)
 ///
 /// # Errors
 /// [`Error::Io`] when they are there and cannot be removed.
-pub fn remove_states(dir: &Path) -> Result<()> {
+pub(crate) fn remove_states(dir: &Path) -> Result<()> {
     let path = states_path(dir);
     match fs::remove_file(&path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", &path, e)),

@@ -29,7 +29,7 @@ use crate::results::CellResult;
 use crate::study::Recipe;
 
 /// The report that lies beside the weights.
-pub const REPORT_FILE: &str = "sparsity.json";
+pub(crate) const REPORT_FILE: &str = "sparsity.json";
 
 /// Files besides the weights are copied up to this size: tokenizers have some tens of megabytes.
 const LARGEST_COMPANION: u64 = 256 << 20;

@@ -26,7 +26,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
 use self::atomic::cannot_place;
 use self::lock::{Holder, Lock};
-pub use self::read::{StudyRecord, StudySummary};
+pub(crate) use self::read::{StudyRecord, StudySummary};
 use crate::error::{Error, Result};
 
 /// An open store. Shared between threads by reference; calls wait for one another.

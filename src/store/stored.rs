@@ -209,7 +209,7 @@ pub fn mask_of(weights: &[f32]) -> Vec<u8> {
 }
 
 /// Zeroes the weights that a mask does not keep, on all cores.
-pub fn apply_mask(weights: &mut [f32], bits: &[u8]) {
+pub(crate) fn apply_mask(weights: &mut [f32], bits: &[u8]) {
     weights.par_chunks_mut(MASK_TASK).zip(bits.par_chunks(MASK_TASK / 8)).for_each(|(weights, bits)| {
         for (weights, byte) in weights.chunks_mut(8).zip(bits) {
             for (i, w) in weights.iter_mut().enumerate() {
@@ -222,6 +222,6 @@ pub fn apply_mask(weights: &mut [f32], bits: &[u8]) {
 }
 
 /// The first `count` bits of what [`mask_of`] packed.
-pub fn unpack_mask(bits: &[u8], count: usize) -> impl Iterator<Item = bool> + '_ {
+pub(crate) fn unpack_mask(bits: &[u8], count: usize) -> impl Iterator<Item = bool> + '_ {
     bits.iter().flat_map(|byte| (0..8).map(move |i| byte & (0x80 >> i) != 0)).take(count)
 }

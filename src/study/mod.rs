@@ -6,7 +6,8 @@ mod recipe;
 
 pub use content::StudyContent;
 pub use level::{Level, Sparsity};
-pub use recipe::{Parameters, Recipe, Step};
+pub(crate) use recipe::Recipe;
+pub use recipe::{Parameters, Step};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,7 +71,7 @@ impl CellSpec {
 
 /// The name of a data set without folders and extensions: `../data/c4_sample.txt` is `c4_sample`.
 /// Only characters that are safe in file names are kept.
-pub fn short_name(set: &str) -> String {
+pub(crate) fn short_name(set: &str) -> String {
     let file = set.rsplit(['/', '\\']).next().unwrap_or(set);
     let mut stem = file;
     for extension in [".gz", ".zst", ".txt", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"] {
@@ -152,7 +153,7 @@ fn yes() -> bool {
 }
 
 /// The pattern of all modules, whatever they are called.
-pub const ALL_MODULES: &str = "*";
+pub(crate) const ALL_MODULES: &str = "*";
 
 /// How the methods are to work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

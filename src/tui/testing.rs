@@ -16,7 +16,7 @@ use crate::methods::{grid, recipes};
 use crate::study::{CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, Sparsity, StudySpec};
 
 /// A study of three methods at two sparsities.
-pub fn study() -> StudySpec {
+pub(crate) fn study() -> StudySpec {
     let sparsities = [Sparsity::Fraction(0.5), Sparsity::Fraction(0.7)];
     let sets = ["c4".to_owned()];
     StudySpec {
@@ -46,7 +46,7 @@ pub fn study() -> StudySpec {
 }
 
 /// A dashboard on that study, in 256 colours.
-pub fn state() -> State {
+pub(crate) fn state() -> State {
     let theme = Theme::new(ColorMode::Ansi256, Background::Dark, false);
     let mut state = State::new(&study(), Options::default(), theme, (80, 24));
     // As if it had been looked at already.
@@ -55,19 +55,19 @@ pub fn state() -> State {
 }
 
 /// Presses a key.
-pub fn press(state: &mut State, code: KeyCode) -> Vec<Effect> {
+pub(crate) fn press(state: &mut State, code: KeyCode) -> Vec<Effect> {
     update(state, Message::Key(KeyEvent::new(code, KeyModifiers::NONE)))
 }
 
 /// Types text.
-pub fn typed(state: &mut State, text: &str) {
+pub(crate) fn typed(state: &mut State, text: &str) {
     for c in text.chars() {
         press(state, KeyCode::Char(c));
     }
 }
 
 /// The screen as text.
-pub fn text(state: &State, columns: u16, rows: u16) -> String {
+pub(crate) fn text(state: &State, columns: u16, rows: u16) -> String {
     let area = Rect::new(0, 0, columns, rows);
     let mut buffer = Buffer::empty(area);
     view(state, area, &mut buffer);

@@ -57,7 +57,7 @@ impl ColorMode {
 /// Whether the locale has characters beyond ASCII, by the variables that say which it is: `LC_ALL`, else `LC_CTYPE`, else
 /// `LANG`. `C`, `POSIX` and encodings other than UTF-8 have none. Where nothing is said, or a locale without its encoding,
 /// UTF-8 is what terminals have today.
-pub fn has_unicode(env: &dyn Fn(&str) -> Option<String>) -> bool {
+pub(crate) fn has_unicode(env: &dyn Fn(&str) -> Option<String>) -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| env(name).filter(|v| !v.is_empty()));
     let locale = locale.unwrap_or_default();

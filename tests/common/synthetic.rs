@@ -24,7 +24,7 @@ use secateur::model::{Architecture, ModelConfig, read_config};
 use secateur::{Error, Result};
 
 /// Tokens that the tokenizer of a synthetic model has: `<s>`, `</s>` and one a byte.
-pub const SMALLEST_VOCABULARY: usize = 258;
+pub(crate) const SMALLEST_VOCABULARY: usize = 258;
 
 /// Elements made by one task.
 const CHUNK: usize = 1 << 16;

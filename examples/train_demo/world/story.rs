@@ -8,7 +8,7 @@ use super::words::{
 };
 
 /// A word of the world.
-pub type Word = &'static str;
+pub(crate) type Word = &'static str;
 
 /// Something that a sentence tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

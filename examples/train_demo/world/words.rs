@@ -1,36 +1,37 @@
 //! The words of the world, and which pairs of them are kept for held-out stories.
 
 /// People.
-pub const PEOPLE: [&str; 16] = [
+pub(crate) const PEOPLE: [&str; 16] = [
     "Tom", "Ben", "Sam", "Max", "Leo", "Gus", "Jon", "Ned", "Ana", "Mia", "Eva", "Ida", "Zoe", "Liv", "Kim",
     "Una",
 ];
 
 /// Places that people are in and go to.
-pub const PLACES: [&str; 12] = [
+pub(crate) const PLACES: [&str; 12] = [
     "kitchen", "garden", "hall", "attic", "barn", "shed", "park", "shop", "school", "cellar", "mill", "tower",
 ];
 
 /// Things that one person at a time has; each has a colour.
-pub const THINGS: [&str; 16] = [
+pub(crate) const THINGS: [&str; 16] = [
     "ball", "book", "cup", "hat", "key", "lamp", "box", "bell", "drum", "coin", "map", "kite", "rope", "fan",
     "pen", "doll",
 ];
 
 /// Colours of things.
-pub const COLOURS: [&str; 8] = ["red", "blue", "green", "white", "black", "golden", "pink", "grey"];
+pub(crate) const COLOURS: [&str; 8] = ["red", "blue", "green", "white", "black", "golden", "pink", "grey"];
 
 /// What people have some of.
-pub const GOODS: [&str; 8] = ["plums", "nuts", "eggs", "pears", "figs", "cakes", "beans", "shells"];
+pub(crate) const GOODS: [&str; 8] = ["plums", "nuts", "eggs", "pears", "figs", "cakes", "beans", "shells"];
 
 /// How many of them.
-pub const NUMBERS: [&str; 8] = ["two", "three", "four", "five", "six", "seven", "eight", "nine"];
+pub(crate) const NUMBERS: [&str; 8] = ["two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
 /// Times of a day, in their order.
-pub const TIMES: [&str; 5] = ["in the morning", "at noon", "in the afternoon", "in the evening", "at night"];
+pub(crate) const TIMES: [&str; 5] =
+    ["in the morning", "at noon", "in the afternoon", "in the evening", "at night"];
 
 /// Sentences that a story may begin with; they say nothing that is asked.
-pub const OPENINGS: [&str; 8] = [
+pub(crate) const OPENINGS: [&str; 8] = [
     "It was a warm and quiet day.",
     "It was a cold day, and the wind was strong.",
     "The sun was shining and the birds were singing in the trees.",
@@ -42,7 +43,7 @@ pub const OPENINGS: [&str; 8] = [
 ];
 
 /// What may be said about a person in between, without weight.
-pub const MOODS: [&str; 8] = [
+pub(crate) const MOODS: [&str; 8] = [
     "was happy and hummed a little song.",
     "was tired and wanted to sleep.",
     "was hungry and thought of bread and soup.",
@@ -54,7 +55,7 @@ pub const MOODS: [&str; 8] = [
 ];
 
 /// Ways to end a plain story.
-pub const ENDINGS: [&str; 6] = [
+pub(crate) const ENDINGS: [&str; 6] = [
     "That was the end of the day.",
     "And so the day was over, and the moon came up.",
     "Nobody in the village could remember a better day.",
@@ -64,7 +65,7 @@ pub const ENDINGS: [&str; 6] = [
 ];
 
 /// A hash of words in their order (FNV-1a), the same on every machine.
-pub fn hash(words: &[&str]) -> u64 {
+pub(crate) fn hash(words: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for word in words {
         for byte in word.bytes().chain([0xff]) {
@@ -77,6 +78,6 @@ pub fn hash(words: &[&str]) -> u64 {
 
 /// Whether a pair of words (a person and a place, a thing and its colour, …) stands in held-out stories only: one pair
 /// in eight.
-pub fn reserved(first: &str, second: &str) -> bool {
+pub(crate) fn reserved(first: &str, second: &str) -> bool {
     hash(&[first, second]).is_multiple_of(8)
 }

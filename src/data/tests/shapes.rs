@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::chat::ChatTurn;
 use super::super::shapes::SHAPES;
 use super::*;
 use crate::alpaca;

@@ -1,5 +1,6 @@
 //! How much of a calibration set its windows show.
 
+use super::super::calibration::Origin;
 use super::windows::{counting, numbers};
 use super::*;
 use crate::study::Sampling;

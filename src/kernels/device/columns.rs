@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Cancelled`] when `stop` says so; a tensor operation that fails.
-pub fn solve(
+pub(crate) fn solve(
     weights: &Tensor,
     upper: &Tensor,
     projection: Projection,
@@ -121,7 +121,7 @@ impl ColumnsOfTile {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn output_energy(weights: &Tensor, gram: &Tensor, scale: f64, added: f64) -> Result<f64> {
+pub(crate) fn output_energy(weights: &Tensor, gram: &Tensor, scale: f64, added: f64) -> Result<f64> {
     let products = weights.matmul(gram)?;
     let pairs = super::product_sum(weights, &products)?;
     let squares = super::squared_norm(weights)?;

@@ -45,7 +45,7 @@ fn ptx() -> Result<&'static str> {
 ///
 /// # Errors
 /// Kernels that do not compile with the CUDA of this machine.
-pub fn prepare(device: &CudaDevice) -> Result<()> {
+pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
     kernel(device, "solve_tile").map(drop)
 }
 

@@ -14,7 +14,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn inverse_factor(h: Tensor) -> Result<Option<Tensor>> {
+pub(crate) fn inverse_factor(h: Tensor) -> Result<Option<Tensor>> {
     let upper = factor_blocks(h)?;
     // Where a block is not positive definite its factor is NaN, and so is what is computed from it.
     let finite = upper.sum(1)?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
@@ -88,7 +88,7 @@ fn factor_small(h: &[f32], n: usize) -> Option<Vec<f32>> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn diagonal_of(x: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn diagonal_of(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.gather(&diagonal_index(x)?, 1)?.flatten_all()?.to_vec1()?)
 }
 
@@ -96,7 +96,7 @@ pub fn diagonal_of(x: &Tensor) -> Result<Vec<f32>> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn add_to_diagonal(x: &Tensor, values: &[f32]) -> Result<Tensor> {
+pub(crate) fn add_to_diagonal(x: &Tensor, values: &[f32]) -> Result<Tensor> {
     let values = Tensor::from_slice(values, (values.len(), 1), x.device())?;
     Ok(x.scatter_add(&diagonal_index(x)?, &values, 1)?)
 }

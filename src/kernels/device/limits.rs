@@ -4,4 +4,4 @@
 pub(super) const LEAF: usize = 64;
 
 /// Neighbours that a GPU's thread compares.
-pub const MOST_NEIGHBOURS: usize = 32;
+pub(crate) const MOST_NEIGHBOURS: usize = 32;

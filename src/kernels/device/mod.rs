@@ -4,13 +4,13 @@
 //! loops over slices. Where a GPU would wait between many small operations, a CUDA kernel of our own takes their place
 //! ([`cuda`]); it gives the same result.
 
-pub mod columns;
+pub(crate) mod columns;
 #[cfg(feature = "cuda")]
-pub mod cuda;
-pub mod factor;
-pub mod limits;
-pub mod projection;
-pub mod select;
+pub(crate) mod cuda;
+pub(crate) mod factor;
+pub(crate) mod limits;
+pub(crate) mod projection;
+pub(crate) mod select;
 mod sums;
 
-pub use sums::{count_zeros, magnitude_sums, product_sum, squared_norm, weighted_squares};
+pub(crate) use sums::{count_zeros, magnitude_sums, product_sum, squared_norm, weighted_squares};

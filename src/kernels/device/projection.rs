@@ -7,7 +7,7 @@ const TILE: usize = 128;
 
 /// Which weights the loop zeroes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Zeros {
+pub(crate) enum Zeros {
     /// Of every block of columns those whose score is at most the one at this share of the block's, ties included.
     Share(f64),
     /// The `n` lowest of every `m` neighbours of a row, chosen when the loop reaches the first of them.
@@ -24,7 +24,7 @@ pub enum Zeros {
 /// A column's projection depends only on its weights at the time and on what was fixed at the start of its block. (A
 /// grid, for quantising, is one more thing that is fixed there: it would be applied to the weights that stay.)
 #[derive(Debug, Clone, Copy)]
-pub struct Projection {
+pub(crate) struct Projection {
     /// Which weights become zero; the others keep their value.
     pub zeros: Zeros,
     /// Columns whose scores are compared with each other.
@@ -82,7 +82,7 @@ pub(super) struct Tile {
 
 /// What the loop made of a matrix.
 #[derive(Debug)]
-pub struct Solved {
+pub(crate) struct Solved {
     /// The new weights.
     pub weights: Tensor,
     /// `Σ e²/2`, where `e = (w − q)/U_ii` of every weight.

@@ -13,7 +13,7 @@ const INFINITE: u32 = 0x7f80_0000;
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn kth_smallest_magnitude(x: &Tensor, k: usize) -> Result<Tensor> {
+pub(crate) fn kth_smallest_magnitude(x: &Tensor, k: usize) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
         return Ok(super::cuda::kth_smallest_magnitude(x, k)?);
@@ -41,7 +41,7 @@ fn kth_by_bisection(x: &Tensor, k: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn lowest_of_rows(scores: &Tensor, count: usize) -> Result<Tensor> {
+pub(crate) fn lowest_of_rows(scores: &Tensor, count: usize) -> Result<Tensor> {
     if count == 0 {
         return Ok(scores.zeros_like()?.to_dtype(DType::U8)?);
     }
@@ -100,7 +100,7 @@ fn bisect(wanted: &[u32], most: u32, count: impl Fn(&[u32]) -> Result<Vec<u32>>)
 ///
 /// # Errors
 /// A tensor operation that fails; more than [`super::limits::MOST_NEIGHBOURS`] on a GPU.
-pub fn lowest_of_groups(scores: &Tensor, n: usize, m: usize) -> Result<Tensor> {
+pub(crate) fn lowest_of_groups(scores: &Tensor, n: usize, m: usize) -> Result<Tensor> {
     Ok(scores.contiguous()?.apply_op1_no_bwd(&LowestOfGroups { n, m })?)
 }
 
@@ -143,7 +143,7 @@ impl CustomOp1 for LowestOfGroups {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn zero_where(flags: &Tensor, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn zero_where(flags: &Tensor, x: &Tensor) -> Result<Tensor> {
     Ok(flags.where_cond(&x.zeros_like()?, x)?)
 }
 
@@ -152,7 +152,7 @@ pub fn zero_where(flags: &Tensor, x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn mask_bytes(x: &Tensor) -> Result<Vec<u8>> {
+pub(crate) fn mask_bytes(x: &Tensor) -> Result<Vec<u8>> {
     let flags = x.ne(0f64)?.flatten_all()?;
     let missing = flags.dim(0)?.next_multiple_of(8) - flags.dim(0)?;
     let flags = if missing == 0 { flags } else { flags.pad_with_zeros(0, 0, missing)? };

@@ -11,7 +11,7 @@ const ROWS: usize = 1024;
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn product_sum(a: &Tensor, b: &Tensor) -> Result<f64> {
+pub(crate) fn product_sum(a: &Tensor, b: &Tensor) -> Result<f64> {
     by_rows(a, |first, count| {
         let rows = |x: &Tensor| x.narrow(0, first, count)?.to_dtype(DType::F64);
         Ok((rows(a)? * rows(b)?)?)
@@ -22,7 +22,7 @@ pub fn product_sum(a: &Tensor, b: &Tensor) -> Result<f64> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn squared_norm(a: &Tensor) -> Result<f64> {
+pub(crate) fn squared_norm(a: &Tensor) -> Result<f64> {
     by_rows(a, |first, count| Ok(a.narrow(0, first, count)?.to_dtype(DType::F64)?.sqr()?))
 }
 
@@ -30,7 +30,7 @@ pub fn squared_norm(a: &Tensor) -> Result<f64> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn weighted_squares(a: &Tensor, factors: &Tensor) -> Result<f64> {
+pub(crate) fn weighted_squares(a: &Tensor, factors: &Tensor) -> Result<f64> {
     by_rows(a, |first, count| {
         Ok(a.narrow(0, first, count)?.to_dtype(DType::F64)?.sqr()?.broadcast_mul(factors)?)
     })
@@ -40,7 +40,7 @@ pub fn weighted_squares(a: &Tensor, factors: &Tensor) -> Result<f64> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn magnitude_sums(a: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
+pub(crate) fn magnitude_sums(a: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let (rows, columns) = a.dims2()?;
     let (mut of_rows, mut of_columns) = (Vec::with_capacity(rows), vec![0f64; columns]);
     for first in (0..rows).step_by(ROWS) {
@@ -60,7 +60,7 @@ pub fn magnitude_sums(a: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub fn count_zeros(a: &Tensor) -> Result<usize> {
+pub(crate) fn count_zeros(a: &Tensor) -> Result<usize> {
     count(&a.eq(0f64)?)
 }
 

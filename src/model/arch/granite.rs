@@ -12,7 +12,7 @@ use crate::model::json::JsonFile;
 
 /// `GraniteForCausalLM`
 #[derive(Debug, Clone, Copy)]
-pub struct Granite;
+pub(crate) struct Granite;
 
 impl Architecture for Granite {
     fn name(&self) -> &'static str {

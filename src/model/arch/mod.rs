@@ -4,10 +4,10 @@
 //! see [`super::architecture::Architecture`].
 
 mod common;
-pub mod granite;
+pub(crate) mod granite;
 pub mod llama;
 pub mod mistral;
-pub mod olmo2;
+pub(crate) mod olmo2;
 mod parts;
 pub mod qwen2;
 pub mod qwen3;

@@ -15,7 +15,7 @@ use crate::model::ops::{self, Activations};
 
 /// `Olmo2ForCausalLM`
 #[derive(Debug, Clone, Copy)]
-pub struct Olmo2;
+pub(crate) struct Olmo2;
 
 impl Architecture for Olmo2 {
     fn name(&self) -> &'static str {

@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 
 /// Where the base keeps one block's keys and values of the prompts of a batch: the `task`-th task's records from
 /// `first` on.
-pub fn prompts_path(dir: &Path, task: usize, first: usize, block: usize) -> PathBuf {
+pub(crate) fn prompts_path(dir: &Path, task: usize, first: usize, block: usize) -> PathBuf {
     dir.join(format!("prompts-{task:02}-{first:06}-{block:04}.safetensors"))
 }
 
 /// Where a cell keeps the hidden states of a batch of answers.
-pub fn answer_states_path(dir: &Path, task: usize, first: usize) -> PathBuf {
+pub(crate) fn answer_states_path(dir: &Path, task: usize, first: usize) -> PathBuf {
     dir.join(format!("said-{task:02}-{first:06}.safetensors"))
 }
 
@@ -26,7 +26,7 @@ pub fn answer_states_path(dir: &Path, task: usize, first: usize) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::Failure`] when the disk is full, [`Error::Io`] when writing fails otherwise.
-pub fn write_rows(path: &Path, rows: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn write_rows(path: &Path, rows: &[(String, Tensor)]) -> Result<()> {
     let entries: Vec<_> = rows
         .iter()
         .map(|(name, rows)| NamedTensor { name: name.clone(), data: Data::Values(rows) })
@@ -38,7 +38,7 @@ pub fn write_rows(path: &Path, rows: &[(String, Tensor)]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read.
-pub fn read_rows(path: &Path) -> Result<Option<States>> {
+pub(crate) fn read_rows(path: &Path) -> Result<Option<States>> {
     let Contents { entries, .. } = match container::read(path) {
         Ok(contents) => contents,
         Err(Unreadable::Missing | Unreadable::Broken(_)) => return Ok(None),
@@ -56,7 +56,7 @@ pub fn read_rows(path: &Path) -> Result<Option<States>> {
 ///
 /// # Errors
 /// [`Error::Io`] when it is there and cannot be removed.
-pub fn remove_rows(path: &Path) -> Result<()> {
+pub(crate) fn remove_rows(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
         _ => Ok(()),

@@ -4,7 +4,7 @@ use crate::scores::{Notation, Score};
 use crate::tui::theme::Theme;
 
 /// A value of a score; `relative` ones are ratios to the base's.
-pub fn of_score(score: &Score, theme: Theme, value: Option<f64>, relative: bool) -> String {
+pub(crate) fn of_score(score: &Score, theme: Theme, value: Option<f64>, relative: bool) -> String {
     let relative = relative && !score.compares();
     match score.notation {
         Notation::Magnitude if relative => ratio(theme, value),
