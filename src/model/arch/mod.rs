@@ -4,10 +4,10 @@
 //! see [`super::architecture::Architecture`].
 
 mod common;
-pub(crate) mod granite;
+mod granite;
 pub mod llama;
 pub mod mistral;
-pub(crate) mod olmo2;
+mod olmo2;
 mod parts;
 pub mod qwen2;
 pub mod qwen3;
