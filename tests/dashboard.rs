@@ -263,13 +263,13 @@ fn signs_whose_width_is_not_agreed_on_break_no_frame() {
             let framed = |edge: &str| ["│", "╭", "╰", "├"].contains(&edge);
             let rows: Vec<_> = edges.iter().filter(|(left, _)| framed(left)).collect();
             assert!(rows.len() > 9, "after {keys:?}: {}", terminal.screen());
+            // Panels beside each other end in different rows.
             for (left, right) in rows {
-                let expected = match left.as_str() {
-                    "╭" => "╮",
-                    "╰" => "╯",
-                    other => other,
-                };
-                assert_eq!(right, expected, "after {keys:?}: {}", terminal.screen());
+                assert!(
+                    ["│", "╮", "╯", "┤"].contains(&right.as_str()),
+                    "{left} {keys:?}: {}",
+                    terminal.screen()
+                );
             }
         }
         terminal.press("q");
@@ -296,7 +296,7 @@ fn a_locale_without_unicode_draws_with_ascii_alone_unless_told_otherwise() {
         (&["LANG=C", "LC_CTYPE=en_US.UTF-8"], &[], false),
     ] {
         let mut terminal = with_variables(variables, args);
-        let screen = terminal.wait_for(&["What is studied", "can run"]);
+        let screen = terminal.wait_for(&["Settings", "can run"]);
         assert_eq!(screen.is_ascii(), ascii, "{variables:?} {args:?}: {screen}");
         terminal.press("q");
         terminal.end();
@@ -310,7 +310,7 @@ fn a_terminal_that_cannot_place_text_gets_lines_and_is_told_why() {
     let why = "no dashboard (TERM is dumb: this terminal cannot place text)";
     terminal.wait("the reason", |screen| screen.replace('\n', "").contains(why));
     assert_eq!(terminal.end(), 0);
-    assert!(terminal.screen().contains("perplexity"), "{}", terminal.screen());
+    assert!(terminal.screen().contains("Which metric ranks the cells"), "{}", terminal.screen());
 
     let mut terminal = with_variables(&["TERM=dumb"], &["--readonly"]);
     terminal.wait_for(&["error: no dashboard", "secateur show"]);

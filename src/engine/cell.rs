@@ -90,6 +90,10 @@ pub(super) fn pass<'a>(
         written: BlockWriter::new(dir),
     };
     let result = pass.run(first, if is_cell { pruned } else { 0 });
+    if result.is_err() {
+        // What is whole is kept, and told. The error that ended the pass is the one to report.
+        let _ = pass.finish_writing();
+    }
     scratch::release();
     result.map(|()| (pass.evaluation, pass.snapshots))
 }

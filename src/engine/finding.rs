@@ -61,11 +61,11 @@ mod tests {
             block: 3,
             name: "model.layers.3.mlp.up_proj".into(),
             footprint: Footprint { weights: 8, zeros: 4, stored_bits: 128, packed_bits: 72 },
-            reconstruction_error: 0.1 + 0.2,
+            reconstruction_error: f64::NAN,
             error_basis: ErrorBasis::Weights,
             dead_columns: 1,
             details: NamedNumbers::default(),
-            seconds: f64::NAN,
+            seconds: 0.1 + 0.2,
         };
         let found = Disagreement { record: 7, bits: vec![0.1, f32::NAN, 1.0] };
         let findings = [

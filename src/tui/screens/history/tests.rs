@@ -171,10 +171,10 @@ fn what_cannot_be_resumed_is_said() {
 fn v_lays_a_study_over_the_comparison_and_takes_it_off() {
     let mut state = stored((80, 24));
     assert_eq!(keys(&mut state, "v"), []);
-    assert!(complaint(&state).contains("Enter opens one"));
+    assert!(complaint(&state).contains("Enter to open one"));
     let mut state = opened((80, 24));
     assert_eq!(keys(&mut state, "v"), []);
-    assert!(complaint(&state).contains("the one that is open"));
+    assert!(complaint(&state).contains("is already open"));
     keys(&mut state, "j");
     assert_eq!(keys(&mut state, "v"), [Effect::OpenStudy(2, OpenReason::Overlay)]);
     let other = StudyView { study: 2, ..study::study_view() };
