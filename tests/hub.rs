@@ -287,7 +287,8 @@ fn a_download_that_broke_off_goes_on_where_it_stopped() {
     assert_eq!(error.exit_code(), 1);
     let kept = 3 * PIECE;
     let message = error.to_string();
-    for part in [format!("{kept} of {} bytes", weights.len()), "go on".into(), "model.safetensors".into()] {
+    for part in [format!("{kept} of {} bytes", weights.len()), "to resume".into(), "model.safetensors".into()]
+    {
         assert!(message.contains(&part), "{message}");
     }
     let offline = Hub::with(HubSettings { offline: true, ..server.settings(home.path()) }).unwrap();

@@ -215,7 +215,7 @@ fn warnings_are_told_with_their_cell_and_cannot_reach_the_terminal() {
     result.cells[1].warnings = vec!["red \u{1b}[31m\nand \u{7}loud".into(), "damping was 0.1".into()];
     let text = report::table(&result, 80);
     assert!(text.contains("Warning, wanda 50% c4_sample: damping was 0.1\n"), "{text}");
-    assert!(text.contains("Warning, wanda 50% c4_sample: red [31m and loud\n"), "{text}");
+    assert!(text.contains("Warning, wanda 50% c4_sample: red \\x1b[31m\\nand \\x07loud\n"), "{text}");
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
 }
 

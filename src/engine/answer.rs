@@ -10,7 +10,7 @@ use super::cell::apply_checkpoint;
 use super::costs::Work;
 use super::disagreement::{self, Asked};
 use super::event::Phase;
-use super::finding::{self, Finding, Findings};
+use super::finding::{AnswerDisagreement, Finding, Findings};
 use super::place::Place;
 use super::prompts::PreparedTask;
 use super::study::Study;
@@ -240,9 +240,9 @@ impl Answering<'_> {
         let bits =
             disagreement::disagreements(study, place, base, task, group, &head, &mut || reporter.check())?;
         let records = group.iter().flat_map(|asked| asked.records.clone());
-        let found: Vec<finding::Disagreement> = records
+        let found: Vec<AnswerDisagreement> = records
             .zip(bits.into_iter().flatten())
-            .map(|(record, bits)| finding::Disagreement { record, bits })
+            .map(|(record, bits)| AnswerDisagreement { record, bits })
             .collect();
         let share = found.len() as f64 / study.sizes.prompts.max(1) as f64;
         let seconds = reporter.clock() - started;

@@ -26,7 +26,7 @@ pub(super) enum Finding {
     /// Task records were answered: one batch.
     Answers { answers: Vec<Answer> },
     /// Answers to a task were compared with the base.
-    Disagreements { task: String, found: Vec<Disagreement> },
+    Disagreements { task: String, found: Vec<AnswerDisagreement> },
     /// All tasks were answered and scored.
     Scored { measurements: Vec<Measurement> },
     /// Nothing is left to do.
@@ -35,7 +35,7 @@ pub(super) enum Finding {
 
 /// How far cell and base disagreed on an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Disagreement {
+pub(super) struct AnswerDisagreement {
     /// Record number in the task file, from 0.
     pub record: usize,
     /// JS divergence in bits at each token.
@@ -67,7 +67,7 @@ mod tests {
             details: NamedNumbers::default(),
             seconds: 0.1 + 0.2,
         };
-        let found = Disagreement { record: 7, bits: vec![0.1, f32::NAN, 1.0] };
+        let found = AnswerDisagreement { record: 7, bits: vec![0.1, f32::NAN, 1.0] };
         let findings = [
             Finding::Warning { message: "a\nb".into() },
             Finding::Module { module },
