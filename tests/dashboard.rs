@@ -260,16 +260,14 @@ fn signs_whose_width_is_not_agreed_on_break_no_frame() {
             terminal.press(keys);
             terminal.settle();
             let edges = terminal.edges();
-            let framed = |edge: &str| ["│", "╭", "╰", "├"].contains(&edge);
+            // Where a panel ends, a line without a frame may stand beside it.
+            let framed = |edge: &str| ["│", "╭", "├"].contains(&edge);
             let rows: Vec<_> = edges.iter().filter(|(left, _)| framed(left)).collect();
             assert!(rows.len() > 9, "after {keys:?}: {}", terminal.screen());
             // Panels beside each other end in different rows.
-            for (left, right) in rows {
-                assert!(
-                    ["│", "╮", "╯", "┤"].contains(&right.as_str()),
-                    "{left} {keys:?}: {}",
-                    terminal.screen()
-                );
+            for (_, right) in rows {
+                let is_edge = ["│", "╮", "╯", "┤"].contains(&right.as_str());
+                assert!(is_edge, "{right:?} after {keys:?}: {}", terminal.screen());
             }
         }
         terminal.press("q");
