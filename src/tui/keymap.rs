@@ -179,7 +179,7 @@ use KeyCode as K;
 pub(crate) const BINDINGS: &[Binding] = bindings! {
     Everywhere: [ch('1')] A::Screen(0), "Study: what to run";
     Everywhere: [ch('2')] A::Screen(1), "Run: progress of the study";
-    Everywhere: [ch('3')] A::Screen(2), "Compare: perplexity, JS divergence and task scores side by side";
+    Everywhere: [ch('3')] A::Screen(2), "Compare: perplexity, JS and task scores side by side";
     Everywhere: [ch('4')] A::Screen(3), "Inspect: answers side by side, and the modules of a cell";
     Everywhere: [ch('5')] A::Screen(4), "History: the studies in the store";
     Everywhere: [key(K::Tab)] A::NextScreen, "next screen", "screens";

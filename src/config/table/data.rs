@@ -82,7 +82,7 @@ fn corpora() -> Vec<SettingEntry> {
         .about("Corpora for perplexity and divergence: wikitext2, c4, alpaca or files")
         .value_name("NAME|FILE")
         .in_fingerprint()
-        .in_form("texts", "texts for perplexity and JS, with commas", |study| {
+        .in_form("corpora", "texts for perplexity and JS, with commas", |study| {
             join_list(&study.evaluation.corpora)
         })
         .example("other.txt"),

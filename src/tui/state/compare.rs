@@ -24,7 +24,7 @@ pub(crate) enum SortBy {
     /// Method, calibration set, sparsity.
     Cell,
     State,
-    Achieved,
+    Zeros,
     Score(&'static Score),
     Change(&'static Score),
     Seconds,
@@ -99,7 +99,7 @@ impl CompareView {
 impl SortBy {
     /// The columns from left to right.
     pub(crate) fn all() -> Vec<Self> {
-        let mut columns = vec![Self::Cell, Self::State, Self::Achieved];
+        let mut columns = vec![Self::Cell, Self::State, Self::Zeros];
         for score in scores_on(Subject::Corpus) {
             columns.push(Self::Score(score));
             if !score.compares() {

@@ -8,7 +8,7 @@ use crate::results::CellState;
 pub(crate) struct RunView {
     /// Row of the list of cells that is selected; `None` follows the running one. Row 0 is the base.
     pub chosen: Option<usize>,
-    /// The heat map shows reconstruction errors instead of achieved sparsities.
+    /// The heat map shows reconstruction errors instead of the shares of zeros.
     pub errors: bool,
     /// Lines of the log that are scrolled back.
     pub scrolled: usize,

@@ -87,7 +87,7 @@ impl ModelRow<'_> {
         let number = match column {
             SortBy::Cell => return None,
             SortBy::State => Some(f64::from(self.state as u8)),
-            SortBy::Achieved => self.cell.and_then(|cell| cell.footprint).map(|f| f.sparsity()),
+            SortBy::Zeros => self.cell.and_then(|cell| cell.footprint).map(|f| f.sparsity()),
             SortBy::Score(score) => self.figures.get(score).map(|value| value.value),
             SortBy::Change(score) => self.change(score),
             SortBy::Seconds => Some(self.seconds).filter(|seconds| *seconds > 0.0),

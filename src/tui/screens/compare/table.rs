@@ -156,7 +156,7 @@ fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableCo
                 SortBy::Cell => ("cell".to_owned(), if width < NARROW { 16 } else { 25 }, 250),
                 SortBy::State if width >= ROOMY => ("state".to_owned(), u16::MAX, 170),
                 SortBy::State => (String::new(), u16::MAX, 230),
-                SortBy::Achieved => ("achieved".to_owned(), u16::MAX, 100),
+                SortBy::Zeros => ("zeros".to_owned(), u16::MAX, 100),
                 SortBy::Score(score) => (head(score, view.relative), u16::MAX, priority(score, view)),
                 SortBy::Change(_) => (change.clone(), u16::MAX, 160),
                 SortBy::Seconds => ("seconds".to_owned(), u16::MAX, 70),
@@ -222,7 +222,7 @@ fn row(
     TableRow::new(columns.iter().map(|(by, _)| match by {
         SortBy::Cell => name(found, row, view, theme),
         SortBy::State => status(row, roomy, theme),
-        SortBy::Achieved => match row.cell {
+        SortBy::Zeros => match row.cell {
             Some(cell) => number(cell.footprint.map(|f| f.sparsity()), figures::share, theme),
             None => Line::default(),
         },
