@@ -114,7 +114,7 @@ pub fn run(
     let look = Look::of_process(settings.format, resume_command(args));
     let start = Command::Start(Box::new(settings.study.clone()), settings.run.clone());
     let outcome = runtime.block_on(async {
-        let mut interrupts = signals::listen()?;
+        let mut interrupts = signals::listen(false)?;
         let mut engine = Engine::spawn(settings.basics.engine_options());
         let ends =
             Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
@@ -129,15 +129,17 @@ pub fn run(
     outcome
 }
 
-/// Follows an engine that runs a study already, to its end: what the dashboard leaves behind when it goes.
+/// Follows an engine that runs a study already, to its end: what the dashboard leaves behind when it goes. Where the
+/// terminal may go too, its end stops nothing: the signal of that may come after the dashboard has left.
 ///
 /// # Errors
 /// As of [`run`].
 pub(crate) async fn attach(
     mut engine: Engine,
+    terminal_may_go: bool,
     render: impl Fn(&StudyResult) -> String,
 ) -> Result<RunOutcome> {
-    let mut interrupts = signals::listen()?;
+    let mut interrupts = signals::listen(terminal_may_go)?;
     let look = Look::of_process(OutputFormat::Table, "R on the History screen of secateur".into());
     let ends =
         Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };

@@ -5,18 +5,20 @@ use tokio::sync::mpsc;
 use crate::error::{Error, Result};
 
 /// Listens from now on to `SIGINT`, `SIGTERM` and `SIGHUP` (elsewhere: Ctrl-C); each that comes is one message. A
-/// signal that the process was started to ignore (`nohup`, a background job) stays ignored.
+/// signal that the process was started to ignore (`nohup`, a background job) stays ignored, and so does `SIGHUP` where
+/// the terminal may go.
 ///
 /// # Errors
 /// [`Error::Failure`] when the system refuses a handler.
 #[cfg(unix)]
-pub(super) fn listen() -> Result<mpsc::Receiver<()>> {
+pub(super) fn listen(terminal_may_go: bool) -> Result<mpsc::Receiver<()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let ignored = ignored_mask();
     let (sender, receiver) = mpsc::channel(8);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        if ignored & (1 << (kind.as_raw_value() - 1)) != 0 {
+        let expected = terminal_may_go && kind == SignalKind::hangup();
+        if expected || ignored & (1 << (kind.as_raw_value() - 1)) != 0 {
             continue;
         }
         let mut signals =
@@ -42,7 +44,7 @@ fn ignored_mask() -> u64 {
 }
 
 #[cfg(not(unix))]
-pub(super) fn listen() -> Result<mpsc::Receiver<()>> {
+pub(super) fn listen(_: bool) -> Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::channel(8);
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {

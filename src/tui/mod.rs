@@ -63,7 +63,8 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
         match left.leave {
             Leave::Headless => {
                 say("continuing without the screen; Ctrl-C stops after the current block");
-                return headless::attach(left.engine, render).await.map(headless::RunOutcome::exit_code);
+                let outcome = headless::attach(left.engine, state.options.keep_running, render).await?;
+                return Ok(outcome.exit_code());
             }
             Leave::Abandon => {}
             Leave::Now => left.engine.join(),
