@@ -214,9 +214,12 @@ fn ria_agrees_with_its_authors_code() {
     let store = folder.path().join("golden.db");
     // Recipe, id, golden cell; how far zeros may be off as a share of a module, and the least agreement of masks in the
     // last block. In N:M groups either of two equal scores may go, and what goes there moves every later block.
+    // Elsewhere one weight of a large matrix may go more or less: two of 880,000 scores are equal at the threshold by
+    // chance of rounding (in the authors' run that is so in one of 210 matrices).
+    let one = 2e-6;
     let cells = [
-        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", 0.0, 0.999),
-        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", 0.0, 0.999),
+        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", one, 0.999),
+        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", one, 0.999),
         ("ria@2:4", "ria-2of4", "ria-2of4", 0.0001, 0.96),
     ];
     let mut spec = golden_study(&model, &data, &cells.map(|(recipe, ..)| recipe));

@@ -133,19 +133,17 @@ fn the_json_is_as_the_schema_says_and_has_every_figure() {
     let cells = list(&report, "/cells");
     let given: Vec<String> = cells
         .iter()
-        .map(|c| {
-            [&c["method"], &c["sparsity"], &c["calibration"]].map(|v| v.as_str().unwrap_or("-")).join(" ")
-        })
+        .map(|c| [&c["recipe"], &c["calibration"]].map(|v| v.as_str().unwrap_or("-")).join(" "))
         .collect();
     assert_eq!(
         given,
         [
-            "magnitude 0.5 -",
-            "magnitude 2:4 -",
-            "wanda 0.5 calibration.txt",
-            "wanda 2:4 calibration.txt",
-            "sparsegpt 0.5 calibration.txt",
-            "sparsegpt 2:4 calibration.txt"
+            "magnitude@50% -",
+            "magnitude@2:4 -",
+            "wanda@50% calibration.txt",
+            "wanda@2:4 calibration.txt",
+            "sparsegpt@50% calibration.txt",
+            "sparsegpt@2:4 calibration.txt"
         ]
     );
     for cell in cells {
@@ -161,7 +159,7 @@ fn the_json_is_as_the_schema_says_and_has_every_figure() {
         assert_eq!(modules.len(), 7 * BLOCKS);
         assert_eq!(modules[8]["name"], "model.layers.1.self_attn.k_proj");
         for module in modules {
-            assert!((number(module, "/sparsity") - 0.5).abs() < 0.02);
+            assert!((sparsity(module) - 0.5).abs() < 0.02);
             let error = number(module, "/reconstruction_error");
             assert!(error > 0.0 && error < 1.0, "{module}");
         }

@@ -112,7 +112,8 @@ fn the_schema_refuses_what_lacks_or_has_too_much_anywhere() {
     {
         assert!(places.iter().any(|p| p == place), "the sample has no {place}");
     }
-    for place in places {
+    // Details are numbers by names of the method's or the score's own.
+    for place in places.into_iter().filter(|place| !place.ends_with("/details")) {
         let object = |value: &mut Value| value.pointer_mut(&place).unwrap().as_object_mut().unwrap().clone();
         let original = object(&mut whole.clone());
         for key in original.keys() {
