@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use secateur::engine::RunOptions;
 use secateur::methods::grid;
 use secateur::model::ModelFolder;
-use secateur::results::{CellResult, Metrics, StudyResult};
+use secateur::results::{CellResult, Metrics, ModuleResult, StudyResult};
 use secateur::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score};
 use secateur::store::Store;
 use secateur::store::checkpoint::read_block;
@@ -70,19 +70,20 @@ fn number(v: &Value) -> f64 {
 
 /// Zeroes of every module against the golden counts; `slack` is a share of a module's size.
 fn check_zeros(cell: &CellResult, golden: &Value, slack: f64) {
+    let off = zeros_that_differ(cell, golden, slack);
+    assert!(off.is_empty(), "{} has other zeroes than the golden cell: {off:?}", cell.id);
+}
+
+/// The modules whose zeroes differ by more than `slack`, a share of the module's size: name, found, golden.
+fn zeros_that_differ<'a>(cell: &'a CellResult, golden: &Value, slack: f64) -> Vec<(&'a str, u64, u64)> {
     let counts = golden["zeros_by_module"].as_object().unwrap();
     assert_eq!(cell.modules.len(), counts.len());
-    for module in &cell.modules {
+    let of = |module: &'a ModuleResult| {
         let want = counts[module.name.strip_prefix("model.layers.").unwrap()].as_u64().unwrap();
-        let off = module.footprint.zeros.abs_diff(want) as f64;
-        assert!(
-            off <= slack * module.footprint.weights as f64,
-            "{} {}: {} zeroes, golden {want}",
-            cell.id,
-            module.name,
-            module.footprint.zeros
-        );
-    }
+        (module.name.as_str(), module.footprint.zeros, want, slack * module.footprint.weights as f64)
+    };
+    let differs = |&(_, found, want, slack): &(_, u64, u64, f64)| found.abs_diff(want) as f64 > slack;
+    cell.modules.iter().map(of).filter(differs).map(|(name, found, want, _)| (name, found, want)).collect()
 }
 
 /// Share of equal bits between a cell's masks and the golden ones, per module of a block.
@@ -214,12 +215,11 @@ fn ria_agrees_with_its_authors_code() {
     let store = folder.path().join("golden.db");
     // Recipe, id, golden cell; how far zeros may be off as a share of a module, and the least agreement of masks in the
     // last block. In N:M groups either of two equal scores may go, and what goes there moves every later block.
-    // Elsewhere one weight of a large matrix may go more or less: two of 880,000 scores are equal at the threshold by
-    // chance of rounding (in the authors' run that is so in one of 210 matrices).
-    let one = 2e-6;
+    // Where one threshold serves a whole matrix, all scores equal to it go: in the authors' run two scores were equal
+    // there in one of 210 matrices, by chance of rounding. Here that may befall a few others.
     let cells = [
-        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", one, 0.999),
-        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", one, 0.999),
+        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", 0.0, 0.999),
+        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", 0.0, 0.999),
         ("ria@2:4", "ria-2of4", "ria-2of4", 0.0001, 0.96),
     ];
     let mut spec = golden_study(&model, &data, &cells.map(|(recipe, ..)| recipe));
@@ -230,7 +230,9 @@ fn ria_agrees_with_its_authors_code() {
         let of_name = |c: &&Value| c["cell"] == want;
         let golden = results["ria"]["cells"].as_array().unwrap().iter().find(of_name).unwrap();
         let cell = cell(&result, id);
-        check_zeros(cell, golden, slack);
+        let off = zeros_that_differ(cell, golden, slack);
+        println!("{want}: {off:?}");
+        assert!(off.len() <= 6 && off.iter().all(|(_, a, b)| a.abs_diff(*b) == 1), "{want}: {off:?}");
         for (block, least) in [(0, 0.9999), (29, last)] {
             for (module, share) in mask_agreement(&store, result.study, cell, want, &masks, block) {
                 println!("{want} block {block} {module}: masks agree on {:.5}%", share * 100.0);
