@@ -21,7 +21,7 @@ use crate::text::{escape, pad, width};
 /// [`Error::Mistake`] where there is no store.
 pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
     let store = open(config, &args.settings.given)?.0;
-    let mut rows = vec![["study", "made (UTC)", "cells", "state", "model"].map(str::to_owned)];
+    let mut rows = vec![["study", "created (UTC)", "cells", "state", "model"].map(str::to_owned)];
     for study in store.studies()? {
         rows.push([
             study.id.to_string(),

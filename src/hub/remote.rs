@@ -66,7 +66,7 @@ pub(super) enum RemoteError {
 }
 
 impl RemoteError {
-    /// Why the hub cannot be reached for now; `None` where it answered.
+    /// Why the hub gave no answer; `None` where it gave one.
     pub fn unreachable(&self) -> Option<&str> {
         match self {
             Self::NoConnection(why) | Self::Broken(why) => Some(why),

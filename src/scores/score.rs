@@ -34,7 +34,7 @@ pub struct Score {
     pub of_itself: Option<f64>,
     /// It is one of the few that are told where there is room for few.
     pub headline: bool,
-    /// It is looked at seldom: its column is the first to go where room is short.
+    /// Few people look at it. Where a table is too wide, its column is left out first.
     pub seldom: bool,
     /// Numbers that come with every value.
     pub details: &'static [Detail],
