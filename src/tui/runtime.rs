@@ -283,7 +283,7 @@ impl Dashboard {
                 }
                 Effect::Suspend => self.suspend(),
                 Effect::Redraw => {
-                    let _ = self.screen.clear();
+                    self.screen.clear();
                     self.dirty = Dirty::Now;
                 }
                 Effect::Leave(leave) => self.leave = Some(leave),

@@ -2,7 +2,7 @@
 
 mod frame;
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::event::{
@@ -21,8 +21,10 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal while the dashboard has it.
 pub(crate) struct TakenTerminal {
-    /// A frame goes out in one write: over a slow line it appears whole.
-    out: BufWriter<Stdout>,
+    /// What the terminal is sent next. A frame goes out in one write: over a slow line it appears whole. What is not
+    /// sent when the program fails is dropped: it would erase the message.
+    waiting: Vec<u8>,
+    /// What the terminal shows; of no size where that is not known.
     shown: Buffer,
     next: Buffer,
     mouse: bool,
@@ -31,9 +33,8 @@ pub(crate) struct TakenTerminal {
 impl TakenTerminal {
     /// Takes the terminal over.
     pub(crate) fn enter(mouse: bool) -> io::Result<Self> {
-        let out = BufWriter::with_capacity(1 << 16, io::stdout());
-        let mut screen =
-            Self { out, shown: Buffer::empty(Rect::ZERO), next: Buffer::empty(Rect::ZERO), mouse };
+        let nothing = || Buffer::empty(Rect::ZERO);
+        let mut screen = Self { waiting: Vec::new(), shown: nothing(), next: nothing(), mouse };
         screen.take()?;
         Ok(screen)
     }
@@ -48,7 +49,8 @@ impl TakenTerminal {
         if self.mouse {
             execute!(out, EnableMouseCapture)?;
         }
-        self.clear()
+        self.clear();
+        Ok(())
     }
 
     /// Gives the terminal back and takes it again after `between`: for suspending.
@@ -64,25 +66,31 @@ impl TakenTerminal {
     }
 
     /// Has every character drawn again with the next frame.
-    pub(crate) fn clear(&mut self) -> io::Result<()> {
-        let (columns, rows) = Self::size()?;
-        queue!(self.out, Clear(ClearType::All))?;
-        self.shown = Buffer::empty(Rect::new(0, 0, columns, rows));
-        Ok(())
+    pub(crate) fn clear(&mut self) {
+        self.shown.resize(Rect::ZERO);
     }
 
     /// Draws a frame: only what has changed is sent.
     pub(crate) fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
+        // Asked once a frame: the answer may be another a moment later.
         let (columns, rows) = Self::size()?;
-        let area = Rect::new(0, 0, columns, rows);
+        self.compose(Rect::new(0, 0, columns, rows), view)?;
+        let mut out = io::stdout().lock();
+        out.write_all(&self.waiting)?;
+        out.flush()
+    }
+
+    /// Puts what the terminal needs to show the next frame into `waiting`.
+    fn compose(&mut self, area: Rect, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
+        self.waiting.clear();
         if self.shown.area != area {
-            self.clear()?;
+            queue!(self.waiting, Clear(ClearType::All))?;
+            self.shown = Buffer::empty(area);
         }
         self.next.resize(area);
         self.next.reset();
         view(area, &mut self.next);
-        frame::write(&mut self.out, &self.shown, &self.next)?;
-        self.out.flush()?;
+        frame::write(&mut self.waiting, &self.shown, &self.next)?;
         std::mem::swap(&mut self.shown, &mut self.next);
         Ok(())
     }
@@ -108,5 +116,34 @@ pub(crate) fn restore() {
         );
         let _ = disable_raw_mode();
         let _ = out.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_another_size_begins_with_an_empty_screen() {
+        let nothing = || Buffer::empty(Rect::ZERO);
+        let mut screen =
+            TakenTerminal { waiting: Vec::new(), shown: nothing(), next: nothing(), mouse: false };
+        let mut sent = |columns, rows, clear: bool| {
+            if clear {
+                screen.clear();
+            }
+            let draw = |area: Rect, buffer: &mut Buffer| {
+                buffer.set_string(0, area.height - 1, "foot", ratatui::style::Style::default());
+            };
+            screen.compose(Rect::new(0, 0, columns, rows), draw).unwrap();
+            String::from_utf8(screen.waiting.clone()).unwrap()
+        };
+        let erased = |text: &str| text.starts_with("\x1b[2J") && text.contains("foot");
+        for size in [(100, 30), (40, 12), (120, 12), (1, 1), (80, 24)] {
+            let first = sent(size.0, size.1, false);
+            assert!(first.starts_with("\x1b[2J"), "{size:?}: {first:?}");
+            assert!(!sent(size.0, size.1, false).contains('f'), "{size:?}: nothing has changed");
+        }
+        assert!(erased(&sent(80, 24, true)));
     }
 }

@@ -117,7 +117,8 @@ impl Terminal {
             if good(&screen) {
                 return screen;
             }
-            assert!(started.elapsed() < PATIENCE, "{what} did not appear on:\n{screen}");
+            let ended = self.child.try_wait().unwrap();
+            assert!(started.elapsed() < PATIENCE, "{what} did not appear; ended: {ended:?}; on:\n{screen}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
