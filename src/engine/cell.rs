@@ -158,10 +158,10 @@ impl Pass<'_> {
             self.seconds.load += self.reporter.clock() - packing;
             self.forward(&block, index)?;
             drop(block);
-            if index + 1 == blocks {
-                self.snapshots.begin(blocks, self.states(blocks))?;
-            } else {
-                self.snapshots.offer(index + 1, self.states(index + 1))?;
+            if index + 1 == blocks || self.snapshots.is_due()? {
+                // States that are ahead of the checkpoints would be of no use.
+                self.finish_writing()?;
+                self.snapshots.begin(index + 1, self.states(index + 1))?;
             }
             if !is_cell {
                 (self.findings)(Finding::Seconds { seconds: *self.seconds })?;
@@ -171,8 +171,8 @@ impl Pass<'_> {
             self.reporter.tracker.step(index as u64 + 1);
             let stopping = self.reporter.boundary();
             if stopping.is_err() && index + 1 < blocks {
-                self.snapshots.save(index + 1, self.states(index + 1))?;
                 self.finish_writing()?;
+                self.snapshots.save(index + 1, self.states(index + 1))?;
                 return stopping;
             }
         }

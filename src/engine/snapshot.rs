@@ -26,20 +26,16 @@ impl Snapshots {
         Self { dir: dir.to_path_buf(), writing: None, begun: Instant::now(), cost: 0.0 }
     }
 
-    /// Begins to save the states after `block` blocks, unless the last ones are not there yet or that would take too
-    /// much of the time.
+    /// Whether states may be saved: the last ones are there, and it would not take too much of the time.
     ///
     /// # Errors
     /// What went wrong with the last ones.
-    pub fn offer(&mut self, block: usize, states: States) -> Result<()> {
+    pub fn is_due(&mut self) -> Result<bool> {
         if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            return Ok(());
+            return Ok(false);
         }
         self.wait()?;
-        if self.begun.elapsed().as_secs_f64() * SHARE < self.cost {
-            return Ok(());
-        }
-        self.begin(block, states)
+        Ok(self.begun.elapsed().as_secs_f64() * SHARE >= self.cost)
     }
 
     /// Saves the states after `block` blocks; they are on the disk when this returns.
@@ -106,26 +102,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_there_and_a_later_offer_takes_its_place() {
+    fn what_is_saved_is_there_and_what_comes_later_takes_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let mut snapshots = Snapshots::new(dir.path());
-        snapshots.offer(1, states(1.0)).unwrap();
+        assert!(snapshots.is_due().unwrap());
+        snapshots.begin(1, states(1.0)).unwrap();
         snapshots.save(2, states(2.0)).unwrap();
         assert_eq!(saved(dir.path()), (2, 2.0));
         snapshots.cost = 0.0;
-        snapshots.offer(3, states(3.0)).unwrap();
+        assert!(snapshots.is_due().unwrap());
+        snapshots.begin(3, states(3.0)).unwrap();
         drop(snapshots);
         assert_eq!(saved(dir.path()), (3, 3.0));
     }
 
     #[test]
-    fn an_offer_that_would_take_too_much_time_is_declined() {
+    fn nothing_is_due_that_would_take_too_much_time() {
         let dir = tempfile::tempdir().unwrap();
         let mut snapshots = Snapshots::new(dir.path());
         snapshots.save(1, states(1.0)).unwrap();
         snapshots.cost = 3600.0;
-        snapshots.offer(2, states(2.0)).unwrap();
-        assert_eq!(saved(dir.path()), (1, 1.0));
+        assert!(!snapshots.is_due().unwrap());
     }
 
     #[test]
@@ -134,7 +131,7 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         let mut snapshots = Snapshots::new(&file.join("cell"));
-        snapshots.offer(1, states(1.0)).unwrap();
+        snapshots.begin(1, states(1.0)).unwrap();
         assert!(snapshots.save(2, states(2.0)).is_err());
     }
 }
