@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::results::{
     BaseResult, CellResult, CellState, Environment, Estimate, Footprint, Measurement, Metrics, ModelInfo,
-    Seconds,
+    Seconds, SourceBits,
 };
 use crate::scores::{
     EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Subject, Summary,
@@ -110,6 +110,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
     let base = BaseResult {
         metrics: measured(28.5, -1.0, [0.31, 0.62, 0.66]),
         seconds: Seconds { load: 0.4, evaluate: 18.0, answer: 40.0, ..Seconds::default() },
+        ..BaseResult::default()
     };
     let finished: Vec<&Metrics> =
         cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| &cell.metrics).collect();
@@ -126,6 +127,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
             blocks: 30,
             vocabulary: 49_152,
             dtype: "BF16".into(),
+            source_bits: Some(SourceBits { all: 16 * 134_515_008, untouched: 16 * 28_346_688 }),
         },
         environment: Environment::default(),
         base,
