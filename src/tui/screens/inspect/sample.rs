@@ -148,7 +148,7 @@ pub(in crate::tui) fn study_view() -> StudyView {
             blocks: 30,
             vocabulary: 49_152,
             dtype: "BF16".into(),
-            source_bits: Some(SourceBits { all: 16 * 134_515_008, untouched: 16 * 28_346_688 }),
+            source_bits: Some(SourceBits { all: 16 * 134_515_008, untouched: 16 * 134_415_008 }),
         },
         environment: Environment {
             version: "0.1.0".into(),
