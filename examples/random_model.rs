@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Synthetic { seed: arguments.seed, blocks: arguments.blocks.unwrap_or(preset.blocks), ..preset };
     match model.write(&arguments.dir).and_then(|()| ModelFolder::open(&arguments.dir)) {
         Ok(folder) => {
-            let info = folder.info("random");
+            let info = folder.info("random", std::iter::empty());
             println!(
                 "{}: {}, {} parameters in {}, {:.1} s",
                 arguments.dir.display(),

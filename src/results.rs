@@ -1,10 +1,13 @@
 //! What a study finds out: metrics of the base and of every cell, the figures of every module, the answers.
 //! Plain data; the JSON that the command line prints is these types as serde writes them.
 
+mod footprint;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::footprint::{Footprint, ModelFootprint, SourceBits};
 use crate::number::{self, NamedNumbers};
 use crate::study::CellSpec;
 
@@ -104,43 +107,6 @@ pub enum ErrorBasis {
     Weights,
 }
 
-/// What became of weights: how many there are, how many are zero, how many bits they take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Footprint {
-    /// Weights in all, zeros among them.
-    pub weights: u64,
-    /// Weights that are zero, counted.
-    pub zeros: u64,
-    /// Bits, as the best export of this program stores them.
-    pub stored_bits: u64,
-    /// Bits with one a weight that says whether it is zero, and nothing else for those that are. No runtime reaches
-    /// this bound for unstructured zeros.
-    pub packed_bits: u64,
-}
-
-impl Footprint {
-    /// The share of zeros, `0 … 1`; 0 where there are no weights.
-    pub fn sparsity(&self) -> f64 {
-        self.zeros as f64 / (self.weights as f64).max(1.0)
-    }
-
-    /// Stored bits a weight.
-    pub fn bits_per_weight(&self) -> f64 {
-        self.stored_bits as f64 / (self.weights as f64).max(1.0)
-    }
-}
-
-impl std::iter::Sum for Footprint {
-    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
-        parts.fold(Self::default(), |a, b| Self {
-            weights: a.weights + b.weights,
-            zeros: a.zeros + b.zeros,
-            stored_bits: a.stored_bits + b.stored_bits,
-            packed_bits: a.packed_bits + b.packed_bits,
-        })
-    }
-}
-
 /// What pruning did to one module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModuleResult {
@@ -234,6 +200,8 @@ pub struct CellResult {
     pub state: CellState,
     /// What became of all compressed modules together.
     pub footprint: Option<Footprint>,
+    /// The whole model with them: [`StudyResult::new`] works it out, nothing stores it.
+    pub whole_model: Option<ModelFootprint>,
     /// Measurements so far.
     pub metrics: Metrics,
     /// Where the time went.
@@ -254,6 +222,7 @@ impl CellResult {
             spec: spec.clone(),
             state: CellState::Queued,
             footprint: None,
+            whole_model: None,
             metrics: Metrics::default(),
             seconds: Seconds::default(),
             peak_rss_bytes: 0,
@@ -283,6 +252,9 @@ pub struct ModelInfo {
     pub vocabulary: usize,
     /// Precision of the weights on disk: `BF16`, `F16`, `F32`.
     pub dtype: String,
+    /// What the tensors take in the model's files; `None` in a study of a version that did not record it.
+    #[serde(default)]
+    pub source_bits: Option<SourceBits>,
 }
 
 impl ModelInfo {
@@ -292,11 +264,23 @@ impl ModelInfo {
         let mlp = ["gate", "up", "down"].map(|name| format!("mlp.{name}_proj"));
         attention.into_iter().chain(mlp).collect()
     }
+
+    /// The base as a whole; `None` where the study did not record what its tensors take.
+    pub fn base_footprint(&self) -> Option<ModelFootprint> {
+        Some(ModelFootprint::of_base(self.parameters, self.source_bits?))
+    }
+
+    /// A cell as a whole, given what became of its compressed modules; `None` as for the base.
+    pub fn cell_footprint(&self, compressed: &Footprint) -> Option<ModelFootprint> {
+        Some(ModelFootprint::of_cell(self.parameters, self.source_bits?, compressed))
+    }
 }
 
 /// The base model's measurements.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BaseResult {
+    /// The whole model: [`StudyResult::new`] works it out, nothing stores it.
+    pub whole_model: Option<ModelFootprint>,
     /// What was measured; nothing that compares with the base.
     pub metrics: Metrics,
     /// Where the time went.
@@ -372,6 +356,24 @@ pub struct StudyResult {
     pub cells: Vec<CellResult>,
     /// Which metric tells the truth.
     pub insight: Insight,
+}
+
+impl StudyResult {
+    /// A report of what is known, with the footprints of the whole models.
+    pub fn new(
+        study: i64,
+        model: ModelInfo,
+        environment: Environment,
+        mut base: BaseResult,
+        mut cells: Vec<CellResult>,
+        insight: Insight,
+    ) -> Self {
+        base.whole_model = model.base_footprint();
+        for cell in &mut cells {
+            cell.whole_model = cell.footprint.as_ref().and_then(|found| model.cell_footprint(found));
+        }
+        Self { version: REPORT_VERSION, study, model, environment, base, cells, insight }
+    }
 }
 
 /// One model's answer to one task record.

@@ -7,7 +7,7 @@ use std::path::Path;
 use jsonschema::Validator;
 use secateur::report;
 use secateur::results::{
-    BaseResult, CellResult, CellState, Environment, Insight, Metrics, REPORT_VERSION, StudyResult,
+    BaseResult, CellResult, CellState, Environment, Insight, Metrics, ModelInfo, StudyResult,
 };
 use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Value, json};
@@ -20,22 +20,21 @@ fn schema() -> Validator {
 
 /// A study of which nothing is known yet.
 fn empty() -> StudyResult {
-    StudyResult {
-        version: REPORT_VERSION,
-        study: 0,
-        model: samples::model(),
-        environment: Environment::default(),
-        base: BaseResult::default(),
-        cells: vec![],
-        insight: Insight::default(),
-    }
+    StudyResult::new(
+        0,
+        ModelInfo { source_bits: None, ..samples::model() },
+        Environment::default(),
+        BaseResult::default(),
+        vec![],
+        Insight::default(),
+    )
 }
 
 /// Two methods at 50%, done, on one text and one task.
 fn small() -> StudyResult {
     let cell = |method, calibration: Option<&str>, perplexity, js, score| CellResult {
         state: CellState::Done,
-        footprint: Some(samples::footprint(50, 100)),
+        footprint: Some(samples::footprint(500_000, 1_000_000)),
         metrics: Metrics {
             values: [
                 samples::perplexity("wikitext2", perplexity),
@@ -59,7 +58,8 @@ fn small() -> StudyResult {
         cell("magnitude", None, 1_234_567.0, 0.5, 0.0),
         cell("wanda", Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
     ];
-    StudyResult { base, cells, ..samples::result() }
+    let StudyResult { study, model, environment, insight, .. } = samples::result();
+    StudyResult::new(study, model, environment, base, cells, insight)
 }
 
 #[test]
@@ -152,6 +152,10 @@ fn the_schema_refuses_wrong_values() {
         ("/cells/0/calibration", json!(1)),
         ("/cells/0/state", json!("Done")),
         ("/cells/0/footprint/zeros", json!(1.5)),
+        ("/cells/0/whole_model/size_bytes", json!(1.5)),
+        ("/cells/0/whole_model/bits_per_weight", json!("many")),
+        ("/base/whole_model/zeros", json!(-1)),
+        ("/model/source_bits/all", json!("all")),
         ("/cells/0/warnings", json!([1])),
         ("/cells/0/modules/0/error_basis", json!("Hessian")),
         ("/cells/0/modules/0/details", json!({"damping": "infinity"})),
@@ -178,6 +182,7 @@ wanda      50%    c4_sample     50.00%    57.00    2.00   0.1250   0.5000  62.5%
 
 JS divergence ranks the cells as the tasks do (rho -1.00); perplexity less well (-0.50); 3 cells
 rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.
+Size: 269.0 MB each, 16.00 bits per weight; an export stores a zero like any other weight.
 ";
     assert_eq!(report::table(&small(), 120), expected);
     // Too narrow for both texts and tasks: the tasks come below.
@@ -191,6 +196,32 @@ magnitude  50%    -              0.0%   0.0%     0.0%
 wanda      50%    c4_sample     15.0%  30.0%    27.0%
 ";
     assert!(narrow.contains(below), "{narrow}");
+}
+
+#[test]
+fn sizes_are_shown_where_they_differ() {
+    let StudyResult { study, model, environment, base, mut cells, insight, .. } = small();
+    // Half a million weights of sixteen bits less.
+    cells[1].footprint.as_mut().unwrap().stored_bits -= 8_000_000;
+    let result = StudyResult::new(study, model, environment, base, cells, insight);
+    let text = report::table(&result, 120);
+    let words = |start: &str| {
+        let line = text.lines().find(|line| line.starts_with(start)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(words("method")[3..6], ["zeros", "bits", "size"], "{text}");
+    assert_eq!(words("base")[3..7], ["-", "16.00", "269.0", "MB"], "{text}");
+    assert_eq!(words("wanda")[3..7], ["50.00%", "15.94", "268.0", "MB"], "{text}");
+    assert!(text.contains("bits, size: stored bits per weight and bytes of the whole model"), "{text}");
+    assert!(report::markdown(&result).contains("| zeros | bits | size |"));
+
+    // A study that does not know says nothing.
+    let mut result = small();
+    result.base.whole_model = None;
+    result.cells.iter_mut().for_each(|cell| cell.whole_model = None);
+    let text = report::table(&result, 120);
+    let head = text.lines().find(|line| line.starts_with("method")).unwrap();
+    assert!(!text.contains("Size:") && !head.contains("size"), "{text}");
 }
 
 #[test]
@@ -292,7 +323,10 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
     assert_eq!(lines.len(), 1 + 1 + 4);
     assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{lines:#?}");
     let names = &lines[0];
-    assert_eq!(names[..7].join(","), "id,recipe,calibration,seed,state,sparsity,bits_per_weight");
+    assert_eq!(
+        names[..10].join(","),
+        "id,recipe,calibration,seed,state,sparsity,bits_per_weight,packed_bits_per_weight,size_bytes,packed_size_bytes"
+    );
     let field = |row: usize, name: &str| {
         let column = names.iter().position(|n| n == name);
         &*lines[row][column.unwrap_or_else(|| panic!("no column {name} in {names:?}"))]
@@ -302,6 +336,15 @@ fn csv_has_one_line_a_row_under_stable_names_in_full_precision() {
     assert_eq!(field(1, "js_bits.wikitext2"), "");
     assert_eq!(field(2, "warnings"), "a \"quoted\" one, with | and,\nanother line; täst");
     assert_eq!(field(2, "sparsity").parse(), Ok(0.3));
+    assert_eq!((field(1, "size_bytes"), field(1, "bits_per_weight")), ("269030016", "16"));
+    // A million weights are compressed: a bit for each, and sixteen for those that are not zero.
+    let bits = 133_515_008_u64 * 16 + 1_000_000 + 700_000 * 16;
+    assert_eq!(
+        (field(2, "size_bytes"), field(2, "packed_size_bytes")),
+        ("269030016", &*(bits / 8).to_string())
+    );
+    assert_eq!(field(2, "packed_bits_per_weight").parse(), Ok(bits as f64 / 134_515_008.0));
+    assert_eq!((field(4, "size_bytes"), field(4, "bits_per_weight")), ("", ""), "not known yet");
     assert_eq!(field(2, "kl_bits.ptb"), "0.5");
     assert_eq!(field(2, "top1_agreement.ptb.hi"), "0.55");
     assert_eq!(field(2, "f1.squad.lo").parse(), Ok(0.4 * 0.9));

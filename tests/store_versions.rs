@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rusqlite::Connection;
-use secateur::results::{CellState, Measurement, Metrics};
+use secateur::results::{CellState, Insight, Measurement, Metrics, SourceBits};
 use secateur::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1};
 use secateur::store::Store;
 use serde_json::Value;
@@ -24,15 +24,13 @@ fn first_version(path: &Path) {
     connection.execute_batch("PRAGMA application_id = 0x53636174; PRAGMA user_version = 1").unwrap();
     let mut spec = serde_json::to_value(samples::spec()).unwrap();
     spec["evaluation"].as_object_mut().unwrap().shift_remove("disagreement").unwrap();
+    let mut model = serde_json::to_value(samples::model()).unwrap();
+    model.as_object_mut().unwrap().shift_remove("source_bits").unwrap();
     connection
         .execute(
             "INSERT INTO studies (id, created_at, spec, model, environment, fingerprint)
              VALUES (1, 1800000000, ?1, ?2, ?3, '{}')",
-            [
-                spec.to_string(),
-                serde_json::to_string(&samples::model()).unwrap(),
-                serde_json::to_string(&samples::environment()).unwrap(),
-            ],
+            [spec.to_string(), model.to_string(), serde_json::to_string(&samples::environment()).unwrap()],
         )
         .unwrap();
     // Rows stand in no order that means anything: what belongs to which data set is said by its position and name.
@@ -122,6 +120,16 @@ fn stores_of_earlier_versions_are_read_as_they_are_and_upgraded_by_a_writer() {
     assert_eq!(version(&path), 3);
     check(&store);
     check(&reader);
+    // What a model's tensors take was not recorded: it is missing until a run that reads the model adds it, once.
+    let size = |store: &Store| {
+        let result = store.study(1).unwrap().result(Insight::default());
+        result.base.whole_model.map(|whole| whole.size_bytes)
+    };
+    assert_eq!((size(&store), size(&reader)), (None, None));
+    store.put_source_bits(1, SourceBits { all: 1601, untouched: 1 }).unwrap();
+    store.put_source_bits(1, SourceBits { all: 8, untouched: 1 }).unwrap();
+    assert_eq!((size(&store), size(&reader)), (Some(201), Some(201)));
+    check(&store);
     let answer = samples::answer("squad", 3, "Paris");
     store.put_answers(1, None, std::slice::from_ref(&answer)).unwrap();
     for store in [&store, &reader] {
@@ -240,6 +248,11 @@ fn a_store_of_0_1_0_is_listed_shown_resumed_and_exported() {
     secateur(place, &line.split_whitespace().collect::<Vec<_>>());
     let record = check_done();
     assert_eq!(record.id, 1);
+    let sizes = csv(place);
+    let size = |line: &str| line.split(',').nth(8).and_then(|field| field.parse::<u64>().ok());
+    assert!(!before.lines().any(|line| size(line).is_some()), "the first version did not record it");
+    assert!(sizes.lines().skip(1).all(|line| size(line) == size(sizes.lines().nth(1).unwrap())), "{sizes}");
+    assert!(size(sizes.lines().nth(1).unwrap()) > Some(100_000), "{sizes}");
     for cell in &record.cells {
         assert_eq!(cell.state, CellState::Done, "{}", cell.id);
         agrees(&cell.metrics, &cells[&cell.id], &cell.id);

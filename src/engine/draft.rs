@@ -81,8 +81,10 @@ impl StudyDraft {
             states_on_device: device.is_cpu(),
             host_slower: 1.0,
         };
+        let layouts = folder.config.layouts().zip(&modules).take(blocks.1).skip(blocks.0);
+        let compressed = layouts.flat_map(|(layout, chosen)| chosen.iter().map(|id| layout.module(*id)));
         let study = Study {
-            info: folder.info(&spec.model),
+            info: folder.info(&spec.model, compressed),
             environment: environment(&device, dtype),
             ropes: folder.config.rope_tables(spec.seq_len),
             corpora: Vec::new(),

@@ -42,6 +42,9 @@ impl Session {
         let StudyDraft { study, sets, .. } = draft;
         let create = |store: &Store, spec: &_| store.create_study(spec, &study.info, &study.environment);
         let ledger = Ledger::open(store, known, (study.spec.clone(), content), create, reporter.sender())?;
+        if let (Some(study_id), Some(bits)) = (known, study.info.source_bits) {
+            ledger.store.put_source_bits(study_id, bits)?;
+        }
         Ok(Self { study: Arc::new(study), place, ledger, options, sets })
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::{Phase, Plan, PlannedCell, ResourceEstimate};
 use crate::results::{
     self, BaseResult, CellResult, Environment, Footprint, Insight, Metrics, ModelInfo, REPORT_VERSION,
-    Seconds,
+    Seconds, SourceBits,
 };
 use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Summary};
 use crate::study::{CellSpec, Sparsity, Step};
@@ -120,6 +120,7 @@ fn model() -> ModelInfo {
         blocks: 30,
         vocabulary: 49_152,
         dtype: "BF16".into(),
+        source_bits: Some(SourceBits { all: 16 * 134_515_008, untouched: 16 * 28_346_688 }),
     }
 }
 

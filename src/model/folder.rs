@@ -10,7 +10,7 @@ use super::layout::{BlockLayout, ModuleDef};
 use super::reconcile::reconcile;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::results::ModelInfo;
+use crate::results::{ModelInfo, SourceBits};
 
 /// A Hugging Face folder that holds a whole model of a known architecture.
 #[derive(Debug, Clone)]
@@ -83,8 +83,9 @@ impl ModelFolder {
         self.weights.info(&module.weight()).map_or(DType::F32, |info| info.dtype)
     }
 
-    /// What reports say about the model; `source` is what the user called it.
-    pub fn info(&self, source: &str) -> ModelInfo {
+    /// What reports say about the model; `source` is what the user called it, `compressed` are the modules that cells
+    /// compress.
+    pub fn info<'a>(&self, source: &str, compressed: impl Iterator<Item = &'a ModuleDef>) -> ModelInfo {
         let parameters = self.config.tensors().iter().map(|(_, shape)| size(shape)).sum();
         ModelInfo {
             source: source.to_string(),
@@ -95,7 +96,19 @@ impl ModelFolder {
             blocks: self.config.blocks,
             vocabulary: self.config.vocabulary,
             dtype: self.dtype().as_str().to_uppercase(),
+            source_bits: Some(self.source_bits(compressed)),
         }
+    }
+
+    fn source_bits<'a>(&self, compressed: impl Iterator<Item = &'a ModuleDef>) -> SourceBits {
+        // Opening the folder has found every tensor of the configuration in its files.
+        let bits = |name: &str| {
+            let info = self.weights.info(name);
+            info.map_or(0, |info| info.elements() as u64 * 8 * info.dtype.size_in_bytes() as u64)
+        };
+        let all: u64 = self.config.tensors().iter().map(|(name, _)| bits(name)).sum();
+        let touched: u64 = compressed.map(|module| bits(&module.weight())).sum();
+        SourceBits { all, untouched: all - touched }
     }
 }
 

@@ -4,6 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::*;
+use crate::results::SourceBits;
 
 /// All blocks of a model.
 struct Model {
@@ -178,11 +179,15 @@ fn every_family_dtype_and_layout_opens_as_a_model() {
             let folder = ModelFolder::open(dir.path()).unwrap();
             assert_eq!((folder.config.architecture, folder.dtype()), (architecture.name(), dtype));
             assert_eq!(dir.path().join(weights::SINGLE_FILE).exists(), sharded.is_none());
-            let info = folder.info("tiny");
+            let modules = folder.config.layouts().flat_map(BlockLayout::modules).map(|(_, module)| module);
+            let info = folder.info("tiny", modules);
             let stored: usize =
                 folder.weights.names().map(|n| folder.weights.info(n).unwrap().elements()).sum();
             assert_eq!(info.parameters, stored as u64, "everything stored is used, the tied head once");
             assert_eq!(info.dtype, dtype.as_str().to_uppercase());
+            let bits = |elements: u64| elements * 8 * dtype.size_in_bytes() as u64;
+            let untouched = bits(info.parameters - info.prunable_parameters);
+            assert_eq!(info.source_bits, Some(SourceBits { all: bits(info.parameters), untouched }));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is in a study, row by row, and how its numbers are written.
 
-use crate::results::{CellResult, DataSetName, Measurement, Metrics, Seconds, StudyResult};
+use crate::results::{CellResult, DataSetName, Measurement, Metrics, ModelFootprint, Seconds, StudyResult};
 use crate::scores::{self, Score, Subject};
 use crate::study::short_name;
 
@@ -10,6 +10,8 @@ pub(super) struct Row<'a> {
     pub cell: Option<&'a CellResult>,
     pub metrics: &'a Metrics,
     pub seconds: &'a Seconds,
+    /// The whole model as it is exported, where that is known.
+    pub whole: Option<ModelFootprint>,
 }
 
 impl Row<'_> {
@@ -26,9 +28,21 @@ impl Row<'_> {
 
 /// The base, then the cells.
 pub(super) fn rows(result: &StudyResult) -> Vec<Row<'_>> {
-    let base = Row { cell: None, metrics: &result.base.metrics, seconds: &result.base.seconds };
-    let cells = result.cells.iter().map(|c| Row { cell: Some(c), metrics: &c.metrics, seconds: &c.seconds });
+    let base = &result.base;
+    let base = Row { cell: None, metrics: &base.metrics, seconds: &base.seconds, whole: base.whole_model };
+    let cells = result.cells.iter().map(|c| Row {
+        cell: Some(c),
+        metrics: &c.metrics,
+        seconds: &c.seconds,
+        whole: c.whole_model,
+    });
     std::iter::once(base).chain(cells).collect()
+}
+
+/// Whether the models take more or less room than each other, as far as that is known.
+pub(super) fn sizes_differ(rows: &[Row<'_>]) -> bool {
+    let mut sizes = rows.iter().filter_map(|row| row.whole).map(|whole| whole.size_bytes);
+    sizes.next().is_some_and(|first| sizes.any(|size| size != first))
 }
 
 /// The corpora, or the tasks, that something was measured on.

@@ -66,8 +66,8 @@ pub fn json(result: &StudyResult) -> String {
 
 /// The study as CSV (RFC 4180, lines end with a line feed): one line for the base and one for each cell.
 ///
-/// The first columns are always the same, `id` to `warnings`; `sparsity` is the share of zeros counted. Those behind are
-/// named after score and data set: `perplexity.wikitext2`, with its 95% interval in `perplexity.wikitext2.lo` and `.hi`,
+/// The first columns are always the same, `id` to `warnings`; `sparsity` is the share of zeros counted in the compressed
+/// modules, `bits_per_weight` to `packed_size_bytes` are of the whole model. Those behind are named after score and data set: `perplexity.wikitext2`, with its 95% interval in `perplexity.wikitext2.lo` and `.hi`,
 /// then every other score of texts likewise for each text, and every score of tasks for each task. What is not known is
 /// empty; numbers are in full precision, or `inf`, `-inf`, `nan`, as in JSON.
 pub fn csv(result: &StudyResult) -> String {
@@ -100,8 +100,8 @@ fn measured_scores(rows: &[Row<'_>]) -> Vec<(&'static Score, DataSetName)> {
 }
 
 fn csv_header(measured: &MeasuredScores) -> Vec<String> {
-    let fixed = "id,recipe,calibration,seed,state,sparsity,bits_per_weight,seconds_load,seconds_calibrate,\
-                 seconds_prune,seconds_evaluate,seconds_answer,peak_rss_bytes,warnings";
+    let fixed = "id,recipe,calibration,seed,state,sparsity,bits_per_weight,packed_bits_per_weight,size_bytes,\
+                 packed_size_bytes,seconds_load,seconds_calibrate,seconds_prune,seconds_evaluate,seconds_answer,peak_rss_bytes,warnings";
     let mut header: Vec<String> = fixed.split(',').map(Into::into).collect();
     for (score, data_set) in measured {
         header.extend(["", ".lo", ".hi"].map(|end| format!("{}.{data_set}{end}", score.csv)));
@@ -121,7 +121,10 @@ fn csv_fields(row: &Row<'_>, measured: &MeasuredScores) -> Vec<String> {
         known(cell.map(|c| c.spec.seed.to_string())),
         known(cell.map(|c| c.state.name().to_owned())),
         known(footprint.map(|f| number::text(f.sparsity()))),
-        known(footprint.map(|f| number::text(f.bits_per_weight()))),
+        known(row.whole.map(|whole| number::text(whole.bits_per_weight))),
+        known(row.whole.map(|whole| number::text(whole.packed_bits_per_weight))),
+        known(row.whole.map(|whole| whole.size_bytes.to_string())),
+        known(row.whole.map(|whole| whole.packed_size_bytes.to_string())),
         number::text(seconds.load),
         number::text(seconds.calibrate),
         number::text(seconds.prune),
@@ -214,7 +217,7 @@ fn lead(rows: &[Row<'_>]) -> Vec<Column> {
     lead
 }
 
-/// Zeroes counted, and the state where a cell is not done.
+/// Zeros counted, the state where a cell is not done, and sizes where they differ.
 fn progress(rows: &[Row<'_>]) -> Group {
     let mut columns = Vec::new();
     if rows.iter().any(|row| row.cell.is_some_and(|c| c.state != CellState::Done)) {
@@ -223,6 +226,12 @@ fn progress(rows: &[Row<'_>]) -> Group {
     }
     let zeros = |row: &Row<'_>| row.cell.and_then(|c| c.footprint).map(|f| percent(f.sparsity(), 2));
     columns.push(column("zeros", Align::Right, rows, zeros));
+    if figures::sizes_differ(rows) {
+        let bits = |row: &Row<'_>| row.whole.map(|whole| decimals(whole.bits_per_weight, 2));
+        columns.push(column("bits", Align::Right, rows, bits));
+        let size = |row: &Row<'_>| row.whole.map(|whole| human::bytes(whole.size_bytes));
+        columns.push(column("size", Align::Right, rows, size));
+    }
     Group { title: String::new(), columns }
 }
 
@@ -262,13 +271,15 @@ fn task_group(rows: &[Row<'_>], tasks: &[DataSetName], title: &str) -> Group {
 
 /// Which metric tells the truth, in words, and what is needed to read the figures.
 fn notes(result: &StudyResult) -> Vec<String> {
-    let tasks = figures::data_sets(&figures::rows(result), Subject::Task).len();
-    if tasks == 0 {
-        return vec![format!("{} No task was asked, so this study cannot tell.", verdict::QUESTION)];
-    }
+    let rows = figures::rows(result);
+    let tasks = figures::data_sets(&rows, Subject::Task).len();
     let insight = &result.insight;
-    let mut notes = vec![verdict::sentence(insight, true)];
-    if !insight.correlations.is_empty() {
+    let mut notes = vec![if tasks == 0 {
+        format!("{} No task was asked, so this study cannot tell.", verdict::QUESTION)
+    } else {
+        verdict::sentence(insight, true)
+    }];
+    if tasks > 0 && !insight.correlations.is_empty() {
         notes.push(
             "rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.".into(),
         );
@@ -276,7 +287,23 @@ fn notes(result: &StudyResult) -> Vec<String> {
     if tasks > 1 {
         notes.push("The mean over the tasks weights each by its number of records.".into());
     }
+    notes.extend(size_note(&rows));
     notes
+}
+
+/// What the sizes are of; where all are the same, which it is.
+fn size_note(rows: &[Row<'_>]) -> Option<String> {
+    if figures::sizes_differ(rows) {
+        return Some(
+            "bits, size: stored bits per weight and bytes of the whole model as it is exported.".into(),
+        );
+    }
+    let whole = rows.iter().find_map(|row| row.cell.and(row.whole))?;
+    Some(format!(
+        "Size: {} each, {} bits per weight; an export stores a zero like any other weight.",
+        human::bytes(whole.size_bytes),
+        decimals(whole.bits_per_weight, 2)
+    ))
 }
 
 /// Every warning with the name of its cell.

@@ -245,6 +245,7 @@ mod tests {
             blocks: 1,
             vocabulary: 1,
             dtype: "F32".into(),
+            source_bits: None,
         };
         let study = store.create_study(&spec, &model, &Environment::default()).unwrap();
         // SQLite answers a limit on the file's pages as it answers a full disk.

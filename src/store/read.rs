@@ -9,7 +9,7 @@ use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Footprint, Insight, Measurement, Metrics,
-    ModelInfo, ModuleResult, REPORT_VERSION, Seconds, StudyResult,
+    ModelInfo, ModuleResult, Seconds, StudyResult,
 };
 use crate::study::{CellSpec, StudyContent, StudySpec};
 
@@ -35,15 +35,8 @@ pub struct StudyRecord {
 impl StudyRecord {
     /// The study as it is reported; which metric tells the truth is for the caller to find out.
     pub fn result(&self, insight: Insight) -> StudyResult {
-        StudyResult {
-            version: REPORT_VERSION,
-            study: self.id,
-            model: self.model.clone(),
-            environment: self.environment.clone(),
-            base: self.base.clone(),
-            cells: self.cells.clone(),
-            insight,
-        }
+        let (model, environment) = (self.model.clone(), self.environment.clone());
+        StudyResult::new(self.id, model, environment, self.base.clone(), self.cells.clone(), insight)
     }
 }
 
@@ -260,6 +253,7 @@ fn cells(t: &Transaction<'_>, study: i64) -> Result<Vec<CellResult>> {
             },
             state: row.get::<_, Word<_>>(4)?.0,
             footprint: row.get::<_, Option<Json<_>>>(5)?.map(|json| json.0),
+            whole_model: None,
             metrics: Metrics::default(),
             seconds: Seconds::default(),
             peak_rss_bytes: row.get::<_, Unsigned>(6)?.0,

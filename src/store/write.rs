@@ -14,6 +14,7 @@ use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Metrics, ModelInfo, ModuleResult, Seconds,
+    SourceBits,
 };
 use crate::study::{StudyContent, StudySpec};
 
@@ -88,6 +89,21 @@ impl Store {
                 return Err(self.no_study(t, study));
             }
             queue_cells(t, study, spec)
+        })
+    }
+
+    /// Adds what the model's tensors take to a study that an earlier version began, which did not record it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the store cannot be written.
+    pub fn put_source_bits(&self, study: i64, bits: SourceBits) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "UPDATE studies SET model = json_set(model, '$.source_bits', json(?2))
+                 WHERE id = ?1 AND model ->> 'source_bits' IS NULL",
+                params![study, Json(bits)],
+            )?;
+            Ok(())
         })
     }
 

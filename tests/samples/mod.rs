@@ -6,7 +6,7 @@ use secateur::methods::{grid, recipes};
 use secateur::number::NamedNumbers;
 use secateur::results::{
     Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Insight,
-    Measurement, Metrics, ModelInfo, ModuleResult, REPORT_VERSION, Seconds, StudyResult,
+    Measurement, Metrics, ModelInfo, ModuleResult, Seconds, SourceBits, StudyResult,
 };
 use secateur::scores::{
     EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary, TOP1_AGREEMENT,
@@ -66,6 +66,7 @@ pub fn model() -> ModelInfo {
         blocks: 30,
         vocabulary: 49152,
         dtype: "BF16".into(),
+        source_bits: Some(SourceBits { all: 16 * 134_515_008, untouched: 16 * 133_515_008 }),
     }
 }
 
@@ -123,7 +124,7 @@ pub fn of<'a>(metrics: &'a mut Metrics, score: &'a Score) -> Vec<&'a mut Measure
 pub fn base() -> BaseResult {
     let mut values = vec![perplexity("wikitext2", 28.526_481_39), perplexity("ptb", 60.25)];
     values.extend(task("squad", 0.6));
-    BaseResult { metrics: Metrics { values }, seconds: seconds() }
+    BaseResult { metrics: Metrics { values }, seconds: seconds(), ..BaseResult::default() }
 }
 
 pub fn footprint(zeros: u64, weights: u64) -> Footprint {
@@ -193,15 +194,7 @@ pub fn insight(perplexity: Option<f64>, js: Option<f64>, cells: usize) -> Insigh
 }
 
 pub fn result() -> StudyResult {
-    StudyResult {
-        version: REPORT_VERSION,
-        study: 1,
-        model: model(),
-        environment: environment(),
-        base: base(),
-        cells: cells(),
-        insight: insight(Some(-0.5), Some(-1.0), 3),
-    }
+    StudyResult::new(1, model(), environment(), base(), cells(), insight(Some(-0.5), Some(-1.0), 3))
 }
 
 #[allow(dead_code, reason = "not every test that shares this needs answers")]

@@ -18,13 +18,47 @@ pub(crate) enum ChartedScore {
     All,
 }
 
+/// What the x axis of the charts shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum XQuantity {
+    #[default]
+    Sparsity,
+    /// Bits per weight of the whole model.
+    BitsPerWeight,
+    /// Bytes of the whole model.
+    Size,
+}
+
+impl XQuantity {
+    /// What is shown after this.
+    #[must_use]
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::Sparsity => Self::BitsPerWeight,
+            Self::BitsPerWeight => Self::Size,
+            Self::Size => Self::Sparsity,
+        }
+    }
+
+    /// Whether it says how much room models take, so that all kinds of cells can be compared over it.
+    pub(crate) fn is_room(self) -> bool {
+        self != Self::Sparsity
+    }
+}
+
 /// A column of the table that rows are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SortBy {
     /// Method, calibration set, sparsity.
     Cell,
     State,
+    /// Whether it is on the Pareto front.
+    Front,
     Zeros,
+    /// Bits per weight of the whole model.
+    Bits,
+    /// Bytes of the whole model.
+    Size,
     Score(&'static Score),
     Change(&'static Score),
     Seconds,
@@ -44,9 +78,11 @@ pub(crate) struct CompareView {
     pub corpus: usize,
     /// Values are relative to the base.
     pub relative: bool,
-    /// Where the cursor was put, in percent of sparsity.
+    /// What the x axes show.
+    pub x: XQuantity,
+    /// Where the cursor was put, on the x axis as it is labelled.
     pub cursor: Option<f64>,
-    /// What the x axes show, in percent of sparsity; `None` is everything.
+    /// The part of the x axes that is shown; `None` is everything.
     pub zoom: Option<(f64, f64)>,
     /// Cells that stay on top of the table, in the order in which they were pinned.
     pub pinned: Vec<RowKey>,
@@ -66,6 +102,7 @@ impl Default for CompareView {
             score: ChartedScore::default(),
             corpus: 0,
             relative: false,
+            x: XQuantity::default(),
             cursor: None,
             zoom: None,
             pinned: Vec::new(),
@@ -84,6 +121,7 @@ impl CompareView {
             panel: old.panel,
             score: old.score,
             relative: old.relative,
+            x: old.x,
             sort: old.sort,
             descending: old.descending,
             ..Self::default()
@@ -97,9 +135,13 @@ impl CompareView {
 }
 
 impl SortBy {
-    /// The columns from left to right.
-    pub(crate) fn all() -> Vec<Self> {
-        let mut columns = vec![Self::Cell, Self::State, Self::Zeros];
+    /// The columns from left to right, given what the x axis shows.
+    pub(crate) fn all(x: XQuantity) -> Vec<Self> {
+        let mut columns = vec![Self::Cell, Self::State];
+        if x.is_room() {
+            columns.push(Self::Front);
+        }
+        columns.extend([Self::Zeros, Self::Bits, Self::Size]);
         for score in scores_on(Subject::Corpus) {
             columns.push(Self::Score(score));
             if !score.compares() {

@@ -129,15 +129,9 @@ impl StudyView {
 
     /// The whole study, as it is reported.
     pub(crate) fn result(&self) -> StudyResult {
-        StudyResult {
-            version: crate::results::REPORT_VERSION,
-            study: self.study,
-            model: self.model.clone(),
-            environment: self.environment.clone(),
-            base: self.base.clone(),
-            cells: self.cells.clone(),
-            insight: self.insight.clone(),
-        }
+        let (model, environment) = (self.model.clone(), self.environment.clone());
+        let (base, cells, insight) = (self.base.clone(), self.cells.clone(), self.insight.clone());
+        StudyResult::new(self.study, model, environment, base, cells, insight)
     }
 
     /// Cells that are done, and all of them.

@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 
 use super::*;
 use crate::engine::{Event, PlannedCell, ResourceEstimate};
-use crate::results::{self, CellState, Environment, Metrics, ModelInfo, StudyResult};
+use crate::results::{self, CellState, Environment, Metrics, ModelInfo, SourceBits, StudyResult};
 use crate::scores::{PERPLEXITY, Summary};
 use crate::store::StudySummary;
 use crate::study::{CellSpec, Level, Sparsity, Step};
@@ -31,6 +31,7 @@ fn model() -> ModelInfo {
         blocks: 4,
         vocabulary: 512,
         dtype: "BF16".into(),
+        source_bits: Some(SourceBits { all: 16 * 1_200_000, untouched: 16 * 200_000 }),
     }
 }
 

@@ -87,6 +87,7 @@ pub(crate) struct Chart<'a> {
     x_names: Vec<String>,
     scale: YScale,
     base: Option<(f64, String)>,
+    front: Option<Vec<(f64, f64)>>,
     cursor: Option<f64>,
     window: ChartWindow,
     focused: bool,
@@ -104,6 +105,7 @@ impl<'a> Chart<'a> {
             x_names: Vec::new(),
             scale: YScale::Linear,
             base: None,
+            front: None,
             cursor: None,
             window: ChartWindow::default(),
             focused: false,
@@ -152,6 +154,14 @@ impl<'a> Chart<'a> {
         self
     }
 
+    /// The Pareto front, from left to right: drawn as steps, since what is best at a place stays so until the next one. With
+    /// it the points of a series are not joined.
+    #[must_use]
+    pub(crate) fn front(mut self, front: Option<Vec<(f64, f64)>>) -> Self {
+        self.front = front;
+        self
+    }
+
     /// A vertical line across all of the chart.
     #[must_use]
     pub(crate) fn cursor(mut self, x: Option<f64>) -> Self {
@@ -196,7 +206,11 @@ impl<'a> Chart<'a> {
                 Span::styled(format!(" {}", text::sanitize(&series.name)), self.theme.text()),
             ]
         };
-        self.series.iter().map(entry).collect()
+        let front = self.front.as_ref().filter(|front| front.len() > 1).map(|_| {
+            let line = if symbols.braille { symbols.horizontal } else { symbols.heavy };
+            vec![Span::styled(line, self.theme.title()), Span::styled(" Pareto front", self.theme.text())]
+        });
+        self.series.iter().map(entry).chain(front).collect()
     }
 }
 

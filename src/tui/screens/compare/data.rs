@@ -2,12 +2,14 @@
 
 use std::cmp::Ordering;
 
+use super::axis::XAxis;
+use super::charted::leading;
 use crate::methods::METHODS;
-use crate::results::{CellResult, CellState, DataSetName, Estimate, Metrics};
+use crate::results::{CellResult, CellState, DataSetName, Estimate, Metrics, ModelFootprint};
 use crate::scores::stats::mean_over_tasks;
-use crate::scores::{SCORES, Score, Subject, data_sets, is_measured};
+use crate::scores::{SCORES, Score, Subject, Tradeoff, best_within, data_sets, is_measured, pareto_front};
 use crate::study::{Level, Recipe, Sparsity, short_name};
-use crate::tui::state::{CompareView, RowKey, SortBy, State, StudyView};
+use crate::tui::state::{CompareView, RowKey, SortBy, State, StudyView, XQuantity};
 
 /// What was measured on a model, on one corpus and over all tasks. What is not known yet is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -63,8 +65,12 @@ pub(crate) struct ModelRow<'a> {
     pub state: CellState,
     /// Sparsity that was asked for, in percent; `None` for the base.
     pub sparsity: Option<f64>,
-    /// Where it stands on the charts' x axis; `None` for the base.
+    /// The whole model as it is exported, where that is known.
+    pub whole: Option<ModelFootprint>,
+    /// Where it stands on the charts' x axis; `None` for the base, and where that is not known.
     pub x: Option<f64>,
+    /// The x axis is one of size, and no other cell is as small and better by the score that is shown.
+    pub front: bool,
     /// The sparsity if it is N:M, as it is written.
     pub pattern: Option<String>,
     /// Its place in [`Comparison::series`].
@@ -87,6 +93,9 @@ impl ModelRow<'_> {
         let number = match column {
             SortBy::Cell => return None,
             SortBy::State => Some(f64::from(self.state as u8)),
+            SortBy::Front => self.cell.map(|_| f64::from(u8::from(!self.front))),
+            SortBy::Bits => self.whole.map(|whole| whole.bits_per_weight),
+            SortBy::Size => self.whole.map(|whole| whole.size_bytes as f64),
             SortBy::Zeros => self.cell.and_then(|cell| cell.footprint).map(|f| f.sparsity()),
             SortBy::Score(score) => self.figures.get(score).map(|value| value.value),
             SortBy::Change(score) => self.change(score),
@@ -105,19 +114,6 @@ pub(crate) struct CellSeries {
     pub style: usize,
     /// Its rows of [`Comparison::rows`], from low sparsity to high.
     pub rows: Vec<usize>,
-}
-
-/// What the x axis of the charts shows.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum XAxis {
-    /// Sparsity in percent.
-    Sparsity,
-    /// All cells have this sparsity, in percent: each has a place of its own, 1, 2, 3 …, with its name.
-    Cells {
-        sparsity: f64,
-        /// Names by place.
-        names: Vec<String>,
-    },
 }
 
 /// The study that is open and its overlays.
@@ -140,11 +136,12 @@ pub(crate) struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// Looks at a study and its overlays; `corpus` is the place of the wanted corpus.
-    pub(crate) fn new(study_view: &'a StudyView, overlays: &'a [StudyView], corpus: usize) -> Self {
+    /// Looks at a study and its overlays.
+    pub(crate) fn new(study_view: &'a StudyView, overlays: &'a [StudyView], view: &CompareView) -> Self {
         let study_views: Vec<&StudyView> = std::iter::once(study_view).chain(overlays).collect();
         let corpora = corpora(&study_views);
-        let chosen = if corpora.is_empty() { None } else { corpora.get(corpus % corpora.len()).cloned() };
+        let chosen =
+            if corpora.is_empty() { None } else { corpora.get(view.corpus % corpora.len()).cloned() };
         let tasks = data_sets([&study_view.base.metrics], Subject::Task);
         let planned = |study_view: &&StudyView| {
             study_view.spec.as_ref().is_none_or(|spec| !spec.evaluation.tasks.is_empty())
@@ -175,14 +172,39 @@ impl<'a> Comparison<'a> {
         for (i, study_view) in study_views.into_iter().enumerate() {
             found.add(study_view, i > 0, &sets);
         }
-        found.spread();
+        found.place(view.x);
         for series in &mut found.series {
             series.rows.sort_by(|&a, &b| by_x(&found.rows[a], &found.rows[b]));
         }
         found.xs = found.rows.iter().filter_map(|row| row.x).collect();
         found.xs.sort_by(f64::total_cmp);
         found.xs.dedup();
+        if view.x.is_room() {
+            for i in found.front(view, leading(view)) {
+                found.rows[i].front = true;
+            }
+        }
         found
+    }
+
+    /// Gives every cell its place on the x axis.
+    fn place(&mut self, quantity: XQuantity) {
+        let largest = self.rows.iter().filter_map(|row| row.whole).map(|whole| whole.size_bytes).max();
+        self.axis = match quantity {
+            XQuantity::Sparsity => XAxis::Sparsity,
+            XQuantity::BitsPerWeight => XAxis::BitsPerWeight,
+            XQuantity::Size => XAxis::of_sizes(largest.unwrap_or(0)),
+        };
+        for row in self.rows.iter_mut().filter(|row| row.cell.is_some()) {
+            row.x = match &self.axis {
+                XAxis::BitsPerWeight => row.whole.map(|whole| whole.bits_per_weight),
+                XAxis::Size { unit_bytes, .. } => row.whole.map(|whole| whole.size_bytes as f64 / unit_bytes),
+                XAxis::Sparsity | XAxis::Cells { .. } => row.sparsity,
+            };
+        }
+        if quantity == XQuantity::Sparsity {
+            self.spread();
+        }
     }
 
     /// Where all cells have one sparsity, gives each a place of its own: they would stand above each other.
@@ -216,7 +238,9 @@ impl<'a> Comparison<'a> {
             label: format!("{prefix}base"),
             state: study_view.base_state,
             sparsity: None,
+            whole: study_view.model.base_footprint(),
             x: None,
+            front: false,
             pattern: None,
             series: None,
             figures: base,
@@ -245,7 +269,9 @@ impl<'a> Comparison<'a> {
                 label: format!("{prefix}{}", cell.spec.label()),
                 state: cell.state,
                 sparsity: Some(percent(recipe)),
-                x: Some(percent(recipe)),
+                whole: cell.footprint.as_ref().and_then(|found| study_view.model.cell_footprint(found)),
+                x: None,
+                front: false,
                 pattern: pattern.map(Level::label),
                 series: Some(series),
                 figures: Figures::of(&cell.metrics, self.corpus.as_ref(), &study_view.base.metrics),
@@ -271,31 +297,45 @@ impl<'a> Comparison<'a> {
         self.rows.iter().find(|row| row.key == *key)
     }
 
-    /// The x value where the cursor stands: the one nearest to where it was put, at first to the middle, or to the first cell.
+    /// The x value where the cursor stands: the one nearest to where it was put, at first where the axis says.
     pub(crate) fn cursor(&self, wanted: Option<f64>) -> Option<f64> {
-        let wanted = wanted.unwrap_or(match self.axis {
-            XAxis::Sparsity => 50.0,
-            XAxis::Cells { .. } => 1.0,
-        });
+        let wanted = wanted.or_else(|| self.axis.start(&self.xs))?;
         let distance = |x: f64| (x - wanted).abs();
         self.xs.iter().copied().min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
     }
 
-    /// What the x axis shows when all is shown, in percent: every cell with some room on both sides, and never so little that
-    /// ticks would be fractions.
+    /// What the x axis shows when all is shown.
     pub(crate) fn range(&self) -> (f64, f64) {
-        let (Some(&low), Some(&high)) = (self.xs.first(), self.xs.last()) else { return (0.0, 100.0) };
-        if let XAxis::Cells { .. } = self.axis {
-            return (low - 0.6, high + 0.6);
-        }
-        let room = ((high - low) * 0.05).max(2.0).max((20.0 - (high - low)) / 2.0);
-        ((low - room).max(-2.0), (high + room).min(102.0))
+        self.axis.range(&self.xs)
     }
 
     /// What the x axis shows: the zoom, unless nothing is there.
     pub(crate) fn window(&self, zoom: Option<(f64, f64)>) -> (f64, f64) {
         let (least, most) = self.range();
         zoom.filter(|(low, high)| *low < most && least < *high).unwrap_or((least, most))
+    }
+
+    /// Place on the x axis and damage of every row, in their order.
+    fn tradeoffs(&self, view: &CompareView, score: &Score) -> Vec<Option<Tradeoff>> {
+        let tradeoff = |row: &ModelRow<'_>| {
+            let value = row.figures.value(score, &row.base, view.relative)?;
+            Tradeoff::new(row.x?, score.damage(value.value))
+        };
+        self.rows.iter().map(tradeoff).collect()
+    }
+
+    /// The rows on the Pareto front of a score over the x axis, from left to right.
+    pub(crate) fn front(&self, view: &CompareView, score: &Score) -> Vec<usize> {
+        pareto_front(&self.tradeoffs(view, score))
+    }
+
+    /// The best row up to a place on the x axis, by the score that decides, among those that `among` accepts.
+    pub(crate) fn best(&self, view: &CompareView, x: f64, among: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut tradeoffs = self.tradeoffs(view, leading(view));
+        for (place, tradeoff) in tradeoffs.iter_mut().enumerate() {
+            *tradeoff = tradeoff.filter(|_| among(place));
+        }
+        best_within(&tradeoffs, x)
     }
 
     /// Rows of the table from top to bottom, and how many of them stay on top: bases first, pinned ones next, then
@@ -342,7 +382,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Lower sparsity first; a pattern behind the fraction that it equals.
+/// From left to right; a pattern behind the fraction that it equals.
 fn by_x(a: &ModelRow<'_>, b: &ModelRow<'_>) -> Ordering {
     let key = |row: &ModelRow<'_>| (row.x.unwrap_or(0.0), row.pattern.is_some());
     let ((a, of_a), (b, of_b)) = (key(a), key(b));
@@ -365,14 +405,15 @@ fn corpora(study_views: &[&StudyView]) -> Vec<DataSetName> {
 /// The study that is open with its overlays; `None` when none is.
 pub(super) fn comparison(state: &State) -> Option<Comparison<'_>> {
     let study_view = state.study_view.as_ref()?;
-    Some(Comparison::new(study_view, &state.overlays, state.compare.corpus))
+    Some(Comparison::new(study_view, &state.overlays, &state.compare))
 }
 
-/// Sparsity under the cursor, in percent.
+/// Sparsity under the cursor, in percent; `None` where the x axis is one of size.
 pub(crate) fn cursor(state: &State) -> Option<f64> {
     let found = comparison(state)?;
     match found.axis {
         XAxis::Sparsity => found.cursor(state.compare.cursor),
         XAxis::Cells { sparsity, .. } => Some(sparsity),
+        XAxis::BitsPerWeight | XAxis::Size { .. } => None,
     }
 }

@@ -5,10 +5,12 @@ use ratatui::layout::{Constraint, Layout, Margin, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::data::{Comparison, ModelRow, XAxis, comparison};
+use super::axis::XAxis;
+use super::charted::charted;
+use super::data::{Comparison, ModelRow, comparison};
 use super::readout::Readout;
 use super::{figures, insight, table};
-use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Scale, Score, Subject, scores_on};
+use crate::scores::{Scale, Score, Subject, scores_on};
 use crate::tui::state::{ChartedScore, CompareView, Panel, State, StudyView};
 use crate::tui::view::parts::nothing;
 use crate::tui::widgets::{Chart, ChartWindow, Point, PointTag, Series, YScale, text};
@@ -111,15 +113,6 @@ fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
     Readout::new(found, view, scores, width < WIDE, state.theme)
 }
 
-/// The scores that a panel charts.
-fn charted(view: &CompareView, panel: Panel) -> Vec<&'static Score> {
-    match panel {
-        Panel::Divergence => vec![&JS_DIVERGENCE],
-        Panel::Scores => view.score.shown(),
-        _ => vec![&PERPLEXITY],
-    }
-}
-
 /// The insight, in as many lines as there is room for.
 fn insight_lines(state: &State, study_view: &StudyView, area: Rect) -> Vec<String> {
     let words = insight::words(study_view, state.theme.ascii);
@@ -180,17 +173,16 @@ fn draw_chart(
     }
     let window = ChartWindow { x: Some(x), y: Some(measure.view().y) };
 
-    let (x_label, names) = match &found.axis {
-        XAxis::Sparsity => ("sparsity %".to_owned(), Vec::new()),
-        XAxis::Cells { sparsity, names } => {
-            (format!("all at {}", figures::sparsity(*sparsity)), names.clone())
-        }
+    let names = match &found.axis {
+        XAxis::Cells { names, .. } => names.clone(),
+        _ => Vec::new(),
     };
     let mut chart = Chart::new(&theme, &lines)
         .title(title)
         .unit(unit)
-        .x_label(x_label)
+        .x_label(found.axis.label())
         .x_names(names)
+        .front(if scores.len() > 1 { None } else { front(found, view, score) })
         .scale(scale)
         .cursor(found.cursor(view.cursor))
         .window(window)
@@ -208,10 +200,28 @@ fn draw_chart(
     if lines.iter().all(|series| series.points.is_empty()) {
         let words = match score.subject() {
             Subject::Task if !found.asked => "the study has no tasks",
+            _ if found.axis.is_room() && !sizes_known(found) => {
+                "no sizes are recorded: resume the study to add them"
+            }
             _ => "nothing measured yet",
         };
         nothing(state, words, area.inner(Margin::new(1, 1)), buffer);
     }
+}
+
+/// The steps of the Pareto front of a score; `None` where the x axis is not one of size.
+fn front(found: &Comparison<'_>, view: &CompareView, score: &Score) -> Option<Vec<(f64, f64)>> {
+    let place = |i: usize| {
+        let row = &found.rows[i];
+        Some((row.x?, row.figures.value(score, &row.base, view.relative)?.value))
+    };
+    let front = || found.front(view, score).into_iter().filter_map(place).collect();
+    found.axis.is_room().then(front)
+}
+
+/// Whether the size of a base is known, so that those of its cells are or will be.
+fn sizes_known(found: &Comparison<'_>) -> bool {
+    found.rows.iter().any(|row| row.cell.is_none() && row.whole.is_some())
 }
 
 /// Where the line of the base stands; `None` where it is not known, or no number that has a place.

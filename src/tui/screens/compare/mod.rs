@@ -1,5 +1,7 @@
 //! Compare: perplexity, JS divergence and task scores side by side, and the table of all cells.
 
+mod axis;
+mod charted;
 mod data;
 mod draw;
 mod figures;

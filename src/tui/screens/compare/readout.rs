@@ -5,7 +5,9 @@ use ratatui::layout::{Alignment, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::data::{Comparison, Figures, ModelRow, XAxis};
+use super::axis::XAxis;
+use super::charted::leading;
+use super::data::{CellSeries, Comparison, Figures, ModelRow};
 use super::figures;
 use super::table::marker;
 use crate::scores::{Notation, Score};
@@ -54,11 +56,10 @@ impl Readout {
     ) -> Self {
         let at = found.cursor(view.cursor);
         let entries = entries(found, view, &scores, theme);
-        let caption = at.map_or_else(String::new, |at| match &found.axis {
-            XAxis::Sparsity => format!("at {}", figures::sparsity(at)),
-            XAxis::Cells { sparsity, .. } => format!("at {}", figures::sparsity(*sparsity)),
-        });
-        let names = entries.iter().map(|entry| text::width(&entry.name) + 2).max().unwrap_or(0).min(NAME);
+        let caption = at.map_or_else(String::new, |at| found.axis.caption(at, theme));
+        // Names of cells are longer than those of series.
+        let most = if found.axis.is_room() { 2 * NAME } else { NAME };
+        let names = entries.iter().map(|entry| text::width(&entry.name) + 2).max().unwrap_or(0).min(most);
         let name = names.max(text::width(&caption));
         let width = |i: usize| {
             let values = entries.iter().map(|entry| text::width(&entry.values[i].0));
@@ -200,9 +201,8 @@ fn broken(pieces: Vec<Line<'static>>, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// The bases, then each series with its N:M cells behind it.
+/// The bases, then what there is to say of the cells at the cursor.
 fn entries(found: &Comparison<'_>, view: &CompareView, scores: &[&Score], theme: Theme) -> Vec<ReadoutEntry> {
-    let at = found.cursor(view.cursor);
     let values = |row: Option<&ModelRow<'_>>| {
         let none = Figures::default();
         let (own, base) = row.map_or((&none, &none), |row| (&row.figures, &row.base));
@@ -225,22 +225,48 @@ fn entries(found: &Comparison<'_>, view: &CompareView, scores: &[&Score], theme:
     let bases = found.rows.iter().filter(|row| row.cell.is_none());
     let mut entries: Vec<ReadoutEntry> =
         bases.map(|row| entry(marker(found, row, theme), row.label.clone(), "", Some(row))).collect();
+    let Some(at) = found.cursor(view.cursor) else { return entries };
+    if found.axis.is_room() {
+        for (name, row) in within(found, view, at) {
+            entries.push(entry(marker(found, row, theme), name, "", Some(row)));
+        }
+        return entries;
+    }
     let markers = &theme.symbols().markers;
     for series in &found.series {
-        let everywhere = matches!(found.axis, XAxis::Cells { .. });
-        let is_here = |row: &&ModelRow<'_>| everywhere || (at.is_some() && row.x == at);
-        let here = || series.rows.iter().map(|&i| &found.rows[i]).filter(is_here);
+        let (of_fraction, of_patterns) = here(found, series, at);
         let sign = Span::styled(markers[series.style % markers.len()], theme.series(series.style));
-        let of_fraction = here().find(|row| row.pattern.is_none());
         entries.push(entry(sign, series.name.clone(), "", of_fraction));
-        for row in here() {
-            if let Some(pattern) = &row.pattern {
-                let name = format!("{} {pattern}", series.name);
-                entries.push(entry(marker(found, row, theme), name, pattern, Some(row)));
-            }
+        for (pattern, row) in of_patterns {
+            let name = format!("{} {pattern}", series.name);
+            entries.push(entry(marker(found, row, theme), name, pattern, Some(row)));
         }
     }
     entries
+}
+
+/// The cell of a series at the cursor, and its N:M cells there.
+fn here<'f, 'a>(
+    found: &'f Comparison<'a>,
+    series: &CellSeries,
+    at: f64,
+) -> (Option<&'f ModelRow<'a>>, Vec<(&'f str, &'f ModelRow<'a>)>) {
+    let everywhere = matches!(found.axis, XAxis::Cells { .. });
+    let rows = series.rows.iter().map(|&i| &found.rows[i]);
+    let rows: Vec<_> = rows.filter(|row| everywhere || row.x == Some(at)).collect();
+    let patterns = rows.iter().filter_map(|row| Some((row.pattern.as_deref()?, *row))).collect();
+    (rows.into_iter().find(|row| row.pattern.is_none()), patterns)
+}
+
+/// The best cell of all that are not larger than the cursor says, then the best of each series.
+fn within<'f, 'a>(found: &'f Comparison<'a>, view: &CompareView, at: f64) -> Vec<(String, &'f ModelRow<'a>)> {
+    let best = found.best(view, at, |_| true).map(|i| &found.rows[i]);
+    let best = best.map(|row| (format!("best {}: {}", leading(view).short, row.label), row));
+    let of_series = (0..found.series.len()).filter_map(|series| {
+        let row = &found.rows[found.best(view, at, |i| found.rows[i].series == Some(series))?];
+        Some((row.label.clone(), row))
+    });
+    best.into_iter().chain(of_series).collect()
 }
 
 fn title(score: &Score, relative: bool) -> String {

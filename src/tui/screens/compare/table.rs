@@ -6,8 +6,10 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
+use super::charted::leading;
 use super::data::{Comparison, ModelRow};
 use super::figures;
+use crate::human;
 use crate::results::{CellState, Estimate};
 use crate::scores::{Better, Notation, Score, Subject};
 use crate::tui::state::{CompareView, Panel, SortBy, State};
@@ -115,7 +117,12 @@ fn title(found: &Comparison<'_>, view: &CompareView) -> String {
     let cells = found.rows.iter().filter(|row| row.cell.is_some());
     let (all, done) = (cells.clone().count(), cells.filter(|row| row.state == CellState::Done).count());
     let relative = if view.relative { ", relative to the base" } else { "" };
-    format!("Cells: {done} of {all} done{relative}")
+    let front = if found.axis.is_room() {
+        format!(", Pareto front by {}", leading(view).name)
+    } else {
+        String::new()
+    };
+    format!("Cells: {done} of {all} done{relative}{front}")
 }
 
 /// The filter as it is typed, or as it holds; `None` if there is none.
@@ -149,13 +156,17 @@ fn filter(view: &CompareView, theme: Theme, room: usize) -> Option<Line<'static>
 /// Columns with what they show. Those that matter least are dropped first on a narrow screen.
 fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableColumn)> {
     let change = format!("{}%", theme.symbols().delta);
-    SortBy::all()
+    let room = view.x.is_room();
+    SortBy::all(view.x)
         .into_iter()
         .map(|by| {
             let (title, min, priority) = match by {
                 SortBy::Cell => ("cell".to_owned(), if width < NARROW { 16 } else { 25 }, 250),
                 SortBy::State if width >= ROOMY => ("state".to_owned(), u16::MAX, 170),
                 SortBy::State => (String::new(), u16::MAX, 230),
+                SortBy::Front => ("front".to_owned(), u16::MAX, 225),
+                SortBy::Bits => ("bits".to_owned(), u16::MAX, if room { 212 } else { 64 }),
+                SortBy::Size => ("size".to_owned(), u16::MAX, if room { 214 } else { 66 }),
                 SortBy::Zeros => ("zeros".to_owned(), u16::MAX, 100),
                 SortBy::Score(score) => (head(score, view.relative), u16::MAX, priority(score, view)),
                 SortBy::Change(_) => (change.clone(), u16::MAX, 160),
@@ -222,6 +233,14 @@ fn row(
     TableRow::new(columns.iter().map(|(by, _)| match by {
         SortBy::Cell => name(found, row, view, theme),
         SortBy::State => status(row, roomy, theme),
+        SortBy::Front if row.front => Line::styled("yes", theme.accent()),
+        SortBy::Front => Line::default(),
+        SortBy::Bits => number(row.whole.map(|whole| whole.bits_per_weight), figures::size, theme),
+        SortBy::Size => {
+            let size = row.whole.map(|whole| whole.size_bytes);
+            let text = size.map_or_else(|| theme.symbols().dot.to_owned(), human::bytes);
+            styled(size.map(|size| size as f64), text, theme)
+        }
         SortBy::Zeros => match row.cell {
             Some(cell) => number(cell.footprint.map(|f| f.sparsity()), figures::share, theme),
             None => Line::default(),

@@ -2,26 +2,26 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::data::{Comparison, XAxis, comparison};
+use super::axis::XAxis;
+use super::data::{Comparison, comparison};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::screens::{show, toast_error};
 use crate::tui::state::{CompareView, Line, Panel, Screen, SortBy, State, Typed};
 
 const PAGE: isize = 10;
-/// The narrowest zoom, in percentage points of sparsity.
-const NARROWEST: f64 = 1.0;
 
 pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match action {
         Action::Confirm => return confirm(state),
         Action::Pin => return pin(state),
         Action::NextCorpus => return next_corpus(state),
+        Action::NextAxis => return next_axis(state),
         _ => {}
     }
     // Only some of the state's fields are borrowed, so that the view can change beside them.
     let Some(study_view) = &state.study_view else { return Vec::new() };
-    let found = Comparison::new(study_view, &state.overlays, state.compare.corpus);
+    let found = Comparison::new(study_view, &state.overlays, &state.compare);
     let view = &mut state.compare;
     match action {
         Action::Left => step(&found, view, false),
@@ -46,7 +46,7 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::ZoomOut => zoom(&found, view, 2.0),
         Action::ZoomReset => view.zoom = None,
         Action::Sort => {
-            view.sort = next_column(view.sort);
+            view.sort = next_column(view);
             view.descending = false;
         }
         Action::SortReverse => view.descending = !view.descending,
@@ -82,15 +82,15 @@ pub(crate) fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>>
 }
 
 /// The column after this one; behind the last comes the order of the grid.
-fn next_column(sort: Option<SortBy>) -> Option<SortBy> {
-    let columns = SortBy::all();
-    let Some(sort) = sort else { return columns.first().copied() };
+fn next_column(view: &CompareView) -> Option<SortBy> {
+    let columns = SortBy::all(view.x);
+    let Some(sort) = view.sort else { return columns.first().copied() };
     let at = columns.iter().position(|column| *column == sort)?;
     columns.get(at + 1).copied()
 }
 
-/// Moves the cursor to the next place that there is. The selection follows along its series, or to the cell that has
-/// the place for itself.
+/// Moves the cursor to the next place that there is. The selection follows along its series, to the cell that has the
+/// place for itself, or to the best cell up to a size.
 fn step(found: &Comparison<'_>, view: &mut CompareView, right: bool) {
     let Some(at) = found.cursor(view.cursor) else { return };
     let next =
@@ -106,13 +106,14 @@ fn step(found: &Comparison<'_>, view: &mut CompareView, right: bool) {
             let series = chosen.and_then(|series| found.series.get(series));
             series.and_then(|series| series.rows.iter().copied().find(there))
         }
+        XAxis::BitsPerWeight | XAxis::Size { .. } => found.best(view, x, |i| order.contains(&i)),
     };
     if let Some(i) = beside {
         view.selected = Some(found.rows[i].key.clone());
     }
 }
 
-/// Puts the cursor on a sparsity; a zoom that does not show it moves along.
+/// Puts the cursor on a place of the x axis; a zoom that does not show it moves along.
 fn put_cursor(found: &Comparison<'_>, view: &mut CompareView, x: f64) {
     view.cursor = Some(x);
     let Some((low, high)) = view.zoom else { return };
@@ -131,7 +132,7 @@ fn within((least, most): (f64, f64), (low, high): (f64, f64)) -> (f64, f64) {
     ((low + by).max(least), (high + by).min(most))
 }
 
-/// Selects another row of the table; the cursor goes to its sparsity.
+/// Selects another row of the table; the cursor goes to its place.
 fn choose(found: &Comparison<'_>, view: &mut CompareView, to: impl FnOnce(usize) -> usize) {
     let (order, _) = found.table(view);
     let Some(last) = order.len().checked_sub(1) else { return };
@@ -153,9 +154,19 @@ fn zoom(found: &Comparison<'_>, view: &mut CompareView, factor: f64) {
     // Halving and doubling come back to all of it but for rounding.
     if length > (most - least) * 0.999 {
         view.zoom = None;
-    } else if length >= NARROWEST {
+    } else if length >= found.axis.narrowest((least, most)) {
         view.zoom = Some(within((least, most), (at - (at - low) * factor, at + (high - at) * factor)));
     }
+}
+
+/// Shows the cells over the next quantity. The cursor stays on the selected cell; the zoom was one of the old axis.
+fn next_axis(state: &mut State) -> Vec<Effect> {
+    let view = &mut state.compare;
+    view.x = view.x.next();
+    (view.cursor, view.zoom) = (None, None);
+    let place = comparison(state).and_then(|found| found.row(state.compare.selected.as_ref()?)?.x);
+    state.compare.cursor = place;
+    Vec::new()
 }
 
 fn next_corpus(state: &mut State) -> Vec<Effect> {

@@ -34,7 +34,8 @@ pub(super) fn draw(
     let inner = frame.inner(area);
     frame.render(area, buffer);
 
-    let mut notes = vec![truncate_line(&summary(theme, cell), inner.width.into(), theme.symbols().ellipsis)];
+    let mut notes =
+        vec![truncate_line(&summary(theme, study_view, cell), inner.width.into(), theme.symbols().ellipsis)];
     notes.extend(warnings(theme, study_view, cell, inner));
     let height = notes.len().min(usize::from(inner.height)) as u16;
     let [above, below] = Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(inner);
@@ -59,16 +60,17 @@ pub(super) fn draw(
             }
         })
         .collect();
-    let sort = state.inspect.largest_first.then_some((4, false));
+    let sort = state.inspect.largest_first.then_some((5, false));
     Table::new(&theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
 }
 
-fn columns() -> [TableColumn; 9] {
+fn columns() -> [TableColumn; 10] {
     [
         TableColumn::new("block", Alignment::Right, 5, 9),
         TableColumn::new("module", Alignment::Left, 9, 9),
         TableColumn::new("sparsity", Alignment::Right, 8, 8),
         TableColumn::new("zeros", Alignment::Right, 6, 3),
+        TableColumn::new("bits", Alignment::Right, 5, 3),
         TableColumn::new("error", Alignment::Right, 8, 7),
         TableColumn::new("basis", Alignment::Left, 12, 5),
         TableColumn::new("details", Alignment::Left, 12, 6),
@@ -96,6 +98,7 @@ fn module_row(theme: Theme, module: &ModuleResult, procedure: Option<&Procedure>
         Span::raw(name),
         Span::raw(format!("{:.2}%", module.footprint.sparsity() * 100.0)),
         Span::raw(human::count(module.footprint.zeros)),
+        Span::raw(format!("{:.2}", module.footprint.bits_per_weight())),
         Span::raw(error(theme, module.reconstruction_error)),
         Span::styled(basis(module.error_basis), theme.dim()),
         details,
@@ -121,7 +124,7 @@ fn basis(basis: ErrorBasis) -> &'static str {
     }
 }
 
-fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
+fn summary(theme: Theme, study_view: &StudyView, cell: &CellResult) -> Line<'static> {
     let mut spans = vec![parts::mark(&theme, cell.state), Span::raw(format!(" {}", cell.state.name()))];
     let mut add = |text: String| {
         spans.push(Span::styled(format!(" {} ", theme.symbols().dot), theme.dim()));
@@ -129,14 +132,17 @@ fn summary(theme: Theme, cell: &CellResult) -> Line<'static> {
     };
     if let Some(footprint) = cell.footprint {
         add(format!("{:.2}% zeros", footprint.sparsity() * 100.0));
-    }
-    let (spent, pruning) = (cell.seconds.total(), cell.seconds.prune);
-    if spent > 0.0 {
-        add(format!("took {} ({} pruning)", human::duration(spent), human::duration(pruning)));
+        if let Some(whole) = study_view.model.cell_footprint(&footprint) {
+            add(format!("{}, {:.2} bits per weight", human::bytes(whole.size_bytes), whole.bits_per_weight));
+        }
     }
     if !cell.warnings.is_empty() {
         let plural = if cell.warnings.len() == 1 { "" } else { "s" };
         add(format!("{} warning{plural}", cell.warnings.len()));
+    }
+    let (spent, pruning) = (cell.seconds.total(), cell.seconds.prune);
+    if spent > 0.0 {
+        add(format!("took {} ({} pruning)", human::duration(spent), human::duration(pruning)));
     }
     Line::from(spans)
 }

@@ -7,7 +7,7 @@ use ratatui::buffer::Buffer;
 use crate::number::NamedNumbers;
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Insight,
-    Metrics, ModelInfo, ModuleResult, Seconds,
+    Metrics, ModelInfo, ModuleResult, Seconds, SourceBits,
 };
 use crate::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary};
 use crate::study::{CellSpec, Sparsity, Step, StudySpec};
@@ -148,6 +148,7 @@ pub(in crate::tui) fn study_view() -> StudyView {
             blocks: 30,
             vocabulary: 49_152,
             dtype: "BF16".into(),
+            source_bits: Some(SourceBits { all: 16 * 134_515_008, untouched: 16 * 134_415_008 }),
         },
         environment: Environment {
             version: "0.1.0".into(),
@@ -156,7 +157,7 @@ pub(in crate::tui) fn study_view() -> StudyView {
             threads: 2,
             platform: "linux x86_64".into(),
         },
-        base: BaseResult { metrics: metrics(28.5, None, 0.8), seconds: Seconds::default() },
+        base: BaseResult { metrics: metrics(28.5, None, 0.8), ..BaseResult::default() },
         base_state: CellState::Done,
         cells: vec![done("magnitude", 0.3), wanda, running, failed, cell("wanda", "0.7", CellState::Queued)],
         insight: Insight::default(),

@@ -112,8 +112,9 @@ impl Chart<'_> {
         }
         self.draw_cursor(&plot, plot_area, buf);
         let base_row = self.draw_base(&mut plot);
-        for series in self.series {
-            self.draw_line(&mut plot, series);
+        match &self.front {
+            Some(front) => self.draw_front(&mut plot, front),
+            None => self.series.iter().for_each(|series| self.draw_line(&mut plot, series)),
         }
         for series in self.series {
             self.draw_bars(&mut plot, series);
@@ -253,6 +254,26 @@ impl Chart<'_> {
         for pair in points.windows(2) {
             let place = |p: &Point| (plot.x.place(p.x), plot.y.place(p.y));
             if let Some((from, to)) = clip(place(pair[0]), place(pair[1])) {
+                let (from, to) = (plot.at(from), plot.at(to));
+                plot.canvas.line(from, to, style);
+            }
+        }
+    }
+
+    /// Joins the points of the front by steps: across first, then to the next value.
+    fn draw_front(&self, plot: &mut Plot, front: &[(f64, f64)]) {
+        let style = self.theme.title();
+        let place = |plot: &Plot, (x, y): (f64, f64)| (plot.x.place(x), plot.y.place(y));
+        for pair in front.windows(2) {
+            let corner = (pair[1].0, pair[0].1);
+            if let Some((from, to)) = clip(place(plot, pair[0]), place(plot, corner)) {
+                let ((from, row), (to, _)) = (plot.at(from), plot.at(to));
+                // Heavy where there is no braille: lines of the base are of the same glyph as other lines there.
+                for x in from as i64..=to as i64 {
+                    plot.canvas.dot(x, row as i64, self.theme.symbols().heavy, style);
+                }
+            }
+            if let Some((from, to)) = clip(place(plot, corner), place(plot, pair[1])) {
                 let (from, to) = (plot.at(from), plot.at(to));
                 plot.canvas.line(from, to, style);
             }

@@ -62,17 +62,18 @@ prop_compose! {
         state in prop::sample::select(vec![
             CellState::Queued, CellState::Running, CellState::Done, CellState::Cancelled, CellState::Failed,
         ]),
-        zeros in prop::option::of((any::<u32>(), any::<u32>())),
+        zeros in prop::option::of((any::<u32>(), any::<u32>(), any::<u64>())),
         metrics in any_metrics(),
         seconds in any_value(),
         warning in any::<bool>(),
     ) -> CellResult {
         CellResult {
             state,
-            footprint: zeros.map(|(zeros, weights)| Footprint {
+            footprint: zeros.map(|(zeros, weights, bits)| Footprint {
                 weights: weights.into(),
                 zeros: zeros.into(),
-                ..Footprint::default()
+                stored_bits: bits,
+                packed_bits: bits / 2,
             }),
             metrics,
             seconds: Seconds { prune: seconds, ..Seconds::default() },
@@ -87,8 +88,10 @@ prop_compose! {
         cells in prop::collection::vec(any_cell(), 0..12),
         base in any_metrics(),
         known in any::<bool>(),
+        sized in any::<bool>(),
     ) -> StudyView {
         let mut study_view = study_view(study, cells);
+        study_view.model.source_bits = study_view.model.source_bits.filter(|_| sized);
         study_view.base.metrics = base;
         if !known {
             study_view.spec = None;

@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::{cursor, typing};
 use super::*;
-use crate::tui::state::{Panel, SortBy};
+use crate::tui::state::{Panel, SortBy, XQuantity};
 
 fn key(state: &mut State, code: KeyCode) -> bool {
     typing(state, &KeyEvent::new(code, KeyModifiers::NONE)).is_some()
@@ -71,7 +71,7 @@ fn a_pinned_cell_stays_selected_and_goes_to_the_top() {
 #[test]
 fn sorting_goes_through_the_columns_and_back_to_the_grid() {
     let mut state = state(Some(complete()), FULL);
-    press(&mut state, &[Action::Sort; 4]);
+    press(&mut state, &[Action::Sort; 6]);
     assert_eq!(state.compare.sort, Some(SortBy::Score(&PERPLEXITY)));
     press(&mut state, &[Action::First, Action::Down]);
     let best = state.selected_cell();
@@ -143,13 +143,22 @@ fn another_study_keeps_how_one_looks_and_forgets_where() {
     let mut state = state(Some(complete()), FULL);
     press(
         &mut state,
-        &[Action::Relative, Action::NextScore, Action::Sort, Action::Last, Action::Pin, Action::ZoomIn],
+        &[
+            Action::Relative,
+            Action::NextAxis,
+            Action::NextScore,
+            Action::Sort,
+            Action::Last,
+            Action::Pin,
+            Action::ZoomIn,
+        ],
     );
     state.compare.kept = "wanda".into();
     let score = state.compare.score;
     state.compare.reset();
     let view = &state.compare;
     assert!(view.relative && view.score == score && view.sort.is_some());
+    assert_eq!(view.x, XQuantity::BitsPerWeight);
     assert!(
         view.pinned.is_empty() && view.zoom.is_none() && view.selected.is_none() && view.filter().is_empty()
     );

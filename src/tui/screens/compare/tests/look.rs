@@ -6,7 +6,7 @@ use super::super::{draw, panels};
 use super::*;
 use crate::engine::Event;
 use crate::tui::snapshot::{PictureFormat, render};
-use crate::tui::state::{Line, Panel};
+use crate::tui::state::{Line, Panel, XQuantity};
 
 const SIZES: [(u16, u16); 4] = [(160, 48), (80, 24), (40, 12), (1, 1)];
 
@@ -132,6 +132,38 @@ fn all_scores_relative_pinned_filtered_zoomed() {
     press(&mut state, &[Action::Last, Action::Pin, Action::First, Action::Sort, Action::Sort, Action::Sort]);
     state.compare.typing = Some(Line::new("sparsegpt"));
     look("all_relative", &state);
+}
+
+#[test]
+fn over_size() {
+    let mut state = size::over_size(size::families(), FULL);
+    look("size", &state);
+    press(&mut state, &[Action::Left, Action::Left, Action::NextPanel]);
+    look("size_divergence", &state);
+    press(&mut state, &[Action::NextPanel, Action::NextPanel]);
+    look("size_table", &state);
+    look("size_no_colour", &size::over_size(size::families(), PLAIN));
+    let plain = size::over_size(size::families(), ASCII);
+    look("size_ascii", &plain);
+    assert!(drawn(&plain, 160, 48).is_ascii());
+    let mut bits = size::over_size(size::families(), FULL);
+    bits.compare.x = XQuantity::BitsPerWeight;
+    look("bits_per_weight", &bits);
+}
+
+#[test]
+fn pruned_cells_are_as_large_as_the_base() {
+    look("size_pruned", &size::over_size(complete(), FULL));
+}
+
+#[test]
+fn sizes_that_an_earlier_version_did_not_record_are_missing() {
+    let mut study_view = size::families();
+    study_view.model.source_bits = None;
+    let text = drawn(&size::over_size(study_view, FULL), 160, 48);
+    assert!(text.contains("no sizes are recorded"), "{text}");
+    let row = text.lines().find(|line| line.contains("magnitude 30%")).unwrap();
+    assert!(!row.contains("MB") && row.contains("·"), "{row}");
 }
 
 #[test]

@@ -4,12 +4,14 @@ mod any;
 mod keys;
 mod look;
 mod projection;
+mod size;
 
 use std::collections::HashMap;
 
+use super::data::Comparison;
 use crate::results::{
     BaseResult, CellResult, CellState, Environment, Estimate, Footprint, Measurement, Metrics, ModelInfo,
-    Seconds,
+    Seconds, SourceBits,
 };
 use crate::scores::{
     EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Subject, Summary,
@@ -18,7 +20,7 @@ use crate::scores::{
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::state::{Options, Screen, State, StudyView};
+use crate::tui::state::{CompareView, Options, Screen, State, StudyView};
 use crate::tui::testing;
 use crate::tui::theme::{Background, ColorMode, Theme};
 
@@ -77,8 +79,11 @@ fn cell(method: &str, sparsity: Sparsity, set: Option<&str>) -> CellResult {
     })
 }
 
+/// The modules of the model with so many zeros, sixteen bits a weight.
 fn zeros(share: f64) -> Footprint {
-    Footprint { weights: 1_000_000, zeros: (share * 1e6).round() as u64, ..Footprint::default() }
+    let weights = 106_168_320;
+    let zeros = (share * weights as f64).round() as u64;
+    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits: weights + 16 * (weights - zeros) }
 }
 
 fn fraction(percent: f64) -> Sparsity {
@@ -110,6 +115,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
     let base = BaseResult {
         metrics: measured(28.5, -1.0, [0.31, 0.62, 0.66]),
         seconds: Seconds { load: 0.4, evaluate: 18.0, answer: 40.0, ..Seconds::default() },
+        ..BaseResult::default()
     };
     let finished: Vec<&Metrics> =
         cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| &cell.metrics).collect();
@@ -126,6 +132,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
             blocks: 30,
             vocabulary: 49_152,
             dtype: "BF16".into(),
+            source_bits: Some(SourceBits { all: 16 * 134_515_008, untouched: 16 * 28_346_688 }),
         },
         environment: Environment::default(),
         base,
@@ -161,6 +168,10 @@ fn state(study_view: Option<StudyView>, theme: Theme) -> State {
     state.screen = Screen::Compare;
     state.study_view = study_view;
     state
+}
+
+fn compared<'a>(study_view: &'a StudyView, overlays: &'a [StudyView], corpus: usize) -> Comparison<'a> {
+    Comparison::new(study_view, overlays, &CompareView { corpus, ..CompareView::default() })
 }
 
 fn press(state: &mut State, actions: &[Action]) -> Vec<Effect> {

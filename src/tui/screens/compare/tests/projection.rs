@@ -1,7 +1,8 @@
 #![allow(clippy::float_cmp, reason = "exact values are meant")]
 
+use super::super::axis::XAxis;
 use super::super::cursor;
-use super::super::data::{Comparison, XAxis};
+use super::super::data::Comparison;
 use super::*;
 use crate::tui::state::{ChartedScore, CompareView, RowKey, SortBy};
 
@@ -16,7 +17,7 @@ fn labels(found: &Comparison<'_>, view: &CompareView) -> Vec<String> {
 #[test]
 fn a_series_is_a_method_with_a_calibration_set() {
     let study_view = complete();
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     let names: Vec<&str> = found.series.iter().map(|series| series.name.as_str()).collect();
     assert_eq!(names, ["magnitude", "wanda c4", "wanda alpaca", "sparsegpt c4", "sparsegpt alpaca"]);
     let mut styles: Vec<usize> = found.series.iter().map(|series| series.style).collect();
@@ -31,7 +32,7 @@ fn a_series_is_a_method_with_a_calibration_set() {
 fn one_calibration_set_goes_without_saying() {
     let cells = vec![done("magnitude", fraction(30.0), None), done("wanda", fraction(30.0), Some("c4"))];
     let study_view = study_view(1, cells);
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     assert_eq!(found.series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["magnitude", "wanda"]);
 }
 
@@ -46,7 +47,7 @@ fn patterns_stand_at_their_fraction_and_behind_the_cell_that_is_one() {
             done("magnitude", fraction(50.0), None),
         ],
     );
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     let points: Vec<(Option<f64>, Option<&str>)> =
         found.series[0].rows.iter().map(|&i| (found.rows[i].x, found.rows[i].pattern.as_deref())).collect();
     assert_eq!(points, [(Some(25.0), Some("1:4")), (Some(50.0), None), (Some(50.0), Some("4:8"))]);
@@ -63,7 +64,7 @@ fn cells_of_one_sparsity_have_places_of_their_own() {
     ];
     let mut shown = state(Some(study_view(1, cells)), FULL);
     let study_view = shown.study_view.clone().unwrap();
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     let names = ["magnitude", "wanda", "wanda 2:4", "sparsegpt"].map(str::to_owned).to_vec();
     assert_eq!(found.axis, XAxis::Cells { sparsity: 50.0, names });
     assert_eq!(found.xs, [1.0, 2.0, 3.0, 4.0]);
@@ -76,7 +77,7 @@ fn cells_of_one_sparsity_have_places_of_their_own() {
     assert_eq!(shown.compare.cursor, Some(4.0));
     // One cell of another sparsity, and sparsity is what is shown.
     shown.study_view.as_mut().unwrap().cells.push(done("magnitude", fraction(60.0), None));
-    let found = Comparison::new(shown.study_view.as_ref().unwrap(), &[], 0);
+    let found = compared(shown.study_view.as_ref().unwrap(), &[], 0);
     assert_eq!((found.axis, found.xs), (XAxis::Sparsity, vec![50.0, 60.0]));
 }
 
@@ -87,7 +88,7 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
     other.base.metrics = measured(10.0, -1.0, [0.5, 0.5, 0.5]);
     other.cells[0].metrics = measured(20.0, 0.2, [0.25, 0.5, 0.5]);
     let overlays = [other];
-    let found = Comparison::new(&shown, &overlays, 0);
+    let found = compared(&shown, &overlays, 0);
     let names: Vec<&str> = found.series.iter().map(|series| series.name.as_str()).collect();
     assert_eq!(names, ["wanda", "#7 wanda"]);
     assert_ne!(found.series[0].style, found.series[1].style);
@@ -107,7 +108,7 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
 fn relative_values_need_a_base_above_zero() {
     let mut study_view = study_view(1, vec![done("magnitude", fraction(50.0), None)]);
     study_view.base.metrics = measured(f64::INFINITY, -1.0, [0.0, 0.5, f64::NAN]);
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     let row = &found.rows[1];
     let relative = |score: &Score| row.figures.value(score, &row.base, true);
     assert_eq!(relative(&PERPLEXITY), None);
@@ -122,7 +123,7 @@ fn scores_are_averaged_by_the_records_of_the_tasks() {
     let mut study_view = study_view(1, vec![done("magnitude", fraction(50.0), None)]);
     study_view.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
     study_view.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3]), task("b", 10, [0.0; 3])]);
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     assert!((found.rows[0].figures.get(&EXACT_MATCH).unwrap().value - 0.7).abs() < 1e-12);
     let own = found.rows[1].figures.get(&F1).unwrap();
     assert!((own.value - 0.3).abs() < 1e-12);
@@ -137,7 +138,7 @@ fn a_cell_that_lacks_a_task_has_no_score_yet() {
     study_view.base.metrics = tasks(&[task("a", 30, [0.8; 3]), task("b", 10, [0.4; 3])]);
     study_view.cells[0].metrics = tasks(&[task("a", 30, [0.4; 3])]);
     study_view.cells[0].metrics.values.push(on("wikitext2", &PERPLEXITY, 30.0, 0.04));
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     let figures = found.rows[1].figures;
     assert_eq!([&EXACT_MATCH, &F1, &ROUGE1].map(|score| figures.get(score)), [None; 3]);
     assert!(figures.get(&PERPLEXITY).is_some());
@@ -152,14 +153,14 @@ fn texts_are_told_apart_even_by_the_same_name() {
         metrics.values.push(Measurement { data_set: "c4".into(), ..perplexity });
     }
     let of = |text: usize| {
-        let found = Comparison::new(&study_view, &[], text);
+        let found = compared(&study_view, &[], text);
         (found.corpus.as_ref().unwrap().to_string(), found.rows[0].figures.get(&PERPLEXITY).unwrap().value)
     };
     assert_eq!(
         [of(0), of(1), of(2)],
         [("wikitext2".into(), 28.5), ("wikitext2#2".into(), 57.0), ("c4".into(), 28.5)]
     );
-    let found = Comparison::new(&study_view, &[], 1);
+    let found = compared(&study_view, &[], 1);
     assert_eq!(found.rows[1].figures.get(&JS_DIVERGENCE), None, "JS was measured on the first only");
 }
 
@@ -177,7 +178,7 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
     );
     first(&mut study_view.cells[3].metrics, &PERPLEXITY).value = f64::INFINITY;
     first(&mut study_view.cells[4].metrics, &PERPLEXITY).value = f64::NAN;
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     let up = CompareView { sort: Some(SortBy::Score(&PERPLEXITY)), ..CompareView::default() };
     assert_eq!(
         labels(&found, &up),
@@ -193,7 +194,7 @@ fn rows_without_a_value_come_last_whichever_way_the_table_runs() {
 #[test]
 fn the_filter_wants_all_words_and_leaves_base_and_pins_alone() {
     let study_view = complete();
-    let found = Comparison::new(&study_view, &[], 0);
+    let found = compared(&study_view, &[], 0);
     let pinned = RowKey { study: 3, cell: Some("magnitude-0.8".into()) };
     let view = CompareView { kept: "WANDA  50%".into(), pinned: vec![pinned], ..CompareView::default() };
     assert_eq!(labels(&found, &view), ["base", "magnitude 80%", "wanda 50% c4", "wanda 50% alpaca"]);
