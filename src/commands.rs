@@ -1,18 +1,21 @@
 //! The commands that look into a store: `list`, `show`, `export`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
+use crate::data::{self, Fetch, FieldNames};
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::hub;
+use crate::export::{self, ExportFormat, ExportModel, ExportOptions, Verification};
+use crate::hub::{self, Hub};
 use crate::human::date;
-use crate::model::ModelFolder;
+use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
 use crate::results::{CellResult, CellState, Insight};
 use crate::scores;
-use crate::store::{Store, StudyRecord, export};
+use crate::store::{Store, StudyRecord};
+use crate::study::StudySpec;
 use crate::text::{escape, pad, width};
 
 /// The studies of a store, one a line.
@@ -57,37 +60,116 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
     })
 }
 
-/// Writes a finished cell as a model folder; returns what to say about it.
+/// What stands for the base where a cell is named.
+const BASE: &str = "base";
+
+/// Writes a finished cell, or the base, in a form that other programs load; returns what to say about it.
 ///
 /// # Errors
-/// [`Error::Mistake`] for a cell that is not there or not finished, a model that is gone, a folder that is in use.
+/// [`Error::Mistake`] for a cell that is not there or not finished, a model that is gone, a place that is in use, or what
+/// the format cannot write; [`Error::Failure`] for an export that is not what it should be.
 pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
-    export::check_target(&args.dir)?;
+    args.format.0.check_target(&args.out)?;
     let (store, basics) = open(config, &args.settings.given)?;
     let record = match args.study {
         Some(id) => store.study(id)?,
+        None if args.cell == BASE => store.study(newest(&store)?)?,
         None => newest_with(&store, &args.cell)?,
     };
-    export_cell(&store, &record, &args.cell, basics.offline, &args.dir)?;
-    Ok(format!("{} of study {} written to {}", args.cell, record.id, args.dir.display()))
+    let request = ExportRequest {
+        cell: &args.cell,
+        format: args.format,
+        options: ExportOptions { quantize: args.quantize },
+        verify: !args.no_verify,
+        offline: basics.offline,
+    };
+    let verification = export_cell(&store, &record, &request, &args.out)?;
+    Ok(format!(
+        "{} of study {} written to {} as {}\n{}",
+        args.cell,
+        record.id,
+        args.out.display(),
+        args.format.0.name(),
+        verification.map_or_else(|| "not verified: --no-verify".to_owned(), told)
+    ))
 }
 
-/// Writes a finished cell of a study into a new folder, as a model.
+fn told(found: Verification) -> String {
+    format!(
+        "verified: opened again, perplexity {:.4} where the model in memory has {:.4} ({:+.3}%, {} tokens)",
+        found.read_back,
+        found.in_memory,
+        100.0 * found.difference(),
+        found.tokens
+    )
+}
+
+/// What is to be exported and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExportRequest<'a> {
+    /// The cell's id, or `base`.
+    pub cell: &'a str,
+    pub format: ExportFormat,
+    pub options: ExportOptions,
+    /// Whether the export is opened again.
+    pub verify: bool,
+    pub offline: bool,
+}
+
+/// Writes a finished cell of a study, or its base, to a new place.
 ///
 /// # Errors
 /// As [`export`].
 pub(crate) fn export_cell(
     store: &Store,
     record: &StudyRecord,
-    cell: &str,
-    offline: bool,
+    request: &ExportRequest<'_>,
     target: &Path,
-) -> Result<()> {
-    let cell = finished_cell(record, cell)?;
+) -> Result<Option<Verification>> {
+    let cell = if request.cell == BASE { None } else { Some(finished_cell(record, request.cell)?) };
     let mut spec = record.spec.clone();
     demo::find_files(&mut spec)?;
-    let model = ModelFolder::open(&hub::model_folder(&spec.model, offline)?)?;
-    export::write(&model, &store.folder(record.id, Some(&cell.id)), cell, target)
+    let folder = ModelFolder::open(&hub::model_folder(&spec.model, request.offline)?)?;
+    let texts = request.verify.then(|| verification_texts(&spec, &folder, request.offline)).transpose()?;
+    let checkpoints = cell.map(|cell| store.folder(record.id, Some(&cell.id)));
+    let model = match (&checkpoints, cell) {
+        (Some(checkpoints), Some(cell)) => ExportModel::cell(&folder, checkpoints, cell),
+        _ => ExportModel::base(&folder),
+    };
+    export::export(request.format.0, &model, &request.options, target, texts.as_deref())
+}
+
+/// Data sets of the hub.
+struct DataSets {
+    offline: bool,
+}
+
+impl Fetch for DataSets {
+    fn fetch(&mut self, repo: &str, file: &str) -> Result<PathBuf> {
+        Hub::new(self.offline)?.dataset_file(repo, file, &mut |_| ())
+    }
+}
+
+/// The texts that an export is compared on: the first windows of the study's first corpus.
+fn verification_texts(spec: &StudySpec, folder: &ModelFolder, offline: bool) -> Result<Vec<Vec<u32>>> {
+    let tokenizer = || load_tokenizer(&folder.tokenizer);
+    let windows = match spec.evaluation.corpora.first() {
+        None => Vec::new(),
+        Some(source) => {
+            let read = || {
+                let text =
+                    data::load_text(source, &FieldNames::new(&spec.fields)?, &mut DataSets { offline })?;
+                data::evaluation_windows(&text, &tokenizer()?, spec.seq_len, Some(2))
+            };
+            read().map_err(|e| {
+                Error::mistake(format!(
+                    "the study's text, on which the export is to be verified, cannot be read ({e}); --no-verify does \
+                     without"
+                ))
+            })?
+        }
+    };
+    export::passages(&windows, &tokenizer)
 }
 
 fn open(config: Option<&Path>, given: &Given) -> Result<(Store, Basics)> {

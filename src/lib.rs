@@ -20,6 +20,7 @@ pub mod device;
 pub mod doctor;
 pub mod engine;
 pub mod error;
+pub mod export;
 pub mod headless;
 pub mod hub;
 mod human;

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use secateur::Error;
+use secateur::export::{EXPORTERS, ExportFormat, ExportModel, ExportOptions, Passage, Verification, export};
 use secateur::model::ModelFolder;
 use secateur::model::arch::llama::Llama;
 use secateur::results::{CellResult, CellState, ErrorBasis, Footprint, ModuleResult};
 use secateur::store::checkpoint::{block_path, write_block};
-use secateur::store::export::{check_target, write};
 use secateur::store::stored::{Stored, mask_of};
 use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Map, Value, json};
@@ -64,7 +64,18 @@ impl Case {
     }
 
     fn export(&self, out: &Path) -> Result<(), Error> {
-        write(&self.folder(), &self.checkpoints(), &cell(), out)
+        self.export_of(&self.checkpoints(), out, None).map(drop)
+    }
+
+    fn export_of(
+        &self,
+        checkpoints: &Path,
+        out: &Path,
+        texts: Option<&[Vec<u32>]>,
+    ) -> Result<Option<Verification>, Error> {
+        let (folder, cell) = (self.folder(), cell());
+        let model = ExportModel::cell(&folder, checkpoints, &cell);
+        export(ExportFormat::default().0, &model, &ExportOptions::default(), out, texts)
     }
 
     /// Every `step`th weight goes.
@@ -173,6 +184,10 @@ fn header(path: &Path) -> Vec<u8> {
 fn safetensors(header: &Map<String, Value>, data: &[u8]) -> Vec<u8> {
     let header = serde_json::to_vec(header).unwrap();
     [&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat()
+}
+
+fn check_target(out: &Path) -> Result<(), Error> {
+    ExportFormat::default().0.check_target(out)
 }
 
 /// One line that a person can act on, and exit code 2.
@@ -325,6 +340,96 @@ fn the_report_says_what_was_done_with_zeroes_counted_in_what_was_written() {
 }
 
 #[test]
+fn an_export_is_opened_again_and_has_the_perplexity_of_the_cell() {
+    for tied in [true, false] {
+        let case = Case::new(&Synthetic { tied, dtype: DType::BF16, ..Synthetic::tiny(&Llama) });
+        let texts: Vec<Vec<u32>> =
+            (0..2).map(|n| (0..40).map(|i| (i * 53 + n * 7) % 258).collect()).collect();
+        let out = case.path("out");
+        let found = case.export_of(&case.checkpoints(), &out, Some(&texts)).unwrap().unwrap();
+        assert_eq!(found.tokens, 78);
+        assert!(found.in_memory.is_finite() && found.difference().abs() < 1e-9, "{found:?}");
+        let (folder, base) = (case.folder(), case.path("base"));
+        let (format, options) = (ExportFormat::default().0, ExportOptions::default());
+        let of_base = export(format, &ExportModel::base(&folder), &options, &base, Some(&texts));
+        let of_base = of_base.unwrap().unwrap();
+        assert!(of_base.difference().abs() < 1e-9 && (of_base.in_memory - found.in_memory).abs() > 1e-3);
+        assert!(!base.join("sparsity.json").exists());
+        assert_eq!(
+            fs::read(base.join("model.safetensors")).unwrap(),
+            fs::read(case.path("model/model.safetensors")).unwrap()
+        );
+    }
+}
+
+/// Cuts the largest file of an export in half.
+fn damage(out: &Path) {
+    let mut files = vec![out.to_path_buf()];
+    if out.is_dir() {
+        files = fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path()).collect();
+    }
+    let length = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let largest = files.into_iter().max_by_key(length).unwrap();
+    let half = length(&largest) / 2;
+    fs::OpenOptions::new().write(true).open(&largest).unwrap().set_len(half).unwrap();
+}
+
+#[test]
+fn every_format_writes_cells_and_base_and_reads_them_back() {
+    let case = Case::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(&Llama) });
+    let (folder, checkpoints, cell) = (case.folder(), case.checkpoints(), cell());
+    let texts: Vec<Vec<u32>> = vec![(0..40).map(|i| (i * 53) % 258).collect()];
+    let options = ExportOptions::default();
+    let mut names = Vec::new();
+    for &format in EXPORTERS {
+        assert!(!names.contains(&format.name()) && !format.about().ends_with('.'));
+        names.push(format.name());
+        assert_eq!(format.name().parse::<ExportFormat>().unwrap().0, format);
+        let passages = [Passage { tokens: texts[0].clone(), first: 1 }];
+        let models = [ExportModel::base(&folder), ExportModel::cell(&folder, &checkpoints, &cell)];
+        for (number, model) in models.iter().enumerate() {
+            let recipe = model.cell.map(|cell| &cell.result.spec.recipe);
+            let out = case.path(&format!("{}-{number}", format.name()));
+            let written = export(format, model, &options, &out, Some(&texts));
+            if let Some(why) = format.refuses(&folder, recipe, &options) {
+                mistake(written.map(drop), &[&why, format.name()]);
+                continue;
+            }
+            let found = written.unwrap().unwrap();
+            assert!(found.difference().abs() <= format.tolerance(&options), "{format:?} {found:?}");
+            assert_eq!(out.is_dir(), format.extension().is_none());
+            mistake(format.check_target(&out), &[out.to_str().unwrap(), "never overwrites"]);
+            assert!(format.read_back(model, &options, &out, &passages).is_ok());
+            damage(&out);
+            assert!(format.read_back(model, &options, &out, &passages).is_err(), "{format:?}");
+        }
+    }
+    let error = "zip".parse::<ExportFormat>().unwrap_err().to_string();
+    assert!(names.iter().all(|name| error.contains(name)), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_one_clear_error_in_every_format() {
+    let Some(disk) = Disk::new("size=600k") else {
+        skip::skip("this user may not mount a small disk");
+        return;
+    };
+    let case = Case::new(&Synthetic { intermediate: 512, blocks: 3, ..Synthetic::default() });
+    let (folder, options) = (case.folder(), ExportOptions::default());
+    for &format in EXPORTERS {
+        let model = ExportModel::base(&folder);
+        if format.refuses(&folder, None, &options).is_some() {
+            continue;
+        }
+        let out = disk.0.path().join("out");
+        let error = export(format, &model, &options, &out, None).unwrap_err();
+        said(&error, 1, &[out.to_str().unwrap(), "is full", "left behind"]);
+        assert_eq!(names(disk.0.path()), [""; 0]);
+    }
+}
+
+#[test]
 fn a_place_that_is_taken_is_refused_before_any_work_and_stays_as_it_is() {
     let case = Case::new(&small());
     let (full, file) = (case.path("full"), case.path("file"));
@@ -335,7 +440,7 @@ fn a_place_that_is_taken_is_refused_before_any_work_and_stays_as_it_is() {
         let parts = [out.to_str().unwrap(), what, "never overwrites"];
         mistake(check_target(out), &parts);
         // The checkpoints are not even looked at.
-        mistake(write(&case.folder(), &case.path("nothing"), &cell(), out), &parts);
+        mistake(case.export_of(&case.path("nothing"), out, None).map(drop), &parts);
     }
     assert_eq!(names(&full), ["precious"]);
     assert_eq!(fs::read(&file).unwrap(), b"mine");

@@ -12,10 +12,11 @@ use std::path::Path;
 const FORBIDDEN: &[(&str, &[&str])] = &[
     // The dashboard and the program without a screen stand on everything; nothing stands on them.
     ("engine/", &["tui/", "headless/", "report/", "cli/", "commands.rs", "doctor.rs"]),
-    ("store/", &["engine/", "tui/", "headless/", "report/", "cli/"]),
+    ("export/", &["engine/", "tui/", "headless/", "report/", "cli/", "commands.rs", "config/"]),
+    ("store/", &["engine/", "export/", "tui/", "headless/", "report/", "cli/"]),
     ("methods/", &["engine/", "store/", "tui/", "headless/"]),
     ("scores/", &["engine/", "store/", "tui/", "headless/"]),
-    ("model/", &["engine/", "store/", "tui/", "headless/"]),
+    ("model/", &["engine/", "export/", "store/", "tui/", "headless/"]),
     ("data/", &["engine/", "store/", "tui/", "headless/"]),
     ("kernels/", &["engine/", "store/", "model/", "methods/", "scores/", "tui/"]),
     ("report/", &["engine/", "store/", "tui/", "headless/"]),

@@ -9,8 +9,11 @@ mod settings;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::export::ExportFormat;
+use crate::kernels::ggml::{GgmlMixture, MIXTURES};
 
 pub use manual::{completions, manual_page};
 pub(crate) use settings::{All, OfMachine, SettingsArgs, StoreOnly};
@@ -245,10 +248,20 @@ pub enum DoctorFormat {
 /// `secateur export`.
 #[derive(Debug, Clone, Args)]
 pub struct ExportArgs {
-    /// Id of the cell, as `secateur show` prints it: wanda-0.5-c4-s0
+    /// Id of the cell, as `secateur show` prints it: wanda-0.5-c4-s0; or base, the model as it came
     pub cell: String,
-    /// Folder to write; must not exist yet or be empty
-    pub dir: PathBuf,
+    /// Folder or file to write; must not exist yet (a folder may be empty)
+    pub out: PathBuf,
+    /// The format
+    #[arg(long = "as", value_name = "FORMAT", default_value_t, help = ExportFormat::help())]
+    #[arg(value_parser = PossibleValuesParser::new(ExportFormat::names()).try_map(|name| name.parse::<ExportFormat>()))]
+    pub format: ExportFormat,
+    /// The types of a GGUF's matrices [default: floats of 16 bits, or of 32 where the source has them]
+    #[arg(long, value_name = "TYPE", value_parser = PossibleValuesParser::new(MIXTURES.iter().map(|m| m.name())).try_map(|name| name.parse::<GgmlMixture>()))]
+    pub quantize: Option<GgmlMixture>,
+    /// Do not open the export again to compare its perplexity with that of the model in memory
+    #[arg(long)]
+    pub no_verify: bool,
     /// `--store`.
     #[command(flatten)]
     pub settings: SettingsArgs<StoreOnly>,

@@ -9,6 +9,8 @@ use super::places;
 use super::value::SettingValue;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::export::ExportFormat;
+use crate::kernels::ggml::GgmlMixture;
 use crate::methods::quantise::USUAL_BITS;
 use crate::methods::{self, Family, METHODS, Method, MethodName, grid};
 use crate::study::{
@@ -42,6 +44,8 @@ pub(super) struct SettingsDraft {
     pub offline: bool,
     pub store: Option<PathBuf>,
     pub save_models: Option<PathBuf>,
+    pub save_as: ExportFormat,
+    pub save_quantized: Option<GgmlMixture>,
     pub format: OutputFormat,
 }
 
@@ -80,6 +84,8 @@ impl SettingsDraft {
             offline: false,
             store: None,
             save_models: None,
+            save_as: ExportFormat::default(),
+            save_quantized: None,
             format: OutputFormat::default(),
         }
     }

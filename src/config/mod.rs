@@ -30,6 +30,7 @@ use layers::Layers;
 
 use crate::engine::RunOptions;
 use crate::error::Result;
+use crate::export::ExportOptions;
 use crate::study::{CellSpec, StudySpec};
 
 /// Everything that `secateur run` goes by.
@@ -95,10 +96,11 @@ impl Settings {
         let layers = Layers::new(config, given)?;
         let mut draft = layers.draft(settings())?;
         let basics = draft.basics(layers.config_file())?;
-        let (format, save_models) = (draft.format, draft.save_models.take());
+        let (format, save_models, save_as) = (draft.format, draft.save_models.take(), draft.save_as);
+        let save_options = ExportOptions { quantize: draft.save_quantized };
         Ok(Self {
             study: draft.study(&basics, cells)?,
-            run: RunOptions { save_models, ..run },
+            run: RunOptions { save_models, save_as, save_options, ..run },
             format,
             basics,
         })

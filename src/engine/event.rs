@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Coverage;
 use crate::error::Error;
+use crate::export::{ExportFormat, ExportOptions};
 use crate::results::{
     Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
     StudyResult,
@@ -19,8 +20,12 @@ pub struct RunOptions {
     pub resume: bool,
     /// Run even if the estimate says that memory will not do.
     pub force: bool,
-    /// Export every finished cell into a folder of its own below this one.
+    /// Export every finished cell below this folder, each under its own name.
     pub save_models: Option<PathBuf>,
+    /// The format of these exports.
+    pub save_as: ExportFormat,
+    /// What is chosen about them.
+    pub save_options: ExportOptions,
 }
 
 /// What a client asks of the engine.

@@ -1,6 +1,7 @@
 //! The computing thread: takes jobs, runs studies cell by cell, survives what goes wrong in one of them.
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::compute::compute;
@@ -12,11 +13,13 @@ use super::options::EngineOptions;
 use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::Session;
+use super::study::Study;
 use crate::demo;
 use crate::error::{Error, Result};
+use crate::export::{self, ExportModel};
 use crate::interrupt::panic_message;
 use crate::results::{CellResult, CellState};
-use crate::store::{Store, checkpoint, export};
+use crate::store::{Store, checkpoint};
 use crate::study::{CellSpec, StudyContent, StudySpec};
 
 /// The computing thread's state.
@@ -124,12 +127,8 @@ impl Worker {
             check_memory(&estimate)?;
         }
         if let Some(folder) = &options.save_models {
-            for cell in draft.planned() {
-                let target = folder.join(&cell.id);
-                // What an interrupted run has saved already is not saved again.
-                if !(options.resume && target.join(export::REPORT_FILE).exists()) {
-                    export::check_target(&target)?;
-                }
+            for cell in &draft.planned() {
+                check_save(&draft, &options, folder, cell)?;
             }
         }
         // A new store is made when nothing stands in the way of the study any more.
@@ -202,7 +201,8 @@ impl Worker {
         let Some(session) = self.session.as_ref() else { return };
         let Some(folder) = &session.options.save_models else { return };
         for (position, cell) in session.ledger.cells.iter().enumerate() {
-            if cell.state == CellState::Done && !folder.join(&cell.id).join(export::REPORT_FILE).exists() {
+            let target = session.options.save_as.0.path_in(folder, &cell.id);
+            if cell.state == CellState::Done && !is_saved(&target) {
                 save_model(session, &mut self.reporter, position);
             }
         }
@@ -318,14 +318,43 @@ fn check_memory(estimate: &ResourceEstimate) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to save a cell in a place or a format that will not do. What an interrupted run has saved is not saved again.
+fn check_save(draft: &StudyDraft, options: &RunOptions, folder: &Path, cell: &PlannedCell) -> Result<()> {
+    let format = options.save_as.0;
+    if let Some(why) =
+        format.refuses_with(&draft.study.folder, Some(&cell.spec.recipe), &options.save_options)
+    {
+        let message = format!("{} cannot be exported as {}: {why}", cell.id, format.name());
+        return Err(Error::mistake(message).at("save-as"));
+    }
+    let target = format.path_in(folder, &cell.id);
+    if options.resume && is_saved(&target) { Ok(()) } else { format.check_target(&target) }
+}
+
+/// Whether an earlier run has exported something to a place: an export is there whole or not at all.
+fn is_saved(target: &Path) -> bool {
+    target.is_file() || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// The texts that an export is compared on.
+fn verification_texts(study: &Study) -> Result<Vec<Vec<u32>>> {
+    let windows = study.corpora.first().map_or(&[][..], |corpus| &corpus.windows);
+    export::passages(windows, &|| Ok((*study.tokenizer).clone()))
+}
+
 /// Exports a finished cell where the study wants that. A failure is told; the cell is done all the same.
 fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
     let Some(folder) = &session.options.save_models else { return };
     let cell = &session.ledger.cells[position];
     reporter.phase(Some(&cell.id), super::Phase::Export, 0, "tensors");
-    let path = folder.join(&cell.id);
-    match export::write(&session.study.folder, &session.ledger.folder(Some(&cell.id)), cell, &path) {
-        Ok(()) => reporter.event(Event::Exported { cell: cell.id.clone(), path }),
+    let format = session.options.save_as.0;
+    let path = format.path_in(folder, &cell.id);
+    let checkpoints = session.ledger.folder(Some(&cell.id));
+    let model = ExportModel::cell(&session.study.folder, &checkpoints, cell);
+    let saved = verification_texts(&session.study)
+        .and_then(|texts| export::export(format, &model, &session.options.save_options, &path, Some(&texts)));
+    match saved {
+        Ok(_) => reporter.event(Event::Exported { cell: cell.id.clone(), path }),
         Err(error) => reporter.event(Event::CellFailed {
             cell: Some(cell.id.clone()),
             message: format!("the cell is done but could not be saved as a model: {error}"),

@@ -8,6 +8,7 @@ pub(crate) mod attention;
 pub mod codes;
 pub(crate) mod device;
 pub(crate) mod elementwise;
+pub mod ggml;
 pub mod math;
 pub mod matmul;
 pub(crate) mod scratch;

@@ -36,6 +36,16 @@ impl LmHead {
         })
     }
 
+    /// The matrix, `[vocabulary, hidden]`.
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// Replaces the matrix.
+    pub(crate) fn set_weight(&mut self, weight: Tensor) {
+        self.weight = weight;
+    }
+
     /// Tokens that it tells apart.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub use layout::InputSite;
 pub(crate) use layout::{BlockLayout, ModuleDef, ModuleId};
 pub use ops::Activations;
 pub use prompt::PromptFormat;
+pub(crate) use prompt::{chat_template, special_tokens};
 pub use rope::{Rope, RopeScaling, RopeTables};
 #[cfg(test)]
 pub(crate) use synthetic::Synthetic;

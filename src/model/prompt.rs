@@ -152,7 +152,7 @@ fn fill(template: &str, instruction: &str, input: &str) -> String {
 }
 
 /// The model's chat template and its file: a file of its own goes before a key of the tokenizer's config.
-fn chat_template(folder: &ModelFolder) -> Result<Option<(String, PathBuf)>> {
+pub(crate) fn chat_template(folder: &ModelFolder) -> Result<Option<(String, PathBuf)>> {
     if let Some(path) = &folder.chat_template {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::mistake(format!("{}: cannot be read as text: {e}", path.display())))?;
@@ -181,7 +181,7 @@ fn chat_template(folder: &ModelFolder) -> Result<Option<(String, PathBuf)>> {
 
 /// `bos_token`, `eos_token` and the like, as the tokenizer's files spell them. Of two files with a token the newer kind of
 /// tokenizer config, which lists its tokens, is believed; next to an older one the map of special tokens.
-fn special_tokens(folder: &ModelFolder) -> Result<BTreeMap<String, String>> {
+pub(crate) fn special_tokens(folder: &ModelFolder) -> Result<BTreeMap<String, String>> {
     let mut tokens = BTreeMap::new();
     let mut read = |json: &JsonFile| {
         for name in SPECIAL_TOKENS.into_iter().filter(|name| json.has(name)) {

@@ -47,6 +47,13 @@ const SPELLINGS: [&str; 2] = ["rope_scaling", "rope_parameters"];
 const ABOVE_ZERO: &str = "a number above 0";
 
 impl Rope {
+    /// What every frequency of a head of `dim` features is divided by, where that is not one number for all.
+    pub(crate) fn frequency_factors(&self, dim: usize) -> Option<Vec<f32>> {
+        let RopeScaling::Llama3 { .. } = self.scaling else { return None };
+        let plain = frequencies(&Self { scaling: RopeScaling::None, ..*self }, dim);
+        Some(plain.iter().zip(frequencies(self, dim)).map(|(plain, stretched)| plain / stretched).collect())
+    }
+
     /// Reads the settings of a `config.json`: `theta` and `context` are the base and the length of the original context
     /// where none is said. What contradicts itself is settled as `transformers` does, and told in `warnings`.
     ///

@@ -61,7 +61,7 @@ pub(super) fn cannot_place(path: &Path, source: io::Error) -> Error {
 
 /// Makes the names in a folder survive a power cut. Only Unix lets a folder be opened for that.
 #[cfg_attr(not(unix), allow(clippy::unnecessary_wraps, reason = "nothing can fail where nothing is done"))]
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     #[cfg(not(unix))]

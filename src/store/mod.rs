@@ -10,7 +10,6 @@ pub mod checkpoint;
 mod container;
 mod convert;
 mod database;
-pub mod export;
 mod fingerprint;
 mod lock;
 mod read;
@@ -25,6 +24,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
 use self::atomic::cannot_place;
+pub(crate) use self::atomic::sync_folder;
 use self::lock::{Holder, Lock};
 pub(crate) use self::read::{StudyRecord, StudySummary};
 use crate::error::{Error, Result};

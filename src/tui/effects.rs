@@ -12,14 +12,15 @@ use super::message::{EffectOutcome, Message, OpenReason};
 use super::snapshot;
 use super::state::{Checked, Field, FormValues, StudyView};
 use super::theme::Theme;
-use crate::commands;
+use crate::commands::{self, ExportRequest};
 use crate::config::{Given, Settings};
 use crate::engine::{self, EngineOptions, Plan};
 use crate::error::{Error, Result};
+use crate::export::{ExportFormat, ExportOptions};
 use crate::human;
 use crate::report;
 use crate::results::StudyResult;
-use crate::store::{Store, export};
+use crate::store::Store;
 
 /// Where the settings come from that the form does not show.
 #[derive(Debug, Clone, Default)]
@@ -120,10 +121,18 @@ impl Effects {
     pub(crate) fn export_model(&self, study: i64, cell: String, target: PathBuf) {
         let (path, offline) = (self.store.clone(), self.offline);
         self.run(move || {
-            export::check_target(&target)?;
+            let format = ExportFormat::default();
+            format.0.check_target(&target)?;
             let store = Store::open_read_only(&path)?;
             let record = store.study(study)?;
-            commands::export_cell(&store, &record, &cell, offline, &target)?;
+            let request = ExportRequest {
+                cell: &cell,
+                format,
+                options: ExportOptions::default(),
+                verify: true,
+                offline,
+            };
+            commands::export_cell(&store, &record, &request, &target)?;
             Ok(EffectOutcome::Saved(vec![target]))
         });
     }

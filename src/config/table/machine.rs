@@ -3,6 +3,8 @@
 use crate::config::entry::SettingEntry;
 use crate::config::format::OutputFormat;
 use crate::device;
+use crate::export::ExportFormat;
+use crate::kernels::ggml::{GgmlMixture, MIXTURES};
 
 pub(super) fn entries() -> Vec<SettingEntry> {
     [compute(), output()].into_iter().flatten().collect()
@@ -79,10 +81,28 @@ fn output() -> Vec<SettingEntry> {
             draft.save_models = found.path();
             Ok(())
         })
-        .about("Export every finished cell as a model folder below this one")
+        .about("Export every finished cell below this folder")
         .value_name("DIR")
         .unset("none")
         .example("out"),
+        SettingEntry::text("save-as", "output.save_as", ExportFormat::default().0.name(), |draft, found| {
+            draft.save_as = found.parse()?;
+            Ok(())
+        })
+        .about(format!("The format of these exports ({})", ExportFormat::help()))
+        .value_name("FORMAT")
+        .choices(&ExportFormat::names())
+        .example("gguf"),
+        SettingEntry::text("save-quantized", "output.save_quantized", "", |draft, found| {
+            draft.save_quantized = found.text().map(|_| found.parse()).transpose()?;
+            Ok(())
+        })
+        .about("The types of the matrices in these exports, where the format is gguf")
+        .detail(format!("One of {}.", GgmlMixture::names()))
+        .value_name("TYPE")
+        .choices(&MIXTURES.iter().map(|mixture| mixture.name()).collect::<Vec<_>>())
+        .unset("the source's precision")
+        .example("q8_0"),
         SettingEntry::text("format", "output.format", OutputFormat::NAMES[0], |draft, found| {
             draft.format = found.parse()?;
             Ok(())

@@ -1,19 +1,29 @@
-//! A folder that is there whole or not at all.
+//! A folder or a file that is there whole or not at all.
 //!
-//! Everything goes into a sibling of the folder, `OUT.part-PID`, which gets its name when all of it is on the disk and
-//! is removed when something fails.
+//! Everything goes into a sibling, `OUT.part-PID`, which gets its name when all of it is on the disk and is removed when
+//! something fails.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::atomic::sync_folder;
 use crate::error::{Error, Result};
+use crate::store::sync_folder;
 
-/// A folder in the making.
+/// What an export is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A folder of files.
+    Folder,
+    /// One file.
+    File,
+}
+
+/// An export in the making.
 #[derive(Debug)]
-pub(super) struct PartialFolder {
+pub struct PartialExport {
+    kind: TargetKind,
     /// What it will be called, as the user put it.
     out: PathBuf,
     /// The same with its folders spelt out.
@@ -25,13 +35,13 @@ pub(super) struct PartialFolder {
     kept: bool,
 }
 
-impl PartialFolder {
-    /// Begins the folder `out`; folders above it are made where they lack.
+impl PartialExport {
+    /// Begins `out`; folders above it are made where they lack.
     ///
     /// # Errors
-    /// As [`super::check_target`].
-    pub fn create(out: &Path) -> Result<Self> {
-        let target = resolve(out)?;
+    /// As [`resolve`].
+    pub(super) fn create(out: &Path, kind: TargetKind) -> Result<Self> {
+        let target = resolve(out, kind)?;
         let cannot = |e| cannot_place(out, e);
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
             return Err(cannot(ErrorKind::InvalidFilename.into()));
@@ -41,42 +51,85 @@ impl PartialFolder {
         let path = parent.join(hidden);
         let made = target.ancestors().skip(1).take_while(|a| !a.exists()).map(Path::to_path_buf).collect();
         // From here on whatever is made is removed again, whoever returns early.
-        let part = Self { out: out.to_path_buf(), target: target.clone(), path, made, kept: false };
+        let part = Self { kind, out: out.to_path_buf(), target: target.clone(), path, made, kept: false };
         fs::create_dir_all(parent).map_err(cannot)?;
         if part.path.exists() {
             // Left by a killed process that had the same id.
-            fs::remove_dir_all(&part.path).map_err(cannot)?;
+            remove(&part.path).map_err(cannot)?;
         }
-        fs::create_dir(&part.path).map_err(cannot)?;
+        if kind == TargetKind::Folder {
+            fs::create_dir(&part.path).map_err(cannot)?;
+        }
         Ok(part)
+    }
+
+    /// Where it lies until it has its name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes a file of the folder and flushes it to the disk.
     ///
     /// # Errors
     /// Those of `f`, or that the file cannot be written; see [`Output::put`].
-    pub fn write(&self, name: &OsStr, f: impl FnOnce(&mut Output<'_>) -> Result<()>) -> Result<()> {
+    pub(super) fn write(&self, name: &OsStr, f: impl FnOnce(&mut Output<'_>) -> Result<()>) -> Result<()> {
+        self.write_to(&self.path.join(name), f)
+    }
+
+    /// Writes the file that this is, and flushes it to the disk.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) fn write_file(&self, f: impl FnOnce(&mut Output<'_>) -> Result<()>) -> Result<()> {
+        self.write_to(&self.path, f)
+    }
+
+    fn write_to(&self, path: &Path, f: impl FnOnce(&mut Output<'_>) -> Result<()>) -> Result<()> {
         let failed = |e| cannot_write(&self.out, e);
-        let mut output =
-            Output { file: File::create_new(self.path.join(name)).map_err(failed)?, out: &self.out };
+        let mut output = Output { file: File::create_new(path).map_err(failed)?, out: &self.out };
         f(&mut output)?;
         output.file.sync_all().map_err(failed)
     }
 
-    /// Gives the folder its name.
+    /// Gives it its name.
     ///
     /// # Errors
     /// [`Error::Mistake`] when somebody put something there meanwhile, otherwise that it cannot be written.
-    pub fn finish(mut self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
+        let target = self.target.clone();
+        self.finish_as(&target)
+    }
+
+    /// Gives it the name `OUT.unverified`, or `OUT.unverified-2` and so on where that is taken; returns it.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub(super) fn finish_unverified(self) -> Result<PathBuf> {
+        let named = |n: usize| {
+            let mut name = self.target.clone().into_os_string();
+            name.push(if n == 1 { ".unverified".into() } else { format!(".unverified-{n}") });
+            PathBuf::from(name)
+        };
+        let free = (1..=9999).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(1));
+        self.finish_as(&free)?;
+        Ok(free)
+    }
+
+    fn finish_as(mut self, target: &Path) -> Result<()> {
         let failed = |e| cannot_write(&self.out, e);
-        sync_folder(&self.path).map_err(failed)?;
-        if cfg!(not(unix)) && self.target.exists() {
-            // It is empty. Only Unix lets a rename take its place.
-            fs::remove_dir(&self.target).map_err(failed)?;
+        if self.kind == TargetKind::Folder {
+            sync_folder(&self.path).map_err(failed)?;
+        } else if target.exists() {
+            // A rename would replace it.
+            return Err(taken(&self.out, "is there already", self.kind));
         }
-        if let Err(e) = fs::rename(&self.path, &self.target) {
+        if cfg!(not(unix)) && target.exists() {
+            // It is empty. Only Unix lets a rename take its place.
+            fs::remove_dir(target).map_err(failed)?;
+        }
+        if let Err(e) = fs::rename(&self.path, target) {
             // Somebody was there first?
-            resolve(&self.out)?;
+            resolve(&self.out, self.kind)?;
             return Err(failed(e));
         }
         self.kept = true;
@@ -87,11 +140,16 @@ impl PartialFolder {
     }
 }
 
-impl Drop for PartialFolder {
+/// Removes a file, or a folder with all that is in it.
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+impl Drop for PartialExport {
     fn drop(&mut self) {
         if !self.kept {
             // The error that led here is the one to report.
-            let _ = fs::remove_dir_all(&self.path);
+            let _ = remove(&self.path);
             for folder in &self.made {
                 let _ = fs::remove_dir(folder);
             }
@@ -117,26 +175,28 @@ impl Output<'_> {
     }
 }
 
-/// The folder's real path, if a new folder can be put there.
+/// The real path of an export, if one can be put there.
 ///
 /// # Errors
-/// As [`super::check_target`].
-pub(super) fn resolve(out: &Path) -> Result<PathBuf> {
+/// [`Error::Mistake`] when something is there already or nothing can be written there; [`Error::Failure`] when the disk
+/// is full.
+pub(super) fn resolve(out: &Path, kind: TargetKind) -> Result<PathBuf> {
     let cannot = |e| cannot_place(out, e);
     // A link is followed: the folder that it points to is meant, not the link.
     let target = if out.exists() { out.canonicalize() } else { std::path::absolute(out) }.map_err(cannot)?;
     match fs::metadata(&target) {
-        Ok(found) if !found.is_dir() => return Err(taken(out, "is there already and is no folder")),
+        Ok(_) if kind == TargetKind::File => return Err(taken(out, "is there already", kind)),
+        Ok(found) if !found.is_dir() => return Err(taken(out, "is there already and is no folder", kind)),
         Ok(found) => {
             if fs::read_dir(&target).map_err(cannot)?.next().is_some() {
-                return Err(taken(out, "is there already and is not empty"));
+                return Err(taken(out, "is there already and is not empty", kind));
             }
             if target.parent().is_none_or(|parent| on_another_disk(&found, parent)) {
-                return Err(taken(out, "is the top of a disk, and a whole folder is put in its place"));
+                return Err(taken(out, "is the top of a disk, and a whole folder is put in its place", kind));
             }
         }
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(cannot(e)),
-        Err(_) if target.is_symlink() => return Err(taken(out, "is a link that points nowhere")),
+        Err(_) if target.is_symlink() => return Err(taken(out, "is a link that points nowhere", kind)),
         Err(_) => {}
     }
     // Folders that lack will be made in the deepest that is there: a nameless file shows whether that can be.
@@ -160,11 +220,12 @@ fn on_another_disk(found: &fs::Metadata, parent: &Path) -> bool {
     }
 }
 
-fn taken(out: &Path, what: &str) -> Error {
-    Error::mistake(format!(
-        "{} {what}: an export never overwrites, so name a folder that is new or empty",
-        out.display()
-    ))
+fn taken(out: &Path, what: &str, kind: TargetKind) -> Error {
+    let wanted = match kind {
+        TargetKind::Folder => "a folder that is new or empty",
+        TargetKind::File => "a file that is new",
+    };
+    Error::mistake(format!("{} {what}: an export never overwrites, so name {wanted}", out.display()))
 }
 
 /// The error for a place that no folder can be put in.
@@ -190,8 +251,5 @@ fn cannot_write(out: &Path, source: io::Error) -> Error {
 }
 
 fn unwritable(out: &Path, source: &io::Error) -> Error {
-    Error::mistake(format!(
-        "the folder {} cannot be written ({source}): name one in a place that can",
-        out.display()
-    ))
+    Error::mistake(format!("{} cannot be written ({source}): name a place that can", out.display()))
 }

@@ -1,0 +1,208 @@
+//! Reading what was written, bit by bit as the format's description has it, and by none of the code that wrote it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::model::weights::SINGLE_FILE;
+use crate::model::{Block, ModelFolder};
+
+/// Most bytes that a header may have.
+const LARGEST_HEADER: u64 = 100_000_000;
+
+/// An exported model that is read tensor by tensor.
+pub(super) struct Reopened<'a> {
+    file: TensorFile,
+    source: &'a ModelFolder,
+    bits: usize,
+    symmetric: bool,
+}
+
+impl<'a> Reopened<'a> {
+    /// Opens the folder. What is not quantised has to be the source's.
+    ///
+    /// # Errors
+    /// What is missing or makes no sense.
+    pub fn open(folder: &Path, source: &'a ModelFolder) -> Result<Self> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read", &path, e))?;
+        let wrong = || Error::mistake(format!("{}: no quantization_config as it should be", path.display()));
+        let config: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
+        let weights = &config["quantization_config"]["config_groups"]["group_0"]["weights"];
+        let bits = weights["num_bits"].as_u64().filter(|bits| (1..=8).contains(bits)).ok_or_else(wrong)?;
+        let symmetric = weights["symmetric"].as_bool().ok_or_else(wrong)?;
+        let file = TensorFile::open(&folder.join(SINGLE_FILE))?;
+        Ok(Self { file, source, bits: bits as usize, symmetric })
+    }
+
+    /// A block as it is computed with.
+    ///
+    /// # Errors
+    /// Tensors that are missing, of another shape, or not the source's where they should be.
+    pub fn load(&mut self, block: usize) -> Result<Block> {
+        let folder = self.source;
+        let mut loaded = Block::load(folder, block, DType::F32, &Device::Cpu)?;
+        for (id, module) in folder.config.layout(block).modules() {
+            let name = folder.weights.stored_name(&module.weight()).to_owned();
+            let prefix = name.strip_suffix("weight").unwrap_or(&name);
+            let (rows, columns) = module.shape;
+            let values = if self.file.entries.contains_key(&name) {
+                self.file.floats(&name, &[rows, columns])?
+            } else {
+                self.unpacked(prefix, rows, columns)?
+            };
+            loaded.set_weight(id, Tensor::from_vec(values, (rows, columns), &Device::Cpu)?);
+        }
+        Ok(loaded)
+    }
+
+    fn unpacked(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
+        let bits = self.bits;
+        let wrong =
+            |what: &str| Error::mistake(format!("{prefix}{what} does not fit a {rows} by {columns} matrix"));
+        let words = self.file.words(&format!("{prefix}weight_packed"))?;
+        let row_words = (columns * bits).div_ceil(32);
+        if words.len() != rows * row_words {
+            return Err(wrong("weight_packed"));
+        }
+        let shape = self.file.bytes(&format!("{prefix}weight_shape"))?;
+        if shape != [(rows as i64).to_le_bytes(), (columns as i64).to_le_bytes()].concat() {
+            return Err(wrong("weight_shape"));
+        }
+        let scale_name = format!("{prefix}weight_scale");
+        let groups = self.file.elements(&scale_name)? / rows.max(1);
+        if groups == 0 || !columns.is_multiple_of(groups) {
+            return Err(wrong("weight_scale"));
+        }
+        let scales = self.file.floats(&scale_name, &[rows, groups])?;
+        let zero_words = if self.symmetric {
+            Vec::new()
+        } else {
+            let words = self.file.words(&format!("{prefix}weight_zero_point"))?;
+            if words.len() != (rows * bits).div_ceil(32) * groups {
+                return Err(wrong("weight_zero_point"));
+            }
+            words
+        };
+        let middle = 1i32 << (bits - 1);
+        let zero = |row: usize, group: usize| {
+            if self.symmetric {
+                return 0;
+            }
+            let at = |word: usize| zero_words.get(word * groups + group).copied().unwrap_or_default();
+            number(row, bits, at) - middle
+        };
+        let mut values = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            let own = &words[row * row_words..(row + 1) * row_words];
+            for column in 0..columns {
+                let group = column / (columns / groups);
+                let code = number(column, bits, |word| own.get(word).copied().unwrap_or_default()) - middle;
+                values.push((code - zero(row, group)) as f32 * scales[row * groups + group]);
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// The number at a place of a string of bits that is cut into words, lowest bits first.
+fn number(place: usize, bits: usize, word: impl Fn(usize) -> u32) -> i32 {
+    let mut found = 0;
+    for bit in 0..bits {
+        let at = place * bits + bit;
+        found |= i32::from((word(at / 32) >> (at % 32)) & 1 == 1) << bit;
+    }
+    found
+}
+
+/// A safetensors file of which single tensors are read.
+struct TensorFile {
+    path: PathBuf,
+    file: File,
+    /// Where the data begin.
+    data: u64,
+    /// Dtype, shape, and place of the data.
+    entries: HashMap<String, (String, Vec<usize>, [u64; 2])>,
+}
+
+impl TensorFile {
+    fn open(path: &Path) -> Result<Self> {
+        let cannot = |e| Error::io("cannot read", path, e);
+        let damaged = || Error::mistake(format!("{}: it is damaged", path.display()));
+        let mut file = File::open(path).map_err(cannot)?;
+        let length = file.metadata().map_err(cannot)?.len();
+        let mut prefix = [0; 8];
+        file.read_exact(&mut prefix).map_err(cannot)?;
+        let header = u64::from_le_bytes(prefix);
+        if header > LARGEST_HEADER.min(length.saturating_sub(8)) {
+            return Err(damaged());
+        }
+        let mut text = vec![0; header as usize];
+        file.read_exact(&mut text).map_err(cannot)?;
+        let header: HashMap<String, Value> = serde_json::from_slice(&text).map_err(|_| damaged())?;
+        let data = 8 + text.len() as u64;
+        let mut entries = HashMap::new();
+        for (name, entry) in header.into_iter().filter(|(name, _)| name != "__metadata__") {
+            let read = || -> Option<(String, Vec<usize>, [u64; 2])> {
+                let dtype = entry["dtype"].as_str()?.to_owned();
+                let shape = entry["shape"].as_array()?.iter().map(|n| Some(n.as_u64()? as usize));
+                let shape: Vec<usize> = shape.collect::<Option<_>>()?;
+                let place = [entry["data_offsets"][0].as_u64()?, entry["data_offsets"][1].as_u64()?];
+                let width = match dtype.as_str() {
+                    "I64" => 8,
+                    "I32" | "F32" => 4,
+                    "F16" | "BF16" => 2,
+                    _ => return None,
+                };
+                let elements = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n))?;
+                let bytes = elements.checked_mul(width)? as u64;
+                let fits = place[1].checked_sub(place[0])? == bytes && place[1] <= length - data;
+                fits.then_some((dtype, shape, place))
+            };
+            entries.insert(name, read().ok_or_else(damaged)?);
+        }
+        Ok(Self { path: path.to_path_buf(), file, data, entries })
+    }
+
+    fn entry(&self, name: &str) -> Result<&(String, Vec<usize>, [u64; 2])> {
+        let missing = || Error::mistake(format!("{}: `{name}` is missing", self.path.display()));
+        self.entries.get(name).ok_or_else(missing)
+    }
+
+    fn elements(&self, name: &str) -> Result<usize> {
+        Ok(self.entry(name)?.1.iter().product())
+    }
+
+    fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+        let [from, to] = self.entry(name)?.2;
+        let mut bytes = vec![0; (to - from) as usize];
+        let read =
+            self.file.seek(SeekFrom::Start(self.data + from)).and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|e| Error::io("cannot read", &self.path, e))?;
+        Ok(bytes)
+    }
+
+    fn words(&mut self, name: &str) -> Result<Vec<u32>> {
+        Ok(self.bytes(name)?.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
+    }
+
+    fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (dtype, found, _) = self.entry(name)?.clone();
+        if found != shape {
+            return Err(Error::mistake(format!("`{name}` is {found:?}, not {shape:?}")));
+        }
+        let bytes = self.bytes(name)?;
+        Ok(match dtype.as_str() {
+            "F16" => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+            "BF16" => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+            "F32" => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            other => return Err(Error::mistake(format!("`{name}` has dtype {other}"))),
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! GGUF: one file for llama.cpp and everything that is built on it.
+//!
+//! All tensors, the tokenizer and the chat template are in it. Matrices are floats or in ggml's block formats, as
+//! `--quantize` says; norms and biases are always F32. Rows are written a few at a time.
+
+mod container;
+mod keys;
+mod layout;
+mod reopen;
+mod tokenizer;
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::exporter::{ExportOptions, Exporter};
+use super::model::{Blocks, ExportModel};
+use super::part::{Output, PartialExport};
+use super::verify::{self, Passage};
+use crate::error::{Error, Result};
+use crate::kernels::ggml::{self, GgmlMixture, GgmlType};
+use crate::model::ModelFolder;
+use crate::study::Recipe;
+use container::{TensorEntry, finish_tensor, header};
+use layout::{GgufTensor, TensorSource, interleave_halves};
+
+/// Values of a tensor that are in memory at once, unless it is a matrix that may be compressed.
+const PIECE: usize = 1 << 22;
+/// Tokens at the end of a window that are compared: the reader gives one prediction a call.
+const COMPARED: usize = 64;
+
+/// The format of llama.cpp.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gguf;
+
+impl Exporter for Gguf {
+    fn name(&self) -> &'static str {
+        "gguf"
+    }
+
+    fn about(&self) -> &'static str {
+        "one file for llama.cpp, with --quantize TYPE in its block formats"
+    }
+
+    fn extension(&self) -> Option<&'static str> {
+        Some("gguf")
+    }
+
+    fn quantises(&self) -> bool {
+        true
+    }
+
+    fn refuses(
+        &self,
+        folder: &ModelFolder,
+        _recipe: Option<&Recipe>,
+        _options: &ExportOptions,
+    ) -> Option<String> {
+        layout::refuses(&folder.config).or_else(|| tokenizer::refuses(folder))
+    }
+
+    fn write(&self, model: &ExportModel<'_>, options: &ExportOptions, out: &PartialExport) -> Result<()> {
+        let mixture = mixture(model.folder, options);
+        let keys = keys::keys(model, mixture)?;
+        let tensors = layout::tensors(model, mixture);
+        let entries: Vec<TensorEntry> = tensors.iter().map(|tensor| tensor.entry.clone()).collect();
+        let mut blocks = Blocks::new(model);
+        out.write_file(|out| {
+            out.put(&header(&keys, &entries))?;
+            tensors.iter().try_for_each(|tensor| write_tensor(model.folder, &mut blocks, tensor, out))
+        })
+    }
+
+    fn longest_text(&self, folder: &ModelFolder) -> usize {
+        keys::context_length(&folder.config)
+    }
+
+    fn compared_tokens(&self) -> usize {
+        COMPARED
+    }
+
+    fn read_back(
+        &self,
+        model: &ExportModel<'_>,
+        options: &ExportOptions,
+        path: &Path,
+        passages: &[Passage],
+    ) -> Result<f64> {
+        reopen::mean_nll(model, mixture(model.folder, options), path, passages)
+    }
+
+    fn in_memory(
+        &self,
+        model: &ExportModel<'_>,
+        options: &ExportOptions,
+        passages: &[Passage],
+    ) -> Result<f64> {
+        let mixture = mixture(model.folder, options);
+        let config = &model.folder.config;
+        let mut blocks = Blocks::new(model);
+        let mut load = |index: usize| {
+            let mut block = blocks.load(index)?;
+            for (id, _) in config.layout(index).modules() {
+                let kind = layout::module_type(config, index, id, mixture);
+                let weight = rounded(kind, block.module(id).weight.clone())?;
+                block.set_weight(id, weight);
+            }
+            Ok(block)
+        };
+        let ends = |tensor: &str, rows: Tensor| rounded(layout::end_type(config, tensor, mixture), rows);
+        verify::mean_nll(model.folder, passages, Some(&ends), &mut load)
+    }
+
+    fn tolerance(&self, _model: &ExportModel<'_>, options: &ExportOptions) -> f64 {
+        // Readers of block formats round what is multiplied with them to eight bits.
+        if options.quantize.is_none_or(GgmlMixture::is_float) { 0.005 } else { 0.02 }
+    }
+}
+
+/// The types of a file: those that were asked for, else floats. llama.cpp computes with F16 everywhere, and with BF16 only
+/// on newer machines.
+fn mixture(folder: &ModelFolder, options: &ExportOptions) -> GgmlMixture {
+    let kind = if folder.dtype() == DType::F32 { GgmlType::F32 } else { GgmlType::F16 };
+    options.quantize.or_else(|| GgmlMixture::of_floats(kind)).unwrap_or(ggml::MIXTURES[0])
+}
+
+/// A matrix of `f32` as it is after quantising.
+fn rounded(kind: GgmlType, matrix: Tensor) -> Result<Tensor> {
+    if kind == GgmlType::F32 {
+        return Ok(matrix);
+    }
+    let (rows, columns) = matrix.dims2()?;
+    let values = ggml::rounded(kind, &matrix.flatten_all()?.to_vec1::<f32>()?, columns)?;
+    Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
+}
+
+fn write_tensor(
+    folder: &ModelFolder,
+    blocks: &mut Blocks<'_>,
+    tensor: &GgufTensor,
+    out: &mut Output<'_>,
+) -> Result<()> {
+    let GgufTensor { entry, content } = tensor;
+    let columns = entry.shape.last().copied().unwrap_or(0);
+    let mut written = 0;
+    let mut put = |values: &[f32]| {
+        let bytes = ggml::quantise(entry.kind, values, columns)
+            .map_err(|e| Error::failure(format!("{}: {e}; another --quantize may hold it", entry.name)))?;
+        written += bytes.len();
+        out.put(&bytes)
+    };
+    let whole = |name: &str| -> Result<Vec<f32>> {
+        Ok(folder.weights.tensor(name, DType::F32, &Device::Cpu)?.flatten_all()?.to_vec1()?)
+    };
+    match content {
+        TensorSource::Values(values) => put(values)?,
+        TensorSource::Source(name) if entry.shape.len() == 2 => {
+            let ids: Vec<u32> = (0..entry.shape[0] as u32).collect();
+            for ids in ids.chunks((PIECE / columns.max(1)).max(1)) {
+                let rows = folder.weights.rows(name, ids, DType::F32, &Device::Cpu)?;
+                put(&rows.flatten_all()?.to_vec1::<f32>()?)?;
+            }
+        }
+        TensorSource::Source(name) => put(&whole(name)?)?,
+        TensorSource::Turned { tensor, heads } => put(&interleave_halves(&whole(tensor)?, *heads, 1))?,
+        TensorSource::Module { block, module, heads } => {
+            let values = blocks.weight(*block, *module)?.flatten_all()?.to_vec1::<f32>()?;
+            match heads {
+                Some(heads) => put(&interleave_halves(&values, *heads, columns))?,
+                None => put(&values)?,
+            }
+        }
+    }
+    finish_tensor(entry, written, out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! A file opened again by other code than wrote it: candle's reader, and its own models where it has the family.
+//!
+//! candle's models predict one token a call, so a window is read up to the first compared token at once and then token
+//! by token. Where candle has no model, or one without something that this model has, every tensor is read with candle's
+//! reader and put into a model of this program.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::{Device, Tensor};
+use candle_transformers::models::{quantized_llama, quantized_qwen2, quantized_qwen3};
+
+use super::super::model::{Blocks, ExportModel};
+use super::super::verify::{self, Passage};
+use super::layout::{self, TensorSource, separate_halves};
+use crate::error::{Error, Result};
+use crate::kernels::ggml::GgmlMixture;
+use crate::model::ModelConfig;
+
+/// Longest text that is read; candle's models make tables for a whole context.
+const LONGEST: u32 = 4096;
+
+/// A file with its header read.
+struct OpenFile {
+    content: Content,
+    reader: BufReader<File>,
+}
+
+impl OpenFile {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io("cannot open", path, e))?;
+        let mut reader = BufReader::new(file);
+        let content = Content::read(&mut reader)?;
+        Ok(Self { content, reader })
+    }
+
+    fn tensor(&mut self, name: &str) -> Result<Tensor> {
+        let tensor = self.content.tensor(&mut self.reader, name, &Device::Cpu)?;
+        Ok(tensor.dequantize(&Device::Cpu)?)
+    }
+
+    fn number(&self, key: &str) -> Result<u32> {
+        let value = self.content.metadata.get(key);
+        Ok(value.ok_or_else(|| Error::failure(format!("it has no key {key}")))?.to_u32()?)
+    }
+
+    /// Refuses numbers that contradict the tensors: candle asks for as much memory as they say.
+    fn check(&self, family: &str) -> Result<()> {
+        let number = |key: &str| self.number(&format!("{family}.{key}"));
+        let tensors = self.content.tensor_infos.len();
+        let embedding = self.content.tensor_infos.get("token_embd.weight");
+        let width = embedding.and_then(|info| info.shape.dims().last().copied()).unwrap_or(0);
+        let hidden = number("embedding_length")? as usize;
+        let blocks = number("block_count")? as usize;
+        let (heads, key_heads) = (number("attention.head_count")?, number("attention.head_count_kv")?);
+        let dims = [number("rope.dimension_count")?, number("attention.key_length")?];
+        let is_sound = hidden == width
+            && blocks <= tensors
+            && (1..=1 << 16).contains(&heads)
+            && (1..=heads).contains(&key_heads)
+            && dims.iter().all(|dim| (1..=1 << 16).contains(dim));
+        if is_sound { Ok(()) } else { Err(Error::failure("its keys contradict its tensors")) }
+    }
+}
+
+/// The mean negative log-likelihood of passages by a file, in nats.
+///
+/// # Errors
+/// Anything that is wrong with the file.
+pub(super) fn mean_nll(
+    model: &ExportModel<'_>,
+    mixture: GgmlMixture,
+    path: &Path,
+    passages: &[Passage],
+) -> Result<f64> {
+    let config = &model.folder.config;
+    let file = OpenFile::open(path)?;
+    let family = layout::family(config).map_or("", |family| family.name);
+    let said = file.content.metadata.get("general.architecture").map(Value::to_string).transpose()?;
+    if said.map(String::as_str) != Some(family) {
+        return Err(Error::failure(format!("its architecture is not {family}")));
+    }
+    file.check(family)?;
+    if candle_has(config, family) {
+        by_candle(file, family, passages)
+    } else {
+        by_tensors(model, mixture, file, passages)
+    }
+}
+
+/// Whether candle's model of a family computes all that this one needs.
+fn candle_has(config: &ModelConfig, family: &str) -> bool {
+    let attention = config.attention(0);
+    let fills = attention.query * attention.dim == config.hidden_size;
+    let is_plain = config.ropes.iter().all(|rope| rope.rope.scaling == crate::model::RopeScaling::None);
+    let has_bias = |name: &str| {
+        let layout = config.layout(0);
+        layout.find(name).is_some_and(|id| layout.module(id).bias)
+    };
+    let biases = ["q_proj", "k_proj", "v_proj"].map(|name| has_bias(&format!("self_attn.{name}")));
+    let others = has_bias("self_attn.o_proj") || has_bias("mlp.down_proj");
+    is_plain
+        && !others
+        && match family {
+            "llama" => fills && biases == [false; 3],
+            "qwen2" => fills && biases == [true; 3],
+            "qwen3" => biases == [false; 3],
+            _ => false,
+        }
+}
+
+/// A model of candle's.
+enum CandleModel {
+    Llama(quantized_llama::ModelWeights),
+    Qwen2(quantized_qwen2::ModelWeights),
+    Qwen3(quantized_qwen3::ModelWeights),
+}
+
+impl CandleModel {
+    fn load(file: OpenFile, family: &str) -> Result<Self> {
+        let OpenFile { mut content, mut reader } = file;
+        if let Some(Value::U32(length)) = content.metadata.get_mut(&format!("{family}.context_length")) {
+            *length = LONGEST.min(*length);
+        }
+        // Without this key candle's Qwen 3 computes angles in f16.
+        content.metadata.insert("general.dtype".into(), Value::U32(0));
+        let (reader, device) = (&mut reader, &Device::Cpu);
+        Ok(match family {
+            "llama" => Self::Llama(quantized_llama::ModelWeights::from_gguf(content, reader, device)?),
+            "qwen2" => Self::Qwen2(quantized_qwen2::ModelWeights::from_gguf(content, reader, device)?),
+            _ => Self::Qwen3(quantized_qwen3::ModelWeights::from_gguf(content, reader, device)?),
+        })
+    }
+
+    /// Logits `[1, vocabulary]` behind the last of new tokens, which follow `past` others.
+    fn forward(&mut self, tokens: &[u32], past: usize) -> Result<Tensor> {
+        let tokens = Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?;
+        Ok(match self {
+            Self::Llama(model) => model.forward(&tokens, past)?,
+            Self::Qwen2(model) => model.forward(&tokens, past)?,
+            Self::Qwen3(model) => model.forward(&tokens, past)?,
+        })
+    }
+
+    fn forget(&mut self) {
+        match self {
+            Self::Llama(model) => model.clear_kv_cache(),
+            Self::Qwen2(model) => model.clear_kv_cache(),
+            Self::Qwen3(model) => model.clear_kv_cache(),
+        }
+    }
+}
+
+fn by_candle(file: OpenFile, family: &str, passages: &[Passage]) -> Result<f64> {
+    let mut model = CandleModel::load(file, family)?;
+    let (mut total, mut count) = (0.0, 0);
+    for passage in passages {
+        model.forget();
+        let mut logits = model.forward(&passage.tokens[..passage.first], 0)?;
+        for (past, target) in (passage.first..).zip(passage.predicted()) {
+            total += verify::total_nll(&logits, &[*target])?;
+            count += 1;
+            if past + 1 < passage.tokens.len() {
+                logits = model.forward(&[*target], past)?;
+            }
+        }
+    }
+    Ok(total / f64::from(count.max(1)))
+}
+
+/// Reads every tensor with candle's reader. Norms and the like have to be the source's; matrices go into this program's
+/// model.
+fn by_tensors(
+    model: &ExportModel<'_>,
+    mixture: GgmlMixture,
+    mut file: OpenFile,
+    passages: &[Passage],
+) -> Result<f64> {
+    let tensors = layout::tensors(model, mixture);
+    let (mut matrices, mut ends) = (Vec::new(), Vec::new());
+    for tensor in &tensors {
+        let name = &tensor.entry.name;
+        let read = file.tensor(name)?;
+        if read.dims() != tensor.entry.shape {
+            return Err(Error::failure(format!("{name} has another shape")));
+        }
+        match &tensor.content {
+            TensorSource::Module { block, module, heads } => matrices.push((*block, *module, *heads, name)),
+            TensorSource::Source(source) if tensor.entry.shape.len() == 2 => {
+                ends.push((source.as_str(), read));
+            }
+            TensorSource::Source(source) => {
+                let wanted = model.folder.weights.tensor(source, candle_core::DType::F32, &Device::Cpu)?;
+                same(name, &read.to_vec1()?, &wanted.to_vec1()?)?;
+            }
+            TensorSource::Turned { tensor, heads } => {
+                let wanted = model.folder.weights.tensor(tensor, candle_core::DType::F32, &Device::Cpu)?;
+                same(name, &separate_halves(&read.to_vec1()?, *heads, 1), &wanted.to_vec1()?)?;
+            }
+            TensorSource::Values(values) => same(name, &read.to_vec1()?, values)?,
+        }
+    }
+    let mut blocks = Blocks::new(&ExportModel::base(model.folder));
+    let mut load = |index: usize| {
+        let mut block = blocks.load(index)?;
+        for (_, id, heads, name) in matrices.iter().filter(|(block, ..)| *block == index) {
+            let read = file.tensor(name)?;
+            let (rows, columns) = read.dims2()?;
+            let weight = match heads {
+                Some(heads) => {
+                    let values = separate_halves(&read.flatten_all()?.to_vec1()?, *heads, columns);
+                    Tensor::from_vec(values, (rows, columns), &Device::Cpu)?
+                }
+                None => read,
+            };
+            block.set_weight(*id, weight);
+        }
+        Ok(block)
+    };
+    let embedding = &model.folder.config.embedding.tensor;
+    let ids: Vec<u32> = passages.iter().flat_map(|passage| passage.tokens.iter().copied()).collect();
+    let ids = Tensor::new(ids, &Device::Cpu)?;
+    let change = |tensor: &str, rows: Tensor| {
+        let found = ends.iter().find(|(source, _)| *source == tensor);
+        let (_, whole) = found.ok_or_else(|| Error::failure(format!("it has no {tensor}")))?;
+        // The embedding is asked for the rows of the passages, the head for all.
+        let is_embedding = tensor == embedding && rows.dims() != whole.dims();
+        Ok(if is_embedding { whole.index_select(&ids, 0)? } else { whole.clone() })
+    };
+    verify::mean_nll(model.folder, passages, Some(&change), &mut load)
+}
+
+fn same(name: &str, found: &[f32], wanted: &[f32]) -> Result<()> {
+    let near = |(f, w): (&f32, &f32)| (f - w).abs() <= 1e-6 * w.abs();
+    if found.len() == wanted.len() && found.iter().zip(wanted).all(near) {
+        return Ok(());
+    }
+    Err(Error::failure(format!("{name} has other values than the model")))
+}

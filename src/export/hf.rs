@@ -1,0 +1,281 @@
+//! The Hugging Face folder: dense safetensors that `transformers` and its kin load as they are.
+//!
+//! The weights keep the source's files, names, order, dtypes and metadata, byte for byte except for the compressed
+//! matrices, whose zeros are real ones. What belongs to the model besides (configuration, tokenizer, templates,
+//! licence) is copied, and `sparsity.json` says what was done. Tensors are streamed: never more than one block's
+//! checkpoint is in memory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use candle_core::Tensor;
+use serde::Deserialize;
+
+use super::exporter::{ExportOptions, Exporter};
+use super::model::{Blocks, ExportModel};
+use super::part::{Output, PartialExport};
+use super::report::{Count, SparsityReport};
+use super::source::{CHUNK, SourceFile, SourceTensor};
+use super::verify::{self, Passage};
+use crate::error::{Error, Result};
+use crate::model::convert::round_to;
+use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
+use crate::model::{ModelFolder, ModuleId};
+use crate::store::checkpoint::Stored;
+use crate::store::stored::unpack_mask;
+use crate::study::Recipe;
+
+/// The report that lies beside the weights.
+const REPORT_FILE: &str = "sparsity.json";
+
+/// Files besides the weights are copied up to this size: tokenizers have some tens of megabytes.
+const LARGEST_COMPANION: u64 = 256 << 20;
+
+/// The format of `transformers`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HuggingFace;
+
+impl Exporter for HuggingFace {
+    fn name(&self) -> &'static str {
+        "hf"
+    }
+
+    fn about(&self) -> &'static str {
+        "a Hugging Face folder, dense, as transformers loads it"
+    }
+
+    fn extension(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn refuses(
+        &self,
+        _folder: &ModelFolder,
+        _recipe: Option<&Recipe>,
+        _options: &ExportOptions,
+    ) -> Option<String> {
+        None
+    }
+
+    fn write(&self, model: &ExportModel<'_>, _options: &ExportOptions, out: &PartialExport) -> Result<()> {
+        let folder = model.folder;
+        let files = weight_files(folder)?;
+        let mut writer = WeightWriter::new(model);
+        for file in &files {
+            let mut source = SourceFile::open(&folder.root.join(file))?;
+            out.write(OsStr::new(file), |out| writer.write(&mut source, out))?;
+        }
+        for name in companions(&folder.root, !files.contains(SINGLE_FILE))? {
+            let path = folder.root.join(&name);
+            out.write(&name, |out| copy(&path, out))?;
+        }
+        let Some(cell) = model.cell else { return Ok(()) };
+        let mut counts = writer.counts;
+        counts.sort_unstable_by_key(|c: &Count| (c.block, c.module));
+        let report = SparsityReport::new(folder, cell.result, &counts);
+        out.write(OsStr::new(REPORT_FILE), |out| {
+            let json = serde_json::to_string_pretty(&report)
+                .map_err(|e| Error::failure(format!("cannot make {REPORT_FILE}: {e}")))?;
+            out.put(json.as_bytes())?;
+            out.put(b"\n")
+        })
+    }
+
+    fn read_back(
+        &self,
+        _model: &ExportModel<'_>,
+        _options: &ExportOptions,
+        path: &Path,
+        passages: &[Passage],
+    ) -> Result<f64> {
+        let folder = ModelFolder::open(path)?;
+        let mut blocks = Blocks::new(&ExportModel { folder: &folder, cell: None });
+        verify::mean_nll(&folder, passages, None, &mut |block| blocks.load(block))
+    }
+
+    fn in_memory(
+        &self,
+        model: &ExportModel<'_>,
+        _options: &ExportOptions,
+        passages: &[Passage],
+    ) -> Result<f64> {
+        let mut blocks = Blocks::new(model);
+        verify::mean_nll(model.folder, passages, None, &mut |block| blocks.load(block))
+    }
+
+    fn tolerance(&self, model: &ExportModel<'_>, _options: &ExportOptions) -> f64 {
+        // The same numbers in the same program: nothing but a defect tells them apart. Products of scale and code are
+        // rounded to the dtype of the model's files.
+        if model.has_codes() { 0.005 } else { 1e-6 }
+    }
+}
+
+/// What counts in `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    /// From tensor to file.
+    weight_map: HashMap<String, String>,
+}
+
+/// Names of the files that the weights are in.
+pub(super) fn weight_files(folder: &ModelFolder) -> Result<BTreeSet<String>> {
+    if folder.root.join(SINGLE_FILE).is_file() {
+        return Ok(BTreeSet::from([SINGLE_FILE.to_owned()]));
+    }
+    let path = folder.root.join(INDEX_FILE);
+    let text = fs::read(&path).map_err(|e| Error::io("cannot read", &path, e))?;
+    let index: Index =
+        serde_json::from_slice(&text).map_err(|e| Error::mistake(format!("{}: {e}", path.display())))?;
+    Ok(index.weight_map.into_values().collect())
+}
+
+/// Names of the files in a model's folder that belong to the model besides its weights.
+pub(super) fn companions(root: &Path, sharded: bool) -> Result<BTreeSet<OsString>> {
+    let cannot = |e| Error::io("cannot read", root, e);
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root).map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        // The file that a link points to is meant: the hub's cache is made of links.
+        let small = |m: fs::Metadata| m.is_file() && m.len() <= LARGEST_COMPANION;
+        if is_companion(&name.to_string_lossy(), sharded) && fs::metadata(root.join(&name)).is_ok_and(small) {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+fn is_companion(name: &str, sharded: bool) -> bool {
+    if name.ends_with(".index.json") {
+        // Any other index is of weights in another format, which are not exported.
+        return sharded && name == INDEX_FILE;
+    }
+    let kind = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+    let legal = ["license", "licence", "notice", "use_policy"];
+    name != REPORT_FILE
+        && (matches!(kind, "json" | "jinja" | "txt")
+            || name.starts_with("tokenizer.model")
+            || legal.iter().any(|word| name.to_lowercase().starts_with(word)))
+}
+
+pub(super) fn copy(path: &Path, out: &mut Output<'_>) -> Result<()> {
+    let cannot = |e| Error::io("cannot read", path, e);
+    let mut file = File::open(path).map_err(cannot)?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match file.read(&mut buffer).map_err(cannot)? {
+            0 => return Ok(()),
+            n => out.put(&buffer[..n])?,
+        }
+    }
+}
+
+/// Copies files of weights, with what became of them in the place of the compressed ones.
+struct WeightWriter<'a> {
+    blocks: Blocks<'a>,
+    /// Names in the files of all tensors that could have been compressed.
+    modules: HashMap<String, (usize, ModuleId)>,
+    counts: Vec<Count>,
+}
+
+impl<'a> WeightWriter<'a> {
+    fn new(model: &ExportModel<'a>) -> Self {
+        let folder = model.folder;
+        let layouts = folder.config.layouts().enumerate();
+        let modules =
+            layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
+        let modules = modules
+            .map(|(module, place)| (folder.weights.stored_name(&module.weight()).to_owned(), place))
+            .collect();
+        Self { blocks: Blocks::new(model), modules, counts: Vec::new() }
+    }
+
+    fn write(&mut self, source: &mut SourceFile, out: &mut Output<'_>) -> Result<()> {
+        out.put(&source.head)?;
+        for tensor in std::mem::take(&mut source.tensors) {
+            self.write_tensor(source, &tensor, out)?;
+        }
+        Ok(())
+    }
+
+    fn write_tensor(
+        &mut self,
+        source: &mut SourceFile,
+        tensor: &SourceTensor,
+        out: &mut Output<'_>,
+    ) -> Result<()> {
+        let place = self.modules.get(&tensor.name).copied();
+        let stored = match place {
+            Some((block, module)) => self.blocks.stored(block, module)?.map(|stored| (block, module, stored)),
+            None => None,
+        };
+        let Some((block, module, stored)) = stored else {
+            return source.pass(tensor.bytes, |bytes| out.put(bytes));
+        };
+        let zeros = match tensor.dtype.as_str() {
+            "F32" => write_stored::<4>(source, tensor.bytes, stored, out)?,
+            _ => write_stored::<2>(source, tensor.bytes, stored, out)?,
+        };
+        self.counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
+        Ok(())
+    }
+}
+
+/// Writes a compressed matrix whose elements have `N` bytes; returns its number of zeros.
+fn write_stored<const N: usize>(
+    source: &mut SourceFile,
+    bytes: u64,
+    stored: &Stored,
+    out: &mut Output<'_>,
+) -> Result<usize> {
+    let mut zeros = 0;
+    match stored {
+        Stored::Mask { bits, .. } => {
+            let mut kept = unpack_mask(bits, bytes as usize / N);
+            source.pass(bytes, |piece| {
+                for (element, keep) in piece.as_chunks_mut::<N>().0.iter_mut().zip(kept.by_ref()) {
+                    if !keep {
+                        *element = [0; N];
+                    }
+                }
+                zeros += count_zeros::<N>(piece);
+                out.put(piece)
+            })?;
+        }
+        Stored::Values(values) => {
+            zeros += write_values::<N>(values, out)?;
+            source.skip(bytes)?;
+        }
+        Stored::Codes(codes) => {
+            // Scales have the dtype of the model's files, and here the products get it too.
+            let rounded = round_to(&mut codes.values(), &codes.shape, codes.grid.scale_dtype)?;
+            zeros += write_values::<N>(&rounded, out)?;
+            source.skip(bytes)?;
+        }
+    }
+    Ok(zeros)
+}
+
+/// Writes new values, of `N` bytes each; returns how many are zero.
+fn write_values<const N: usize>(values: &Tensor, out: &mut Output<'_>) -> Result<usize> {
+    let values = values.flatten_all()?;
+    let count = values.elem_count();
+    let (mut zeros, mut piece) = (0, Vec::with_capacity(CHUNK.min(count * N)));
+    for start in (0..count).step_by(CHUNK / N) {
+        piece.clear();
+        values.narrow(0, start, (count - start).min(CHUNK / N))?.write_bytes(&mut piece)?;
+        zeros += count_zeros::<N>(&piece);
+        out.put(&piece)?;
+    }
+    Ok(zeros)
+}
+
+/// Zeroes of either sign among little-endian floats of `N` bytes.
+fn count_zeros<const N: usize>(bytes: &[u8]) -> usize {
+    let is_zero = |element: &&[u8; N]| {
+        element.iter().enumerate().all(|(i, byte)| if i + 1 == N { byte << 1 == 0 } else { *byte == 0 })
+    };
+    bytes.as_chunks::<N>().0.iter().filter(is_zero).count()
+}

@@ -1,0 +1,23 @@
+//! Exports: finished cells and the base as files that other programs load.
+//!
+//! A format is an [`Exporter`]: one file (or folder) here and a line in [`EXPORTERS`]. [`export`] takes a model through
+//! one: it is written beside its place, opened again, compared with what is in memory, and only then gets its name.
+
+mod compressed_tensors;
+mod exporter;
+mod gguf;
+mod hf;
+mod model;
+mod part;
+mod registry;
+mod report;
+mod source;
+mod verify;
+mod write;
+
+pub use exporter::{ExportOptions, Exporter};
+pub use model::ExportModel;
+pub use registry::{EXPORTERS, ExportFormat};
+pub use verify::Passage;
+pub(crate) use verify::passages;
+pub use write::{Verification, export};
