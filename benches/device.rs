@@ -96,7 +96,7 @@ impl Bench {
     ) -> (Vec<f32>, f64) {
         let mut weights = self.weights.clone();
         let started = Instant::now();
-        let matrix = Matrix { weights: &mut weights, columns: self.columns };
+        let matrix = Matrix::new(&mut weights, self.columns);
         method.run(matrix, Some(inputs), level, &method.default_arguments(), &|| false).unwrap();
         (weights, started.elapsed().as_secs_f64())
     }

@@ -5,7 +5,7 @@ mod common;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use secateur::kernels::matmul::gram_lower;
-use secateur::methods::{Factor, solve};
+use secateur::methods::{Factor, Target, solve};
 use secateur::study::Sparsity;
 
 const ROWS: usize = 1024;
@@ -29,7 +29,10 @@ fn sparsegpt(c: &mut Criterion) {
         group.bench_function(format!("solve/1024x2816/{sparsity}"), |b| {
             b.iter_batched_ref(
                 || weights.clone(),
-                |weights| solve(weights, COLUMNS, &factor, sparsity, 128, &|| false).expect("not stopped"),
+                |weights| {
+                    let target = &mut Target::zeros(sparsity);
+                    solve(weights, COLUMNS, &factor, target, 128, &|| false).expect("not stopped")
+                },
                 BatchSize::PerIteration,
             );
         });

@@ -19,7 +19,7 @@ fn wanda(c: &mut Criterion) {
                 b.iter_batched_ref(
                     || weights.clone(),
                     |weights| {
-                        let matrix = Matrix { weights, columns };
+                        let matrix = Matrix::new(weights, columns);
                         Wanda
                             .run(matrix, Some(&mut statistics), sparsity.into(), &arguments, &|| false)
                             .expect("norms that fit")

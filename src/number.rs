@@ -138,6 +138,13 @@ impl<'a> FromIterator<(&'a str, f64)> for NamedNumbers {
     }
 }
 
+impl Extend<Self> for NamedNumbers {
+    /// Those of a later one take the place of what has their name.
+    fn extend<I: IntoIterator<Item = Self>>(&mut self, others: I) {
+        self.0.extend(others.into_iter().flat_map(|other| other.0));
+    }
+}
+
 impl std::ops::Index<&str> for NamedNumbers {
     type Output = f64;
 

@@ -87,7 +87,7 @@ fn on_host(
     inputs: Option<&mut InputStatistics>,
 ) -> Result<(Vec<f32>, CompressionOutcome), Error> {
     let mut compressed = weights.to_vec();
-    let matrix = Matrix { weights: &mut compressed, columns };
+    let matrix = Matrix::new(&mut compressed, columns);
     let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &never)?;
     Ok((compressed, outcome))
 }

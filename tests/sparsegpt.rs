@@ -4,7 +4,8 @@
 use rand::{Rng, SeedableRng};
 use secateur::Error;
 use secateur::methods::{
-    CompressionOutcome, Factor, InputStatistics, Magnitude, Matrix, Method, SparseGpt, Statistics, solve,
+    CompressionOutcome, Factor, InputStatistics, Magnitude, Matrix, Method, PreparedInputs, SparseGpt,
+    Statistics, Target, solve,
 };
 use secateur::study::{Parameters, Sparsity};
 
@@ -213,7 +214,7 @@ fn prune(
 ) -> Result<(Vec<f32>, CompressionOutcome), Error> {
     let columns = statistics.width;
     let mut pruned = weights.to_vec();
-    let matrix = Matrix { weights: &mut pruned, columns };
+    let matrix = Matrix::new(&mut pruned, columns);
     let outcome =
         SparseGpt.run(matrix, Some(statistics), sparsity.into(), &SparseGpt.default_arguments(), &never)?;
     Ok((pruned, outcome))
@@ -256,7 +257,8 @@ fn disagreements(inputs: &Inputs, weights: &[f32], sparsity: Sparsity, block_siz
     let h = inputs.hessian(0.01);
     let want = solve_plainly(weights, &upper(&h), sparsity, block_size);
     let mut got = weights.to_vec();
-    let loss = solve(&mut got, columns, &inputs.factor(0.01), sparsity, block_size, &never).unwrap();
+    let target = &mut Target::zeros(sparsity);
+    let loss = solve(&mut got, columns, &inputs.factor(0.01), target, block_size, &never).unwrap();
     let case = format!("{sparsity} of {columns} columns in blocks of {block_size}");
 
     let mut differing = 0;
@@ -379,7 +381,7 @@ fn the_error_is_the_outputs_and_far_below_that_of_pruning_by_magnitude() {
         let share = energy(&difference(&pruned, &weights), &h) / all;
         assert!(close(outcome.error, share, 1e-3), "{} {share}", outcome.error);
         let mut other = weights.clone();
-        let matrix = Matrix { weights: &mut other, columns: 256 };
+        let matrix = Matrix::new(&mut other, 256);
         Magnitude.run(matrix, None, sparsity.into(), &Magnitude.default_arguments(), &never).unwrap();
         assert!(2.0 * share < energy(&difference(&other, &weights), &h) / all);
     }
@@ -395,7 +397,7 @@ fn modules_that_share_an_input_share_its_factor() {
         let alone = prune(&weights, &mut inputs.statistics(), HALF).unwrap();
         assert_eq!(prune(&weights, &mut shared, HALF).unwrap(), alone);
         // It was made for the first module and is not made again.
-        shared.prepared::<Factor>(|_| panic!("a second factor")).unwrap();
+        shared.prepared::<PreparedInputs>(|_| panic!("a second factor")).unwrap();
     }
 }
 
@@ -407,7 +409,7 @@ fn nothing_asked_is_nothing_done_and_stopping_stops() {
     let (pruned, outcome) = prune(&weights, &mut inputs.statistics(), Sparsity::Fraction(0.0)).unwrap();
     assert_eq!((pruned, outcome.error), (weights.clone(), 0.0));
     let mut pruned = weights;
-    let matrix = Matrix { weights: &mut pruned, columns: 64 };
+    let matrix = Matrix::new(&mut pruned, 64);
     let result = SparseGpt.run(
         matrix,
         Some(&mut inputs.statistics()),
@@ -441,7 +443,7 @@ fn damping_grows_until_it_does_and_is_reported() {
         (1.005, 0.0, 0.01),
     ] {
         let mut pruned = weights.clone();
-        let matrix = Matrix { weights: &mut pruned, columns: 8 };
+        let matrix = Matrix::new(&mut pruned, 8);
         let inputs = with_least_eigenvalue(off);
         let study = Parameters::from([("damping".into(), first.to_string())]);
         let arguments = SparseGpt.arguments(&Parameters::new(), &study).unwrap();
@@ -463,7 +465,7 @@ fn what_no_damping_mends_is_an_error_and_the_weights_stay() {
     let weights = Random::new(10).weights(4, 8);
     let error_of = |inputs: &Inputs| {
         let mut pruned = weights.clone();
-        let matrix = Matrix { weights: &mut pruned, columns: 8 };
+        let matrix = Matrix::new(&mut pruned, 8);
         let error = SparseGpt
             .run(matrix, Some(&mut inputs.statistics()), HALF.into(), &SparseGpt.default_arguments(), &never)
             .unwrap_err();

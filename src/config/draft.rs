@@ -9,7 +9,8 @@ use super::places;
 use super::value::SettingValue;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::methods::{self, MethodName, grid};
+use crate::methods::quantise::USUAL_BITS;
+use crate::methods::{self, Family, METHODS, Method, MethodName, grid};
 use crate::study::{
     CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Recipe, Sampling, Sparsity, StudySpec,
 };
@@ -20,6 +21,8 @@ pub(super) struct SettingsDraft {
     pub model: Option<String>,
     pub methods: Vec<MethodName>,
     pub sparsities: Vec<Sparsity>,
+    pub bits: Vec<u8>,
+    pub group_sizes: Vec<String>,
     pub recipes: Vec<Recipe>,
     /// How strong the word was that methods or sparsities were given with, and that of the recipes.
     pub grid_strength: u8,
@@ -58,6 +61,8 @@ impl SettingsDraft {
             model: None,
             methods: Vec::new(),
             sparsities: Vec::new(),
+            bits: Vec::new(),
+            group_sizes: Vec::new(),
             recipes: Vec::new(),
             grid_strength: 0,
             recipes_strength: 0,
@@ -132,12 +137,24 @@ impl SettingsDraft {
         })
     }
 
+    /// The recipes of the grid. Bits or group sizes without a method that quantises are those of all such methods.
+    fn grid(&self) -> Vec<Recipe> {
+        let quantises = |method: &&'static dyn Method| method.family() == Family::Quantise;
+        let mut methods: Vec<&dyn Method> = self.methods.iter().map(|MethodName(method)| *method).collect();
+        let asked = !(self.bits.is_empty() && self.group_sizes.is_empty());
+        if asked && !self.methods.iter().any(|MethodName(method)| quantises(method)) {
+            methods.extend(METHODS.iter().copied().filter(quantises));
+        }
+        let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
+        let bits = if self.bits.is_empty() { &[USUAL_BITS] } else { &self.bits[..] };
+        methods::recipes(&names, &self.sparsities, bits, &self.group_sizes)
+    }
+
     /// The cells of the grid and of the recipes.
     fn cells(&self) -> Result<Vec<CellSpec>> {
         let mut recipes = Vec::new();
         if self.recipes.is_empty() || self.grid_strength >= self.recipes_strength {
-            let names: Vec<&str> = self.methods.iter().map(|MethodName(method)| method.name()).collect();
-            recipes = methods::recipes(&names, &self.sparsities);
+            recipes = self.grid();
         }
         recipes.extend_from_slice(&self.recipes);
         let sets = &self.calibration.sets;

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::hub::looks_like_hub_id;
-use crate::methods::Stage;
+use crate::methods::Procedure;
 use crate::paths;
 use crate::study::{Parameters, Recipe, short_name};
 
@@ -191,7 +191,7 @@ impl SettingValue<Vec<String>> {
         }
         let understood = |text: &String| {
             let recipe: Recipe = text.parse().map_err(|e| self.mistake(e))?;
-            Stage::of(&recipe, &Parameters::new()).map_err(|e| self.mistake(e))?;
+            Procedure::of(&recipe, &Parameters::new()).map_err(|e| self.mistake(e))?;
             Ok(recipe)
         };
         texts.iter().map(understood).collect()

@@ -18,7 +18,7 @@ use super::study::Study;
 use super::written::BlockWriter;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::methods::{CompressionOutcome, DeviceMethod, InputStatistics, Matrix, Needs, Stage};
+use crate::methods::{CompressionOutcome, DeviceMethod, InputStatistics, Matrix, Needs, Procedure, Stage};
 use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, LmHead, ModuleId};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
@@ -31,7 +31,7 @@ struct Pass<'a> {
     assignment: &'a Assignment,
     reporter: &'a mut Reporter,
     findings: &'a mut Findings<'a>,
-    stage: Option<Stage>,
+    procedure: Option<Procedure>,
     calibration: Option<HiddenStates>,
     evaluation: HiddenStates,
     seconds: &'a mut Seconds,
@@ -70,9 +70,9 @@ pub(super) fn pass<'a>(
     let pruned = if is_cell { checkpoint::blocks_done(dir)? } else { study.folder.config.blocks };
     let (first, calibration, evaluation) =
         starting_states(study, place, assignment, pruned, &mut || reporter.boundary())?;
-    let stage = assignment.cell.as_ref().map(|cell| study.stage(cell)).transpose()?;
-    match &stage {
-        Some(stage) => reporter.tracker.unit(&study.sizes.cell(stage, first, pruned)),
+    let procedure = assignment.cell.as_ref().map(|cell| study.procedure(cell)).transpose()?;
+    match &procedure {
+        Some(procedure) => reporter.tracker.unit(&study.sizes.cell(procedure, first, pruned)),
         None if !assignment.is_known => reporter.tracker.unit(&study.sizes.base(first)),
         None => {}
     }
@@ -82,7 +82,7 @@ pub(super) fn pass<'a>(
         assignment,
         reporter,
         findings,
-        stage,
+        procedure,
         calibration,
         evaluation,
         seconds,
@@ -190,24 +190,24 @@ impl Pass<'_> {
 
     /// Prunes one block's modules and begins to put what became of them on disk.
     fn prune_block(&mut self, block: &mut Block, index: usize) -> Result<()> {
-        let (study, Some(stage)) = (self.study, self.stage.clone()) else { return Ok(()) };
+        let (study, Some(procedure)) = (self.study, self.procedure.clone()) else { return Ok(()) };
         let (first, end) = study.sizes.blocks;
         let mut written = Vec::new();
         if (first..end).contains(&index) {
             let mut statistics = self.observe(block, index)?;
-            let stage = Stage { level: study.block_level(index, stage.level)?, ..stage };
+            let procedure = procedure.with_levels(|level| study.block_level(index, level))?;
             let modules = &study.modules[index];
-            let work = study.sizes.prune(stage.method) / modules.len().max(1) as f64;
+            let work = study.sizes.prune(&procedure) / modules.len().max(1) as f64;
             for &id in modules {
                 self.reporter.check()?;
                 let started = self.reporter.clock();
                 let module = block.layout().module(id).clone();
                 let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
-                let (result, weight) = self.prune_module(block, index, id, &stage, of_site)?;
+                let (result, weight) = self.prune_module(block, index, id, &procedure, of_site)?;
                 let seconds = self.reporter.clock() - started;
                 self.seconds.prune += seconds;
-                self.reporter.tracker.did(Work::compressing(stage.method), work, seconds);
-                if let Some(message) = warning(&stage, &result) {
+                self.reporter.tracker.did(Work::compressing(&procedure), work, seconds);
+                if let Some(message) = warning(&procedure, &result) {
                     (self.findings)(Finding::Warning { message })?;
                 }
                 (self.findings)(Finding::Module { module: result })?;
@@ -222,7 +222,7 @@ impl Pass<'_> {
 
     /// The dense pass: statistics of every module input that this method needs.
     fn observe(&mut self, block: &Block, index: usize) -> Result<Vec<(InputSite, InputStatistics)>> {
-        let needs = self.stage.as_ref().map_or(Needs::Nothing, |stage| stage.method.needs());
+        let needs = self.procedure.as_ref().map_or(Needs::Nothing, Procedure::needs);
         let Some(calibration) = &self.calibration else { return Ok(Vec::new()) };
         let chosen = self.study.modules[index].iter();
         let mut sites: Vec<InputSite> = chosen.map(|id| block.layout().module(*id).site).collect();
@@ -258,15 +258,15 @@ impl Pass<'_> {
         block: &mut Block,
         index: usize,
         id: ModuleId,
-        stage: &Stage,
+        procedure: &Procedure,
         inputs: Option<&mut InputStatistics>,
     ) -> Result<(ModuleResult, Stored)> {
         let started = Instant::now();
         let module = block.layout().module(id).clone();
-        let on_device = stage.method.on_device(stage.level).filter(|_| !self.place.device.is_cpu());
+        let on_device = procedure.on_device().filter(|_| !self.place.device.is_cpu());
         let compressed = match on_device {
-            Some(method) => self.compress_on_device(method, block, id, stage, inputs)?,
-            None => self.compress_on_host(block, id, stage, inputs)?,
+            Some((method, stage)) => self.compress_on_device(method, block, id, stage, inputs)?,
+            None => self.compress_on_host(block, id, procedure, inputs)?,
         };
         block.set_weight(id, compressed.weight.to_dtype(self.study.dtype)?);
         let Compressed { outcome, stored, footprint, .. } = compressed;
@@ -287,7 +287,7 @@ impl Pass<'_> {
         &self,
         block: &Block,
         id: ModuleId,
-        stage: &Stage,
+        procedure: &Procedure,
         mut inputs: Option<&mut InputStatistics>,
     ) -> Result<Compressed> {
         let module = block.layout().module(id);
@@ -298,11 +298,14 @@ impl Pass<'_> {
             inputs.move_to_host()?;
         }
         let control = self.reporter.control();
-        let matrix = Matrix { weights: &mut weights, columns };
+        let matrix = Matrix { dtype: source, ..Matrix::new(&mut weights, columns) };
         let stop = || control.cancelled();
-        let outcome = stage.method.run(matrix, inputs, stage.level, &stage.arguments, &stop)?;
+        let mut outcome = procedure.run(matrix, inputs, &stop)?;
         let device = &self.place.device;
-        let stored = Stored::keep(&mut weights, [rows, columns], source, stage.method.updates_weights())?;
+        let stored = match outcome.codes.take() {
+            Some(codes) => Stored::Codes(codes),
+            None => Stored::keep(&mut weights, [rows, columns], source, procedure.updates_weights())?,
+        };
         let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
         let weight = if device.is_cpu() {
             Tensor::from_vec(weights, (rows, columns), device)?
@@ -356,9 +359,9 @@ impl Pass<'_> {
         let (ropes, device) = (&self.study.ropes, &self.place.device);
         let sizes = &self.study.sizes;
         let pruned = (sizes.blocks.0..sizes.blocks.1).contains(&index);
-        let level = self.stage.as_ref().filter(|_| pruned).map(|stage| stage.level);
-        let work = |windows: usize| match level {
-            Some(level) => sizes.pruned_forward(windows, level),
+        let procedure = self.procedure.as_ref().filter(|_| pruned);
+        let work = |windows: usize| match procedure {
+            Some(procedure) => sizes.pruned_forward(windows, procedure),
             None => sizes.forward(windows),
         };
         if let Some(calibration) = &mut self.calibration
@@ -395,8 +398,8 @@ impl Pass<'_> {
 }
 
 /// What a person should know of how a module was compressed.
-pub(super) fn warning(stage: &Stage, module: &ModuleResult) -> Option<String> {
-    let message = stage.method.warning(&module.details, &stage.arguments)?;
+pub(super) fn warning(procedure: &Procedure, module: &ModuleResult) -> Option<String> {
+    let message = procedure.warning(&module.details)?;
     Some(format!("{}: {message}", module.name))
 }
 

@@ -63,8 +63,8 @@ fn measure_and_answer(
 
     let mut warnings = assignment.calibration_warnings.clone();
     if let Some(cell) = &assignment.cell {
-        let stage = study.stage(cell)?;
-        warnings.extend(modules.iter().filter_map(|module| cell::warning(&stage, module)));
+        let procedure = study.procedure(cell)?;
+        warnings.extend(modules.iter().filter_map(|module| cell::warning(&procedure, module)));
     }
     findings(Finding::Seconds { seconds: *seconds })?;
     findings(Finding::Measured { metrics, warnings })?;

@@ -3,10 +3,9 @@
 use super::event::ResourceEstimate;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::sparse;
-use crate::methods::{Bound, Method, Needs, Stage};
+use crate::methods::{Bound, Needs, Procedure};
 use crate::model::ops::DEVICE_QUERIES;
 use crate::model::{BlockLayout, ModelConfig, ModuleDef, ModuleId};
-use crate::study::Level;
 
 /// Host memory that a GPU's libraries take.
 const DRIVER: usize = 800 << 20;
@@ -46,9 +45,9 @@ impl Work {
         Self::Block,
     ];
 
-    /// Compressing a module by a method. What limits the speed does not depend on the module's size.
-    pub fn compressing(method: &dyn Method) -> Self {
-        match method.cost(1, 1).bound {
+    /// Compressing a module. What limits the speed does not depend on the module's size.
+    pub fn compressing(procedure: &Procedure) -> Self {
+        match procedure.cost(1, 1).bound {
             Bound::Memory => Self::Select,
             Bound::Arithmetic => Self::Solve,
         }
@@ -135,9 +134,9 @@ impl Sizes {
     }
 
     /// The same through a pruned block, in operations of a dense one that take as long.
-    pub fn pruned_forward(&self, windows: usize, level: Level) -> f64 {
+    pub fn pruned_forward(&self, windows: usize, procedure: &Procedure) -> f64 {
         let pruned = self.mean_pruned(|module| 2.0 * module.elements() as f64);
-        let saved = if self.on_host { 1.0 - sparse::relative_time(level.zeros()) } else { 0.0 };
+        let saved = if self.on_host { 1.0 - sparse::relative_time(procedure.zeros()) } else { 0.0 };
         self.forward(windows) - (windows * self.seq_len) as f64 * pruned * saved
     }
 
@@ -156,8 +155,8 @@ impl Sizes {
     }
 
     /// Pruning one block's modules, which the host does: in operations of the device that take as long.
-    pub fn prune(&self, method: &dyn Method) -> f64 {
-        let operations = |module: &ModuleDef| method.cost(module.shape.0, module.shape.1).operations;
+    pub fn prune(&self, procedure: &Procedure) -> f64 {
+        let operations = |module: &ModuleDef| procedure.cost(module.shape.0, module.shape.1).operations;
         self.mean_pruned(operations) * self.host_slower
     }
 
@@ -214,28 +213,27 @@ impl Sizes {
     }
 
     /// What is left of one cell when its states are those after `first` blocks and `pruned` blocks are pruned.
-    pub fn cell(&self, stage: &Stage, first: usize, pruned: usize) -> Amounts {
-        let method = stage.method;
+    pub fn cell(&self, procedure: &Procedure, first: usize, pruned: usize) -> Amounts {
         let blocks = self.config.blocks.saturating_sub(first) as f64;
         let to_prune = self.blocks.1.saturating_sub(self.blocks.0.max(pruned)) as f64;
         // Passes of `windows` through the blocks from `first` to `end`, pruned or not.
         let passes = |windows: usize, end: usize| {
             let pruned = end.min(self.blocks.1).saturating_sub(first.max(self.blocks.0));
             let dense = end.saturating_sub(first).saturating_sub(pruned);
-            self.forward(windows) * dense as f64 + self.pruned_forward(windows, stage.level) * pruned as f64
+            self.forward(windows) * dense as f64 + self.pruned_forward(windows, procedure) * pruned as f64
         };
         let mut forward = passes(self.evaluation_windows, self.config.blocks);
         let mut amounts = Vec::new();
-        if method.needs_calibration() {
+        if procedure.needs() != Needs::Nothing {
             let calibrated = self.blocks.1.saturating_sub(1);
             forward += passes(self.calibration_windows, calibrated) + self.observe() * to_prune;
         }
-        if method.needs() == Needs::Hessian {
+        if procedure.needs() == Needs::Hessian {
             amounts.push((Work::Collect, self.collect() * to_prune));
         }
         amounts.push((Work::Forward, forward));
         amounts.push((Work::Block, self.block() * blocks));
-        amounts.push((Work::compressing(method), self.prune(method) * to_prune));
+        amounts.push((Work::compressing(procedure), self.prune(procedure) * to_prune));
         amounts.push((Work::Head, self.head(2)));
         amounts.push((Work::Answer, self.answers()));
         amounts.push((Work::Compare, self.compare()));
@@ -243,7 +241,7 @@ impl Sizes {
     }
 
     /// Peak memory of host and device, and bytes on disk, for a study of these cells. Seconds are left at 0.
-    pub fn memory(&self, cells: &[Stage]) -> ResourceEstimate {
+    pub fn memory(&self, cells: &[Procedure]) -> ResourceEstimate {
         let c = &self.config;
         let (host_element, device_element) = (4usize, self.compute_bytes);
         let states = |windows: usize| windows * self.seq_len * c.hidden_size * self.compute_bytes;
@@ -251,8 +249,8 @@ impl Sizes {
         let all_blocks: usize = c.layouts().map(BlockLayout::elements).sum();
         let largest =
             self.largest_block(|layout| layout.modules().map(|(_, m)| m.elements()).max().unwrap_or(0));
-        let calibrated = cells.iter().any(|stage| stage.method.needs_calibration());
-        let hessians = cells.iter().any(|stage| stage.method.needs() == Needs::Hessian);
+        let calibrated = cells.iter().any(|procedure| procedure.needs() != Needs::Nothing);
+        let hessians = cells.iter().any(|procedure| procedure.needs() == Needs::Hessian);
         // Evaluation states, the base's, calibration states, and one stream's copy while it is replaced or written.
         let mut kept = states(self.evaluation_windows) * if cells.is_empty() { 1 } else { 2 };
         if calibrated {
@@ -275,8 +273,7 @@ impl Sizes {
         };
         // A block's weights once more without their zeroes, with a byte for every column of four that has one; after the
         // block is pruned, so beside no statistics.
-        let packed =
-            cells.iter().map(|stage| stage.level.zeros()).filter(|s| sparse::relative_time(*s) < 1.0);
+        let packed = cells.iter().map(Procedure::zeros).filter(|s| sparse::relative_time(*s) < 1.0);
         let packed = packed.map(|s| block as f64 * (4.0 * (1.0 - s) + 0.25)).fold(0.0, f64::max) as usize;
         let packed = if self.on_host { packed } else { 0 };
         let pruning =
@@ -310,9 +307,13 @@ impl Sizes {
         if self.disagreement && !cells.is_empty() {
             disk += usize::try_from(self.prompt_rows_bytes().min(KEPT_AT_MOST)).unwrap_or(usize::MAX);
         }
-        for stage in cells {
-            let updates = stage.method.updates_weights();
-            disk += if updates { all_blocks * self.disk_bytes } else { all_blocks / 8 };
+        for procedure in cells {
+            disk += match procedure.bits() {
+                // Scales and zeros of groups of 32 take this much more at most.
+                Some(bits) => all_blocks * (usize::from(bits) + 2) / 8,
+                None if procedure.updates_weights() => all_blocks * self.disk_bytes,
+                None => all_blocks / 8,
+            };
         }
         if !cells.is_empty() {
             disk += states(self.evaluation_windows)

@@ -21,7 +21,7 @@ use crate::data::{self, FieldNames};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::interrupt::interruptible;
-use crate::methods::{Profile, Stage};
+use crate::methods::{Procedure, Profile};
 use crate::model::{ModelFolder, PromptFormat, load_tokenizer};
 use crate::results::{CellState, Environment};
 use crate::study::{CellSpec, StudyContent, StudySpec};
@@ -35,7 +35,7 @@ pub(super) struct StudyDraft {
     /// The device's GPU, where it tells what it does.
     gpu: Option<Gpu>,
     /// The recipes of the cells, understood.
-    stages: Vec<Stage>,
+    procedures: Vec<Procedure>,
     /// Operations per second, measured.
     pub speed: f64,
 }
@@ -97,10 +97,10 @@ impl StudyDraft {
             profile,
             sizes,
         };
-        let stages = study.spec.cells.iter().map(|cell| study.check_cell(cell)).collect::<Result<_>>()?;
+        let procedures = study.spec.cells.iter().map(|cell| study.check_cell(cell)).collect::<Result<_>>()?;
         let gpu = Gpu::of(&device);
         let sets = CalibrationSets::new(hub);
-        let mut draft = Self { study, sets, device, gpu, stages, speed: 0.0 };
+        let mut draft = Self { study, sets, device, gpu, procedures, speed: 0.0 };
         draft.load_data(reporter)?;
         let sizes = &draft.study.sizes;
         let shape = (sizes.config.hidden_size, sizes.widest_output());
@@ -177,20 +177,21 @@ impl StudyDraft {
     fn place_states(&mut self) {
         let Some(free) = self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free) else { return };
         self.study.sizes.states_on_device = true;
-        self.study.sizes.states_on_device = self.study.sizes.memory(&self.stages).device_bytes <= free / 2;
+        self.study.sizes.states_on_device =
+            self.study.sizes.memory(&self.procedures).device_bytes <= free / 2;
     }
 
     /// What the study needs, beside what this machine has.
     pub fn estimate(&self, store: &Path) -> ResourceEstimate {
         let sizes = &self.study.sizes;
-        let amounts = self.stages.iter().flat_map(|stage| sizes.cell(stage, 0, 0));
+        let amounts = self.procedures.iter().flat_map(|procedure| sizes.cell(procedure, 0, 0));
         let work: f64 = sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
         ResourceEstimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
             device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
             disk_available: sysinfo::disk_available(store).unwrap_or(0),
             seconds: work / self.speed,
-            ..sizes.memory(&self.stages)
+            ..sizes.memory(&self.procedures)
         }
     }
 

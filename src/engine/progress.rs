@@ -174,12 +174,12 @@ fn of(amounts: &Amounts, work: Work) -> f64 {
 mod tests {
     use super::super::costs::Sizes;
     use super::*;
-    use crate::methods::Stage;
+    use crate::methods::Procedure;
     use crate::model::read_config;
     use crate::study::Parameters;
 
-    fn stage(method: &str, sparsity: f64) -> Stage {
-        Stage::of(&format!("{method}@{sparsity}").parse().unwrap(), &Parameters::new()).unwrap()
+    fn procedure(method: &str, sparsity: f64) -> Procedure {
+        Procedure::of(&format!("{method}@{sparsity}").parse().unwrap(), &Parameters::new()).unwrap()
     }
 
     fn tracker() -> Tracker {
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn zeroes_take_no_time_on_the_host_alone() {
         let time = |sizes: &Sizes, sparsity: f64| -> f64 {
-            let amounts = sizes.cell(&stage("wanda", sparsity), 0, 0);
+            let amounts = sizes.cell(&procedure("wanda", sparsity), 0, 0);
             amounts.into_iter().map(|(_, amount)| amount).sum()
         };
         let host = smollm2();
@@ -279,7 +279,7 @@ mod tests {
     fn hidden_states_count_where_they_are_between_blocks() {
         let moved = Sizes { on_host: false, states_on_device: false, ..smollm2() };
         let kept = Sizes { states_on_device: true, ..moved.clone() };
-        let cells = [stage("wanda", 0.5)];
+        let cells = [procedure("wanda", 0.5)];
         let (moved, kept) = (moved.memory(&cells), kept.memory(&cells));
         assert!(kept.device_bytes > moved.device_bytes);
         assert_eq!(kept.device_bytes - moved.device_bytes, moved.host_bytes - kept.host_bytes);
@@ -295,7 +295,7 @@ mod tests {
             let mut tracker = Tracker::new(watch::channel(Progress::default()).0);
             tracker.begin(1e11);
             tracker.unit(&sizes.base(0));
-            tracker.waiting(&sizes.cell(&stage(method, 0.0), 0, 0));
+            tracker.waiting(&sizes.cell(&procedure(method, 0.0), 0, 0));
             for _ in 0..2 {
                 tracker.did(Work::Forward, sizes.forward(32), BLOCK);
                 tracker.did(Work::Block, sizes.block(), 0.004);

@@ -11,7 +11,7 @@ use super::event::{Event, Phase};
 use super::progress::Tracker;
 use crate::error::Result;
 use crate::hub::{Download, DownloadWatcher};
-use crate::methods::Stage;
+use crate::methods::Procedure;
 use crate::study::Parameters;
 
 /// Tells the client what happens, and hears whether to continue.
@@ -52,8 +52,8 @@ impl Reporter {
         self.queue = queue;
         let Some(sizes) = &self.sizes else { return };
         // A recipe that is none is refused when its turn comes, and costs nothing.
-        let stages = recipes.iter().filter_map(|recipe| Stage::of(recipe, &Parameters::new()).ok());
-        let amounts = stages.flat_map(|stage| sizes.cell(&stage, 0, 0));
+        let procedures = recipes.iter().filter_map(|recipe| Procedure::of(recipe, &Parameters::new()).ok());
+        let amounts = procedures.flat_map(|procedure| sizes.cell(&procedure, 0, 0));
         self.tracker.waiting(&amounts.collect());
     }
 

@@ -9,7 +9,7 @@ use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
-use crate::methods::{Profile, Stage};
+use crate::methods::{Procedure, Profile};
 use crate::model::{ModelFolder, ModuleId, RopeTables};
 use crate::results::{Environment, ModelInfo};
 use crate::study::{CellSpec, Level, StudySpec};
@@ -41,8 +41,8 @@ impl Study {
     ///
     /// # Errors
     /// A recipe that is not understood.
-    pub fn stage(&self, cell: &CellSpec) -> Result<Stage> {
-        Stage::of(&cell.recipe, &self.spec.prune.parameters())
+    pub fn procedure(&self, cell: &CellSpec) -> Result<Procedure> {
+        Procedure::of(&cell.recipe, &self.spec.prune.parameters())
     }
 
     /// The level of one block of a cell.
@@ -57,26 +57,26 @@ impl Study {
     ///
     /// # Errors
     /// [`Error::Mistake`] naming the cell's recipe, what of the model it does not fit, and what does.
-    pub fn check_cell(&self, cell: &CellSpec) -> Result<Stage> {
-        let stage = self.stage(cell)?;
+    pub fn check_cell(&self, cell: &CellSpec) -> Result<Procedure> {
+        let procedure = self.procedure(cell)?;
         for (layout, chosen) in self.folder.config.layouts().zip(&self.modules) {
             for module in chosen.iter().map(|id| layout.module(*id)) {
-                stage.check(module.shape.1, module.short_name())?;
+                procedure.check(module.shape.1, module.short_name())?;
             }
         }
         if let Some(profile) = &self.profile {
             for block in 0..self.folder.config.blocks {
-                profile.at(block, stage.level)?;
+                procedure.with_levels(|level| profile.at(block, level))?;
             }
         }
-        if stage.method.needs_calibration() && cell.calibration.is_none() {
+        if let (Some(method), None) = (procedure.looks_at_data(), &cell.calibration) {
             return Err(Error::mistake(format!(
                 "{}: {} looks at data and needs a calibration set (--calibration)",
                 cell.label(),
-                stage.method.name()
+                method.name()
             ))
             .at("calibration"));
         }
-        Ok(stage)
+        Ok(procedure)
     }
 }

@@ -5,6 +5,7 @@
 //! deterministic: sums are taken in an order that depends on sizes alone, never on which thread came first.
 
 pub(crate) mod attention;
+pub mod codes;
 pub(crate) mod device;
 pub(crate) mod elementwise;
 pub mod math;

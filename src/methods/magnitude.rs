@@ -10,7 +10,6 @@ use super::{
 };
 use crate::error::Result;
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
-use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
@@ -48,7 +47,7 @@ impl Method for Magnitude {
         _: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<CompressionOutcome> {
-        let Level::Sparsity(sparsity) = level;
+        let sparsity = super::sparsity(level)?;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let before = matrix.weights.to_vec();
         match sparsity {
@@ -75,12 +74,7 @@ impl Method for Magnitude {
             }
         }
         let error = weighted_error(&before, matrix.weights, None, matrix.columns);
-        Ok(CompressionOutcome {
-            error,
-            basis: ErrorBasis::Weights,
-            dead_columns: 0,
-            details: NamedNumbers::default(),
-        })
+        Ok(CompressionOutcome::of_mask(error, ErrorBasis::Weights, 0))
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -97,7 +91,7 @@ impl DeviceMethod for Magnitude {
         _: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<(Tensor, CompressionOutcome)> {
-        let Level::Sparsity(sparsity) = level;
+        let sparsity = super::sparsity(level)?;
         super::check_divides(sparsity, weights.dim(1)?, "the matrix")?;
         let pruned = match sparsity {
             Sparsity::Fraction(s) if s > 0.0 => device::zero_lowest_of_matrix(weights, &weights.abs()?, s)?,
@@ -107,12 +101,7 @@ impl DeviceMethod for Magnitude {
             }
         };
         let error = device::weighted_error(weights, &pruned, None)?;
-        let outcome = CompressionOutcome {
-            error,
-            basis: ErrorBasis::Weights,
-            dead_columns: 0,
-            details: NamedNumbers::default(),
-        };
+        let outcome = CompressionOutcome::of_mask(error, ErrorBasis::Weights, 0);
         Ok((pruned, outcome))
     }
 }
@@ -126,7 +115,7 @@ mod tests {
 
     fn prune(weights: &[f32], columns: usize, sparsity: Sparsity) -> Result<(Vec<f32>, CompressionOutcome)> {
         let mut pruned = weights.to_vec();
-        let matrix = Matrix { weights: &mut pruned, columns };
+        let matrix = Matrix::new(&mut pruned, columns);
         let arguments = Magnitude.default_arguments();
         let outcome = Magnitude.run(matrix, None, sparsity.into(), &arguments, &|| false)?;
         Ok((pruned, outcome))

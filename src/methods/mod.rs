@@ -5,39 +5,56 @@
 //! file in this folder and a line in [`METHODS`].
 
 pub mod device;
+mod factor;
+mod family;
+mod gptq;
 mod magnitude;
 mod parameters;
 mod profile;
+pub(crate) mod quantise;
 mod ria;
+mod rtn;
 mod selection;
+mod solver;
 mod sparsegpt;
+mod stage;
 mod statistics;
 #[cfg(test)]
 mod tests;
 mod wanda;
 
 pub(crate) use device::DeviceMethod;
+pub use factor::Factor;
+pub use family::Family;
+pub(crate) use family::{BITS, Bits};
+pub use gptq::Gptq;
 pub use magnitude::Magnitude;
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
 pub(crate) use ria::Ria;
-pub use sparsegpt::{Factor, SparseGpt, solve};
+pub use rtn::Rtn;
+pub use solver::{PreparedInputs, Target, solve};
+pub use sparsegpt::SparseGpt;
+pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
 pub use wanda::Wanda;
 
 use std::fmt;
 use std::str::FromStr;
 
+use candle_core::DType;
+
 use crate::error::{Error, Result};
+use crate::kernels::codes::Codes;
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Every method, in the order in which they are shown.
-pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria];
+pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq];
 
 /// What a method needs to know of a module's inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Needs {
     /// Nothing.
     Nothing,
@@ -45,6 +62,17 @@ pub enum Needs {
     ColumnNorms,
     /// Products of every pair of input features.
     Hessian,
+}
+
+/// Which weights of a matrix become zero while it is solved or put on a grid.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Zeroing {
+    /// None but those that are rounded to it.
+    None,
+    /// Those that a step before made zero, and no others but by rounding.
+    Kept,
+    /// So many, chosen on the way.
+    Chosen(Sparsity),
 }
 
 /// What limits the speed of a method.
@@ -76,6 +104,15 @@ pub struct CompressionOutcome {
     pub dead_columns: usize,
     /// Numbers that only this method has, by name: `damping`.
     pub details: NamedNumbers,
+    /// The codes that the weights stand for, where they are on a grid.
+    pub codes: Option<Codes>,
+}
+
+impl CompressionOutcome {
+    /// Of a method that makes a mask.
+    fn of_mask(error: f64, basis: ErrorBasis, dead_columns: usize) -> Self {
+        Self { error, basis, dead_columns, details: NamedNumbers::default(), codes: None }
+    }
 }
 
 /// A matrix to compress in place.
@@ -85,6 +122,17 @@ pub struct Matrix<'a> {
     pub weights: &'a mut [f32],
     /// Input features.
     pub columns: usize,
+    /// What the model's files hold it in, and scales are rounded to: f32, f16 or bf16.
+    pub dtype: DType,
+    /// What is zero already, or is to become so besides.
+    pub zeroing: Zeroing,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix of a model in `f32`, as it came.
+    pub fn new(weights: &'a mut [f32], columns: usize) -> Self {
+        Self { weights, columns, dtype: DType::F32, zeroing: Zeroing::None }
+    }
 }
 
 /// A method of compression.
@@ -94,6 +142,11 @@ pub trait Method: Sync {
 
     /// One line for help texts and docs.
     fn about(&self) -> &'static str;
+
+    /// What it does to weights, and with that its kind of level.
+    fn family(&self) -> Family {
+        Family::Prune
+    }
 
     /// The parameters that a recipe may give.
     fn parameters(&self) -> &'static [Parameter] {
@@ -125,6 +178,16 @@ pub trait Method: Sync {
     /// What a person should know of a module, given the details that [`Method::run`] told.
     fn warning(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Option<String> {
         None
+    }
+
+    /// Whether it chooses weights in the loop over columns that GPTQ has too, so that both can be done in one.
+    fn chooses_while_solving(&self) -> bool {
+        false
+    }
+
+    /// Whether it quantises in that loop, and prunes in it what [`Matrix::zeroing`] asks for.
+    fn joins_a_solver(&self) -> bool {
+        false
     }
 
     /// The form that works where the matrix lies, if this method has one for such a level. Else the matrix comes to the
@@ -199,54 +262,30 @@ pub(crate) fn names() -> String {
     METHODS.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// A step of a recipe with everything that running it takes.
-#[derive(Debug, Clone)]
-pub struct Stage {
-    /// What is done.
-    pub method: &'static dyn Method,
-    /// How far it goes.
-    pub level: Level,
-    /// The values of all its parameters.
-    pub arguments: Arguments,
-}
-
-impl Stage {
-    /// Understands a recipe. `study` are the study's values of parameters that the recipe does not give.
-    ///
-    /// # Errors
-    /// [`Error::Mistake`] for an unknown method or parameter, a value out of its range, or steps that contradict.
-    pub fn of(recipe: &Recipe, study: &Parameters) -> Result<Self> {
-        let mistake = |e: Error| Error::mistake(format!("recipe `{recipe}`: {e}"));
-        let mut steps = recipe.steps();
-        let (Some(step), None) = (steps.next(), steps.next()) else {
-            return Err(mistake(Error::mistake(
-                "every step of it prunes, and one step decides which weights go; accepted is a single step",
-            )));
-        };
-        let method = find(&step.method).map_err(mistake)?;
-        let arguments = method.arguments(&step.parameters, study).map_err(mistake)?;
-        Ok(Self { method, level: step.level, arguments })
-    }
-
-    /// Refuses an N:M whose groups do not fill a row.
-    ///
-    /// # Errors
-    /// [`Error::Mistake`] naming the module, the group and the row.
-    pub fn check(&self, columns: usize, module: &str) -> Result<()> {
-        let Level::Sparsity(sparsity) = self.level;
-        check_divides(sparsity, columns, module)
-    }
-}
-
 /// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
 pub(crate) fn needs_calibration(recipe: &Recipe) -> bool {
     recipe.steps().any(|step| find(&step.method).map_or(true, <dyn Method>::needs_calibration))
 }
 
-/// Every method at every sparsity, method by method.
-pub fn recipes(methods: &[&str], sparsities: &[Sparsity]) -> Vec<Recipe> {
-    let of_method =
-        |method: &&str| sparsities.iter().map(|s| Step::new(method, *s).into()).collect::<Vec<_>>();
+/// Every method at every level of its family, method by method; those that quantise at every group size, or at their
+/// default one where `groups` is empty.
+pub fn recipes(methods: &[&str], sparsities: &[Sparsity], bits: &[u8], groups: &[String]) -> Vec<Recipe> {
+    let of_method = |name: &&str| -> Vec<Recipe> {
+        if find(name).is_ok_and(|method| method.family() == Family::Quantise) {
+            let sizes: Vec<Parameters> = match groups {
+                [] => vec![Parameters::new()],
+                groups => groups.iter().map(|size| [("group".to_owned(), size.clone())].into()).collect(),
+            };
+            let steps = sizes.iter().flat_map(|parameters| {
+                bits.iter().map(|bits| Step {
+                    parameters: parameters.clone(),
+                    ..Step::new(name, Level::Bits(*bits))
+                })
+            });
+            return steps.map(Recipe::from).collect();
+        }
+        sparsities.iter().map(|sparsity| Step::new(name, *sparsity).into()).collect()
+    };
     methods.iter().flat_map(of_method).collect()
 }
 
@@ -275,6 +314,14 @@ pub fn grid(recipes: &[Recipe], sets: &[String], seed: u64) -> Vec<CellSpec> {
         }
     }
     cells
+}
+
+/// The sparsity of a level of a method that prunes.
+///
+/// # Errors
+/// [`Error::Failure`] for another kind of level: recipes with one are refused before anything runs.
+fn sparsity(level: Level) -> Result<Sparsity> {
+    level.sparsity().ok_or_else(|| Error::failure("a method that prunes needs a sparsity"))
 }
 
 /// Refuses an N:M whose groups do not fill a row.

@@ -59,7 +59,7 @@ impl Parameter {
         }
     }
 
-    fn accepts(&self, text: &str) -> bool {
+    pub fn accepts(&self, text: &str) -> bool {
         match self.kind {
             ParameterKind::Number { least, most, .. } => {
                 text.parse::<f64>().is_ok_and(|v| v.is_finite() && (least..=most).contains(&v))

@@ -13,7 +13,6 @@ use super::{
 use crate::error::{Error, Result};
 use crate::kernels::device::{magnitude_sums, select::zero_where};
 use crate::kernels::select::kth_smallest_magnitude;
-use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
 
@@ -73,7 +72,7 @@ impl Method for Ria {
         arguments: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<CompressionOutcome> {
-        let Level::Sparsity(sparsity) = level;
+        let sparsity = super::sparsity(level)?;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let scalers = scalers(inputs, matrix.columns)?;
         let exponent = arguments.number(&EXPONENT) as f32;
@@ -87,12 +86,7 @@ impl Method for Ria {
         }
         let error = weighted_error(&before, matrix.weights, Some(&scalers), matrix.columns);
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
-        Ok(CompressionOutcome {
-            error,
-            basis: ErrorBasis::ColumnNorms,
-            dead_columns,
-            details: NamedNumbers::default(),
-        })
+        Ok(CompressionOutcome::of_mask(error, ErrorBasis::ColumnNorms, dead_columns))
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -109,7 +103,7 @@ impl DeviceMethod for Ria {
         arguments: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<(Tensor, CompressionOutcome)> {
-        let Level::Sparsity(sparsity) = level;
+        let sparsity = super::sparsity(level)?;
         let columns = weights.dim(1)?;
         super::check_divides(sparsity, columns, "the matrix")?;
         let scalers = scalers(inputs, columns)?;
@@ -123,7 +117,7 @@ impl DeviceMethod for Ria {
         let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         let basis = ErrorBasis::ColumnNorms;
-        Ok((pruned, CompressionOutcome { error, basis, dead_columns, details: NamedNumbers::default() }))
+        Ok((pruned, CompressionOutcome::of_mask(error, basis, dead_columns)))
     }
 }
 
@@ -226,7 +220,7 @@ mod tests {
         let stage = super::super::Stage::of(&recipe.parse().unwrap(), &Parameters::new()).unwrap();
         let mut pruned = weights.to_vec();
         let mut inputs = InputStatistics::new(Statistics::ColumnNorms(norms.to_vec()), COLUMNS, 2);
-        let matrix = Matrix { weights: &mut pruned, columns: COLUMNS };
+        let matrix = Matrix::new(&mut pruned, COLUMNS);
         Ria.run(matrix, Some(&mut inputs), stage.level, &stage.arguments, &|| false).unwrap();
         pruned
     }

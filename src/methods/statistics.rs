@@ -49,7 +49,11 @@ impl InputStatistics {
         let n = self.sequences.max(1) as f64;
         match &self.statistics {
             Statistics::ColumnNorms(sums) => Some(sums.iter().map(|s| s / n).collect()),
-            Statistics::Gram(_) | Statistics::DeviceGram(_) => None,
+            Statistics::Gram(gram) => {
+                let diagonal = gram.iter().step_by(self.width + 1);
+                Some(diagonal.map(|&s| f64::from(s) / n).collect())
+            }
+            Statistics::DeviceGram(_) => None,
         }
     }
 

@@ -38,7 +38,7 @@ fn inputs(needs: Needs) -> Option<InputStatistics> {
 }
 
 fn run(method: &dyn Method, level: Level, weights: &mut [f32]) -> CompressionOutcome {
-    let matrix = Matrix { weights, columns: COLUMNS };
+    let matrix = Matrix::new(weights, COLUMNS);
     let mut inputs = inputs(method.needs());
     method.run(matrix, inputs.as_mut(), level, &method.default_arguments(), &|| false).unwrap()
 }
@@ -53,27 +53,36 @@ fn names_are_words_and_stand_for_one_method() {
         assert!(!method.about().is_empty() && !method.about().contains('\n'), "{name}");
         assert!(method.cost(64, 32).operations > method.cost(32, 32).operations, "{name}");
         for parameter in method.parameters() {
-            let step =
-                Step { parameters: [(parameter.name.into(), parameter.default())].into(), ..half(name) };
-            Stage::of(&step.into(), &Parameters::new()).unwrap();
+            let parameters = [(parameter.name.into(), parameter.default())].into();
+            let step = Step { parameters, ..Step::new(name, usual(*method)) };
+            Procedure::of(&step.into(), &Parameters::new()).unwrap();
         }
     }
     let message = find("random").unwrap_err().to_string();
     assert!(METHODS.iter().all(|method| message.contains(method.name())), "{message}");
 }
 
-fn half(method: &str) -> Step {
-    Step::new(method, Sparsity::Fraction(0.5))
+/// A level of the method's family.
+fn usual(method: &dyn Method) -> Level {
+    match method.family() {
+        Family::Prune => Sparsity::Fraction(0.5).into(),
+        Family::Quantise => Level::Bits(4),
+    }
+}
+
+/// Those of the registry that belong to a family.
+fn of(family: Family) -> impl Iterator<Item = &'static dyn Method> {
+    METHODS.iter().copied().filter(move |method| method.family() == family)
 }
 
 #[test]
-fn every_method_keeps_what_it_says_at_every_kind_of_level() {
-    for method in METHODS {
+fn every_method_that_prunes_keeps_what_it_says_at_every_kind_of_level() {
+    for method in of(Family::Prune) {
         for (text, zeros) in [("50%", 0.5), ("12.5%", 0.125), ("2:4", 0.5), ("6:8", 0.75), ("0", 0.0)] {
             let level: Level = text.parse().unwrap();
             let source = random(ROWS * COLUMNS, 3);
             let mut weights = source.clone();
-            let outcome = run(*method, level, &mut weights);
+            let outcome = run(method, level, &mut weights);
             let shape = [ROWS, COLUMNS];
             let stored = Stored::keep(&mut weights, shape, DType::BF16, method.updates_weights()).unwrap();
             let found = stored.footprint(&weights, 16);
@@ -83,7 +92,7 @@ fn every_method_keeps_what_it_says_at_every_kind_of_level() {
             // What is kept is what was measured, whatever the checkpoint holds of it.
             let again = stored.weights(|| Ok(source.clone())).unwrap().to_dtype(DType::F32).unwrap();
             assert_eq!(again.flatten_all().unwrap().to_vec1::<f32>().unwrap(), weights, "{}", method.name());
-            assert_eq!(run(*method, level, &mut source.clone()), outcome, "the same again");
+            assert_eq!(run(method, level, &mut source.clone()), outcome, "the same again");
         }
     }
 }
@@ -91,13 +100,17 @@ fn every_method_keeps_what_it_says_at_every_kind_of_level() {
 #[test]
 fn groups_that_do_not_fill_a_row_are_refused_by_every_method() {
     for method in METHODS {
-        let level = Level::Sparsity(Sparsity::SemiStructured { zeros: 1, group: 5 });
-        let step = Step::new(method.name(), level);
-        let stage = Stage::of(&step.into(), &Parameters::new()).unwrap();
-        let message = stage.check(COLUMNS, "q_proj").unwrap_err().to_string();
-        assert!(message.contains("q_proj") && message.contains("1:5"), "{message}");
+        let (recipe, part) = match method.family() {
+            Family::Prune => (format!("{}@1:5", method.name()), "1:5"),
+            Family::Quantise => (format!("{}@4bit,group=128", method.name()), "accepted is 32, row"),
+        };
+        let procedure = Procedure::of(&recipe.parse().unwrap(), &Parameters::new()).unwrap();
+        let [stage] = procedure.stages() else { panic!("one stage") };
+        let level = stage.level;
+        let message = procedure.check(COLUMNS, "q_proj").unwrap_err().to_string();
+        assert!(message.contains("q_proj") && message.contains(part), "{message}");
         let mut weights = random(ROWS * COLUMNS, 3);
-        let matrix = Matrix { weights: &mut weights, columns: COLUMNS };
+        let matrix = Matrix::new(&mut weights, COLUMNS);
         let mut inputs = inputs(method.needs());
         let result = method.run(matrix, inputs.as_mut(), level, &stage.arguments, &|| false);
         assert_eq!(result.unwrap_err().exit_code(), 2, "{}", method.name());
@@ -108,9 +121,11 @@ fn groups_that_do_not_fill_a_row_are_refused_by_every_method() {
 fn a_method_without_its_inputs_fails_and_says_so() {
     for method in METHODS.iter().filter(|method| method.needs_calibration()) {
         let mut weights = random(ROWS * COLUMNS, 3);
-        let matrix = Matrix { weights: &mut weights, columns: COLUMNS };
-        let level = Sparsity::Fraction(0.5).into();
-        let error = method.run(matrix, None, level, &method.default_arguments(), &|| false).unwrap_err();
+        let matrix = Matrix::new(&mut weights, COLUMNS);
+        let level = usual(*method);
+        let of_rows = Parameters::from([("group".into(), "row".into())]);
+        let arguments = method.arguments(&Parameters::new(), &of_rows).unwrap();
+        let error = method.run(matrix, None, level, &arguments, &|| false).unwrap_err();
         assert_eq!(error.exit_code(), 1, "{}: {error}", method.name());
     }
 }
@@ -119,7 +134,8 @@ fn a_method_without_its_inputs_fails_and_says_so() {
 fn parameters_of_a_recipe_go_before_the_studys_and_are_checked() {
     let study = Parameters::from([("damping".into(), "0.05".into()), ("block_size".into(), "64".into())]);
     let number = |recipe: &str| {
-        let stage = Stage::of(&recipe.parse().unwrap(), &study).unwrap();
+        let procedure = Procedure::of(&recipe.parse().unwrap(), &study).unwrap();
+        let [stage] = procedure.stages() else { panic!("one stage") };
         let damping = stage.method.parameters().iter().find(|p| p.name == "damping").unwrap();
         stage.arguments.number(damping)
     };
@@ -131,10 +147,71 @@ fn parameters_of_a_recipe_go_before_the_studys_and_are_checked() {
         ("sparsegpt@50%,a=1", "accepted: damping, block_size"),
         ("sparsegpt@50%,damping=-1", "damping `-1`: accepted is a number from 0"),
         ("sparsegpt@50%,block_size=0", "block_size `0`: accepted is a whole number from 1"),
-        ("wanda@50%+magnitude@2:4", "a single step"),
+        ("wanda@50%+magnitude@2:4", "do not go together"),
+        ("gptq@4bit+wanda@50%", "do not go together"),
+        ("wanda@4bit", "wanda prunes, and `4bit` is no sparsity"),
+        ("gptq@50%", "gptq quantises, and knows no level `50%`; accepted are 8bit, 4bit, 3bit, 2bit"),
+        ("rtn@5bit", "8bit, 4bit, 3bit, 2bit"),
+        ("rtn@4bit,group=48", "accepted is 64 or row or 128 or 32"),
+        ("sparsegpt@50%,damping=0.1+gptq@4bit,damping=0.2", "share one loop"),
     ] {
-        let message = Stage::of(&recipe.parse().unwrap(), &study).unwrap_err().to_string();
+        let message = Procedure::of(&recipe.parse().unwrap(), &study).unwrap_err().to_string();
         assert!(message.contains(part) && message.contains(&format!("recipe `{recipe}`")), "{message}");
+    }
+}
+
+#[test]
+fn every_method_that_quantises_keeps_what_its_codes_stand_for() {
+    for method in of(Family::Quantise) {
+        for bits in BITS {
+            let source = random(ROWS * COLUMNS, 3);
+            let mut weights = source.clone();
+            let recipe: Recipe = format!("{}@{bits}bit,group=32", method.name()).parse().unwrap();
+            let procedure = Procedure::of(&recipe, &Parameters::new()).unwrap();
+            let matrix = Matrix { dtype: DType::BF16, ..Matrix::new(&mut weights, COLUMNS) };
+            let outcome = procedure.run(matrix, inputs(procedure.needs()).as_mut(), &|| false).unwrap();
+            let bound = 0.5 / f64::from(1u32 << (2 * bits - 4));
+            assert!((0.0..bound).contains(&outcome.error), "{recipe}: {}", outcome.error);
+            let stored = Stored::Codes(outcome.codes.unwrap());
+            let again = stored.weights(|| panic!("codes need no source")).unwrap();
+            assert_eq!(again.flatten_all().unwrap().to_vec1::<f32>().unwrap(), weights, "{recipe}");
+            // Codes, a scale of 16 bits and a zero of as many as a code, for every 32 weights.
+            let expected = f64::from(bits) + (16.0 + f64::from(bits)) / 32.0;
+            let found = stored.footprint(&weights, 16).bits_per_weight();
+            assert!((found - expected).abs() < 1e-12, "{recipe}: {found}");
+        }
+    }
+}
+
+#[test]
+fn zeros_stay_zeros_whatever_quantises_behind_what_prunes() {
+    for pruning in of(Family::Prune) {
+        for quantising in of(Family::Quantise) {
+            for level in ["50%", "2:4"] {
+                for more in ["", ",sym"] {
+                    let text =
+                        format!("{}@{level}+{}@4bit,group=32{more}", pruning.name(), quantising.name());
+                    let recipe: Recipe = text.parse().unwrap();
+                    let procedure = Procedure::of(&recipe, &Parameters::new()).unwrap();
+                    let mut weights = random(ROWS * COLUMNS, 3);
+                    let mut pruned = weights.clone();
+                    if !pruning.updates_weights() {
+                        run(pruning, level.parse().unwrap(), &mut pruned);
+                    }
+                    let matrix = Matrix::new(&mut weights, COLUMNS);
+                    let outcome =
+                        procedure.run(matrix, inputs(procedure.needs()).as_mut(), &|| false).unwrap();
+                    let zeros = weights.iter().filter(|w| **w == 0.0).count();
+                    assert!(zeros >= ROWS * COLUMNS / 2 - ROWS, "{text}: {zeros}");
+                    assert!(zeros < ROWS * COLUMNS * 3 / 4, "{text}: {zeros}");
+                    let kept = |(before, after): (&f32, &f32)| *before != 0.0 || *after == 0.0;
+                    let checked = if pruning.updates_weights() { &weights } else { &pruned };
+                    assert!(checked.iter().zip(&weights).all(kept), "{text}");
+                    assert!((0.0..1.0).contains(&outcome.error), "{text}: {}", outcome.error);
+                    assert_eq!(outcome.codes.unwrap().values(), weights, "{text}");
+                }
+            }
+        }
     }
 }
 
@@ -142,7 +219,7 @@ fn parameters_of_a_recipe_go_before_the_studys_and_are_checked() {
 fn a_grid_repeats_only_methods_that_look_at_data() {
     let sets = ["x/c4.txt".to_string(), "alpaca".to_string()];
     let sparsities = [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }];
-    let mut recipes = recipes(&["magnitude", "wanda"], &sparsities);
+    let mut recipes = recipes(&["magnitude", "wanda"], &sparsities, &[], &[]);
     recipes.push("wanda@60%".parse().unwrap());
     let ids: Vec<String> = grid(&recipes, &sets, 7).iter().map(CellSpec::id).collect();
     let expected = [

@@ -9,7 +9,6 @@ use super::{
     Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, weighted_error,
 };
 use crate::error::{Error, Result};
-use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::Level;
 
@@ -48,7 +47,7 @@ impl Method for Wanda {
         _: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<CompressionOutcome> {
-        let Level::Sparsity(sparsity) = level;
+        let sparsity = super::sparsity(level)?;
         super::check_divides(sparsity, matrix.columns, "the matrix")?;
         let scalers = scalers(inputs, matrix.columns)?;
         let norms: Vec<f32> = scalers.iter().map(|&s| (s as f32).sqrt()).collect();
@@ -62,12 +61,7 @@ impl Method for Wanda {
         );
         let error = weighted_error(&before, matrix.weights, Some(&scalers), matrix.columns);
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
-        Ok(CompressionOutcome {
-            error,
-            basis: ErrorBasis::ColumnNorms,
-            dead_columns,
-            details: NamedNumbers::default(),
-        })
+        Ok(CompressionOutcome::of_mask(error, ErrorBasis::ColumnNorms, dead_columns))
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
@@ -84,7 +78,7 @@ impl DeviceMethod for Wanda {
         _: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<(Tensor, CompressionOutcome)> {
-        let Level::Sparsity(sparsity) = level;
+        let sparsity = super::sparsity(level)?;
         let columns = weights.dim(1)?;
         super::check_divides(sparsity, columns, "the matrix")?;
         let scalers = scalers(inputs, columns)?;
@@ -94,7 +88,7 @@ impl DeviceMethod for Wanda {
         let error = device::weighted_error(weights, &pruned, Some(&scalers))?;
         let dead_columns = scalers.iter().filter(|&&s| s == 0.0).count();
         let basis = ErrorBasis::ColumnNorms;
-        Ok((pruned, CompressionOutcome { error, basis, dead_columns, details: NamedNumbers::default() }))
+        Ok((pruned, CompressionOutcome::of_mask(error, basis, dead_columns)))
     }
 }
 

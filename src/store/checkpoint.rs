@@ -41,8 +41,8 @@ pub fn write_block<S: AsRef<str>>(dir: &Path, block: usize, modules: &[(S, Store
     let mut metadata = vec![(BLOCK_KEY.to_owned(), block.to_string())];
     let mut entries = Vec::with_capacity(modules.len());
     for (module, stored) in modules {
-        let entry = stored.entry(module.as_ref(), &mut metadata);
-        entries.push(entry.map_err(|e| Error::failure(format!("block {block}: {e}")))?);
+        let own = stored.entries(module.as_ref(), &mut metadata);
+        entries.extend(own.map_err(|e| Error::failure(format!("block {block}: {e}")))?);
     }
     container::write(&block_path(dir, block), &entries, &metadata)
 }
@@ -58,11 +58,7 @@ pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(Stri
     if metadata.get(BLOCK_KEY) != Some(&block.to_string()) {
         return Err(broken("it belongs to another block"));
     }
-    let mut modules = Vec::with_capacity(entries.len());
-    for (name, content) in entries {
-        modules.push(Stored::from_entry(&name, content, &metadata, device).map_err(|why| broken(&why))?);
-    }
-    Ok(modules)
+    Stored::from_entries(entries, &metadata, device).map_err(|why| broken(&why))
 }
 
 /// How many whole blocks there are without a gap from block 0. Every one is read and its checksum tested; a broken
@@ -89,7 +85,7 @@ pub fn blocks_done(dir: &Path) -> Result<usize> {
 pub(crate) fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
     let entries: Vec<_> = states
         .iter()
-        .map(|(name, tensor)| NamedTensor { name: name.clone(), data: Data::Values(tensor) })
+        .map(|(name, tensor)| NamedTensor { name: name.clone(), data: Data::Values(tensor.clone()) })
         .collect();
     container::write(&states_path(dir), &entries, &[(BLOCK_KEY.to_owned(), block.to_string())])?;
     Ok(())

@@ -3,6 +3,7 @@
 //! Any safetensors reader opens these files. The checksum (CRC-32) stands in the header's `__metadata__` as
 //! `crc32`, in eight hexadecimal digits, and is taken over the file with these digits as zeroes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -32,9 +33,9 @@ pub(super) struct NamedTensor<'a> {
 
 /// What a tensor is made of.
 pub(super) enum Data<'a> {
-    Bytes(&'a [u8]),
+    Bytes(Cow<'a, [u8]>),
     /// f32, f16 or bf16 values, bit for bit.
-    Values(&'a Tensor),
+    Values(Tensor),
 }
 
 impl Data<'_> {
@@ -84,7 +85,7 @@ pub(super) fn write(path: &Path, entries: &[NamedTensor<'_>], metadata: &[(Strin
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
         for entry in entries {
-            match entry.data {
+            match &entry.data {
                 Data::Bytes(bytes) => out.write_all(bytes)?,
                 Data::Values(tensor) => write_values(&mut out, tensor)?,
             }

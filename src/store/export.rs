@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use self::part::{Output, PartialFolder};
@@ -22,6 +22,7 @@ use self::source::{CHUNK, SourceFile, SourceTensor};
 use super::checkpoint::{self, Stored};
 use super::stored::unpack_mask;
 use crate::error::{Error, Result};
+use crate::model::convert::round_to;
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
 use crate::model::{ModelFolder, ModuleId};
 use crate::number::{self, NamedNumbers};
@@ -221,8 +222,9 @@ fn write_weights(
             continue;
         };
         let zeros = match tensor.dtype.as_str() {
-            "F32" => write_stored::<4>(source, tensor.bytes, stored, out)?,
-            _ => write_stored::<2>(source, tensor.bytes, stored, out)?,
+            "F32" => write_stored::<4>(source, tensor.bytes, DType::F32, stored, out)?,
+            "F16" => write_stored::<2>(source, tensor.bytes, DType::F16, stored, out)?,
+            _ => write_stored::<2>(source, tensor.bytes, DType::BF16, stored, out)?,
         };
         counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
     }
@@ -233,6 +235,7 @@ fn write_weights(
 fn write_stored<const N: usize>(
     source: &mut SourceFile,
     bytes: u64,
+    dtype: DType,
     stored: &Stored,
     out: &mut Output<'_>,
 ) -> Result<usize> {
@@ -250,18 +253,30 @@ fn write_stored<const N: usize>(
                 out.put(piece)
             })?;
         }
-        Stored::Values(values) => {
-            let values = values.flatten_all()?;
-            let count = values.elem_count();
-            let mut piece = Vec::with_capacity(CHUNK.min(count * N));
-            for start in (0..count).step_by(CHUNK / N) {
-                piece.clear();
-                values.narrow(0, start, (count - start).min(CHUNK / N))?.write_bytes(&mut piece)?;
-                zeros += count_zeros::<N>(&piece);
-                out.put(&piece)?;
-            }
+        Stored::Codes(codes) => {
+            let rounded = round_to(&mut codes.values(), &codes.shape, dtype)?;
+            zeros += write_values::<N>(&rounded, out)?;
             source.skip(bytes)?;
         }
+        Stored::Values(values) => {
+            zeros += write_values::<N>(values, out)?;
+            source.skip(bytes)?;
+        }
+    }
+    Ok(zeros)
+}
+
+/// Writes new values; returns how many are zero.
+fn write_values<const N: usize>(values: &Tensor, out: &mut Output<'_>) -> Result<usize> {
+    let mut zeros = 0;
+    let values = values.flatten_all()?;
+    let count = values.elem_count();
+    let mut piece = Vec::with_capacity(CHUNK.min(count * N));
+    for start in (0..count).step_by(CHUNK / N) {
+        piece.clear();
+        values.narrow(0, start, (count - start).min(CHUNK / N))?.write_bytes(&mut piece)?;
+        zeros += count_zeros::<N>(&piece);
+        out.put(&piece)?;
     }
     Ok(zeros)
 }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::container::{Data, NamedTensor, TensorContent};
 use crate::error::{Error, Result};
+use crate::kernels::codes::{Codes, Grid, GroupGrid};
 use crate::kernels::device::{count_zeros, select::mask_bytes};
 use crate::model::convert::round_to;
 use crate::results::Footprint;
@@ -14,6 +15,12 @@ use crate::results::Footprint;
 const MASK: &str = ".mask";
 const WEIGHT: &str = ".weight";
 const SHAPE: &str = ".shape";
+const CODES: &str = ".codes";
+const SCALES: &str = ".scales";
+const ZEROS: &str = ".zeros";
+const GRID: &str = ".grid";
+const SYMMETRIC: &str = "symmetric";
+const ASYMMETRIC: &str = "asymmetric";
 
 /// Weights of one task: whole bytes of a mask.
 const MASK_TASK: usize = 1 << 16;
@@ -30,6 +37,8 @@ pub enum Stored {
     },
     /// New values `[out, in]` in the source's dtype (f32, f16 or bf16).
     Values(Tensor),
+    /// Weights on a grid, whose scales are in the source's dtype.
+    Codes(Codes),
 }
 
 impl Stored {
@@ -73,13 +82,14 @@ impl Stored {
         match self {
             Self::Mask { shape, .. } => Ok(*shape),
             Self::Values(values) => Ok(values.dims2()?.into()),
+            Self::Codes(codes) => Ok(codes.shape),
         }
     }
 
     /// Whether this is of a matrix with such a shape and such a dtype (as safetensors spells it).
     pub fn fits(&self, shape: &[usize], dtype: &str) -> bool {
         let same_dtype = match self {
-            Self::Mask { .. } => true,
+            Self::Mask { .. } | Self::Codes(_) => true,
             Self::Values(values) => values.dtype().as_str().eq_ignore_ascii_case(dtype),
         };
         same_dtype && self.shape().is_ok_and(|own| own == shape)
@@ -98,11 +108,14 @@ impl Stored {
                 apply_mask(&mut weights, bits);
                 Ok(Tensor::from_vec(weights, (shape[0], shape[1]), &Device::Cpu)?)
             }
+            Self::Codes(codes) => {
+                Ok(Tensor::from_vec(codes.values(), (codes.shape[0], codes.shape[1]), &Device::Cpu)?)
+            }
         }
     }
 
-    /// The same matrix in the source's dtype, given its weights in `f32`: half the transfer to a device, and nothing is
-    /// lost.
+    /// The same matrix, given its weights in `f32`, in the source's dtype where nothing is lost by that: half the
+    /// transfer to a device.
     ///
     /// # Errors
     /// A dtype other than f32, f16 and bf16.
@@ -110,31 +123,43 @@ impl Stored {
         match self {
             Self::Values(values) => Ok(values.clone()),
             Self::Mask { shape, .. } => round_to(weights, shape, source),
+            Self::Codes(Codes { shape: [rows, columns], .. }) => {
+                Ok(Tensor::from_slice(weights, (*rows, *columns), &Device::Cpu)?)
+            }
         }
     }
 
     /// The bits of the matrix `weights`, which are those that this stands for, `source_bits` each in the source.
     pub fn footprint(&self, weights: &[f32], source_bits: usize) -> Footprint {
         let zeros = weights.par_iter().with_min_len(1 << 16).filter(|w| **w == 0.0).count() as u64;
-        footprint(weights.len() as u64, zeros, source_bits)
+        match self {
+            Self::Mask { .. } | Self::Values(_) => footprint(weights.len() as u64, zeros, source_bits),
+            Self::Codes(codes) => {
+                let count = weights.len() as u64;
+                let of_codes = (count - zeros) * u64::from(codes.grid.bits) + codes.group_bits();
+                Footprint { weights: count, zeros, stored_bits: codes.bits(), packed_bits: count + of_codes }
+            }
+        }
     }
 
     /// How it lies in a container under the module's name: tensors, and what the header says of them.
     ///
     /// `self_attn.q_proj.weight` holds new values; `self_attn.q_proj.mask` the packed bits of a mask, whose shape is in
-    /// the metadata as `self_attn.q_proj.shape`: `576,1536`.
+    /// the metadata as `self_attn.q_proj.shape`: `576,1536`. Codes are `self_attn.q_proj.codes`, packed
+    /// ([`Codes::packed`]), with `.scales` and `.zeros` of their groups, and in the metadata, besides the shape,
+    /// `self_attn.q_proj.grid`: `4,64,asymmetric`, that is bits and group.
     ///
     /// # Errors
-    /// [`Error::Failure`] for a mask that does not fit its shape.
-    pub(super) fn entry<'a>(
+    /// [`Error::Failure`] for a mask that does not fit its shape, or a scale dtype that no model has.
+    pub(super) fn entries<'a>(
         &'a self,
         module: &str,
         metadata: &mut Vec<(String, String)>,
-    ) -> Result<NamedTensor<'a>> {
+    ) -> Result<Vec<NamedTensor<'a>>> {
+        let named = |kind: &str, data| NamedTensor { name: format!("{module}{kind}"), data };
+        let mut note = |kind: &str, text: String| metadata.push((format!("{module}{kind}"), text));
         match self {
-            Self::Values(tensor) => {
-                Ok(NamedTensor { name: format!("{module}{WEIGHT}"), data: Data::Values(tensor) })
-            }
+            Self::Values(tensor) => Ok(vec![named(WEIGHT, Data::Values(tensor.clone()))]),
             Self::Mask { shape: [rows, columns], bits } => {
                 if bits.len() != (rows * columns).div_ceil(8) {
                     let found = bits.len();
@@ -142,39 +167,102 @@ impl Stored {
                         "{found} bytes of mask do not fit {module}, {rows} by {columns}"
                     )));
                 }
-                metadata.push((format!("{module}{SHAPE}"), format!("{rows},{columns}")));
-                Ok(NamedTensor { name: format!("{module}{MASK}"), data: Data::Bytes(bits) })
+                note(SHAPE, format!("{rows},{columns}"));
+                Ok(vec![named(MASK, Data::Bytes(bits.into()))])
+            }
+            Self::Codes(codes) => {
+                let ([rows, columns], grid) = (codes.shape, codes.grid);
+                let kind = if grid.symmetric { SYMMETRIC } else { ASYMMETRIC };
+                note(SHAPE, format!("{rows},{columns}"));
+                note(GRID, format!("{},{},{kind}", grid.bits, grid.group));
+                let mut scales: Vec<f32> = codes.groups.iter().map(|group| group.scale).collect();
+                let scales = round_to(&mut scales, &[rows, grid.groups(columns)], grid.scale_dtype)?;
+                let zeros: Vec<u8> = codes.groups.iter().map(|group| group.zero).collect();
+                Ok(vec![
+                    named(CODES, Data::Bytes(codes.packed().into())),
+                    named(SCALES, Data::Values(scales)),
+                    named(ZEROS, Data::Bytes(zeros.into())),
+                ])
             }
         }
     }
 
-    /// The module's name and what [`Stored::entry`] made of it.
+    /// The modules with their names, from what [`Stored::entries`] made of them.
     ///
     /// # Errors
-    /// What is wrong with the entry.
-    pub(super) fn from_entry(
-        name: &str,
-        content: TensorContent,
+    /// What is wrong with an entry.
+    pub(super) fn from_entries(
+        entries: Vec<(String, TensorContent)>,
         metadata: &HashMap<String, String>,
         device: &Device,
-    ) -> std::result::Result<(String, Self), String> {
-        match content {
-            TensorContent::Values(tensor) => {
-                let module = name.strip_suffix(WEIGHT).ok_or_else(|| format!("`{name}` is no module"))?;
-                let values = tensor.to_device(device).map_err(|e| e.to_string())?;
-                Ok((module.to_owned(), Self::Values(values)))
-            }
-            TensorContent::Bytes(bits) => {
-                let module = name.strip_suffix(MASK).ok_or_else(|| format!("`{name}` is no module"))?;
-                let shape = metadata.get(&format!("{module}{SHAPE}")).and_then(|s| parse_shape(s));
-                let shape = shape.ok_or("a mask has no shape")?;
-                if shape[0].checked_mul(shape[1]).is_none_or(|n| n.div_ceil(8) != bits.len()) {
-                    return Err("a mask does not fit its shape".into());
+    ) -> std::result::Result<Vec<(String, Self)>, String> {
+        let shape = |module: &str| {
+            let text = metadata.get(&format!("{module}{SHAPE}"));
+            text.and_then(|text| parse_shape(text)).ok_or_else(|| format!("{module} has no shape"))
+        };
+        let mut modules = Vec::new();
+        let mut entries = entries.into_iter();
+        while let Some((name, content)) = entries.next() {
+            let of = |kind| name.strip_suffix(kind);
+            modules.push(match content {
+                TensorContent::Values(tensor) => {
+                    let module = of(WEIGHT).ok_or_else(|| format!("`{name}` is no module"))?;
+                    let values = tensor.to_device(device).map_err(|e| e.to_string())?;
+                    (module.to_owned(), Self::Values(values))
                 }
-                Ok((module.to_owned(), Self::Mask { shape, bits }))
-            }
+                TensorContent::Bytes(packed) => {
+                    if let Some(module) = of(CODES) {
+                        let grid = metadata.get(&format!("{module}{GRID}"));
+                        let (scales, zeros) = (entries.next(), entries.next());
+                        let codes = read_codes(module, shape(module)?, grid, &packed, [scales, zeros])?;
+                        (module.to_owned(), Self::Codes(codes))
+                    } else {
+                        let module = of(MASK).ok_or_else(|| format!("`{name}` is no module"))?;
+                        let shape = shape(module)?;
+                        if shape[0].checked_mul(shape[1]).is_none_or(|n| n.div_ceil(8) != packed.len()) {
+                            return Err("a mask does not fit its shape".into());
+                        }
+                        (module.to_owned(), Self::Mask { shape, bits: packed })
+                    }
+                }
+            });
         }
+        Ok(modules)
     }
+}
+
+/// Codes from their entries: `others` are those of scales and zeros.
+fn read_codes(
+    module: &str,
+    shape: [usize; 2],
+    grid: Option<&String>,
+    packed: &[u8],
+    others: [Option<(String, TensorContent)>; 2],
+) -> std::result::Result<Codes, String> {
+    let broken = || format!("the codes of {module} are not whole");
+    let [Some((scales_name, TensorContent::Values(scales))), Some((zeros_name, TensorContent::Bytes(zeros)))] =
+        others
+    else {
+        return Err(broken());
+    };
+    if scales_name != format!("{module}{SCALES}") || zeros_name != format!("{module}{ZEROS}") {
+        return Err(broken());
+    }
+    let parts: Vec<&str> = grid.map(|text| text.split(',').collect()).unwrap_or_default();
+    let (bits, group, symmetric) = match parts[..] {
+        [bits, group, SYMMETRIC] => (bits, group, true),
+        [bits, group, ASYMMETRIC] => (bits, group, false),
+        _ => return Err(broken()),
+    };
+    let (Ok(bits), Ok(group)) = (bits.parse(), group.parse()) else { return Err(broken()) };
+    let grid = Grid { bits, group, symmetric, scale_dtype: scales.dtype() };
+    let values = scales.to_dtype(DType::F32).and_then(|s| s.flatten_all()).and_then(|s| s.to_vec1());
+    let scales: Vec<f32> = values.map_err(|e| e.to_string())?;
+    if scales.len() != zeros.len() {
+        return Err(broken());
+    }
+    let groups = scales.into_iter().zip(zeros).map(|(scale, zero)| GroupGrid { scale, zero }).collect();
+    Codes::unpack(shape, grid, packed, groups).map_err(|e| e.to_string())
 }
 
 /// Of `count` weights of `source_bits` each, `zeros` of them zero.

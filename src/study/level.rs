@@ -1,4 +1,4 @@
-//! How far a step goes: today a sparsity.
+//! How far a step goes: a sparsity, or bits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -80,6 +80,8 @@ impl<'de> Deserialize<'de> for Sparsity {
 pub enum Level {
     /// For methods that prune.
     Sparsity(Sparsity),
+    /// For methods that quantise: bits of a weight, written `4bit`.
+    Bits(u8),
 }
 
 impl Level {
@@ -87,21 +89,32 @@ impl Level {
     pub fn zeros(self) -> f64 {
         match self {
             Self::Sparsity(sparsity) => sparsity.fraction(),
+            Self::Bits(_) => 0.0,
         }
     }
 
-    /// As it stands in file names: `0.5`, `2of4`.
+    /// The sparsity, of a level that is one.
+    pub fn sparsity(self) -> Option<Sparsity> {
+        match self {
+            Self::Sparsity(sparsity) => Some(sparsity),
+            Self::Bits(_) => None,
+        }
+    }
+
+    /// As it stands in file names: `0.5`, `2of4`, `4bit`.
     pub fn slug(self) -> String {
         match self {
             Self::Sparsity(sparsity) => sparsity.to_string().replace(':', "of"),
+            Self::Bits(_) => self.label(),
         }
     }
 
-    /// As people read it: `50%`, `2:4`; a fraction is rounded to a ten thousandth of a percent.
+    /// As people read it: `50%`, `2:4`, `4bit`; a fraction is rounded to a ten thousandth of a percent.
     pub fn label(self) -> String {
         match self {
             Self::Sparsity(Sparsity::Fraction(s)) => format!("{}%", (s * 1e6).round() / 1e4),
             Self::Sparsity(groups) => groups.to_string(),
+            Self::Bits(bits) => format!("{bits}bit"),
         }
     }
 }
@@ -109,9 +122,13 @@ impl Level {
 impl fmt::Display for Level {
     /// `50%` where that reads back as the same number, else the fraction.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Sparsity(sparsity) = self;
         let label = self.label();
-        f.pad(&if label.parse().is_ok_and(|read: Self| read == *self) { label } else { sparsity.to_string() })
+        match self {
+            Self::Sparsity(sparsity) if !label.parse().is_ok_and(|read: Self| read == *self) => {
+                f.pad(&sparsity.to_string())
+            }
+            _ => f.pad(&label),
+        }
     }
 }
 
@@ -119,8 +136,22 @@ impl FromStr for Level {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        text.parse().map(Self::Sparsity)
+        match text.trim().to_ascii_lowercase().strip_suffix("bit") {
+            Some(bits) => parse_bits(bits).map(Self::Bits),
+            None => text.parse().map(Self::Sparsity),
+        }
     }
+}
+
+/// Bits of a weight: `4`, `4bit`.
+///
+/// # Errors
+/// [`Error::Mistake`] for anything but a whole number from 1 to 16.
+pub fn parse_bits(text: &str) -> Result<u8, Error> {
+    let number = text.trim().to_ascii_lowercase();
+    let number = number.strip_suffix("bit").unwrap_or(&number).trim();
+    let bits = number.parse().ok().filter(|bits| (1..=16).contains(bits));
+    bits.ok_or_else(|| Error::mistake(format!("bits `{text}`: accepted is a whole number of bits (4bit)")))
 }
 
 impl From<Sparsity> for Level {
@@ -165,6 +196,14 @@ mod tests {
                 let level = Level::Sparsity(Sparsity::Fraction(s));
                 prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
             }
+        }
+
+        #[test]
+        fn bits_read_back_as_they_are_written(bits in 1u8..=16) {
+            let level = Level::Bits(bits);
+            prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
+            prop_assert_eq!(level.slug(), format!("{bits}bit"));
+            prop_assert_eq!(parse_bits(&bits.to_string()).unwrap(), bits);
         }
     }
 }

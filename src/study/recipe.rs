@@ -55,7 +55,7 @@ impl Recipe {
         self.join(|step| {
             let mut text = step.method.clone();
             for (name, value) in &step.parameters {
-                text += &format!(" {name}={value}");
+                text += &format!(" {}", parameter(name, "=", value));
             }
             text
         })
@@ -66,7 +66,7 @@ impl Recipe {
         self.join(|step| {
             let mut text = format!("{} {}", step.method, step.level.label());
             for (name, value) in &step.parameters {
-                text += &format!(" {name}={value}");
+                text += &format!(" {}", parameter(name, "=", value));
             }
             text
         })
@@ -77,7 +77,7 @@ impl Recipe {
         self.join(|step| {
             let mut text = format!("{}-{}", step.method, step.level.slug());
             for (name, value) in &step.parameters {
-                text += &format!("-{name}{value}");
+                text += &format!("-{}", parameter(name, "", value));
             }
             text
         })
@@ -109,7 +109,7 @@ impl From<Step> for Recipe {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.method, self.level)?;
-        self.parameters.iter().try_for_each(|(name, value)| write!(f, ",{name}={value}"))
+        self.parameters.iter().try_for_each(|(name, value)| write!(f, ",{}", parameter(name, "=", value)))
     }
 }
 
@@ -117,6 +117,14 @@ impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.join(Step::to_string))
     }
+}
+
+/// What a parameter has that is there and has no value.
+const YES: &str = "yes";
+
+/// A parameter as it is written; its name alone where it says yes.
+fn parameter(name: &str, between: &str, value: &str) -> String {
+    if value == YES { name.to_owned() } else { format!("{name}{between}{value}") }
 }
 
 /// Names of methods and parameters, and values: what is safe in file names and needs no quotes.
@@ -143,8 +151,8 @@ impl FromStr for Step {
         }
         let mut parameters = Parameters::new();
         for part in parts {
-            let (name, value) =
-                part.split_once('=').ok_or_else(|| wrong(&format!("parameter `{part}` has no value")))?;
+            // A word alone says yes: `sym` is `sym=yes`.
+            let (name, value) = part.split_once('=').unwrap_or((part, YES));
             let (name, value) = (name.trim(), value.trim());
             if !is_word(name) || !is_word(value) {
                 return Err(wrong(&format!("`{part}` is not a parameter with a value")));
@@ -195,6 +203,12 @@ mod tests {
                 "sparsegpt-2of4-damping0.02",
                 "sparsegpt 2:4 damping=0.02",
             ),
+            (
+                "gptq@4bit,sym, group=64,act_order=yes",
+                "gptq@4bit,act_order,group=64,sym",
+                "gptq-4bit-act_order-group64-sym",
+                "gptq 4bit act_order group=64 sym",
+            ),
             ("a@0.3 + b@2:4", "a@30%+b@2:4", "a-0.3+b-2of4", "a 30%+b 2:4"),
         ] {
             let recipe: Recipe = text.parse().unwrap();
@@ -213,7 +227,7 @@ mod tests {
             ("wanda@4:2", "N < M"),
             ("@50%", "name of a method"),
             ("wanda@50%+", "no `@`"),
-            ("wanda@50%,a", "`a` has no value"),
+            ("wanda@50%,", "`` is not a parameter"),
             ("wanda@50%,a=", "`a=`"),
             ("wanda@50%,a=1,a=2", "given twice"),
             ("wanda@50%,a=../x", "`a=../x`"),

@@ -66,8 +66,8 @@ pub(crate) enum Action {
     ToggleRow,
     ToggleColumn,
     ToggleAll,
-    AddSparsity,
-    DropSparsity,
+    AddLevel,
+    DropLevel,
     NextPane,
     CancelCell,
     MoveEarlier,
@@ -213,8 +213,8 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Grid: [ch('x')] A::ToggleRow, "select or deselect the row", "row";
     Grid: [ch('c')] A::ToggleColumn, "select or deselect the column", "column";
     Grid: [ch('A')] A::ToggleAll, "select or deselect the whole grid";
-    Grid: [ch('+'), ch('=')] A::AddSparsity, "add a sparsity: percent or N:M", "sparsity";
-    Grid: [ch('-'), key(K::Delete)] A::DropSparsity, "remove the column";
+    Grid: [ch('+'), ch('=')] A::AddLevel, "add a level to the section, or a recipe", "level";
+    Grid: [ch('-'), key(K::Delete)] A::DropLevel, "remove the column or recipe";
     Grid: [ch('w')] A::NextPane, "go to the fields", "fields";
     Grid: [ch('r')] A::StartStudy, "start the study", "run";
 

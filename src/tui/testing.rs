@@ -21,7 +21,7 @@ pub(crate) fn study() -> StudySpec {
     let sets = ["c4".to_owned()];
     StudySpec {
         model: "models/tiny".into(),
-        cells: grid(&recipes(&["magnitude", "wanda", "sparsegpt"], &sparsities), &sets, 0),
+        cells: grid(&recipes(&["magnitude", "wanda", "sparsegpt"], &sparsities, &[], &[]), &sets, 0),
         seq_len: 128,
         calibration: CalibrationSpec { sets: sets.to_vec(), samples: 16, sampling: Sampling::Random },
         evaluation: EvaluationSpec {

@@ -19,7 +19,11 @@ pub fn spec() -> StudySpec {
     let sparsities = [Sparsity::Fraction(0.1 + 0.2), Sparsity::SemiStructured { zeros: 2, group: 4 }];
     StudySpec {
         model: "models/tiny".into(),
-        cells: grid(&recipes(&["magnitude", "sparsegpt"], &sparsities), &["data/c4.txt".into()], u64::MAX),
+        cells: grid(
+            &recipes(&["magnitude", "sparsegpt"], &sparsities, &[], &[]),
+            &["data/c4.txt".into()],
+            u64::MAX,
+        ),
         seq_len: 512,
         calibration: CalibrationSpec {
             sets: vec!["data/c4.txt".into()],

@@ -1,7 +1,8 @@
 //! What is studied.
 
 use crate::config::entry::SettingEntry;
-use crate::methods::{self, METHODS};
+use crate::methods::quantise::GroupSize;
+use crate::methods::{self, Bits, METHODS};
 
 /// What a study compares by default. Other methods have to be named.
 const USUAL_METHODS: [&str; 3] = ["magnitude", "wanda", "sparsegpt"];
@@ -35,11 +36,34 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         })
         .about("Sparsities: a fraction (0.5 or 50%) or N:M, N zeros in every M weights (2:4)")
         .detail(
-            "A fraction is at least 0 and below 1; the M weights are consecutive weights of a row. Every method runs at \
-             every sparsity.",
+            "A fraction is at least 0 and below 1; the M weights are consecutive weights of a row. Every method \
+             that prunes runs at every sparsity.",
         )
         .value_name("S")
         .example("2:4"),
+        SettingEntry::list("bits", "study.bits", &[], |draft, found| {
+            draft.bits = found.parse_all::<Bits>()?.into_iter().map(|Bits(bits)| bits).collect();
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
+            Ok(())
+        })
+        .about("Bits of a weight, for methods that quantise: 8, 4, 3, 2")
+        .detail(
+            "Every method that quantises runs at all of them. If `methods` names none, all that there are run besides.",
+        )
+        .value_name("B")
+        .unset("4, if a method quantises")
+        .example("3"),
+        SettingEntry::list("group-size", "study.group_size", &[], |draft, found| {
+            let sizes = found.parse_all::<GroupSize>()?;
+            draft.group_sizes = sizes.into_iter().map(|GroupSize(size)| size).collect();
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
+            Ok(())
+        })
+        .about("Columns of a row that share a scale, for methods that quantise: row, 128, 64, 32")
+        .detail("Every method that quantises runs with all of them. `row` is one scale a row. A group must divide every row.")
+        .value_name("G")
+        .unset("64, if a method quantises")
+        .example("128"),
         SettingEntry::list("recipe", "study.recipes", &[], |draft, found| {
             draft.recipes = found.recipes()?;
             draft.recipes_strength = found.layer.strength();

@@ -2,12 +2,13 @@
 
 use candle_core::Tensor;
 
-use super::{BLOCK_SIZE, DAMPING, DAMPING_USED, SparseGpt, mean_diagonal, next_damping};
+use super::{BLOCK_SIZE, DAMPING, SparseGpt};
 use crate::error::{Error, Result};
 use crate::kernels::device::columns::{output_energy, solve};
 use crate::kernels::device::factor::{add_to_diagonal, diagonal_of, inverse_factor};
 use crate::kernels::device::projection::{Projection, Zeros};
 use crate::kernels::device::select::zero_where;
+use crate::methods::factor::{DAMPING_USED, mean_diagonal, next_damping};
 use crate::methods::{Arguments, CompressionOutcome, DeviceMethod, InputStatistics, check_divides};
 use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
@@ -61,7 +62,7 @@ impl DeviceMethod for SparseGpt {
         arguments: &Arguments,
         stop: &dyn Fn() -> bool,
     ) -> Result<(Tensor, CompressionOutcome)> {
-        let Level::Sparsity(sparsity) = level;
+        let sparsity = crate::methods::sparsity(level)?;
         let columns = weights.dim(1)?;
         check_divides(sparsity, columns, "the matrix")?;
         let missing = || Error::failure("SparseGPT was called without the Hessian of its inputs");
@@ -85,6 +86,7 @@ impl DeviceMethod for SparseGpt {
             basis: ErrorBasis::Hessian,
             dead_columns: factor.dead_columns,
             details: [(DAMPING_USED, factor.damping)].into_iter().collect(),
+            codes: None,
         };
         let zeros = match sparsity {
             Sparsity::Fraction(0.0) => return Ok((weights.clone(), outcome(0.0))),

@@ -29,7 +29,7 @@ pub(crate) fn answer_states_path(dir: &Path, task: usize, first: usize) -> PathB
 pub(crate) fn write_rows(path: &Path, rows: &[(String, Tensor)]) -> Result<()> {
     let entries: Vec<_> = rows
         .iter()
-        .map(|(name, rows)| NamedTensor { name: name.clone(), data: Data::Values(rows) })
+        .map(|(name, rows)| NamedTensor { name: name.clone(), data: Data::Values(rows.clone()) })
         .collect();
     container::write(path, &entries, &[]).map(drop)
 }

@@ -64,7 +64,7 @@ proptest! {
             .iter()
             .map(|(_, weight)| match weight {
                 Stored::Values(tensor) => tensor,
-                Stored::Mask { .. } => panic!("values became a mask"),
+                Stored::Mask { .. } | Stored::Codes(_) => panic!("values became something else"),
             })
             .collect();
         prop_assert_eq!(values[0].dims(), [1, bits.len()]);

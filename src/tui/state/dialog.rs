@@ -1,15 +1,16 @@
 //! What stands in front of the screen and takes the keys.
 
-use super::form::GridRow;
+use super::form::{GridRow, GridSection};
 use super::line::Line;
-use crate::study::{CellSpec, Sparsity};
+use crate::methods::{BITS, Bits, Family, Procedure, needs_calibration};
+use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Dialog {
     /// The keys, scrolled by so many lines.
     Help(usize),
     Palette(CommandPalette),
-    Sparsity(SparsityDialog),
+    Level(LevelDialog),
     Question(QuestionDialog),
     Prompt(Prompt),
 }
@@ -29,12 +30,16 @@ pub(crate) enum Wanted {
     Cell,
 }
 
-/// A slider for percentages that also takes typed ones, and N:M.
+/// A slider for percentages or bits that also takes typed levels, and whole recipes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SparsityDialog {
+pub(crate) struct LevelDialog {
     pub wanted: Wanted,
+    /// The family of the new column.
+    pub family: Family,
     /// Percentage of the slider, 0 … 99.
     pub percent: u16,
+    /// Bits of the slider.
+    pub bits: u8,
     /// What was typed; while it is empty the slider counts.
     pub line: Line,
     /// Method and calibration set of the new cell, among these.
@@ -45,20 +50,63 @@ pub(crate) struct SparsityDialog {
     pub fault: Option<String>,
 }
 
-impl SparsityDialog {
-    /// The sparsity that is chosen.
+impl LevelDialog {
+    /// The family whose level is asked for: that of the chosen row, or of the column.
+    pub(crate) fn family(&self) -> Family {
+        match (self.wanted == Wanted::Cell, self.rows.get(self.row).map(GridRow::section)) {
+            (true, Some(GridSection::Family(family))) => family,
+            _ => self.family,
+        }
+    }
+
+    /// Moves the slider: percentages by `by`, bits to the next choice.
+    pub(crate) fn step(&mut self, by: i32) {
+        match self.family() {
+            Family::Prune => self.percent = (i32::from(self.percent) + by).clamp(0, 99) as u16,
+            Family::Quantise => {
+                // More bits stand to the left.
+                let at = BITS.iter().position(|bits| *bits == self.bits).unwrap_or(0);
+                let next = if by > 0 { at + 1 } else { at.saturating_sub(1) };
+                self.bits = BITS[next.min(BITS.len() - 1)];
+            }
+        }
+        self.line = Line::default();
+        self.fault = None;
+    }
+
+    /// The level that is chosen.
     ///
     /// # Errors
     /// What is wrong with what was typed.
-    pub(crate) fn sparsity(&self) -> Result<Sparsity, String> {
+    pub(crate) fn level(&self) -> Result<Level, String> {
         let text = self.line.text().trim();
-        if text.is_empty() {
-            return Ok(Sparsity::Fraction(f64::from(self.percent) / 100.0));
+        match self.family() {
+            Family::Prune if text.is_empty() => {
+                Ok(Sparsity::Fraction(f64::from(self.percent) / 100.0).into())
+            }
+            Family::Quantise if text.is_empty() => Ok(Level::Bits(self.bits)),
+            Family::Prune => {
+                // A bare number above 1 can only be meant as a percentage.
+                let bare = text.parse::<f64>().ok().filter(|value| *value >= 1.0);
+                let text = if bare.is_some() { format!("{text}%") } else { text.to_owned() };
+                text.parse().map_err(|e: crate::error::Error| e.to_string())
+            }
+            Family::Quantise => {
+                let bits: Result<Bits, crate::error::Error> = text.parse();
+                bits.map(|Bits(bits)| Level::Bits(bits)).map_err(|e| e.to_string())
+            }
         }
-        // A bare number above 1 can only be meant as a percentage.
-        let bare = text.parse::<f64>().ok().filter(|value| *value >= 1.0);
-        let text = if bare.is_some() { format!("{text}%") } else { text.to_owned() };
-        text.parse().map_err(|e: crate::error::Error| e.to_string())
+    }
+
+    /// The recipe that was typed, if it was one: it has an `@`.
+    pub(crate) fn recipe(&self) -> Option<Result<Recipe, String>> {
+        let text = self.line.text().trim();
+        let understood = || {
+            let recipe: Recipe = text.parse()?;
+            Procedure::of(&recipe, &Parameters::new())?;
+            Ok(recipe)
+        };
+        text.contains('@').then(|| understood().map_err(|e: crate::error::Error| e.to_string()))
     }
 
     /// The cell that is chosen.
@@ -66,9 +114,14 @@ impl SparsityDialog {
     /// # Errors
     /// What is wrong with what was typed.
     pub(crate) fn cell(&self) -> Result<CellSpec, String> {
-        let sparsity = self.sparsity()?;
         let row = self.rows.get(self.row).ok_or("there is no method to choose")?;
-        Ok(row.cell(sparsity, self.seed))
+        if let Some(recipe) = self.recipe() {
+            let recipe = recipe?;
+            let sets = || self.rows.iter().find_map(|row| row.set.clone());
+            let calibration = needs_calibration(&recipe).then(|| row.set.clone().or_else(sets)).flatten();
+            return Ok(CellSpec { recipe, calibration, seed: self.seed });
+        }
+        Ok(row.cell(Some(self.level()?), self.seed))
     }
 }
 

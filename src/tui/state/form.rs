@@ -1,4 +1,4 @@
-//! The study that a user defines: fields, and a grid of methods and sparsities.
+//! The study that a user defines: fields, and a grid of methods and levels.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +6,9 @@ use super::field::{Field, FieldKind};
 use super::line::Line;
 use crate::config::{Given, Means, split_list};
 use crate::engine::ResourceEstimate;
-use crate::methods::{METHODS, find};
+use crate::methods::{Family, METHODS, Method, find, needs_calibration};
 use crate::results::ModelInfo;
-use crate::study::{CellSpec, Level, Parameters, Sparsity, Step, StudySpec, short_name};
+use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step, StudySpec, short_name};
 
 /// What the form says, to be checked and run.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,25 +35,93 @@ impl FormValues {
     }
 }
 
-/// Methods down, sparsities across; methods that look at data have a row for every calibration set.
+/// Methods down, levels across, a section for each family of methods; methods that look at data have a row for every
+/// calibration set. Recipes of several steps have a section of their own, and one cell a row.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Grid {
-    /// The columns: fractions by size, then N:M.
-    pub sparsities: Vec<Sparsity>,
+pub(crate) struct StudyGrid {
+    /// The columns of all sections: fractions by size, then N:M, then bits.
+    levels: Vec<Level>,
     /// Methods with parameters of their own, which have rows beside those of the plain methods.
     variants: Vec<(String, Parameters)>,
+    /// Recipes of several steps.
+    recipes: Vec<Recipe>,
     /// Cells that are not selected, by id.
     left_out: BTreeSet<String>,
     /// Row and column of the cursor.
     pub cursor: (usize, usize),
 }
 
+/// A part of the grid with columns of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GridSection {
+    Family(Family),
+    /// Recipes of several steps.
+    Recipes,
+}
+
+impl GridSection {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Family(Family::Prune) => "sparsity",
+            Self::Family(Family::Quantise) => "bits",
+            Self::Recipes => "recipes",
+        }
+    }
+}
+
+impl StudyGrid {
+    /// Makes room for a recipe.
+    fn take_in(&mut self, recipe: &Recipe) {
+        let mut steps = recipe.steps();
+        let (Some(step), None) = (steps.next(), steps.next()) else {
+            if !self.recipes.contains(recipe) {
+                self.recipes.push(recipe.clone());
+            }
+            return;
+        };
+        if !self.levels.contains(&step.level) {
+            self.levels.push(step.level);
+            self.levels.sort_by(|a, b| order(*a, *b));
+        }
+        let variant = (step.method.clone(), step.parameters.clone());
+        let plain = variant.1.is_empty() && find(&variant.0).is_ok();
+        if !plain && !self.variants.contains(&variant) {
+            self.variants.push(variant);
+        }
+    }
+
+    /// The columns of a section; recipes have one, without a level.
+    pub(crate) fn columns(&self, section: GridSection) -> Vec<Option<Level>> {
+        match section {
+            GridSection::Family(family) => {
+                self.levels.iter().copied().filter(|level| family_of(*level) == family).map(Some).collect()
+            }
+            GridSection::Recipes => vec![None],
+        }
+    }
+}
+
+/// The family of methods that have such levels.
+fn family_of(level: Level) -> Family {
+    match level {
+        Level::Sparsity(_) => Family::Prune,
+        Level::Bits(_) => Family::Quantise,
+    }
+}
+
+/// What the cells of a row have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum RowRecipe {
+    /// A method, with its parameters where they are not the study's.
+    Method(String, Parameters),
+    /// A recipe of several steps.
+    Whole(Recipe),
+}
+
 /// A row of the grid: cells that differ by level alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GridRow {
-    pub method: String,
-    /// The method's parameters, where they are not the study's.
-    pub parameters: Parameters,
+    pub recipe: RowRecipe,
     /// Its calibration set, as given.
     pub set: Option<String>,
 }
@@ -61,33 +129,66 @@ pub(crate) struct GridRow {
 impl GridRow {
     /// The rows of a method: one for every set where it looks at data.
     pub(crate) fn of_method(method: &str, parameters: &Parameters, sets: &[String]) -> Vec<Self> {
-        let row = |set| Self { method: method.to_owned(), parameters: parameters.clone(), set };
-        if find(method).is_ok_and(|method| !method.needs_calibration()) {
+        let looks_at_data = find(method).map_or(true, <dyn Method>::needs_calibration);
+        Self::of_sets(&RowRecipe::Method(method.to_owned(), parameters.clone()), looks_at_data, sets)
+    }
+
+    fn of_recipe(recipe: &Recipe, sets: &[String]) -> Vec<Self> {
+        Self::of_sets(&RowRecipe::Whole(recipe.clone()), needs_calibration(recipe), sets)
+    }
+
+    fn of_sets(recipe: &RowRecipe, looks_at_data: bool, sets: &[String]) -> Vec<Self> {
+        let row = |set| Self { recipe: recipe.clone(), set };
+        if !looks_at_data {
             return vec![row(None)];
         }
         sets.iter().cloned().map(|set| row(Some(set))).collect()
     }
 
-    pub(crate) fn cell(&self, sparsity: Sparsity, seed: u64) -> CellSpec {
-        let (method, parameters) = (self.method.clone(), self.parameters.clone());
-        let step = Step { method, level: sparsity.into(), parameters };
-        CellSpec { recipe: step.into(), calibration: self.set.clone(), seed }
+    /// The part of the grid that it stands in.
+    pub(crate) fn section(&self) -> GridSection {
+        match &self.recipe {
+            RowRecipe::Method(method, _) => {
+                GridSection::Family(find(method).map_or(Family::Prune, Method::family))
+            }
+            RowRecipe::Whole(_) => GridSection::Recipes,
+        }
+    }
+
+    /// The cell at a level of its section.
+    pub(crate) fn cell(&self, level: Option<Level>, seed: u64) -> CellSpec {
+        let recipe = match (&self.recipe, level) {
+            (RowRecipe::Whole(recipe), _) => recipe.clone(),
+            (RowRecipe::Method(method, parameters), level) => {
+                let level = level.unwrap_or(Level::Sparsity(Sparsity::Fraction(0.0)));
+                Step { parameters: parameters.clone(), ..Step::new(method, level) }.into()
+            }
+        };
+        CellSpec { recipe, calibration: self.set.clone(), seed }
     }
 
     pub(crate) fn label(&self) -> String {
-        let series = self.cell(Sparsity::Fraction(0.0), 0).recipe.series();
+        let cell = self.cell(None, 0);
+        let name = match &self.recipe {
+            RowRecipe::Method(..) => cell.recipe.series(),
+            RowRecipe::Whole(recipe) => recipe.label(),
+        };
         match &self.set {
-            None => series,
-            Some(set) => format!("{series} {}", short_name(set)),
+            None => name,
+            Some(set) => format!("{name} {}", short_name(set)),
         }
     }
 }
 
-/// Fractions by size, then N:M by their share.
-fn order(a: Sparsity, b: Sparsity) -> std::cmp::Ordering {
-    let group = |s| matches!(s, Sparsity::SemiStructured { .. });
-    let size = |s| if let Sparsity::SemiStructured { group: m, .. } = s { m } else { 0 };
-    (group(a).cmp(&group(b))).then(a.fraction().total_cmp(&b.fraction())).then(size(a).cmp(&size(b)))
+/// Fractions by size, then N:M by their share, then bits, the most first.
+fn order(a: Level, b: Level) -> std::cmp::Ordering {
+    let rank = |level| match level {
+        Level::Sparsity(Sparsity::Fraction(s)) => (0, s, 0),
+        Level::Sparsity(nm @ Sparsity::SemiStructured { group, .. }) => (1, nm.fraction(), group),
+        Level::Bits(bits) => (2, -f64::from(bits), 0),
+    };
+    let (a, b) = (rank(a), rank(b));
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
 }
 
 /// Where the cursor of the study screen is.
@@ -127,7 +228,7 @@ pub(crate) enum Check {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Form {
     fields: [String; Field::ALL.len()],
-    pub grid: Grid,
+    pub grid: StudyGrid,
     pub focus: Focus,
     pub field: usize,
     /// The text that is being typed into that field.
@@ -145,19 +246,10 @@ impl Form {
     pub(crate) fn new(spec: &StudySpec) -> Self {
         let fields =
             Field::ALL.map(|field| field.shown().map_or_else(String::new, |field| (field.show)(spec)));
-        let mut grid = Grid::default();
-        for step in spec.cells.iter().flat_map(|cell| cell.recipe.steps()) {
-            let Level::Sparsity(sparsity) = step.level;
-            if !grid.sparsities.contains(&sparsity) {
-                grid.sparsities.push(sparsity);
-            }
-            let variant = (step.method.clone(), step.parameters.clone());
-            let plain = variant.1.is_empty() && find(&variant.0).is_ok();
-            if !plain && !grid.variants.contains(&variant) {
-                grid.variants.push(variant);
-            }
+        let mut grid = StudyGrid::default();
+        for recipe in spec.cells.iter().map(|cell| &cell.recipe) {
+            grid.take_in(recipe);
         }
-        grid.sparsities.sort_by(|a, b| order(*a, *b));
         let mut form = Self {
             fields,
             grid,
@@ -210,11 +302,31 @@ impl Form {
         true
     }
 
+    /// The rows, section by section.
     pub(crate) fn rows(&self) -> Vec<GridRow> {
         let sets = split_list(self.get(Field::Calibration));
         let plain = METHODS.iter().map(|method| (method.name().to_owned(), Parameters::new()));
         let all = plain.chain(self.grid.variants.iter().cloned());
-        all.flat_map(|(method, parameters)| GridRow::of_method(&method, &parameters, &sets)).collect()
+        let rows = all.flat_map(|(method, parameters)| GridRow::of_method(&method, &parameters, &sets));
+        let recipes = self.grid.recipes.iter().flat_map(|recipe| GridRow::of_recipe(recipe, &sets));
+        let mut rows: Vec<GridRow> = rows.chain(recipes).collect();
+        rows.sort_by_key(|row| match row.section() {
+            GridSection::Family(Family::Prune) => 0,
+            GridSection::Family(Family::Quantise) => 1,
+            GridSection::Recipes => 2,
+        });
+        rows
+    }
+
+    /// The section that the cursor is in.
+    pub(crate) fn section(&self) -> GridSection {
+        let section = self.rows().get(self.grid.cursor.0).map(GridRow::section);
+        section.unwrap_or(GridSection::Family(Family::Prune))
+    }
+
+    /// The columns of that section.
+    pub(crate) fn columns(&self) -> Vec<Option<Level>> {
+        self.grid.columns(self.section())
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -223,7 +335,9 @@ impl Form {
 
     fn all_cells(&self) -> impl Iterator<Item = CellSpec> + '_ {
         let seed = self.seed();
-        let row = move |row: GridRow| self.grid.sparsities.iter().map(move |&s| row.cell(s, seed));
+        let row = move |row: GridRow| {
+            self.grid.columns(row.section()).into_iter().map(move |level| row.cell(level, seed))
+        };
         self.rows().into_iter().flat_map(row)
     }
 
@@ -248,7 +362,7 @@ impl Form {
     /// The cell under the grid's cursor.
     pub(crate) fn cell_at_cursor(&self) -> Option<CellSpec> {
         let (row, column) = self.grid.cursor;
-        Some(self.rows().get(row)?.cell(*self.grid.sparsities.get(column)?, self.seed()))
+        Some(self.rows().get(row)?.cell(*self.columns().get(column)?, self.seed()))
     }
 
     /// Selects cells, or deselects them when all of them are selected.
@@ -274,16 +388,17 @@ impl Form {
     pub(crate) fn toggle_row(&mut self) {
         let seed = self.seed();
         if let Some(row) = self.rows().get(self.grid.cursor.0) {
-            let cells: Vec<_> = self.grid.sparsities.iter().map(|&s| row.cell(s, seed)).collect();
+            let cells: Vec<_> = self.columns().into_iter().map(|level| row.cell(level, seed)).collect();
             self.toggle(&cells);
         }
     }
 
-    /// The same for the cursor's column.
+    /// The same for the cursor's column, in its section.
     pub(crate) fn toggle_column(&mut self) {
-        let seed = self.seed();
-        if let Some(&sparsity) = self.grid.sparsities.get(self.grid.cursor.1) {
-            let cells: Vec<_> = self.rows().iter().map(|row| row.cell(sparsity, seed)).collect();
+        let (seed, section) = (self.seed(), self.section());
+        if let Some(&level) = self.columns().get(self.grid.cursor.1) {
+            let rows = self.rows().into_iter().filter(|row| row.section() == section);
+            let cells: Vec<_> = rows.map(|row| row.cell(level, seed)).collect();
             self.toggle(&cells);
         }
     }
@@ -293,32 +408,67 @@ impl Form {
         self.toggle(&cells);
     }
 
-    /// Adds a column and puts the cursor there.
-    pub(crate) fn add_sparsity(&mut self, sparsity: Sparsity) {
-        if !self.grid.sparsities.contains(&sparsity) {
-            self.grid.sparsities.push(sparsity);
-            self.grid.sparsities.sort_by(|a, b| order(*a, *b));
+    /// Adds a column to the section of its family and puts the cursor there.
+    pub(crate) fn add_level(&mut self, level: Level) {
+        if !self.grid.levels.contains(&level) {
+            self.grid.levels.push(level);
+            self.grid.levels.sort_by(|a, b| order(*a, *b));
             self.changed();
         }
-        let at = self.grid.sparsities.iter().position(|s| *s == sparsity);
+        let section = GridSection::Family(family_of(level));
+        if self.section() != section {
+            let first = self.rows().iter().position(|row| row.section() == section);
+            self.grid.cursor.0 = first.unwrap_or(0);
+        }
+        let at = self.columns().iter().position(|known| *known == Some(level));
         self.grid.cursor.1 = at.unwrap_or(0);
     }
 
-    pub(crate) fn drop_sparsity(&mut self) {
-        if self.grid.cursor.1 < self.grid.sparsities.len() {
-            self.grid.sparsities.remove(self.grid.cursor.1);
-            self.changed();
+    /// Adds a recipe, selected, and puts the cursor on it. Others that its row or column makes are not selected.
+    pub(crate) fn add_recipe(&mut self, recipe: &Recipe) {
+        let before: BTreeSet<String> = self.all_cells().map(|cell| cell.id()).collect();
+        self.grid.take_in(recipe);
+        let seed = self.seed();
+        let rows = self.rows();
+        let mut at = None;
+        for (number, row) in rows.iter().enumerate() {
+            for (column, level) in self.grid.columns(row.section()).into_iter().enumerate() {
+                let cell = row.cell(level, seed);
+                if cell.recipe == *recipe {
+                    self.grid.left_out.remove(&cell.id());
+                    at = at.or(Some((number, column)));
+                } else if !before.contains(&cell.id()) {
+                    self.grid.left_out.insert(cell.id());
+                }
+            }
         }
+        self.grid.cursor = at.unwrap_or(self.grid.cursor);
+        self.changed();
+    }
+
+    /// Drops the cursor's column, or its recipe.
+    pub(crate) fn drop_level(&mut self) {
+        match (self.columns().get(self.grid.cursor.1), self.rows().get(self.grid.cursor.0)) {
+            (Some(Some(level)), _) => self.grid.levels.retain(|known| known != level),
+            (_, Some(GridRow { recipe: RowRecipe::Whole(recipe), .. })) => {
+                self.grid.recipes.retain(|known| known != recipe);
+            }
+            _ => return,
+        }
+        self.changed();
     }
 
     /// Keeps the cursors inside, and has the study checked again.
     fn changed(&mut self) {
-        let rows = self.rows().len();
-        let cursor = &mut self.grid.cursor;
-        cursor.0 = cursor.0.min(rows.saturating_sub(1));
-        cursor.1 = cursor.1.min(self.grid.sparsities.len().saturating_sub(1));
+        self.grid.cursor.0 = self.grid.cursor.0.min(self.rows().len().saturating_sub(1));
+        self.keep_column();
         self.version += 1;
         self.check = Check::Pending;
+    }
+
+    /// Keeps the cursor within the columns of its section.
+    pub(crate) fn keep_column(&mut self) {
+        self.grid.cursor.1 = self.grid.cursor.1.min(self.columns().len().saturating_sub(1));
     }
 
     /// What can be told without looking anything up; `None` where that finds no fault.
@@ -326,7 +476,7 @@ impl Form {
         if self.get(Field::Model).trim().is_empty() {
             return Some((Some(Field::Model), "enter a Hugging Face folder or hub id".into()));
         }
-        if self.grid.sparsities.is_empty() {
+        if self.grid.levels.is_empty() && self.grid.recipes.is_empty() {
             return Some((None, "the grid has no sparsity: press + to add one".into()));
         }
         if self.cells().is_empty() {

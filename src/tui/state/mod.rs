@@ -18,12 +18,10 @@ use std::time::Duration;
 
 pub(crate) use areas::ScreenAreas;
 pub(crate) use compare::{ChartedScore, CompareView, RowKey, SortBy, XQuantity};
-pub(crate) use dialog::{
-    CommandPalette, Dialog, DialogAnswer, Prompt, QuestionDialog, SparsityDialog, Wanted,
-};
+pub(crate) use dialog::{CommandPalette, Dialog, DialogAnswer, LevelDialog, Prompt, QuestionDialog, Wanted};
 pub(crate) use engine_view::{EngineState, EngineView, LogLevel};
 pub(crate) use field::{Field, FieldKind};
-pub(crate) use form::{Check, Checked, Focus, Form, FormValues, GridRow};
+pub(crate) use form::{Check, Checked, Focus, Form, FormValues, GridRow, GridSection, RowRecipe};
 pub(crate) use history::HistoryView;
 pub(crate) use inspect::{InspectView, Pane};
 pub(crate) use line::{Line, Typed};

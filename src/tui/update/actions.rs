@@ -1,13 +1,14 @@
 //! What keys and commands do that no screen does by itself.
 
-use crate::methods::{METHODS, Method};
+use crate::methods::quantise::USUAL_BITS;
+use crate::methods::{Family, METHODS, Method};
 use crate::study::Parameters;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EngineOrder};
 use crate::tui::screens::{compare, history, inspect, run, show, study, toast_error};
 use crate::tui::state::{
-    Check, CommandPalette, Dialog, DialogAnswer, EngineState, Field, GridRow, Leave, Line, QuestionDialog,
-    Screen, SparsityDialog, State, StudyView, Wanted,
+    Check, CommandPalette, Dialog, DialogAnswer, EngineState, Field, GridRow, Leave, LevelDialog, Line,
+    QuestionDialog, RowRecipe, Screen, State, StudyView, Wanted,
 };
 
 /// Does what a key or a command of the palette asks for.
@@ -142,7 +143,8 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
     let row = selected
         .and_then(|cell| {
             let method = cell.spec.recipe.method();
-            rows.iter().position(|row| row.method == method && row.set == cell.spec.calibration)
+            let same = |row: &GridRow| matches!(&row.recipe, RowRecipe::Method(name, _) if *name == method);
+            rows.iter().position(|row| same(row) && row.set == cell.spec.calibration)
         })
         // The first that looks at data: what most people try.
         .or_else(|| rows.iter().position(|row| row.set.is_some()))
@@ -150,9 +152,11 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
     let at = compare::cursor(state).or(selected.map(|cell| cell.spec.recipe.zeros() * 100.0));
     let percent = at.map_or(50, |at| at.round().clamp(0.0, 99.0) as u16);
     let seed = study_view.cells.first().map_or_else(|| state.form.seed(), |cell| cell.spec.seed);
-    state.dialogs.push(Dialog::Sparsity(SparsityDialog {
+    state.dialogs.push(Dialog::Level(LevelDialog {
         wanted: Wanted::Cell,
+        family: Family::Prune,
         percent,
+        bits: USUAL_BITS,
         line: Line::default(),
         rows,
         row,

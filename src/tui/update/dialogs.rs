@@ -10,7 +10,7 @@ use crate::tui::message::{Effect, EngineOrder};
 use crate::tui::palette::{PaletteCommand, matching};
 use crate::tui::screens::show;
 use crate::tui::state::{
-    Dialog, DialogAnswer, EngineState, Focus, Leave, Line, Screen, SparsityDialog, State, Typed, Wanted,
+    Dialog, DialogAnswer, EngineState, Focus, Leave, LevelDialog, Screen, State, Typed, Wanted,
 };
 
 /// Does what a key means to the dialog in front.
@@ -37,7 +37,7 @@ pub(crate) fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
             }
             (true, Vec::new())
         }
-        Dialog::Sparsity(chooser) => sparsity(state, chooser, event),
+        Dialog::Level(chooser) => level(state, chooser, event),
         Dialog::Question(question) => {
             let last = question.answers.len().saturating_sub(1);
             match event.code {
@@ -114,7 +114,7 @@ fn run(state: &mut State, command: PaletteCommand) -> Vec<Effect> {
 pub(crate) fn paste(dialog: &mut Dialog, text: &str) {
     match dialog {
         Dialog::Palette(palette) => palette.line.insert(text),
-        Dialog::Sparsity(chooser) => chooser.line.insert(text),
+        Dialog::Level(chooser) => chooser.line.insert(text),
         Dialog::Prompt(prompt) => prompt.line.insert(text),
         Dialog::Help(_) | Dialog::Question(_) => {}
     }
@@ -135,17 +135,14 @@ fn help(scroll: &mut usize, event: &KeyEvent) -> bool {
     true
 }
 
-fn sparsity(state: &mut State, chooser: &mut SparsityDialog, event: &KeyEvent) -> (bool, Vec<Effect>) {
-    let step = |chooser: &mut SparsityDialog, by: i32| {
-        chooser.percent = (i32::from(chooser.percent) + by).clamp(0, 99) as u16;
-        chooser.line = Line::default();
-        chooser.fault = None;
-    };
+fn level(state: &mut State, chooser: &mut LevelDialog, event: &KeyEvent) -> (bool, Vec<Effect>) {
+    // What is part of a recipe that is being typed is no step of the slider.
+    let typing = !chooser.line.text().is_empty();
     match event.code {
-        KeyCode::Left => step(chooser, -5),
-        KeyCode::Right => step(chooser, 5),
-        KeyCode::Char('-') => step(chooser, -1),
-        KeyCode::Char('+' | '=') => step(chooser, 1),
+        KeyCode::Left => chooser.step(-5),
+        KeyCode::Right => chooser.step(5),
+        KeyCode::Char('-') if !typing => chooser.step(-1),
+        KeyCode::Char('+' | '=') if !typing => chooser.step(1),
         KeyCode::Up => chooser.row = chooser.row.saturating_sub(1),
         KeyCode::Down => chooser.row = (chooser.row + 1).min(chooser.rows.len().saturating_sub(1)),
         _ => match chooser.line.key(event) {
@@ -157,18 +154,16 @@ fn sparsity(state: &mut State, chooser: &mut SparsityDialog, event: &KeyEvent) -
     (true, Vec::new())
 }
 
-fn chosen(state: &mut State, chooser: &mut SparsityDialog) -> (bool, Vec<Effect>) {
+fn chosen(state: &mut State, chooser: &mut LevelDialog) -> (bool, Vec<Effect>) {
     match chooser.wanted {
-        Wanted::Column => match chooser.sparsity() {
-            Ok(sparsity) => {
-                state.form.add_sparsity(sparsity);
-                (false, Vec::new())
-            }
-            Err(fault) => {
-                chooser.fault = Some(fault);
-                (true, Vec::new())
-            }
-        },
+        Wanted::Column => {
+            let added = match chooser.recipe() {
+                Some(recipe) => recipe.map(|recipe| state.form.add_recipe(&recipe)),
+                None => chooser.level().map(|level| state.form.add_level(level)),
+            };
+            chooser.fault = added.err();
+            (chooser.fault.is_some(), Vec::new())
+        }
         Wanted::Cell => match chooser.cell() {
             Ok(cell) => {
                 let Some(study_view) = state.study_view.as_mut() else { return (false, Vec::new()) };

@@ -10,7 +10,7 @@ use crate::engine::{Event, PlannedCell, ResourceEstimate};
 use crate::results::{self, CellState, Environment, Metrics, ModelInfo, SourceBits, StudyResult};
 use crate::scores::{PERPLEXITY, Summary};
 use crate::store::StudySummary;
-use crate::study::{CellSpec, Sparsity, Step};
+use crate::study::{CellSpec, Level, Sparsity, Step};
 use crate::tui::message::{EffectOutcome, OpenReason};
 use crate::tui::palette::{commands, matching};
 use crate::tui::state::{Checked, Field, StudyView};
@@ -137,17 +137,18 @@ fn the_grid_is_steered_by_cells_rows_and_columns() {
     assert_eq!(state.form.cells().len(), all - 1);
     press(&mut state, KeyCode::Char('x'));
     press(&mut state, KeyCode::Char('x'));
-    let columns = state.form.grid.sparsities.len();
+    let columns = state.form.columns().len();
     assert_eq!(state.form.cells().len(), all - columns);
     press(&mut state, KeyCode::Char('x'));
     assert_eq!(state.form.cells().len(), all);
     press(&mut state, KeyCode::Char('+'));
     typed(&mut state, "2:4");
     press(&mut state, KeyCode::Enter);
-    assert_eq!(state.form.grid.sparsities.last(), Some(&Sparsity::SemiStructured { zeros: 2, group: 4 }));
+    let groups = Level::Sparsity(Sparsity::SemiStructured { zeros: 2, group: 4 });
+    assert_eq!(state.form.columns().last(), Some(&Some(groups)));
     assert_eq!(state.form.grid.cursor.1, columns);
     press(&mut state, KeyCode::Char('-'));
-    assert_eq!(state.form.grid.sparsities.len(), columns);
+    assert_eq!(state.form.columns().len(), columns);
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn a_typed_percentage_may_be_bare_and_nonsense_stays_open() {
     press(&mut state, KeyCode::Char('+'));
     typed(&mut state, "37.5");
     press(&mut state, KeyCode::Enter);
-    assert!(state.form.grid.sparsities.contains(&Sparsity::Fraction(0.375)));
+    assert!(state.form.columns().contains(&Some(Sparsity::Fraction(0.375).into())));
 }
 
 #[test]

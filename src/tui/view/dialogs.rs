@@ -7,9 +7,11 @@ use ratatui::widgets::{Clear, Paragraph, Widget};
 use unicode_width::UnicodeWidthStr;
 
 use super::parts::{first_shown, framed, typed};
+use crate::methods::Family;
+use crate::study::Level;
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
-use crate::tui::state::{CommandPalette, Dialog, Prompt, QuestionDialog, SparsityDialog, State, Wanted};
+use crate::tui::state::{CommandPalette, Dialog, LevelDialog, Prompt, QuestionDialog, State, Wanted};
 use crate::tui::widgets::Slider;
 use crate::tui::widgets::text::{self, sanitize, truncate, wrap};
 
@@ -18,7 +20,7 @@ pub(crate) fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buff
     match dialog {
         Dialog::Help(scroll) => help(state, *scroll, area, buffer),
         Dialog::Palette(palette) => commands(state, palette, area, buffer),
-        Dialog::Sparsity(chooser) => sparsity(state, chooser, area, buffer),
+        Dialog::Level(chooser) => level(state, chooser, area, buffer),
         Dialog::Question(asked) => question(state, asked, area, buffer),
         Dialog::Prompt(asked) => prompt(state, asked, area, buffer),
     }
@@ -102,9 +104,10 @@ fn commands(state: &State, palette: &CommandPalette, area: Rect, buffer: &mut Bu
     }
 }
 
-fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Buffer) {
+fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let (title, rows) = match chooser.wanted {
+        Wanted::Column if chooser.family() == Family::Quantise => ("Add bits", 0),
         Wanted::Column => ("Add a sparsity", 0),
         Wanted::Cell => ("Add a cell", chooser.rows.len().min(6) + 1),
     };
@@ -127,14 +130,15 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
                 .render(line(i - first), buffer);
         }
     }
-    let value = match chooser.sparsity() {
-        Ok(sparsity) => format!("removes {:.4}%", sparsity.fraction() * 100.0).replace(".0000%", "%"),
-        Err(_) => "?".into(),
-    };
-    let percent = chooser.sparsity().map_or(f64::from(chooser.percent), |s| s.fraction() * 100.0);
+    let (value, percent) = slider(chooser);
     Slider::new(theme, percent).shown(value).focused(true).render(line(rows), buffer);
-    let mut typing = typed(state, &chooser.line, 20);
-    typing.spans.insert(0, Span::styled("or type 37.5 or 2:4: ", theme.dim()));
+    let (levels, steps) = match chooser.family() {
+        Family::Prune => ("37.5, 2:4", "5%  -/+ 1%"),
+        Family::Quantise => ("4", "bits"),
+    };
+    let hint = format!("or type {levels} or a recipe: ");
+    let mut typing = typed(state, &chooser.line, usize::from(inner.width).saturating_sub(hint.len()));
+    typing.spans.insert(0, Span::styled(hint, theme.dim()));
     typing.render(line(rows + 2), buffer);
     let last = if let Some(fault) = &chooser.fault {
         Line::styled(sanitize(fault).into_owned(), theme.bad())
@@ -145,10 +149,22 @@ fn sparsity(state: &State, chooser: &SparsityDialog, area: Rect, buffer: &mut Bu
             (true, true) => "  Up/Down method",
             (true, false) => "  ↑↓ method",
         };
-        let text = format!("{arrows} 5%  -/+ 1%{method}  Enter adds  Esc cancels");
+        let text = format!("{arrows} {steps}{method}  Enter adds  Esc cancels");
         Line::styled(text, theme.dim())
     };
     last.render(line(rows + 4), buffer);
+}
+
+/// What the slider says, and where it stands in percent.
+fn slider(chooser: &LevelDialog) -> (String, f64) {
+    match chooser.level() {
+        Ok(Level::Sparsity(sparsity)) => {
+            let percent = sparsity.fraction() * 100.0;
+            (format!("removes {percent:.4}%").replace(".0000%", "%"), percent)
+        }
+        Ok(Level::Bits(bits)) => (format!("{bits} bits a weight"), 100.0 * (1.0 - f64::from(bits) / 16.0)),
+        Err(_) => ("?".into(), f64::from(chooser.percent)),
+    }
 }
 
 fn question(state: &State, asked: &QuestionDialog, area: Rect, buffer: &mut Buffer) {

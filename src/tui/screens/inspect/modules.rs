@@ -8,7 +8,7 @@ use ratatui::widgets::Widget;
 
 use super::rows;
 use crate::human;
-use crate::methods::Stage;
+use crate::methods::Procedure;
 use crate::results::{CellResult, CellState, ErrorBasis, ModuleResult};
 use crate::tui::state::{State, StudyView};
 use crate::tui::theme::Theme;
@@ -44,23 +44,22 @@ pub(super) fn draw(
         return parts::nothing(state, no_modules(cell.state), below, buffer);
     }
     let parameters = study_view.spec.as_ref().map(|spec| spec.prune.parameters()).unwrap_or_default();
-    let stage = Stage::of(&cell.spec.recipe, &parameters).ok();
+    let procedure = Procedure::of(&cell.spec.recipe, &parameters).ok();
     let page = usize::from(below.height.saturating_sub(1));
     let first = Table::offset(Some(chosen), modules.len(), page);
     let shown = first..first.saturating_add(page);
     // Rows out of sight cost nothing.
-    let lines: Vec<TableRow> =
-        modules
-            .iter()
-            .enumerate()
-            .map(|(i, module)| {
-                if shown.contains(&i) {
-                    module_row(theme, module, stage.as_ref())
-                } else {
-                    TableRow::default()
-                }
-            })
-            .collect();
+    let lines: Vec<TableRow> = modules
+        .iter()
+        .enumerate()
+        .map(|(i, module)| {
+            if shown.contains(&i) {
+                module_row(theme, module, procedure.as_ref())
+            } else {
+                TableRow::default()
+            }
+        })
+        .collect();
     let sort = state.inspect.largest_first.then_some((5, false));
     Table::new(&theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
 }
@@ -80,10 +79,10 @@ fn columns() -> [TableColumn; 10] {
     ]
 }
 
-fn module_row(theme: Theme, module: &ModuleResult, stage: Option<&Stage>) -> TableRow {
+fn module_row(theme: Theme, module: &ModuleResult, procedure: Option<&Procedure>) -> TableRow {
     let absent = || Span::styled(theme.symbols().dot, theme.dim());
     let details: Vec<String> = module.details.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    let warned = stage.is_some_and(|s| s.method.warning(&module.details, &s.arguments).is_some());
+    let warned = procedure.is_some_and(|procedure| procedure.warning(&module.details).is_some());
     let details = match details.join(", ") {
         details if details.is_empty() => absent(),
         details if warned => Span::styled(format!("{details} {}", theme.symbols().warning), theme.warn()),

@@ -5,8 +5,9 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
+use super::grid;
 use crate::human;
-use crate::study::Sparsity;
+use crate::study::Level;
 use crate::tui::state::{Check, Checked, Field, FieldKind, Focus, Panel, State, model_name};
 use crate::tui::view::parts::{first_shown, framed, typed};
 use crate::tui::widgets::Gauge;
@@ -24,9 +25,9 @@ pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
 fn places(state: &State, area: Rect) -> [Rect; 3] {
     let wide = if area.width >= 120 { area.width / 2 } else { 36 };
     let [left, right] = Layout::horizontal([Constraint::Length(wide), Constraint::Min(0)]).areas(area);
-    let rows = state.form.rows().len() as u16;
+    let rows = grid::lines(&state.form).len() as u16;
     // The grid takes what it needs, and leaves room for what the study needs.
-    let height = (rows + 4).min(area.height.saturating_sub(6)).max(4);
+    let height = (rows + 3).min(area.height.saturating_sub(6)).max(4);
     let [grid, needs] = Layout::vertical([Constraint::Length(height), Constraint::Min(0)]).areas(right);
     [left, grid, needs]
 }
@@ -34,7 +35,7 @@ fn places(state: &State, area: Rect) -> [Rect; 3] {
 pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let [left, grid, needs] = places(state, area);
     fields(state, left, buffer);
-    draw_grid(state, grid, buffer);
+    grid::draw(state, grid, buffer);
     draw_needs(state, needs, buffer);
 }
 
@@ -110,73 +111,6 @@ fn value(state: &State, field: Field, width: usize, chosen: bool) -> Line<'stati
     Line::raw(truncate_start(&text, width, symbols.ellipsis).into_owned())
 }
 
-/// A sparsity as a column's heading.
-fn heading(sparsity: Sparsity) -> String {
-    match sparsity {
-        Sparsity::Fraction(s) => format!("{}%", (s * 1e4).round() / 1e2),
-        nm @ Sparsity::SemiStructured { .. } => nm.to_string(),
-    }
-}
-
-fn draw_grid(state: &State, area: Rect, buffer: &mut Buffer) {
-    let (theme, form) = (&state.theme, &state.form);
-    let symbols = theme.symbols();
-    let focused = form.focus == Focus::Grid;
-    let cells = form.cells().len();
-    let title = format!("Grid: {cells} {}", if cells == 1 { "cell" } else { "cells" });
-    let inner = framed(theme, &title, focused, area, buffer);
-    let rows = form.rows();
-    let sparsities = &form.grid.sparsities;
-    if inner.is_empty() {
-        return;
-    }
-    let widest = rows.iter().map(|row| row.label().chars().count()).max().unwrap_or(0);
-    let label = widest.min(usize::from(inner.width) / 3) + 1;
-    let headings: Vec<String> = sparsities.iter().map(|&s| heading(s)).collect();
-    let field = headings.iter().map(String::len).max().unwrap_or(0).max(3) + 1;
-    // A blank for the arrows that say that there is more.
-    let fit_columns = (usize::from(inner.width).saturating_sub(label + 2) / field).max(1);
-    let first = first_shown(form.grid.cursor.1, sparsities.len(), fit_columns);
-    let shown = first..(first + fit_columns).min(sparsities.len());
-
-    let mut head = vec![Span::raw(" ".repeat(label))];
-    head.push(Span::styled(if first > 0 { symbols.left } else { " " }, theme.dim()));
-    for column in shown.clone() {
-        let style = if focused && column == form.grid.cursor.1 { theme.accent() } else { theme.title() };
-        head.push(Span::styled(format!("{:^field$}", headings[column]), style));
-    }
-    head.push(Span::styled(if shown.end < sparsities.len() { symbols.right } else { " " }, theme.dim()));
-    Line::from(head).render(Rect { height: 1, ..inner }, buffer);
-    let below = Rect { y: inner.y + 1, height: inner.height - 1, ..inner };
-    if sparsities.is_empty() {
-        Line::styled("+ adds a sparsity", theme.dim())
-            .render(Rect { height: below.height.min(1), ..below }, buffer);
-        return;
-    }
-    let fit_rows = usize::from(below.height);
-    let first_row = first_shown(form.grid.cursor.0, rows.len(), fit_rows);
-    for (line, (at, row)) in rows.iter().enumerate().skip(first_row).take(fit_rows).enumerate() {
-        let name =
-            fit(&sanitize(&row.label()), label - 1, ratatui::layout::Alignment::Left, symbols.ellipsis);
-        let here = focused && at == form.grid.cursor.0;
-        let style = if here { theme.accent() } else { theme.text() };
-        let mut spans = vec![Span::styled(format!("{name}  "), style)];
-        for column in shown.clone() {
-            let cell = row.cell(sparsities[column], form.seed());
-            let on = form.is_on(&cell);
-            let glyph = if on { symbols.box_on } else { symbols.box_off };
-            let text = format!("{glyph:^field$}");
-            let style = match (here && column == form.grid.cursor.1, on) {
-                (true, _) => theme.selected(),
-                (false, true) => theme.good(),
-                (false, false) => theme.dim(),
-            };
-            spans.push(Span::styled(text, style));
-        }
-        Line::from(spans).render(Rect { y: below.y + line as u16, height: 1, ..below }, buffer);
-    }
-}
-
 fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
     let (theme, form) = (&state.theme, &state.form);
     let inner = framed(theme, "Estimate", false, area, buffer);
@@ -212,16 +146,14 @@ fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
         }
     }
     if let (Some(cell), Check::Fine(known)) = (&at, &form.check) {
-        let kept = (1.0 - cell.recipe.zeros()) * known.model.prunable_parameters as f64;
+        let all = known.model.prunable_parameters;
+        let kept = ((1.0 - cell.recipe.zeros()) * all as f64).round() as u64;
         let on = if form.is_on(cell) { "" } else { " (not selected)" };
-        lines.push(Line::from(vec![
-            Span::styled(cell.label(), theme.accent()),
-            Span::raw(format!(
-                "{on} keeps {} of {}",
-                human::count(kept.round() as u64),
-                human::count(known.model.prunable_parameters)
-            )),
-        ]));
+        let mut text = format!("{on} keeps {} of {}", human::count(kept), human::count(all));
+        if let Some(Level::Bits(bits)) = cell.recipe.steps().map(|step| step.level).last() {
+            text += &format!(" in {bits} bits");
+        }
+        lines.push(Line::from(vec![Span::styled(cell.label(), theme.accent()), Span::raw(text)]));
     }
     let rows = usize::from(inner.height);
     for (row, line) in lines.iter().take(rows).enumerate() {

@@ -2,9 +2,14 @@
 
 use crossterm::event::KeyEvent;
 
+use crate::methods::Family;
+use crate::methods::quantise::USUAL_BITS;
+use crate::study::{Level, Sparsity};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
-use crate::tui::state::{Dialog, Field, FieldKind, Focus, Line, SparsityDialog, State, Typed, Wanted};
+use crate::tui::state::{
+    Dialog, Field, FieldKind, Focus, GridSection, LevelDialog, Line, State, Typed, Wanted,
+};
 
 pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     match state.form.focus {
@@ -56,11 +61,17 @@ fn fields(state: &mut State, action: Action) {
 
 fn grid(state: &mut State, action: Action) {
     let form = &mut state.form;
-    let (rows, columns) = (form.rows().len(), form.grid.sparsities.len());
+    let (rows, columns) = (form.rows().len(), form.columns().len());
     let cursor = &mut form.grid.cursor;
     match action {
-        Action::Up => cursor.0 = cursor.0.saturating_sub(1),
-        Action::Down => cursor.0 = (cursor.0 + 1).min(rows.saturating_sub(1)),
+        Action::Up => {
+            cursor.0 = cursor.0.saturating_sub(1);
+            form.keep_column();
+        }
+        Action::Down => {
+            cursor.0 = (cursor.0 + 1).min(rows.saturating_sub(1));
+            form.keep_column();
+        }
         Action::Left if cursor.1 == 0 => form.focus = Focus::Fields,
         Action::Left => cursor.1 -= 1,
         Action::Right => cursor.1 = (cursor.1 + 1).min(columns.saturating_sub(1)),
@@ -70,14 +81,21 @@ fn grid(state: &mut State, action: Action) {
         Action::ToggleRow => form.toggle_row(),
         Action::ToggleColumn => form.toggle_column(),
         Action::ToggleAll => form.toggle_all(),
-        Action::DropSparsity => form.drop_sparsity(),
-        Action::AddSparsity => {
-            let here = form.grid.sparsities.get(cursor.1).map_or(0.45, |s| s.fraction());
-            let percent = ((here * 100.0).round() as u16 + 5).min(99);
+        Action::DropLevel => form.drop_level(),
+        Action::AddLevel => {
+            let here = form.columns().get(form.grid.cursor.1).copied().flatten();
+            let sparsity = here.and_then(Level::sparsity).map_or(0.45, Sparsity::fraction);
+            let percent = ((sparsity * 100.0).round() as u16 + 5).min(99);
+            let family = match form.section() {
+                GridSection::Family(family) => family,
+                GridSection::Recipes => Family::Prune,
+            };
             let seed = form.seed();
-            state.dialogs.push(Dialog::Sparsity(SparsityDialog {
+            state.dialogs.push(Dialog::Level(LevelDialog {
                 wanted: Wanted::Column,
+                family,
                 percent,
+                bits: USUAL_BITS,
                 line: Line::default(),
                 rows: Vec::new(),
                 row: 0,

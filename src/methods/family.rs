@@ -1,0 +1,54 @@
+//! Families of methods, and the levels of each.
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::study::{Level, parse_bits};
+
+/// Bits that the methods here know. Fewer than 2 are no grid, and more than 8 no compression.
+pub(crate) const BITS: [u8; 4] = [8, 4, 3, 2];
+
+/// What a method does to weights. Each family has its own kind of level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Some become zero.
+    Prune,
+    /// All go on a grid of a few bits.
+    Quantise,
+}
+
+impl Family {
+    /// Refuses a level of another family.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] with what is accepted.
+    pub(super) fn check(self, method: &str, level: Level) -> Result<()> {
+        match (self, level) {
+            (Self::Prune, Level::Sparsity(_)) => Ok(()),
+            (Self::Quantise, Level::Bits(bits)) if BITS.contains(&bits) => Ok(()),
+            (Self::Prune, _) => Err(Error::mistake(format!(
+                "{method} prunes, and `{level}` is no sparsity; accepted are a fraction (0.5 or 50%) and N:M (2:4)"
+            ))),
+            (Self::Quantise, _) => {
+                let bits = BITS.map(|bits| Level::Bits(bits).label()).join(", ");
+                Err(Error::mistake(format!(
+                    "{method} quantises, and knows no level `{level}`; accepted are {bits}"
+                )))
+            }
+        }
+    }
+}
+
+/// One of [`BITS`], as a word of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bits(pub u8);
+
+impl FromStr for Bits {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = parse_bits(text).ok().filter(|bits| BITS.contains(bits));
+        let accepted = || BITS.map(|bits| bits.to_string()).join(", ");
+        known.map(Self).ok_or_else(|| Error::mistake(format!("bits `{text}`: accepted are {}", accepted())))
+    }
+}

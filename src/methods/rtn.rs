@@ -1,0 +1,71 @@
+//! Rounding to nearest: every weight goes to the closest point of its group's grid. No data is looked at.
+
+use super::quantise::{GROUP, SYMMETRIC, grid, warn_of_empty_groups};
+use super::{
+    Arguments, Bound, CompressionOutcome, Cost, Family, InputStatistics, Matrix, Method, Needs, Parameter,
+    weighted_error,
+};
+use crate::error::Result;
+use crate::kernels::codes::Codes;
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
+use crate::study::Level;
+
+/// Rounding to nearest.
+#[derive(Debug, Clone, Copy)]
+pub struct Rtn;
+
+impl Method for Rtn {
+    fn name(&self) -> &'static str {
+        "rtn"
+    }
+
+    fn about(&self) -> &'static str {
+        "rounds every weight to the nearest value of a grid of a few bits"
+    }
+
+    fn family(&self) -> Family {
+        Family::Quantise
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        &[GROUP, SYMMETRIC]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn updates_weights(&self) -> bool {
+        true
+    }
+
+    fn cost(&self, rows: usize, columns: usize) -> Cost {
+        Cost { operations: 30.0 * (rows * columns) as f64, bound: Bound::Memory }
+    }
+
+    fn warning(&self, details: &NamedNumbers, _: &Arguments) -> Option<String> {
+        warn_of_empty_groups(details)
+    }
+
+    fn run(
+        &self,
+        matrix: Matrix<'_>,
+        _: Option<&mut InputStatistics>,
+        level: Level,
+        arguments: &Arguments,
+        _: &dyn Fn() -> bool,
+    ) -> Result<CompressionOutcome> {
+        // A zero is on every grid, so those of a step before stay what they are.
+        let grid = grid(level, arguments, &matrix)?;
+        let before = matrix.weights.to_vec();
+        let codes = Codes::nearest(matrix.weights, matrix.columns, grid);
+        Ok(CompressionOutcome {
+            error: weighted_error(&before, matrix.weights, None, matrix.columns),
+            basis: ErrorBasis::Weights,
+            dead_columns: 0,
+            details: super::quantise::details(&codes),
+            codes: Some(codes),
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! Recipes, understood: each step with everything that running it takes.
+
+use super::solver::output_energy;
+use super::{
+    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, Family, InputStatistics, Matrix, Method, Needs,
+    Zeroing, check_divides, find, quantise, weighted_error,
+};
+use crate::error::{Error, Result};
+use crate::number::NamedNumbers;
+use crate::results::ErrorBasis;
+use crate::study::{Level, Parameters, Recipe, Step};
+
+/// A step of a recipe with everything that running it takes.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// What is done.
+    pub method: &'static dyn Method,
+    /// How far it goes.
+    pub level: Level,
+    /// The values of all its parameters.
+    pub arguments: Arguments,
+}
+
+/// The stages of a recipe in their order: one that prunes, one that quantises, or both in this order.
+#[derive(Debug, Clone)]
+pub struct Procedure {
+    stages: Vec<Stage>,
+}
+
+impl Stage {
+    /// Understands a step. `study` are the study's values of parameters that the step does not give.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for an unknown method or parameter, a value out of its range, or a level of another family.
+    pub fn of(step: &Step, study: &Parameters) -> Result<Self> {
+        let method = find(&step.method)?;
+        method.family().check(method.name(), step.level)?;
+        let arguments = method.arguments(&step.parameters, study)?;
+        Ok(Self { method, level: step.level, arguments })
+    }
+
+    /// Refuses groups that do not fill a row.
+    fn check(&self, columns: usize, module: &str) -> Result<()> {
+        match self.level {
+            Level::Sparsity(sparsity) => check_divides(sparsity, columns, module),
+            Level::Bits(_) => quantise::check_group(&self.arguments, columns, module),
+        }
+    }
+}
+
+impl Procedure {
+    /// Understands a recipe. `study` are the study's values of parameters that the recipe does not give.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for an unknown method or parameter, a value out of its range, a level of another family, or
+    /// steps that do not go together.
+    pub fn of(recipe: &Recipe, study: &Parameters) -> Result<Self> {
+        Self::understand(recipe, study).map_err(|e| Error::mistake(format!("recipe `{recipe}`: {e}")))
+    }
+
+    fn understand(recipe: &Recipe, study: &Parameters) -> Result<Self> {
+        let steps: Vec<_> = recipe.steps().collect();
+        let methods = steps.iter().map(|step| find(&step.method)).collect::<Result<Vec<_>>>()?;
+        let families: Vec<Family> = methods.iter().map(|method| method.family()).collect();
+        match families[..] {
+            [_] | [Family::Prune, Family::Quantise] => {}
+            _ => {
+                return Err(Error::mistake(
+                    "these steps do not go together; accepted are one step, or one that prunes and behind it one \
+                     that quantises (sparsegpt@50%+gptq@4bit)",
+                ));
+            }
+        }
+        let is_joint = matches!(methods[..], [first, second] if joins(first, second));
+        let stage = |step: &&Step| {
+            let mut step = (*step).clone();
+            if is_joint {
+                share_parameters(&steps, find(&step.method)?, &mut step.parameters)?;
+            }
+            Stage::of(&step, study)
+        };
+        Ok(Self { stages: steps.iter().map(stage).collect::<Result<_>>()? })
+    }
+
+    /// The stages.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// The same with other levels.
+    ///
+    /// # Errors
+    /// What `level` says.
+    pub fn with_levels(&self, level: impl Fn(Level) -> Result<Level>) -> Result<Self> {
+        let stage = |stage: &Stage| Ok(Stage { level: level(stage.level)?, ..stage.clone() });
+        Ok(Self { stages: self.stages.iter().map(stage).collect::<Result<_>>()? })
+    }
+
+    /// What has to be collected of a module's inputs first.
+    pub fn needs(&self) -> Needs {
+        self.stages.iter().map(|stage| stage.method.needs()).max().unwrap_or(Needs::Nothing)
+    }
+
+    /// The first method that looks at activations, so that a calibration set matters.
+    pub fn looks_at_data(&self) -> Option<&'static dyn Method> {
+        self.stages.iter().map(|stage| stage.method).find(|method| method.needs_calibration())
+    }
+
+    /// Whether weights that stay get new values. Else a mask is all there is to store.
+    pub fn updates_weights(&self) -> bool {
+        self.stages.iter().any(|stage| stage.method.updates_weights())
+    }
+
+    /// The share of a matrix that becomes zero, `0 … 1`.
+    pub fn zeros(&self) -> f64 {
+        self.stages.iter().map(|stage| stage.level.zeros()).fold(0.0, f64::max)
+    }
+
+    /// Bits of a weight, where the weights are put on a grid.
+    pub fn bits(&self) -> Option<u8> {
+        self.stages.iter().find_map(|stage| match stage.level {
+            Level::Bits(bits) => Some(bits),
+            Level::Sparsity(_) => None,
+        })
+    }
+
+    /// What it takes for a matrix `[rows, columns]`.
+    pub fn cost(&self, rows: usize, columns: usize) -> Cost {
+        let costs = self.run_stages().map(|stage| stage.method.cost(rows, columns));
+        costs.fold(Cost { operations: 0.0, bound: Bound::Memory }, |sum, cost| Cost {
+            operations: sum.operations + cost.operations,
+            bound: if cost.bound == Bound::Arithmetic { cost.bound } else { sum.bound },
+        })
+    }
+
+    /// What a person should know of a module, given the details that [`Procedure::run`] told.
+    pub fn warning(&self, details: &NamedNumbers) -> Option<String> {
+        self.stages.iter().find_map(|stage| stage.method.warning(details, &stage.arguments))
+    }
+
+    /// The form that works where the matrix lies, if there is one: its only stage.
+    pub fn on_device(&self) -> Option<(&'static dyn DeviceMethod, &Stage)> {
+        let [stage] = &self.stages[..] else { return None };
+        Some((stage.method.on_device(stage.level)?, stage))
+    }
+
+    /// Refuses groups that do not fill a row.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] naming the module, the group and the row.
+    pub fn check(&self, columns: usize, module: &str) -> Result<()> {
+        self.stages.iter().try_for_each(|stage| stage.check(columns, module))
+    }
+
+    /// Compresses a matrix in place, stage after stage, or in one loop where the stages have the same. The error that is
+    /// told is that of all stages together.
+    ///
+    /// # Errors
+    /// As [`Method::run`].
+    pub fn run(
+        &self,
+        matrix: Matrix<'_>,
+        mut inputs: Option<&mut InputStatistics>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<CompressionOutcome> {
+        let Matrix { weights, columns, dtype, zeroing } = matrix;
+        let mut run = |stage: &Stage, weights: &mut [f32], zeroing| {
+            let matrix = Matrix { weights, columns, dtype, zeroing };
+            stage.method.run(matrix, inputs.as_deref_mut(), stage.level, &stage.arguments, stop)
+        };
+        match &self.stages[..] {
+            [first, second] if joins(first.method, second.method) => {
+                run(second, weights, Zeroing::Chosen(super::sparsity(first.level)?))
+            }
+            [first, second] => {
+                let before = weights.to_vec();
+                let pruned = run(first, weights, zeroing)?;
+                let mut outcome = run(second, weights, Zeroing::Kept)?;
+                outcome.dead_columns = outcome.dead_columns.max(pruned.dead_columns);
+                let details = std::mem::replace(&mut outcome.details, pruned.details);
+                outcome.details.extend([details]);
+                (outcome.error, outcome.basis) = error_of_all(&before, weights, columns, inputs.as_deref());
+                Ok(outcome)
+            }
+            [only] => run(only, weights, zeroing),
+            _ => Err(Error::failure("a recipe with no stage or with three was not refused")),
+        }
+    }
+
+    /// The stages that run by themselves: one that joins the next one's loop costs nothing of its own.
+    fn run_stages(&self) -> impl Iterator<Item = &Stage> {
+        let joint = matches!(&self.stages[..], [first, second] if joins(first.method, second.method));
+        self.stages.iter().skip(usize::from(joint))
+    }
+}
+
+fn joins(first: &dyn Method, second: &dyn Method) -> bool {
+    first.chooses_while_solving() && second.joins_a_solver()
+}
+
+/// Two steps in one loop have one value of what they share: that of the step that gives it.
+fn share_parameters(steps: &[&Step], method: &dyn Method, parameters: &mut Parameters) -> Result<()> {
+    for name in method.parameters().iter().map(|parameter| parameter.name) {
+        for value in steps.iter().filter_map(|step| step.parameters.get(name)) {
+            let own = parameters.entry(name.to_owned()).or_insert_with(|| value.clone());
+            if own != value {
+                return Err(Error::mistake(format!(
+                    "the steps share one loop, and give `{name}` as {own} and as {value}; accepted is one value"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The relative squared error of two stages together, by what is known of the inputs.
+fn error_of_all(
+    before: &[f32],
+    after: &[f32],
+    columns: usize,
+    inputs: Option<&InputStatistics>,
+) -> (f64, ErrorBasis) {
+    if let Some((gram, inputs)) = inputs.and_then(|inputs| Some((inputs.gram()?, inputs))) {
+        let lost: Vec<f32> = before.iter().zip(after).map(|(before, after)| before - after).collect();
+        let [lost, all] = [&lost[..], before].map(|w| output_energy(w, gram, 0.0, inputs.sequences));
+        return (if all > 0.0 { lost / all } else { 0.0 }, ErrorBasis::Hessian);
+    }
+    match inputs.and_then(InputStatistics::input_norms_squared) {
+        Some(norms) => (weighted_error(before, after, Some(&norms), columns), ErrorBasis::ColumnNorms),
+        None => (weighted_error(before, after, None, columns), ErrorBasis::Weights),
+    }
+}
