@@ -73,7 +73,8 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     }
     let lines = lines(form);
     let widest = lines.iter().map(|line| match line {
-        GridLine::Row(_, row) => row.label().chars().count(),
+        GridLine::Row(_, row) if row.section() != GridSection::Recipes => row.label().chars().count(),
+        GridLine::Row(..) => 0,
         GridLine::Heading(section) => section.title().len(),
     });
     let label = widest.max().unwrap_or(0).min(usize::from(inner.width) / 3) + 1;
@@ -103,7 +104,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
                 if y == 0 {
                     columns = ShownColumns::of(form, row.section(), room);
                 }
-                row_line(state, *number, row, &columns, label).render(place, buffer);
+                row_line(state, *number, row, &columns, (label, inner.width.into())).render(place, buffer);
             }
         }
     }
@@ -136,10 +137,12 @@ fn row_line(
     number: usize,
     row: &GridRow,
     columns: &ShownColumns,
-    label: usize,
+    (label, width): (usize, usize),
 ) -> Line<'static> {
     let (theme, form) = (&state.theme, &state.form);
     let (symbols, field) = (theme.symbols(), columns.field);
+    // A recipe has one box, and its name all the room there is.
+    let label = if row.section() == GridSection::Recipes { width.saturating_sub(field + 1) } else { label };
     let name = fit(&sanitize(&row.label()), label - 1, Alignment::Left, symbols.ellipsis);
     let here = form.focus == Focus::Grid && number == form.grid.cursor.0;
     let mut spans = vec![Span::styled(format!("{name}  "), if here { theme.accent() } else { theme.text() })];
