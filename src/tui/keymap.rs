@@ -242,7 +242,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Compare: [key(K::End), ch('G')] A::Last, "last row";
     Compare: [ch('t')] A::NextScore, "next task score: exact match, F1, ROUGE-1, all three", "score";
     Compare: [ch('c')] A::NextCorpus, "next corpus";
-    Compare: [ch('x')] A::NextAxis, "x axis: sparsity, bits per weight, size", "x axis";
+    Compare: [ch('x')] A::NextAxis, "x axis: sparsity, bits per weight, size", "axis";
     Compare: [ch('b')] A::Relative, "switch between absolute values and values relative to the base", "relative";
     Compare: [ch('v')] A::NextPanel, "focus the next panel", "panel";
     Compare: [ch('z')] A::ZoomIn, "zoom in on the cursor", "zoom";
