@@ -26,6 +26,8 @@ use layout::{GgufTensor, TensorSource, interleave_halves};
 
 /// Values of a tensor that are in memory at once, unless it is a matrix that may be compressed.
 const PIECE: usize = 1 << 22;
+/// Tokens of a window that are read: candle has no fast products for some block formats.
+const LONGEST: usize = 192;
 /// Tokens at the end of a window that are compared: the reader gives one prediction a call.
 const COMPARED: usize = 64;
 
@@ -72,7 +74,7 @@ impl Exporter for Gguf {
     }
 
     fn longest_text(&self, folder: &ModelFolder) -> usize {
-        keys::context_length(&folder.config)
+        keys::context_length(&folder.config).min(LONGEST)
     }
 
     fn compared_tokens(&self) -> usize {
