@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use secateur::Error;
 use secateur::export::{EXPORTERS, ExportFormat, ExportModel, ExportOptions, Passage, Verification, export};
+use secateur::kernels::codes::{Codes, Grid};
 use secateur::model::ModelFolder;
 use secateur::model::arch::llama::Llama;
 use secateur::results::{CellResult, CellState, ErrorBasis, Footprint, ModuleResult};
 use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::stored::{Stored, mask_of};
-use secateur::study::{CellSpec, Sparsity, Step};
+use secateur::study::{CellSpec, Level, Sparsity, Step};
 use serde_json::{Map, Value, json};
 use synthetic::Synthetic;
 
@@ -57,6 +58,26 @@ impl Case {
 
     fn checkpoints(&self) -> PathBuf {
         self.path("checkpoints")
+    }
+
+    /// Checkpoints in a folder of their own, with all modules of every block but the last on a grid.
+    fn codes(&self, name: &str, bits: u8, symmetric: bool) -> PathBuf {
+        let (folder, path) = (self.folder(), self.path(name));
+        for block in 0..folder.config.blocks {
+            let mut modules = Vec::new();
+            for (_, module) in
+                folder.config.layout(block).modules().filter(|_| block + 1 < folder.config.blocks)
+            {
+                let weights = folder.weights.tensor(&module.weight(), DType::F32, &Device::Cpu).unwrap();
+                let mut weights: Vec<f32> = weights.flatten_all().unwrap().to_vec1().unwrap();
+                let scale_dtype = folder.stored_dtype(module);
+                let grid = Grid { bits, group: 8, symmetric, scale_dtype };
+                let codes = Codes::nearest(&mut weights, module.shape.1, grid);
+                modules.push((module.name.clone(), Stored::Codes(codes)));
+            }
+            write_block(&path, block, &modules).unwrap();
+        }
+        path
     }
 
     fn folder(&self) -> ModelFolder {
@@ -161,6 +182,11 @@ fn cell() -> CellResult {
         module(0, "self_attn.v_proj", 0.25),
     ];
     CellResult { state: CellState::Done, modules, ..CellResult::queued(&spec) }
+}
+
+fn quantised_cell() -> CellResult {
+    let spec = CellSpec { recipe: Step::new("rtn", Level::Bits(4)).into(), calibration: None, seed: 7 };
+    CellResult { state: CellState::Done, ..CellResult::queued(&spec) }
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -378,6 +404,8 @@ fn damage(out: &Path) {
 fn every_format_writes_cells_and_base_and_reads_them_back() {
     let case = Case::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(&Llama) });
     let (folder, checkpoints, cell) = (case.folder(), case.checkpoints(), cell());
+    let quantised = quantised_cell();
+    let (asymmetric, symmetric) = (case.codes("codes", 3, false), case.codes("symmetric", 4, true));
     let texts: Vec<Vec<u32>> = vec![(0..40).map(|i| (i * 53) % 258).collect()];
     let options = ExportOptions::default();
     let mut names = Vec::new();
@@ -386,7 +414,17 @@ fn every_format_writes_cells_and_base_and_reads_them_back() {
         names.push(format.name());
         assert_eq!(format.name().parse::<ExportFormat>().unwrap().0, format);
         let passages = [Passage { tokens: texts[0].clone(), first: 1 }];
-        let models = [ExportModel::base(&folder), ExportModel::cell(&folder, &checkpoints, &cell)];
+        let models = [
+            ExportModel::base(&folder),
+            ExportModel::cell(&folder, &checkpoints, &cell),
+            ExportModel::cell(&folder, &asymmetric, &quantised),
+            ExportModel::cell(&folder, &symmetric, &quantised),
+        ];
+        let refused = models.iter().filter(|model| {
+            let recipe = model.cell.map(|cell| &cell.result.spec.recipe);
+            format.refuses(&folder, recipe, &options).is_some()
+        });
+        assert!(refused.count() < models.len(), "{format:?} writes nothing");
         for (number, model) in models.iter().enumerate() {
             let recipe = model.cell.map(|cell| &cell.result.spec.recipe);
             let out = case.path(&format!("{}-{number}", format.name()));
@@ -396,7 +434,7 @@ fn every_format_writes_cells_and_base_and_reads_them_back() {
                 continue;
             }
             let found = written.unwrap().unwrap();
-            assert!(found.difference().abs() <= format.tolerance(&options), "{format:?} {found:?}");
+            assert!(found.difference().abs() <= format.tolerance(model, &options), "{format:?} {found:?}");
             assert_eq!(out.is_dir(), format.extension().is_none());
             mistake(format.check_target(&out), &[out.to_str().unwrap(), "never overwrites"]);
             assert!(format.read_back(model, &options, &out, &passages).is_ok());
