@@ -67,7 +67,7 @@ impl Exporter for CompressedTensors {
     fn write(&self, model: &ExportModel<'_>, _: &ExportOptions, out: &PartialExport) -> Result<()> {
         let folder = model.folder;
         let files = weight_files(folder)?;
-        let contents = Contents::of(model, &files)?;
+        let contents = PackedFile::of(model, &files)?;
         out.write(OsStr::new(SINGLE_FILE), |out| {
             let header = contents.header();
             out.put(&(header.len() as u64).to_le_bytes())?;
@@ -194,7 +194,7 @@ fn zeros(codes: &Codes) -> Vec<u8> {
 }
 
 /// What the file will hold.
-struct Contents {
+struct PackedFile {
     /// Name, dtype, shape and length of every tensor, in the order of their data.
     tensors: Vec<(String, String, Vec<usize>, u64)>,
     /// Names in the source's files of the matrices that have codes.
@@ -205,7 +205,7 @@ struct Contents {
     columns: usize,
 }
 
-impl Contents {
+impl PackedFile {
     fn of(model: &ExportModel<'_>, files: &std::collections::BTreeSet<String>) -> Result<Self> {
         let folder = model.folder;
         let mut blocks = Blocks::new(model);
