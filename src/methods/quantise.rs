@@ -95,5 +95,6 @@ pub(super) fn details(codes: &Codes) -> NamedNumbers {
 /// What a person should know of groups in which nothing is left.
 pub(super) fn warn_of_empty_groups(details: &NamedNumbers) -> Option<String> {
     let empty = details.get(EMPTY_GROUPS)?;
-    Some(format!("all weights of {empty} groups are zero"))
+    let groups = if empty > 1.0 { "groups" } else { "group" };
+    Some(format!("in {empty} {groups} all weights are zero"))
 }
