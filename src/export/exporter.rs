@@ -34,8 +34,8 @@ pub trait Exporter: Send + Sync {
         false
     }
 
-    /// Why it cannot write a model, or what a recipe makes of it (`None` is the base). Looks at the configuration and
-    /// never at weights, so that it can be asked before hours are spent.
+    /// Why it cannot write the model that a recipe makes (`None` is the base). This looks at the configuration and never
+    /// at weights, so that it can be asked before hours are spent.
     fn refuses(
         &self,
         folder: &ModelFolder,

@@ -1,4 +1,4 @@
-//! What an export is compared on: short passages, and what the model in memory makes of them.
+//! Short passages, on which an export is compared with the model in memory.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;

@@ -25,7 +25,7 @@ pub(super) struct Reopened<'a> {
 }
 
 impl<'a> Reopened<'a> {
-    /// Opens the folder. What is not quantised has to be the source's.
+    /// Opens the folder, in which every tensor that is not quantised has to be the source's.
     ///
     /// # Errors
     /// What is missing or makes no sense.
@@ -38,13 +38,33 @@ impl<'a> Reopened<'a> {
         let bits = weights["num_bits"].as_u64().filter(|bits| (1..=8).contains(bits)).ok_or_else(wrong)?;
         let symmetric = weights["symmetric"].as_bool().ok_or_else(wrong)?;
         let file = TensorFile::open(&folder.join(SINGLE_FILE))?;
-        Ok(Self { file, source, bits: bits as usize, symmetric })
+        let mut read = Self { file, source, bits: bits as usize, symmetric };
+        read.compare_with_source()?;
+        Ok(read)
+    }
+
+    /// Compares every tensor that is not quantised with the source's, byte for byte.
+    fn compare_with_source(&mut self) -> Result<()> {
+        for name in self.source.weights.names() {
+            let stored = self.source.weights.stored_name(name).to_owned();
+            let packed = stored.strip_suffix("weight").map(|module| format!("{module}weight_packed"));
+            let is_packed = packed.is_some_and(|packed| self.file.entries.contains_key(&packed));
+            // Buffers of other dtypes are no part of the model that is computed with.
+            if is_packed || self.source.weights.info(name).is_none() {
+                continue;
+            }
+            let written = self.file.bytes(&stored)?;
+            if !self.source.weights.bytes(name, |own| own == written)? {
+                return Err(Error::failure(format!("`{stored}` is not that of the source")));
+            }
+        }
+        Ok(())
     }
 
     /// A block as it is computed with.
     ///
     /// # Errors
-    /// Tensors that are missing, of another shape, or not the source's where they should be.
+    /// Tensors that are missing or of another shape.
     pub fn load(&mut self, block: usize) -> Result<Block> {
         let folder = self.source;
         let mut loaded = Block::load(folder, block, DType::F32, &Device::Cpu)?;
@@ -154,16 +174,16 @@ impl TensorFile {
                 let shape = entry["shape"].as_array()?.iter().map(|n| Some(n.as_u64()? as usize));
                 let shape: Vec<usize> = shape.collect::<Option<_>>()?;
                 let place = [entry["data_offsets"][0].as_u64()?, entry["data_offsets"][1].as_u64()?];
-                let width = match dtype.as_str() {
-                    "I64" => 8,
-                    "I32" | "F32" => 4,
-                    "F16" | "BF16" => 2,
-                    _ => return None,
-                };
                 let elements = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n))?;
-                let bytes = elements.checked_mul(width)? as u64;
-                let fits = place[1].checked_sub(place[0])? == bytes && place[1] <= length - data;
-                fits.then_some((dtype, shape, place))
+                let bytes = place[1].checked_sub(place[0])?;
+                let fits = match dtype.as_str() {
+                    "I64" => elements.checked_mul(8)? as u64 == bytes,
+                    "I32" | "F32" => elements.checked_mul(4)? as u64 == bytes,
+                    "F16" | "BF16" => elements.checked_mul(2)? as u64 == bytes,
+                    // Read by nobody here.
+                    _ => true,
+                };
+                (fits && place[1] <= length - data).then_some((dtype, shape, place))
             };
             entries.insert(name, read().ok_or_else(damaged)?);
         }
