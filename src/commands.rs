@@ -7,9 +7,10 @@ use crate::config::{Basics, Given};
 use crate::data::{self, Fetch, FieldNames};
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::export::{self, ExportFormat, ExportModel, ExportOptions, Verification};
+use crate::export::{self, ExportFormat, ExportModel, ExportOptions, Verification, with_ends};
 use crate::hub::{self, Hub};
 use crate::human::date;
+use crate::methods::Procedure;
 use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
 use crate::results::{CellResult, CellState, Insight};
@@ -132,8 +133,13 @@ pub(crate) fn export_cell(
     let folder = ModelFolder::open(&hub::model_folder(&spec.model, request.offline)?)?;
     let texts = request.verify.then(|| verification_texts(&spec, &folder, request.offline)).transpose()?;
     let checkpoints = cell.map(|cell| store.folder(record.id, Some(&cell.id)));
+    let rounded;
     let model = match (&checkpoints, cell) {
-        (Some(checkpoints), Some(cell)) => ExportModel::cell(&folder, checkpoints, cell),
+        (Some(checkpoints), Some(cell)) => {
+            let procedure = Procedure::of(&cell.spec.recipe, &spec.prune.parameters())?;
+            rounded = with_ends(&folder, &procedure)?;
+            ExportModel::cell(&rounded, checkpoints, cell)
+        }
         _ => ExportModel::base(&folder),
     };
     export::export(request.format.0, &model, &request.options, target, texts.as_deref())

@@ -161,7 +161,14 @@ fn check_answers(model: &Loaded, golden: &Golden) {
     let generated = golden.tokens("/generation/generated");
     let Loaded { folder, blocks, head, device } = model;
     // Fewer rows at a time than the prompt has.
-    let generator = Generator::new(folder, blocks.clone(), head.clone(), DType::F32, device, 7);
+    let generator = Generator::new(
+        std::borrow::Cow::Borrowed(folder),
+        blocks.clone(),
+        head.clone(),
+        DType::F32,
+        device,
+        7,
+    );
     let answers =
         generator.answer(&[prompt], std::slice::from_ref(&generated.len()), &mut |_| Ok(()), &mut || Ok(()));
     let answer = answers.unwrap().remove(0);

@@ -1,5 +1,6 @@
 //! How good the model is, by kind of question, asked through the project's own decoder.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -71,8 +72,14 @@ pub fn evaluate(
     let (dtype, device) = (DType::F32, Device::Cpu);
     let load = |index| Block::load(&folder, index, dtype, &device);
     let blocks = (0..folder.config.blocks).map(load).collect::<Result<Vec<_>>>()?;
-    let generator =
-        Generator::new(&folder, blocks, LmHead::load(&folder, dtype, &device)?, dtype, &device, 2048);
+    let generator = Generator::new(
+        Cow::Borrowed(&folder),
+        blocks,
+        LmHead::load(&folder, dtype, &device)?,
+        dtype,
+        &device,
+        2048,
+    );
     let mut kinds = BTreeMap::new();
     for kind in QuestionKind::SHORT.into_iter().chain(QuestionKind::LONG) {
         let records = world::records(&[kind], each, seed);

@@ -11,10 +11,10 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::export::ExportFormat;
 use crate::kernels::ggml::GgmlMixture;
-use crate::methods::quantise::USUAL_BITS;
-use crate::methods::{self, Family, METHODS, Method, MethodName, grid};
+use crate::methods::{self, Family, GridLevels, METHODS, Method, MethodName, grid};
 use crate::study::{
-    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Recipe, Sampling, Sparsity, StudySpec,
+    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, FormatName, PruneSpec, Recipe, Sampling,
+    Sparsity, StudySpec,
 };
 
 /// The settings so far. Every field is written by an entry of the table.
@@ -25,6 +25,7 @@ pub(super) struct SettingsDraft {
     pub sparsities: Vec<Sparsity>,
     pub bits: Vec<u8>,
     pub group_sizes: Vec<String>,
+    pub formats: Vec<FormatName>,
     pub recipes: Vec<Recipe>,
     /// How strong the word was that methods or sparsities were given with, and that of the recipes.
     pub grid_strength: u8,
@@ -67,6 +68,7 @@ impl SettingsDraft {
             sparsities: Vec::new(),
             bits: Vec::new(),
             group_sizes: Vec::new(),
+            formats: Vec::new(),
             recipes: Vec::new(),
             grid_strength: 0,
             recipes_strength: 0,
@@ -143,17 +145,27 @@ impl SettingsDraft {
         })
     }
 
-    /// The recipes of the grid. Bits or group sizes without a method that quantises are those of all such methods.
+    /// The recipes of the grid. Levels of a family of which no method is named are those of all its methods.
     fn grid(&self) -> Vec<Recipe> {
-        let quantises = |method: &&'static dyn Method| method.family() == Family::Quantise;
         let mut methods: Vec<&dyn Method> = self.methods.iter().map(|MethodName(method)| *method).collect();
-        let asked = !(self.bits.is_empty() && self.group_sizes.is_empty());
-        if asked && !self.methods.iter().any(|MethodName(method)| quantises(method)) {
-            methods.extend(METHODS.iter().copied().filter(quantises));
+        let asked = [
+            (Family::Quantise, !(self.bits.is_empty() && self.group_sizes.is_empty())),
+            (Family::Format, !self.formats.is_empty()),
+        ];
+        for (family, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+            if methods.iter().all(|method| method.family() != family) {
+                methods.extend(METHODS.iter().copied().filter(|method| method.family() == family));
+            }
         }
         let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
-        let bits = if self.bits.is_empty() { &[USUAL_BITS] } else { &self.bits[..] };
-        methods::recipes(&names, &self.sparsities, bits, &self.group_sizes)
+        let mut levels = GridLevels {
+            sparsities: self.sparsities.clone(),
+            bits: self.bits.clone(),
+            group_sizes: self.group_sizes.clone(),
+            formats: self.formats.clone(),
+        };
+        levels.fill_up();
+        methods::recipes(&names, &levels)
     }
 
     /// The cells of the grid and of the recipes.
@@ -162,7 +174,9 @@ impl SettingsDraft {
         if self.recipes.is_empty() || self.grid_strength >= self.recipes_strength {
             recipes = self.grid();
         }
-        recipes.extend_from_slice(&self.recipes);
+        if self.recipes_strength >= self.grid_strength {
+            recipes.extend_from_slice(&self.recipes);
+        }
         let sets = &self.calibration.sets;
         match recipes.iter().find(|recipe| methods::needs_calibration(recipe)) {
             Some(recipe) if sets.is_empty() => Err(Error::mistake(format!(

@@ -9,6 +9,7 @@ use super::assignment::Assignment;
 use super::cell::apply_checkpoint;
 use super::costs::Work;
 use super::disagreement::{self, Asked};
+use super::evaluate::Heads;
 use super::event::Phase;
 use super::finding::{AnswerDisagreement, Finding, Findings};
 use super::place::Place;
@@ -232,13 +233,10 @@ impl Answering<'_> {
     ) -> Result<()> {
         let (study, place) = (self.study, self.place);
         let started = reporter.clock();
-        let head = match &self.generator {
-            Some(generator) => generator.head().clone(),
-            None => LmHead::load(&study.folder, study.dtype, &place.device)?,
-        };
+        let heads = Heads::load(study, place, self.assignment.cell.as_ref())?;
         let base = &self.assignment.base_folder;
         let bits =
-            disagreement::disagreements(study, place, base, task, group, &head, &mut || reporter.check())?;
+            disagreement::disagreements(study, place, base, task, group, &heads, &mut || reporter.check())?;
         let records = group.iter().flat_map(|asked| asked.records.clone());
         let found: Vec<AnswerDisagreement> = records
             .zip(bits.into_iter().flatten())
@@ -257,6 +255,7 @@ impl Answering<'_> {
 
 /// Loads every block of the model, with the cell's checkpoints in place.
 fn load<'a>(study: &'a Study, place: &Place, assignment: &Assignment) -> Result<Generator<'a>> {
+    let model = study.model_of(assignment.cell.as_ref())?;
     let mut blocks = Vec::with_capacity(study.folder.config.blocks);
     for index in 0..study.folder.config.blocks {
         let mut block = Block::load(&study.folder, index, study.dtype, &place.device)?;
@@ -265,9 +264,9 @@ fn load<'a>(study: &'a Study, place: &Place, assignment: &Assignment) -> Result<
         }
         blocks.push(block);
     }
-    let head = LmHead::load(&study.folder, study.dtype, &place.device)?;
+    let head = LmHead::load(&model, study.dtype, &place.device)?;
     let batch_tokens = study.spec.compute.batch_tokens;
-    Ok(Generator::new(&study.folder, blocks, head, study.dtype, &place.device, batch_tokens))
+    Ok(Generator::new(model, blocks, head, study.dtype, &place.device, batch_tokens))
 }
 
 /// An answer of these tokens, scored.

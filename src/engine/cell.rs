@@ -9,6 +9,7 @@ use super::Reporter;
 use super::assignment::Assignment;
 use super::collector::Collector;
 use super::costs::Work;
+use super::evaluate::Heads;
 use super::event::Phase;
 use super::finding::{Finding, Findings};
 use super::place::Place;
@@ -18,9 +19,11 @@ use super::study::Study;
 use super::written::BlockWriter;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::methods::{CompressionOutcome, DeviceMethod, InputStatistics, Matrix, Needs, Procedure, Stage};
+use crate::methods::{
+    CompressionOutcome, DeviceMethod, Encoded, InputStatistics, Matrix, Needs, Procedure, Stage,
+};
 use crate::model::ops::with_elements;
-use crate::model::{Block, InputSite, LmHead, ModuleId};
+use crate::model::{Block, InputSite, ModuleId};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, States, Stored};
 
@@ -128,8 +131,9 @@ fn starting_states(
             return Ok((block, calibrated, evaluation));
         }
     }
+    let model = study.model_of(assignment.cell.as_ref())?;
     let mut embed =
-        |windows: &[Vec<u32>]| HiddenStates::embed(&study.folder, windows, study.dtype, placement, check);
+        |windows: &[Vec<u32>]| HiddenStates::embed(&model, windows, study.dtype, placement, check);
     Ok((0, calibration.map(&mut embed).transpose()?, embed(&windows)?))
 }
 
@@ -266,7 +270,7 @@ impl Pass<'_> {
         let on_device = procedure.on_device().filter(|_| !self.place.device.is_cpu());
         let compressed = match on_device {
             Some((method, stage)) => self.compress_on_device(method, block, id, stage, inputs)?,
-            None => self.compress_on_host(block, id, procedure, inputs)?,
+            None => self.compress_on_host(block, (index, id), procedure, inputs)?,
         };
         block.set_weight(id, compressed.weight.to_dtype(self.study.dtype)?);
         let Compressed { outcome, stored, footprint, .. } = compressed;
@@ -286,7 +290,7 @@ impl Pass<'_> {
     fn compress_on_host(
         &self,
         block: &Block,
-        id: ModuleId,
+        (index, id): (usize, ModuleId),
         procedure: &Procedure,
         mut inputs: Option<&mut InputStatistics>,
     ) -> Result<Compressed> {
@@ -298,12 +302,14 @@ impl Pass<'_> {
             inputs.move_to_host()?;
         }
         let control = self.reporter.control();
-        let matrix = Matrix { dtype: source, ..Matrix::new(&mut weights, columns) };
+        let place = self.study.folder.config.matrix_place(index, id);
+        let matrix = Matrix { dtype: source, place, ..Matrix::new(&mut weights, columns) };
         let stop = || control.cancelled();
         let mut outcome = procedure.run(matrix, inputs, &stop)?;
         let device = &self.place.device;
-        let stored = match outcome.codes.take() {
-            Some(codes) => Stored::Codes(codes),
+        let stored = match outcome.encoded.take() {
+            Some(Encoded::Codes(codes)) => Stored::Codes(codes),
+            Some(Encoded::Blocks(blocks)) => Stored::Blocks(blocks),
             None => Stored::keep(&mut weights, [rows, columns], source, procedure.updates_weights())?,
         };
         let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
@@ -442,14 +448,14 @@ pub(super) fn measure(
         return Ok(Metrics::default());
     }
     let started = reporter.clock();
-    let head = LmHead::load(&study.folder, study.dtype, &place.device)?;
+    let heads = Heads::load(study, place, assignment.cell.as_ref())?;
     let base = assignment.cell.as_ref().and(place.base_states.as_ref());
     let windows = states.sequences();
     reporter.phase(assignment.id.as_deref(), Phase::Evaluate, windows as u64, "windows");
     let work = study.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
     let mut last = started;
     let metrics =
-        super::evaluate::evaluate(&head, &place.device, &study.corpora, states, base, &mut |done| {
+        super::evaluate::evaluate(&heads, &place.device, &study.corpora, states, base, &mut |done| {
             let now = reporter.clock();
             reporter.tracker.did(Work::Head, work, now - last);
             last = now;

@@ -67,7 +67,8 @@ fn measure_and_answer(
         warnings.extend(modules.iter().filter_map(|module| cell::warning(&procedure, module)));
     }
     findings(Finding::Seconds { seconds: *seconds })?;
-    findings(Finding::Measured { metrics, warnings })?;
+    let saved_at_ends = study.model_of(assignment.cell.as_ref())?.saved_at_ends();
+    findings(Finding::Measured { metrics, warnings, saved_at_ends })?;
     let measurements = answer::answer(study, place, assignment, reporter, &mut seconds.answer, findings)?;
     if !measurements.is_empty() {
         findings(Finding::Scored { measurements })?;

@@ -310,7 +310,7 @@ impl Sizes {
         for procedure in cells {
             disk += match procedure.bits() {
                 // Scales and zeros of groups of 32 take this much more at most.
-                Some(bits) => all_blocks * (usize::from(bits) + 2) / 8,
+                Some(bits) => (all_blocks as f64 * (bits + 2.0) / 8.0) as usize,
                 None if procedure.updates_weights() => all_blocks * self.disk_bytes,
                 None => all_blocks / 8,
             };

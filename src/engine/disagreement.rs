@@ -13,11 +13,12 @@ use candle_core::{Device, Tensor};
 
 use super::assignment::Assignment;
 use super::costs::KEPT_AT_MOST;
+use super::evaluate::Heads;
 use super::place::Place;
 use super::prompts::PreparedTask;
 use super::study::Study;
 use crate::error::{Error, Result};
-use crate::model::{Activations, Batch, Block, BlockCache, LmHead, RopeTables, Sequence, head};
+use crate::model::{Batch, Block, BlockCache, RopeTables, Sequence, head};
 use crate::scores::positions::measure;
 use crate::store::checkpoint::answers::{prompts_path, read_rows, write_rows};
 
@@ -85,7 +86,7 @@ pub(super) fn disagreements(
     dir: &Path,
     task: usize,
     group: &[Asked],
-    head: &LmHead,
+    heads: &Heads,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Vec<Vec<f32>>>> {
     let base = match base_states(study, place, dir, task, group, true, check)? {
@@ -94,7 +95,7 @@ pub(super) fn disagreements(
         None => base_states(study, place, dir, task, group, false, check)?
             .ok_or_else(|| Error::failure("the base cannot read the prompts"))?,
     };
-    group.iter().zip(base).map(|(asked, base)| compare(place, asked, &base, head, check)).collect()
+    group.iter().zip(base).map(|(asked, base)| compare(place, asked, &base, heads, check)).collect()
 }
 
 /// A batch on its way through the base.
@@ -221,7 +222,7 @@ fn compare(
     place: &Place,
     asked: &Asked,
     base: &Tensor,
-    head: &LmHead,
+    heads: &Heads,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<Vec<f32>>> {
     let states: Vec<Tensor> = asked.states.iter().flatten().cloned().collect();
@@ -229,12 +230,12 @@ fn compare(
     if !states.is_empty() {
         let cell = Tensor::cat(&states, 0)?;
         let count = cell.dim(0)?;
-        let chunk = super::evaluate::chunk(place.device.is_cpu(), head.vocabulary()?);
+        let chunk = super::evaluate::chunk(place.device.is_cpu(), heads.vocabulary()?);
         for start in (0..count).step_by(chunk) {
             check()?;
             let rows = chunk.min(count - start);
             let parts = [cell.narrow(0, start, rows)?, base.narrow(0, start, rows)?];
-            let logits = head.logits_of(&Activations::stack(&parts, &place.device)?)?;
+            let logits = heads.logits(&parts, &place.device)?;
             let positions = measure(&logits, true, &vec![None; rows])?;
             // Rounding may leave the range by a little; what is no number stays none.
             bits.extend(positions.iter().map(|p| (p.js / std::f64::consts::LN_2).clamp(0.0, 1.0) as f32));

@@ -2,12 +2,15 @@
 
 use candle_core::{Device, Tensor};
 
+use super::place::Place;
 use super::stream::HiddenStates;
+use super::study::Study;
 use crate::error::Result;
-use crate::model::{Activations, LmHead};
+use crate::model::{Activations, LmHead, ModelFolder};
 use crate::results::Metrics;
 use crate::scores::positions::measure;
 use crate::scores::{WindowMeans, WindowSums, measure_corpus};
+use crate::study::CellSpec;
 
 /// Positions whose logits live at the same time on the host, the base's and the cell's: few, for caches.
 const HOST_ROWS: usize = 128;
@@ -26,12 +29,42 @@ pub(super) struct Corpus {
     pub windows: Vec<Vec<u32>>,
 }
 
+/// The head of a cell, and that of the base where it is another.
+pub(super) struct Heads {
+    own: LmHead,
+    base: Option<LmHead>,
+}
+
+impl Heads {
+    /// Those of a cell; the base's (`None`) for both.
+    pub fn load(study: &Study, place: &Place, cell: Option<&CellSpec>) -> Result<Self> {
+        let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
+        let model = study.model_of(cell)?;
+        let differs = model.ends.head.is_some();
+        Ok(Self { own: load(&model)?, base: differs.then(|| load(&study.folder)).transpose()? })
+    }
+
+    pub fn vocabulary(&self) -> Result<usize> {
+        self.own.vocabulary()
+    }
+
+    /// Logits of rows of the cell and, where there are two parts, of as many of the base below them.
+    pub fn logits(&self, parts: &[Tensor], device: &Device) -> Result<Activations> {
+        let (Some(base_head), [own, base]) = (&self.base, parts) else {
+            return self.own.logits_of(&Activations::stack(parts, device)?);
+        };
+        let own = self.own.logits(&own.to_device(device)?.contiguous()?)?;
+        let base = base_head.logits(&base.to_device(device)?.contiguous()?)?;
+        Activations::stack(&[own, base], device)
+    }
+}
+
 /// Measures final states on every corpus; the windows of `states` are those of the corpora, one after the other.
 /// What compares with the base is measured where there are states of the base.
 ///
 /// `progress` hears the number of windows done and may end the work.
 pub(super) fn evaluate(
-    head: &LmHead,
+    heads: &Heads,
     device: &Device,
     corpora: &[Corpus],
     states: &HiddenStates,
@@ -44,7 +77,7 @@ pub(super) fn evaluate(
         let mut windows = Vec::with_capacity(corpus.windows.len());
         for tokens in &corpus.windows {
             let base = base.map(|b| b.sequence(index)).transpose()?;
-            windows.push(window(head, device, tokens, &states.sequence(index)?, base.as_ref())?);
+            windows.push(window(heads, device, tokens, &states.sequence(index)?, base.as_ref())?);
             index += 1;
             progress(index)?;
         }
@@ -55,7 +88,7 @@ pub(super) fn evaluate(
 
 /// One window: its logits are computed a chunk of positions at a time, for cell and base together.
 fn window(
-    head: &LmHead,
+    heads: &Heads,
     device: &Device,
     tokens: &[u32],
     states: &Tensor,
@@ -63,7 +96,7 @@ fn window(
 ) -> Result<WindowMeans> {
     let mut sums = WindowSums::default();
     // As many rows of logits live without the base's as with them.
-    let chunk = chunk(device.is_cpu(), head.vocabulary()?) * if base.is_some() { 1 } else { 2 };
+    let chunk = chunk(device.is_cpu(), heads.vocabulary()?) * if base.is_some() { 1 } else { 2 };
     for start in (0..tokens.len()).step_by(chunk) {
         let count = chunk.min(tokens.len() - start);
         let rows = |x: &Tensor| x.narrow(0, start, count);
@@ -72,7 +105,7 @@ fn window(
         if let Some(base) = base {
             parts.push(rows(base)?);
         }
-        let logits = head.logits_of(&Activations::stack(&parts, device)?)?;
+        let logits = heads.logits(&parts, device)?;
         sums.add(&measure(&logits, base.is_some(), &targets)?);
     }
     Ok(sums.means(tokens.len()))

@@ -22,6 +22,8 @@ pub(super) enum Finding {
         metrics: Metrics,
         /// Everything that a person should know of the cell.
         warnings: Vec<String>,
+        /// Bits that embedding and head take less than in the source.
+        saved_at_ends: u64,
     },
     /// Task records were answered: one batch.
     Answers { answers: Vec<Answer> },
@@ -60,7 +62,13 @@ mod tests {
         let module = ModuleResult {
             block: 3,
             name: "model.layers.3.mlp.up_proj".into(),
-            footprint: Footprint { weights: 8, zeros: 4, stored_bits: 128, packed_bits: 72 },
+            footprint: Footprint {
+                weights: 8,
+                zeros: 4,
+                stored_bits: 128,
+                packed_bits: 72,
+                ..Footprint::default()
+            },
             reconstruction_error: f64::NAN,
             error_basis: ErrorBasis::Weights,
             dead_columns: 1,
@@ -73,7 +81,11 @@ mod tests {
             Finding::Module { module },
             Finding::Checkpoint { block: 3 },
             Finding::Seconds { seconds: Seconds { prune: 0.3, ..Seconds::default() } },
-            Finding::Measured { metrics: Metrics::default(), warnings: vec!["odd".into()] },
+            Finding::Measured {
+                metrics: Metrics::default(),
+                warnings: vec!["odd".into()],
+                saved_at_ends: 12,
+            },
             Finding::Answers { answers: Vec::new() },
             Finding::Disagreements { task: "squad".into(), found: vec![found] },
             Finding::Scored { measurements: Vec::new() },

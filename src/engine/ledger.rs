@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 use super::event::Event;
 use super::finding::Finding;
 use crate::error::{Error, Result};
-use crate::results::{BaseResult, CellResult, CellState, Insight, Metrics, ModuleResult, StudyResult};
+use crate::results::{
+    BaseResult, CellResult, CellState, Footprint, Insight, Metrics, ModuleResult, StudyResult,
+};
 use crate::scores;
 use crate::store::Store;
 use crate::study::{CellSpec, StudyContent, StudySpec, short_name};
@@ -159,14 +161,15 @@ impl Ledger {
                     Some(position) => &mut self.cells[position].seconds,
                 } = seconds;
             }
-            Finding::Measured { metrics, warnings } => {
+            Finding::Measured { metrics, warnings, saved_at_ends } => {
                 *self.metrics(position) = metrics;
                 match position {
                     None => self.store.put_base(self.study, &self.base, CellState::Running)?,
                     Some(position) => {
                         let cell = &mut self.cells[position];
                         cell.warnings = warnings;
-                        cell.footprint = Some(cell.modules.iter().map(|m| m.footprint).sum());
+                        let of_modules: Footprint = cell.modules.iter().map(|m| m.footprint).sum();
+                        cell.footprint = Some(Footprint { saved_at_ends, ..of_modules });
                         self.put_cell(position)?;
                     }
                 }

@@ -1,5 +1,6 @@
 //! A study that has been understood: everything that stays as it is while it runs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use candle_core::DType;
@@ -9,6 +10,7 @@ use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
+use crate::export::with_ends;
 use crate::methods::{Procedure, Profile};
 use crate::model::{ModelFolder, ModuleId, RopeTables};
 use crate::results::{Environment, ModelInfo};
@@ -45,6 +47,15 @@ impl Study {
         Procedure::of(&cell.recipe, &self.spec.prune.parameters())
     }
 
+    /// The model that a cell begins and ends with (the base: `None`): its embedding and head are as the recipe has them.
+    ///
+    /// # Errors
+    /// A recipe that is not understood, or that the model does not fit.
+    pub fn model_of(&self, cell: Option<&CellSpec>) -> Result<Cow<'_, ModelFolder>> {
+        let Some(cell) = cell else { return Ok(Cow::Borrowed(&self.folder)) };
+        with_ends(&self.folder, &self.procedure(cell)?)
+    }
+
     /// The level of one block of a cell.
     ///
     /// # Errors
@@ -64,6 +75,7 @@ impl Study {
                 procedure.check(module.shape.1, module.short_name())?;
             }
         }
+        self.model_of(Some(cell))?;
         if let Some(profile) = &self.profile {
             for block in 0..self.folder.config.blocks {
                 procedure.with_levels(|level| profile.at(block, level))?;

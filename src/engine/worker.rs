@@ -350,9 +350,11 @@ fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
     let format = session.options.save_as.0;
     let path = format.path_in(folder, &cell.id);
     let checkpoints = session.ledger.folder(Some(&cell.id));
-    let model = ExportModel::cell(&session.study.folder, &checkpoints, cell);
-    let saved = verification_texts(&session.study)
-        .and_then(|texts| export::export(format, &model, &session.options.save_options, &path, Some(&texts)));
+    let saved = verification_texts(&session.study).and_then(|texts| {
+        let folder = session.study.model_of(Some(&cell.spec))?;
+        let model = ExportModel::cell(&folder, &checkpoints, cell);
+        export::export(format, &model, &session.options.save_options, &path, Some(&texts))
+    });
     match saved {
         Ok(_) => reporter.event(Event::Exported { cell: cell.id.clone(), path }),
         Err(error) => reporter.event(Event::CellFailed {

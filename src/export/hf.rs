@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::exporter::{ExportOptions, Exporter};
@@ -21,6 +21,7 @@ use super::report::{Count, SparsityReport};
 use super::source::{CHUNK, SourceFile, SourceTensor};
 use super::verify::{self, Passage};
 use crate::error::{Error, Result};
+use crate::kernels::ggml::{self, GgmlType};
 use crate::model::convert::round_to;
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
 use crate::model::{ModelFolder, ModuleId};
@@ -109,7 +110,7 @@ impl Exporter for HuggingFace {
     fn tolerance(&self, model: &ExportModel<'_>, _options: &ExportOptions) -> f64 {
         // The same numbers in the same program: nothing but a defect tells them apart. Products of scale and code are
         // rounded to the dtype of the model's files.
-        if model.has_codes() { 0.005 } else { 1e-6 }
+        if model.has_products() { 0.005 } else { 1e-6 }
     }
 }
 
@@ -174,7 +175,10 @@ pub(super) fn copy(path: &Path, out: &mut Output<'_>) -> Result<()> {
 
 /// Copies files of weights, with what became of them in the place of the compressed ones.
 struct WeightWriter<'a> {
+    folder: &'a ModelFolder,
     blocks: Blocks<'a>,
+    /// Embedding and head, where these are rounded, by their names in the files: name and format.
+    ends: HashMap<String, (String, GgmlType)>,
     /// Names in the files of all tensors that could have been compressed.
     modules: HashMap<String, (usize, ModuleId)>,
     counts: Vec<Count>,
@@ -189,7 +193,41 @@ impl<'a> WeightWriter<'a> {
         let modules = modules
             .map(|(module, place)| (folder.weights.stored_name(&module.weight()).to_owned(), place))
             .collect();
-        Self { blocks: Blocks::new(model), modules, counts: Vec::new() }
+        let ends = [
+            (&folder.config.embedding.tensor, folder.ends.embedding),
+            (&folder.config.head.tensor, folder.ends.head),
+        ];
+        let ends = ends.into_iter().filter(|(name, _)| folder.weights.contains(name));
+        let ends = ends
+            .filter_map(|(name, kind)| {
+                Some((folder.weights.stored_name(name).to_owned(), (name.clone(), kind?)))
+            })
+            .collect();
+        Self { folder, blocks: Blocks::new(model), ends, modules, counts: Vec::new() }
+    }
+
+    /// Writes embedding or head as their format leaves them, some rows at a time.
+    fn write_end(
+        &self,
+        source: &mut SourceFile,
+        tensor: &SourceTensor,
+        (name, kind): &(String, GgmlType),
+        out: &mut Output<'_>,
+    ) -> Result<()> {
+        let &[rows, columns] = &tensor.shape[..] else {
+            return Err(Error::failure(format!("{} is no matrix", tensor.name)));
+        };
+        let ids: Vec<u32> = (0..rows as u32).collect();
+        for ids in ids.chunks((CHUNK / columns.max(1)).max(1)) {
+            let values = self.folder.weights.rows(name, ids, DType::F32, &Device::Cpu)?;
+            let mut values = ggml::rounded(*kind, &values.flatten_all()?.to_vec1::<f32>()?, columns)?;
+            let rounded = round_to(&mut values, &[ids.len(), columns], tensor.float()?)?;
+            match rounded.dtype() {
+                DType::F32 => write_values::<4>(&rounded, out)?,
+                _ => write_values::<2>(&rounded, out)?,
+            };
+        }
+        source.skip(tensor.bytes)
     }
 
     fn write(&mut self, source: &mut SourceFile, out: &mut Output<'_>) -> Result<()> {
@@ -212,11 +250,14 @@ impl<'a> WeightWriter<'a> {
             None => None,
         };
         let Some((block, module, stored)) = stored else {
-            return source.pass(tensor.bytes, |bytes| out.put(bytes));
+            return match self.ends.get(&tensor.name) {
+                Some(end) => self.write_end(source, tensor, end, out),
+                None => source.pass(tensor.bytes, |bytes| out.put(bytes)),
+            };
         };
         let zeros = match tensor.dtype.as_str() {
-            "F32" => write_stored::<4>(source, tensor.bytes, stored, out)?,
-            _ => write_stored::<2>(source, tensor.bytes, stored, out)?,
+            "F32" => write_stored::<4>(source, tensor, stored, out)?,
+            _ => write_stored::<2>(source, tensor, stored, out)?,
         };
         self.counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
         Ok(())
@@ -226,11 +267,11 @@ impl<'a> WeightWriter<'a> {
 /// Writes a compressed matrix whose elements have `N` bytes; returns its number of zeros.
 fn write_stored<const N: usize>(
     source: &mut SourceFile,
-    bytes: u64,
+    tensor: &SourceTensor,
     stored: &Stored,
     out: &mut Output<'_>,
 ) -> Result<usize> {
-    let mut zeros = 0;
+    let (mut zeros, bytes) = (0, tensor.bytes);
     match stored {
         Stored::Mask { bits, .. } => {
             let mut kept = unpack_mask(bits, bytes as usize / N);
@@ -246,6 +287,11 @@ fn write_stored<const N: usize>(
         }
         Stored::Values(values) => {
             zeros += write_values::<N>(values, out)?;
+            source.skip(bytes)?;
+        }
+        Stored::Blocks(blocks) => {
+            let rounded = round_to(&mut blocks.values()?, &blocks.shape, tensor.float()?)?;
+            zeros += write_values::<N>(&rounded, out)?;
             source.skip(bytes)?;
         }
         Stored::Codes(codes) => {

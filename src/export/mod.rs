@@ -16,7 +16,7 @@ mod verify;
 mod write;
 
 pub use exporter::{ExportOptions, Exporter};
-pub use model::ExportModel;
+pub use model::{ExportModel, with_ends};
 pub use registry::{EXPORTERS, ExportFormat};
 pub use verify::Passage;
 pub(crate) use verify::passages;

@@ -1,11 +1,12 @@
 //! What is exported: a source model with what a cell made of its matrices, block by block.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::methods::{Family, find};
+use crate::methods::{Family, Procedure, find};
 use crate::model::{Block, ModelFolder, ModuleId};
 use crate::results::CellResult;
 use crate::store::checkpoint::{self, Stored};
@@ -40,10 +41,10 @@ impl<'a> ExportModel<'a> {
         Self { folder, cell: Some(ExportCell { checkpoints, result }) }
     }
 
-    /// Whether some of its matrices are codes.
-    pub(super) fn has_codes(&self) -> bool {
-        let steps = self.cell.iter().flat_map(|cell| cell.result.spec.recipe.steps());
-        steps.into_iter().any(quantises)
+    /// Whether some of its matrices are codes or blocks, whose values are products.
+    pub(super) fn has_products(&self) -> bool {
+        let mut steps = self.cell.iter().flat_map(|cell| cell.result.spec.recipe.steps());
+        steps.any(|step| find(&step.method).is_ok_and(|method| method.bits(step.level).is_some()))
     }
 
     /// What messages call it.
@@ -69,6 +70,16 @@ impl<'a> ExportModel<'a> {
             checkpoints.display()
         )))
     }
+}
+
+/// The model that a cell begins and ends with: its embedding and head are as the recipe has them.
+///
+/// # Errors
+/// [`Error::Mistake`] where the recipe gives two formats to what is one matrix in this model.
+pub fn with_ends<'a>(folder: &'a ModelFolder, procedure: &Procedure) -> Result<Cow<'a, ModelFolder>> {
+    let config = &folder.config;
+    let ends = procedure.end_types(config.hidden_size, config.blocks, config.head.tied)?;
+    Ok(folder.with_ends(ends))
 }
 
 /// Whether a step puts weights on a grid.

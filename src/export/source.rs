@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
+use candle_core::DType;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -20,6 +21,23 @@ pub(super) struct SourceTensor {
     pub shape: Vec<usize>,
     /// Length of its data.
     pub bytes: u64,
+}
+
+impl SourceTensor {
+    /// Its dtype, of a tensor that a model computes with.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for anything but f32, f16 and bf16.
+    pub fn float(&self) -> Result<DType> {
+        match self.dtype.as_str() {
+            "F32" => Ok(DType::F32),
+            "F16" => Ok(DType::F16),
+            "BF16" => Ok(DType::BF16),
+            other => {
+                Err(Error::mistake(format!("{} is of {other}: accepted are F32, F16 and BF16", self.name)))
+            }
+        }
+    }
 }
 
 /// The same as JSON has it.

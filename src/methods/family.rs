@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
+use super::kquant::{FORMATS, is_format};
 use crate::error::{Error, Result};
-use crate::study::{Level, parse_bits};
+use crate::study::{FormatName, Level, parse_bits, parse_format};
 
 /// Bits that the methods here know. Fewer than 2 are no grid, and more than 8 no compression.
 pub(crate) const BITS: [u8; 4] = [8, 4, 3, 2];
@@ -15,6 +16,8 @@ pub enum Family {
     Prune,
     /// All go on a grid of a few bits.
     Quantise,
+    /// All are written in blocks of a format.
+    Format,
 }
 
 impl Family {
@@ -26,6 +29,11 @@ impl Family {
         match (self, level) {
             (Self::Prune, Level::Sparsity(_)) => Ok(()),
             (Self::Quantise, Level::Bits(bits)) if BITS.contains(&bits) => Ok(()),
+            (Self::Format, Level::Format(name)) if is_format(&name) => Ok(()),
+            (Self::Format, _) => Err(Error::mistake(format!(
+                "{method} writes formats of llama.cpp, and knows no level `{level}`; accepted are {}",
+                FORMATS.join(", ")
+            ))),
             (Self::Prune, _) => Err(Error::mistake(format!(
                 "{method} prunes, and `{level}` is no sparsity; accepted are a fraction (0.5 or 50%) and N:M (2:4)"
             ))),
@@ -50,5 +58,19 @@ impl FromStr for Bits {
         let known = parse_bits(text).ok().filter(|bits| BITS.contains(bits));
         let accepted = || BITS.map(|bits| bits.to_string()).join(", ");
         known.map(Self).ok_or_else(|| Error::mistake(format!("bits `{text}`: accepted are {}", accepted())))
+    }
+}
+
+/// One of [`FORMATS`], as a word of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format(pub FormatName);
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let known = parse_format(text).ok().filter(is_format);
+        let accepted = || FORMATS.join(", ");
+        known.map(Self).ok_or_else(|| Error::mistake(format!("format `{text}`: accepted are {}", accepted())))
     }
 }

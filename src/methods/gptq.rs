@@ -5,8 +5,8 @@ use super::factor::{self, DAMPING};
 use super::quantise::{self, GROUP, SYMMETRIC, grid, warn_of_empty_groups};
 use super::solver::{self, BLOCK_SIZE};
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, Family, InputStatistics, Matrix, Method, Needs, Parameter,
-    ParameterKind,
+    Arguments, Bound, CompressionOutcome, Cost, Encoded, Family, InputStatistics, Matrix, Method, Needs,
+    Parameter, ParameterKind,
 };
 use crate::error::{Error, Result};
 use crate::number::NamedNumbers;
@@ -72,7 +72,9 @@ impl Method for Gptq {
         let grid = grid(level, arguments, &matrix)?;
         let by_importance = arguments.text(&ACT_ORDER) == "yes";
         let mut outcome = solver::compress(matrix, inputs, Some(grid), by_importance, arguments, stop)?;
-        let codes = outcome.codes.as_ref().ok_or_else(|| Error::failure("the solver gave no codes"))?;
+        let Some(Encoded::Codes(codes)) = &outcome.encoded else {
+            return Err(Error::failure("the solver gave no codes"));
+        };
         let details = quantise::details(codes);
         outcome.details.extend([details]);
         Ok(outcome)

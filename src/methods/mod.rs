@@ -8,6 +8,7 @@ pub mod device;
 mod factor;
 mod family;
 mod gptq;
+mod kquant;
 mod magnitude;
 mod parameters;
 mod profile;
@@ -26,8 +27,10 @@ mod wanda;
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
-pub(crate) use family::{BITS, Bits};
+pub(crate) use family::{BITS, Bits, Format};
 pub use gptq::Gptq;
+pub use kquant::{EndFormat, Ends, KQuant};
+pub(crate) use kquant::{FORMATS, USUAL_FORMAT, usual_format};
 pub use magnitude::Magnitude;
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
@@ -46,12 +49,13 @@ use candle_core::DType;
 
 use crate::error::{Error, Result};
 use crate::kernels::codes::Codes;
+use crate::kernels::ggml::{Blocks, MatrixKind, MatrixPlace};
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
-use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step};
+use crate::study::{CellSpec, FormatName, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Every method, in the order in which they are shown.
-pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq];
+pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant];
 
 /// What a method needs to know of a module's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,14 +108,23 @@ pub struct CompressionOutcome {
     pub dead_columns: usize,
     /// Numbers that only this method has, by name: `damping`.
     pub details: NamedNumbers,
-    /// The codes that the weights stand for, where they are on a grid.
-    pub codes: Option<Codes>,
+    /// What the weights stand for, where they are no values of their own.
+    pub encoded: Option<Encoded>,
+}
+
+/// A matrix in fewer bits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Encoded {
+    /// On a grid.
+    Codes(Codes),
+    /// In blocks of a format.
+    Blocks(Blocks),
 }
 
 impl CompressionOutcome {
     /// Of a method that makes a mask.
     fn of_mask(error: f64, basis: ErrorBasis, dead_columns: usize) -> Self {
-        Self { error, basis, dead_columns, details: NamedNumbers::default(), codes: None }
+        Self { error, basis, dead_columns, details: NamedNumbers::default(), encoded: None }
     }
 }
 
@@ -126,12 +139,15 @@ pub struct Matrix<'a> {
     pub dtype: DType,
     /// What is zero already, or is to become so besides.
     pub zeroing: Zeroing,
+    /// Where it stands in the model.
+    pub place: MatrixPlace,
 }
 
 impl<'a> Matrix<'a> {
     /// A matrix of a model in `f32`, as it came.
     pub fn new(weights: &'a mut [f32], columns: usize) -> Self {
-        Self { weights, columns, dtype: DType::F32, zeroing: Zeroing::None }
+        let place = MatrixPlace { kind: MatrixKind::Other, block: 0, blocks: 1, queries_per_key: 1, columns };
+        Self { weights, columns, dtype: DType::F32, zeroing: Zeroing::None, place }
     }
 }
 
@@ -169,6 +185,11 @@ pub trait Method: Sync {
     /// What has to be collected of a module's inputs first.
     fn needs(&self) -> Needs;
 
+    /// The same, given the values of the parameters.
+    fn needs_with(&self, _arguments: &Arguments) -> Needs {
+        self.needs()
+    }
+
     /// Whether weights that stay get new values. Else a mask is all there is to store.
     fn updates_weights(&self) -> bool;
 
@@ -178,6 +199,19 @@ pub trait Method: Sync {
     /// What a person should know of a module, given the details that [`Method::run`] told.
     fn warning(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Option<String> {
         None
+    }
+
+    /// Bits of a weight at a level, about, where weights get fewer.
+    fn bits(&self, level: Level) -> Option<f64> {
+        match level {
+            Level::Bits(bits) => Some(f64::from(bits)),
+            Level::Sparsity(_) | Level::Format(_) => None,
+        }
+    }
+
+    /// What becomes of the matrices at both ends of the model.
+    fn ends(&self, _level: Level, _arguments: &Arguments) -> Ends {
+        Ends::default()
     }
 
     /// Whether it chooses weights in the loop over columns that GPTQ has too, so that both can be done in one.
@@ -264,29 +298,65 @@ pub(crate) fn names() -> String {
 
 /// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
 pub(crate) fn needs_calibration(recipe: &Recipe) -> bool {
-    recipe.steps().any(|step| find(&step.method).map_or(true, <dyn Method>::needs_calibration))
+    recipe.steps().any(|step| match find(&step.method) {
+        Ok(method) => method
+            .arguments(&step.parameters, &Parameters::new())
+            .map_or(method.needs_calibration(), |arguments| method.needs_with(&arguments) != Needs::Nothing),
+        Err(_) => true,
+    })
 }
 
-/// Every method at every level of its family, method by method; those that quantise at every group size, or at their
-/// default one where `groups` is empty.
-pub fn recipes(methods: &[&str], sparsities: &[Sparsity], bits: &[u8], groups: &[String]) -> Vec<Recipe> {
-    let of_method = |name: &&str| -> Vec<Recipe> {
-        if find(name).is_ok_and(|method| method.family() == Family::Quantise) {
-            let sizes: Vec<Parameters> = match groups {
-                [] => vec![Parameters::new()],
-                groups => groups.iter().map(|size| [("group".to_owned(), size.clone())].into()).collect(),
-            };
-            let steps = sizes.iter().flat_map(|parameters| {
-                bits.iter().map(|bits| Step {
-                    parameters: parameters.clone(),
-                    ..Step::new(name, Level::Bits(*bits))
-                })
-            });
-            return steps.map(Recipe::from).collect();
+/// The levels of a grid, for each family of methods.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GridLevels {
+    /// Of methods that prune.
+    pub sparsities: Vec<Sparsity>,
+    /// Of methods that quantise.
+    pub bits: Vec<u8>,
+    /// With these group sizes each; with their default one where there are none.
+    pub group_sizes: Vec<String>,
+    /// Of methods that write formats.
+    pub formats: Vec<FormatName>,
+}
+
+impl GridLevels {
+    /// Gives families that have no level their usual one.
+    pub fn fill_up(&mut self) {
+        if self.bits.is_empty() {
+            self.bits.push(quantise::USUAL_BITS);
         }
-        sparsities.iter().map(|sparsity| Step::new(name, *sparsity).into()).collect()
-    };
-    methods.iter().flat_map(of_method).collect()
+        if self.formats.is_empty() {
+            self.formats.extend(FormatName::from(USUAL_FORMAT));
+        }
+    }
+
+    fn of(&self, method: &str, family: Family) -> Vec<Step> {
+        match family {
+            Family::Prune => self.sparsities.iter().map(|level| Step::new(method, *level)).collect(),
+            Family::Format => {
+                self.formats.iter().map(|name| Step::new(method, Level::Format(*name))).collect()
+            }
+            Family::Quantise => {
+                let sizes: Vec<Parameters> = match &self.group_sizes[..] {
+                    [] => vec![Parameters::new()],
+                    sizes => sizes.iter().map(|size| [("group".to_owned(), size.clone())].into()).collect(),
+                };
+                let levels = |parameters: Parameters| {
+                    self.bits.iter().map(move |bits| Step {
+                        parameters: parameters.clone(),
+                        ..Step::new(method, Level::Bits(*bits))
+                    })
+                };
+                sizes.into_iter().flat_map(levels).collect()
+            }
+        }
+    }
+}
+
+/// Every method at every level of its family, method by method.
+pub fn recipes(methods: &[&str], levels: &GridLevels) -> Vec<Recipe> {
+    let family = |name: &str| find(name).map_or(Family::Prune, Method::family);
+    methods.iter().flat_map(|name| levels.of(name, family(name))).map(Recipe::from).collect()
 }
 
 /// Multiplies a grid out: recipes that differ by level alone stand together, those that look at data once per

@@ -42,7 +42,7 @@ impl FromStr for GroupSize {
 }
 
 /// Names of the details that are told of a module.
-const BITS_DETAIL: &str = "bits";
+pub(super) const BITS_DETAIL: &str = "bits";
 const GROUP_DETAIL: &str = "group";
 const EMPTY_GROUPS: &str = "empty_groups";
 

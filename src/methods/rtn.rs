@@ -2,8 +2,8 @@
 
 use super::quantise::{GROUP, SYMMETRIC, grid, warn_of_empty_groups};
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, Family, InputStatistics, Matrix, Method, Needs, Parameter,
-    weighted_error,
+    Arguments, Bound, CompressionOutcome, Cost, Encoded, Family, InputStatistics, Matrix, Method, Needs,
+    Parameter, weighted_error,
 };
 use crate::error::Result;
 use crate::kernels::codes::Codes;
@@ -65,7 +65,7 @@ impl Method for Rtn {
             basis: ErrorBasis::Weights,
             dead_columns: 0,
             details: super::quantise::details(&codes),
-            codes: Some(codes),
+            encoded: Some(Encoded::Codes(codes)),
         })
     }
 }

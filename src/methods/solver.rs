@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::factor::{DAMPING, DAMPING_USED, Factor};
 use super::{
-    Arguments, CompressionOutcome, InputStatistics, Matrix, Parameter, ParameterKind, Zeroing, share,
+    Arguments, CompressionOutcome, Encoded, InputStatistics, Matrix, Parameter, ParameterKind, Zeroing, share,
 };
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid, GroupGrid};
@@ -142,7 +142,7 @@ pub(super) fn compress(
         basis: ErrorBasis::Hessian,
         dead_columns: factor.dead.iter().filter(|dead| **dead).count(),
         details: [(DAMPING_USED, factor.damping)].into_iter().collect(),
-        codes,
+        encoded: codes.map(Encoded::Codes),
     })
 }
 

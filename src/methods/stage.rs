@@ -2,10 +2,11 @@
 
 use super::solver::output_energy;
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, Family, InputStatistics, Matrix, Method, Needs,
-    Zeroing, check_divides, find, quantise, weighted_error,
+    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, EndFormat, Family, InputStatistics, Matrix,
+    Method, Needs, Zeroing, check_divides, find, quantise, weighted_error,
 };
 use crate::error::{Error, Result};
+use crate::kernels::ggml::EndTypes;
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::{Level, Parameters, Recipe, Step};
@@ -39,10 +40,16 @@ impl Stage {
         Ok(Self { method, level: step.level, arguments })
     }
 
+    fn needs(&self) -> Needs {
+        self.method.needs_with(&self.arguments)
+    }
+
     /// Refuses groups that do not fill a row.
     fn check(&self, columns: usize, module: &str) -> Result<()> {
         match self.level {
             Level::Sparsity(sparsity) => check_divides(sparsity, columns, module),
+            // A format that does not fit gives way to one that does.
+            Level::Format(_) => Ok(()),
             Level::Bits(_) => quantise::check_group(&self.arguments, columns, module),
         }
     }
@@ -98,12 +105,12 @@ impl Procedure {
 
     /// What has to be collected of a module's inputs first.
     pub fn needs(&self) -> Needs {
-        self.stages.iter().map(|stage| stage.method.needs()).max().unwrap_or(Needs::Nothing)
+        self.stages.iter().map(Stage::needs).max().unwrap_or(Needs::Nothing)
     }
 
     /// The first method that looks at activations, so that a calibration set matters.
     pub fn looks_at_data(&self) -> Option<&'static dyn Method> {
-        self.stages.iter().map(|stage| stage.method).find(|method| method.needs_calibration())
+        self.stages.iter().find(|stage| stage.needs() != Needs::Nothing).map(|stage| stage.method)
     }
 
     /// Whether weights that stay get new values. Else a mask is all there is to store.
@@ -116,12 +123,24 @@ impl Procedure {
         self.stages.iter().map(|stage| stage.level.zeros()).fold(0.0, f64::max)
     }
 
-    /// Bits of a weight, where the weights are put on a grid.
-    pub fn bits(&self) -> Option<u8> {
-        self.stages.iter().find_map(|stage| match stage.level {
-            Level::Bits(bits) => Some(bits),
-            Level::Sparsity(_) => None,
-        })
+    /// Bits of a weight, about, where weights get fewer.
+    pub fn bits(&self) -> Option<f64> {
+        self.stages.iter().find_map(|stage| stage.method.bits(stage.level))
+    }
+
+    /// The formats of embedding and head in a model of `blocks` blocks, whose rows have `columns` values; `tied` is
+    /// whether both are one matrix.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] where the recipe gives two formats to that.
+    pub fn end_types(&self, columns: usize, blocks: usize, tied: bool) -> Result<EndTypes> {
+        let Some(stage) = self.stages.last() else { return Ok(EndTypes::default()) };
+        let mut ends = stage.method.ends(stage.level, &stage.arguments);
+        if tied {
+            ends = ends.tied()?;
+        }
+        let kind = |end: EndFormat| end.type_of(columns, blocks);
+        Ok(EndTypes { embedding: ends.embedding.map(kind), head: ends.head.map(kind) })
     }
 
     /// What it takes for a matrix `[rows, columns]`.
@@ -163,9 +182,9 @@ impl Procedure {
         mut inputs: Option<&mut InputStatistics>,
         stop: &dyn Fn() -> bool,
     ) -> Result<CompressionOutcome> {
-        let Matrix { weights, columns, dtype, zeroing } = matrix;
+        let Matrix { weights, columns, dtype, zeroing, place } = matrix;
         let mut run = |stage: &Stage, weights: &mut [f32], zeroing| {
-            let matrix = Matrix { weights, columns, dtype, zeroing };
+            let matrix = Matrix { weights, columns, dtype, zeroing, place };
             stage.method.run(matrix, inputs.as_deref_mut(), stage.level, &stage.arguments, stop)
         };
         match &self.stages[..] {

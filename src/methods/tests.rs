@@ -67,6 +67,7 @@ fn usual(method: &dyn Method) -> Level {
     match method.family() {
         Family::Prune => Sparsity::Fraction(0.5).into(),
         Family::Quantise => Level::Bits(4),
+        Family::Format => "q4_0".parse().unwrap(),
     }
 }
 
@@ -101,6 +102,8 @@ fn every_method_that_prunes_keeps_what_it_says_at_every_kind_of_level() {
 fn groups_that_do_not_fill_a_row_are_refused_by_every_method() {
     for method in METHODS {
         let (recipe, part) = match method.family() {
+            // What does not fit a format gets another.
+            Family::Format => continue,
             Family::Prune => (format!("{}@1:5", method.name()), "1:5"),
             Family::Quantise => (format!("{}@4bit,group=128", method.name()), "accepted is 32, row"),
         };
@@ -149,6 +152,14 @@ fn parameters_of_a_recipe_go_before_the_studys_and_are_checked() {
         ("sparsegpt@50%,block_size=0", "block_size `0`: accepted is a whole number from 1"),
         ("wanda@50%+magnitude@2:4", "do not go together"),
         ("gptq@4bit+wanda@50%", "do not go together"),
+        ("wanda@50%+kquant@q4_k", "do not go together"),
+        (
+            "kquant@50%",
+            "kquant writes formats of llama.cpp, and knows no level `50%`; accepted are q8_0, q6_k",
+        ),
+        ("kquant@q9", "knows no level `q9`"),
+        ("kquant@q4_k,head=q9", "head `q9`: accepted is auto or source or q8_0"),
+        ("wanda@q4_k", "wanda prunes, and `q4_k` is no sparsity"),
         ("wanda@4bit", "wanda prunes, and `4bit` is no sparsity"),
         ("gptq@50%", "gptq quantises, and knows no level `50%`; accepted are 8bit, 4bit, 3bit, 2bit"),
         ("rtn@5bit", "8bit, 4bit, 3bit, 2bit"),
@@ -172,13 +183,45 @@ fn every_method_that_quantises_keeps_what_its_codes_stand_for() {
             let outcome = procedure.run(matrix, inputs(procedure.needs()).as_mut(), &|| false).unwrap();
             let bound = 0.5 / f64::from(1u32 << (2 * bits - 4));
             assert!((0.0..bound).contains(&outcome.error), "{recipe}: {}", outcome.error);
-            let stored = Stored::Codes(outcome.codes.unwrap());
+            let Some(Encoded::Codes(codes)) = outcome.encoded else { panic!("{recipe}: no codes") };
+            let stored = Stored::Codes(codes);
             let again = stored.weights(|| panic!("codes need no source")).unwrap();
             assert_eq!(again.flatten_all().unwrap().to_vec1::<f32>().unwrap(), weights, "{recipe}");
             // Codes, a scale of 16 bits and a zero of as many as a code, for every 32 weights.
             let expected = f64::from(bits) + (16.0 + f64::from(bits)) / 32.0;
             let found = stored.footprint(&weights, 16).bits_per_weight();
             assert!((found - expected).abs() < 1e-12, "{recipe}: {found}");
+        }
+    }
+}
+
+#[test]
+fn every_format_keeps_what_its_blocks_stand_for_with_importance_and_without() {
+    for method in of(Family::Format) {
+        for format in FORMATS {
+            let mut errors = Vec::new();
+            for more in ["", ",imatrix"] {
+                let source = random(ROWS * COLUMNS, 3);
+                let mut weights = source.clone();
+                let recipe: Recipe = format!("{}@{format}{more}", method.name()).parse().unwrap();
+                let procedure = Procedure::of(&recipe, &Parameters::new()).unwrap();
+                assert_eq!(procedure.needs() == Needs::Nothing, more.is_empty(), "{recipe}");
+                assert_eq!(needs_calibration(&recipe), !more.is_empty(), "{recipe}");
+                let mut inputs = inputs(Needs::ColumnNorms);
+                let outcome =
+                    procedure.run(Matrix::new(&mut weights, COLUMNS), inputs.as_mut(), &|| false).unwrap();
+                let norms = inputs.as_ref().and_then(InputStatistics::input_norms_squared).unwrap();
+                errors.push(weighted_error(&source, &weights, Some(&norms), COLUMNS));
+                assert!((0.0..0.02).contains(&outcome.error), "{recipe}: {}", outcome.error);
+                let Some(Encoded::Blocks(blocks)) = outcome.encoded else { panic!("{recipe}: no blocks") };
+                let stored = Stored::Blocks(blocks);
+                let again = stored.weights(|| panic!("blocks need no source")).unwrap();
+                assert_eq!(again.flatten_all().unwrap().to_vec1::<f32>().unwrap(), weights, "{recipe}");
+                let bits = outcome.details.get("bits").unwrap();
+                assert!((stored.footprint(&weights, 16).bits_per_weight() - bits).abs() < 1e-9, "{recipe}");
+            }
+            // Rows of 32 are small blocks; of these only Q8_0 has nothing to choose.
+            assert!(errors[1] <= errors[0], "{format}: {errors:?}");
         }
     }
 }
@@ -208,7 +251,8 @@ fn zeros_stay_zeros_whatever_quantises_behind_what_prunes() {
                     let checked = if pruning.updates_weights() { &weights } else { &pruned };
                     assert!(checked.iter().zip(&weights).all(kept), "{text}");
                     assert!((0.0..1.0).contains(&outcome.error), "{text}: {}", outcome.error);
-                    assert_eq!(outcome.codes.unwrap().values(), weights, "{text}");
+                    let Some(Encoded::Codes(codes)) = outcome.encoded else { panic!("{text}: no codes") };
+                    assert_eq!(codes.values(), weights, "{text}");
                 }
             }
         }
@@ -219,7 +263,8 @@ fn zeros_stay_zeros_whatever_quantises_behind_what_prunes() {
 fn a_grid_repeats_only_methods_that_look_at_data() {
     let sets = ["x/c4.txt".to_string(), "alpaca".to_string()];
     let sparsities = [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }];
-    let mut recipes = recipes(&["magnitude", "wanda"], &sparsities, &[], &[]);
+    let levels = GridLevels { sparsities: sparsities.into(), ..GridLevels::default() };
+    let mut recipes = recipes(&["magnitude", "wanda"], &levels);
     recipes.push("wanda@60%".parse().unwrap());
     let ids: Vec<String> = grid(&recipes, &sets, 7).iter().map(CellSpec::id).collect();
     let expected = [

@@ -8,6 +8,7 @@ use super::layout::{BlockLayout, ModuleId};
 use super::rope::{RopeTables, RotaryEmbedding};
 use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
+use crate::kernels::ggml::{MatrixKind, MatrixPlace};
 
 /// A model of a known architecture.
 #[derive(Debug, Clone)]
@@ -87,6 +88,21 @@ impl ModelConfig {
     /// There is no such block.
     pub fn attention(&self, block: usize) -> AttentionShape {
         self.plans[block].decoder.attention()
+    }
+
+    /// Where a module stands, as far as mixtures of formats care.
+    ///
+    /// # Panics
+    /// There is no such block or module.
+    pub(crate) fn matrix_place(&self, block: usize, id: ModuleId) -> MatrixPlace {
+        let (module, attention) = (self.layout(block).module(id), self.attention(block));
+        MatrixPlace {
+            kind: MatrixKind::of_module(module.short_name()),
+            block,
+            blocks: self.blocks,
+            queries_per_key: attention.query / attention.key.max(1),
+            columns: module.shape.1,
+        }
     }
 
     /// Tables of the rotary embeddings for texts of up to so many tokens.

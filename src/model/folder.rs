@@ -1,5 +1,6 @@
 //! A model's folder: everything that has to be in it, checked before anything is computed.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
@@ -10,6 +11,7 @@ use super::layout::{BlockLayout, ModuleDef};
 use super::reconcile::reconcile;
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::kernels::ggml::{EndTypes, GgmlType};
 use crate::results::{ModelInfo, SourceBits};
 
 /// A Hugging Face folder that holds a whole model of a known architecture.
@@ -29,6 +31,8 @@ pub struct ModelFolder {
     pub special_tokens_map: Option<PathBuf>,
     /// `chat_template.jinja`, where there is one.
     pub chat_template: Option<PathBuf>,
+    /// What embedding and head are rounded to as they are read; nothing in a folder that was opened.
+    pub ends: EndTypes,
 }
 
 impl ModelFolder {
@@ -64,7 +68,25 @@ impl ModelFolder {
             tokenizer_config: here("tokenizer_config.json"),
             special_tokens_map: here("special_tokens_map.json"),
             chat_template: here("chat_template.jinja"),
+            ends: EndTypes::default(),
         })
+    }
+
+    /// The same model with embedding and head rounded to formats.
+    pub fn with_ends(&self, ends: EndTypes) -> Cow<'_, Self> {
+        if ends == self.ends { Cow::Borrowed(self) } else { Cow::Owned(Self { ends, ..self.clone() }) }
+    }
+
+    /// Bits that embedding and head take less than in the files.
+    pub fn saved_at_ends(&self) -> u64 {
+        let (config, values) = (&self.config, self.config.vocabulary as u64 * self.config.hidden_size as u64);
+        let saved = |tensor: &str, kind: Option<GgmlType>| {
+            let (Some(kind), Some(info)) = (kind, self.weights.info(tensor)) else { return 0 };
+            let stored = (config.vocabulary * kind.row_bytes(config.hidden_size)) as u64 * 8;
+            (values * 8 * info.dtype.size_in_bytes() as u64).saturating_sub(stored)
+        };
+        let head = if config.head.tied { 0 } else { saved(&config.head.tensor, self.ends.head) };
+        saved(&config.embedding.tensor, self.ends.embedding) + head
     }
 
     /// Name of the tensor that the output head is: the embedding's where the head is tied.

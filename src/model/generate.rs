@@ -1,5 +1,7 @@
 //! Greedy answers from a whole model, many prompts at a time, with a cache of keys and values.
 
+use std::borrow::Cow;
+
 use candle_core::{D, DType, Device, Tensor};
 
 use super::batch::{Batch, Sequence};
@@ -26,7 +28,7 @@ const PACKED_TOKENS: usize = 512;
 /// A whole model on a device, ready to answer.
 #[derive(Debug)]
 pub struct Generator<'a> {
-    folder: &'a ModelFolder,
+    folder: Cow<'a, ModelFolder>,
     blocks: Vec<Block>,
     head: LmHead,
     dtype: DType,
@@ -38,7 +40,7 @@ impl<'a> Generator<'a> {
     /// A generator of blocks that were loaded (and pruned) already. At most `batch_tokens` tokens go through a block at a
     /// time.
     pub fn new(
-        folder: &'a ModelFolder,
+        folder: Cow<'a, ModelFolder>,
         blocks: Vec<Block>,
         head: LmHead,
         dtype: DType,
@@ -46,10 +48,6 @@ impl<'a> Generator<'a> {
         batch_tokens: usize,
     ) -> Self {
         Self { folder, blocks, head, dtype, device: device.clone(), batch_tokens }
-    }
-
-    pub(crate) fn head(&self) -> &LmHead {
-        &self.head
     }
 
     /// Continues every prompt greedily until an end token, which is not part of the answer, or as many tokens as
@@ -124,7 +122,7 @@ impl<'a> Generator<'a> {
         caches: &[BlockCache],
         go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Result<(Vec<u32>, Tensor)> {
-        let mut x = head::embed(self.folder, tokens, self.dtype, &self.device)?;
+        let mut x = head::embed(&self.folder, tokens, self.dtype, &self.device)?;
         for (block, cache) in self.blocks.iter().zip(caches) {
             let mut packed = None;
             if batch.rows() >= PACKED_TOKENS {
@@ -168,7 +166,7 @@ mod tests {
         let load = |i| Block::load(folder, i, dtype, &device).unwrap();
         let blocks = (0..folder.config.blocks).map(load).collect();
         Generator::new(
-            folder,
+            Cow::Borrowed(folder),
             blocks,
             LmHead::load(folder, dtype, &device).unwrap(),
             dtype,
@@ -270,7 +268,7 @@ mod tests {
         let said = generator.answer(&prompts, &[LONGEST; 5], count, &mut || Ok(())).unwrap();
         assert_eq!(read, 1);
         for said in &said[..prompts.len() - 1] {
-            let logits = generator.head().logits(said.states.as_ref().unwrap()).unwrap();
+            let logits = generator.head.logits(said.states.as_ref().unwrap()).unwrap();
             assert_eq!(logits.argmax(D::Minus1).unwrap().to_vec1::<u32>().unwrap(), said.tokens);
         }
         assert!(said.last().unwrap().states.is_none());

@@ -3,15 +3,29 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::folder::ModelFolder;
-use super::ops::{self, Activations};
+use super::ops::{self, Activations, with_elements};
 use crate::error::Result;
+use crate::kernels::ggml::{self, GgmlType};
 
 /// Embeds token ids: `[ids, hidden]`. Only the rows asked for are read.
 pub fn embed(folder: &ModelFolder, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
     let embedding = &folder.config.embedding;
-    let rows = folder.weights.rows(&embedding.tensor, ids, dtype, device)?;
+    let rows = match folder.ends.embedding {
+        None => folder.weights.rows(&embedding.tensor, ids, dtype, device)?,
+        Some(kind) => {
+            let rows = folder.weights.rows(&embedding.tensor, ids, DType::F32, &Device::Cpu)?;
+            rounded(kind, &rows)?.to_device(device)?.to_dtype(dtype)?
+        }
+    };
     #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
     if embedding.factor == 1.0 { Ok(rows) } else { Ok((rows * embedding.factor)?) }
+}
+
+/// A matrix in `f32` as a format leaves it.
+fn rounded(kind: GgmlType, matrix: &Tensor) -> Result<Tensor> {
+    let (rows, columns) = matrix.dims2()?;
+    let values = with_elements(&matrix.contiguous()?, |values| ggml::rounded(kind, values, columns))??;
+    Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
 }
 
 /// The last norm and the output head.
@@ -28,9 +42,16 @@ pub struct LmHead {
 impl LmHead {
     /// Reads the head of a model; a tied one is its embedding.
     pub fn load(folder: &ModelFolder, dtype: DType, device: &Device) -> Result<Self> {
+        let weight = match folder.ends.head {
+            None => folder.weights.tensor(folder.head_tensor(), dtype, device)?,
+            Some(kind) => {
+                let weight = folder.weights.tensor(folder.head_tensor(), DType::F32, &Device::Cpu)?;
+                rounded(kind, &weight)?.to_device(device)?.to_dtype(dtype)?
+            }
+        };
         Ok(Self {
             norm: folder.weights.tensor(&folder.config.head.norm, dtype, device)?,
-            weight: folder.weights.tensor(folder.head_tensor(), dtype, device)?,
+            weight,
             eps: folder.config.head.norm_eps,
             factor: folder.config.head.factor,
         })

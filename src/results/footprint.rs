@@ -16,6 +16,15 @@ pub struct Footprint {
     /// Bits with one a weight that says whether it is zero, and nothing else for those that are. No runtime reaches
     /// this bound for unstructured zeros.
     pub packed_bits: u64,
+    /// Of a whole cell: bits that the embedding and the output head take less than in the source, where the recipe gives
+    /// them formats of their own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub saved_at_ends: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(bits: &u64) -> bool {
+    *bits == 0
 }
 
 impl Footprint {
@@ -37,6 +46,7 @@ impl std::iter::Sum for Footprint {
             zeros: a.zeros + b.zeros,
             stored_bits: a.stored_bits + b.stored_bits,
             packed_bits: a.packed_bits + b.packed_bits,
+            saved_at_ends: a.saved_at_ends + b.saved_at_ends,
         })
     }
 }
@@ -51,7 +61,7 @@ pub struct SourceBits {
 }
 
 /// A whole model as the best export of this program writes it. The compressed modules count as their [`Footprint`] says,
-/// all other tensors as in the source's files, headers of files not at all.
+/// embedding and head as the recipe has them, all other tensors as in the source's files, headers of files not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ModelFootprint {
     /// All parameters; a tied head counts once.
@@ -76,7 +86,8 @@ impl ModelFootprint {
     }
 
     pub(super) fn of_cell(parameters: u64, source: SourceBits, compressed: &Footprint) -> Self {
-        let whole = |bits: u64| source.untouched.saturating_add(bits);
+        let untouched = source.untouched.saturating_sub(compressed.saved_at_ends);
+        let whole = |bits: u64| untouched.saturating_add(bits);
         let (stored, packed) = (whole(compressed.stored_bits), whole(compressed.packed_bits));
         Self::new(parameters, Some(compressed.zeros), stored, packed)
     }
@@ -105,7 +116,13 @@ mod tests {
 
     #[test]
     fn zeros_that_no_format_leaves_out_save_nothing() {
-        let half = Footprint { weights: 1000, zeros: 500, stored_bits: 16_000, packed_bits: 1000 + 500 * 16 };
+        let half = Footprint {
+            weights: 1000,
+            zeros: 500,
+            stored_bits: 16_000,
+            packed_bits: 1000 + 500 * 16,
+            ..Footprint::default()
+        };
         let (base, cell) =
             (ModelFootprint::of_base(1400, SOURCE), ModelFootprint::of_cell(1400, SOURCE, &half));
         assert_eq!((base.size_bytes, base.bits_per_weight, base.zeros), (2800, 16.0, None));
@@ -116,9 +133,19 @@ mod tests {
     #[test]
     fn what_is_not_compressed_keeps_its_bits() {
         // Four bits a weight, and a scale of 16 bits for every 100.
-        let codes = Footprint { weights: 1000, zeros: 0, stored_bits: 4160, packed_bits: 4160 };
+        let codes = Footprint {
+            weights: 1000,
+            zeros: 0,
+            stored_bits: 4160,
+            packed_bits: 4160,
+            ..Footprint::default()
+        };
         let cell = ModelFootprint::of_cell(1400, SOURCE, &codes);
         assert_eq!((cell.size_bytes, cell.packed_size_bytes), (800 + 520, 800 + 520));
         assert_eq!(cell.bits_per_weight, (400.0 * 16.0 + 4160.0) / 1400.0);
+        // What a recipe saves at the ends comes off the rest.
+        let cell = ModelFootprint::of_cell(1400, SOURCE, &Footprint { saved_at_ends: 1600, ..codes });
+        assert_eq!(cell.size_bytes, 800 - 200 + 520);
+        assert_eq!(cell.bits_per_weight, (400.0 * 16.0 - 1600.0 + 4160.0) / 1400.0);
     }
 }

@@ -9,6 +9,7 @@ use super::container::{Data, NamedTensor, TensorContent};
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid, GroupGrid};
 use crate::kernels::device::{count_zeros, select::mask_bytes};
+use crate::kernels::ggml::{Blocks, GgmlType};
 use crate::model::convert::round_to;
 use crate::results::Footprint;
 
@@ -18,6 +19,8 @@ const SHAPE: &str = ".shape";
 const CODES: &str = ".codes";
 const SCALES: &str = ".scales";
 const ZEROS: &str = ".zeros";
+const BLOCKS: &str = ".blocks";
+const FORMAT: &str = ".format";
 const GRID: &str = ".grid";
 const SYMMETRIC: &str = "symmetric";
 const ASYMMETRIC: &str = "asymmetric";
@@ -39,6 +42,8 @@ pub enum Stored {
     Values(Tensor),
     /// Weights on a grid, whose scales are in the source's dtype.
     Codes(Codes),
+    /// Weights in blocks of a format.
+    Blocks(Blocks),
 }
 
 impl Stored {
@@ -83,13 +88,14 @@ impl Stored {
             Self::Mask { shape, .. } => Ok(*shape),
             Self::Values(values) => Ok(values.dims2()?.into()),
             Self::Codes(codes) => Ok(codes.shape),
+            Self::Blocks(blocks) => Ok(blocks.shape),
         }
     }
 
     /// Whether this is of a matrix with such a shape and such a dtype (as safetensors spells it).
     pub fn fits(&self, shape: &[usize], dtype: &str) -> bool {
         let same_dtype = match self {
-            Self::Mask { .. } | Self::Codes(_) => true,
+            Self::Mask { .. } | Self::Codes(_) | Self::Blocks(_) => true,
             Self::Values(values) => values.dtype().as_str().eq_ignore_ascii_case(dtype),
         };
         same_dtype && self.shape().is_ok_and(|own| own == shape)
@@ -111,6 +117,9 @@ impl Stored {
             Self::Codes(codes) => {
                 Ok(Tensor::from_vec(codes.values(), (codes.shape[0], codes.shape[1]), &Device::Cpu)?)
             }
+            Self::Blocks(blocks) => {
+                Ok(Tensor::from_vec(blocks.values()?, (blocks.shape[0], blocks.shape[1]), &Device::Cpu)?)
+            }
         }
     }
 
@@ -123,7 +132,8 @@ impl Stored {
         match self {
             Self::Values(values) => Ok(values.clone()),
             Self::Mask { shape, .. } => round_to(weights, shape, source),
-            Self::Codes(Codes { shape: [rows, columns], .. }) => {
+            Self::Codes(Codes { shape: [rows, columns], .. })
+            | Self::Blocks(Blocks { shape: [rows, columns], .. }) => {
                 Ok(Tensor::from_slice(weights, (*rows, *columns), &Device::Cpu)?)
             }
         }
@@ -137,8 +147,22 @@ impl Stored {
             Self::Codes(codes) => {
                 let count = weights.len() as u64;
                 let of_codes = (count - zeros) * u64::from(codes.grid.bits) + codes.group_bits();
-                Footprint { weights: count, zeros, stored_bits: codes.bits(), packed_bits: count + of_codes }
+                Footprint {
+                    weights: count,
+                    zeros,
+                    stored_bits: codes.bits(),
+                    packed_bits: count + of_codes,
+                    ..Footprint::default()
+                }
             }
+            // Zeros are values of blocks like others, whose scales nobody could leave out.
+            Self::Blocks(blocks) => Footprint {
+                weights: weights.len() as u64,
+                zeros,
+                stored_bits: blocks.bits(),
+                packed_bits: blocks.bits(),
+                ..Footprint::default()
+            },
         }
     }
 
@@ -147,7 +171,8 @@ impl Stored {
     /// `self_attn.q_proj.weight` holds new values; `self_attn.q_proj.mask` the packed bits of a mask, whose shape is in
     /// the metadata as `self_attn.q_proj.shape`: `576,1536`. Codes are `self_attn.q_proj.codes`, packed
     /// ([`Codes::packed`]), with `.scales` and `.zeros` of their groups, and in the metadata, besides the shape,
-    /// `self_attn.q_proj.grid`: `4,64,asymmetric`, that is bits and group.
+    /// `self_attn.q_proj.grid`: `4,64,asymmetric`, that is bits and group. Blocks are `self_attn.q_proj.blocks`, as ggml
+    /// has them, with `self_attn.q_proj.format`: `q4_k`.
     ///
     /// # Errors
     /// [`Error::Failure`] for a mask that does not fit its shape, or a scale dtype that no model has.
@@ -169,6 +194,11 @@ impl Stored {
                 }
                 note(SHAPE, format!("{rows},{columns}"));
                 Ok(vec![named(MASK, Data::Bytes(bits.into()))])
+            }
+            Self::Blocks(Blocks { kind, shape: [rows, columns], bytes }) => {
+                note(SHAPE, format!("{rows},{columns}"));
+                note(FORMAT, kind.name().into());
+                Ok(vec![named(BLOCKS, Data::Bytes(bytes.into()))])
             }
             Self::Codes(codes) => {
                 let ([rows, columns], grid) = (codes.shape, codes.grid);
@@ -216,6 +246,13 @@ impl Stored {
                         let (scales, zeros) = (entries.next(), entries.next());
                         let codes = read_codes(module, shape(module)?, grid, &packed, [scales, zeros])?;
                         (module.to_owned(), Self::Codes(codes))
+                    } else if let Some(module) = of(BLOCKS) {
+                        let format = metadata.get(&format!("{module}{FORMAT}"));
+                        let kind = format.and_then(|name| GgmlType::of_name(name));
+                        let kind =
+                            kind.ok_or_else(|| format!("{module} has no format that is known here"))?;
+                        let blocks = Blocks::new(kind, shape(module)?, packed).map_err(|e| e.to_string())?;
+                        (module.to_owned(), Self::Blocks(blocks))
                     } else {
                         let module = of(MASK).ok_or_else(|| format!("`{name}` is no module"))?;
                         let shape = shape(module)?;
@@ -274,6 +311,7 @@ fn footprint(count: u64, zeros: u64, source_bits: usize) -> Footprint {
         zeros,
         stored_bits: count * bits,
         packed_bits: count + (count - zeros) * bits,
+        ..Footprint::default()
     }
 }
 

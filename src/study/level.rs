@@ -1,8 +1,9 @@
-//! How far a step goes: a sparsity, or bits.
+//! How far a step goes: a sparsity, bits, or a format.
 
 use std::fmt;
 use std::str::FromStr;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -82,14 +83,19 @@ pub enum Level {
     Sparsity(Sparsity),
     /// For methods that quantise: bits of a weight, written `4bit`.
     Bits(u8),
+    /// For methods that write weights in blocks: a format's name, `q4_k`.
+    Format(FormatName),
 }
+
+/// The name of a format, in small letters: `q4_k_m`.
+pub type FormatName = ArrayString<16>;
 
 impl Level {
     /// The share of a matrix that becomes zero, `0 … 1`.
     pub fn zeros(self) -> f64 {
         match self {
             Self::Sparsity(sparsity) => sparsity.fraction(),
-            Self::Bits(_) => 0.0,
+            Self::Bits(_) | Self::Format(_) => 0.0,
         }
     }
 
@@ -97,24 +103,25 @@ impl Level {
     pub fn sparsity(self) -> Option<Sparsity> {
         match self {
             Self::Sparsity(sparsity) => Some(sparsity),
-            Self::Bits(_) => None,
+            Self::Bits(_) | Self::Format(_) => None,
         }
     }
 
-    /// As it stands in file names: `0.5`, `2of4`, `4bit`.
+    /// As it stands in file names: `0.5`, `2of4`, `4bit`, `q4_k`.
     pub fn slug(self) -> String {
         match self {
             Self::Sparsity(sparsity) => sparsity.to_string().replace(':', "of"),
-            Self::Bits(_) => self.label(),
+            Self::Bits(_) | Self::Format(_) => self.label(),
         }
     }
 
-    /// As people read it: `50%`, `2:4`, `4bit`; a fraction is rounded to a ten thousandth of a percent.
+    /// As people read it: `50%`, `2:4`, `4bit`, `q4_k`; a fraction is rounded to a ten thousandth of a percent.
     pub fn label(self) -> String {
         match self {
             Self::Sparsity(Sparsity::Fraction(s)) => format!("{}%", (s * 1e6).round() / 1e4),
             Self::Sparsity(groups) => groups.to_string(),
             Self::Bits(bits) => format!("{bits}bit"),
+            Self::Format(name) => name.to_string(),
         }
     }
 }
@@ -136,11 +143,26 @@ impl FromStr for Level {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        match text.trim().to_ascii_lowercase().strip_suffix("bit") {
-            Some(bits) => parse_bits(bits).map(Self::Bits),
-            None => text.parse().map(Self::Sparsity),
+        if let Some(bits) = text.trim().to_ascii_lowercase().strip_suffix("bit") {
+            return parse_bits(bits).map(Self::Bits);
+        }
+        match parse_format(text) {
+            Ok(name) => Ok(Self::Format(name)),
+            Err(_) => text.parse().map(Self::Sparsity),
         }
     }
+}
+
+/// The name of a format: `q4_k`, `Q4_K_M`.
+///
+/// # Errors
+/// [`Error::Mistake`] for anything but a short word of letters, digits and `_` that begins with a letter.
+pub fn parse_format(text: &str) -> Result<FormatName, Error> {
+    let name = text.trim().to_ascii_lowercase();
+    let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let name = FormatName::from(&name).ok().filter(|_| is_name);
+    name.ok_or_else(|| Error::mistake(format!("format `{text}`: accepted is a name such as q4_k")))
 }
 
 /// Bits of a weight: `4`, `4bit`.
@@ -204,6 +226,14 @@ mod tests {
             prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
             prop_assert_eq!(level.slug(), format!("{bits}bit"));
             prop_assert_eq!(parse_bits(&bits.to_string()).unwrap(), bits);
+        }
+
+        #[test]
+        fn formats_read_back_as_they_are_written(name in "[a-z][a-z0-9_]{0,12}") {
+            prop_assume!(!name.ends_with("bit"));
+            let level = Level::Format(parse_format(&name.to_ascii_uppercase()).unwrap());
+            prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
+            prop_assert_eq!(level.slug(), name);
         }
     }
 }

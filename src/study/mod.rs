@@ -5,7 +5,7 @@ mod level;
 mod recipe;
 
 pub use content::StudyContent;
-pub use level::{Level, Sparsity, parse_bits};
+pub use level::{FormatName, Level, Sparsity, parse_bits, parse_format};
 pub(crate) use recipe::Recipe;
 pub use recipe::{Parameters, Step};
 

@@ -170,7 +170,15 @@ impl FromStr for Recipe {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let mut steps = text.split('+').map(|step| step.trim().parse::<Step>());
+        // What stands behind a `+` without a method belongs to the step before: kquant@q4_k+head=q6_k.
+        let mut written: Vec<String> = Vec::new();
+        for part in text.split('+').map(str::trim) {
+            match written.last_mut() {
+                Some(step) if part.contains('=') && !part.contains('@') => *step += &format!(",{part}"),
+                _ => written.push(part.to_owned()),
+            }
+        }
+        let mut steps = written.iter().map(|step| step.parse::<Step>());
         let first = steps.next().unwrap_or_else(|| "".parse())?;
         Ok(Self { first, rest: steps.collect::<Result<_, _>>()? })
     }
@@ -210,6 +218,12 @@ mod tests {
                 "gptq 4bit act_order group=64 sym",
             ),
             ("a@0.3 + b@2:4", "a@30%+b@2:4", "a-0.3+b-2of4", "a 30%+b 2:4"),
+            (
+                "kquant@Q4_K+head=q6_k,embed=q4_k",
+                "kquant@q4_k,embed=q4_k,head=q6_k",
+                "kquant-q4_k-embedq4_k-headq6_k",
+                "kquant q4_k embed=q4_k head=q6_k",
+            ),
         ] {
             let recipe: Recipe = text.parse().unwrap();
             assert_eq!(recipe.to_string(), written);

@@ -12,16 +12,17 @@ use super::state::{Options, State};
 use super::theme::{Background, ColorMode, Theme};
 use super::update::update;
 use super::view::view;
-use crate::methods::{grid, recipes};
+use crate::methods::{GridLevels, grid, recipes};
 use crate::study::{CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, Sparsity, StudySpec};
 
 /// A study of three methods at two sparsities.
 pub(crate) fn study() -> StudySpec {
-    let sparsities = [Sparsity::Fraction(0.5), Sparsity::Fraction(0.7)];
+    let sparsities = vec![Sparsity::Fraction(0.5), Sparsity::Fraction(0.7)];
+    let levels = GridLevels { sparsities, ..GridLevels::default() };
     let sets = ["c4".to_owned()];
     StudySpec {
         model: "models/tiny".into(),
-        cells: grid(&recipes(&["magnitude", "wanda", "sparsegpt"], &sparsities, &[], &[]), &sets, 0),
+        cells: grid(&recipes(&["magnitude", "wanda", "sparsegpt"], &levels), &sets, 0),
         seq_len: 128,
         calibration: CalibrationSpec { sets: sets.to_vec(), samples: 16, sampling: Sampling::Random },
         evaluation: EvaluationSpec {

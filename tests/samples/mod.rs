@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use secateur::methods::{grid, recipes};
+use secateur::methods::{GridLevels, grid, recipes};
 use secateur::number::NamedNumbers;
 use secateur::results::{
     Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Insight,
@@ -16,14 +16,11 @@ use secateur::study::{
 };
 
 pub fn spec() -> StudySpec {
-    let sparsities = [Sparsity::Fraction(0.1 + 0.2), Sparsity::SemiStructured { zeros: 2, group: 4 }];
+    let sparsities = vec![Sparsity::Fraction(0.1 + 0.2), Sparsity::SemiStructured { zeros: 2, group: 4 }];
+    let levels = GridLevels { sparsities, ..GridLevels::default() };
     StudySpec {
         model: "models/tiny".into(),
-        cells: grid(
-            &recipes(&["magnitude", "sparsegpt"], &sparsities, &[], &[]),
-            &["data/c4.txt".into()],
-            u64::MAX,
-        ),
+        cells: grid(&recipes(&["magnitude", "sparsegpt"], &levels), &["data/c4.txt".into()], u64::MAX),
         seq_len: 512,
         calibration: CalibrationSpec {
             sets: vec!["data/c4.txt".into()],
@@ -128,7 +125,8 @@ pub fn base() -> BaseResult {
 }
 
 pub fn footprint(zeros: u64, weights: u64) -> Footprint {
-    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits: weights + 16 * (weights - zeros) }
+    let packed_bits = weights + 16 * (weights - zeros);
+    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits, ..Footprint::default() }
 }
 
 pub fn module(block: usize, path: &str) -> ModuleResult {

@@ -2,7 +2,7 @@
 
 use crate::config::entry::SettingEntry;
 use crate::methods::quantise::GroupSize;
-use crate::methods::{self, Bits, METHODS};
+use crate::methods::{self, Bits, FORMATS, Format, METHODS};
 
 /// What a study compares by default. Other methods have to be named.
 const USUAL_METHODS: [&str; 3] = ["magnitude", "wanda", "sparsegpt"];
@@ -64,6 +64,20 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         .value_name("G")
         .unset("64, if a method quantises")
         .example("128"),
+        SettingEntry::list("formats", "study.formats", &[], |draft, found| {
+            draft.formats = found.parse_all::<Format>()?.into_iter().map(|Format(name)| name).collect();
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
+            Ok(())
+        })
+        .about("Formats of llama.cpp, for methods that write them: q8_0, q6_k, q5_k_m, q4_k_m, q4_k, q3_k_m, q2_k, …")
+        .detail(
+            "Every method that writes formats runs at all of them. If `methods` names none, all that there are run \
+             besides. Those that end in _m or _s are llama.cpp's mixtures, which include embedding and head.",
+        )
+        .value_name("F")
+        .choices(&FORMATS)
+        .unset("q4_k_m, if a method writes formats")
+        .example("q8_0,q4_k_m"),
         SettingEntry::list("recipe", "study.recipes", &[], |draft, found| {
             draft.recipes = found.recipes()?;
             draft.recipes_strength = found.layer.strength();
@@ -71,8 +85,8 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         })
         .about("Recipes: METHOD@LEVEL, with parameters after commas (wanda@50%, sparsegpt@2:4,damping=0.02)")
         .detail(
-            "They replace the grid of methods and sparsities, unless you give that too, by flags or in the same file. \
-             Repeat the flag to give several.",
+            "They replace the grid of methods and levels, unless you give that too, by flags or in the same file. Flags of \
+             the grid replace the recipes of a file. Repeat the flag to give several.",
         )
         .value_name("R")
         .unset("none")

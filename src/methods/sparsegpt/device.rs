@@ -86,7 +86,7 @@ impl DeviceMethod for SparseGpt {
             basis: ErrorBasis::Hessian,
             dead_columns: factor.dead_columns,
             details: [(DAMPING_USED, factor.damping)].into_iter().collect(),
-            codes: None,
+            encoded: None,
         };
         let zeros = match sparsity {
             Sparsity::Fraction(0.0) => return Ok((weights.clone(), outcome(0.0))),

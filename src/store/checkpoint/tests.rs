@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::super::stored::{apply_mask, mask_of, unpack_mask};
 use super::*;
+use crate::kernels::codes::{Codes, Grid};
+use crate::kernels::ggml::{Blocks, GgmlType, quantise};
 
 /// One bit a weight, packed one by one.
 fn pack_mask(kept: impl IntoIterator<Item = bool>) -> Vec<u8> {
@@ -64,7 +66,7 @@ proptest! {
             .iter()
             .map(|(_, weight)| match weight {
                 Stored::Values(tensor) => tensor,
-                Stored::Mask { .. } | Stored::Codes(_) => panic!("values became something else"),
+                Stored::Mask { .. } | Stored::Codes(_) | Stored::Blocks(_) => panic!("values became something else"),
             })
             .collect();
         prop_assert_eq!(values[0].dims(), [1, bits.len()]);
@@ -75,6 +77,28 @@ proptest! {
         let brain_read: Vec<u16> = flat(values[2]).into_iter().map(bf16::to_bits).collect();
         prop_assert_eq!(brain_read, brain.into_iter().map(bf16::to_bits).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn codes_and_blocks_come_back_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut weights: Vec<f32> = (0..4 * 64).map(|i| (i as f32 * 0.7).sin()).collect();
+    let blocks =
+        Blocks::new(GgmlType::Q5_0, [4, 64], quantise(GgmlType::Q5_0, &weights, 64).unwrap()).unwrap();
+    let grid = Grid { bits: 3, group: 32, symmetric: false, scale_dtype: DType::BF16 };
+    let codes = Codes::nearest(&mut weights, 64, grid);
+    let modules = [
+        ("mlp.up_proj", Stored::Codes(codes.clone())),
+        ("mlp.down_proj", Stored::Blocks(blocks.clone())),
+        ("mlp.gate_proj", mask([4, 64])),
+    ];
+    write_block(dir.path(), 0, &modules).unwrap();
+    let read = read_block(dir.path(), 0, &Device::Cpu).unwrap();
+    let of = |name: &str| read.iter().find(|(module, _)| module == name).map(|(_, stored)| stored).unwrap();
+    assert!(matches!(of("mlp.up_proj"), Stored::Codes(read) if *read == codes));
+    assert!(matches!(of("mlp.down_proj"), Stored::Blocks(read) if *read == blocks));
+    assert!(of("mlp.down_proj").fits(&[4, 64], "BF16") && !of("mlp.down_proj").fits(&[64, 4], "BF16"));
+    assert!(matches!(of("mlp.gate_proj"), Stored::Mask { .. }));
 }
 
 fn flat<T: candle_core::WithDType>(tensor: &Tensor) -> Vec<T> {

@@ -2,7 +2,7 @@
 
 use super::form::{GridRow, GridSection};
 use super::line::Line;
-use crate::methods::{BITS, Bits, Family, Procedure, needs_calibration};
+use crate::methods::{BITS, Bits, FORMATS, Family, Format, Procedure, needs_calibration};
 use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub(crate) enum Wanted {
     Cell,
 }
 
-/// A slider for percentages or bits that also takes typed levels, and whole recipes.
+/// A slider for percentages, bits or formats that also takes typed levels, and whole recipes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LevelDialog {
     pub wanted: Wanted,
@@ -40,6 +40,8 @@ pub(crate) struct LevelDialog {
     pub percent: u16,
     /// Bits of the slider.
     pub bits: u8,
+    /// Format of the slider: its place among all.
+    pub format: usize,
     /// What was typed; while it is empty the slider counts.
     pub line: Line,
     /// Method and calibration set of the new cell, among these.
@@ -59,7 +61,7 @@ impl LevelDialog {
         }
     }
 
-    /// Moves the slider: percentages by `by`, bits to the next choice.
+    /// Moves the slider: percentages by `by`, bits and formats to the next choice.
     pub(crate) fn step(&mut self, by: i32) {
         match self.family() {
             Family::Prune => self.percent = (i32::from(self.percent) + by).clamp(0, 99) as u16,
@@ -68,6 +70,10 @@ impl LevelDialog {
                 let at = BITS.iter().position(|bits| *bits == self.bits).unwrap_or(0);
                 let next = if by > 0 { at + 1 } else { at.saturating_sub(1) };
                 self.bits = BITS[next.min(BITS.len() - 1)];
+            }
+            Family::Format => {
+                let next = if by > 0 { self.format + 1 } else { self.format.saturating_sub(1) };
+                self.format = next.min(FORMATS.len() - 1);
             }
         }
         self.line = Line::default();
@@ -85,6 +91,11 @@ impl LevelDialog {
                 Ok(Sparsity::Fraction(f64::from(self.percent) / 100.0).into())
             }
             Family::Quantise if text.is_empty() => Ok(Level::Bits(self.bits)),
+            Family::Format => {
+                let name = if text.is_empty() { FORMATS[self.format.min(FORMATS.len() - 1)] } else { text };
+                let format: Result<Format, crate::error::Error> = name.parse();
+                format.map(|Format(name)| Level::Format(name)).map_err(|e| e.to_string())
+            }
             Family::Prune => {
                 // A bare number above 1 can only be meant as a percentage.
                 let bare = text.parse::<f64>().ok().filter(|value| *value >= 1.0);

@@ -6,7 +6,7 @@ use super::field::{Field, FieldKind};
 use super::line::Line;
 use crate::config::{Given, Means, split_list};
 use crate::engine::ResourceEstimate;
-use crate::methods::{Family, METHODS, Method, find, needs_calibration};
+use crate::methods::{FORMATS, Family, METHODS, Method, find, needs_calibration};
 use crate::results::ModelInfo;
 use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step, StudySpec, short_name};
 
@@ -39,7 +39,7 @@ impl FormValues {
 /// calibration set. Recipes of several steps have a section of their own, and one cell a row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct StudyGrid {
-    /// The columns of all sections: fractions by size, then N:M, then bits.
+    /// The columns of all sections: fractions by size, then N:M, then bits, then formats.
     levels: Vec<Level>,
     /// Methods with parameters of their own, which have rows beside those of the plain methods.
     variants: Vec<(String, Parameters)>,
@@ -64,6 +64,7 @@ impl GridSection {
         match self {
             Self::Family(Family::Prune) => "sparsity",
             Self::Family(Family::Quantise) => "bits",
+            Self::Family(Family::Format) => "formats",
             Self::Recipes => "recipes",
         }
     }
@@ -106,6 +107,7 @@ fn family_of(level: Level) -> Family {
     match level {
         Level::Sparsity(_) => Family::Prune,
         Level::Bits(_) => Family::Quantise,
+        Level::Format(_) => Family::Format,
     }
 }
 
@@ -116,6 +118,19 @@ pub(crate) enum RowRecipe {
     Method(String, Parameters),
     /// A recipe of several steps.
     Whole(Recipe),
+}
+
+impl RowRecipe {
+    /// The recipe at a level of its section.
+    fn recipe(&self, level: Option<Level>) -> Recipe {
+        match self {
+            Self::Whole(recipe) => recipe.clone(),
+            Self::Method(method, parameters) => {
+                let level = level.unwrap_or(Level::Sparsity(Sparsity::Fraction(0.0)));
+                Step { parameters: parameters.clone(), ..Step::new(method, level) }.into()
+            }
+        }
+    }
 }
 
 /// A row of the grid: cells that differ by level alone.
@@ -129,8 +144,9 @@ pub(crate) struct GridRow {
 impl GridRow {
     /// The rows of a method: one for every set where it looks at data.
     pub(crate) fn of_method(method: &str, parameters: &Parameters, sets: &[String]) -> Vec<Self> {
-        let looks_at_data = find(method).map_or(true, <dyn Method>::needs_calibration);
-        Self::of_sets(&RowRecipe::Method(method.to_owned(), parameters.clone()), looks_at_data, sets)
+        let row = RowRecipe::Method(method.to_owned(), parameters.clone());
+        let looks_at_data = needs_calibration(&row.recipe(None));
+        Self::of_sets(&row, looks_at_data, sets)
     }
 
     fn of_recipe(recipe: &Recipe, sets: &[String]) -> Vec<Self> {
@@ -157,14 +173,7 @@ impl GridRow {
 
     /// The cell at a level of its section.
     pub(crate) fn cell(&self, level: Option<Level>, seed: u64) -> CellSpec {
-        let recipe = match (&self.recipe, level) {
-            (RowRecipe::Whole(recipe), _) => recipe.clone(),
-            (RowRecipe::Method(method, parameters), level) => {
-                let level = level.unwrap_or(Level::Sparsity(Sparsity::Fraction(0.0)));
-                Step { parameters: parameters.clone(), ..Step::new(method, level) }.into()
-            }
-        };
-        CellSpec { recipe, calibration: self.set.clone(), seed }
+        CellSpec { recipe: self.recipe.recipe(level), calibration: self.set.clone(), seed }
     }
 
     pub(crate) fn label(&self) -> String {
@@ -180,12 +189,17 @@ impl GridRow {
     }
 }
 
-/// Fractions by size, then N:M by their share, then bits, the most first.
+/// Fractions by size, then N:M by their share, then bits, then formats, the most first.
 fn order(a: Level, b: Level) -> std::cmp::Ordering {
     let rank = |level| match level {
         Level::Sparsity(Sparsity::Fraction(s)) => (0, s, 0),
         Level::Sparsity(nm @ Sparsity::SemiStructured { group, .. }) => (1, nm.fraction(), group),
         Level::Bits(bits) => (2, -f64::from(bits), 0),
+        Level::Format(name) => {
+            // Formats of another version come last.
+            let known = FORMATS.iter().position(|format| *format == name.as_str());
+            (3, known.unwrap_or(FORMATS.len()) as f64, 0)
+        }
     };
     let (a, b) = (rank(a), rank(b));
     a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
@@ -313,7 +327,8 @@ impl Form {
         rows.sort_by_key(|row| match row.section() {
             GridSection::Family(Family::Prune) => 0,
             GridSection::Family(Family::Quantise) => 1,
-            GridSection::Recipes => 2,
+            GridSection::Family(Family::Format) => 2,
+            GridSection::Recipes => 3,
         });
         rows
     }

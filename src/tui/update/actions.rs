@@ -1,6 +1,7 @@
 //! What keys and commands do that no screen does by itself.
 
 use crate::methods::quantise::USUAL_BITS;
+use crate::methods::usual_format;
 use crate::methods::{Family, METHODS, Method};
 use crate::study::Parameters;
 use crate::tui::keymap::Action;
@@ -157,6 +158,7 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
         family: Family::Prune,
         percent,
         bits: USUAL_BITS,
+        format: usual_format(),
         line: Line::default(),
         rows,
         row,

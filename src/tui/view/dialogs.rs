@@ -7,7 +7,7 @@ use ratatui::widgets::{Clear, Paragraph, Widget};
 use unicode_width::UnicodeWidthStr;
 
 use super::parts::{first_shown, framed, typed};
-use crate::methods::Family;
+use crate::methods::{Family, METHODS};
 use crate::study::Level;
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
@@ -108,6 +108,7 @@ fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) 
     let theme = &state.theme;
     let (title, rows) = match chooser.wanted {
         Wanted::Column if chooser.family() == Family::Quantise => ("Add bits", 0),
+        Wanted::Column if chooser.family() == Family::Format => ("Add a format", 0),
         Wanted::Column => ("Add a sparsity", 0),
         Wanted::Cell => ("Add a cell", chooser.rows.len().min(6) + 1),
     };
@@ -135,6 +136,7 @@ fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) 
     let (levels, steps) = match chooser.family() {
         Family::Prune => ("37.5, 2:4", "5%  -/+ 1%"),
         Family::Quantise => ("4", "bits"),
+        Family::Format => ("q4_k", "format"),
     };
     let hint = format!("or type {levels} or a recipe: ");
     let mut typing = typed(state, &chooser.line, usize::from(inner.width).saturating_sub(hint.len()));
@@ -163,6 +165,10 @@ fn slider(chooser: &LevelDialog) -> (String, f64) {
             (format!("removes {percent:.4}%").replace(".0000%", "%"), percent)
         }
         Ok(Level::Bits(bits)) => (format!("{bits} bits a weight"), 100.0 * (1.0 - f64::from(bits) / 16.0)),
+        Ok(level @ Level::Format(name)) => {
+            let bits = METHODS.iter().find_map(|method| method.bits(level)).unwrap_or(0.0);
+            (format!("{name}: {bits:.2} bits a weight"), 100.0 * (1.0 - bits / 16.0))
+        }
         Err(_) => ("?".into(), f64::from(chooser.percent)),
     }
 }

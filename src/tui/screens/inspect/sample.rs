@@ -75,7 +75,8 @@ pub(super) fn answer(record: usize, text: &str, bits: &[f32], scores: NamedNumbe
 }
 
 fn footprint(zeros: u64, weights: u64) -> Footprint {
-    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits: weights + 16 * (weights - zeros) }
+    let packed_bits = weights + 16 * (weights - zeros);
+    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits, ..Footprint::default() }
 }
 
 pub(in crate::tui) fn module(block: usize, name: &str, damping: Option<f64>) -> ModuleResult {

@@ -150,8 +150,10 @@ fn draw_needs(state: &State, area: Rect, buffer: &mut Buffer) {
         let kept = ((1.0 - cell.recipe.zeros()) * all as f64).round() as u64;
         let on = if form.is_on(cell) { "" } else { " (not selected)" };
         let mut text = format!("{on} keeps {} of {}", human::count(kept), human::count(all));
-        if let Some(Level::Bits(bits)) = cell.recipe.steps().map(|step| step.level).last() {
-            text += &format!(" in {bits} bits");
+        match cell.recipe.steps().map(|step| step.level).last() {
+            Some(Level::Bits(bits)) => text += &format!(" in {bits} bits"),
+            Some(Level::Format(name)) => text += &format!(" as {name}"),
+            _ => {}
         }
         lines.push(Line::from(vec![Span::styled(cell.label(), theme.accent()), Span::raw(text)]));
     }

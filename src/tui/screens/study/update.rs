@@ -4,6 +4,7 @@ use crossterm::event::KeyEvent;
 
 use crate::methods::Family;
 use crate::methods::quantise::USUAL_BITS;
+use crate::methods::usual_format;
 use crate::study::{Level, Sparsity};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
@@ -96,6 +97,7 @@ fn grid(state: &mut State, action: Action) {
                 family,
                 percent,
                 bits: USUAL_BITS,
+                format: usual_format(),
                 line: Line::default(),
                 rows: Vec::new(),
                 row: 0,

@@ -74,6 +74,7 @@ prop_compose! {
                 zeros: zeros.into(),
                 stored_bits: bits,
                 packed_bits: bits / 2,
+                ..Footprint::default()
             }),
             metrics,
             seconds: Seconds { prune: seconds, ..Seconds::default() },

@@ -83,7 +83,8 @@ fn cell(method: &str, sparsity: Sparsity, set: Option<&str>) -> CellResult {
 fn zeros(share: f64) -> Footprint {
     let weights = 106_168_320;
     let zeros = (share * weights as f64).round() as u64;
-    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits: weights + 16 * (weights - zeros) }
+    let packed_bits = weights + 16 * (weights - zeros);
+    Footprint { weights, zeros, stored_bits: 16 * weights, packed_bits, ..Footprint::default() }
 }
 
 fn fraction(percent: f64) -> Sparsity {
