@@ -5,8 +5,10 @@ mod common;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use secateur::engine::RunOptions;
 use secateur::kernels::codes::{Codes, Grid};
-use secateur::methods::{Encoded, InputStatistics, Matrix, Procedure, Statistics};
+use secateur::methods::{Encoded, InputStatistics, Matrix, Procedure, Statistics, grid};
+use secateur::scores::PERPLEXITY;
 use secateur::study::Parameters;
 use serde_json::Value;
 
@@ -122,4 +124,43 @@ fn rounding_gives_the_codes_of_the_golden_run_to_the_last_bit() {
         }
     }
     assert!(checked >= 36, "{checked} matrices");
+}
+
+/// The program's own way through all of it: a cell is measured, saved, and measured again as a model of its own.
+#[test]
+fn a_format_is_measured_as_it_is_exported_with_embedding_and_head() {
+    for (tied, recipe, same_as) in [
+        (false, "kquant@q5_0", "kquant@q5_0,embed=source,head=source"),
+        (false, "kquant@q5_0,embed=q4_0", "kquant@q5_0,embed=q4_0,head=source"),
+        (false, "kquant@q5_0,head=q4_0,imatrix", "kquant@q5_0,embed=source,head=q4_0,imatrix"),
+        (true, "kquant@q5_0,head=q4_0", "kquant@q5_0,embed=q4_0"),
+        (true, "kquant@q4_k_m", "kquant@q4_k_m,embed=q8_0"),
+    ] {
+        let place = common::Place::new(&common::Synthetic { tied, ..common::Synthetic::default() });
+        let sets = [place.path("calibration.txt").display().to_string()];
+        let recipes = [recipe, same_as].map(|recipe| recipe.parse().unwrap());
+        let spec = place.spec(grid(&recipes, &sets, 0));
+        let models = place.path("models");
+        let options = RunOptions { save_models: Some(models.clone()), ..RunOptions::default() };
+        let (result, _) = common::run(&place.path("study.db"), spec, options);
+        let perplexity = |metrics: &secateur::results::Metrics| metrics.first(&PERPLEXITY).unwrap().value;
+        let [cell, same] = &result.cells[..] else { panic!("two cells") };
+        // What the embedding and the head have by another name, they have.
+        assert_eq!(cell.metrics, same.metrics, "{recipe}");
+        assert_eq!(cell.whole_model, same.whole_model, "{recipe}");
+
+        let mut again = place.spec(Vec::new());
+        again.model = models.join(&cell.id).display().to_string();
+        let (exported, _) = common::run(&place.path("again.db"), again, RunOptions::default());
+        let (measured, found) = (perplexity(&cell.metrics), perplexity(&exported.base.metrics));
+        assert!((measured / found - 1.0).abs() < 1e-5, "{recipe}: {measured} {found}");
+        assert!((measured / perplexity(&result.base.metrics) - 1.0).abs() > 1e-5, "{recipe}: {measured}");
+
+        // The ends are counted: 4.5 bits a weight in place of 32.
+        let whole = cell.whole_model.unwrap();
+        let ends = recipe.contains("q4_0") || recipe.contains("_m");
+        let kept = result.model.source_bits.unwrap().untouched / 8;
+        let compressed = cell.footprint.unwrap().stored_bits / 8;
+        assert_eq!(whole.size_bytes < kept + compressed, ends, "{recipe}");
+    }
 }

@@ -23,7 +23,7 @@ fn place() -> Place {
     Place::new(&Synthetic { hidden: 128, intermediate: 256, blocks: BLOCKS, ..Synthetic::default() })
 }
 
-/// The study of these tests: every method at a fraction and in groups, with tasks, in small batches.
+/// The study of these tests: methods of every family, at a fraction and in groups, with tasks, in small batches.
 fn study(place: &Place, store: &str, resume: bool) -> Command {
     study_of(place, store, resume, ["12", "12", "2"])
 }
@@ -31,6 +31,7 @@ fn study(place: &Place, store: &str, resume: bool) -> Command {
 /// The same with so many windows, tokens of an answer and prompts together.
 fn study_of(place: &Place, store: &str, resume: bool, [windows, tokens, prompts]: [&str; 3]) -> Command {
     let mut line = "run --model model --methods magnitude,wanda,sparsegpt --sparsity 0.5,2:4 \
+                    --recipe sparsegpt@2:4+gptq@4bit,group=32 --recipe kquant@q5_1,imatrix,head=q8_0 \
                     --calibration calibration.txt --seq-len 32 --corpus corpus.txt --tasks tasks.jsonl \
                     --batch-tokens 128 --dtype f32 --format jsonl --store"
         .split_whitespace()
@@ -101,7 +102,7 @@ fn weights(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn assert_same(place: &Place, store: &str, reference: &str) {
     let (got, want) = (weights(&place.path(store)), weights(&place.path(reference)));
-    assert_eq!(want.len(), 6 * BLOCKS);
+    assert_eq!(want.len(), 8 * BLOCKS);
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (path, bytes) in want {
         assert!(got[&path] == bytes, "{} differs", path.display());
