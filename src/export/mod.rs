@@ -12,6 +12,8 @@ mod part;
 mod registry;
 mod report;
 mod source;
+#[cfg(test)]
+mod test_cells;
 mod verify;
 mod write;
 

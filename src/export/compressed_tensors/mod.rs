@@ -303,3 +303,6 @@ impl PackedFile {
         Ok(text + "\n")
     }
 }
+
+#[cfg(test)]
+mod tests;
