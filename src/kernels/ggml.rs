@@ -266,6 +266,11 @@ impl GgmlMixture {
         self.name
     }
 
+    /// The type of most matrices.
+    pub(crate) fn kind(self) -> GgmlType {
+        self.kind
+    }
+
     /// The one that stores floats in a type.
     pub(crate) fn of_floats(kind: GgmlType) -> Option<Self> {
         MIXTURES.iter().copied().find(|m| m.rule == MixtureRule::Plain && m.kind == kind)

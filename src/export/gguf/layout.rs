@@ -20,7 +20,8 @@ pub(super) enum TensorSource {
     /// A bias whose values are in another order.
     Turned { tensor: String, heads: usize },
     /// A matrix that may be compressed; `heads` says of how many heads its rows are, where these are in another order.
-    Module { block: usize, module: ModuleId, heads: Option<usize> },
+    /// With `as_codes` it has codes, which are written as they are.
+    Module { block: usize, module: ModuleId, heads: Option<usize>, as_codes: bool },
     /// These.
     Values(Vec<f32>),
 }
@@ -216,7 +217,10 @@ fn block_tensors(
             shape: vec![rows, columns],
             kind: module_type(config, block, id, mixture),
         };
-        all.push(GgufTensor { entry, content: TensorSource::Module { block, module: id, heads } });
+        all.push(GgufTensor {
+            entry,
+            content: TensorSource::Module { block, module: id, heads, as_codes: false },
+        });
         if let Some(tensor) = module.bias() {
             let name = format!("blk.{block}.{name}.bias");
             let mut bias = plain(name, tensor.clone(), vec![rows]);
@@ -230,7 +234,7 @@ fn block_tensors(
 
 /// Puts the rows of queries or keys in the order in which llama.cpp turns them: of every head the first of the first
 /// half, the first of the second half, the second of the first half, and so on. A row has `columns` values.
-pub(super) fn interleave_halves(values: &[f32], heads: usize, columns: usize) -> Vec<f32> {
+pub(super) fn interleave_halves<T: Copy>(values: &[T], heads: usize, columns: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(values.len());
     let head = values.len() / heads.max(1);
     for head in values.chunks(head.max(1)) {
