@@ -89,6 +89,11 @@ pub(super) fn family(config: &ModelConfig) -> Option<GgufFamily> {
     FAMILIES.iter().find(|(class, _)| *class == config.architecture).map(|(_, family)| *family)
 }
 
+/// What llama.cpp calls a module of a block.
+pub(super) fn name(module: &str) -> Option<&'static str> {
+    MODULES.iter().find(|(name, ..)| *name == module).map(|(_, name, _)| *name)
+}
+
 /// What stands in the way of a model's shape; `None` is nothing.
 pub(super) fn refuses(config: &ModelConfig) -> Option<String> {
     let Some(family) = family(config) else {
