@@ -5,6 +5,7 @@ use candle_core::{DType, Device};
 use super::collector::Collector;
 use super::stream::{HiddenStates, Placement};
 use crate::error::{Error, Result};
+use crate::export::BlockSums;
 use crate::methods::{Needs, Statistics};
 use crate::model::{Block, InputSite, ModelFolder};
 
@@ -19,7 +20,7 @@ pub(crate) fn sums_of_squares(
     windows: &[Vec<u32>],
     batch_tokens: usize,
     told: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<Vec<Vec<(InputSite, Vec<f64>)>>> {
+) -> Result<Vec<BlockSums>> {
     let (dtype, device) = (DType::F32, Device::Cpu);
     let placement = Placement { batch_tokens, home: &device };
     let mut states = HiddenStates::embed(folder, windows, dtype, placement, &mut || told(0))?;

@@ -20,8 +20,7 @@ mod verify;
 mod write;
 
 pub use exporter::{ExportOptions, Exporter};
-pub use gguf::InputSums;
-pub(crate) use gguf::{refuses_sums, write_sums};
+pub(crate) use gguf::{BlockSums, InputSums, refuses_sums, write_sums};
 pub use model::ExportModel;
 pub use registry::{EXPORTERS, ExportFormat, ExportedForm};
 pub use verify::Passage;

@@ -159,7 +159,7 @@ fn a_flipped_byte_is_found_or_changes_only_values() {
     for (name, entry) in entries.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {
         let from = data + entry["data_offsets"][0].as_u64().unwrap() as usize;
         let to = data + entry["data_offsets"][1].as_u64().unwrap() as usize;
-        for place in [from, (from + to) / 2, to - 1] {
+        for place in [from, usize::midpoint(from, to), to - 1] {
             let mut bytes = whole.clone();
             bytes[place] ^= 0x11;
             let found = case.read_with(SINGLE_FILE, &bytes);
@@ -268,7 +268,7 @@ fn places(value: &Value, at: &str, all: &mut Vec<String>) {
 }
 
 /// Puts something else in one place, or removes what is there.
-fn lie(value: &mut Value, place: &Index, other: &Value, remove: bool) {
+fn lie(value: &mut Value, place: Index, other: &Value, remove: bool) {
     let mut all = Vec::new();
     places(value, "", &mut all);
     let place = place.get(&all);
@@ -293,7 +293,7 @@ fn lies_are_errors_or_read_as_other_values() {
     proptest!(ProptestConfig::with_cases(400), |(told in many, in_config in any::<bool>(), cut in 0usize..9)| {
         let mut lying = if in_config { config.clone() } else { entries.clone() };
         for (place, other, remove) in &told {
-            lie(&mut lying, place, other, *remove);
+            lie(&mut lying, *place, other, *remove);
         }
         let found = if in_config {
             case.read_with(CONFIG, lying.to_string().as_bytes())

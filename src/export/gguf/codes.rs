@@ -1,4 +1,4 @@
-//! Cells of codes in ggml's own blocks, where that loses nothing: four bits as Q4_0 and eight as Q8_0.
+//! Cells of codes in ggml's own blocks, where that loses nothing: four bits as `Q4_0` and eight as `Q8_0`.
 //!
 //! Both have blocks of 32 values with one scale in f16, and zero in the middle of the grid. So a symmetric grid whose
 //! groups are whole blocks is written code by code, as long as its scales are numbers of f16. Bits, symmetry and groups are

@@ -18,17 +18,20 @@ use crate::kernels::ggml::GgmlType;
 use crate::model::{InputSite, ModelFolder};
 use crate::panics;
 
+/// For every input of a block the sum over all tokens of the square of each feature.
+pub(crate) type BlockSums = Vec<(InputSite, Vec<f64>)>;
+
 /// What was summed, and over what.
 #[derive(Debug, Clone)]
-pub struct InputSums {
+pub(crate) struct InputSums {
     /// Name or file of the calibration set.
     pub set: String,
     /// Windows that were read.
     pub windows: usize,
     /// Tokens of each.
     pub window_tokens: usize,
-    /// For every input of every block the sum over all tokens of the square of each feature.
-    pub blocks: Vec<Vec<(InputSite, Vec<f64>)>>,
+    /// Block by block.
+    pub blocks: Vec<BlockSums>,
 }
 
 /// A tensor of the file.

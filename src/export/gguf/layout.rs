@@ -33,37 +33,33 @@ pub(super) struct GgufFamily {
     pub name: &'static str,
     /// Rows of queries and keys are in llama.cpp's own order.
     turns_rows: bool,
-    /// Whether it reads biases of queries, keys and values.
-    has_input_biases: bool,
-    /// Whether it reads biases of the output of attention and of the MLP.
-    has_other_biases: bool,
+    biases: Biases,
     /// Whether it reads factors for single frequencies of the rotary embedding.
     pub has_rope_factors: bool,
+}
+
+/// Which biases llama.cpp reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Biases {
+    None,
+    /// Those of queries, keys and values.
+    Inputs,
+    All,
 }
 
 /// Families by the class in `transformers`.
 const FAMILIES: &[(&str, GgufFamily)] = &[
     ("LlamaForCausalLM", LLAMA),
     ("MistralForCausalLM", LLAMA),
-    ("Qwen2ForCausalLM", GgufFamily { name: "qwen2", has_input_biases: true, ..QWEN3 }),
+    ("Qwen2ForCausalLM", GgufFamily { name: "qwen2", biases: Biases::Inputs, ..QWEN3 }),
     ("Qwen3ForCausalLM", QWEN3),
 ];
 
-const LLAMA: GgufFamily = GgufFamily {
-    name: "llama",
-    turns_rows: true,
-    has_input_biases: true,
-    has_other_biases: true,
-    has_rope_factors: true,
-};
+const LLAMA: GgufFamily =
+    GgufFamily { name: "llama", turns_rows: true, biases: Biases::All, has_rope_factors: true };
 
-const QWEN3: GgufFamily = GgufFamily {
-    name: "qwen3",
-    turns_rows: false,
-    has_input_biases: false,
-    has_other_biases: false,
-    has_rope_factors: false,
-};
+const QWEN3: GgufFamily =
+    GgufFamily { name: "qwen3", turns_rows: false, biases: Biases::None, has_rope_factors: false };
 
 /// Modules of a block with llama.cpp's names.
 const MODULES: [(&str, &str, MatrixKind); 7] = [
@@ -111,7 +107,7 @@ pub(super) fn refuses(config: &ModelConfig) -> Option<String> {
         }
         for (_, module) in config.layout(block).modules() {
             let is_input = MODULES[..3].iter().any(|(name, ..)| *name == module.name);
-            let reads_bias = if is_input { family.has_input_biases } else { family.has_other_biases };
+            let reads_bias = family.biases == Biases::All || (family.biases == Biases::Inputs && is_input);
             if module.bias && !reads_bias {
                 return Some(format!(
                     "{} has a bias, which llama.cpp's {} does not read",

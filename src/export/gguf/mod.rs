@@ -25,8 +25,7 @@ use crate::model::ModelFolder;
 use crate::store::checkpoint::Stored;
 use crate::study::Recipe;
 use container::{TensorEntry, finish_tensor, header};
-pub use imatrix::InputSums;
-pub(crate) use imatrix::{refuses_sums, write_sums};
+pub(crate) use imatrix::{BlockSums, InputSums, refuses_sums, write_sums};
 use layout::{GgufTensor, TensorSource, interleave_halves};
 
 /// Values of a tensor that are in memory at once, unless it is a matrix that may be compressed.

@@ -223,7 +223,7 @@ fn by_tensors(
         }
         match &tensor.content {
             TensorSource::Module { block, module, heads, .. } => {
-                matrices.push((*block, *module, *heads, name))
+                matrices.push((*block, *module, *heads, name));
             }
             TensorSource::Source(source) if tensor.entry.shape.len() == 2 => {
                 ends.push((source.as_str(), read));
