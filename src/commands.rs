@@ -1,5 +1,7 @@
 //! The commands that look into a store: `list`, `show`, `export`.
 
+mod imatrix;
+
 use std::path::{Path, PathBuf};
 
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
@@ -7,7 +9,7 @@ use crate::config::{Basics, Given};
 use crate::data::{self, Fetch, FieldNames};
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::export::{self, ExportFormat, ExportModel, ExportOptions, Verification, with_ends};
+use crate::export::{self, ExportFormat, ExportModel, ExportOptions, ExportedForm, Verification, with_ends};
 use crate::hub::{self, Hub};
 use crate::human::date;
 use crate::methods::Procedure;
@@ -70,16 +72,32 @@ const BASE: &str = "base";
 /// [`Error::Mistake`] for a cell that is not there or not finished, a model that is gone, a place that is in use, or what
 /// the format cannot write; [`Error::Failure`] for an export that is not what it should be.
 pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
-    args.format.0.check_target(&args.out)?;
+    let format = match args.format {
+        ExportedForm::Model(_) if args.calibration.is_some() => {
+            return Err(Error::mistake("--calibration is for importance matrices (--as imatrix)"));
+        }
+        ExportedForm::Model(format) => Some(format),
+        ExportedForm::ImportanceMatrix if args.cell == BASE => None,
+        ExportedForm::ImportanceMatrix => {
+            return Err(Error::mistake(format!(
+                "an importance matrix is of the model as it came: name `{BASE}` in place of `{}`",
+                args.cell
+            )));
+        }
+    };
+    export::check_target(format, &args.out)?;
     let (store, basics) = open(config, &args.settings.given)?;
     let record = match args.study {
         Some(id) => store.study(id)?,
         None if args.cell == BASE => store.study(newest(&store)?)?,
         None => newest_with(&store, &args.cell)?,
     };
+    let Some(format) = format else {
+        return imatrix::write(&record, args, basics.offline, &mut DataSets { offline: basics.offline });
+    };
     let request = ExportRequest {
         cell: &args.cell,
-        format: args.format,
+        format,
         options: ExportOptions { quantize: args.quantize },
         verify: !args.no_verify,
         offline: basics.offline,
@@ -90,7 +108,7 @@ pub fn export(config: Option<&Path>, args: &ExportArgs) -> Result<String> {
         args.cell,
         record.id,
         args.out.display(),
-        args.format.0.name(),
+        format.0.name(),
         verification.map_or_else(|| "not verified: --no-verify".to_owned(), told)
     ))
 }

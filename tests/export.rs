@@ -18,7 +18,7 @@ use secateur::model::arch::llama::Llama;
 use secateur::results::{CellResult, CellState, ErrorBasis, Footprint, ModuleResult};
 use secateur::store::checkpoint::{block_path, write_block};
 use secateur::store::stored::{Stored, mask_of};
-use secateur::study::{CellSpec, Level, Sparsity, Step};
+use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Map, Value, json};
 use synthetic::Synthetic;
 
@@ -61,7 +61,7 @@ impl Case {
     }
 
     /// Checkpoints in a folder of their own, with all modules of every block but the last on a grid.
-    fn codes(&self, name: &str, bits: u8, symmetric: bool) -> PathBuf {
+    fn codes(&self, name: &str, bits: u8, group: usize, symmetric: bool) -> PathBuf {
         let (folder, path) = (self.folder(), self.path(name));
         for block in 0..folder.config.blocks {
             let mut modules = Vec::new();
@@ -71,7 +71,7 @@ impl Case {
                 let weights = folder.weights.tensor(&module.weight(), DType::F32, &Device::Cpu).unwrap();
                 let mut weights: Vec<f32> = weights.flatten_all().unwrap().to_vec1().unwrap();
                 let scale_dtype = folder.stored_dtype(module);
-                let grid = Grid { bits, group: 8, symmetric, scale_dtype };
+                let grid = Grid { bits, group, symmetric, scale_dtype };
                 let codes = Codes::nearest(&mut weights, module.shape.1, grid);
                 modules.push((module.name.clone(), Stored::Codes(codes)));
             }
@@ -184,8 +184,8 @@ fn cell() -> CellResult {
     CellResult { state: CellState::Done, modules, ..CellResult::queued(&spec) }
 }
 
-fn quantised_cell() -> CellResult {
-    let spec = CellSpec { recipe: Step::new("rtn", Level::Bits(4)).into(), calibration: None, seed: 7 };
+fn quantised_cell(recipe: &str) -> CellResult {
+    let spec = CellSpec { recipe: recipe.parse().unwrap(), calibration: None, seed: 7 };
     CellResult { state: CellState::Done, ..CellResult::queued(&spec) }
 }
 
@@ -404,8 +404,8 @@ fn damage(out: &Path) {
 fn every_format_writes_cells_and_base_and_reads_them_back() {
     let case = Case::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(&Llama) });
     let (folder, checkpoints, cell) = (case.folder(), case.checkpoints(), cell());
-    let quantised = quantised_cell();
-    let (asymmetric, symmetric) = (case.codes("codes", 3, false), case.codes("symmetric", 4, true));
+    let quantised = [quantised_cell("rtn@3bit"), quantised_cell("rtn@4bit,sym,group=32")];
+    let (asymmetric, symmetric) = (case.codes("codes", 3, 8, false), case.codes("symmetric", 4, 32, true));
     let texts: Vec<Vec<u32>> = vec![(0..40).map(|i| (i * 53) % 258).collect()];
     let options = ExportOptions::default();
     let mut names = Vec::new();
@@ -417,8 +417,8 @@ fn every_format_writes_cells_and_base_and_reads_them_back() {
         let models = [
             ExportModel::base(&folder),
             ExportModel::cell(&folder, &checkpoints, &cell),
-            ExportModel::cell(&folder, &asymmetric, &quantised),
-            ExportModel::cell(&folder, &symmetric, &quantised),
+            ExportModel::cell(&folder, &asymmetric, &quantised[0]),
+            ExportModel::cell(&folder, &symmetric, &quantised[1]),
         ];
         let refused = models.iter().filter(|model| {
             let recipe = model.cell.map(|cell| &cell.result.spec.recipe);

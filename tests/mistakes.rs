@@ -417,6 +417,21 @@ fn folders_that_cannot_be_written() {
         &["`wanda-0.9`", "wanda-0.5-calibration-s0"],
     );
     mistake(
+        "importance of a cell",
+        &export(&["wanda-0.5-calibration-s0", "out", "--as", "imatrix"]),
+        &["`base`", "`wanda-0.5-calibration-s0`"],
+    );
+    mistake(
+        "importance from nothing",
+        &export(&["base", "out", "--as", "imatrix", "--calibration", "gone.txt"]),
+        &["gone.txt"],
+    );
+    mistake(
+        "a calibration set for a model",
+        &export(&["base", "out", "--calibration", "corpus.txt"]),
+        &["--calibration", "--as imatrix"],
+    );
+    mistake(
         "export of no study",
         &export(&["wanda-0.5-calibration-s0", "out", "--study", "7"]),
         &["study 7"],

@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use candle_core::quantized::gguf_file::Content;
 use candle_core::{DType, Device};
 use common::{Place, Synthetic};
 use secateur::model::ModelFolder;
@@ -373,6 +374,32 @@ fn list_show_and_export_work_on_the_store() {
         assert!(said.contains(id) && said.contains(&out), "{said}");
         assert!(files(&place.path(&out)) == files(&place.path("saved").join(id)), "{id}");
     }
+}
+
+#[test]
+fn an_importance_matrix_is_of_the_base_and_a_calibration_set() {
+    let place = place();
+    run_grid(&place, &["--methods", "magnitude", "--sparsity", "0.5"]);
+    let write = |name: &str, more: &[&str]| {
+        let line = ["export", "base", name, "--as", "imatrix", "--store", "studies.db"];
+        let said = say(&place, &[&line, more].concat());
+        assert!(said.contains("6 windows of 32 tokens") && said.contains(name), "{said}");
+        let mut file = std::fs::File::open(place.path(name)).unwrap();
+        let content = Content::read(&mut file).unwrap();
+        let read = |tensor: &str| -> Vec<f32> {
+            let mut file = std::fs::File::open(place.path(name)).unwrap();
+            let tensor = content.tensor(&mut file, tensor, &Device::Cpu).unwrap();
+            tensor.dequantize(&Device::Cpu).unwrap().to_vec1().unwrap()
+        };
+        let set = content.metadata["imatrix.datasets"].to_vec().unwrap()[0].to_string().unwrap().clone();
+        assert_eq!(read("blk.2.ffn_down.weight.counts"), [6.0 * 32.0]);
+        assert_eq!(read("blk.0.attn_q.weight.in_sum2"), read("blk.0.attn_v.weight.in_sum2"));
+        (set, read("blk.2.ffn_down.weight.in_sum2"))
+    };
+    let (set, own) = write("own.gguf", &[]);
+    assert!(set.ends_with("calibration.txt") && own.iter().all(|sum| *sum > 0.0), "{set}");
+    let (set, other) = write("other.gguf", &["--calibration", "second.txt"]);
+    assert!(set.ends_with("second.txt") && other != own, "{set}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::export::ExportFormat;
+use crate::export::ExportedForm;
 use crate::kernels::ggml::{GgmlMixture, MIXTURES};
 
 pub use manual::{completions, manual_page};
@@ -253,12 +253,15 @@ pub struct ExportArgs {
     /// Folder or file to write; must not exist yet (a folder may be empty)
     pub out: PathBuf,
     /// The format
-    #[arg(long = "as", value_name = "FORMAT", default_value_t, help = ExportFormat::help())]
-    #[arg(value_parser = PossibleValuesParser::new(ExportFormat::names()).try_map(|name| name.parse::<ExportFormat>()))]
-    pub format: ExportFormat,
+    #[arg(long = "as", value_name = "FORMAT", default_value_t, help = ExportedForm::help())]
+    #[arg(value_parser = PossibleValuesParser::new(ExportedForm::names()).try_map(|name| name.parse::<ExportedForm>()))]
+    pub format: ExportedForm,
     /// The types of a GGUF's matrices [default: floats of 16 bits, or of 32 where the source has them]
     #[arg(long, value_name = "TYPE", value_parser = PossibleValuesParser::new(MIXTURES.iter().map(|m| m.name())).try_map(|name| name.parse::<GgmlMixture>()))]
     pub quantize: Option<GgmlMixture>,
+    /// The calibration set of an importance matrix [default: the study's first]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub calibration: Option<String>,
     /// Do not open the export again to compare its perplexity with that of the model in memory
     #[arg(long)]
     pub no_verify: bool,

@@ -19,6 +19,7 @@ mod event;
 mod files;
 mod finding;
 mod gpu;
+mod importance;
 mod ledger;
 mod options;
 mod place;
@@ -37,6 +38,7 @@ mod written;
 
 pub use event::{Command, Event, Phase, RunOptions};
 pub(crate) use event::{PlannedCell, Progress, ResourceEstimate, ResourceSample};
+pub(crate) use importance::sums_of_squares;
 pub use options::EngineOptions;
 pub(crate) use plan::Plan;
 pub use plan::plan;

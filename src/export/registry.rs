@@ -29,6 +29,53 @@ impl ExportFormat {
     }
 }
 
+/// What `--as` may ask for: the model in a format, or what was collected of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ExportedForm {
+    /// The model.
+    Model(ExportFormat),
+    /// Sums of the squares of its inputs, as llama.cpp reads them.
+    ImportanceMatrix,
+}
+
+const IMATRIX: &str = "imatrix";
+
+impl ExportedForm {
+    /// All names, the default first.
+    pub fn names() -> Vec<&'static str> {
+        ExportFormat::names().into_iter().chain([IMATRIX]).collect()
+    }
+
+    /// A line of help: every form with what it is.
+    pub fn help() -> String {
+        let imatrix = "a file for llama.cpp's quantiser, of the base and a calibration set";
+        format!("{}; {IMATRIX}: {imatrix}", ExportFormat::help())
+    }
+}
+
+impl Default for ExportedForm {
+    fn default() -> Self {
+        Self::Model(ExportFormat::default())
+    }
+}
+
+impl fmt::Display for ExportedForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model(format) => format.fmt(f),
+            Self::ImportanceMatrix => f.pad(IMATRIX),
+        }
+    }
+}
+
+impl FromStr for ExportedForm {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text == IMATRIX { Ok(Self::ImportanceMatrix) } else { text.parse().map(Self::Model) }
+    }
+}
+
 impl Default for ExportFormat {
     fn default() -> Self {
         Self(EXPORTERS[0])

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
+use crate::kernels::ggml::EndTypes;
 use crate::model::head::embed;
 use crate::model::{Batch, Block, LmHead, ModelFolder};
 
@@ -85,7 +86,9 @@ pub(super) fn mean_nll(
     for block in 0..folder.config.blocks {
         x = load(block)?.forward(&x, &batch, &ropes, None)?;
     }
-    let mut head = LmHead::load(folder, dtype, &device)?;
+    // What is to be changed is read as the files have it.
+    let source = folder.with_ends(change.map_or(folder.ends, |_| EndTypes::default()));
+    let mut head = LmHead::load(&source, dtype, &device)?;
     if let Some(change) = change {
         let name = folder.head_tensor();
         head.set_weight(change(name, head.weight().clone())?);

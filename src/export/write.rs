@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::exporter::{ExportOptions, Exporter};
 use super::model::ExportModel;
-use super::part::PartialExport;
+use super::part::{self, PartialExport, TargetKind};
+use super::registry::ExportFormat;
 use super::verify::Passage;
 use crate::error::{Error, Result};
 use crate::panics;
@@ -30,6 +31,14 @@ impl Verification {
         // Two perplexities beyond all numbers are of the same model.
         self.difference().abs() <= tolerance || (!self.in_memory.is_finite() && !self.read_back.is_finite())
     }
+}
+
+/// Whether a format, or an importance matrix where there is `None`, can be written to `out`. Changes nothing.
+///
+/// # Errors
+/// As [`Exporter::check_target`](dyn Exporter).
+pub(crate) fn check_target(format: Option<ExportFormat>, out: &Path) -> Result<()> {
+    format.map_or_else(|| part::resolve(out, TargetKind::File).map(drop), |format| format.0.check_target(out))
 }
 
 /// Writes a model to `out`, which is there whole or not at all; folders above it are made. With `texts` it is opened

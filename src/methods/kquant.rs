@@ -16,7 +16,7 @@ use crate::study::{FormatName, Level};
 /// Formats, the largest first. Those that end in `_m` or `_s` are llama.cpp's mixtures; any other is one type for all
 /// matrices of the blocks.
 pub(crate) const FORMATS: [&str; 14] = [
-    "q8_0", "q6_k", "q5_k_m", "q5_k", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_k", "q4_1", "q4_0", "q3_k_m",
+    "q8_0", "q6_k", "q5_1", "q5_k_m", "q5_k", "q5_0", "q4_1", "q4_k_m", "q4_k_s", "q4_k", "q4_0", "q3_k_m",
     "q3_k", "q2_k",
 ];
 

@@ -38,6 +38,7 @@ pub(crate) use ria::Ria;
 pub use rtn::Rtn;
 pub use solver::{PreparedInputs, Target, solve};
 pub use sparsegpt::SparseGpt;
+pub(crate) use stage::{GridChoice, grid_of};
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
 pub use wanda::Wanda;

@@ -41,6 +41,11 @@ impl FromStr for GroupSize {
     }
 }
 
+/// Whether arguments ask for a zero in the middle of the grid.
+pub(super) fn is_symmetric(arguments: &Arguments) -> bool {
+    arguments.text(&SYMMETRIC) == "yes"
+}
+
 /// Names of the details that are told of a module.
 pub(super) const BITS_DETAIL: &str = "bits";
 const GROUP_DETAIL: &str = "group";
@@ -62,7 +67,7 @@ pub(super) fn grid(level: Level, arguments: &Arguments, matrix: &Matrix<'_>) -> 
     Ok(Grid {
         bits,
         group: group(arguments).unwrap_or(matrix.columns),
-        symmetric: arguments.text(&SYMMETRIC) == "yes",
+        symmetric: is_symmetric(arguments),
         scale_dtype: matrix.dtype,
     })
 }

@@ -28,6 +28,29 @@ pub struct Procedure {
     stages: Vec<Stage>,
 }
 
+/// The grid that a recipe puts weights on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GridChoice {
+    /// Bits of a code.
+    pub bits: u8,
+    /// Columns of a row that share a scale; `None` is all of them.
+    pub group: Option<usize>,
+    /// Whether zero lies in the middle.
+    pub symmetric: bool,
+}
+
+/// The grid that a recipe asks for; `None` where it has no such step, or cannot be understood.
+pub(crate) fn grid_of(recipe: &Recipe) -> Option<GridChoice> {
+    let procedure = Procedure::of(recipe, &Parameters::new()).ok()?;
+    let grid = |stage: &Stage| {
+        let Level::Bits(bits) = stage.level else { return None };
+        let arguments = &stage.arguments;
+        let (group, symmetric) = (quantise::group(arguments), quantise::is_symmetric(arguments));
+        Some(GridChoice { bits, group, symmetric })
+    };
+    procedure.stages().iter().find_map(grid)
+}
+
 impl Stage {
     /// Understands a step. `study` are the study's values of parameters that the step does not give.
     ///

@@ -58,7 +58,7 @@ impl Exporter for CompressedTensors {
         match recipe {
             None => Some("it holds codes, and the base has none".into()),
             Some(recipe) if !recipe.steps().any(quantises) => {
-                Some("it holds codes, and no step of the recipe quantises".into())
+                Some("it holds codes of rtn and gptq, and the recipe has neither".into())
             }
             Some(_) => None,
         }
@@ -303,3 +303,6 @@ impl PackedFile {
         Ok(text + "\n")
     }
 }
+
+#[cfg(test)]
+mod tests;

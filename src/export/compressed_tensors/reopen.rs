@@ -20,8 +20,40 @@ const LARGEST_HEADER: u64 = 100_000_000;
 pub(super) struct Reopened<'a> {
     file: TensorFile,
     source: &'a ModelFolder,
+    scheme: Scheme,
+}
+
+/// How `config.json` says that codes are to be read.
+#[derive(Debug, Clone, Copy)]
+struct Scheme {
     bits: usize,
     symmetric: bool,
+    /// Columns of a row that share a scale; `None` is all of them.
+    group: Option<u64>,
+}
+
+impl Scheme {
+    /// Of `quantization_config`; `None` where it is not what is read here.
+    fn of(config: &Value) -> Option<Self> {
+        let weights = &config["config_groups"]["group_0"]["weights"];
+        let known = config["quant_method"] == "compressed-tensors"
+            && config["format"] == "pack-quantized"
+            && config["config_groups"].as_object()?.len() == 1
+            && weights["type"] == "int";
+        let group = match weights["strategy"].as_str()? {
+            "group" => Some(weights["group_size"].as_u64().filter(|size| *size > 0)?),
+            "channel" => None,
+            _ => return None,
+        };
+        let bits = weights["num_bits"].as_u64().filter(|bits| (1..=8).contains(bits))? as usize;
+        known.then_some(Self { bits, symmetric: weights["symmetric"].as_bool()?, group })
+    }
+
+    /// Groups of a row; `None` where they do not fill it.
+    fn groups(self, columns: usize) -> Option<usize> {
+        let size = self.group.unwrap_or(columns as u64);
+        (size > 0 && (columns as u64).is_multiple_of(size)).then(|| (columns as u64 / size) as usize)
+    }
 }
 
 impl<'a> Reopened<'a> {
@@ -34,11 +66,9 @@ impl<'a> Reopened<'a> {
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read", &path, e))?;
         let wrong = || Error::mistake(format!("{}: no quantization_config as it should be", path.display()));
         let config: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
-        let weights = &config["quantization_config"]["config_groups"]["group_0"]["weights"];
-        let bits = weights["num_bits"].as_u64().filter(|bits| (1..=8).contains(bits)).ok_or_else(wrong)?;
-        let symmetric = weights["symmetric"].as_bool().ok_or_else(wrong)?;
+        let scheme = Scheme::of(&config["quantization_config"]).ok_or_else(wrong)?;
         let file = TensorFile::open(&folder.join(SINGLE_FILE))?;
-        let mut read = Self { file, source, bits: bits as usize, symmetric };
+        let mut read = Self { file, source, scheme };
         read.compare_with_source()?;
         Ok(read)
     }
@@ -83,36 +113,29 @@ impl<'a> Reopened<'a> {
     }
 
     fn unpacked(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
-        let bits = self.bits;
-        let wrong =
-            |what: &str| Error::mistake(format!("{prefix}{what} does not fit a {rows} by {columns} matrix"));
-        let words = self.file.words(&format!("{prefix}weight_packed"))?;
-        let row_words = (columns * bits).div_ceil(32);
-        if words.len() != rows * row_words {
-            return Err(wrong("weight_packed"));
-        }
-        let shape = self.file.bytes(&format!("{prefix}weight_shape"))?;
-        if shape != [(rows as i64).to_le_bytes(), (columns as i64).to_le_bytes()].concat() {
-            return Err(wrong("weight_shape"));
-        }
-        let scale_name = format!("{prefix}weight_scale");
-        let groups = self.file.elements(&scale_name)? / rows.max(1);
-        if groups == 0 || !columns.is_multiple_of(groups) {
-            return Err(wrong("weight_scale"));
-        }
-        let scales = self.file.floats(&scale_name, &[rows, groups])?;
-        let zero_words = if self.symmetric {
+        let Scheme { bits, symmetric, .. } = self.scheme;
+        let words = |count: usize| (count * bits).div_ceil(32);
+        let row_words = words(columns);
+        let packed = self.file.words(&format!("{prefix}weight_packed"), &[rows, row_words])?;
+        let shape = self.file.raw(&format!("{prefix}weight_shape"), "I64", &[2])?;
+        let groups = self
+            .scheme
+            .groups(columns)
+            .filter(|_| shape == [(rows as i64).to_le_bytes(), (columns as i64).to_le_bytes()].concat());
+        let groups = groups.ok_or_else(|| {
+            Error::mistake(format!(
+                "the groups or the shape of {prefix}weight do not fit {rows} by {columns}"
+            ))
+        })?;
+        let scales = self.file.floats(&format!("{prefix}weight_scale"), &[rows, groups])?;
+        let zero_words = if symmetric {
             Vec::new()
         } else {
-            let words = self.file.words(&format!("{prefix}weight_zero_point"))?;
-            if words.len() != (rows * bits).div_ceil(32) * groups {
-                return Err(wrong("weight_zero_point"));
-            }
-            words
+            self.file.words(&format!("{prefix}weight_zero_point"), &[words(rows), groups])?
         };
         let middle = 1i32 << (bits - 1);
         let zero = |row: usize, group: usize| {
-            if self.symmetric {
+            if symmetric {
                 return 0;
             }
             let at = |word: usize| zero_words.get(word * groups + group).copied().unwrap_or_default();
@@ -120,7 +143,7 @@ impl<'a> Reopened<'a> {
         };
         let mut values = Vec::with_capacity(rows * columns);
         for row in 0..rows {
-            let own = &words[row * row_words..(row + 1) * row_words];
+            let own = &packed[row * row_words..(row + 1) * row_words];
             for column in 0..columns {
                 let group = column / (columns / groups);
                 let code = number(column, bits, |word| own.get(word).copied().unwrap_or_default()) - middle;
@@ -187,16 +210,19 @@ impl TensorFile {
             };
             entries.insert(name, read().ok_or_else(damaged)?);
         }
+        // As the library wants it: data of one tensor behind that of the other, from the first byte to the last.
+        let mut places: Vec<[u64; 2]> = entries.values().map(|(.., place)| *place).collect();
+        places.sort_unstable();
+        let end = places.iter().try_fold(0, |end, [from, to]| (*from == end).then_some(*to));
+        if end != Some(length - data) {
+            return Err(damaged());
+        }
         Ok(Self { path: path.to_path_buf(), file, data, entries })
     }
 
     fn entry(&self, name: &str) -> Result<&(String, Vec<usize>, [u64; 2])> {
         let missing = || Error::mistake(format!("{}: `{name}` is missing", self.path.display()));
         self.entries.get(name).ok_or_else(missing)
-    }
-
-    fn elements(&self, name: &str) -> Result<usize> {
-        Ok(self.entry(name)?.1.iter().product())
     }
 
     fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
@@ -208,16 +234,25 @@ impl TensorFile {
         Ok(bytes)
     }
 
-    fn words(&mut self, name: &str) -> Result<Vec<u32>> {
-        Ok(self.bytes(name)?.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
+    /// The bytes of a tensor that has to be of a dtype and a shape.
+    fn raw(&mut self, name: &str, dtype: &str, shape: &[usize]) -> Result<Vec<u8>> {
+        let (found, found_shape, _) = self.entry(name)?;
+        if found != dtype || found_shape != shape {
+            return Err(Error::mistake(format!(
+                "`{name}` is {found_shape:?} of {found}, not {shape:?} of {dtype}"
+            )));
+        }
+        self.bytes(name)
+    }
+
+    fn words(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u32>> {
+        let bytes = self.raw(name, "I32", shape)?;
+        Ok(bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect())
     }
 
     fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let (dtype, found, _) = self.entry(name)?.clone();
-        if found != shape {
-            return Err(Error::mistake(format!("`{name}` is {found:?}, not {shape:?}")));
-        }
-        let bytes = self.bytes(name)?;
+        let dtype = self.entry(name)?.0.clone();
+        let bytes = self.raw(name, &dtype, shape)?;
         Ok(match dtype.as_str() {
             "F16" => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
             "BF16" => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),

@@ -20,7 +20,8 @@ pub(super) enum TensorSource {
     /// A bias whose values are in another order.
     Turned { tensor: String, heads: usize },
     /// A matrix that may be compressed; `heads` says of how many heads its rows are, where these are in another order.
-    Module { block: usize, module: ModuleId, heads: Option<usize> },
+    /// With `as_stored` it has codes or blocks, which are written as they are.
+    Module { block: usize, module: ModuleId, heads: Option<usize>, as_stored: bool },
     /// These.
     Values(Vec<f32>),
 }
@@ -32,38 +33,43 @@ pub(super) struct GgufFamily {
     pub name: &'static str,
     /// Rows of queries and keys are in llama.cpp's own order.
     turns_rows: bool,
-    /// Whether it reads biases of the output of attention and of the MLP.
-    has_biases: bool,
+    biases: Biases,
     /// Whether it reads factors for single frequencies of the rotary embedding.
     pub has_rope_factors: bool,
+}
+
+/// Which biases llama.cpp reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Biases {
+    None,
+    /// Those of queries, keys and values.
+    Inputs,
+    All,
 }
 
 /// Families by the class in `transformers`.
 const FAMILIES: &[(&str, GgufFamily)] = &[
     ("LlamaForCausalLM", LLAMA),
     ("MistralForCausalLM", LLAMA),
-    (
-        "Qwen2ForCausalLM",
-        GgufFamily { name: "qwen2", turns_rows: false, has_biases: false, has_rope_factors: false },
-    ),
-    (
-        "Qwen3ForCausalLM",
-        GgufFamily { name: "qwen3", turns_rows: false, has_biases: false, has_rope_factors: false },
-    ),
+    ("Qwen2ForCausalLM", GgufFamily { name: "qwen2", biases: Biases::Inputs, ..QWEN3 }),
+    ("Qwen3ForCausalLM", QWEN3),
 ];
 
 const LLAMA: GgufFamily =
-    GgufFamily { name: "llama", turns_rows: true, has_biases: true, has_rope_factors: true };
+    GgufFamily { name: "llama", turns_rows: true, biases: Biases::All, has_rope_factors: true };
+
+const QWEN3: GgufFamily =
+    GgufFamily { name: "qwen3", turns_rows: false, biases: Biases::None, has_rope_factors: false };
 
 /// Modules of a block with llama.cpp's names.
-const MODULES: [(&str, &str, MatrixKind); 7] = [
-    ("self_attn.q_proj", "attn_q", MatrixKind::Other),
-    ("self_attn.k_proj", "attn_k", MatrixKind::Other),
-    ("self_attn.v_proj", "attn_v", MatrixKind::Value),
-    ("self_attn.o_proj", "attn_output", MatrixKind::AttentionOutput),
-    ("mlp.gate_proj", "ffn_gate", MatrixKind::Other),
-    ("mlp.up_proj", "ffn_up", MatrixKind::Other),
-    ("mlp.down_proj", "ffn_down", MatrixKind::Down),
+const MODULES: [(&str, &str); 7] = [
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
 ];
 
 /// Other tensors of a block.
@@ -77,6 +83,11 @@ const NORMS: [(&str, &str); 4] = [
 /// The family of a model.
 pub(super) fn family(config: &ModelConfig) -> Option<GgufFamily> {
     FAMILIES.iter().find(|(class, _)| *class == config.architecture).map(|(_, family)| *family)
+}
+
+/// What llama.cpp calls a module of a block.
+pub(super) fn name(module: &str) -> Option<&'static str> {
+    MODULES.iter().find(|(name, _)| *name == module).map(|(_, name)| *name)
 }
 
 /// What stands in the way of a model's shape; `None` is nothing.
@@ -95,14 +106,15 @@ pub(super) fn refuses(config: &ModelConfig) -> Option<String> {
             return Some(format!("block {block} has another shape than block 0"));
         }
         for (_, module) in config.layout(block).modules() {
-            let is_input = MODULES[..3].iter().any(|(name, ..)| *name == module.name);
-            if module.bias && !(family.has_biases || family.name == "qwen2" && is_input) {
+            let is_input = MODULES[..3].iter().any(|(name, _)| *name == module.name);
+            let reads_bias = family.biases == Biases::All || (family.biases == Biases::Inputs && is_input);
+            if module.bias && !reads_bias {
                 return Some(format!(
                     "{} has a bias, which llama.cpp's {} does not read",
                     module.name, family.name
                 ));
             }
-            if !MODULES.iter().any(|(name, ..)| *name == module.name) {
+            if !MODULES.iter().any(|(name, _)| *name == module.name) {
                 return Some(format!("llama.cpp's {} has no {}", family.name, module.name));
             }
         }
@@ -134,9 +146,13 @@ pub(super) fn tensors(model: &ExportModel<'_>, mixture: GgmlMixture) -> Vec<Gguf
     all
 }
 
-/// The type of the embedding or the head in a file.
-pub(super) fn end_type(config: &ModelConfig, tensor: &str, mixture: GgmlMixture) -> GgmlType {
+/// The type of the embedding or the head in a file: the cell's own, or that of the mixture.
+pub(super) fn end_type(folder: &ModelFolder, tensor: &str, mixture: GgmlMixture) -> GgmlType {
+    let config = &folder.config;
     let is_head = config.head.tied || tensor == config.head.tensor;
+    if let Some(kind) = if is_head { folder.ends.head } else { folder.ends.embedding } {
+        return kind;
+    }
     let attention = config.attention(0);
     mixture.type_of(&MatrixPlace {
         kind: if is_head { MatrixKind::Head } else { MatrixKind::Embedding },
@@ -154,20 +170,12 @@ pub(super) fn module_type(
     module: ModuleId,
     mixture: GgmlMixture,
 ) -> GgmlType {
-    let (module, attention) = (config.layout(block).module(module), config.attention(block));
-    let kind = MODULES.iter().find(|(name, ..)| *name == module.name);
-    mixture.type_of(&MatrixPlace {
-        kind: kind.map_or(MatrixKind::Other, |(.., kind)| *kind),
-        block,
-        blocks: config.blocks,
-        queries_per_key: attention.query / attention.key.max(1),
-        columns: module.shape.1,
-    })
+    mixture.type_of(&config.matrix_place(block, module))
 }
 
 fn end(folder: &ModelFolder, name: &str, tensor: &str, mixture: GgmlMixture) -> GgufTensor {
     let config = &folder.config;
-    let kind = end_type(config, tensor, mixture);
+    let kind = end_type(folder, tensor, mixture);
     let shape = vec![config.vocabulary, config.hidden_size];
     let entry = TensorEntry { name: name.into(), shape, kind };
     GgufTensor { entry, content: TensorSource::Source(tensor.into()) }
@@ -193,7 +201,7 @@ fn block_tensors(
         }
     }
     for (id, module) in layout.modules() {
-        let Some((_, name, _)) = MODULES.iter().find(|(name, ..)| *name == module.name) else { continue };
+        let Some((_, name)) = MODULES.iter().find(|(name, _)| *name == module.name) else { continue };
         let heads = match *name {
             "attn_q" => Some(attention.query),
             "attn_k" => Some(attention.key),
@@ -206,7 +214,10 @@ fn block_tensors(
             shape: vec![rows, columns],
             kind: module_type(config, block, id, mixture),
         };
-        all.push(GgufTensor { entry, content: TensorSource::Module { block, module: id, heads } });
+        all.push(GgufTensor {
+            entry,
+            content: TensorSource::Module { block, module: id, heads, as_stored: false },
+        });
         if let Some(tensor) = module.bias() {
             let name = format!("blk.{block}.{name}.bias");
             let mut bias = plain(name, tensor.clone(), vec![rows]);
@@ -220,7 +231,7 @@ fn block_tensors(
 
 /// Puts the rows of queries or keys in the order in which llama.cpp turns them: of every head the first of the first
 /// half, the first of the second half, the second of the first half, and so on. A row has `columns` values.
-pub(super) fn interleave_halves(values: &[f32], heads: usize, columns: usize) -> Vec<f32> {
+pub(super) fn interleave_halves<T: Copy>(values: &[T], heads: usize, columns: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(values.len());
     let head = values.len() / heads.max(1);
     for head in values.chunks(head.max(1)) {

@@ -3,7 +3,9 @@
 //! All tensors, the tokenizer and the chat template are in it. Matrices are floats or in ggml's block formats, as
 //! `--quantize` says; norms and biases are always F32. Rows are written a few at a time.
 
+mod codes;
 mod container;
+mod imatrix;
 mod keys;
 mod layout;
 mod reopen;
@@ -20,8 +22,10 @@ use super::verify::{self, Passage};
 use crate::error::{Error, Result};
 use crate::kernels::ggml::{self, GgmlMixture, GgmlType};
 use crate::model::ModelFolder;
+use crate::store::checkpoint::Stored;
 use crate::study::Recipe;
 use container::{TensorEntry, finish_tensor, header};
+pub(crate) use imatrix::{BlockSums, InputSums, refuses_sums, write_sums};
 use layout::{GgufTensor, TensorSource, interleave_halves};
 
 /// Values of a tensor that are in memory at once, unless it is a matrix that may be compressed.
@@ -55,16 +59,18 @@ impl Exporter for Gguf {
     fn refuses(
         &self,
         folder: &ModelFolder,
-        _recipe: Option<&Recipe>,
-        _options: &ExportOptions,
+        recipe: Option<&Recipe>,
+        options: &ExportOptions,
     ) -> Option<String> {
-        layout::refuses(&folder.config).or_else(|| tokenizer::refuses(folder))
+        let of_model = layout::refuses(&folder.config).or_else(|| tokenizer::refuses(folder));
+        of_model.or_else(|| codes::refuses(folder, recipe, options))
     }
 
     fn write(&self, model: &ExportModel<'_>, options: &ExportOptions, out: &PartialExport) -> Result<()> {
         let mixture = mixture(model.folder, options);
-        let keys = keys::keys(model, mixture)?;
-        let tensors = layout::tensors(model, mixture);
+        let keys = keys::keys(model, codes::mixture(model, options).unwrap_or(mixture))?;
+        let mut tensors = layout::tensors(model, mixture);
+        codes::choose(model, options, &mut tensors)?;
         let entries: Vec<TensorEntry> = tensors.iter().map(|tensor| tensor.entry.clone()).collect();
         let mut blocks = Blocks::new(model);
         out.write_file(|out| {
@@ -88,7 +94,9 @@ impl Exporter for Gguf {
         path: &Path,
         passages: &[Passage],
     ) -> Result<f64> {
-        reopen::mean_nll(model, mixture(model.folder, options), path, passages)
+        // Readers round what is multiplied with blocks to eight bits, and what is written as stored is to be that.
+        let is_kept = codes::mixture(model, options).is_some();
+        reopen::mean_nll(model, mixture(model.folder, options), is_kept, path, passages)
     }
 
     fn in_memory(
@@ -97,23 +105,32 @@ impl Exporter for Gguf {
         options: &ExportOptions,
         passages: &[Passage],
     ) -> Result<f64> {
+        let is_kept = codes::mixture(model, options).is_some();
         let mixture = mixture(model.folder, options);
         let config = &model.folder.config;
         let mut blocks = Blocks::new(model);
         let mut load = |index: usize| {
             let mut block = blocks.load(index)?;
             for (id, _) in config.layout(index).modules() {
+                if is_kept && codes::is_kept(blocks.stored(index, id)?) {
+                    continue;
+                }
                 let kind = layout::module_type(config, index, id, mixture);
                 let weight = rounded(kind, block.module(id).weight.clone())?;
                 block.set_weight(id, weight);
             }
             Ok(block)
         };
-        let ends = |tensor: &str, rows: Tensor| rounded(layout::end_type(config, tensor, mixture), rows);
+        let ends =
+            |tensor: &str, rows: Tensor| rounded(layout::end_type(model.folder, tensor, mixture), rows);
         verify::mean_nll(model.folder, passages, Some(&ends), &mut load)
     }
 
-    fn tolerance(&self, _model: &ExportModel<'_>, options: &ExportOptions) -> f64 {
+    fn tolerance(&self, model: &ExportModel<'_>, options: &ExportOptions) -> f64 {
+        if codes::mixture(model, options).is_some() {
+            // The same products of scales and whole numbers.
+            return 1e-6;
+        }
         // Readers of block formats round what is multiplied with them to eight bits.
         if options.quantize.is_none_or(GgmlMixture::is_float) { 0.005 } else { 0.02 }
     }
@@ -165,7 +182,19 @@ fn write_tensor(
         }
         TensorSource::Source(name) => put(&whole(name)?)?,
         TensorSource::Turned { tensor, heads } => put(&interleave_halves(&whole(tensor)?, *heads, 1))?,
-        TensorSource::Module { block, module, heads } => {
+        TensorSource::Module { block, module, heads, as_stored: true } => {
+            let bytes = match blocks.stored(*block, *module)? {
+                Some(Stored::Codes(codes)) => codes::bytes(&entry.name, entry.kind, codes)?,
+                Some(Stored::Blocks(blocks)) => blocks.bytes.clone(),
+                _ => return Err(Error::failure(format!("{} is not as it was", entry.name))),
+            };
+            written += bytes.len();
+            match heads {
+                Some(heads) => out.put(&interleave_halves(&bytes, *heads, entry.kind.row_bytes(columns)))?,
+                None => out.put(&bytes)?,
+            }
+        }
+        TensorSource::Module { block, module, heads, as_stored: false } => {
             let values = blocks.weight(*block, *module)?.flatten_all()?.to_vec1::<f32>()?;
             match heads {
                 Some(heads) => put(&interleave_halves(&values, *heads, columns))?,

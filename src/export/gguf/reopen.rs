@@ -30,9 +30,14 @@ struct OpenFile {
 
 impl OpenFile {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io("cannot open", path, e))?;
+        let cannot = |e| Error::io("cannot open", path, e);
+        let file = File::open(path).map_err(cannot)?;
+        let length = file.metadata().map_err(cannot)?.len();
         let mut reader = BufReader::new(file);
         let content = Content::read(&mut reader)?;
+        if fits(&content, length).is_none() {
+            return Err(Error::failure("its tensors do not lie in it one behind the other"));
+        }
         Ok(Self { content, reader })
     }
 
@@ -52,26 +57,56 @@ impl OpenFile {
         let tensors = self.content.tensor_infos.len();
         let embedding = self.content.tensor_infos.get("token_embd.weight");
         let width = embedding.and_then(|info| info.shape.dims().last().copied()).unwrap_or(0);
+        let rows = |name: &str| {
+            let info = self.content.tensor_infos.get(&format!("blk.0.{name}.weight"));
+            info.and_then(|info| info.shape.dims().first().copied()).unwrap_or(0) as u64
+        };
         let hidden = number("embedding_length")? as usize;
         let blocks = number("block_count")? as usize;
         let (heads, key_heads) = (number("attention.head_count")?, number("attention.head_count_kv")?);
-        let dims = [number("rope.dimension_count")?, number("attention.key_length")?];
+        let (turned, dim) = (number("rope.dimension_count")?, number("attention.key_length")?);
+        // One that this program never writes.
+        let has_experts = self.content.metadata.contains_key(&format!("{family}.expert_count"));
         let is_sound = hidden == width
             && blocks <= tensors
-            && (1..=1 << 16).contains(&heads)
             && (1..=heads).contains(&key_heads)
-            && dims.iter().all(|dim| (1..=1 << 16).contains(dim));
+            && (1..=dim).contains(&turned)
+            && u64::from(heads) * u64::from(dim) == rows("attn_q")
+            && u64::from(key_heads) * u64::from(dim) == rows("attn_k")
+            && !has_experts;
         if is_sound { Ok(()) } else { Err(Error::failure("its keys contradict its tensors")) }
     }
 }
 
-/// The mean negative log-likelihood of passages by a file, in nats.
+/// Whether the data of every tensor lies inside a file of so many bytes and shares none with another; `None` where not.
+/// candle asks for as much memory as the list of tensors says.
+fn fits(content: &Content, length: u64) -> Option<()> {
+    let mut places = Vec::with_capacity(content.tensor_infos.len());
+    for info in content.tensor_infos.values() {
+        let (dims, kind) = (info.shape.dims(), info.ggml_dtype);
+        let values = dims.iter().try_fold(1u64, |product, size| product.checked_mul(*size as u64))?;
+        let (block, bytes) = (kind.block_size() as u64, kind.type_size() as u64);
+        let in_row = *dims.last()? as u64;
+        if values == 0 || !in_row.is_multiple_of(block) {
+            return None;
+        }
+        let from = content.tensor_data_offset.checked_add(info.offset)?;
+        places.push((from, from.checked_add((values / block).checked_mul(bytes)?)?));
+    }
+    places.sort_unstable();
+    let end = places.iter().try_fold(0, |end, (from, to)| (*from >= end).then_some(*to))?;
+    (end <= length).then_some(())
+}
+
+/// The mean negative log-likelihood of passages by a file, in nats. With `exact` nothing that is multiplied with blocks is
+/// rounded.
 ///
 /// # Errors
 /// Anything that is wrong with the file.
 pub(super) fn mean_nll(
     model: &ExportModel<'_>,
     mixture: GgmlMixture,
+    exact: bool,
     path: &Path,
     passages: &[Passage],
 ) -> Result<f64> {
@@ -83,7 +118,7 @@ pub(super) fn mean_nll(
         return Err(Error::failure(format!("its architecture is not {family}")));
     }
     file.check(family)?;
-    if candle_has(config, family) {
+    if !exact && candle_has(config, family) {
         by_candle(file, family, passages)
     } else {
         by_tensors(model, mixture, file, passages)
@@ -187,7 +222,9 @@ fn by_tensors(
             return Err(Error::failure(format!("{name} has another shape")));
         }
         match &tensor.content {
-            TensorSource::Module { block, module, heads } => matrices.push((*block, *module, *heads, name)),
+            TensorSource::Module { block, module, heads, .. } => {
+                matrices.push((*block, *module, *heads, name));
+            }
             TensorSource::Source(source) if tensor.entry.shape.len() == 2 => {
                 ends.push((source.as_str(), read));
             }
