@@ -4,6 +4,7 @@
 //! ([`Method::on_device`]), where they lie; it knows neither models nor the engine. Everything that the rest of the program wants to know of it, it is asked: adding one is a
 //! file in this folder and a line in [`METHODS`].
 
+mod completion;
 pub mod device;
 mod factor;
 mod family;
@@ -23,6 +24,7 @@ mod statistics;
 mod tests;
 mod wanda;
 
+pub(crate) use completion::{Completion, complete, understand};
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
