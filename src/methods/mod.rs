@@ -23,6 +23,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 mod wanda;
+mod warning;
 
 pub(crate) use completion::{Completion, complete, understand};
 pub(crate) use device::DeviceMethod;
@@ -40,6 +41,7 @@ pub use sparsegpt::SparseGpt;
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
 pub use wanda::Wanda;
+pub use warning::ModuleWarning;
 
 use std::fmt;
 use std::str::FromStr;
@@ -178,8 +180,8 @@ pub trait Method: Sync {
     fn cost(&self, rows: usize, columns: usize) -> Cost;
 
     /// What a person should know of a module, given the details that [`Method::run`] told.
-    fn warning(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Option<String> {
-        None
+    fn warnings(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Vec<ModuleWarning> {
+        Vec::new()
     }
 
     /// Whether it chooses weights in the loop over columns that GPTQ has too, so that both can be done in one.
