@@ -64,8 +64,9 @@ fn understand(text: &str) -> (CompareChoices, Option<String>) {
             "score" => one_of(value, ChartedScore::every(), |score| score.id().to_owned())
                 .map(|score| choices.score = score),
             // The columns of an axis of sizes are those of all others, and more.
-            "sort" => one_of(value, SortBy::all(XQuantity::Size), |sort| sort.id())
-                .map(|sort| choices.sort = Some(sort)),
+            "sort" => {
+                one_of(value, SortBy::all(XQuantity::Size), SortBy::id).map(|sort| choices.sort = Some(sort))
+            }
             "relative" => yes_or_no(value).map(|on| choices.relative = on),
             "descending" => yes_or_no(value).map(|on| choices.descending = on),
             _ => Err("accepted are x, score, relative, sort, descending".to_owned()),

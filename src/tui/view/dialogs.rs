@@ -144,9 +144,10 @@ fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) 
     let hint = if recipe { "recipe: ".to_owned() } else { format!("or type {levels} or a recipe: ") };
     let room = usize::from(inner.width).saturating_sub(hint.len());
     let proposed = chooser.proposed();
-    let mut typing = match proposed.is_empty() {
-        true => typed(state, &chooser.line, room),
-        false => typed_with(state, &chooser.line, &proposed, room),
+    let mut typing = if proposed.is_empty() {
+        typed(state, &chooser.line, room)
+    } else {
+        typed_with(state, &chooser.line, &proposed, room)
     };
     typing.spans.insert(0, Span::styled(hint, theme.dim()));
     typing.render(line(rows + 2), buffer);
