@@ -36,14 +36,14 @@ fn levels(family: Family) -> (Vec<Level>, String) {
 }
 
 /// What a word of a recipe is.
-enum Word {
+enum RecipeWord {
     Method,
     Level(&'static dyn Method),
     Parameter(&'static dyn Method),
     Value(&'static Parameter),
 }
 
-impl Word {
+impl RecipeWord {
     /// What stands behind `before`, which is empty or ends with a sign between words.
     fn behind(before: &str) -> Result<Self> {
         let step = before.rsplit('+').next().unwrap_or_default();
@@ -136,7 +136,7 @@ pub(crate) fn complete(text: &str) -> Completion {
     let sign = text.rfind(['+', '@', ',', '=']).map_or(0, |at| at + 1);
     let start = text.len() - text[sign..].trim_start().len();
     let before = &text[..start];
-    let word = match Word::behind(&text[..sign]) {
+    let word = match RecipeWord::behind(&text[..sign]) {
         Ok(word) => word,
         Err(error) => return Completion { start, expected: error.to_string(), ..Completion::default() },
     };
