@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 """Times secateur beside the same methods in PyTorch: same model, same windows, same text, taking turns.
 
-usage: benches/compare.py [--quick] [--rounds N] [--methods magnitude,wanda,sparsegpt] [--windows 32] [--seq-len 512]
+usage: benches/compare.py [--quick] [--rounds N] [--methods magnitude,wanda,sparsegpt,gptq] [--windows 32] [--seq-len 512]
 
 Two comparisons, in each of the rounds:
 
-- cells: one method at --sparsity, calibrated and measured. secateur's time is what it reports of the cell (load,
-  calibrate, prune, evaluate), with JS, KL and top-1 agreement besides perplexity; the peer's is load + prune +
-  evaluate, perplexity alone. Both leave out starting the program. The peer's includes tokenising the texts, which
-  secateur does once a run, before its first cell.
-- the study: every method at each of --study-sparsity. secateur's time is the wall time of one run, base included; the
-  peer's is the sum over its runs of load + prune + evaluate, with one more for the unpruned model.
+- cells: one method at --sparsity (gptq: at --bits and --group-size), calibrated and measured. secateur's time is what it
+  reports of the cell (load, calibrate, prune, evaluate), with JS, KL and top-1 agreement besides perplexity; the peer's
+  is load + prune + evaluate, perplexity alone. Both leave out starting the program. The peer's includes tokenising the
+  texts, which secateur does once a run, before its first cell.
+- the study: every method that prunes at each of --study-sparsity. secateur's time is the wall time of one run, base
+  included; the peer's is the sum over its runs of load + prune + evaluate, with one more for the unpruned model.
 
-Peak memory is what the kernel counted for each process. Nothing but the standard library is needed here; the peer runs
-in an environment of its own.
+Peak memory is what the kernel counted for each process. The peer of gptq is benches/gptq_peer.py, that of the others
+../shared/tools/peer/peer_torch.py. Nothing but the standard library is needed here; the peers run in an environment of
+their own.
 """
 
 import argparse
@@ -30,7 +31,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-METHODS = ("magnitude", "wanda", "sparsegpt")
+PRUNING = ("magnitude", "wanda", "sparsegpt")
+METHODS = (*PRUNING, "gptq")
+GPTQ_PEER = ROOT / "benches/gptq_peer.py"
 
 
 @dataclass
@@ -55,6 +58,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=2, help="times that everything is run")
     parser.add_argument("--methods", default=",".join(METHODS), help="methods to compare")
     parser.add_argument("--sparsity", default="0.5", help="sparsity of the cells")
+    parser.add_argument("--bits", default="4", help="bits of the gptq cell")
+    parser.add_argument("--group-size", default="64", help="columns of a row that share a scale in the gptq cell")
     parser.add_argument("--study-sparsity", default="0.5,2:4", help="sparsities of the study; empty: no study")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of either")
     parser.add_argument("--quick", action="store_true", help="8 windows and one round, to see that it works")
@@ -122,16 +127,21 @@ class Bench:
 
     def peer(self, method, sparsity):
         c = self.chosen
-        command = [self.python, c.peer, "--model", c.model, "--method", method, "--sparsity", sparsity]
+        if method == "gptq":
+            command = [self.python, GPTQ_PEER, "--model", c.model, "--bits", c.bits, "--group", c.group_size]
+        else:
+            command = [self.python, c.peer, "--model", c.model, "--method", method, "--sparsity", sparsity]
         command += ["--calib", c.calib, "--nsamples", c.windows, "--seqlen", c.seq_len]
         command += ["--eval", c.eval, "--eval-max-windows", c.windows, "--threads", c.threads]
         return run(command)
 
-    def ours(self, methods, sparsities):
+    def ours(self, recipes):
         c = self.chosen
         store = self.folder / "store"
         command = [self.binary, "run", "--config", self.folder / "empty.toml", "--store", store / "studies.db"]
-        command += ["--model", c.model.resolve(), "--methods", ",".join(methods), "--sparsity", ",".join(sparsities)]
+        command += ["--model", c.model.resolve()]
+        for recipe in recipes:
+            command += ["--recipe", recipe]
         command += ["--calibration", c.calib.resolve(), "--calibration-samples", c.windows, "--sampling", "head"]
         command += ["--corpus", c.eval.resolve(), "--max-windows", c.windows, "--seq-len", c.seq_len]
         command += ["--device", "cpu", "--threads", c.threads, "--offline", "--format", "json"]
@@ -139,6 +149,13 @@ class Bench:
         # Every run begins from nothing, and leaves its disk to the next.
         shutil.rmtree(store)
         return done
+
+
+def recipe(chosen, method, sparsity):
+    """What a cell is called on secateur's command line."""
+    if method == "gptq":
+        return f"gptq@{chosen.bits}bit,group={chosen.group_size}"
+    return f"{method}@{sparsity}"
 
 
 def cell_seconds(cell):
@@ -192,6 +209,8 @@ def compare_studies(rounds):
 def main():
     chosen = arguments()
     cells = {method: [] for method in chosen.methods}
+    pruning = [method for method in chosen.methods if method in PRUNING]
+    grid = [(method, sparsity) for method in pruning for sparsity in chosen.study_sparsity]
     studies = []
     with tempfile.TemporaryDirectory(prefix="secateur-compare-") as folder:
         bench = Bench(chosen, Path(folder))
@@ -204,17 +223,16 @@ def main():
             for method in chosen.methods:
                 peer = bench.peer(method, chosen.sparsity)
                 known[method, chosen.sparsity] = peer
-                cells[method].append((peer, bench.ours([method], [chosen.sparsity])))
-            if chosen.study_sparsity:
+                cells[method].append((peer, bench.ours([recipe(chosen, method, chosen.sparsity)])))
+            if grid:
                 # What the peer has run in this round already stands for itself in its sum.
-                wanted = [("dense", "0")] + [(m, s) for m in chosen.methods for s in chosen.study_sparsity]
-                peers = [known.get(cell) or bench.peer(*cell) for cell in wanted]
-                studies.append((peers, bench.ours(chosen.methods, chosen.study_sparsity)))
+                peers = [known.get(cell) or bench.peer(*cell) for cell in [("dense", "0"), *grid]]
+                studies.append((peers, bench.ours([recipe(chosen, *cell) for cell in grid])))
     for method, pairs in cells.items():
-        print(f"\n{method} {chosen.sparsity} (median, then every run)")
+        print(f"\n{recipe(chosen, method, chosen.sparsity)} (median, then every run)")
         compare_cells(pairs)
     if studies:
-        print(f"\nstudy of {', '.join(chosen.methods)} at {', '.join(chosen.study_sparsity)} (median, then every run)")
+        print(f"\nstudy of {', '.join(recipe(chosen, *cell) for cell in grid)} (median, then every run)")
         compare_studies(studies)
 
 

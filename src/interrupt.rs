@@ -14,8 +14,6 @@ pub(crate) type GoOn<'a> = dyn FnMut() -> Result<()> + 'a;
 
 /// How often work on another thread is interrupted for the question whether to go on.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Values of a hostile chat template can be nested so deep that dropping them takes this much. Untouched, it costs nothing.
-const STACK: usize = 128 << 20;
 
 /// Set when nobody waits for the work any more.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +50,6 @@ pub(crate) fn interruptible<T: Send + 'static>(
     };
     let thread = Builder::new()
         .name("interruptible".into())
-        .stack_size(STACK)
         .spawn(job)
         .map_err(|e| Error::failure(format!("cannot start a thread: {e}")))?;
     loop {

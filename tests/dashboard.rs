@@ -60,6 +60,43 @@ fn a_study_is_chosen_run_steered_compared_saved_and_left() {
 }
 
 #[test]
+fn how_comparisons_are_shown_is_kept_from_one_start_to_the_next() {
+    let mut terminal = Terminal::start(&small(&[]), 120, 40);
+    terminal.wait_for(&["can run"]);
+    terminal.press(&format!("{ONLY_THE_FIRST}r"));
+    terminal.wait_for(&["1 of 1 done", "complete"]);
+    terminal.press("3xb");
+    terminal.wait_for(&["[3 Compare]", "bits per weight", "relative to the base"]);
+    // Another screen and back.
+    terminal.press("53");
+    terminal.wait_for(&["[3 Compare]", "bits per weight"]);
+    terminal.press("q");
+    assert_eq!(terminal.end(), 0);
+    let file = terminal.store().with_extension("view.toml");
+    let kept = std::fs::read_to_string(&file).unwrap();
+
+    let store = terminal.store().display().to_string();
+    for more in [&["--store", &store][..], &["--store", &store, "--readonly"]] {
+        let mut again = Terminal::start(more, 120, 40);
+        again.wait_for(&["[3 Compare]", "bits per weight", "relative to the base"]);
+        // Whoever only looks keeps nothing; whoever comes back to the same has nothing to keep.
+        again.press(if more.len() > 2 { "x" } else { "xxx" });
+        again.settle();
+        again.press("q");
+        assert_eq!(again.end(), 0);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), kept);
+    }
+    // A file that somebody broke is named; the rest of it holds.
+    std::fs::write(&file, kept.replace("bits_per_weight", "depth")).unwrap();
+    let mut again = Terminal::start(&["--store", &store, "--readonly"], 160, 40);
+    again.wait_for(&["Some choices were not kept", "studies.view.toml", "accepted are sparsity"]);
+    again.press("\r");
+    again.wait_for(&["[3 Compare]", "relative to the base"]);
+    again.press("q");
+    again.end();
+}
+
+#[test]
 fn storms_of_keys_and_sizes_leave_a_dashboard_that_works() {
     let mut terminal = Terminal::start(&small(&[]), 80, 24);
     terminal.wait_for(&["1 Study"]);

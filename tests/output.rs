@@ -236,6 +236,27 @@ fn jsonl_has_one_event_a_line_and_ends_with_the_result() {
 }
 
 #[test]
+fn a_warning_that_many_modules_share_is_one_line() {
+    let place = place();
+    let line = "run --model model --recipe magnitude@95%+rtn@4bit,group=32 --corpus corpus.txt --seq-len 32 --max-windows 2 \
+                --store studies.db --device cpu --format json";
+    let output = place.program(&line.split_whitespace().collect::<Vec<_>>()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let modules = list(&report, "/cells/0/modules");
+    let empty = |module: &&Value| module["details"]["empty_groups"].as_f64();
+    let counts: Vec<f64> = modules.iter().filter_map(|module| empty(&module)).collect();
+    assert!(counts.len() > BLOCKS, "{report}");
+    let first = modules.iter().find(|module| empty(module).is_some()).unwrap()["name"].as_str().unwrap();
+    let (modules, groups) = (counts.len(), counts.iter().sum::<f64>());
+    let warning = format!("{modules} modules, such as {first}: in {groups} groups all weights are zero");
+    assert_eq!(list(&report, "/cells/0/warnings"), [Value::from(warning.as_str())]);
+    assert_eq!(said.matches("warning: ").count(), 1, "{said}");
+    assert!(said.contains(&warning), "{said}");
+}
+
+#[test]
 fn a_table_is_printed_when_nothing_else_is_asked_for() {
     let place = place();
     let table = run(&place, &[]);

@@ -211,9 +211,6 @@ impl Pass<'_> {
                 let seconds = self.reporter.clock() - started;
                 self.seconds.prune += seconds;
                 self.reporter.tracker.did(Work::compressing(&procedure), work, seconds);
-                if let Some(message) = warning(&procedure, &result) {
-                    (self.findings)(Finding::Warning { message })?;
-                }
                 (self.findings)(Finding::Module { module: result })?;
                 written.push((module.name, weight));
             }
@@ -401,12 +398,6 @@ impl Pass<'_> {
         }
         states
     }
-}
-
-/// What a person should know of how a module was compressed.
-pub(super) fn warning(procedure: &Procedure, module: &ModuleResult) -> Option<String> {
-    let message = procedure.warning(&module.details)?;
-    Some(format!("{}: {message}", module.name))
 }
 
 /// Puts a checkpoint's weights into a block that was loaded from the source.

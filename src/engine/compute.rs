@@ -6,8 +6,8 @@ use super::ledger::replace_module;
 use super::place::Place;
 use super::stream::HiddenStates;
 use super::study::Study;
-use super::{Reporter, answer, cell};
-use crate::error::Result;
+use super::{Reporter, answer, cell, warnings};
+use crate::error::{Error, Result};
 use crate::results::Seconds;
 use crate::sysinfo;
 
@@ -57,18 +57,24 @@ fn measure_and_answer(
         }
         findings(finding)
     });
+    // Also where the pass fails: what is to be known of the modules before may be why.
+    let cancelled = matches!(passed, Err(Error::Cancelled));
+    let about_modules = match &assignment.cell {
+        Some(cell) if !cancelled => warnings::of_modules(&study.procedure(cell)?, &modules),
+        _ => Vec::new(),
+    };
+    for message in &about_modules {
+        findings(Finding::Warning { message: message.clone() })?;
+    }
     let (states, mut saving) = passed?;
     let metrics = cell::measure(study, place, assignment, reporter, &states, seconds)?;
     saving.wait()?;
 
-    let mut warnings = assignment.calibration_warnings.clone();
-    if let Some(cell) = &assignment.cell {
-        let procedure = study.procedure(cell)?;
-        warnings.extend(modules.iter().filter_map(|module| cell::warning(&procedure, module)));
-    }
+    let mut all_warnings = assignment.calibration_warnings.clone();
+    all_warnings.extend(about_modules);
     findings(Finding::Seconds { seconds: *seconds })?;
     let saved_at_ends = study.model_of(assignment.cell.as_ref())?.saved_at_ends();
-    findings(Finding::Measured { metrics, warnings, saved_at_ends })?;
+    findings(Finding::Measured { metrics, warnings: all_warnings, saved_at_ends })?;
     let measurements = answer::answer(study, place, assignment, reporter, &mut seconds.answer, findings)?;
     if !measurements.is_empty() {
         findings(Finding::Scored { measurements })?;

@@ -33,6 +33,7 @@ mod snapshot;
 mod speed;
 mod stream;
 mod study;
+mod warnings;
 mod worker;
 mod written;
 

@@ -7,7 +7,7 @@ use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::prelude::{Reborrow, ReborrowMut};
 use rayon::prelude::*;
 
-use super::{Arguments, Parameter, ParameterKind};
+use super::{Arguments, ModuleWarning, Parameter, ParameterKind};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::parallel;
 use crate::number::NamedNumbers;
@@ -140,8 +140,9 @@ fn factorise(gram: &[f32], width: usize, scale: f32, diagonal: &[f32], added: f3
 }
 
 /// What a person should know of the damping that it took.
-pub(super) fn warning(details: &NamedNumbers, arguments: &Arguments) -> Option<String> {
+pub(super) fn warning(details: &NamedNumbers, arguments: &Arguments) -> Option<ModuleWarning> {
     let asked = arguments.number(&DAMPING);
     let used = details.get(DAMPING_USED).filter(|used| *used > asked)?;
-    Some(format!("the Hessian was not positive definite; damping was raised from {asked} to {used}"))
+    let text = format!("the Hessian was not positive definite; damping was raised from {asked} to {used}");
+    Some(ModuleWarning::Sentence(text))
 }

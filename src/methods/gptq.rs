@@ -5,8 +5,8 @@ use super::factor::{self, DAMPING};
 use super::quantise::{self, GROUP, SYMMETRIC, grid, warn_of_empty_groups};
 use super::solver::{self, BLOCK_SIZE};
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, Encoded, Family, InputStatistics, Matrix, Method, Needs,
-    Parameter, ParameterKind,
+    Arguments, Bound, CompressionOutcome, Cost, Encoded, Family, InputStatistics, Matrix, Method,
+    ModuleWarning, Needs, Parameter, ParameterKind,
 };
 use crate::error::{Error, Result};
 use crate::number::NamedNumbers;
@@ -53,8 +53,8 @@ impl Method for Gptq {
         Cost { operations: 3.0 * weights * width + width.powi(3), bound: Bound::Arithmetic }
     }
 
-    fn warning(&self, details: &NamedNumbers, arguments: &Arguments) -> Option<String> {
-        factor::warning(details, arguments).or_else(|| warn_of_empty_groups(details))
+    fn warnings(&self, details: &NamedNumbers, arguments: &Arguments) -> Vec<ModuleWarning> {
+        factor::warning(details, arguments).into_iter().chain(warn_of_empty_groups(details)).collect()
     }
 
     fn joins_a_solver(&self) -> bool {

@@ -4,6 +4,7 @@
 //! ([`Method::on_device`]), where they lie; it knows neither models nor the engine. Everything that the rest of the program wants to know of it, it is asked: adding one is a
 //! file in this folder and a line in [`METHODS`].
 
+mod completion;
 pub mod device;
 mod factor;
 mod family;
@@ -23,7 +24,9 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 mod wanda;
+mod warning;
 
+pub(crate) use completion::{Completion, complete, understand};
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
@@ -42,6 +45,7 @@ pub(crate) use stage::{GridChoice, grid_of};
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
 pub use wanda::Wanda;
+pub use warning::ModuleWarning;
 
 use std::fmt;
 use std::str::FromStr;
@@ -198,8 +202,8 @@ pub trait Method: Sync {
     fn cost(&self, rows: usize, columns: usize) -> Cost;
 
     /// What a person should know of a module, given the details that [`Method::run`] told.
-    fn warning(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Option<String> {
-        None
+    fn warnings(&self, _details: &NamedNumbers, _arguments: &Arguments) -> Vec<ModuleWarning> {
+        Vec::new()
     }
 
     /// Bits of a weight at a level, about, where weights get fewer.

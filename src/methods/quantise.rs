@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Arguments, Matrix, Parameter, ParameterKind};
+use super::{Arguments, Matrix, ModuleWarning, Parameter, ParameterKind};
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid};
 use crate::number::NamedNumbers;
@@ -98,8 +98,6 @@ pub(super) fn details(codes: &Codes) -> NamedNumbers {
 }
 
 /// What a person should know of groups in which nothing is left.
-pub(super) fn warn_of_empty_groups(details: &NamedNumbers) -> Option<String> {
-    let empty = details.get(EMPTY_GROUPS)?;
-    let groups = if empty > 1.0 { "groups" } else { "group" };
-    Some(format!("in {empty} {groups} all weights are zero"))
+pub(super) fn warn_of_empty_groups(details: &NamedNumbers) -> Option<ModuleWarning> {
+    details.get(EMPTY_GROUPS).map(|empty| ModuleWarning::EmptyGroups(empty as u64))
 }

@@ -2,8 +2,8 @@
 
 use super::quantise::{GROUP, SYMMETRIC, grid, warn_of_empty_groups};
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, Encoded, Family, InputStatistics, Matrix, Method, Needs,
-    Parameter, weighted_error,
+    Arguments, Bound, CompressionOutcome, Cost, Encoded, Family, InputStatistics, Matrix, Method,
+    ModuleWarning, Needs, Parameter, weighted_error,
 };
 use crate::error::Result;
 use crate::kernels::codes::Codes;
@@ -44,8 +44,8 @@ impl Method for Rtn {
         Cost { operations: 30.0 * (rows * columns) as f64, bound: Bound::Memory }
     }
 
-    fn warning(&self, details: &NamedNumbers, _: &Arguments) -> Option<String> {
-        warn_of_empty_groups(details)
+    fn warnings(&self, details: &NamedNumbers, _: &Arguments) -> Vec<ModuleWarning> {
+        warn_of_empty_groups(details).into_iter().collect()
     }
 
     fn run(

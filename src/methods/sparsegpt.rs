@@ -5,8 +5,8 @@ mod device;
 use super::factor::{self, DAMPING};
 use super::solver::{self, BLOCK_SIZE};
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, InputStatistics, Matrix, Method, Needs,
-    Parameter, Zeroing,
+    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, InputStatistics, Matrix, Method, ModuleWarning,
+    Needs, Parameter, Zeroing,
 };
 use crate::error::Result;
 use crate::number::NamedNumbers;
@@ -42,8 +42,8 @@ impl Method for SparseGpt {
         Cost { operations: 3.0 * weights * width + width.powi(3), bound: Bound::Arithmetic }
     }
 
-    fn warning(&self, details: &NamedNumbers, arguments: &Arguments) -> Option<String> {
-        factor::warning(details, arguments)
+    fn warnings(&self, details: &NamedNumbers, arguments: &Arguments) -> Vec<ModuleWarning> {
+        factor::warning(details, arguments).into_iter().collect()
     }
 
     fn chooses_while_solving(&self) -> bool {

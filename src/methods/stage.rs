@@ -3,7 +3,7 @@
 use super::solver::output_energy;
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, EndFormat, Family, InputStatistics, Matrix,
-    Method, Needs, Zeroing, check_divides, find, quantise, weighted_error,
+    Method, ModuleWarning, Needs, Zeroing, check_divides, find, quantise, weighted_error,
 };
 use crate::error::{Error, Result};
 use crate::kernels::ggml::EndTypes;
@@ -176,8 +176,17 @@ impl Procedure {
     }
 
     /// What a person should know of a module, given the details that [`Procedure::run`] told.
-    pub fn warning(&self, details: &NamedNumbers) -> Option<String> {
-        self.stages.iter().find_map(|stage| stage.method.warning(details, &stage.arguments))
+    pub fn warnings(&self, details: &NamedNumbers) -> Vec<ModuleWarning> {
+        let mut warnings: Vec<ModuleWarning> = Vec::new();
+        for stage in &self.stages {
+            for warning in stage.method.warnings(details, &stage.arguments) {
+                // Stages that share a loop tell the same.
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+        warnings
     }
 
     /// The form that works where the matrix lies, if there is one: its only stage.

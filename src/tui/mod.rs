@@ -4,6 +4,7 @@
 //! else. What is to be done outside, [`update`] returns as effects, which [`runtime`] and [`effects`] do. The table of
 //! keys is data ([`keymap`]). Nothing in here knows of tensors.
 
+mod choices;
 pub mod effects;
 mod input;
 pub mod keymap;
@@ -60,6 +61,9 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
     let code = runtime.block_on(async {
         let left = runtime::run(setup).await?;
         let state = left.state;
+        if let Some(why) = left.not_kept {
+            say(&format!("the choices on the Compare screen are not kept: {why}"));
+        }
         match left.leave {
             Leave::Headless => {
                 say("continuing without the screen; Ctrl-C stops after the current block");

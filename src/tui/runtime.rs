@@ -7,11 +7,12 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::choices::ChoicesFile;
 use super::effects::{Effects, SettingsSource};
 use super::input::Input;
 use super::logfile::LogFile;
 use super::message::{Effect, EffectOutcome, Message, OpenReason};
-use super::state::{Leave, LogLevel, Options, State};
+use super::state::{Dialog, Leave, LogLevel, Options, QuestionDialog, State};
 use super::terminal::{TakenTerminal, restore};
 use super::theme::Theme;
 use super::update::{begin, update};
@@ -66,6 +67,8 @@ pub(crate) struct ExitState {
     pub engine: Engine,
     /// How.
     pub leave: Leave,
+    /// Why the choices on the Compare screen could not be kept.
+    pub not_kept: Option<Error>,
 }
 
 /// Runs the dashboard until it is left; the terminal is given back before this returns.
@@ -86,7 +89,17 @@ pub(crate) async fn run(setup: Setup) -> Result<ExitState> {
         keep_running: setup.keep_running,
         open_newest: setup.opens == StartsWith::Newest,
     };
-    let state = State::new(&setup.settings.study, options, setup.theme, size);
+    let mut state = State::new(&setup.settings.study, options, setup.theme, size);
+    let file = ChoicesFile::beside(&setup.settings.basics.store);
+    let (kept, fault) = file.read();
+    state.compare.choose(kept);
+    if let Some(fault) = fault {
+        state.dialogs.push(Dialog::Question(QuestionDialog::notice(
+            "Some choices were not kept",
+            fault,
+            true,
+        )));
+    }
     let engine_options = setup.settings.basics.engine_options();
     let follower = setup.readonly.then(|| Follower::new(&engine_options.store));
     let mut dashboard = Dashboard {
@@ -116,7 +129,10 @@ pub(crate) async fn run(setup: Setup) -> Result<ExitState> {
     drop(input);
     let Dashboard { state, engine, screen, .. } = dashboard;
     drop(screen);
-    Ok(ExitState { state, engine, leave: leave? })
+    // Whoever only looks writes nothing beside the store.
+    let changed = state.compare.choices() != kept && !state.options.readonly;
+    let not_kept = changed.then(|| file.write(&state.compare.choices()).err()).flatten();
+    Ok(ExitState { state, engine, leave: leave?, not_kept })
 }
 
 fn terminal_error(source: io::Error) -> Error {

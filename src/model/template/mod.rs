@@ -24,6 +24,7 @@ mod tests;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -35,6 +36,10 @@ use crate::error::{Error, Result};
 const STEPS: u64 = 1_000_000;
 /// The longest prompt.
 const LONGEST: usize = 16 << 20;
+
+/// Stack for reading and rendering a template: both recurse as deep as the limits of the engine and of [`expression`]
+/// allow, and dropping values that a hostile template has nested takes the most. Untouched, it costs nothing.
+const STACK: usize = 128 << 20;
 
 /// What helps where a model's own template is no use.
 const OWN: &str = "; --prompt sets another template";
@@ -58,8 +63,10 @@ impl ChatTemplate {
         let broken = |why: &str| {
             Error::mistake(format!("{}: the chat template cannot be understood: {why}", file.display()))
         };
-        let source = dialect::translate(source).map_err(|e| broken(&e.to_string()))?;
-        let environment = environment(source).map_err(|e| broken(&reason(&e)))?;
+        let environment = with_known_stack(|| {
+            let source = dialect::translate(source).map_err(|e| broken(&e.to_string()))?;
+            environment(source).map_err(|e| broken(&reason(&e)))
+        })?;
         Ok(Self { environment: Box::new(environment), file: file.to_path_buf() })
     }
 
@@ -68,6 +75,11 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Mistake`] when the template refuses or fails, does not come to an end, or makes too much.
     pub fn render(&self, context: Value) -> Result<String> {
+        with_known_stack(|| self.render_here(context))
+    }
+
+    /// The same on this thread, whatever stack it has.
+    fn render_here(&self, context: Value) -> Result<String> {
         let mut prompt = GrowingPrompt::default();
         let template = self.environment.get_template(NAME);
         let rendered =
@@ -89,6 +101,17 @@ impl ChatTemplate {
         };
         Err(Error::mistake(format!("{}: the chat template {what}", self.file.display())))
     }
+}
+
+/// Does work on a thread with [`STACK`]: what is accepted may not depend on the thread that asks, nor on how large the
+/// compiler makes a frame.
+fn with_known_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let started =
+            thread::Builder::new().name("template".into()).stack_size(STACK).spawn_scoped(scope, work);
+        let thread = started.map_err(|e| Error::failure(format!("cannot start a thread: {e}")))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// A prompt in the making, which does not become longer than allowed.

@@ -30,6 +30,18 @@ pub(crate) enum XQuantity {
 }
 
 impl XQuantity {
+    /// All of them, in the order in which they take turns.
+    pub(crate) const ALL: [Self; 3] = [Self::Sparsity, Self::BitsPerWeight, Self::Size];
+
+    /// Its name in files.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Sparsity => "sparsity",
+            Self::BitsPerWeight => "bits_per_weight",
+            Self::Size => "size",
+        }
+    }
+
     /// What is shown after this.
     #[must_use]
     pub(crate) fn next(self) -> Self {
@@ -62,6 +74,20 @@ pub(crate) enum SortBy {
     Score(&'static Score),
     Change(&'static Score),
     Seconds,
+}
+
+/// How one likes to look at comparisons, whichever study is open. It is kept from one start of the dashboard to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CompareChoices {
+    /// What the x axes show.
+    pub x: XQuantity,
+    /// The scores of tasks that are charted. Their columns of the table stay where room is short.
+    pub score: ChartedScore,
+    /// Values are relative to the base.
+    pub relative: bool,
+    /// The column that rows are sorted by; `None` is the order of the grid.
+    pub sort: Option<SortBy>,
+    pub descending: bool,
 }
 
 /// What only the compare screen knows.
@@ -116,16 +142,22 @@ impl Default for CompareView {
 impl CompareView {
     /// Forgets what belongs to the study that was shown. How one likes to look at things stays.
     pub(crate) fn reset(&mut self) {
-        let old = std::mem::take(self);
-        *self = Self {
-            panel: old.panel,
-            score: old.score,
-            relative: old.relative,
-            x: old.x,
-            sort: old.sort,
-            descending: old.descending,
-            ..Self::default()
-        };
+        let (panel, choices) = (self.panel, self.choices());
+        *self = Self { panel, ..Self::default() };
+        self.choose(choices);
+    }
+
+    /// How one likes to look at comparisons.
+    pub(crate) fn choices(&self) -> CompareChoices {
+        let &Self { x, score, relative, sort, descending, .. } = self;
+        CompareChoices { x, score, relative, sort, descending }
+    }
+
+    /// Shows comparisons in this way.
+    pub(crate) fn choose(&mut self, choices: CompareChoices) {
+        let CompareChoices { x, score, relative, sort, descending } = choices;
+        (self.x, self.score, self.relative) = (x, score, relative);
+        (self.sort, self.descending) = (sort, descending);
     }
 
     /// The filter that holds now: what is being typed, or was.
@@ -135,6 +167,21 @@ impl CompareView {
 }
 
 impl SortBy {
+    /// Its name in files.
+    pub(crate) fn id(self) -> String {
+        match self {
+            Self::Cell => "cell".into(),
+            Self::State => "state".into(),
+            Self::Front => "front".into(),
+            Self::Zeros => "zeros".into(),
+            Self::Bits => "bits".into(),
+            Self::Size => "size".into(),
+            Self::Score(score) => score.id.into(),
+            Self::Change(score) => format!("{}_change", score.id),
+            Self::Seconds => "seconds".into(),
+        }
+    }
+
     /// The columns from left to right, given what the x axis shows.
     pub(crate) fn all(x: XQuantity) -> Vec<Self> {
         let mut columns = vec![Self::Cell, Self::State];
@@ -161,6 +208,19 @@ impl Default for ChartedScore {
 }
 
 impl ChartedScore {
+    /// Every choice there is.
+    pub(crate) fn every() -> Vec<Self> {
+        scores_on(Subject::Task).map(Self::One).chain([Self::All]).collect()
+    }
+
+    /// Its name in files.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::One(score) => score.id,
+            Self::All => "all",
+        }
+    }
+
     pub(crate) fn shown(self) -> Vec<&'static Score> {
         match self {
             Self::One(score) => vec![score],

@@ -2,8 +2,10 @@
 
 use super::form::{GridRow, GridSection};
 use super::line::Line;
-use crate::methods::{BITS, Bits, FORMATS, Family, Format, Procedure, needs_calibration};
-use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity};
+use crate::methods::{
+    BITS, Bits, Completion, FORMATS, Family, Format, complete, needs_calibration, understand,
+};
+use crate::study::{CellSpec, Level, Recipe, Sparsity};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Dialog {
@@ -109,15 +111,41 @@ impl LevelDialog {
         }
     }
 
-    /// The recipe that was typed, if it was one: it has an `@`.
-    pub(crate) fn recipe(&self) -> Option<Result<Recipe, String>> {
+    /// Whether a recipe is being typed: it has an `@`, or is the beginning of a method's name.
+    fn is_recipe(&self) -> bool {
         let text = self.line.text().trim();
-        let understood = || {
-            let recipe: Recipe = text.parse()?;
-            Procedure::of(&recipe, &Parameters::new())?;
-            Ok(recipe)
+        let names = || !text.is_empty() && self.level().is_err() && !complete(text).words.is_empty();
+        text.contains('@') || names()
+    }
+
+    /// The recipe that was typed, if it was one.
+    pub(crate) fn recipe(&self) -> Option<Result<Recipe, String>> {
+        self.is_recipe().then(|| understand(self.line.text()).map_err(|e| e.to_string()))
+    }
+
+    /// What may stand at the cursor, at the end of a recipe that is being typed.
+    pub(crate) fn completion(&self) -> Option<Completion> {
+        let (before, after) = self.line.split();
+        (after.is_empty() && self.is_recipe()).then(|| complete(before))
+    }
+
+    /// What the first word that may stand there adds to what was typed of it; empty where there is none.
+    pub(crate) fn proposed(&self) -> String {
+        let Some(found) = self.completion() else { return String::new() };
+        let typed = self.line.text().len() - found.start;
+        found.words.first().and_then(|word| word.get(typed..)).unwrap_or_default().to_owned()
+    }
+
+    /// Takes that word; `false` where there is none.
+    pub(crate) fn complete(&mut self) -> bool {
+        let Some((found, true)) = self.completion().map(|found| (found, !self.proposed().is_empty())) else {
+            return false;
         };
-        text.contains('@').then(|| understood().map_err(|e: crate::error::Error| e.to_string()))
+        if let Some(word) = found.words.first() {
+            self.line.complete(found.start, word);
+        }
+        self.fault = None;
+        true
     }
 
     /// The cell that is chosen.

@@ -45,6 +45,14 @@ impl Line {
         self.cursor += one_line.len();
     }
 
+    /// Puts `text` in place of what stands from byte `start` to the cursor.
+    pub(crate) fn complete(&mut self, start: usize, text: &str) {
+        if self.text.is_char_boundary(start) && start <= self.cursor {
+            self.text.replace_range(start..self.cursor, text);
+            self.cursor = start + text.len();
+        }
+    }
+
     /// Does what a key means in a line of text.
     pub(crate) fn key(&mut self, event: &KeyEvent) -> Typed {
         if event.modifiers.contains(KeyModifiers::CONTROL) {

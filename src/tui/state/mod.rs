@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use areas::ScreenAreas;
-pub(crate) use compare::{ChartedScore, CompareView, RowKey, SortBy, XQuantity};
+pub(crate) use compare::{ChartedScore, CompareChoices, CompareView, RowKey, SortBy, XQuantity};
 pub(crate) use dialog::{CommandPalette, Dialog, DialogAnswer, LevelDialog, Prompt, QuestionDialog, Wanted};
 pub(crate) use engine_view::{EngineState, EngineView, LogLevel};
 pub(crate) use field::{Field, FieldKind};

@@ -139,8 +139,10 @@ fn level(state: &mut State, chooser: &mut LevelDialog, event: &KeyEvent) -> (boo
     // What is part of a recipe that is being typed is no step of the slider.
     let typing = !chooser.line.text().is_empty();
     match event.code {
-        KeyCode::Left => chooser.step(-5),
-        KeyCode::Right => chooser.step(5),
+        KeyCode::Left if !typing => chooser.step(-5),
+        KeyCode::Right if !typing => chooser.step(5),
+        KeyCode::Tab => _ = chooser.complete(),
+        KeyCode::Right if chooser.complete() => {}
         KeyCode::Char('-') if !typing => chooser.step(-1),
         KeyCode::Char('+' | '=') if !typing => chooser.step(1),
         KeyCode::Up => chooser.row = chooser.row.saturating_sub(1),

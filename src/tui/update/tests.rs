@@ -13,7 +13,7 @@ use crate::store::StudySummary;
 use crate::study::{CellSpec, Level, Sparsity, Step};
 use crate::tui::message::{EffectOutcome, OpenReason};
 use crate::tui::palette::{commands, matching};
-use crate::tui::state::{Checked, Field, StudyView};
+use crate::tui::state::{Checked, Dialog, Field, StudyView};
 use crate::tui::testing::{press, state, text, typed};
 
 fn spec(method: &str, sparsity: f64) -> CellSpec {
@@ -163,6 +163,54 @@ fn a_typed_percentage_may_be_bare_and_nonsense_stays_open() {
     typed(&mut state, "37.5");
     press(&mut state, KeyCode::Enter);
     assert!(state.form.columns().contains(&Some(Sparsity::Fraction(0.375).into())));
+}
+
+#[test]
+fn a_recipe_is_typed_with_a_few_letters_and_tab() {
+    let mut state = state();
+    let cells = state.form.cells().len();
+    press(&mut state, KeyCode::Char('+'));
+    for (typing, key, comes_to) in [
+        ("sp", KeyCode::Tab, "sparsegpt"),
+        ("@", KeyCode::Right, "sparsegpt@50%"),
+        (",", KeyCode::Tab, "sparsegpt@50%,damping="),
+        ("0.02+g", KeyCode::Tab, "sparsegpt@50%,damping=0.02+gptq"),
+        ("@4", KeyCode::Tab, "sparsegpt@50%,damping=0.02+gptq@4bit"),
+        (",s", KeyCode::Right, "sparsegpt@50%,damping=0.02+gptq@4bit,sym"),
+        // Nothing more is proposed.
+        ("", KeyCode::Tab, "sparsegpt@50%,damping=0.02+gptq@4bit,sym"),
+    ] {
+        typed(&mut state, typing);
+        press(&mut state, key);
+        let Some(Dialog::Level(chooser)) = state.dialogs.last() else { panic!("the dialog stays") };
+        assert_eq!(chooser.line.text(), comes_to);
+    }
+    assert!(text(&state, 80, 24).contains("complete; may go on with ,group= ,act_order ,block_size="));
+    press(&mut state, KeyCode::Enter);
+    assert!(state.dialogs.is_empty());
+    assert_eq!(state.form.cells().len(), cells + 1);
+}
+
+#[test]
+fn a_recipe_that_is_wrong_says_what_is_accepted_there_and_can_be_put_right() {
+    let mut state = state();
+    press(&mut state, KeyCode::Char('+'));
+    typed(&mut state, "gptq@5bit");
+    assert!(text(&state, 80, 24).contains("a level of gptq: 8bit, 4bit, 3bit, 2bit"));
+    press(&mut state, KeyCode::Enter);
+    assert!(text(&state, 80, 24).contains("accepted behind `gptq@` is 8bit, 4bit, 3bit, 2bit"));
+    // The arrows go through what was typed, and do not throw it away.
+    for key in [KeyCode::Left, KeyCode::Left, KeyCode::Left, KeyCode::Backspace, KeyCode::Char('4')] {
+        press(&mut state, key);
+    }
+    press(&mut state, KeyCode::Enter);
+    assert!(state.dialogs.is_empty());
+    assert!(state.form.columns().contains(&Some(Level::Bits(4))));
+
+    press(&mut state, KeyCode::Char('+'));
+    typed(&mut state, "wan");
+    press(&mut state, KeyCode::Enter);
+    assert!(text(&state, 80, 24).contains("unknown method `wan`: accepted are magnitude, wanda"));
 }
 
 #[test]

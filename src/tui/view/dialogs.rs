@@ -2,12 +2,13 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph, Widget};
 use unicode_width::UnicodeWidthStr;
 
-use super::parts::{first_shown, framed, typed};
-use crate::methods::{Family, METHODS};
+use super::parts::{first_shown, framed, typed, typed_with};
+use crate::methods::{Family, METHODS, understand};
 use crate::study::Level;
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
@@ -112,7 +113,7 @@ fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) 
         Wanted::Column => ("Add a sparsity", 0),
         Wanted::Cell => ("Add a cell", chooser.rows.len().min(6) + 1),
     };
-    let inner = place(state, title, (58, 6 + rows), area, buffer);
+    let inner = place(state, title, (66, 8 + rows), area, buffer);
     let line = |y: usize| Rect {
         y: (inner.y + y as u16).min(inner.bottom()),
         height: u16::from(inner.y + (y as u16) < inner.bottom()),
@@ -131,30 +132,73 @@ fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) 
                 .render(line(i - first), buffer);
         }
     }
-    let (value, percent) = slider(chooser);
-    Slider::new(theme, percent).shown(value).focused(true).render(line(rows), buffer);
-    let (levels, steps) = match chooser.family() {
-        Family::Prune => ("37.5, 2:4", "5%  -/+ 1%"),
-        Family::Quantise => ("4", "bits"),
-        Family::Format => ("q4_k", "format"),
+    let recipe = chooser.recipe().is_some();
+    if !recipe {
+        let (value, percent) = slider(chooser);
+        Slider::new(theme, percent).shown(value).focused(true).render(line(rows), buffer);
+    }
+    let levels = match chooser.family() {
+        Family::Prune => "37.5, 2:4",
+        Family::Quantise => "4",
+        Family::Format => "q4_k",
     };
-    let hint = format!("or type {levels} or a recipe: ");
-    let mut typing = typed(state, &chooser.line, usize::from(inner.width).saturating_sub(hint.len()));
+    // A recipe is long: it gets the room.
+    let hint = if recipe { "recipe: ".to_owned() } else { format!("or type {levels} or a recipe: ") };
+    let room = usize::from(inner.width).saturating_sub(hint.len());
+    let proposed = chooser.proposed();
+    let mut typing = if proposed.is_empty() {
+        typed(state, &chooser.line, room)
+    } else {
+        typed_with(state, &chooser.line, &proposed, room)
+    };
     typing.spans.insert(0, Span::styled(hint, theme.dim()));
     typing.render(line(rows + 2), buffer);
-    let last = if let Some(fault) = &chooser.fault {
-        Line::styled(sanitize(fault).into_owned(), theme.bad())
-    } else {
-        let arrows = if theme.ascii { "Left/Right" } else { "←→" };
-        let method = match (chooser.wanted == Wanted::Cell, theme.ascii) {
-            (false, _) => "",
-            (true, true) => "  Up/Down method",
-            (true, false) => "  ↑↓ method",
-        };
-        let text = format!("{arrows} {steps}{method}  Enter adds  Esc cancels");
-        Line::styled(text, theme.dim())
+    let last = match &chooser.fault {
+        Some(fault) => wrapped(fault, theme.bad(), inner.width),
+        None => help_of_level(state, chooser, inner.width),
     };
-    last.render(line(rows + 4), buffer);
+    for (y, text) in last.into_iter().enumerate() {
+        text.render(line(rows + 4 + y), buffer);
+    }
+}
+
+/// A message in as many lines as it takes.
+fn wrapped(message: &str, style: Style, width: u16) -> Vec<Line<'static>> {
+    let safe = sanitize(message).into_owned();
+    wrap(&safe, width.max(1).into()).into_iter().map(|text| Line::styled(text, style)).collect()
+}
+
+/// What may be typed next in a recipe, and what the keys do.
+fn help_of_level(state: &State, chooser: &LevelDialog, width: u16) -> Vec<Line<'static>> {
+    let theme = &state.theme;
+    let ends = "Enter adds  Esc cancels";
+    let Some(found) = chooser.completion() else {
+        let (arrows, up_down) = if theme.ascii { ("Left/Right", "Up/Down") } else { ("←→", "↑↓") };
+        let steps = match chooser.family() {
+            // The arrows move within what was typed.
+            _ if !chooser.line.text().is_empty() => String::new(),
+            Family::Prune => format!("{arrows} 5%  -/+ 1%  "),
+            Family::Quantise => format!("{arrows} bits  "),
+            Family::Format => format!("{arrows} format  "),
+        };
+        let method =
+            if chooser.wanted == Wanted::Cell { format!("{up_down} method  ") } else { String::new() };
+        return vec![Line::styled(format!("{steps}{method}{ends}"), theme.dim())];
+    };
+    let said = match &found.words[..] {
+        [first, others @ ..] if !chooser.proposed().is_empty() => {
+            let others = if others.is_empty() { String::new() } else { format!(" or {}", others.join(", ")) };
+            format!("{first}{others}")
+        }
+        _ if !found.next.is_empty() => format!("complete; may go on with {}", found.next.join(" ")),
+        _ if understand(chooser.line.text()).is_ok() => "complete".into(),
+        _ => found.expected.clone(),
+    };
+    let mut lines = wrapped(&said, theme.text(), width);
+    lines.truncate(3);
+    let tab = if chooser.proposed().is_empty() { "" } else { "Tab completes  " };
+    lines.push(Line::styled(format!("{tab}{ends}"), theme.dim()));
+    lines
 }
 
 /// What the slider says, and where it stands in percent.

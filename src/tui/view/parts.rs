@@ -62,7 +62,15 @@ pub(crate) fn first_shown(chosen: usize, count: usize, rows: usize) -> usize {
 
 /// A line that is being typed, with its cursor.
 pub(crate) fn typed(state: &State, line: &state::Line, width: usize) -> Line<'static> {
-    let (before, after) = line.split();
+    typed_before(state, line.split(), state.theme.text(), width)
+}
+
+/// The same where what stands behind the cursor is only proposed.
+pub(crate) fn typed_with(state: &State, line: &state::Line, proposed: &str, width: usize) -> Line<'static> {
+    typed_before(state, (line.text(), proposed), state.theme.dim(), width)
+}
+
+fn typed_before(state: &State, (before, after): (&str, &str), style: Style, width: usize) -> Line<'static> {
     let (before, after) = (sanitize(before).into_owned(), sanitize(after).into_owned());
     // The cursor stays in sight: what is far before it is left out.
     let mut shown = before.as_str();
@@ -79,6 +87,6 @@ pub(crate) fn typed(state: &State, line: &state::Line, width: usize) -> Line<'st
     Line::from(vec![
         Span::styled(shown.to_owned(), state.theme.text()),
         Span::styled(under, cursor),
-        Span::styled(rest.as_str().to_owned(), state.theme.text()),
+        Span::styled(rest.as_str().to_owned(), style),
     ])
 }

@@ -82,7 +82,7 @@ fn columns() -> [TableColumn; 10] {
 fn module_row(theme: Theme, module: &ModuleResult, procedure: Option<&Procedure>) -> TableRow {
     let absent = || Span::styled(theme.symbols().dot, theme.dim());
     let details: Vec<String> = module.details.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    let warned = procedure.is_some_and(|procedure| procedure.warning(&module.details).is_some());
+    let warned = procedure.is_some_and(|procedure| !procedure.warnings(&module.details).is_empty());
     let details = match details.join(", ") {
         details if details.is_empty() => absent(),
         details if warned => Span::styled(format!("{details} {}", theme.symbols().warning), theme.warn()),

@@ -1,10 +1,12 @@
 use std::time::Duration;
 
+use crossterm::event::KeyCode;
+
 use crate::engine::ResourceEstimate;
 use crate::tui::message::{EffectOutcome, Message};
 use crate::tui::screens::inspect::sample::{self, theme};
 use crate::tui::state::{Check, Checked, EngineState, Field, Focus, Screen, State};
-use crate::tui::testing::{self, text, typed};
+use crate::tui::testing::{self, press, text, typed};
 use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
 
@@ -47,6 +49,16 @@ fn it_looks_as_it_did() {
         let mut state = checked(size);
         typed(&mut state, "+37");
         snapshot("slider", &state);
+
+        let mut state = checked(size);
+        typed(&mut state, "+wanda@50%+g");
+        snapshot("recipe", &state);
+        state.theme = theme(ColorMode::None, true);
+        snapshot("recipe-ascii", &state);
+        press(&mut state, KeyCode::Tab);
+        typed(&mut state, "@5bit");
+        press(&mut state, KeyCode::Enter);
+        snapshot("recipe-refused", &state);
 
         let mut state = checked(size);
         state.form.focus = Focus::Fields;
