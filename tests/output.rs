@@ -400,7 +400,7 @@ fn list_show_and_export_work_on_the_store() {
 #[test]
 fn an_importance_matrix_is_of_the_base_and_a_calibration_set() {
     let place = place();
-    run_grid(&place, &["--methods", "magnitude", "--sparsity", "0.5"]);
+    run_grid(&place, &["--methods", "wanda", "--sparsity", "0.5"]);
     let write = |name: &str, more: &[&str]| {
         let line = ["export", "base", name, "--as", "imatrix", "--store", "studies.db"];
         let said = say(&place, &[&line, more].concat());

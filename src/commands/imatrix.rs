@@ -42,11 +42,11 @@ pub(super) fn write(
         return Err(Error::mistake(format!("there can be no importance matrix: {why}")));
     }
     let windows = windows(&spec, &set, &folder, sets)?;
-    let mut said = Instant::now();
+    let (mut said, mut last) = (Instant::now(), 0);
     let blocks = folder.config.blocks;
     let mut told = |block: usize| {
-        if said.elapsed() >= QUIET {
-            said = Instant::now();
+        if block != last && said.elapsed() >= QUIET {
+            (said, last) = (Instant::now(), block);
             // Standard error may be gone; then nobody needs to know.
             let _ = writeln!(io::stderr(), "collecting inputs: {block} of {blocks} blocks");
         }

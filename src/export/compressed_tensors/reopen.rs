@@ -20,19 +20,19 @@ const LARGEST_HEADER: u64 = 100_000_000;
 pub(super) struct Reopened<'a> {
     file: TensorFile,
     source: &'a ModelFolder,
-    scheme: Scheme,
+    scheme: CodeScheme,
 }
 
 /// How `config.json` says that codes are to be read.
 #[derive(Debug, Clone, Copy)]
-struct Scheme {
+struct CodeScheme {
     bits: usize,
     symmetric: bool,
     /// Columns of a row that share a scale; `None` is all of them.
     group: Option<u64>,
 }
 
-impl Scheme {
+impl CodeScheme {
     /// Of `quantization_config`; `None` where it is not what is read here.
     fn of(config: &Value) -> Option<Self> {
         let weights = &config["config_groups"]["group_0"]["weights"];
@@ -66,7 +66,7 @@ impl<'a> Reopened<'a> {
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read", &path, e))?;
         let wrong = || Error::mistake(format!("{}: no quantization_config as it should be", path.display()));
         let config: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
-        let scheme = Scheme::of(&config["quantization_config"]).ok_or_else(wrong)?;
+        let scheme = CodeScheme::of(&config["quantization_config"]).ok_or_else(wrong)?;
         let file = TensorFile::open(&folder.join(SINGLE_FILE))?;
         let mut read = Self { file, source, scheme };
         read.compare_with_source()?;
@@ -113,7 +113,7 @@ impl<'a> Reopened<'a> {
     }
 
     fn unpacked(&mut self, prefix: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
-        let Scheme { bits, symmetric, .. } = self.scheme;
+        let CodeScheme { bits, symmetric, .. } = self.scheme;
         let words = |count: usize| (count * bits).div_ceil(32);
         let row_words = words(columns);
         let packed = self.file.words(&format!("{prefix}weight_packed"), &[rows, row_words])?;

@@ -35,7 +35,7 @@ pub(crate) struct InputSums {
 }
 
 /// A tensor of the file.
-struct Entry {
+struct SumsTensor {
     entry: TensorEntry,
     values: Vec<f32>,
 }
@@ -65,7 +65,7 @@ pub(crate) fn write_sums(folder: &ModelFolder, sums: &InputSums, out: &Path) -> 
     part.write_file(|out| {
         let list: Vec<TensorEntry> = entries.iter().map(|tensor| tensor.entry.clone()).collect();
         out.put(&header(&keys, &list))?;
-        entries.iter().try_for_each(|Entry { entry, values }| {
+        entries.iter().try_for_each(|SumsTensor { entry, values }| {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             out.put(&bytes)?;
             finish_tensor(entry, bytes.len(), out)
@@ -83,7 +83,7 @@ fn count(n: usize) -> KeyValue {
 }
 
 /// The tensors in the order of their names, as llama.cpp writes them.
-fn entries(folder: &ModelFolder, sums: &InputSums) -> Vec<Entry> {
+fn entries(folder: &ModelFolder, sums: &InputSums) -> Vec<SumsTensor> {
     let tokens = (sums.windows * sums.window_tokens) as f32;
     let mut entries = Vec::new();
     for (block, sites) in sums.blocks.iter().enumerate() {
@@ -93,7 +93,7 @@ fn entries(folder: &ModelFolder, sums: &InputSums) -> Vec<Entry> {
             let mut add = |kind: &str, values: Vec<f32>| {
                 let name = format!("blk.{block}.{name}.weight.{kind}");
                 let entry = TensorEntry { name, shape: vec![values.len()], kind: GgmlType::F32 };
-                entries.push(Entry { entry, values });
+                entries.push(SumsTensor { entry, values });
             };
             add("in_sum2", values.iter().map(|sum| *sum as f32).collect());
             add("counts", vec![tokens]);
@@ -104,10 +104,10 @@ fn entries(folder: &ModelFolder, sums: &InputSums) -> Vec<Entry> {
 }
 
 /// Compares a file with what it should be, by candle's reader.
-fn read_back(path: &Path, entries: &[Entry]) -> Result<()> {
+fn read_back(path: &Path, entries: &[SumsTensor]) -> Result<()> {
     let mut file = std::fs::File::open(path).map_err(|e| Error::io("cannot open", path, e))?;
     let content = Content::read(&mut file)?;
-    for Entry { entry, values } in entries {
+    for SumsTensor { entry, values } in entries {
         let read = content.tensor(&mut file, &entry.name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
         if read.dims() != entry.shape || read.to_vec1::<f32>()? != *values {
             return Err(Error::failure(format!("{} has other values", entry.name)));

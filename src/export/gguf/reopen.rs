@@ -65,12 +65,14 @@ impl OpenFile {
         let blocks = number("block_count")? as usize;
         let (heads, key_heads) = (number("attention.head_count")?, number("attention.head_count_kv")?);
         let (turned, dim) = (number("rope.dimension_count")?, number("attention.key_length")?);
+        let has_block =
+            |block: usize| self.content.tensor_infos.contains_key(&format!("blk.{block}.attn_q.weight"));
         // One that this program never writes.
         let has_experts = self.content.metadata.contains_key(&format!("{family}.expert_count"));
         let is_sound = hidden == width
-            && blocks <= tensors
+            && (0..=blocks.min(tensors)).all(|block| has_block(block) == (block < blocks))
             && (1..=heads).contains(&key_heads)
-            && (1..=dim).contains(&turned)
+            && turned == dim
             && u64::from(heads) * u64::from(dim) == rows("attn_q")
             && u64::from(key_heads) * u64::from(dim) == rows("attn_k")
             && !has_experts;
