@@ -168,7 +168,8 @@ pub(crate) fn complete(text: &str) -> Completion {
 /// # Errors
 /// [`Error::Mistake`] that says what is accepted where it is wrong first.
 pub(crate) fn understand(text: &str) -> Result<Recipe> {
-    for step in text.split('+') {
+    let belongs_to_the_step_before = |step: &&str| step.contains('=') && !step.contains('@');
+    for step in text.split('+').filter(|step| !belongs_to_the_step_before(step)) {
         let head = step.split(',').next().unwrap_or_default();
         let (name, level) = head.split_once('@').unwrap_or((head, ""));
         let method = find(name)?;

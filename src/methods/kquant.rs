@@ -214,14 +214,11 @@ impl Method for KQuant {
     ) -> Result<CompressionOutcome> {
         let Matrix { weights, columns, place, .. } = matrix;
         let kind = format(level)?.type_of(&MatrixPlace { columns, ..place });
-        let sums = match self.needs_with(arguments) {
-            Needs::Nothing => None,
-            _ => {
-                let sums = inputs.and_then(|inputs| inputs.input_norms_squared());
-                Some(
-                    sums.ok_or_else(|| Error::failure("importance needs the sums of squares of the inputs"))?,
-                )
-            }
+        let sums = if self.needs_with(arguments) == Needs::Nothing {
+            None
+        } else {
+            let sums = inputs.and_then(|inputs| inputs.input_norms_squared());
+            Some(sums.ok_or_else(|| Error::failure("importance needs the sums of squares of the inputs"))?)
         };
         let importance = sums.as_deref().map(importance);
         let bytes = ggml::quantise_by_importance(kind, weights, columns, importance.as_deref())?;

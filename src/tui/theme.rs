@@ -170,10 +170,11 @@ impl Theme {
         self.colored(self.palette.base_line)
     }
 
-    /// The series with this index; they repeat after eight. Without colours series differ by marker alone.
+    /// The series with this index. Markers repeat after eight, and have another colour then. Without colours series differ
+    /// by marker alone.
     pub(crate) fn series(&self, index: usize) -> Style {
         let series = &self.palette.series;
-        self.colored(series[index % series.len()])
+        self.colored(series[(index + index / series.len()) % series.len()])
     }
 
     /// A field of the heat map, `t` of `0 … 1`: the value as background, a readable foreground on it. Terminals with

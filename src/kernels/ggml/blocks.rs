@@ -87,7 +87,7 @@ fn q8_0(values: &[f32], bytes: &mut [u8]) {
     }
 }
 
-/// Q4_0 and Q5_0: a scale, and levels around the middle.
+/// `Q4_0` and `Q5_0`: a scale, and levels around the middle.
 fn centred(block: &Row<'_>, bits: u8, bytes: &mut [u8]) {
     let half = 1i32 << (bits - 1);
     let mut levels = [0u8; SMALL];
@@ -106,7 +106,7 @@ fn centred(block: &Row<'_>, bits: u8, bytes: &mut [u8]) {
     put_small_levels(&levels, bits, &mut bytes[2..]);
 }
 
-/// Q4_1 and Q5_1: a scale and a minimum.
+/// `Q4_1` and `Q5_1`: a scale and a minimum.
 fn ranged(block: &Row<'_>, bits: u8, bytes: &mut [u8]) {
     let largest = (1i32 << bits) - 1;
     let mut levels = [0u8; SMALL];
@@ -200,12 +200,11 @@ impl Affine {
         let (mut scales, mut mins, mut sums) = ([0f32; GROUPS], [0f32; GROUPS], [0f32; GROUPS]);
         for group in 0..count {
             let (values, importance) = block.part(group * self.group, self.group);
-            let weights = match importance {
-                Some(importance) => weights(values, importance, spread),
-                None => {
-                    let rms = mean_square(values).sqrt();
-                    each(values, |x| (self.weight)(rms, x))
-                }
+            let weights = if let Some(importance) = importance {
+                weights(values, importance, spread)
+            } else {
+                let rms = mean_square(values).sqrt();
+                each(values, |x| (self.weight)(rms, x))
             };
             let weights = &weights[..self.group];
             sums[group] = weights.iter().fold(0.0, |sum, w| sum + w);

@@ -168,7 +168,7 @@ pub fn quantise(kind: GgmlType, values: &[f32], columns: usize) -> Result<Vec<u8
 }
 
 /// [`quantise`], given how much the error of each column counts: the mean square of what it is multiplied with. Only
-/// proportions matter. Q8_0 and the floats have nothing to choose and do not look at it.
+/// proportions matter. `Q8_0` and the floats have nothing to choose and do not look at it.
 ///
 /// # Errors
 /// As [`quantise`]; importance of another number of columns.

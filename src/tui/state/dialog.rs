@@ -102,7 +102,8 @@ impl LevelDialog {
                 // A bare number above 1 can only be meant as a percentage.
                 let bare = text.parse::<f64>().ok().filter(|value| *value >= 1.0);
                 let text = if bare.is_some() { format!("{text}%") } else { text.to_owned() };
-                text.parse().map_err(|e: crate::error::Error| e.to_string())
+                let sparsity: Result<Sparsity, crate::error::Error> = text.parse();
+                sparsity.map(Level::from).map_err(|e| e.to_string())
             }
             Family::Quantise => {
                 let bits: Result<Bits, crate::error::Error> = text.parse();

@@ -8,7 +8,7 @@ use crate::methods::METHODS;
 use crate::results::{CellResult, CellState, DataSetName, Estimate, Metrics, ModelFootprint};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{SCORES, Score, Subject, Tradeoff, best_within, data_sets, is_measured, pareto_front};
-use crate::study::{Level, Recipe, Sparsity, short_name};
+use crate::study::{CellSpec, Level, Recipe, Sparsity, short_name};
 use crate::tui::state::{CompareView, RowKey, SortBy, State, StudyView, XQuantity};
 
 /// What was measured on a model, on one corpus and over all tasks. What is not known yet is `None`.
@@ -255,7 +255,7 @@ impl<'a> Comparison<'a> {
                 _ => format!("{prefix}{}", recipe.series()),
             };
             let series = self.series.iter().position(|series| series.name == name).unwrap_or_else(|| {
-                let style = self.style(recipe, set.as_deref(), overlay, sets);
+                let style = self.style(&cell.spec, study_view, overlay, sets);
                 self.series.push(CellSeries { name, style, rows: Vec::new() });
                 self.series.len() - 1
             });
@@ -282,15 +282,21 @@ impl<'a> Comparison<'a> {
     }
 
     /// Colour and marker of a new series. Methods of the first set always have their own, so that they look alike in
-    /// every study; other sets, other parameters and overlays follow in the order in which they come.
-    fn style(&self, recipe: &Recipe, set: Option<&str>, overlay: bool, sets: &[String]) -> usize {
-        let name = recipe.series();
-        let own = METHODS.iter().position(|method| method.name() == name);
-        let first = set.is_none_or(|set| sets.first().is_some_and(|known| known == set));
-        own.filter(|_| first && !overlay).unwrap_or_else(|| {
-            let used = self.series.iter().map(|series| series.style + 1).max();
-            used.unwrap_or(0).max(METHODS.len())
-        })
+    /// every study; other sets, other parameters and overlays get those that are left, in the order in which they come.
+    fn style(&self, cell: &CellSpec, study_view: &StudyView, overlay: bool, sets: &[String]) -> usize {
+        let own = |cell: &CellSpec| {
+            let name = cell.recipe.series();
+            METHODS.iter().position(|method| method.name() == name)
+        };
+        let set = cell.calibration.as_deref().map(short_name);
+        let is_first = set.is_none_or(|set| sets.first().is_some_and(|known| *known == set));
+        if let Some(style) = own(cell).filter(|_| is_first && !overlay) {
+            return style;
+        }
+        let used = self.series.iter().map(|series| series.style);
+        let taken: Vec<usize> =
+            used.chain(study_view.cells.iter().filter_map(|cell| own(&cell.spec))).collect();
+        (0..=taken.len()).find(|style| !taken.contains(style)).unwrap_or(0)
     }
 
     pub(crate) fn row(&self, key: &RowKey) -> Option<&ModelRow<'a>> {
