@@ -70,6 +70,17 @@ impl GridSection {
     }
 }
 
+impl GridSection {
+    /// What a new column is called.
+    pub(crate) fn column(self) -> &'static str {
+        match self {
+            Self::Family(Family::Quantise) => "bits",
+            Self::Family(Family::Format) => "a format",
+            Self::Family(Family::Prune) | Self::Recipes => "a sparsity",
+        }
+    }
+}
+
 impl StudyGrid {
     /// Makes room for a recipe.
     fn take_in(&mut self, recipe: &Recipe) {

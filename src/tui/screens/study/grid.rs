@@ -118,10 +118,7 @@ fn heading_line(state: &State, section: GridSection, columns: &ShownColumns, lab
     let mut spans = vec![Span::styled(format!("{title:<label$}"), theme.dim())];
     spans.push(Span::styled(if columns.shown.start > 0 { symbols.left } else { " " }, theme.dim()));
     if columns.levels.is_empty() {
-        spans.push(Span::styled(
-            format!("+ adds {}", if title == "bits" { "bits" } else { "a sparsity" }),
-            theme.dim(),
-        ));
+        spans.push(Span::styled(format!("+ adds {}", section.column()), theme.dim()));
     }
     for column in columns.shown.clone() {
         let style = if here && column == form.grid.cursor.1 { theme.accent() } else { theme.title() };
