@@ -7,7 +7,7 @@ use std::path::Path;
 use jsonschema::Validator;
 use secateur::report;
 use secateur::results::{
-    BaseResult, CellResult, CellState, Environment, Insight, Metrics, ModelInfo, StudyResult,
+    BaseResult, CellResult, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, StudyResult,
 };
 use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Value, json};
@@ -65,7 +65,14 @@ fn small() -> StudyResult {
 #[test]
 fn every_report_is_as_the_schema_says_and_reads_back() {
     let schema = schema();
-    for result in [samples::result(), small(), empty()] {
+    let mut formats = small();
+    for (cell, recipe) in
+        formats.cells.iter_mut().zip(["kquant@q4_k_m,imatrix", "sparsegpt@50%+gptq@4bit,group=64,sym"])
+    {
+        cell.spec.recipe = recipe.parse().unwrap();
+        cell.footprint = cell.footprint.map(|found| Footprint { saved_at_ends: 1200, ..found });
+    }
+    for result in [samples::result(), small(), empty(), formats] {
         let text = report::json(&result);
         let value: Value = serde_json::from_str(&text).unwrap();
         let errors: Vec<_> =
@@ -147,7 +154,8 @@ fn the_schema_refuses_wrong_values() {
         ("/cells/0/metrics/1/details", json!({"nats": "many"})),
         ("/cells", json!({})),
         ("/cells/0/recipe", json!("random")),
-        ("/cells/0/recipe", json!("wanda@50%,damping")),
+        ("/cells/0/recipe", json!("wanda@50%,")),
+        ("/cells/0/recipe", json!("wanda@50%,damping=")),
         ("/cells/0/recipe", json!(0.5)),
         ("/cells/0/calibration", json!(1)),
         ("/cells/0/state", json!("Done")),

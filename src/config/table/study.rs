@@ -69,7 +69,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             draft.grid_strength = draft.grid_strength.max(found.layer.strength());
             Ok(())
         })
-        .about("Formats of llama.cpp, for methods that write them: q8_0, q6_k, q5_k_m, q4_k_m, q4_k, q3_k_m, q2_k, …")
+        .about(format!("Formats of llama.cpp, for methods that write them: {}", FORMATS.join(", ")))
         .detail(
             "Every method that writes formats runs at all of them. If `methods` names none, all that there are run \
              besides. Those that end in _m or _s are llama.cpp's mixtures, which include embedding and head.",
@@ -77,7 +77,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         .value_name("F")
         .choices(&FORMATS)
         .unset("q4_k_m, if a method writes formats")
-        .example("q8_0,q4_k_m"),
+        .example("q8_0"),
         SettingEntry::list("recipe", "study.recipes", &[], |draft, found| {
             draft.recipes = found.recipes()?;
             draft.recipes_strength = found.layer.strength();
