@@ -156,6 +156,20 @@ fn a_format_is_measured_as_it_is_exported_with_embedding_and_head() {
         assert!((measured / found - 1.0).abs() < 1e-5, "{recipe}: {measured} {found}");
         assert!((measured / perplexity(&result.base.metrics) - 1.0).abs() > 1e-5, "{recipe}: {measured}");
 
+        // A GGUF holds the blocks themselves. It is opened again, and a cell whose file is another model fails.
+        let gguf = RunOptions {
+            save_models: Some(place.path("gguf")),
+            save_as: "gguf".parse().unwrap(),
+            ..RunOptions::default()
+        };
+        let (saved, _) = common::run(&place.path("gguf.db"), place.spec(grid(&recipes, &sets, 0)), gguf);
+        let size = std::fs::metadata(place.path("gguf").join(format!("{}.gguf", cell.id))).unwrap().len();
+        let of_model = saved.cells[0].whole_model.unwrap().size_bytes;
+        assert!(
+            (of_model..of_model + 20_000).contains(&size),
+            "{recipe}: {size} bytes, {of_model} of the model"
+        );
+
         // The ends are counted: 4.5 bits a weight in place of 32.
         let whole = cell.whole_model.unwrap();
         let ends = recipe.contains("q4_0") || recipe.contains("_m");

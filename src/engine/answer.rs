@@ -6,10 +6,9 @@ use candle_core::Tensor;
 
 use super::Reporter;
 use super::assignment::Assignment;
-use super::cell::apply_checkpoint;
+use super::cell::{apply_checkpoint, load_heads};
 use super::costs::Work;
 use super::disagreement::{self, Asked};
-use super::evaluate::Heads;
 use super::event::Phase;
 use super::finding::{AnswerDisagreement, Finding, Findings};
 use super::place::Place;
@@ -233,7 +232,7 @@ impl Answering<'_> {
     ) -> Result<()> {
         let (study, place) = (self.study, self.place);
         let started = reporter.clock();
-        let heads = Heads::load(study, place, self.assignment.cell.as_ref())?;
+        let heads = load_heads(study, place, self.assignment.cell.as_ref())?;
         let base = &self.assignment.base_folder;
         let bits =
             disagreement::disagreements(study, place, base, task, group, &heads, &mut || reporter.check())?;

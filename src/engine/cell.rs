@@ -23,9 +23,10 @@ use crate::methods::{
     CompressionOutcome, DeviceMethod, Encoded, InputStatistics, Matrix, Needs, Procedure, Stage,
 };
 use crate::model::ops::with_elements;
-use crate::model::{Block, InputSite, ModuleId};
+use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, States, Stored};
+use crate::study::CellSpec;
 
 /// A pass over the blocks in the making.
 struct Pass<'a> {
@@ -426,6 +427,14 @@ pub(super) fn apply_checkpoint(
     Ok(())
 }
 
+/// The heads of a cell and the base; the base's (`None`) for both.
+pub(super) fn load_heads(study: &Study, place: &Place, cell: Option<&CellSpec>) -> Result<Heads> {
+    let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
+    let model = study.model_of(cell)?;
+    let base = model.ends.head.map(|_| load(&study.folder)).transpose()?;
+    Ok(Heads::new(load(&model)?, base))
+}
+
 /// Measures final states on every corpus.
 pub(super) fn measure(
     study: &Study,
@@ -439,7 +448,7 @@ pub(super) fn measure(
         return Ok(Metrics::default());
     }
     let started = reporter.clock();
-    let heads = Heads::load(study, place, assignment.cell.as_ref())?;
+    let heads = load_heads(study, place, assignment.cell.as_ref())?;
     let base = assignment.cell.as_ref().and(place.base_states.as_ref());
     let windows = states.sequences();
     reporter.phase(assignment.id.as_deref(), Phase::Evaluate, windows as u64, "windows");

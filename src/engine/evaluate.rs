@@ -2,15 +2,12 @@
 
 use candle_core::{Device, Tensor};
 
-use super::place::Place;
 use super::stream::HiddenStates;
-use super::study::Study;
 use crate::error::Result;
-use crate::model::{Activations, LmHead, ModelFolder};
+use crate::model::{Activations, LmHead};
 use crate::results::Metrics;
 use crate::scores::positions::measure;
 use crate::scores::{WindowMeans, WindowSums, measure_corpus};
-use crate::study::CellSpec;
 
 /// Positions whose logits live at the same time on the host, the base's and the cell's: few, for caches.
 const HOST_ROWS: usize = 128;
@@ -36,12 +33,9 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// Those of a cell; the base's (`None`) for both.
-    pub fn load(study: &Study, place: &Place, cell: Option<&CellSpec>) -> Result<Self> {
-        let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
-        let model = study.model_of(cell)?;
-        let differs = model.ends.head.is_some();
-        Ok(Self { own: load(&model)?, base: differs.then(|| load(&study.folder)).transpose()? })
+    /// The head of a cell, and the base's where that is another.
+    pub fn new(own: LmHead, base: Option<LmHead>) -> Self {
+        Self { own, base }
     }
 
     pub fn vocabulary(&self) -> Result<usize> {

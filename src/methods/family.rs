@@ -2,12 +2,15 @@
 
 use std::str::FromStr;
 
-use super::kquant::{FORMATS, is_format};
+use super::formats::{FORMATS, is_format};
 use crate::error::{Error, Result};
-use crate::study::{FormatName, Level, parse_bits, parse_format};
+use crate::study::{Level, parse_bits};
 
 /// Bits that the methods here know. Fewer than 2 are no grid, and more than 8 no compression.
 pub(crate) const BITS: [u8; 4] = [8, 4, 3, 2];
+
+/// Bits where none are given.
+pub(crate) const USUAL_BITS: u8 = 4;
 
 /// What a method does to weights. Each family has its own kind of level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,19 +61,5 @@ impl FromStr for Bits {
         let known = parse_bits(text).ok().filter(|bits| BITS.contains(bits));
         let accepted = || BITS.map(|bits| bits.to_string()).join(", ");
         known.map(Self).ok_or_else(|| Error::mistake(format!("bits `{text}`: accepted are {}", accepted())))
-    }
-}
-
-/// One of [`FORMATS`], as a word of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Format(pub FormatName);
-
-impl FromStr for Format {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let known = parse_format(text).ok().filter(is_format);
-        let accepted = || FORMATS.join(", ");
-        known.map(Self).ok_or_else(|| Error::mistake(format!("format `{text}`: accepted are {}", accepted())))
     }
 }

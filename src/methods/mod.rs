@@ -8,6 +8,7 @@ mod completion;
 pub mod device;
 mod factor;
 mod family;
+mod formats;
 mod gptq;
 mod kquant;
 mod magnitude;
@@ -30,10 +31,11 @@ pub(crate) use completion::{Completion, complete, understand};
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
-pub(crate) use family::{BITS, Bits, Format};
+pub(crate) use family::{BITS, Bits, USUAL_BITS};
+pub use formats::{EndFormat, EndFormats};
+pub(crate) use formats::{FORMATS, KnownFormat, USUAL_FORMAT, usual_format};
 pub use gptq::Gptq;
-pub use kquant::{EndFormat, Ends, KQuant};
-pub(crate) use kquant::{FORMATS, USUAL_FORMAT, usual_format};
+pub use kquant::KQuant;
 pub use magnitude::Magnitude;
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
@@ -54,7 +56,7 @@ use candle_core::DType;
 
 use crate::error::{Error, Result};
 use crate::kernels::codes::Codes;
-use crate::kernels::ggml::{Blocks, MatrixKind, MatrixPlace};
+use crate::kernels::ggml::{BlockMatrix, MatrixKind, MatrixPlace};
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::{CellSpec, FormatName, Level, Parameters, Recipe, Sparsity, Step};
@@ -123,7 +125,7 @@ pub enum Encoded {
     /// On a grid.
     Codes(Codes),
     /// In blocks of a format.
-    Blocks(Blocks),
+    Blocks(BlockMatrix),
 }
 
 impl CompressionOutcome {
@@ -215,8 +217,8 @@ pub trait Method: Sync {
     }
 
     /// What becomes of the matrices at both ends of the model.
-    fn ends(&self, _level: Level, _arguments: &Arguments) -> Ends {
-        Ends::default()
+    fn ends(&self, _level: Level, _arguments: &Arguments) -> EndFormats {
+        EndFormats::default()
     }
 
     /// Whether it chooses weights in the loop over columns that GPTQ has too, so that both can be done in one.
@@ -328,7 +330,7 @@ impl GridLevels {
     /// Gives families that have no level their usual one.
     pub fn fill_up(&mut self) {
         if self.bits.is_empty() {
-            self.bits.push(quantise::USUAL_BITS);
+            self.bits.push(USUAL_BITS);
         }
         if self.formats.is_empty() {
             self.formats.extend(FormatName::from(USUAL_FORMAT));

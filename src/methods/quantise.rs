@@ -22,9 +22,6 @@ pub(super) const SYMMETRIC: Parameter = Parameter {
     kind: ParameterKind::Choice(&["no", "yes"]),
 };
 
-/// Bits where none are given.
-pub(crate) const USUAL_BITS: u8 = 4;
-
 /// A value of [`GROUP`], as a word of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupSize(pub String);

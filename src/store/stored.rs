@@ -9,7 +9,7 @@ use super::container::{Data, NamedTensor, TensorContent};
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid, GroupGrid};
 use crate::kernels::device::{count_zeros, select::mask_bytes};
-use crate::kernels::ggml::{Blocks, GgmlType};
+use crate::kernels::ggml::{BlockMatrix, GgmlType};
 use crate::model::convert::round_to;
 use crate::results::Footprint;
 
@@ -43,7 +43,7 @@ pub enum Stored {
     /// Weights on a grid, whose scales are in the source's dtype.
     Codes(Codes),
     /// Weights in blocks of a format.
-    Blocks(Blocks),
+    Blocks(BlockMatrix),
 }
 
 impl Stored {
@@ -133,7 +133,7 @@ impl Stored {
             Self::Values(values) => Ok(values.clone()),
             Self::Mask { shape, .. } => round_to(weights, shape, source),
             Self::Codes(Codes { shape: [rows, columns], .. })
-            | Self::Blocks(Blocks { shape: [rows, columns], .. }) => {
+            | Self::Blocks(BlockMatrix { shape: [rows, columns], .. }) => {
                 Ok(Tensor::from_slice(weights, (*rows, *columns), &Device::Cpu)?)
             }
         }
@@ -195,7 +195,7 @@ impl Stored {
                 note(SHAPE, format!("{rows},{columns}"));
                 Ok(vec![named(MASK, Data::Bytes(bits.into()))])
             }
-            Self::Blocks(Blocks { kind, shape: [rows, columns], bytes }) => {
+            Self::Blocks(BlockMatrix { kind, shape: [rows, columns], bytes }) => {
                 note(SHAPE, format!("{rows},{columns}"));
                 note(FORMAT, kind.name().into());
                 Ok(vec![named(BLOCKS, Data::Bytes(bytes.into()))])
@@ -251,7 +251,8 @@ impl Stored {
                         let kind = format.and_then(|name| GgmlType::of_name(name));
                         let kind =
                             kind.ok_or_else(|| format!("{module} has no format that is known here"))?;
-                        let blocks = Blocks::new(kind, shape(module)?, packed).map_err(|e| e.to_string())?;
+                        let blocks =
+                            BlockMatrix::new(kind, shape(module)?, packed).map_err(|e| e.to_string())?;
                         (module.to_owned(), Self::Blocks(blocks))
                     } else {
                         let module = of(MASK).ok_or_else(|| format!("`{name}` is no module"))?;

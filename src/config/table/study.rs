@@ -2,7 +2,7 @@
 
 use crate::config::entry::SettingEntry;
 use crate::methods::quantise::GroupSize;
-use crate::methods::{self, Bits, FORMATS, Format, METHODS};
+use crate::methods::{self, Bits, FORMATS, KnownFormat, METHODS};
 
 /// What a study compares by default. Other methods have to be named.
 const USUAL_METHODS: [&str; 3] = ["magnitude", "wanda", "sparsegpt"];
@@ -65,7 +65,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         .unset("64, if a method quantises")
         .example("128"),
         SettingEntry::list("formats", "study.formats", &[], |draft, found| {
-            draft.formats = found.parse_all::<Format>()?.into_iter().map(|Format(name)| name).collect();
+            draft.formats = found.parse_all::<KnownFormat>()?.into_iter().map(|KnownFormat(name)| name).collect();
             draft.grid_strength = draft.grid_strength.max(found.layer.strength());
             Ok(())
         })

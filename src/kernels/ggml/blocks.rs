@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::GgmlType;
+use super::kind::GgmlType;
 use super::search::{NOTHING, Tries, extreme, positive, symmetric, symmetric_by_moves, with_minimum};
 
 /// Values of a small block.
@@ -20,11 +20,11 @@ const WITH_IMPORTANCE: Tries = Tries { first: -0.9, step: 0.05, count: 36, absol
 
 /// Quantises a row of whole blocks. `importance` is one positive number a column.
 pub(super) fn quantise_row(kind: GgmlType, values: &[f32], importance: Option<&[f32]>, bytes: &mut [u8]) {
-    let row = Row { values, importance, spread: mean_square(values) };
+    let row = BlockRow { values, importance, spread: mean_square(values) };
     let width = kind.block_values();
     let blocks = bytes.chunks_exact_mut(kind.block_bytes()).enumerate();
     for (bytes, (values, importance)) in blocks.map(|(i, bytes)| (bytes, row.part(i * width, width))) {
-        let block = Row { values, importance, spread: row.spread };
+        let block = BlockRow { values, importance, spread: row.spread };
         match kind {
             GgmlType::Q8_0 => q8_0(values, bytes),
             GgmlType::Q4_0 => centred(&block, 4, bytes),
@@ -43,14 +43,14 @@ pub(super) fn quantise_row(kind: GgmlType, values: &[f32], importance: Option<&[
 }
 
 /// Values with what is known of them.
-struct Row<'a> {
+struct BlockRow<'a> {
     values: &'a [f32],
     importance: Option<&'a [f32]>,
     /// Mean square of the whole row.
     spread: f32,
 }
 
-impl<'a> Row<'a> {
+impl<'a> BlockRow<'a> {
     /// Values from a place on, and the importance of their columns.
     fn part(&self, from: usize, count: usize) -> (&'a [f32], Option<&'a [f32]>) {
         (&self.values[from..][..count], self.importance.map(|importance| &importance[from..][..count]))
@@ -88,7 +88,7 @@ fn q8_0(values: &[f32], bytes: &mut [u8]) {
 }
 
 /// `Q4_0` and `Q5_0`: a scale, and levels around the middle.
-fn centred(block: &Row<'_>, bits: u8, bytes: &mut [u8]) {
+fn centred(block: &BlockRow<'_>, bits: u8, bytes: &mut [u8]) {
     let half = 1i32 << (bits - 1);
     let mut levels = [0u8; SMALL];
     let scale = if let Some(importance) = block.importance {
@@ -107,7 +107,7 @@ fn centred(block: &Row<'_>, bits: u8, bytes: &mut [u8]) {
 }
 
 /// `Q4_1` and `Q5_1`: a scale and a minimum.
-fn ranged(block: &Row<'_>, bits: u8, bytes: &mut [u8]) {
+fn ranged(block: &BlockRow<'_>, bits: u8, bytes: &mut [u8]) {
     let largest = (1i32 << bits) - 1;
     let mut levels = [0u8; SMALL];
     let (scale, low) = if let Some(importance) = block.importance {
@@ -194,7 +194,7 @@ struct GroupScales {
 }
 
 impl Affine {
-    fn group_scales(&self, block: &Row<'_>) -> GroupScales {
+    fn group_scales(&self, block: &BlockRow<'_>) -> GroupScales {
         let count = SUPER / self.group;
         let spread = self.spread * mean_square(block.values);
         let (mut scales, mut mins, mut sums) = ([0f32; GROUPS], [0f32; GROUPS], [0f32; GROUPS]);
@@ -232,7 +232,7 @@ impl Affine {
     }
 
     /// The levels of all values, given the scales as a reader has them.
-    fn levels(&self, block: &Row<'_>, found: &GroupScales, scale: f32, min: f32) -> [u8; SUPER] {
+    fn levels(&self, block: &BlockRow<'_>, found: &GroupScales, scale: f32, min: f32) -> [u8; SUPER] {
         let mut levels = [0; SUPER];
         let groups = levels.chunks_mut(self.group).zip(block.values.chunks(self.group));
         for (group, (levels, values)) in groups.enumerate() {
@@ -266,7 +266,7 @@ fn each(values: &[f32], f: impl Fn(f32) -> f32) -> [f32; SMALL] {
 }
 
 /// 16 bytes of scale and minimum levels, 64 of values, scale, minimum.
-fn q2_k(block: &Row<'_>, bytes: &mut [u8]) {
+fn q2_k(block: &BlockRow<'_>, bytes: &mut [u8]) {
     let found = Q2_K.group_scales(block);
     let scale = put_f16(&mut bytes[80..82], found.scale);
     let min = put_f16(&mut bytes[82..84], found.min);
@@ -286,7 +286,7 @@ fn put_pairs_of_bits(levels: &[u8; SUPER], bytes: &mut [u8]) {
 }
 
 /// Scale, minimum, 12 bytes of 6-bit levels of both, with 5 bits 32 bytes of fifth bits, 128 bytes of the other four.
-fn q4_k_or_q5_k(block: &Row<'_>, kind: &Affine, bytes: &mut [u8]) {
+fn q4_k_or_q5_k(block: &BlockRow<'_>, kind: &Affine, bytes: &mut [u8]) {
     let found = kind.group_scales(block);
     let scale = put_f16(&mut bytes[..2], found.scale);
     let min = put_f16(&mut bytes[2..4], found.min);
@@ -318,7 +318,7 @@ fn put_six_bits(found: &GroupScales, bytes: &mut [u8]) {
 }
 
 /// 32 bytes of third bits, 64 of the lower two, 12 bytes of 6-bit scale levels, scale.
-fn q3_k(block: &Row<'_>, bytes: &mut [u8]) {
+fn q3_k(block: &BlockRow<'_>, bytes: &mut [u8]) {
     const GROUP: usize = SUPER / GROUPS;
     let spread = 2.0 * mean_square(block.values);
     let (mut scales, mut sums, mut scale_levels) = ([0f32; GROUPS], [0f32; GROUPS], [0u8; GROUPS]);
@@ -367,7 +367,7 @@ fn q3_k(block: &Row<'_>, bytes: &mut [u8]) {
 }
 
 /// 128 bytes of the lower four bits, 64 of the upper two, 16 scale levels, scale.
-fn q6_k(block: &Row<'_>, bytes: &mut [u8]) {
+fn q6_k(block: &BlockRow<'_>, bytes: &mut [u8]) {
     const GROUP: usize = SUPER / GROUPS;
     let mut scales = [0f32; GROUPS];
     for (group, scale) in scales.iter_mut().enumerate() {

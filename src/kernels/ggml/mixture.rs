@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::GgmlType;
+use super::kind::GgmlType;
 use crate::error::Error;
 
 /// What a matrix is for, as far as mixtures care.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::stored::{apply_mask, mask_of, unpack_mask};
 use super::*;
 use crate::kernels::codes::{Codes, Grid};
-use crate::kernels::ggml::{Blocks, GgmlType, quantise};
+use crate::kernels::ggml::{BlockMatrix, GgmlType, quantise};
 
 /// One bit a weight, packed one by one.
 fn pack_mask(kept: impl IntoIterator<Item = bool>) -> Vec<u8> {
@@ -84,7 +84,7 @@ fn codes_and_blocks_come_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let mut weights: Vec<f32> = (0..4 * 64).map(|i| (i as f32 * 0.7).sin()).collect();
     let blocks =
-        Blocks::new(GgmlType::Q5_0, [4, 64], quantise(GgmlType::Q5_0, &weights, 64).unwrap()).unwrap();
+        BlockMatrix::new(GgmlType::Q5_0, [4, 64], quantise(GgmlType::Q5_0, &weights, 64).unwrap()).unwrap();
     let grid = Grid { bits: 3, group: 32, symmetric: false, scale_dtype: DType::BF16 };
     let codes = Codes::nearest(&mut weights, 64, grid);
     let modules = [

@@ -3,7 +3,7 @@
 use super::form::{GridRow, GridSection};
 use super::line::Line;
 use crate::methods::{
-    BITS, Bits, Completion, FORMATS, Family, Format, complete, needs_calibration, understand,
+    BITS, Bits, Completion, FORMATS, Family, KnownFormat, complete, needs_calibration, understand,
 };
 use crate::study::{CellSpec, Level, Recipe, Sparsity};
 
@@ -95,8 +95,8 @@ impl LevelDialog {
             Family::Quantise if text.is_empty() => Ok(Level::Bits(self.bits)),
             Family::Format => {
                 let name = if text.is_empty() { FORMATS[self.format.min(FORMATS.len() - 1)] } else { text };
-                let format: Result<Format, crate::error::Error> = name.parse();
-                format.map(|Format(name)| Level::Format(name)).map_err(|e| e.to_string())
+                let format: Result<KnownFormat, crate::error::Error> = name.parse();
+                format.map(|KnownFormat(name)| Level::Format(name)).map_err(|e| e.to_string())
             }
             Family::Prune => {
                 // A bare number above 1 can only be meant as a percentage.

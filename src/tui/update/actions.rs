@@ -1,8 +1,7 @@
 //! What keys and commands do that no screen does by itself.
 
-use crate::methods::quantise::USUAL_BITS;
-use crate::methods::usual_format;
 use crate::methods::{Family, METHODS, Method};
+use crate::methods::{USUAL_BITS, usual_format};
 use crate::study::Parameters;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EngineOrder};

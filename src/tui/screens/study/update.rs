@@ -3,8 +3,7 @@
 use crossterm::event::KeyEvent;
 
 use crate::methods::Family;
-use crate::methods::quantise::USUAL_BITS;
-use crate::methods::usual_format;
+use crate::methods::{USUAL_BITS, usual_format};
 use crate::study::{Level, Sparsity};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
