@@ -118,14 +118,14 @@ fn formats_have_the_perplexity_that_llama_cpp_has_with_its_own_files() {
     let Some(setting) = Setting::new() else { return };
     let text = std::fs::read_to_string(setting.golden.join("results.json")).unwrap();
     let results: Value = serde_json::from_str(&text).unwrap();
-    // The bytes are the same. llama.cpp rounds what it multiplies with blocks to eight bits, and collects importance
-    // from the dense model, all at once.
+    // The bytes are the same. llama.cpp rounds what it multiplies with blocks to eight bits, which moves JS by about 0.002
+    // bits, and collects importance from the dense model, all at once.
     let cells = [
         ("kquant@q8_0,head=q8_0", "gguf-Q8_0", 0.005),
         ("kquant@q6_k,head=q6_k", "gguf-lc_Q6_K", 0.005),
         ("kquant@q4_k_m", "gguf-lc_Q4_K_M", 0.02),
         ("kquant@q4_0,head=q8_0", "gguf-lc_Q4_0", 0.02),
-        ("kquant@q4_k_m,imatrix", "gguf-lc_Q4_K_M_im", 0.02),
+        ("kquant@q4_k_m,imatrix", "gguf-lc_Q4_K_M_im", 0.03),
     ];
     let spec = setting.study(&cells.map(|(recipe, ..)| recipe), 8, 2);
     let (result, _) = common::run(&setting.store(), spec, RunOptions::default());
@@ -137,7 +137,7 @@ fn formats_have_the_perplexity_that_llama_cpp_has_with_its_own_files() {
         let perplexity = golden["perplexity"].as_f64().unwrap();
         all &= is_close(&format!("{recipe} perplexity"), value(&PERPLEXITY), perplexity, bound);
         let js = golden["js_bits"].as_f64().unwrap();
-        all &= is_close(&format!("{recipe} JS"), value(&JS_DIVERGENCE), js, 0.25);
+        all &= is_close(&format!("{recipe} JS"), value(&JS_DIVERGENCE), js, 0.1 + 0.002 / js);
         // A file has names, a vocabulary and norms besides, less than 3 MB; ours counts these norms in 32 bits.
         let size = cell.whole_model.unwrap().size_bytes as f64;
         all &= is_close(&format!("{recipe} size"), size, golden["file_bytes"].as_f64().unwrap(), 0.03);

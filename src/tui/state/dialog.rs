@@ -1,6 +1,6 @@
 //! What stands in front of the screen and takes the keys.
 
-use super::form::{GridRow, GridSection};
+use super::grid::{GridRow, GridSection};
 use super::line::Line;
 use crate::methods::{
     BITS, Bits, Completion, FORMATS, Family, KnownFormat, complete, needs_calibration, understand,

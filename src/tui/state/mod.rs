@@ -6,6 +6,7 @@ mod dialog;
 mod engine_view;
 mod field;
 mod form;
+mod grid;
 mod history;
 mod inspect;
 mod line;
@@ -21,7 +22,8 @@ pub(crate) use compare::{ChartedScore, CompareChoices, CompareView, RowKey, Sort
 pub(crate) use dialog::{CommandPalette, Dialog, DialogAnswer, LevelDialog, Prompt, QuestionDialog, Wanted};
 pub(crate) use engine_view::{EngineState, EngineView, LogLevel};
 pub(crate) use field::{Field, FieldKind};
-pub(crate) use form::{Check, Checked, Focus, Form, FormValues, GridRow, GridSection, RowRecipe};
+pub(crate) use form::{Check, Checked, Focus, Form, FormValues};
+pub(crate) use grid::{GridRow, GridSection, RowRecipe};
 pub(crate) use history::HistoryView;
 pub(crate) use inspect::{InspectView, Pane};
 pub(crate) use line::{Line, Typed};

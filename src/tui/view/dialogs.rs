@@ -108,6 +108,7 @@ fn commands(state: &State, palette: &CommandPalette, area: Rect, buffer: &mut Bu
 fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let (title, rows) = match chooser.wanted {
+        Wanted::Column if chooser.recipe().is_some() => ("Add a recipe", 0),
         Wanted::Column if chooser.family() == Family::Quantise => ("Add bits", 0),
         Wanted::Column if chooser.family() == Family::Format => ("Add a format", 0),
         Wanted::Column => ("Add a sparsity", 0),
