@@ -232,7 +232,8 @@ impl Answering<'_> {
     ) -> Result<()> {
         let (study, place) = (self.study, self.place);
         let started = reporter.clock();
-        let heads = load_heads(study, place, self.assignment.cell.as_ref())?;
+        let own = self.generator.as_ref().map(|generator| generator.head().clone());
+        let heads = load_heads(study, place, self.assignment.cell.as_ref(), own)?;
         let base = &self.assignment.base_folder;
         let bits =
             disagreement::disagreements(study, place, base, task, group, &heads, &mut || reporter.check())?;

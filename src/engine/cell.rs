@@ -427,12 +427,17 @@ pub(super) fn apply_checkpoint(
     Ok(())
 }
 
-/// The heads of a cell and the base; the base's (`None`) for both.
-pub(super) fn load_heads(study: &Study, place: &Place, cell: Option<&CellSpec>) -> Result<Heads> {
+/// The heads of a cell and the base; the base's (`None`) for both. `own` is the cell's, where it is in memory already.
+pub(super) fn load_heads(
+    study: &Study,
+    place: &Place,
+    cell: Option<&CellSpec>,
+    own: Option<LmHead>,
+) -> Result<Heads> {
     let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
     let model = study.model_of(cell)?;
     let base = model.ends.head.map(|_| load(&study.folder)).transpose()?;
-    Ok(Heads::new(load(&model)?, base))
+    Ok(Heads::new(own.map_or_else(|| load(&model), Ok)?, base))
 }
 
 /// Measures final states on every corpus.
@@ -448,7 +453,7 @@ pub(super) fn measure(
         return Ok(Metrics::default());
     }
     let started = reporter.clock();
-    let heads = load_heads(study, place, assignment.cell.as_ref())?;
+    let heads = load_heads(study, place, assignment.cell.as_ref(), None)?;
     let base = assignment.cell.as_ref().and(place.base_states.as_ref());
     let windows = states.sequences();
     reporter.phase(assignment.id.as_deref(), Phase::Evaluate, windows as u64, "windows");

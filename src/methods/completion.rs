@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(complete("magnitude@50%").next, ["+rtn", "+gptq"]);
         assert_eq!(complete("sparsegpt@50%,damping=0.02 ").next[0], ",block_size=");
         assert_eq!(complete("gptq@4").next, [""; 0]);
-        assert_eq!(complete("wan ").words, [""; 0], "a word that is left is not gone on with");
+        assert_eq!(complete("wan ").words, [""; 0], "a blank ends a word");
     }
 
     #[test]

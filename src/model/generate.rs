@@ -50,6 +50,10 @@ impl<'a> Generator<'a> {
         Self { folder, blocks, head, dtype, device: device.clone(), batch_tokens }
     }
 
+    pub(crate) fn head(&self) -> &LmHead {
+        &self.head
+    }
+
     /// Continues every prompt greedily until an end token, which is not part of the answer, or as many tokens as
     /// `limits` says of each prompt; a prompt of the limit 0 is not read at all.
     ///

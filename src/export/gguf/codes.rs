@@ -1,9 +1,9 @@
 //! Cells that are written as they are stored: blocks of ggml as themselves, and codes in ggml's blocks where that loses
 //! nothing, four bits as `Q4_0` and eight as `Q8_0`.
 //!
-//! Both of these have blocks of 32 values with one scale in f16, and zero in the middle of the grid. So a symmetric grid whose
-//! groups are whole blocks is written code by code, as long as its scales are numbers of f16. Bits, symmetry and groups are
-//! in the recipe; the scales show when the matrices are read.
+//! `Q4_0` and `Q8_0` have blocks of 32 values with one scale in f16, and zero in the middle of the grid. So a symmetric
+//! grid whose groups are whole blocks is written code by code, as long as its scales are numbers of f16. Bits, symmetry
+//! and groups are in the recipe; the scales show when the matrices are read.
 
 use half::f16;
 

@@ -81,7 +81,7 @@ pub(crate) enum SortBy {
 pub(crate) struct CompareChoices {
     /// What the x axes show.
     pub x: XQuantity,
-    /// The scores of tasks that are charted. Their columns of the table stay where room is short.
+    /// The task scores that are charted. When room is short, the table keeps their columns.
     pub score: ChartedScore,
     /// Values are relative to the base.
     pub relative: bool,
