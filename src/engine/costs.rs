@@ -281,7 +281,14 @@ impl Sizes {
         // On a device divergences are put together from whole matrices.
         let logits =
             super::evaluate::chunk(self.on_host, c.vocabulary) * c.vocabulary * device_element.max(4);
-        let head = c.vocabulary * c.hidden_size * device_element + logits * if self.on_host { 4 } else { 12 };
+        let differs = |procedure: &Procedure| {
+            let ends = procedure.end_types(c.hidden_size, c.blocks, c.head.tied);
+            ends.is_ok_and(|ends| ends.head.is_some())
+        };
+        // A cell with a head of its own is compared with the base's.
+        let heads = 1 + usize::from(cells.iter().any(differs));
+        let head = heads * c.vocabulary * c.hidden_size * device_element
+            + logits * if self.on_host { 4 } else { 12 };
         let cache = 2 * self.cached_per_token() * device_element;
         let answering = if self.prompts == 0 {
             0

@@ -7,6 +7,9 @@ use super::ops::{self, Activations, with_elements};
 use crate::error::Result;
 use crate::kernels::ggml::{self, GgmlType};
 
+/// Values of a head that are rounded at once.
+const ROUNDED_AT_ONCE: usize = 1 << 22;
+
 /// Embeds token ids: `[ids, hidden]`. Only the rows asked for are read.
 pub fn embed(folder: &ModelFolder, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
     let embedding = &folder.config.embedding;
@@ -28,6 +31,18 @@ fn rounded(kind: GgmlType, matrix: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
 }
 
+/// A whole matrix as a format leaves it, read some rows at a time: it is large, and not needed twice.
+fn rounded_rows(folder: &ModelFolder, tensor: &str, kind: GgmlType) -> Result<Tensor> {
+    let (rows, columns) = (folder.config.vocabulary, folder.config.hidden_size);
+    let mut values = Vec::with_capacity(rows * columns);
+    let ids: Vec<u32> = (0..rows as u32).collect();
+    for ids in ids.chunks((ROUNDED_AT_ONCE / columns.max(1)).max(1)) {
+        let rows = folder.weights.rows(tensor, ids, DType::F32, &Device::Cpu)?;
+        values.extend(with_elements(&rows, |rows| ggml::rounded(kind, rows, columns))??);
+    }
+    Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
+}
+
 /// The last norm and the output head.
 #[derive(Debug, Clone)]
 pub struct LmHead {
@@ -45,8 +60,7 @@ impl LmHead {
         let weight = match folder.ends.head {
             None => folder.weights.tensor(folder.head_tensor(), dtype, device)?,
             Some(kind) => {
-                let weight = folder.weights.tensor(folder.head_tensor(), DType::F32, &Device::Cpu)?;
-                rounded(kind, &weight)?.to_device(device)?.to_dtype(dtype)?
+                rounded_rows(folder, folder.head_tensor(), kind)?.to_device(device)?.to_dtype(dtype)?
             }
         };
         Ok(Self {
