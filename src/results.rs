@@ -398,6 +398,21 @@ pub struct Answer {
     /// chosen, in bits, `0 … 1`. Empty where that was not measured, as for the base's own answers.
     #[serde(with = "number::list")]
     pub disagreement_bits: Vec<f32>,
-    /// How good it is, by every score of answers: `0 … 1`, each the best over the references.
+    /// Of a question with choices, how likely the model finds each; `text` is the most likely one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<ChoiceLikelihood>,
+    /// How good it is, by every score that applies to it.
     pub scores: NamedNumbers,
+}
+
+/// How likely a model finds a choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceLikelihood {
+    /// The choice.
+    pub text: String,
+    /// `Σ ln p(token | before)` over its tokens, in nats.
+    #[serde(with = "number")]
+    pub log_likelihood: f64,
+    /// Greedy decoding gives it.
+    pub is_greedy: bool,
 }

@@ -48,9 +48,9 @@ fn given_answers_to_a_task_score_as_in_the_reference_run() {
     let task = load_task(task.to_str().unwrap(), Some(64), &FieldNames::default(), &mut NoFetch).unwrap();
     for (cell, result) in golden["cells"].as_object().unwrap() {
         let items = result["items"].as_array().unwrap();
-        assert_eq!((items.len(), task.records.len()), (64, 64));
+        assert_eq!((items.len(), task.questions().len()), (64, 64));
         let mut sums = [0.0; 3];
-        for (item, record) in items.iter().zip(&task.records) {
+        for (item, record) in items.iter().zip(task.questions()) {
             let scores =
                 score_answer(text(&item["prediction"]), &record.references, &NamedNumbers::default());
             let ours = ["exact_match", "f1", "rouge1"].map(|id| scores.get(id).unwrap());

@@ -10,6 +10,8 @@
 
 mod calibration;
 mod chat;
+mod choice_formats;
+mod choice_record;
 mod field_names;
 mod format;
 mod omissions;
@@ -23,14 +25,16 @@ mod value;
 mod windows;
 
 pub(crate) use calibration::{Coverage, calibration_windows};
+pub(crate) use choice_record::ChoiceRecord;
 pub(crate) use field_names::FIELDS;
 pub use field_names::FieldNames;
 pub(crate) use source::Fetch;
 pub use source::NoFetch;
-pub(crate) use task::Task;
 pub use task::load_task;
+pub(crate) use task::{Task, TaskRecords};
 pub(crate) use task_record::TaskRecord;
 pub use text::{Text, TextContent, load_text};
+pub(crate) use windows::Encoder;
 pub use windows::evaluation_windows;
 
 #[cfg(test)]

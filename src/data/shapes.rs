@@ -1,10 +1,13 @@
 //! Shapes of records: which fields make a text, or a question with its accepted answers.
 //!
-//! [`SHAPES`] is the one table of them. Of a record the first shape counts that fits it; a new one is an entry there.
+//! [`SHAPES`] is the one table of them, and [`CHOICE_FORMATS`] that of multiple-choice sets, which are tried before. Of a
+//! record the first shape counts that fits it; a new one is an entry there.
 
 use std::cell::Cell;
 
 use super::chat::{self, ChatTurn};
+use super::choice_formats::{self, CHOICE_FORMATS, ChoiceFormat};
+use super::choice_record::ChoiceRecord;
 use super::field_names::FieldNames;
 use super::omissions::Omission;
 use super::records::Record;
@@ -33,6 +36,10 @@ pub(super) enum Shape {
     },
     /// A list of messages: the last one of the assistant is the answer to those before it.
     Chat(&'static str),
+    /// A question with choices. No text.
+    Choice(&'static ChoiceFormat),
+    /// A text whose last word is asked for: the field is a text. Only of sets that are known to be meant so.
+    LastWord(&'static str),
 }
 
 /// Every shape that is known, in the order in which they are tried.
@@ -62,6 +69,16 @@ pub(super) const SHAPES: [Shape; 7] = [
 enum RecordContent {
     Text(String),
     Pair(TaskRecord),
+    Choice(ChoiceRecord),
+}
+
+/// One record of a task.
+#[derive(Debug)]
+pub(super) enum TaskContent {
+    /// A question that is answered in words.
+    Question(TaskRecord),
+    /// A question whose choices are compared.
+    Choice(ChoiceRecord),
 }
 
 /// What a shape makes of a record.
@@ -77,7 +94,7 @@ enum Attempt {
 pub(super) struct RecordShapes {
     purpose: Purpose,
     /// Each with the names that its fields have.
-    shapes: Vec<(&'static Shape, FieldNames)>,
+    shapes: Vec<(Shape, FieldNames)>,
     /// A record was read by names that the user gave.
     names_used: Cell<bool>,
 }
@@ -85,10 +102,15 @@ pub(super) struct RecordShapes {
 impl RecordShapes {
     /// The shapes of texts or of tasks; those with fields that the user named come first.
     pub fn new(purpose: Purpose, names: &FieldNames) -> Self {
-        let usable = || SHAPES.iter().filter(|shape| purpose == Purpose::Text || shape.is_task());
-        let named = usable().filter(|shape| shape.fields().iter().any(|field| names.has(field)));
+        let choices = CHOICE_FORMATS.iter().map(Shape::Choice);
+        let usable = || match purpose {
+            Purpose::Text => SHAPES.to_vec(),
+            Purpose::LastWord => vec![Shape::LastWord("text")],
+            Purpose::Task => choices.clone().chain(SHAPES.into_iter().filter(Shape::is_task)).collect(),
+        };
+        let named = usable().into_iter().filter(|shape| shape.fields().iter().any(|field| names.has(field)));
         let named = named.map(|shape| (shape, names.clone()));
-        let shapes = named.chain(usable().map(|shape| (shape, FieldNames::default()))).collect();
+        let shapes = named.chain(usable().into_iter().map(|shape| (shape, FieldNames::default()))).collect();
         Self { purpose, shapes, names_used: Cell::new(false) }
     }
 
@@ -102,7 +124,7 @@ impl RecordShapes {
     /// # Errors
     /// A mistake for a record that has no shape, or a field that is not what it has to be.
     fn read(&self, record: &Record) -> Result<Result<RecordContent, Omission>> {
-        let (mut omission, mut lacking) = (None, None);
+        let (mut omission, mut lacking, mut lacking_of_choices) = (None, None, None);
         for (shape, names) in &self.shapes {
             match shape.read(record, names, self.purpose)? {
                 Attempt::Fits(content) => {
@@ -110,12 +132,18 @@ impl RecordShapes {
                     return Ok(Ok(content));
                 }
                 Attempt::Omitted(why) => omission = omission.or(Some(why)),
+                Attempt::Lacks(field, near) if matches!(shape, Shape::Choice(_)) => {
+                    nearest(&mut lacking_of_choices, field, near);
+                }
                 Attempt::Lacks(field, near) => nearest(&mut lacking, field, near),
             }
         }
         if let Some(why) = omission {
             return Ok(Err(why));
         }
+        // Sets of choices have common names among their fields: a question in words is meant rather.
+        let (near, near_choices) = (is_near(lacking.as_ref()), is_near(lacking_of_choices.as_ref()));
+        let lacking = if near || !near_choices { lacking } else { lacking_of_choices };
         Err(self.no_shape(&record.location.to_string(), lacking, &record.names()))
     }
 
@@ -123,9 +151,10 @@ impl RecordShapes {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn task(&self, record: &Record) -> Result<Result<TaskRecord, Omission>> {
+    pub fn task(&self, record: &Record) -> Result<Result<TaskContent, Omission>> {
         Ok(self.read(record)?.and_then(|content| match content {
-            RecordContent::Pair(task) => Ok(task),
+            RecordContent::Pair(task) => Ok(TaskContent::Question(task)),
+            RecordContent::Choice(choice) => Ok(TaskContent::Choice(choice)),
             // No shape of tasks makes a text.
             RecordContent::Text(_) => Err(Omission::Unanswered),
         }))
@@ -136,9 +165,11 @@ impl RecordShapes {
     /// # Errors
     /// As [`Self::read`].
     pub fn document(&self, record: &Record) -> Result<Result<String, Omission>> {
-        Ok(self.read(record)?.map(|content| match content {
-            RecordContent::Text(text) => text,
-            RecordContent::Pair(task) => task.document(),
+        Ok(self.read(record)?.and_then(|content| match content {
+            RecordContent::Text(text) => Ok(text),
+            RecordContent::Pair(task) => Ok(task.document()),
+            // No shape of texts makes a choice.
+            RecordContent::Choice(_) => Err(Omission::NoText),
         }))
     }
 
@@ -174,9 +205,14 @@ impl RecordShapes {
             n if n > MOST_NAMES => format!("{} and {} more", found[..MOST_NAMES].join(", "), n - MOST_NAMES),
             _ => found.join(", "),
         };
-        let accepted: Vec<String> = self.shapes.iter().map(|(shape, names)| shape.describe(names)).collect();
+        let told = self.shapes.iter().filter(|(shape, _)| shape.set().is_none());
+        let mut accepted: Vec<String> = told.map(|(shape, names)| shape.describe(names)).collect();
+        let sets: Vec<&str> = self.shapes.iter().filter_map(|(shape, _)| shape.set()).collect();
+        if !sets.is_empty() {
+            accepted.push(format!("the fields of {} as they are published", sets.join(", ")));
+        }
         let example = match self.purpose {
-            Purpose::Text => "text=body",
+            Purpose::Text | Purpose::LastWord => "text=body",
             Purpose::Task => "instruction=q,output=a",
         };
         Error::mistake(format!(
@@ -186,6 +222,10 @@ impl RecordShapes {
             accepted.join("; "),
         ))
     }
+}
+
+fn is_near(lacking: Option<&(String, bool)>) -> bool {
+    lacking.is_some_and(|(_, near)| *near)
 }
 
 /// Keeps the field that is missing of the first shape that the record has other fields of, else of the first of all.
@@ -206,10 +246,19 @@ impl Shape {
         !matches!(self, Self::Text(_))
     }
 
+    /// The set whose records alone look so, as it is published.
+    fn set(&self) -> Option<&'static str> {
+        match self {
+            Self::Choice(format) => format.set,
+            _ => None,
+        }
+    }
+
     /// Fields that must be there: of every list, one.
     fn required(&self, names: &FieldNames) -> Vec<Vec<&'static str>> {
         match *self {
-            Self::Text(field) | Self::Chat(field) => vec![vec![field]],
+            Self::Text(field) | Self::Chat(field) | Self::LastWord(field) => vec![vec![field]],
+            Self::Choice(format) => format.fields.iter().map(|field| vec![*field]).collect(),
             Self::Pair { question, answers, .. } => vec![vec![question], answers_of(answers, names)],
         }
     }
@@ -217,7 +266,8 @@ impl Shape {
     /// Every field that is looked at.
     pub fn fields(&self) -> Vec<&'static str> {
         match *self {
-            Self::Text(field) | Self::Chat(field) => vec![field],
+            Self::Text(field) | Self::Chat(field) | Self::LastWord(field) => vec![field],
+            Self::Choice(format) => format.fields.to_vec(),
             Self::Pair { question, context, answers, .. } => {
                 [question].into_iter().chain(context).chain(answers.iter().copied()).collect()
             }
@@ -227,7 +277,8 @@ impl Shape {
     /// The fields for a message: `instruction, input (optional), references or output`.
     fn describe(&self, names: &FieldNames) -> String {
         match *self {
-            Self::Text(field) | Self::Chat(field) => names.of(field),
+            Self::Text(field) | Self::Chat(field) | Self::LastWord(field) => names.of(field),
+            Self::Choice(format) => format.fields.join(", "),
             Self::Pair { question, context, answers, .. } => {
                 let context = context.map(|field| format!(", {} (optional)", names.of(field)));
                 let answers: Vec<_> =
@@ -249,6 +300,16 @@ impl Shape {
                 })
             }
             Self::Chat(field) => read_chat(record, names.of(field)),
+            Self::Choice(format) => read_choice(record, format, names),
+            Self::LastWord(field) => {
+                let field = names.of(field);
+                Ok(match record.get(&field)? {
+                    None => Attempt::Lacks(field, false),
+                    Some(FieldValue::Text(text)) => attempt(choice_formats::last_word(&text)),
+                    Some(FieldValue::Null) => Attempt::Omitted(Omission::Null(field)),
+                    Some(other) => return Err(record.wrong_type(&field, "a string", &other)),
+                })
+            }
             Self::Pair { question, context, answers, nested } => {
                 let answers = answers_of(answers, names).into_iter().map(|field| names.of(field));
                 let pair = Pair {
@@ -350,7 +411,7 @@ impl Pair {
         }
         let has_some = |answers: &Answers| matches!(answers, Answers::Some(_));
         let some = match purpose {
-            Purpose::Task => read.iter().position(has_some),
+            Purpose::Task | Purpose::LastWord => read.iter().position(has_some),
             Purpose::Text => read.iter().rposition(has_some),
         };
         // Without any, the field that has to be there tells: absent, null or empty.
@@ -395,6 +456,23 @@ fn one_answer(record: &Record, field: &str, item: FieldValue) -> Result<String> 
 
 fn wrong_answer(record: &Record, field: &str, found: &FieldValue) -> Error {
     record.wrong_type(field, "a string, a number or a list of those (or of objects with a `text`)", found)
+}
+
+fn read_choice(record: &Record, format: &ChoiceFormat, names: &FieldNames) -> Result<Attempt> {
+    let found = record.names();
+    let is_there = |field: &&&str| found.contains(*field);
+    if let Some(missing) = format.fields.iter().find(|field| !is_there(field)) {
+        let near = 2 * format.fields.iter().filter(is_there).count() > format.fields.len();
+        return Ok(Attempt::Lacks((*missing).to_owned(), near));
+    }
+    Ok(attempt(format.read(record, names)?))
+}
+
+fn attempt(read: std::result::Result<ChoiceRecord, Omission>) -> Attempt {
+    match read {
+        Ok(choice) => Attempt::Fits(RecordContent::Choice(choice)),
+        Err(why) => Attempt::Omitted(why),
+    }
 }
 
 fn read_chat(record: &Record, field: String) -> Result<Attempt> {

@@ -39,13 +39,15 @@ impl Fetch for NoFetch {
 pub(super) enum Purpose {
     Text,
     Task,
+    /// A task that asks for the last word of every text.
+    LastWord,
 }
 
 impl Purpose {
     pub fn noun(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::Task => "task",
+            Self::Task | Self::LastWord => "task",
         }
     }
 
@@ -62,32 +64,43 @@ struct Known {
     file: &'static str,
     /// The rows are the lines of one text, not documents.
     one_text: bool,
+    is_text: bool,
     is_task: bool,
+    /// The rows are texts whose last words are asked for.
+    last_words: bool,
 }
 
-const KNOWN: [Known; 3] = [
+const KNOWN: [Known; 13] = [
     Known {
-        name: "wikitext2",
-        repo: "Salesforce/wikitext",
-        file: "wikitext-2-raw-v1/test-00000-of-00001.parquet",
         one_text: true,
-        is_task: false,
+        ..known("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1/test-00000-of-00001.parquet")
     },
+    known("c4", "allenai/c4", "en/c4-train.00000-of-01024.json.gz"),
     Known {
-        name: "c4",
-        repo: "allenai/c4",
-        file: "en/c4-train.00000-of-01024.json.gz",
-        one_text: false,
-        is_task: false,
-    },
-    Known {
-        name: "alpaca",
-        repo: "tatsu-lab/alpaca",
-        file: "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet",
-        one_text: false,
         is_task: true,
+        ..known("alpaca", "tatsu-lab/alpaca", "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet")
     },
+    set("arc_easy", "allenai/ai2_arc", "ARC-Easy/test-00000-of-00001.parquet"),
+    set("arc_challenge", "allenai/ai2_arc", "ARC-Challenge/test-00000-of-00001.parquet"),
+    set("hellaswag", "Rowan/hellaswag", "data/validation-00000-of-00001.parquet"),
+    set("piqa", "baber/piqa", "data/validation-00000-of-00001.parquet"),
+    set("winogrande", "allenai/winogrande", "winogrande_xl/validation-00000-of-00001.parquet"),
+    set("boolq", "aps/super_glue", "boolq/validation-00000-of-00001.parquet"),
+    set("openbookqa", "allenai/openbookqa", "main/test-00000-of-00001.parquet"),
+    set("copa", "aps/super_glue", "copa/validation-00000-of-00001.parquet"),
+    set("mmlu", "cais/mmlu", "all/test-00000-of-00001.parquet"),
+    Known { last_words: true, ..set("lambada", "EleutherAI/lambada_openai", "data/lambada_test.jsonl") },
 ];
+
+/// A text of documents.
+const fn known(name: &'static str, repo: &'static str, file: &'static str) -> Known {
+    Known { name, repo, file, one_text: false, is_text: true, is_task: false, last_words: false }
+}
+
+/// A set of questions that is no text.
+const fn set(name: &'static str, repo: &'static str, file: &'static str) -> Known {
+    Known { is_text: false, is_task: true, ..known(name, repo, file) }
+}
 
 /// A file that exists and whose layout is known.
 #[derive(Debug, Clone)]
@@ -97,6 +110,8 @@ pub(super) struct DataSource {
     pub format: Format,
     /// The rows are the lines of one text, not documents.
     pub one_text: bool,
+    /// The rows are texts whose last words are asked for.
+    pub last_words: bool,
     path: PathBuf,
     packing: Option<Packing>,
 }
@@ -111,7 +126,8 @@ impl DataSource {
             let known = find_known(source, purpose)?;
             let (format, packing) = format_of(known.file, purpose)?;
             let path = fetch.fetch(known.repo, known.file)?;
-            return Ok(Self { label, format, one_text: known.one_text, path, packing });
+            let Known { one_text, last_words, .. } = *known;
+            return Ok(Self { label, format, one_text, last_words, path, packing });
         }
         if path.is_dir() {
             return Err(Error::mistake(format!(
@@ -124,7 +140,7 @@ impl DataSource {
             return Err(Error::mistake(format!("`{source}`: no such file")));
         }
         let (format, packing) = format_of(source, purpose)?;
-        Ok(Self { label, format, one_text: false, path: path.to_path_buf(), packing })
+        Ok(Self { label, format, one_text: false, last_words: false, path: path.to_path_buf(), packing })
     }
 
     /// Opens the file, unpacked where it is packed.
@@ -201,14 +217,15 @@ impl DataSource {
 }
 
 fn find_known(name: &str, purpose: Purpose) -> Result<&'static Known> {
-    let fits = |known: &&Known| purpose == Purpose::Text || known.is_task;
+    let fits = |known: &&Known| if purpose == Purpose::Text { known.is_text } else { known.is_task };
     if let Some(known) = KNOWN.iter().filter(fits).find(|known| known.name == name) {
         return Ok(known);
     }
     let accepted: Vec<&str> = KNOWN.iter().filter(fits).map(|known| known.name).collect();
     let noun = purpose.noun();
     let found = if KNOWN.iter().any(|known| known.name == name) {
-        format!("`{name}` is a text, not a task")
+        let is_no = if purpose == Purpose::Text { "a task, not a text" } else { "a text, not a task" };
+        format!("`{name}` is {is_no}")
     } else {
         format!("`{name}` is neither a file nor a known {noun}")
     };

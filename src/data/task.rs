@@ -1,9 +1,10 @@
 //! Tasks: instructions with accepted answers.
 
+use super::choice_record::ChoiceRecord;
 use super::field_names::FieldNames;
 use super::omissions::Omissions;
 use super::records::records;
-use super::shapes::RecordShapes;
+use super::shapes::{RecordShapes, TaskContent};
 use super::source::{DataSource, Fetch, Purpose};
 use super::task_record::TaskRecord;
 use crate::error::{Error, Result};
@@ -15,13 +16,52 @@ pub struct Task {
     /// Short name: file name without folders and extensions.
     pub name: String,
     /// At least one record, in the order of the file.
-    pub records: Vec<TaskRecord>,
+    pub(crate) records: TaskRecords,
     pub(crate) omissions: Omissions,
     /// Whether records were read by names that the user gave.
     pub names_used: bool,
 }
 
+/// The records of a task, all of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TaskRecords {
+    /// Questions that are answered in words.
+    Questions(Vec<TaskRecord>),
+    /// Questions whose choices are compared.
+    Choices(Vec<ChoiceRecord>),
+}
+
+impl TaskRecords {
+    fn len(&self) -> usize {
+        match self {
+            Self::Questions(records) => records.len(),
+            Self::Choices(records) => records.len(),
+        }
+    }
+
+    /// Adds a record; `false` for one of the other kind.
+    fn add(&mut self, record: TaskContent) -> bool {
+        match (self, record) {
+            (Self::Questions(records), TaskContent::Question(record)) => records.push(record),
+            (Self::Choices(records), TaskContent::Choice(record)) => records.push(record),
+            (empty @ Self::Questions(_), TaskContent::Choice(record)) if empty.len() == 0 => {
+                *empty = Self::Choices(vec![record]);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
 impl Task {
+    /// Its questions that are answered in words; none of a task with choices.
+    pub fn questions(&self) -> &[TaskRecord] {
+        match &self.records {
+            TaskRecords::Questions(records) => records,
+            TaskRecords::Choices(_) => &[],
+        }
+    }
+
     /// What a person should know of the file it comes from.
     pub fn warning(&self) -> Option<String> {
         self.omissions.warning().map(|message| format!("task {}: {message}", self.name))
@@ -29,7 +69,7 @@ impl Task {
 }
 
 /// Loads the first `limit` records of a task (all without a limit) from a file (JSON array, JSON lines, comma- or
-/// tab-separated table or parquet, each also packed) or by the name `alpaca`. Which fields make a record is in
+/// tab-separated table or parquet, each also packed) or by a name such as `alpaca` or `arc_easy`. Which fields make a record is in
 /// [`super::shapes`]; other fields are ignored. So is what follows the limit. Records without an accepted answer, or
 /// with null in a field that has to be there, are left out and counted.
 ///
@@ -48,17 +88,26 @@ pub fn load_task(
         )));
     }
     let source = DataSource::resolve(source, Purpose::Task, fetch)?;
-    let shapes = RecordShapes::new(Purpose::Task, fields);
+    let purpose = if source.last_words { Purpose::LastWord } else { Purpose::Task };
+    let shapes = RecordShapes::new(purpose, fields);
     let mut omissions = Omissions::default();
-    let mut found = Vec::new();
+    let mut found = TaskRecords::Questions(Vec::new());
     for record in records(&source, &shapes, fetch)? {
         fetch.go_on()?;
-        found.extend(omissions.count(shapes.task(&record?)?));
+        let record = record?;
+        if let Some(content) = omissions.count(shapes.task(&record)?)
+            && !found.add(content)
+        {
+            return Err(Error::mistake(format!(
+                "{}: questions with choices and questions without are in one file; accepted is a file of either kind",
+                record.location
+            )));
+        }
         if limit.is_some_and(|limit| found.len() >= limit) {
             break;
         }
     }
-    if found.is_empty() {
+    if found.len() == 0 {
         let why = match omissions.warning() {
             Some(omitted) => format!("; {omitted}"),
             None => String::new(),

@@ -46,7 +46,7 @@ pub(super) fn long_enough(text: &Text, tokens: &[u32], seq_len: usize) -> Result
 }
 
 /// A tokenizer that neither cuts nor pads: some models ship one that stops at their context's length.
-pub(super) struct Encoder<'a>(Cow<'a, Tokenizer>);
+pub(crate) struct Encoder<'a>(Cow<'a, Tokenizer>);
 
 impl<'a> Encoder<'a> {
     pub fn new(tokenizer: &'a Tokenizer) -> Result<Self> {
@@ -88,9 +88,18 @@ impl<'a> Encoder<'a> {
 
     /// Token ids with the special tokens that the tokenizer adds.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids(text, true)
+    }
+
+    /// Token ids of the text alone.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids(text, false)
+    }
+
+    fn ids(&self, text: &str, with_specials: bool) -> Result<Vec<u32>> {
         // The fast variant gives the same ids and spares the offsets, which nobody reads.
-        let encoding =
-            self.0.encode_fast(text, true).map_err(|e| Error::failure(format!("cannot tokenise: {e}")))?;
+        let encoding = self.0.encode_fast(text, with_specials);
+        let encoding = encoding.map_err(|e| Error::failure(format!("cannot tokenise: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 }

@@ -290,6 +290,7 @@ fn made(study: &Study, task: &PreparedTask, record: usize, tokens: &[u32]) -> Re
         scores: score_answer(&text, &asked.references, &NamedNumbers::default()),
         pieces: pieces(&study.tokenizer, tokens, &said)?,
         disagreement_bits: Vec::new(),
+        choices: Vec::new(),
         text,
         tokens: tokens.to_vec(),
     })

@@ -14,7 +14,7 @@ use super::event::Phase;
 use super::finding::{Finding, Findings};
 use super::place::Place;
 use super::snapshot::Snapshots;
-use super::stream::{HiddenStates, Placement};
+use super::stream::{HiddenStates, Placement, shapes};
 use super::study::Study;
 use super::written::BlockWriter;
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::methods::{
     CompressionOutcome, DeviceMethod, Encoded, InputStatistics, Matrix, Needs, Procedure, Stage,
 };
 use crate::model::ops::with_elements;
-use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId};
+use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, Tree};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, States, Stored};
 use crate::study::CellSpec;
@@ -112,30 +112,31 @@ fn starting_states(
 ) -> Result<(usize, Option<HiddenStates>, HiddenStates)> {
     let placement = Placement { batch_tokens: study.spec.compute.batch_tokens, home: &place.home };
     let calibration = assignment.calibration.as_ref().map(|windows| windows.as_slice());
-    let windows = study.evaluation_windows();
+    let sequences = study.evaluation_sequences();
     if let Some((block, saved)) = checkpoint::read_states(&assignment.folder, &Device::Cpu)?
         && block <= pruned
     {
         let of = |prefix: &str| -> Vec<Tensor> {
             saved.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, t)| t.clone()).collect()
         };
-        let take = |prefix: &str, windows: &[Vec<u32>]| {
-            let lengths: Vec<usize> = windows.iter().map(Vec::len).collect();
-            HiddenStates::from_saved(&of(prefix), &lengths, placement)
-        };
-        let evaluation = take("evaluation", &windows);
+        let take =
+            |prefix: &str, shapes: &[Tree<usize>]| HiddenStates::from_saved(&of(prefix), shapes, placement);
+        let evaluation = take("evaluation", &shapes(&sequences));
         // Where all blocks are pruned nothing is calibrated any more, nor was it saved.
         let calibration = calibration.filter(|_| block < study.sizes.blocks.1);
-        let calibrated = calibration.map(|c| take("calibration", c)).transpose();
+        let lengths =
+            |windows: &[Vec<u32>]| -> Vec<_> { windows.iter().map(|w| Tree::alone(w.len())).collect() };
+        let calibrated = calibration.map(|c| take("calibration", &lengths(c))).transpose();
         // States of another shape, or without calibration where it is needed, are of no use: start over.
         if let (Ok(evaluation), Ok(calibrated)) = (evaluation, calibrated) {
             return Ok((block, calibrated, evaluation));
         }
     }
     let model = study.model_of(assignment.cell.as_ref())?;
-    let mut embed =
-        |windows: &[Vec<u32>]| HiddenStates::embed(&model, windows, study.dtype, placement, check);
-    Ok((0, calibration.map(&mut embed).transpose()?, embed(&windows)?))
+    let calibration =
+        calibration.map(|windows| HiddenStates::embed(&model, windows, study.dtype, placement, check));
+    let evaluation = HiddenStates::embed_trees(&model, &sequences, study.dtype, placement, check)?;
+    Ok((0, calibration.transpose()?, evaluation))
 }
 
 impl Pass<'_> {
@@ -364,9 +365,9 @@ impl Pass<'_> {
         let sizes = &self.study.sizes;
         let pruned = (sizes.blocks.0..sizes.blocks.1).contains(&index);
         let procedure = self.procedure.as_ref().filter(|_| pruned);
-        let work = |windows: usize| match procedure {
-            Some(procedure) => sizes.pruned_forward(windows, procedure),
-            None => sizes.forward(windows),
+        let work = |tokens: usize| match procedure {
+            Some(procedure) => sizes.pruned_forward(tokens, procedure),
+            None => sizes.forward(tokens),
         };
         if let Some(calibration) = &mut self.calibration
             && index + 1 < sizes.blocks.1
@@ -376,14 +377,14 @@ impl Pass<'_> {
             let seconds = self.reporter.clock() - started;
             self.seconds.calibrate += seconds;
             self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
-            self.reporter.tracker.did(Work::Forward, work(calibration.sequences()), seconds);
+            self.reporter.tracker.did(Work::Forward, work(calibration.tokens()), seconds);
         }
         let started = self.reporter.clock();
         self.evaluation.forward(block, ropes, device, &mut || self.reporter.check())?;
         let seconds = self.reporter.clock() - started;
         self.seconds.evaluate += seconds;
         self.reporter.tracker.throughput(self.evaluation.tokens() as f64, 1.0);
-        self.reporter.tracker.did(Work::Forward, work(self.evaluation.sequences()), seconds);
+        self.reporter.tracker.did(Work::Forward, work(self.evaluation.tokens()), seconds);
         Ok(())
     }
 
@@ -455,7 +456,7 @@ pub(super) fn measure(
     let started = reporter.clock();
     let heads = load_heads(study, place, assignment.cell.as_ref(), None)?;
     let base = assignment.cell.as_ref().and(place.base_states.as_ref());
-    let windows = states.sequences();
+    let windows = study.sizes.evaluation_windows;
     reporter.phase(assignment.id.as_deref(), Phase::Evaluate, windows as u64, "windows");
     let work = study.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
     let mut last = started;

@@ -6,7 +6,7 @@ use super::ledger::replace_module;
 use super::place::Place;
 use super::stream::HiddenStates;
 use super::study::Study;
-use super::{Reporter, answer, cell, warnings};
+use super::{Reporter, answer, cell, choices, warnings};
 use crate::error::{Error, Result};
 use crate::results::Seconds;
 use crate::sysinfo;
@@ -75,7 +75,9 @@ fn measure_and_answer(
     findings(Finding::Seconds { seconds: *seconds })?;
     let saved_at_ends = study.model_of(assignment.cell.as_ref())?.saved_at_ends();
     findings(Finding::Measured { metrics, warnings: all_warnings, saved_at_ends })?;
-    let measurements = answer::answer(study, place, assignment, reporter, &mut seconds.answer, findings)?;
+    let choices = choices::score(study, place, assignment, reporter, (&states, seconds), findings)?;
+    let mut measurements = answer::answer(study, place, assignment, reporter, &mut seconds.answer, findings)?;
+    measurements.extend(choices);
     if !measurements.is_empty() {
         findings(Finding::Scored { measurements })?;
     }

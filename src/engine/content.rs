@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::choices::PreparedChoices;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
@@ -102,8 +103,9 @@ pub(super) fn of_corpora(corpora: &[Corpus]) -> Vec<(String, String)> {
     corpora.iter().map(|corpus| (corpus.name.clone(), of_windows(&corpus.windows))).collect()
 }
 
-/// Prompts, accepted answers and their longest lengths of every task, by its name.
-pub(super) fn of_tasks(tasks: &[PreparedTask]) -> Vec<(String, String)> {
+/// Prompts, accepted answers and their longest lengths of every task, by its name; of those with choices what is read
+/// and scored.
+pub(super) fn of_tasks(tasks: &[PreparedTask], choices: &[PreparedChoices]) -> Vec<(String, String)> {
     let digest = |task: &PreparedTask| {
         let mut parts = Parts::default();
         for ((prompt, record), limit) in task.prompts.iter().zip(&task.records).zip(&task.limits) {
@@ -115,7 +117,19 @@ pub(super) fn of_tasks(tasks: &[PreparedTask]) -> Vec<(String, String)> {
         }
         parts.finish()
     };
-    tasks.iter().map(|task| (task.name.clone(), digest(task))).collect()
+    let questions = tasks.iter().map(|task| (task.name.clone(), digest(task)));
+    questions.chain(choices.iter().map(|task| (task.name.clone(), of_choices(task)))).collect()
+}
+
+fn of_choices(task: &PreparedChoices) -> String {
+    let mut parts = Parts::default();
+    for ((tree, requests), record) in task.trees.iter().zip(&task.requests).zip(&task.records) {
+        parts.tokens(&tree.tokens()).add(&record.gold.to_le_bytes());
+        for request in requests {
+            parts.add(&request.context.to_le_bytes()).tokens(&request.continuation);
+        }
+    }
+    parts.finish()
 }
 
 /// A file as a whole.

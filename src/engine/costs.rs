@@ -64,6 +64,9 @@ pub(super) struct Sizes {
     pub calibration_windows: usize,
     /// Evaluation windows over all corpora.
     pub evaluation_windows: usize,
+    /// Tokens of all questions with choices, and how many of them logits are looked at of.
+    pub choice_tokens: usize,
+    pub choice_rows: usize,
     /// Task prompts, and their tokens in all.
     pub prompts: usize,
     pub prompt_tokens: usize,
@@ -123,9 +126,28 @@ impl Sizes {
         self.largest_block(|layout| layout.modules().map(|(_, m)| m.shape.0).max().unwrap_or(0))
     }
 
-    /// One block's forward pass over windows.
-    pub fn forward(&self, windows: usize) -> f64 {
-        let tokens = (windows * self.seq_len) as f64;
+    /// Tokens of all prompts, and of the answers to them, grow by those of another task.
+    pub fn add_prompts(&mut self, prompts: &[Vec<u32>], limits: &[usize]) {
+        self.prompts += prompts.len();
+        for (prompt, limit) in prompts.iter().zip(limits).filter(|(_, limit)| **limit > 0) {
+            self.prompt_tokens += prompt.len();
+            self.answer_tokens += limit;
+            self.longest_text = self.longest_text.max(prompt.len() + limit);
+        }
+    }
+
+    /// Tokens that are measured on: of windows and of questions with choices.
+    pub fn evaluation_tokens(&self) -> usize {
+        self.evaluation_windows * self.seq_len + self.choice_tokens
+    }
+
+    fn calibration_tokens(&self) -> usize {
+        self.calibration_windows * self.seq_len
+    }
+
+    /// One block's forward pass over so many tokens.
+    pub fn forward(&self, tokens: usize) -> f64 {
+        let tokens = tokens as f64;
         let attention = self.mean_block(|block, _| {
             let heads = self.config.attention(block);
             2.0 * self.seq_len as f64 * (heads.query * heads.dim) as f64
@@ -134,24 +156,23 @@ impl Sizes {
     }
 
     /// The same through a pruned block, in operations of a dense one that take as long.
-    pub fn pruned_forward(&self, windows: usize, procedure: &Procedure) -> f64 {
+    pub fn pruned_forward(&self, tokens: usize, procedure: &Procedure) -> f64 {
         let pruned = self.mean_pruned(|module| 2.0 * module.elements() as f64);
         let saved = if self.on_host { 1.0 - sparse::relative_time(procedure.zeros()) } else { 0.0 };
-        self.forward(windows) - (windows * self.seq_len) as f64 * pruned * saved
+        self.forward(tokens) - tokens as f64 * pruned * saved
     }
 
     /// One block's dense pass: all but the last product.
     pub fn observe(&self) -> f64 {
-        let tokens = (self.calibration_windows * self.seq_len) as f64;
+        let tokens = self.calibration_tokens();
         let last = |layout: &BlockLayout| layout.modules().last().map_or(0, |(_, module)| module.elements());
-        self.forward(self.calibration_windows)
-            - tokens * 2.0 * self.mean_block(|_, layout| last(layout) as f64)
+        self.forward(tokens) - tokens as f64 * 2.0 * self.mean_block(|_, layout| last(layout) as f64)
     }
 
     /// Collecting one block's Hessians.
     pub fn collect(&self) -> f64 {
-        let tokens = (self.calibration_windows * self.seq_len) as f64;
-        tokens * self.mean_block(|_, layout| layout.sites().map(|(_, w)| w as f64 * w as f64).sum())
+        self.calibration_tokens() as f64
+            * self.mean_block(|_, layout| layout.sites().map(|(_, w)| w as f64 * w as f64).sum())
     }
 
     /// Pruning one block's modules, which the host does: in operations of the device that take as long.
@@ -162,8 +183,16 @@ impl Sizes {
 
     /// Head over all evaluation windows, for `models` models.
     pub fn head(&self, models: usize) -> f64 {
-        let tokens = (self.evaluation_windows * self.seq_len * models) as f64;
-        tokens * 2.0 * self.config.vocabulary as f64 * (self.config.hidden_size + 40) as f64
+        self.head_rows(self.evaluation_windows * self.seq_len * models)
+    }
+
+    /// Head over what is looked at of questions with choices.
+    pub fn choice_head(&self) -> f64 {
+        self.head_rows(self.choice_rows)
+    }
+
+    fn head_rows(&self, rows: usize) -> f64 {
+        rows as f64 * 2.0 * self.config.vocabulary as f64 * (self.config.hidden_size + 40) as f64
     }
 
     pub fn answers(&self) -> f64 {
@@ -205,9 +234,9 @@ impl Sizes {
     pub fn base(&self, first: usize) -> Amounts {
         let blocks = self.config.blocks.saturating_sub(first) as f64;
         vec![
-            (Work::Forward, self.forward(self.evaluation_windows) * blocks),
+            (Work::Forward, self.forward(self.evaluation_tokens()) * blocks),
             (Work::Block, self.block() * blocks),
-            (Work::Head, self.head(1)),
+            (Work::Head, self.head(1) + self.choice_head()),
             (Work::Answer, self.answers()),
         ]
     }
@@ -216,17 +245,17 @@ impl Sizes {
     pub fn cell(&self, procedure: &Procedure, first: usize, pruned: usize) -> Amounts {
         let blocks = self.config.blocks.saturating_sub(first) as f64;
         let to_prune = self.blocks.1.saturating_sub(self.blocks.0.max(pruned)) as f64;
-        // Passes of `windows` through the blocks from `first` to `end`, pruned or not.
-        let passes = |windows: usize, end: usize| {
+        // Passes of `tokens` through the blocks from `first` to `end`, pruned or not.
+        let passes = |tokens: usize, end: usize| {
             let pruned = end.min(self.blocks.1).saturating_sub(first.max(self.blocks.0));
             let dense = end.saturating_sub(first).saturating_sub(pruned);
-            self.forward(windows) * dense as f64 + self.pruned_forward(windows, procedure) * pruned as f64
+            self.forward(tokens) * dense as f64 + self.pruned_forward(tokens, procedure) * pruned as f64
         };
-        let mut forward = passes(self.evaluation_windows, self.config.blocks);
+        let mut forward = passes(self.evaluation_tokens(), self.config.blocks);
         let mut amounts = Vec::new();
         if procedure.needs() != Needs::Nothing {
             let calibrated = self.blocks.1.saturating_sub(1);
-            forward += passes(self.calibration_windows, calibrated) + self.observe() * to_prune;
+            forward += passes(self.calibration_tokens(), calibrated) + self.observe() * to_prune;
         }
         if procedure.needs() == Needs::Hessian {
             amounts.push((Work::Collect, self.collect() * to_prune));
@@ -234,7 +263,7 @@ impl Sizes {
         amounts.push((Work::Forward, forward));
         amounts.push((Work::Block, self.block() * blocks));
         amounts.push((Work::compressing(procedure), self.prune(procedure) * to_prune));
-        amounts.push((Work::Head, self.head(2)));
+        amounts.push((Work::Head, self.head(2) + self.choice_head()));
         amounts.push((Work::Answer, self.answers()));
         amounts.push((Work::Compare, self.compare()));
         amounts
@@ -244,7 +273,7 @@ impl Sizes {
     pub fn memory(&self, cells: &[Procedure]) -> ResourceEstimate {
         let c = &self.config;
         let (host_element, device_element) = (4usize, self.compute_bytes);
-        let states = |windows: usize| windows * self.seq_len * c.hidden_size * self.compute_bytes;
+        let states = |tokens: usize| tokens * c.hidden_size * self.compute_bytes;
         let block = self.largest_block(BlockLayout::elements);
         let all_blocks: usize = c.layouts().map(BlockLayout::elements).sum();
         let largest =
@@ -252,12 +281,12 @@ impl Sizes {
         let calibrated = cells.iter().any(|procedure| procedure.needs() != Needs::Nothing);
         let hessians = cells.iter().any(|procedure| procedure.needs() == Needs::Hessian);
         // Evaluation states, the base's, calibration states, and one stream's copy while it is replaced or written.
-        let mut kept = states(self.evaluation_windows) * if cells.is_empty() { 1 } else { 2 };
+        let mut kept = states(self.evaluation_tokens()) * if cells.is_empty() { 1 } else { 2 };
         if calibrated {
-            kept += states(self.calibration_windows);
+            kept += states(self.calibration_tokens());
         }
-        let windows = self.evaluation_windows.max(if calibrated { self.calibration_windows } else { 0 });
-        let rows = self.batch_tokens.min(windows * self.seq_len).max(self.seq_len);
+        let tokens = self.evaluation_tokens().max(if calibrated { self.calibration_tokens() } else { 0 });
+        let rows = self.batch_tokens.min(tokens).max(self.seq_len);
         let of_rows = |rows: usize| rows * (3 * self.widest_output() + 6 * c.hidden_size) * device_element;
         // On a device the scores of some queries of every head, as they come, in `f32`, masked and as weights.
         let queries = rows / self.seq_len * self.seq_len.min(DEVICE_QUERIES);
@@ -310,7 +339,7 @@ impl Sizes {
             (false, true) => (pruning + program + DRIVER, working + kept),
             (false, false) => (kept + pruning + program + DRIVER, working),
         };
-        let mut disk = states(self.evaluation_windows);
+        let mut disk = states(self.evaluation_tokens());
         if self.disagreement && !cells.is_empty() {
             disk += usize::try_from(self.prompt_rows_bytes().min(KEPT_AT_MOST)).unwrap_or(usize::MAX);
         }
@@ -323,8 +352,8 @@ impl Sizes {
             };
         }
         if !cells.is_empty() {
-            disk += states(self.evaluation_windows)
-                + if calibrated { states(self.calibration_windows) } else { 0 };
+            disk += states(self.evaluation_tokens())
+                + if calibrated { states(self.calibration_tokens()) } else { 0 };
         }
         ResourceEstimate {
             host_bytes: host as u64,

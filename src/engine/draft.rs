@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use tokenizers::Tokenizer;
 
 use super::Reporter;
 use super::calibration::CalibrationSets;
+use super::choices::PreparedChoices;
 use super::content;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
@@ -17,12 +19,12 @@ use super::place::Place;
 use super::prompts::PreparedTask;
 use super::speed;
 use super::study::Study;
-use crate::data::{self, FieldNames};
+use crate::data::{self, FieldNames, Task, TaskRecords};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::interrupt::interruptible;
+use crate::interrupt::{GoOn, interruptible};
 use crate::methods::{Procedure, Profile};
-use crate::model::{ModelFolder, PromptFormat, load_tokenizer};
+use crate::model::{ModelFolder, PromptFormat, Tree, empty_text_token, load_tokenizer};
 use crate::results::{CellState, Environment};
 use crate::study::{CellSpec, StudyContent, StudySpec};
 use crate::sysinfo;
@@ -66,6 +68,8 @@ impl StudyDraft {
             seq_len: spec.seq_len,
             calibration_windows: spec.calibration.samples,
             evaluation_windows: 0,
+            choice_tokens: 0,
+            choice_rows: 0,
             prompts: 0,
             prompt_tokens: 0,
             answer_tokens: 0,
@@ -89,6 +93,7 @@ impl StudyDraft {
             ropes: folder.config.rope_tables(spec.seq_len),
             corpora: Vec::new(),
             tasks: Vec::new(),
+            choices: Vec::new(),
             spec,
             folder,
             dtype,
@@ -133,8 +138,23 @@ impl StudyDraft {
             study.sizes.evaluation_windows += corpus.windows.len();
             study.corpora.push(corpus);
         }
+        names_used |= self.load_tasks(&fields, reporter)?;
+        for cell in &self.study.spec.cells {
+            let Some(set) = &cell.calibration else { continue };
+            let found = self.sets.get((set, cell.seed), &self.study, reporter);
+            names_used |= found.map_err(|e| e.at("calibration"))?.names_used;
+        }
+        fields.check_used(names_used).map_err(|e| e.at("fields"))
+    }
+
+    /// Returns whether records were read by names that the user gave.
+    fn load_tasks(&mut self, fields: &FieldNames, reporter: &mut Reporter) -> Result<bool> {
+        let study = &mut self.study;
+        let evaluation = &study.spec.evaluation;
         let format = PromptFormat::for_model(&study.folder, evaluation.prompt.as_deref())
             .map_err(|e| e.at("prompt"))?;
+        let start = empty_text_token(&study.folder, &study.tokenizer).map_err(|e| e.at("model"))?;
+        let mut names_used = false;
         for source in &evaluation.tasks {
             let (source, format, tokenizer) = (source.clone(), format.clone(), study.tokenizer.clone());
             let fields = fields.clone();
@@ -143,33 +163,32 @@ impl StudyDraft {
             let task = self.sets.hub.read(reporter, move |files| {
                 let task = data::load_task(&source, limit, &fields, files)?;
                 let (warning, used) = (task.warning(), task.names_used);
-                let task = PreparedTask::new(task, &format, &tokenizer, positions, longest, &mut || {
-                    files.abandoned.check()
-                });
-                Ok((warning, used, task?))
+                let go_on = &mut || files.abandoned.check();
+                let task = Prepared::new(task, &format, &tokenizer, (positions, longest, start), go_on)?;
+                Ok((warning, used, task))
             });
             let (warning, used, task) = task.map_err(|e| e.at("tasks"))?;
             names_used |= used;
-            if let Some(message) = warning {
-                reporter.warn(None, message);
+            let warnings = warning.into_iter().chain(task.warnings(positions, evaluation.max_new_tokens));
+            warnings.for_each(|message| reporter.warn(None, message));
+            match task {
+                Prepared::Questions(task) => {
+                    study.sizes.add_prompts(&task.prompts, &task.limits);
+                    study.tasks.push(task);
+                }
+                Prepared::Choices(task) => {
+                    study.sizes.choice_tokens +=
+                        task.trees.iter().map(|tree| tree.shape().rows()).sum::<usize>();
+                    study.sizes.choice_rows += task.scored_rows();
+                    study.choices.push(task);
+                }
             }
-            for message in task.cut_short(positions, evaluation.max_new_tokens) {
-                reporter.warn(None, message);
-            }
-            study.sizes.prompts += task.prompts.len();
-            for (prompt, limit) in task.prompts.iter().zip(&task.limits).filter(|(_, limit)| **limit > 0) {
-                study.sizes.prompt_tokens += prompt.len();
-                study.sizes.answer_tokens += limit;
-                study.sizes.longest_text = study.sizes.longest_text.max(prompt.len() + limit);
-            }
-            study.tasks.push(task);
         }
-        for cell in &self.study.spec.cells {
-            let Some(set) = &cell.calibration else { continue };
-            let found = self.sets.get((set, cell.seed), &self.study, reporter);
-            names_used |= found.map_err(|e| e.at("calibration"))?.names_used;
+        let lengths = study.choices.iter().flat_map(|task| &task.trees).map(Tree::length);
+        if let Some(longest) = lengths.max().filter(|length| *length > study.spec.seq_len) {
+            study.ropes = study.folder.config.rope_tables(longest);
         }
-        fields.check_used(names_used).map_err(|e| e.at("fields"))
+        Ok(names_used)
     }
 
     /// Lets hidden states stay on the device where it has room for them, with half of its free memory to spare: moving
@@ -220,10 +239,45 @@ impl StudyDraft {
         Ok(StudyContent {
             model: content::of_model(&study.folder, &mut || reporter.boundary())?,
             corpora: content::of_corpora(&study.corpora),
-            tasks: content::of_tasks(&study.tasks),
+            tasks: content::of_tasks(&study.tasks, &study.choices),
             profile: study.spec.prune.profile.as_deref().map(content::of_file).transpose()?,
             calibration: self.sets.digests().collect(),
         })
+    }
+}
+
+/// A task file, tokenised.
+enum Prepared {
+    Questions(PreparedTask),
+    Choices(PreparedChoices),
+}
+
+impl Prepared {
+    /// For a model of so many positions, answers of so many tokens, and what stands for an empty context.
+    fn new(
+        task: Task,
+        format: &PromptFormat,
+        tokenizer: &Tokenizer,
+        (positions, longest, start): (usize, usize, Option<u32>),
+        go_on: &mut GoOn<'_>,
+    ) -> Result<Self> {
+        Ok(match task.records {
+            TaskRecords::Questions(records) => {
+                let named = (task.name, records);
+                Self::Questions(PreparedTask::new(named, format, tokenizer, positions, longest, go_on)?)
+            }
+            TaskRecords::Choices(records) => {
+                let named = (task.name, records);
+                Self::Choices(PreparedChoices::new(named, tokenizer, (positions, start), go_on)?)
+            }
+        })
+    }
+
+    fn warnings(&self, positions: usize, longest: usize) -> Vec<String> {
+        match self {
+            Self::Questions(task) => task.cut_short(positions, longest),
+            Self::Choices(task) => task.warning(positions).into_iter().collect(),
+        }
     }
 }
 

@@ -243,6 +243,8 @@ mod tests {
             seq_len: 512,
             calibration_windows: 32,
             evaluation_windows: 32,
+            choice_tokens: 0,
+            choice_rows: 0,
             prompts: 0,
             prompt_tokens: 0,
             answer_tokens: 0,
@@ -297,7 +299,7 @@ mod tests {
             tracker.unit(&sizes.base(0));
             tracker.waiting(&sizes.cell(&procedure(method, 0.0), 0, 0));
             for _ in 0..2 {
-                tracker.did(Work::Forward, sizes.forward(32), BLOCK);
+                tracker.did(Work::Forward, sizes.forward(sizes.evaluation_tokens()), BLOCK);
                 tracker.did(Work::Block, sizes.block(), 0.004);
             }
             let truth = 28.0 * BLOCK + 6.6 + pruning + 35.2;

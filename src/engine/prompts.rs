@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tokenizers::Tokenizer;
 
-use crate::data::{Task, TaskRecord};
+use crate::data::TaskRecord;
 use crate::error::Result;
 use crate::interrupt::GoOn;
 use crate::model::PromptFormat;
@@ -26,7 +26,7 @@ pub(super) struct PreparedTask {
 impl PreparedTask {
     /// Prompts for a model of so many positions, with answers of up to `longest` tokens. `go_on` is asked before each.
     pub fn new(
-        task: Task,
+        (name, records): (String, Vec<TaskRecord>),
         format: &PromptFormat,
         tokenizer: &Tokenizer,
         positions: usize,
@@ -44,13 +44,8 @@ impl PreparedTask {
             };
             format.encode(tokenizer, &prompt?)
         };
-        let prompts = task.records.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            name: task.name,
-            records: task.records,
-            limits: limits(&prompts, positions, longest),
-            prompts,
-        })
+        let prompts = records.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+        Ok(Self { name, records, limits: limits(&prompts, positions, longest), prompts })
     }
 
     /// Tokens of the prompts of some records; 0 for one that is not asked.

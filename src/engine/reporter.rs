@@ -147,6 +147,8 @@ mod tests {
             seq_len: 32,
             calibration_windows: 4,
             evaluation_windows: 8,
+            choice_tokens: 0,
+            choice_rows: 0,
             prompts: 0,
             prompt_tokens: 0,
             answer_tokens: 0,

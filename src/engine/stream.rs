@@ -1,23 +1,25 @@
 //! Hidden states on their way through the blocks.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::collector::Collector;
 use crate::error::{Error, Result};
-use crate::model::{Batch, Block, InputSite, ModelFolder, RopeTables, head};
+use crate::model::{Batch, Block, InputSite, ModelFolder, RopeTables, Tree, head};
 
-/// Hidden states of token sequences of any lengths, some sequences a batch, in the precision of the device.
+/// Hidden states of token sequences of any lengths, or of trees of them, some a batch, in the precision of the device.
 #[derive(Debug)]
 pub(super) struct HiddenStates {
     batches: Vec<Tensor>,
     shapes: Vec<Batch>,
-    /// Where each sequence is.
+    /// Where each sequence, or tree, is.
     places: Vec<SequenceRows>,
     /// Where they are between blocks.
     home: Device,
 }
 
-/// Rows of a sequence.
+/// Rows of a sequence, or of a tree.
 #[derive(Debug, Clone, Copy)]
 struct SequenceRows {
     batch: usize,
@@ -46,24 +48,36 @@ impl HiddenStates {
         placement: Placement<'_>,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
-        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let mut states = Self::shaped(&lengths, placement);
-        let mut rest = sequences;
-        for shape in &states.shapes {
+        let trees: Vec<_> = sequences.iter().cloned().map(Tree::alone).collect();
+        Self::embed_trees(folder, &trees, dtype, placement, check)
+    }
+
+    /// The same of trees: the states of one are its trunk's and then those of one branch after the other.
+    ///
+    /// # Errors
+    /// As [`Self::embed`].
+    pub fn embed_trees(
+        folder: &ModelFolder,
+        trees: &[Tree<Vec<u32>>],
+        dtype: DType,
+        placement: Placement<'_>,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Self> {
+        let (mut states, groups) = Self::shaped(&shapes(trees), placement);
+        for group in groups {
             check()?;
-            let (batch, behind) = rest.split_at(shape.len());
-            rest = behind;
-            states.batches.push(head::embed(folder, &batch.concat(), dtype, placement.home)?);
+            let tokens: Vec<u32> = trees[group].iter().flat_map(Tree::tokens).collect();
+            states.batches.push(head::embed(folder, &tokens, dtype, placement.home)?);
         }
         Ok(states)
     }
 
-    /// States that were saved, of sequences of these lengths.
+    /// States that were saved, of such trees.
     ///
     /// # Errors
     /// States of another number of tokens.
-    pub fn from_saved(saved: &[Tensor], lengths: &[usize], placement: Placement<'_>) -> Result<Self> {
-        let mut states = Self::shaped(lengths, placement);
+    pub fn from_saved(saved: &[Tensor], trees: &[Tree<usize>], placement: Placement<'_>) -> Result<Self> {
+        let (mut states, _) = Self::shaped(trees, placement);
         let rows: usize = saved.iter().map(|t| t.dim(0).unwrap_or(0)).sum();
         if rows != states.tokens() {
             return Err(Error::failure(format!(
@@ -83,22 +97,23 @@ impl HiddenStates {
         Ok(states)
     }
 
-    fn shaped(lengths: &[usize], placement: Placement<'_>) -> Self {
-        let shapes = Batch::grouped(lengths, placement.batch_tokens);
-        let mut places = Vec::with_capacity(lengths.len());
-        let mut rest = lengths;
-        for (batch, shape) in shapes.iter().enumerate() {
-            let (group, behind) = rest.split_at(shape.len());
-            rest = behind;
+    /// Without states yet, and which trees go into which batch.
+    fn shaped(trees: &[Tree<usize>], placement: Placement<'_>) -> (Self, Vec<Range<usize>>) {
+        let groups = Batch::grouped(trees, placement.batch_tokens);
+        let shapes = groups.iter().map(|group| Batch::trees(&trees[group.clone()])).collect();
+        let mut places = Vec::with_capacity(trees.len());
+        for (batch, group) in groups.iter().enumerate() {
             let mut row = 0;
-            for &rows in group {
+            for tree in &trees[group.clone()] {
+                let rows = tree.rows();
                 places.push(SequenceRows { batch, row, rows });
                 row += rows;
             }
         }
-        Self { batches: Vec::new(), shapes, places, home: placement.home.clone() }
+        (Self { batches: Vec::new(), shapes, places, home: placement.home.clone() }, groups)
     }
 
+    #[cfg(test)]
     pub fn sequences(&self) -> usize {
         self.places.len()
     }
@@ -141,7 +156,7 @@ impl HiddenStates {
         Ok(device.synchronize()?)
     }
 
-    /// The states of sequence `index`, `[tokens, hidden]`.
+    /// The states of sequence, or tree, `index`, `[tokens, hidden]`.
     pub fn sequence(&self, index: usize) -> Result<Tensor> {
         let place = self.places[index];
         Ok(self.batches[place.batch].narrow(0, place.row, place.rows)?)
@@ -151,6 +166,11 @@ impl HiddenStates {
     pub fn batches(&self) -> &[Tensor] {
         &self.batches
     }
+}
+
+/// The shapes of trees of tokens.
+pub(super) fn shapes(trees: &[Tree<Vec<u32>>]) -> Vec<Tree<usize>> {
+    trees.iter().map(Tree::shape).collect()
 }
 
 #[cfg(test)]
@@ -230,6 +250,45 @@ mod tests {
         }
     }
 
+    /// Of every architecture, since each has its own attention.
+    #[test]
+    fn a_branch_has_the_states_that_its_sequence_has_alone() {
+        for &architecture in ARCHITECTURES {
+            let dir = tempfile::tempdir().unwrap();
+            Synthetic::tiny(architecture).write(dir.path()).unwrap();
+            let folder = ModelFolder::open(dir.path()).unwrap();
+            let tokens = sequences(&[40, 9, 3, 70]);
+            let trees = [
+                Tree { trunk: tokens[0].clone(), branches: vec![tokens[1].clone(), Vec::new(), tokens[2].clone()] },
+                Tree::alone(tokens[3].clone()),
+            ];
+            let whole: Vec<Vec<u32>> =
+                [&tokens[1], &tokens[2]].iter().map(|branch| [tokens[0].clone(), branch.to_vec()].concat()).collect();
+            let forward = |mut states: HiddenStates| {
+                let ropes = folder.config.rope_tables(100);
+                for index in 0..folder.config.blocks {
+                    let block = Block::load(&folder, index, DType::F32, &Device::Cpu).unwrap();
+                    states.forward(&block, &ropes, &Device::Cpu, &mut || Ok(())).unwrap();
+                }
+                states
+            };
+            for most in [1, 1000] {
+                let embedded =
+                    HiddenStates::embed_trees(&folder, &trees, DType::F32, placement(most), &mut || Ok(()));
+                let of_tree = forward(embedded.unwrap()).sequence(0).unwrap();
+                let embedded = HiddenStates::embed(&folder, &whole, DType::F32, placement(1), &mut || Ok(()));
+                let alone = forward(embedded.unwrap());
+                for (sequence, (row, rows)) in [(0, (40, 9)), (1, (49, 3))] {
+                    let want = alone.sequence(sequence).unwrap().narrow(0, 40, rows).unwrap();
+                    let got = of_tree.narrow(0, row, rows).unwrap();
+                    let apart = (got - want).unwrap().abs().unwrap().max_all().unwrap();
+                    let apart = apart.to_scalar::<f32>().unwrap();
+                    assert!(apart < 1e-4, "{architecture:?}, {most} a batch: {apart}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn embedding_ends_at_the_batch_where_it_is_told_to() {
         let dir = tempfile::tempdir().unwrap();
@@ -260,13 +319,15 @@ mod tests {
         let saved = embed(10);
         assert_eq!(saved.batches().len(), 3, "3 + 9 are too many, 9 + 1 are not");
         for most in [1, 5, 100] {
-            let again = HiddenStates::from_saved(saved.batches(), &lengths, placement(most)).unwrap();
+            let shapes = lengths.map(Tree::alone);
+            let again = HiddenStates::from_saved(saved.batches(), &shapes, placement(most)).unwrap();
             for index in 0..lengths.len() {
                 let [got, want] = [&again, &saved].map(|s| values(s.sequence(index).unwrap()));
                 assert_eq!(got, want);
             }
         }
-        let error = HiddenStates::from_saved(saved.batches(), &[3, 9, 1, 5], placement(10)).unwrap_err();
+        let others = [3, 9, 1, 5].map(Tree::alone);
+        let error = HiddenStates::from_saved(saved.batches(), &others, placement(10)).unwrap_err();
         assert!(error.to_string().contains("17 tokens where 18 are needed"), "{error}");
         let none = HiddenStates::from_saved(&[], &[], placement(10)).unwrap();
         assert_eq!((none.sequences(), none.tokens()), (0, 0));

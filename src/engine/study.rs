@@ -6,13 +6,14 @@ use std::sync::Arc;
 use candle_core::DType;
 use tokenizers::Tokenizer;
 
+use super::choices::PreparedChoices;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
 use crate::export::with_ends;
 use crate::methods::{Procedure, Profile};
-use crate::model::{ModelFolder, ModuleId, RopeTables};
+use crate::model::{ModelFolder, ModuleId, RopeTables, Tree};
 use crate::results::{Environment, ModelInfo};
 use crate::study::{CellSpec, Level, StudySpec};
 
@@ -29,14 +30,18 @@ pub(super) struct Study {
     pub modules: Vec<Vec<ModuleId>>,
     pub corpora: Vec<Corpus>,
     pub tasks: Vec<PreparedTask>,
+    /// Tasks whose choices are compared.
+    pub choices: Vec<PreparedChoices>,
     pub profile: Option<Profile>,
     pub sizes: Sizes,
 }
 
 impl Study {
-    /// All evaluation windows, corpus after corpus.
-    pub fn evaluation_windows(&self) -> Vec<Vec<u32>> {
-        self.corpora.iter().flat_map(|c| c.windows.iter().cloned()).collect()
+    /// What goes through the blocks to be measured: the windows of one corpus after the other, then the questions of one
+    /// task with choices after the other.
+    pub fn evaluation_sequences(&self) -> Vec<Tree<Vec<u32>>> {
+        let windows = self.corpora.iter().flat_map(|c| c.windows.iter().cloned()).map(Tree::alone);
+        windows.chain(self.choices.iter().flat_map(|task| task.trees.iter().cloned())).collect()
     }
 
     /// What a cell's recipe asks for.

@@ -73,7 +73,10 @@ pub(super) fn mean_nll(
     let (dtype, device) = (DType::F32, Device::Cpu);
     let ids: Vec<u32> = passages.iter().flat_map(|p| p.tokens.iter().copied()).collect();
     let lengths: Vec<usize> = passages.iter().map(|p| p.tokens.len()).collect();
-    let Some(batch) = Batch::grouped(&lengths, usize::MAX).pop() else { return Ok(0.0) };
+    if passages.is_empty() {
+        return Ok(0.0);
+    }
+    let batch = Batch::of_lengths(&lengths);
     let ropes = folder.config.rope_tables(lengths.iter().copied().max().unwrap_or(0));
     let mut x = match change {
         None => embed(folder, &ids, dtype, &device)?,

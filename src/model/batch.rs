@@ -1,5 +1,7 @@
 //! Ragged batches: sequences of different lengths, one after the other in the rows of one matrix.
 
+use std::ops::Range;
+
 use crate::kernels::attention::Segment;
 
 /// Which rows of a hidden state belong to which sequence, and where in it they stand.
@@ -7,6 +9,51 @@ use crate::kernels::attention::Segment;
 pub struct Batch {
     sequences: Vec<Sequence>,
     positions: Vec<u32>,
+    /// Of every sequence that continues another one of the batch, the row at which that one begins; empty where none does.
+    trunks: Vec<Option<usize>>,
+}
+
+/// Tokens of one sequence, or of several that begin alike and are computed alike up to there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree<T> {
+    /// What all have in common, or the only sequence.
+    pub trunk: T,
+    /// What each has behind that.
+    pub branches: Vec<T>,
+}
+
+impl<T> Tree<T> {
+    /// A sequence that shares nothing.
+    pub fn alone(trunk: T) -> Self {
+        Self { trunk, branches: Vec::new() }
+    }
+}
+
+impl Tree<usize> {
+    /// Rows that it takes.
+    pub fn rows(&self) -> usize {
+        self.trunk + self.branches.iter().sum::<usize>()
+    }
+}
+
+impl Tree<Vec<u32>> {
+    /// Its tokens: the trunk's, then those of one branch after the other.
+    pub fn tokens(&self) -> Vec<u32> {
+        self.branches.iter().fold(self.trunk.clone(), |mut tokens, branch| {
+            tokens.extend(branch);
+            tokens
+        })
+    }
+
+    /// Tokens of the longest sequence.
+    pub fn length(&self) -> usize {
+        self.trunk.len() + self.branches.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// How many tokens each part has.
+    pub fn shape(&self) -> Tree<usize> {
+        Tree { trunk: self.trunk.len(), branches: self.branches.iter().map(Vec::len).collect() }
+    }
 }
 
 /// One sequence of a batch.
@@ -24,7 +71,30 @@ impl Batch {
     /// A batch of sequences, in the order of their rows.
     pub fn new(sequences: Vec<Sequence>) -> Self {
         let positions = sequences.iter().flat_map(|s| (s.past..s.past + s.new).map(|p| p as u32)).collect();
-        Self { sequences, positions }
+        Self { sequences, positions, trunks: Vec::new() }
+    }
+
+    /// Whole sequences of these lengths.
+    pub fn of_lengths(lengths: &[usize]) -> Self {
+        Self::new(lengths.iter().enumerate().map(|(slot, &new)| Sequence { slot, past: 0, new }).collect())
+    }
+
+    /// A batch of trees: of each the trunk and then the branches that have tokens. There is no cache for it.
+    pub fn trees(trees: &[Tree<usize>]) -> Self {
+        let (mut sequences, mut trunks, mut row) = (Vec::new(), Vec::new(), 0);
+        for (slot, tree) in trees.iter().enumerate() {
+            sequences.push(Sequence { slot, past: 0, new: tree.trunk });
+            trunks.push(None);
+            for &new in tree.branches.iter().filter(|new| **new > 0) {
+                sequences.push(Sequence { slot, past: tree.trunk, new });
+                trunks.push(Some(row));
+            }
+            row += tree.rows();
+        }
+        if trunks.iter().all(Option::is_none) {
+            trunks.clear();
+        }
+        Self { trunks, ..Self::new(sequences) }
     }
 
     /// `count` windows of `length` tokens each.
@@ -32,24 +102,22 @@ impl Batch {
         Self::new((0..count).map(|slot| Sequence { slot, past: 0, new: length }).collect())
     }
 
-    /// Whole sequences of these lengths in batches of at most `most` rows, in their order; a longer one is a batch of its
-    /// own.
-    pub fn grouped(lengths: &[usize], most: usize) -> Vec<Self> {
+    /// Which trees go into which batch: whole ones in their order, of at most `most` rows together; a larger one is a batch
+    /// of its own.
+    pub fn grouped(trees: &[Tree<usize>], most: usize) -> Vec<Range<usize>> {
         let mut rows = 0;
-        let mut groups: Vec<Vec<Sequence>> = Vec::new();
-        for &new in lengths {
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        for (index, tree) in trees.iter().enumerate() {
             match groups.last_mut() {
-                Some(group) if rows + new <= most => {
-                    group.push(Sequence { slot: group.len(), past: 0, new });
-                    rows += new;
-                }
+                Some(group) if rows + tree.rows() <= most => group.end = index + 1,
                 _ => {
-                    groups.push(vec![Sequence { slot: 0, past: 0, new }]);
-                    rows = new;
+                    groups.push(index..index + 1);
+                    rows = 0;
                 }
             }
+            rows += tree.rows();
         }
-        groups.into_iter().map(Self::new).collect()
+        groups
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,6 +155,22 @@ impl Batch {
     /// Position in its sequence of every row.
     pub fn positions(&self) -> &[u32] {
         &self.positions
+    }
+
+    /// Where sequences continue others of the batch: the rows of keys and values that they attend to, one sequence after the
+    /// other, and what lies where among these. `None` where every sequence has its own.
+    pub(super) fn continued(&self) -> Option<(Vec<u32>, Vec<Segment>)> {
+        if self.trunks.is_empty() {
+            return None;
+        }
+        let (mut rows, mut segments) = (Vec::new(), Vec::new());
+        for ((query_row, s), trunk) in self.spans().zip(&self.trunks) {
+            let (key_row, queries, keys) = (rows.len(), s.new, s.past + s.new);
+            rows.extend(trunk.iter().flat_map(|&trunk| trunk..trunk + s.past).map(|row| row as u32));
+            rows.extend((query_row..query_row + s.new).map(|row| row as u32));
+            segments.push(Segment { query_row, queries, key_row, keys });
+        }
+        Some((rows, segments))
     }
 
     /// Queries and keys of every sequence; keys lie `capacity` rows apart in a cache, or as the queries do.
@@ -139,25 +223,32 @@ mod tests {
     }
 
     #[test]
-    fn groups_hold_whole_sequences_and_at_least_one() {
-        let lengths = |most| -> Vec<Vec<usize>> {
-            let groups = Batch::grouped(&[3, 9, 1, 4, 4, 30, 2], most);
-            assert!(
-                groups.iter().all(|g| g
-                    .sequences
-                    .iter()
-                    .enumerate()
-                    .all(|(i, s)| (s.slot, s.past) == (i, 0)))
-            );
-            groups.iter().map(|group| group.sequences.iter().map(|s| s.new).collect()).collect()
-        };
-        assert_eq!(lengths(10), [vec![3], vec![9, 1], vec![4, 4], vec![30], vec![2]]);
-        assert_eq!(lengths(0).len(), 7);
-        assert_eq!(lengths(53), [vec![3, 9, 1, 4, 4, 30, 2]]);
+    fn groups_hold_whole_trees_and_at_least_one() {
+        let trees = [3, 9, 1, 4, 4, 30].map(Tree::alone).into_iter();
+        let trees: Vec<_> = trees.chain([Tree { trunk: 1, branches: vec![0, 1] }]).collect();
+        assert_eq!(Batch::grouped(&trees, 10), [0..1, 1..3, 3..5, 5..6, 6..7]);
+        assert_eq!(Batch::grouped(&trees, 0).len(), 7);
+        assert_eq!(Batch::grouped(&trees, 53), [0..7]);
         assert!(Batch::grouped(&[], 10).is_empty());
         // Windows of one length: as many as fit, at least one.
-        assert_eq!(Batch::grouped(&[8; 5], 20), [2, 2, 1].map(|count| Batch::windows(count, 8)));
-        assert_eq!(Batch::grouped(&[8; 2], 5), [1, 1].map(|count| Batch::windows(count, 8)));
+        assert_eq!(Batch::grouped(&[8; 5].map(Tree::alone), 20), [0..2, 2..4, 4..5]);
+    }
+
+    #[test]
+    fn branches_stand_behind_their_trunk_and_attend_to_it() {
+        let trees = [Tree { trunk: 3, branches: vec![2, 0, 1] }, Tree::alone(2)];
+        let batch = Batch::trees(&trees);
+        assert_eq!((batch.len(), batch.rows()), (4, 8));
+        assert_eq!(batch.positions(), [0, 1, 2, 3, 4, 3, 0, 1]);
+        let (rows, segments) = batch.continued().unwrap();
+        assert_eq!(rows, [0, 1, 2, 0, 1, 2, 3, 4, 0, 1, 2, 5, 6, 7]);
+        let segment = |query_row, queries, key_row, keys| Segment { query_row, queries, key_row, keys };
+        let expected = [segment(0, 3, 0, 3), segment(3, 2, 3, 5), segment(5, 1, 8, 4), segment(6, 2, 12, 2)];
+        assert_eq!(segments, expected);
+        assert_eq!(Batch::trees(&[4, 2].map(Tree::alone)), Batch::of_lengths(&[4, 2]));
+        assert_eq!(Batch::of_lengths(&[4, 2]).continued(), None);
+        let tokens = Tree { trunk: vec![7, 8], branches: vec![vec![9], vec![], vec![1, 2]] };
+        assert_eq!((tokens.tokens(), tokens.shape().rows()), (vec![7, 8, 9, 1, 2], 5));
     }
 
     #[test]

@@ -149,7 +149,13 @@ impl Forward<'_> {
         shape: AttentionShape,
     ) -> Result<Activations> {
         match self.cache {
-            None => ops::causal_attention(q, k, v, &self.batch.segments(None), shape),
+            None => match self.batch.continued() {
+                None => ops::causal_attention(q, k, v, &self.batch.segments(None), shape),
+                Some((rows, segments)) => {
+                    let (k, v) = (ops::take_rows(k, &rows)?, ops::take_rows(v, &rows)?);
+                    ops::causal_attention(q, &k, &v, &segments, shape)
+                }
+            },
             Some(cache) => cache.attend(self.batch, q, k, v, shape),
         }
     }

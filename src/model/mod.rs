@@ -28,7 +28,7 @@ pub mod weights;
 pub use arch::{ARCHITECTURES, read_config};
 pub use architecture::Architecture;
 pub use batch::Batch;
-pub(crate) use batch::Sequence;
+pub(crate) use batch::{Sequence, Tree};
 pub use block::Block;
 pub(crate) use cache::BlockCache;
 pub use config::ModelConfig;
@@ -40,7 +40,7 @@ pub use layout::InputSite;
 pub(crate) use layout::{BlockLayout, ModuleDef, ModuleId};
 pub use ops::Activations;
 pub use prompt::PromptFormat;
-pub(crate) use prompt::{chat_template, special_tokens};
+pub(crate) use prompt::{chat_template, empty_text_token, special_tokens};
 pub use rope::{Rope, RopeScaling, RopeTables};
 #[cfg(test)]
 pub(crate) use synthetic::Synthetic;

@@ -296,6 +296,26 @@ pub(super) fn rope(x: &Activations, table: &RopeTable, batch: &Batch, heads: usi
     }
 }
 
+/// Some rows of `x`, in this order; one may be taken several times.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn take_rows(x: &Activations, rows: &[u32]) -> Result<Activations> {
+    match x {
+        Activations::Host { data, width } => {
+            let mut out = Buffer::take(rows.len() * width);
+            for (out, &row) in out.chunks_exact_mut(*width).zip(rows) {
+                out.copy_from_slice(&data[row as usize * width..][..*width]);
+            }
+            Ok(Activations::Host { data: out, width: *width })
+        }
+        Activations::Device(x) => {
+            let rows = Tensor::from_slice(rows, rows.len(), x.device())?;
+            Ok(Activations::Device(x.index_select(&rows, 0)?))
+        }
+    }
+}
+
 /// Causal attention of a ragged batch: `q` is `[n, heads · dim]`, `k` and `v` are `[n, key heads · dim]`.
 ///
 /// # Errors

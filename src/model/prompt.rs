@@ -205,6 +205,16 @@ pub(crate) fn special_tokens(folder: &ModelFolder) -> Result<BTreeMap<String, St
     Ok(tokens)
 }
 
+/// The token that stands for an empty text: the one that texts begin with, else the one that they end with.
+///
+/// # Errors
+/// Files of the tokenizer that cannot be read.
+pub(crate) fn empty_text_token(folder: &ModelFolder, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    let tokens = special_tokens(folder)?;
+    let id = |name: &str| tokens.get(name).and_then(|token| tokenizer.token_to_id(token));
+    Ok(id("bos_token").or_else(|| id("eos_token")))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

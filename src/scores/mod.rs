@@ -4,10 +4,12 @@
 //! are written; tables, files, charts and statistics ask it. [`SCORES`] lists all of them. A new one is a file beside
 //! these and a line in `registry.rs`.
 
+pub mod choice;
 mod corpus;
 mod data_sets;
 mod divergence;
 mod insight;
+pub mod likelihood;
 mod notation;
 mod overlap;
 mod pareto;
@@ -37,6 +39,6 @@ pub use rouge::{ROUGE1, rouge1};
 pub(crate) use score::Scale;
 pub use score::{Better, Measure, Score, Subject, Summary};
 pub use squad::{EXACT_MATCH, F1, exact_match, f1};
-pub(crate) use task::measure_task;
 pub use task::score_answer;
+pub(crate) use task::{measure_choices, measure_task, score_choices};
 pub(crate) use window::{WindowMeans, WindowSums};

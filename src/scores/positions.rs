@@ -56,14 +56,14 @@ pub fn rows(base: Option<&[f32]>, cell: &[f32], vocabulary: usize, targets: &[Op
 
 /// Greatest logit, its first index, and the log of the sum of exponentials; leaves the exponentials (relative to the
 /// greatest) in `exps` and returns their sum.
-struct Normaliser {
-    top: usize,
-    log_sum: f32,
+pub(super) struct Normaliser {
+    pub top: usize,
+    pub log_sum: f32,
     inverse_sum: f32,
 }
 
 #[inline(always)]
-fn normalise(logits: &[f32], exps: &mut [f32]) -> Normaliser {
+pub(super) fn normalise(logits: &[f32], exps: &mut [f32]) -> Normaliser {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = logits.as_chunks::<LANES>();
     for chunk in whole {

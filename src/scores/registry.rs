@@ -1,5 +1,6 @@
 //! Every score there is. A new one is a file and a line here.
 
+use super::choice::{ACCURACY, LAST_WORD_PERPLEXITY, NORMALISED_ACCURACY};
 use super::divergence::{JS_DIVERGENCE, KL_DIVERGENCE, TOP1_AGREEMENT};
 use super::perplexity::PERPLEXITY;
 use super::rouge::ROUGE1;
@@ -7,8 +8,18 @@ use super::score::{Score, Subject};
 use super::squad::{EXACT_MATCH, F1};
 
 /// Every score, in the order in which they are shown.
-pub const SCORES: &[&Score] =
-    &[&PERPLEXITY, &JS_DIVERGENCE, &KL_DIVERGENCE, &TOP1_AGREEMENT, &EXACT_MATCH, &F1, &ROUGE1];
+pub const SCORES: &[&Score] = &[
+    &PERPLEXITY,
+    &JS_DIVERGENCE,
+    &KL_DIVERGENCE,
+    &TOP1_AGREEMENT,
+    &EXACT_MATCH,
+    &F1,
+    &ROUGE1,
+    &ACCURACY,
+    &NORMALISED_ACCURACY,
+    &LAST_WORD_PERPLEXITY,
+];
 
 /// Those that are measured on corpora, or on tasks.
 pub(crate) fn scores_on(subject: Subject) -> impl Iterator<Item = &'static Score> {

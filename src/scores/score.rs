@@ -1,5 +1,6 @@
 //! What a score is: what it is called, how to read it, how it is measured.
 
+use super::choice::ChoiceOutcome;
 use super::notation::Notation;
 use super::window::WindowMeans;
 use crate::number::NamedNumbers;
@@ -81,6 +82,16 @@ pub enum Measure {
         /// An answer is right (1) or wrong (0), and nothing between.
         right_or_wrong: bool,
     },
+    /// On a task with choices: the value of one record (`None` where the score does not apply to such records), and what
+    /// the values of all, with the seed of a bootstrap, say together.
+    Choices {
+        /// The score of one record.
+        score: fn(&ChoiceOutcome<'_>) -> Option<f64>,
+        /// What is said of all.
+        summary: fn(&[f64], u64) -> Summary,
+        /// A record is right (1) or wrong (0), and nothing between.
+        right_or_wrong: bool,
+    },
 }
 
 /// What a score was measured on.
@@ -121,7 +132,7 @@ impl Score {
     pub fn subject(&self) -> Subject {
         match self.measure {
             Measure::Windows(_) => Subject::Corpus,
-            Measure::Answers { .. } => Subject::Task,
+            Measure::Answers { .. } | Measure::Choices { .. } => Subject::Task,
         }
     }
 

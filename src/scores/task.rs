@@ -1,7 +1,8 @@
 //! What the answers to a task say of a model.
 
+use super::choice::ChoiceOutcome;
 use super::registry::SCORES;
-use super::score::{Measure, Summary};
+use super::score::{Measure, Score, Summary};
 use super::stats::bootstrap_mean;
 use crate::number::NamedNumbers;
 use crate::results::Measurement;
@@ -30,6 +31,28 @@ pub(crate) fn measure_task(name: &str, answers: &[NamedNumbers], seed: u64) -> V
                 answers.iter().map(|scores| scores.get(score.id).unwrap_or(f64::NAN)).collect();
             let summary = Summary { estimate: bootstrap_mean(&values, seed), details: Vec::new() };
             found.push(score.measurement(name, values.len(), summary));
+        }
+    }
+    found
+}
+
+/// Scores the choices of a record by every score that applies to it.
+pub(crate) fn score_choices(outcome: &ChoiceOutcome<'_>) -> NamedNumbers {
+    let of = |score: &&Score| match score.measure {
+        Measure::Choices { score: of, .. } => of(outcome).map(|value| (score.id, value)),
+        _ => None,
+    };
+    SCORES.iter().filter_map(of).collect()
+}
+
+/// What the records of a task with choices say together; `records` are the scores of each.
+pub(crate) fn measure_choices(name: &str, records: &[NamedNumbers], seed: u64) -> Vec<Measurement> {
+    let mut found = Vec::new();
+    for score in SCORES {
+        if let Measure::Choices { summary, .. } = score.measure {
+            let values: Option<Vec<f64>> = records.iter().map(|scores| scores.get(score.id)).collect();
+            let values = values.filter(|values| !values.is_empty());
+            found.extend(values.map(|v| score.measurement(name, v.len(), summary(&v, seed))));
         }
     }
     found

@@ -75,6 +75,14 @@ impl<T: DeserializeOwned> FromSql for Json<T> {
 #[serde(transparent)]
 pub(super) struct Floats(#[serde(with = "crate::number::list")] pub Vec<f32>);
 
+/// A choice's likelihood without its text, which is kept once a study.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Likelihood {
+    #[serde(with = "crate::number")]
+    pub log_likelihood: f64,
+    pub is_greedy: bool,
+}
+
 /// Anything that serde writes as a string, as that string without quotes.
 #[derive(Debug)]
 pub(super) struct Word<T>(pub T);

@@ -263,6 +263,7 @@ mod tests {
             tokens: vec![],
             pieces: vec![],
             disagreement_bits: vec![],
+            choices: Vec::new(),
             scores: NamedNumbers::default(),
         };
         let error = store.put_answers(study, None, std::slice::from_ref(&answer)).unwrap_err();

@@ -4,12 +4,12 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::convert::{Floats, Json, Real, Unsigned, Word};
+use super::convert::{Floats, Json, Likelihood, Real, Unsigned, Word};
 use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Environment, Footprint, Insight, Measurement, Metrics,
-    ModelInfo, ModuleResult, Seconds, StudyResult,
+    Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, Footprint, Insight,
+    Measurement, Metrics, ModelInfo, ModuleResult, Seconds, StudyResult,
 };
 use crate::study::{CellSpec, StudyContent, StudySpec};
 
@@ -188,11 +188,14 @@ impl Store {
     pub fn answers(&self, study: i64, cell: Option<&str>) -> Result<Vec<Answer>> {
         self.read(|t| {
             let mut query = t.prepare_cached(
-                "SELECT task, record, q.prompt, q.reference_answers, a.text, a.tokens, a.scores, a.pieces,
-                        a.disagreement_bits
+                "SELECT a.task, a.record, q.prompt, q.reference_answers, a.text, a.tokens, a.scores, a.pieces,
+                        a.disagreement_bits, c.texts, l.choices
                  FROM answers AS a JOIN questions AS q USING (study, task, record)
-                 WHERE study = ?1 AND ifnull(a.cell, '') = ifnull(?2, '')
-                 ORDER BY task, record",
+                 LEFT JOIN likelihoods AS l ON l.study = a.study AND ifnull(l.cell, '') = ifnull(a.cell, '')
+                     AND l.task = a.task AND l.record = a.record
+                 LEFT JOIN choice_texts AS c ON c.study = a.study AND c.task = a.task AND c.record = a.record
+                 WHERE a.study = ?1 AND ifnull(a.cell, '') = ifnull(?2, '')
+                 ORDER BY a.task, a.record",
             )?;
             let rows = query.query_map(params![study, cell], |row| {
                 Ok(Answer {
@@ -205,6 +208,7 @@ impl Store {
                     scores: row.get::<_, Json<_>>(6)?.0,
                     pieces: row.get::<_, Json<_>>(7)?.0,
                     disagreement_bits: row.get::<_, Json<Floats>>(8)?.0.0,
+                    choices: choices(row)?,
                 })
             })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -228,6 +232,18 @@ impl Store {
         };
         Error::mistake(format!("there is no study {id} in {}: {known}", self.path.display()))
     }
+}
+
+/// The choices of a row of answers; none where the question has none.
+fn choices(row: &Row<'_>) -> rusqlite::Result<Vec<ChoiceLikelihood>> {
+    let Some(Json(texts)) = row.get::<_, Option<Json<Vec<String>>>>(9)? else { return Ok(Vec::new()) };
+    let Some(Json(found)) = row.get::<_, Option<Json<Vec<Likelihood>>>>(10)? else { return Ok(Vec::new()) };
+    let choice = |(text, Likelihood { log_likelihood, is_greedy })| ChoiceLikelihood {
+        text,
+        log_likelihood,
+        is_greedy,
+    };
+    Ok(texts.into_iter().zip(found).map(choice).collect())
 }
 
 fn real(row: &Row<'_>, column: usize) -> rusqlite::Result<f64> {

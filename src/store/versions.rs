@@ -13,10 +13,11 @@ use crate::error::{Error, Result};
 use crate::number;
 
 /// The steps from an empty file to the newest version; a file's `user_version` is the number of steps taken.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
     concat!(include_str!("views-2.sql"), include_str!("views-3.sql"), include_str!("schema-3.sql")),
+    include_str!("schema-4.sql"),
 ];
 
 /// The newest version.
@@ -24,8 +25,9 @@ pub(super) const VERSION: i32 = STEPS.len() as i32;
 
 /// The views for readers of each older version, the first one first.
 const VIEWS: [&str; STEPS.len() - 1] = [
-    concat!(include_str!("views-1.sql"), include_str!("views-3.sql")),
-    concat!(include_str!("views-2.sql"), include_str!("views-3.sql")),
+    concat!(include_str!("views-1.sql"), include_str!("views-3.sql"), include_str!("views-4.sql")),
+    concat!(include_str!("views-2.sql"), include_str!("views-3.sql"), include_str!("views-4.sql")),
+    include_str!("views-4.sql"),
 ];
 
 /// Brings a store of this version (0 is an empty file) up to date, within the caller's transaction. Foreign keys must

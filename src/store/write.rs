@@ -9,12 +9,12 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::Store;
 use super::atomic::cannot_place;
-use super::convert::{Floats, Json, Real, Unsigned, Word};
+use super::convert::{Floats, Json, Likelihood, Real, Unsigned, Word};
 use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Environment, Metrics, ModelInfo, ModuleResult, Seconds,
-    SourceBits,
+    Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, Metrics, ModelInfo,
+    ModuleResult, Seconds, SourceBits,
 };
 use crate::study::{StudyContent, StudySpec};
 
@@ -233,6 +233,9 @@ impl Store {
                     Json(&answer.pieces),
                     Json(Floats(answer.disagreement_bits.clone())),
                 ])?;
+                if !answer.choices.is_empty() {
+                    put_choices(t, study, cell, answer)?;
+                }
             }
             Ok(())
         })
@@ -270,7 +273,7 @@ impl Store {
     /// [`Error::Io`] when checkpoints cannot be removed.
     pub fn clear_cell(&self, study: i64, cell: Option<&str>) -> Result<()> {
         self.write(|t| {
-            for table in ["metrics", "answers"] {
+            for table in ["metrics", "answers", "likelihoods"] {
                 let sql =
                     format!("DELETE FROM {table} WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '')");
                 t.execute(&sql, params![study, cell])?;
@@ -388,5 +391,27 @@ fn put_metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>, metrics: &Me
             Json(&found.details),
         ])?;
     }
+    Ok(())
+}
+
+/// Puts the choices of a question, and how likely a model finds them.
+fn put_choices(t: &Transaction<'_>, study: i64, cell: Option<&str>, answer: &Answer) -> rusqlite::Result<()> {
+    let record = Unsigned::from(answer.record);
+    let texts: Vec<&str> = answer.choices.iter().map(|choice| choice.text.as_str()).collect();
+    let mut upsert = t.prepare_cached(
+        "INSERT INTO choice_texts (study, task, record, texts) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (study, task, record) DO UPDATE SET texts = excluded.texts",
+    )?;
+    upsert.execute(params![study, answer.task, record, Json(texts)])?;
+    let mut upsert = t.prepare_cached(
+        "INSERT INTO likelihoods (study, cell, task, record, choices) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (study, ifnull(cell, ''), task, record) DO UPDATE SET choices = excluded.choices",
+    )?;
+    let likelihood = |choice: &ChoiceLikelihood| Likelihood {
+        log_likelihood: choice.log_likelihood,
+        is_greedy: choice.is_greedy,
+    };
+    let choices: Vec<Likelihood> = answer.choices.iter().map(likelihood).collect();
+    upsert.execute(params![study, cell, answer.task, record, Json(choices)])?;
     Ok(())
 }

@@ -206,6 +206,7 @@ pub fn answer(task: &str, record: usize, text: &str) -> Answer {
         tokens: vec![0, 17, u32::MAX],
         pieces: vec!["Par".into(), String::new(), "is \u{1f5fc}".into()],
         disagreement_bits: vec![0.1, 1.0, f32::MIN_POSITIVE],
+        choices: Vec::new(),
         scores: [("exact_match", 1.0), ("f1", 2.0 / 3.0), ("rouge1", 0.1 + 0.2)].into_iter().collect(),
     }
 }

@@ -53,7 +53,7 @@ fn parquet_columns_that_are_not_text_become_answers_as_people_write_them() {
             parquet_file(&fields, vec![Leaf::texts(&["a", "b", "c"]), answers], Compression::UNCOMPRESSED);
         load_records(&write(&folder, "t.parquet", file))
     };
-    let references = |task: &Task| task.records.iter().flat_map(|r| r.references.clone()).collect::<Vec<_>>();
+    let references = |task: &Task| task.questions().iter().flat_map(|r| r.references.clone()).collect::<Vec<_>>();
     let task = read("OPTIONAL INT64 answer;", Leaf::integers(&[Some(-3), None, Some(7)])).unwrap();
     assert_eq!(references(&task), ["-3", "7"]);
     assert_eq!(task.warning().unwrap(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");
@@ -77,16 +77,16 @@ fn nested_parquet_is_read_as_the_hub_has_it() {
         &[&["Ada", "Ada L."], &[], &["x"]],
     );
     let task = load_records(&write(&folder, "squad.parquet", file)).unwrap();
-    assert_eq!(task.records, [record("Who?", "Ada wrote it.", &["Ada", "Ada L."])]);
+    assert_eq!(task.questions(), [record("Who?", "Ada wrote it.", &["Ada", "Ada L."])]);
     assert_eq!(
         task.warning().unwrap(),
         "task squad: 2 of 3 records are left out: 1 has nothing in `question`, 1 has no accepted answer"
     );
     let file = chats(&[&["user", "assistant"], &["user"]], &[&["Hi?", "Hi!"], &["Bye?"]]);
     let task = load_records(&write(&folder, "chat.parquet", file)).unwrap();
-    assert_eq!(task.records.len(), 1);
+    assert_eq!(task.questions().len(), 1);
     assert_eq!(
-        (task.records[0].instruction.as_str(), task.records[0].references[0].as_str()),
+        (task.questions()[0].instruction.as_str(), task.questions()[0].references[0].as_str()),
         ("Hi?", "Hi!")
     );
     assert!(task.warning().unwrap().ends_with("1 has no accepted answer"));
@@ -158,14 +158,14 @@ fn tables_of_tasks_may_hold_lists_as_json() {
     let table =
         "question,context,answers\nWho?,,\"{\"\"text\"\": [\"\"Ada\"\", \"\"A.\"\"]}\"\nWhen?,x,1843\n";
     let task = load_records(&write(&folder, "t.csv", table)).unwrap();
-    assert_eq!(task.records, [record("Who?", "", &["Ada", "A."]), record("When?", "x", &["1843"])]);
+    assert_eq!(task.questions(), [record("Who?", "", &["Ada", "A."]), record("When?", "x", &["1843"])]);
     // As pandas writes a column of dicts: not something to take as an answer.
     let table = "question,answers\nWho?,\"{'text': array(['Ada'], dtype=object)}\"\n";
     let message = task_mistake(&write(&folder, "u.csv", table));
     assert!(message.contains("line 2") && message.contains("`answers` is neither"), "{message}");
     let chat = "messages\n\"[{\"\"role\"\": \"\"user\"\", \"\"content\"\": \"\"Hi?\"\"}, {\"\"role\"\": \"\"assistant\"\", \"\"content\"\": \"\"Hi!\"\"}]\"\n";
     let task = load_records(&write(&folder, "chat.csv", chat)).unwrap();
-    assert_eq!(task.records[0].references, ["Hi!"]);
+    assert_eq!(task.questions()[0].references, ["Hi!"]);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn what_python_writes_beside_json_is_read_where_it_does_no_harm() {
     let line = r#"{"instruction": "Add.", "input": NaN, "score": -Infinity, "note": "\ud83d", "output": 3}"#;
     for (name, content) in [("t.jsonl", line.to_owned()), ("t.json", format!("[\n{line}\n]"))] {
         let task = load_records(&write(&folder, name, content)).unwrap();
-        assert_eq!(task.records, [record("Add.", "", &["3"])], "{name}");
+        assert_eq!(task.questions(), [record("Add.", "", &["3"])], "{name}");
     }
     let good = "{\"instruction\": \"a\", \"output\": \"b\"}";
     for (bad, parts) in [

@@ -46,7 +46,7 @@ fn every_shape_is_read_as_a_task_and_as_a_text() {
     assert_eq!(1 + samples.len(), SHAPES.len(), "a sample of each");
     for (line, expected) in samples {
         let source = write(&folder, "t.jsonl", line);
-        assert_eq!(load_records(&source).unwrap().records, std::slice::from_ref(&expected), "{line}");
+        assert_eq!(load_records(&source).unwrap().questions(), std::slice::from_ref(&expected), "{line}");
         let document = alpaca::document(&expected.instruction, &expected.input, &expected.references[0]);
         assert_eq!(text(&source), documents(&[&document]), "{line}");
     }
@@ -70,7 +70,7 @@ fn answers_come_in_every_form_that_people_have() {
     ] {
         let line = format!("{{\"instruction\": \"Q\", {answers}}}");
         let task = load_records(&write(&folder, "t.jsonl", line)).unwrap();
-        assert_eq!(task.records[0].references, expected, "{answers}");
+        assert_eq!(task.questions()[0].references, expected, "{answers}");
     }
 }
 
@@ -89,11 +89,11 @@ fn texts_that_begin_with_a_bracket_are_texts() {
     for (name, content) in [("t.jsonl", lines), ("t.csv", format!("prompt,completion\n{}", rows.concat()))] {
         let task = load_records(&write(&folder, name, content)).unwrap();
         let expected: Vec<TaskRecord> = texts.iter().map(|text| record(text, "", &[text])).collect();
-        assert_eq!(task.records, expected, "{name}");
+        assert_eq!(task.questions(), expected, "{name}");
     }
     let line = serde_json::json!({ "question": "{1, 2}?", "answers": "{1, 2}" }).to_string();
     let task = load_records(&write(&folder, "q.jsonl", line)).unwrap();
-    assert_eq!(task.records, [record("{1, 2}?", "", &["{1, 2}"])]);
+    assert_eq!(task.questions(), [record("{1, 2}?", "", &["{1, 2}"])]);
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn prompts_may_be_conversations() {
     let folder = TempDir::new().unwrap();
     let line = r#"{"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hi?"}]}], "completion": [{"role": "assistant", "content": "Hi!"}]}"#;
     let task = load_records(&write(&folder, "t.jsonl", line)).unwrap();
-    assert_eq!(task.records[0].conversation, turns(&[("system", "Be brief."), ("user", "Hi?")]));
-    assert_eq!(task.records[0].instruction, "Be brief.\n\nHi?");
-    assert_eq!(task.records[0].references, ["Hi!"]);
+    assert_eq!(task.questions()[0].conversation, turns(&[("system", "Be brief."), ("user", "Hi?")]));
+    assert_eq!(task.questions()[0].instruction, "Be brief.\n\nHi?");
+    assert_eq!(task.questions()[0].references, ["Hi!"]);
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn chats_that_cannot_be_asked_are_left_out() {
         chat(&[]),
     ];
     let task = load_records(&write(&folder, "chat.jsonl", lines.concat())).unwrap();
-    assert_eq!(task.records.len(), 1);
-    assert_eq!(task.records[0].conversation, turns(&[("user", "A?")]));
+    assert_eq!(task.questions().len(), 1);
+    assert_eq!(task.questions()[0].conversation, turns(&[("user", "A?")]));
     assert_eq!(
         task.warning().unwrap(),
         "task chat: 6 of 7 records are left out: 1 has nothing in `messages`, 3 have no accepted answer, \
@@ -164,7 +164,7 @@ fn fields_may_have_names_of_ones_own() {
         write(&folder, "t.jsonl", r#"{"q": "Who?", "p": "Ada.", "a": {"short": ["Ada"]}, "output": "no"}"#);
     let names = named(&["instruction=q", "input=p", "output=a.short"]);
     let task = load_task(&source, None, &names, &mut NoFetch).unwrap();
-    assert_eq!(task.records, [record("Who?", "Ada.", &["Ada"])]);
+    assert_eq!(task.questions(), [record("Who?", "Ada.", &["Ada"])]);
     assert!(task.names_used);
     let document = load_text(&source, &names, &mut NoFetch).unwrap();
     assert_eq!(document.content, documents(&[&alpaca::document("Who?", "Ada.", "Ada")]));
@@ -188,7 +188,7 @@ fn a_limit_counts_the_records_that_are_taken() {
     let line = |answer: &str| format!("{{\"question\": \"Q\", \"answer\": {answer}}}\n");
     let source = write(&folder, "t.jsonl", [line("null"), line("1"), line("2"), "oops".into()].concat());
     let task = load_task(&source, Some(2), &FieldNames::default(), &mut NoFetch).unwrap();
-    assert_eq!(task.records.len(), 2);
+    assert_eq!(task.questions().len(), 2);
     assert_eq!(task.warning().unwrap(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");
 }
 

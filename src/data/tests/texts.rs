@@ -81,7 +81,7 @@ fn names_stand_for_files_on_the_hub() {
         documents(&["all of it"])
     );
     let task = load_task("alpaca", None, &FieldNames::default(), &mut hub).unwrap();
-    assert_eq!((task.name.as_str(), task.records[0].references[0].as_str()), ("alpaca", "hi"));
+    assert_eq!((task.name.as_str(), task.questions()[0].references[0].as_str()), ("alpaca", "hi"));
 }
 
 #[test]
@@ -171,12 +171,12 @@ fn tasks_take_references_or_else_the_output() {
     let path = write(&folder, "quiz.jsonl", lines);
     let task = load_task(&path, Some(2), &FieldNames::default(), &mut NoFetch).unwrap();
     assert_eq!(task.name, "quiz");
-    assert_eq!(task.records, [record("Q", "P", &["a", "b"]), record("Q2", "", &["x"])]);
+    assert_eq!(task.questions(), [record("Q", "P", &["a", "b"]), record("Q2", "", &["x"])]);
     assert!(task_mistake(&path).contains("line 3"));
     let array = "[{\"instruction\":\"Q\",\"output\":\"x\"}]";
     let path = write(&folder, "quiz.json.gz", gzip(array.as_bytes()));
     assert_eq!(
-        load_task(&path, Some(9), &FieldNames::default(), &mut NoFetch).unwrap().records,
+        load_task(&path, Some(9), &FieldNames::default(), &mut NoFetch).unwrap().questions(),
         [record("Q", "", &["x"])]
     );
     assert!(task_mistake(&write(&folder, "none.jsonl", "\n\n")).contains("empty"));
@@ -199,7 +199,7 @@ fn the_shared_texts_and_tasks_load_whole() {
     {
         let source = path(&format!("tasks/{file}.jsonl"));
         assert_eq!(
-            load_task(&source, None, &FieldNames::default(), &mut NoFetch).unwrap().records.len(),
+            load_task(&source, None, &FieldNames::default(), &mut NoFetch).unwrap().questions().len(),
             records
         );
         assert_eq!(text(&source).joined().matches("### Response:").count(), records);

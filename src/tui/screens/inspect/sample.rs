@@ -70,6 +70,7 @@ pub(super) fn answer(record: usize, text: &str, bits: &[f32], scores: NamedNumbe
         tokens: (0..pieces.len() as u32).collect(),
         pieces,
         disagreement_bits: bits.to_vec(),
+        choices: Vec::new(),
         scores,
     }
 }

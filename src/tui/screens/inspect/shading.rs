@@ -57,6 +57,7 @@ mod tests {
             tokens: (0..pieces.len() as u32).collect(),
             pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect(),
             disagreement_bits: bits.to_vec(),
+            choices: Vec::new(),
             scores: NamedNumbers::default(),
         }
     }
