@@ -1,9 +1,12 @@
-//! The commands that look into a store: `list`, `show`, `export`.
+//! The commands that look into a store: `list`, `show`, `compare`, `export`.
 
+mod compare;
 mod imatrix;
 
 use std::path::{Path, PathBuf};
 
+pub use self::compare::compare;
+pub(crate) use self::compare::compare_models;
 use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
 use crate::data::{self, Fetch, FieldNames};
@@ -16,7 +19,7 @@ use crate::methods::Procedure;
 use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
 use crate::results::{CellResult, CellState, Insight};
-use crate::scores;
+use crate::scores::{self, BASE};
 use crate::store::{Store, StudyRecord};
 use crate::study::StudySpec;
 use crate::text::{escape, pad, width};
@@ -62,9 +65,6 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
         ShowFormat::Markdown => report::markdown(&result),
     })
 }
-
-/// What stands for the base where a cell is named.
-const BASE: &str = "base";
 
 /// Writes a finished cell, or the base, in a form that other programs load; returns what to say about it.
 ///
@@ -145,7 +145,8 @@ pub(crate) fn export_cell(
     request: &ExportRequest<'_>,
     target: &Path,
 ) -> Result<Option<Verification>> {
-    let cell = if request.cell == BASE { None } else { Some(finished_cell(record, request.cell)?) };
+    let cell =
+        if request.cell == BASE { None } else { Some(finished_cell(record, request.cell, "exported")?) };
     let mut spec = record.spec.clone();
     demo::find_files(&mut spec)?;
     let folder = ModelFolder::open(&hub::model_folder(&spec.model, request.offline)?)?;
@@ -226,7 +227,8 @@ fn newest_with(store: &Store, cell: &str) -> Result<StudyRecord> {
     unfinished.ok_or_else(|| no_cell(cell, &format!("any study of {}", store.path().display()), known))
 }
 
-fn finished_cell<'a>(record: &'a StudyRecord, cell: &str) -> Result<&'a CellResult> {
+/// A cell that is done, for what is to be done with it: `exported`.
+fn finished_cell<'a>(record: &'a StudyRecord, cell: &str, what: &str) -> Result<&'a CellResult> {
     let found = record.cells.iter().find(|c| c.id == cell).ok_or_else(|| {
         let known = record.cells.iter().map(|c| c.id.clone()).collect();
         no_cell(cell, &format!("study {}", record.id), known)
@@ -235,7 +237,7 @@ fn finished_cell<'a>(record: &'a StudyRecord, cell: &str) -> Result<&'a CellResu
         return Ok(found);
     }
     Err(Error::mistake(format!(
-        "cell `{cell}` of study {} is {}; only a cell that is done can be exported (finish the study with --resume)",
+        "cell `{cell}` of study {} is {}; only a cell that is done can be {what} (finish the study with --resume)",
         record.id,
         found.state.name()
     )))

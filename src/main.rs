@@ -64,6 +64,7 @@ fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8
         }),
         CliCommand::Completions(args) => print(&cli::completions(args.shell)),
         CliCommand::Man(args) => print(&cli::manual_page(args.command.as_deref())?),
+        CliCommand::Compare(args) => print(&commands::compare(config, &args, headless::terminal_width())?),
         CliCommand::Show(args) => print(&commands::show(config, &args, headless::terminal_width())?),
     }
 }

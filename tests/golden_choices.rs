@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use secateur::engine::RunOptions;
 use secateur::methods::grid;
 use secateur::results::{Answer, Metrics};
-use secateur::scores::choice::{ACCURACY, LAST_WORD_PERPLEXITY, NORMALISED_ACCURACY, most_likely};
 use secateur::scores::Score;
+use secateur::scores::choice::{ACCURACY, LAST_WORD_PERPLEXITY, NORMALISED_ACCURACY, most_likely};
 use secateur::store::Store;
 use serde_json::{Value, json};
 
@@ -62,9 +62,10 @@ fn choices_and_last_words_agree_with_the_harness() {
     let store = Store::open_read_only(&store).unwrap();
 
     let mut worst = 0f64;
-    for (name, cell, metrics) in
-        [("base", None, &result.base.metrics), (PRUNED, Some(result.cells[0].id.as_str()), &result.cells[0].metrics)]
-    {
+    for (name, cell, metrics) in [
+        ("base", None, &result.base.metrics),
+        (PRUNED, Some(result.cells[0].id.as_str()), &result.cells[0].metrics),
+    ] {
         let answers = store.answers(result.study, cell).unwrap();
         for (set, without_context) in SETS {
             let golden = &choices["tasks"][set][name];
@@ -76,7 +77,13 @@ fn choices_and_last_words_agree_with_the_harness() {
             check_greedy(set, &found, &golden["greedy"]);
             check_predictions(set, &found, golden, &choices["tasks"][set]);
             check_score(metrics, set, &ACCURACY, &choices["tasks"][set]["summary"][name]["acc"], golden);
-            check_score(metrics, set, &NORMALISED_ACCURACY, &choices["tasks"][set]["summary"][name]["acc_norm"], golden);
+            check_score(
+                metrics,
+                set,
+                &NORMALISED_ACCURACY,
+                &choices["tasks"][set]["summary"][name]["acc_norm"],
+                golden,
+            );
             if without_context {
                 let set = format!("{set}_unconditional");
                 let found: Vec<&Answer> = answers.iter().filter(|answer| answer.task == set).collect();
@@ -106,7 +113,12 @@ fn check_likelihoods(set: &str, found: &[&Answer], golden: &Value) -> f64 {
         assert_eq!(answer.choices.len(), golden.len(), "{set} {}", answer.record);
         for (choice, want) in answer.choices.iter().zip(golden) {
             let off = (choice.log_likelihood - want).abs();
-            assert!(off <= (1e-5 * want.abs()).max(1e-3), "{set} {}: {} and {want}", answer.record, choice.log_likelihood);
+            assert!(
+                off <= (1e-5 * want.abs()).max(1e-3),
+                "{set} {}: {} and {want}",
+                answer.record,
+                choice.log_likelihood
+            );
             worst = worst.max(off);
         }
     }
@@ -136,7 +148,11 @@ fn check_predictions(set: &str, found: &[&Answer], golden: &Value, task: &Value)
             };
             let got = most_likely(answer.choices.iter().map(value));
             let same = Some(got) == want.to_digit(10).map(|digit| digit as usize);
-            assert!(same || tied.contains(&answer.record), "{set} {score} {}: {got} and {want}", answer.record);
+            assert!(
+                same || tied.contains(&answer.record),
+                "{set} {score} {}: {got} and {want}",
+                answer.record
+            );
         }
     }
     assert_eq!(found.len() as u64, task["n"].as_u64().unwrap());
@@ -152,7 +168,11 @@ fn check_score(metrics: &Metrics, set: &str, score: &Score, golden: &Value, mode
     let tied = model["near_ties"][score.id].as_array().map_or(0, Vec::len);
     let n = metrics.of(score).find(|value| value.data_set == set).unwrap();
     println!("{set} {}: {found}, golden {want}", score.id);
-    assert!((found - want).abs() <= tied as f64 / n.n as f64 + 1e-12, "{set} {}: {found} and {want}", score.id);
+    assert!(
+        (found - want).abs() <= tied as f64 / n.n as f64 + 1e-12,
+        "{set} {}: {found} and {want}",
+        score.id
+    );
     if tied == 0 {
         let error = n.details.get("standard_error").unwrap();
         assert!((error - golden[1].as_f64().unwrap()).abs() < 1e-12, "{set} {}", score.id);

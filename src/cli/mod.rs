@@ -54,6 +54,8 @@ pub enum CliCommand {
     List(ListArgs),
     /// Print a stored study
     Show(ShowArgs),
+    /// Compare two cells of a stored study, or a cell and the base: differences, flips, and where they differ most
+    Compare(CompareArgs),
     /// Draw a screen of the dashboard into an SVG, PNG or text file, without a terminal
     Snapshot(Box<SnapshotArgs>),
     /// Print every setting with its default, as a config file to start from
@@ -292,6 +294,33 @@ pub struct ShowArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = ShowFormat::Table)]
     pub format: ShowFormat,
+}
+
+/// `secateur compare`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// Id of a cell, as `secateur show` prints it; or base, the model as it came
+    pub a: String,
+    /// Id of the other one; differences are what it has more or less than A
+    pub b: String,
+    /// `--store`.
+    #[command(flatten)]
+    pub settings: SettingsArgs<StoreOnly>,
+    /// Number of the study [default: the newest that has the cell]
+    #[arg(long, value_name = "N")]
+    pub study: Option<i64>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = CompareFormat::Table)]
+    pub format: CompareFormat,
+}
+
+/// How `secateur compare` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompareFormat {
+    /// Lines for people.
+    Table,
+    /// One JSON object.
+    Json,
 }
 
 /// `secateur settings`.

@@ -8,9 +8,11 @@ use super::event::Event;
 use super::finding::Finding;
 use crate::error::{Error, Result};
 use crate::results::{
-    BaseResult, CellResult, CellState, Footprint, Insight, Metrics, ModuleResult, StudyResult,
+    Answer, BaseResult, CellResult, CellState, Footprint, Insight, Measurement, Metrics, ModuleResult,
+    StudyResult,
 };
 use crate::scores;
+use crate::scores::flips::measure_flips;
 use crate::store::Store;
 use crate::study::{CellSpec, StudyContent, StudySpec, short_name};
 
@@ -192,12 +194,29 @@ impl Ledger {
                 }
             }
             Finding::Scored { measurements } => {
-                self.metrics(position).values.extend(measurements);
+                let flips = self.flips(cell.as_deref(), &measurements)?;
+                self.metrics(position).values.extend(measurements.into_iter().chain(flips));
                 self.tell_metrics(position);
             }
             Finding::Done { peak_rss_bytes } => self.record_done(position, peak_rss_bytes)?,
         }
         Ok(())
+    }
+
+    /// The flips of a cell on the tasks that were scored: its answers are compared with the base's.
+    fn flips(&self, cell: Option<&str>, scored: &[Measurement]) -> Result<Vec<Measurement>> {
+        let Some(cell) = cell else { return Ok(Vec::new()) };
+        let (base, cell) =
+            (self.store.answers(self.study, None)?, self.store.answers(self.study, Some(cell))?);
+        let mut tasks: Vec<&str> = scored.iter().map(|value| value.data_set.as_str()).collect();
+        tasks.dedup();
+        let flips = |task: &&str| {
+            let of_task = |answer: &&Answer| answer.task == *task;
+            let (base, cell): (Vec<&Answer>, Vec<&Answer>) =
+                (base.iter().filter(of_task).collect(), cell.iter().filter(of_task).collect());
+            measure_flips(task, &base, &cell, self.spec.seed)
+        };
+        Ok(tasks.iter().filter_map(flips).collect())
     }
 
     fn record_module(&mut self, position: Option<usize>, module: ModuleResult) -> Result<()> {

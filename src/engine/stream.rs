@@ -259,11 +259,16 @@ mod tests {
             let folder = ModelFolder::open(dir.path()).unwrap();
             let tokens = sequences(&[40, 9, 3, 70]);
             let trees = [
-                Tree { trunk: tokens[0].clone(), branches: vec![tokens[1].clone(), Vec::new(), tokens[2].clone()] },
+                Tree {
+                    trunk: tokens[0].clone(),
+                    branches: vec![tokens[1].clone(), Vec::new(), tokens[2].clone()],
+                },
                 Tree::alone(tokens[3].clone()),
             ];
-            let whole: Vec<Vec<u32>> =
-                [&tokens[1], &tokens[2]].iter().map(|branch| [tokens[0].clone(), branch.to_vec()].concat()).collect();
+            let whole: Vec<Vec<u32>> = [&tokens[1], &tokens[2]]
+                .iter()
+                .map(|branch| [tokens[0].clone(), branch.to_vec()].concat())
+                .collect();
             let forward = |mut states: HiddenStates| {
                 let ropes = folder.config.rope_tables(100);
                 for index in 0..folder.config.blocks {

@@ -1,10 +1,12 @@
 //! A study for people and for other programs: a table for the terminal, Markdown, CSV, JSON.
 
+mod comparison;
 mod figures;
 mod layout;
 
 use std::fmt::Write as _;
 
+pub(crate) use self::comparison::comparison;
 use self::figures::Row;
 use self::layout::{Align, Column, Group};
 use crate::human;

@@ -4,14 +4,19 @@
 //! are written; tables, files, charts and statistics ask it. [`SCORES`] lists all of them. A new one is a file beside
 //! these and a line in `registry.rs`.
 
+pub mod characters;
 pub mod choice;
+pub(crate) mod comparison;
 mod corpus;
 mod data_sets;
 mod divergence;
+pub mod flips;
 mod insight;
 pub mod likelihood;
 mod notation;
+pub mod number;
 mod overlap;
+pub(crate) mod paired;
 mod pareto;
 mod perplexity;
 pub mod positions;
@@ -23,6 +28,9 @@ pub(crate) mod stats;
 mod task;
 pub(crate) mod verdict;
 mod window;
+
+/// What stands for the base where a cell is named.
+pub(crate) const BASE: &str = "base";
 
 pub(crate) use corpus::measure_corpus;
 pub use data_sets::records;

@@ -1,7 +1,10 @@
 //! Every score there is. A new one is a file and a line here.
 
+use super::characters::CHARACTER_F1;
 use super::choice::{ACCURACY, LAST_WORD_PERPLEXITY, NORMALISED_ACCURACY};
 use super::divergence::{JS_DIVERGENCE, KL_DIVERGENCE, TOP1_AGREEMENT};
+use super::flips::FLIPS;
+use super::number::{NUMBER_MATCH, STRICT_NUMBER_MATCH};
 use super::perplexity::PERPLEXITY;
 use super::rouge::ROUGE1;
 use super::score::{Score, Subject};
@@ -16,9 +19,13 @@ pub const SCORES: &[&Score] = &[
     &EXACT_MATCH,
     &F1,
     &ROUGE1,
+    &NUMBER_MATCH,
+    &STRICT_NUMBER_MATCH,
+    &CHARACTER_F1,
     &ACCURACY,
     &NORMALISED_ACCURACY,
     &LAST_WORD_PERPLEXITY,
+    &FLIPS,
 ];
 
 /// Those that are measured on corpora, or on tasks.

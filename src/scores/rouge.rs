@@ -23,6 +23,7 @@ pub static ROUGE1: Score = Score {
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| rouge1(answer, reference)),
+        applies: |_| true,
         right_or_wrong: false,
     },
 };

@@ -79,9 +79,13 @@ pub enum Measure {
     Answers {
         /// The score of one answer.
         score: fn(&str, &[String]) -> f64,
+        /// Whether it says something where these answers are accepted.
+        applies: fn(&[String]) -> bool,
         /// An answer is right (1) or wrong (0), and nothing between.
         right_or_wrong: bool,
     },
+    /// On a task: records that the base gets right and the cell wrong, or the other way round.
+    Flips,
     /// On a task with choices: the value of one record (`None` where the score does not apply to such records), and what
     /// the values of all, with the seed of a bootstrap, say together.
     Choices {
@@ -132,7 +136,17 @@ impl Score {
     pub fn subject(&self) -> Subject {
         match self.measure {
             Measure::Windows(_) => Subject::Corpus,
-            Measure::Answers { .. } | Measure::Choices { .. } => Subject::Task,
+            Measure::Answers { .. } | Measure::Choices { .. } | Measure::Flips => Subject::Task,
+        }
+    }
+
+    /// Whether it judges a record right or wrong, and nothing between.
+    pub fn is_right_or_wrong(&self) -> bool {
+        match self.measure {
+            Measure::Answers { right_or_wrong, .. } | Measure::Choices { right_or_wrong, .. } => {
+                right_or_wrong
+            }
+            Measure::Windows(_) | Measure::Flips => false,
         }
     }
 

@@ -24,6 +24,7 @@ pub static EXACT_MATCH: Score = Score {
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| exact_match(answer, reference)),
+        applies: |_| true,
         right_or_wrong: true,
     },
 };
@@ -48,6 +49,7 @@ pub static F1: Score = Score {
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| f1(answer, reference)),
+        applies: |_| true,
         right_or_wrong: false,
     },
 };

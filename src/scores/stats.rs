@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::results::{Estimate, Measurement};
 
 /// Resamples of a bootstrap.
-const RESAMPLES: usize = 1000;
+pub(super) const RESAMPLES: usize = 1000;
 
 /// Half the width of a normal 95% interval, in standard errors.
 const Z95: f64 = 1.96;
@@ -105,7 +105,7 @@ pub(super) fn normal_interval(mean: f64, error: f64) -> [f64; 2] {
 }
 
 /// Quantile `q` of ascending values by linear interpolation.
-fn quantile(ascending: &[f64], q: f64) -> f64 {
+pub(super) fn quantile(ascending: &[f64], q: f64) -> f64 {
     let at = q * (ascending.len() - 1) as f64;
     let (low, high) = (ascending[at.floor() as usize], ascending[at.ceil() as usize]);
     // Equal ends are returned as they are: interpolating between infinities would give a NaN.

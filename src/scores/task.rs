@@ -12,8 +12,9 @@ use crate::results::Measurement;
 pub fn score_answer(answer: &str, references: &[String], known: &NamedNumbers) -> NamedNumbers {
     let mut scores = known.clone();
     for score in SCORES {
-        if let Measure::Answers { score: of, .. } = score.measure
+        if let Measure::Answers { score: of, applies, .. } = score.measure
             && known.get(score.id).is_none()
+            && applies(references)
         {
             scores.put(score.id, of(answer, references));
         }
@@ -26,9 +27,10 @@ pub(crate) fn measure_task(name: &str, answers: &[NamedNumbers], seed: u64) -> V
     let mut found = Vec::new();
     for score in SCORES {
         if let Measure::Answers { .. } = score.measure {
-            // An answer has every score: `score_answer` adds those that one from an older store lacks.
-            let values: Vec<f64> =
-                answers.iter().map(|scores| scores.get(score.id).unwrap_or(f64::NAN)).collect();
+            // An answer has every score that applies: `score_answer` adds those that one from an older store lacks. One
+            // that says nothing of some of the records would be the mean over other records.
+            let values: Option<Vec<f64>> = answers.iter().map(|scores| scores.get(score.id)).collect();
+            let Some(values) = values else { continue };
             let summary = Summary { estimate: bootstrap_mean(&values, seed), details: Vec::new() };
             found.push(score.measurement(name, values.len(), summary));
         }

@@ -108,6 +108,16 @@ impl Effects {
         });
     }
 
+    /// Compares two models of a study.
+    pub(crate) fn compare(&self, study: i64, a: String, b: String) {
+        let path = self.store.clone();
+        self.run(move || {
+            let store = Store::open_read_only(&path)?;
+            let record = store.study(study)?;
+            Ok(EffectOutcome::Compared(Box::new(commands::compare_models(&store, &record, &a, &b)?)))
+        });
+    }
+
     /// Deletes a study.
     pub(crate) fn delete(&self, study: i64) {
         let path = self.store.clone();

@@ -48,6 +48,7 @@ pub(crate) enum Action {
     SaveScreen,
     SavePanel,
     ExportComparison,
+    CompareTwo,
     Suspend,
     Redraw,
     StartStudy,
@@ -240,7 +241,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Compare: [key(K::PageDown)] A::PageDown, "page down";
     Compare: [key(K::Home), ch('g')] A::First, "first row";
     Compare: [key(K::End), ch('G')] A::Last, "last row";
-    Compare: [ch('t')] A::NextScore, "next task score: exact match, F1, ROUGE-1, all three", "score";
+    Compare: [ch('t')] A::NextScore, "next task score, then all of them", "score";
     Compare: [ch('c')] A::NextCorpus, "next corpus";
     Compare: [ch('x')] A::NextAxis, "x axis: sparsity, bits per weight, size", "axis";
     Compare: [ch('b')] A::Relative, "switch between absolute values and values relative to the base", "relative";
@@ -249,6 +250,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Compare: [ch('Z')] A::ZoomOut, "zoom out";
     Compare: [ch('0')] A::ZoomReset, "reset the zoom";
     Compare: [ch(' ')] A::Pin, "pin or unpin the selected cell", "pin";
+    Compare: [ch('d')] A::CompareTwo, "differences of two models: those pinned, or the selected one and the base", "differences";
     Compare: [ch('o')] A::Sort, "sort the table by the next column", "sort";
     Compare: [ch('O')] A::SortReverse, "reverse the order";
     Compare: [ch('/')] A::Filter, "filter the rows by words", "filter";

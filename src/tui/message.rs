@@ -8,6 +8,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use super::state::{Checked, Field, FormValues, Leave, Panel, StudyView};
 use crate::engine::{Command, Event, Progress};
 use crate::results::Answer;
+use crate::scores::comparison::Comparison;
 use crate::store::StudySummary;
 use crate::study::StudySpec;
 
@@ -66,6 +67,8 @@ pub(crate) enum EffectOutcome {
     /// The study of the form is on its way to the engine.
     Started(Box<StudySpec>),
     Saved(Vec<PathBuf>),
+    /// Two models were compared.
+    Compared(Box<Comparison>),
     /// A study is gone from the store.
     Deleted(i64),
     /// An effect failed; the message says which.
@@ -112,6 +115,12 @@ pub(crate) enum Effect {
     },
     /// Save what is drawn, all of it or one panel, as SVG, PNG and text.
     Snapshot(Option<Panel>),
+    /// Compare two models of a study, each the id of a cell or `base`.
+    CompareTwo {
+        study: i64,
+        a: String,
+        b: String,
+    },
     /// Export the study that is shown as CSV, JSON and Markdown.
     ExportComparison,
     /// Give the terminal back and stop the process until it is continued.

@@ -292,6 +292,7 @@ impl Dashboard {
                 }
                 Effect::ExportModel { study, cell, folder } => self.effects.export_model(study, cell, folder),
                 Effect::Snapshot(panel) => self.snapshot(panel),
+                Effect::CompareTwo { study, a, b } => self.effects.compare(study, a, b),
                 Effect::ExportComparison => {
                     if let Some(study_view) = &self.state.study_view {
                         self.effects.export_comparison(study_view.result());

@@ -53,7 +53,8 @@ fn parquet_columns_that_are_not_text_become_answers_as_people_write_them() {
             parquet_file(&fields, vec![Leaf::texts(&["a", "b", "c"]), answers], Compression::UNCOMPRESSED);
         load_records(&write(&folder, "t.parquet", file))
     };
-    let references = |task: &Task| task.questions().iter().flat_map(|r| r.references.clone()).collect::<Vec<_>>();
+    let references =
+        |task: &Task| task.questions().iter().flat_map(|r| r.references.clone()).collect::<Vec<_>>();
     let task = read("OPTIONAL INT64 answer;", Leaf::integers(&[Some(-3), None, Some(7)])).unwrap();
     assert_eq!(references(&task), ["-3", "7"]);
     assert_eq!(task.warning().unwrap(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");

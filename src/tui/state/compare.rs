@@ -182,7 +182,16 @@ impl SortBy {
         }
     }
 
-    /// The columns from left to right, given what the x axis shows.
+    /// The columns from left to right, given what the x axis shows and which scores have one.
+    pub(crate) fn of(x: XQuantity, scores: &[&'static Score]) -> Vec<Self> {
+        let has_column = |column: &Self| match column {
+            Self::Score(score) | Self::Change(score) => scores.contains(score),
+            _ => true,
+        };
+        Self::all(x).into_iter().filter(has_column).collect()
+    }
+
+    /// Every column that there may be.
     pub(crate) fn all(x: XQuantity) -> Vec<Self> {
         let mut columns = vec![Self::Cell, Self::State];
         if x.is_room() {
@@ -221,21 +230,24 @@ impl ChartedScore {
         }
     }
 
-    pub(crate) fn shown(self) -> Vec<&'static Score> {
+    /// What is charted of these scores of tasks. One that is not among them gives way to the one that is told first.
+    pub(crate) fn shown(self, scores: &[&'static Score]) -> Vec<&'static Score> {
         match self {
-            Self::One(score) => vec![score],
-            Self::All => scores_on(Subject::Task).collect(),
+            Self::One(score) if scores.contains(&score) => vec![score],
+            Self::One(_) => {
+                scores.iter().find(|score| score.headline).or(scores.first()).copied().into_iter().collect()
+            }
+            Self::All => scores.to_vec(),
         }
     }
 
-    /// What is charted after this: each score in turn, then all.
+    /// What is charted after this: each of these scores in turn, then all.
     #[must_use]
-    pub(crate) fn next(self) -> Self {
-        let mut scores = scores_on(Subject::Task);
-        let next = match self {
-            Self::All => scores.next(),
-            Self::One(score) => scores.skip_while(|known| *known != score).nth(1),
+    pub(crate) fn next(self, scores: &[&'static Score]) -> Self {
+        let next = match (self, self.shown(scores).first()) {
+            (Self::One(_), Some(shown)) => scores.iter().skip_while(|known| *known != shown).nth(1),
+            _ => scores.first(),
         };
-        next.map_or(Self::All, Self::One)
+        next.map_or(Self::All, |score| Self::One(score))
     }
 }

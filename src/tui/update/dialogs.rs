@@ -18,7 +18,12 @@ pub(crate) fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
     let Some(mut dialog) = state.dialogs.pop() else { return Vec::new() };
     // A dialog that stays is put back; what it does happens without it in the way.
     let (stays, effects) = match &mut dialog {
-        Dialog::Help(scroll) => (help(scroll, event), Vec::new()),
+        Dialog::Help(scroll) => (scrolled(scroll, event, keymap::BINDINGS.len() + 20), Vec::new()),
+        // No more lines than a record takes, for everything that there is.
+        Dialog::Comparison(found, scroll) => {
+            let most = 20 + found.scores.len() + found.flips.len() + 6 * found.records.len();
+            (scrolled(scroll, event, most), Vec::new())
+        }
         Dialog::Palette(palette) => {
             let names = matching(palette.line.text());
             match event.code {
@@ -116,12 +121,12 @@ pub(crate) fn paste(dialog: &mut Dialog, text: &str) {
         Dialog::Palette(palette) => palette.line.insert(text),
         Dialog::Level(chooser) => chooser.line.insert(text),
         Dialog::Prompt(prompt) => prompt.line.insert(text),
-        Dialog::Help(_) | Dialog::Question(_) => {}
+        Dialog::Help(_) | Dialog::Comparison(..) | Dialog::Question(_) => {}
     }
 }
 
-/// Scrolls the help; `false` when it is to go.
-fn help(scroll: &mut usize, event: &KeyEvent) -> bool {
+/// Scrolls what is only read, by `most` lines at most; `false` when it is to go.
+fn scrolled(scroll: &mut usize, event: &KeyEvent, most: usize) -> bool {
     match event.code {
         KeyCode::Up | KeyCode::Char('k') => *scroll = scroll.saturating_sub(1),
         KeyCode::Down | KeyCode::Char('j') => *scroll = scroll.saturating_add(1),
@@ -131,7 +136,7 @@ fn help(scroll: &mut usize, event: &KeyEvent) -> bool {
         _ => return false,
     }
     // It can never be scrolled further than there are lines.
-    *scroll = (*scroll).min(keymap::BINDINGS.len() + 20);
+    *scroll = (*scroll).min(most);
     true
 }
 

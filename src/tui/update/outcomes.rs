@@ -2,7 +2,7 @@
 
 use crate::tui::message::{Effect, EffectOutcome, OpenReason};
 use crate::tui::screens::{history, inspect, show, toast_error};
-use crate::tui::state::{Check, EngineState, LogLevel, Screen, State, StudyView, model_name};
+use crate::tui::state::{Check, Dialog, EngineState, LogLevel, Screen, State, StudyView, model_name};
 
 /// Takes the outcome of an effect in.
 pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
@@ -60,6 +60,10 @@ pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
         EffectOutcome::Saved(paths) => {
             let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
             state.toast(format!("saved {}", names.join(", ")), false);
+            Vec::new()
+        }
+        EffectOutcome::Compared(found) => {
+            state.dialogs.push(Dialog::Comparison(found, 0));
             Vec::new()
         }
         EffectOutcome::Deleted(study) => forget(state, study),

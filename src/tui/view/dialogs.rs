@@ -9,6 +9,8 @@ use unicode_width::UnicodeWidthStr;
 
 use super::parts::{first_shown, framed, typed, typed_with};
 use crate::methods::{Family, METHODS, understand};
+use crate::report;
+use crate::scores::comparison::Comparison;
 use crate::study::Level;
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
@@ -20,6 +22,7 @@ use crate::tui::widgets::text::{self, sanitize, truncate, wrap};
 pub(crate) fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buffer) {
     match dialog {
         Dialog::Help(scroll) => help(state, *scroll, area, buffer),
+        Dialog::Comparison(found, scroll) => differences(state, found, *scroll, area, buffer),
         Dialog::Palette(palette) => commands(state, palette, area, buffer),
         Dialog::Level(chooser) => level(state, chooser, area, buffer),
         Dialog::Question(asked) => question(state, asked, area, buffer),
@@ -71,6 +74,18 @@ fn help(state: &State, scroll: usize, area: Rect, buffer: &mut Buffer) {
     let wide = lines.iter().map(Line::width).max().unwrap_or(0);
     let height = lines.len().min(usize::from(area.height).saturating_sub(4));
     let inner = place(state, "Keys (arrows scroll, any other key closes)", (wide, height), area, buffer);
+    let first = scroll.min(lines.len().saturating_sub(inner.height.into()));
+    Paragraph::new(lines).scroll((first as u16, 0)).render(inner, buffer);
+}
+
+/// The same text that `secateur compare` prints, as wide as there is room.
+fn differences(state: &State, found: &Comparison, scroll: usize, area: Rect, buffer: &mut Buffer) {
+    let wide = usize::from(area.width).saturating_sub(4);
+    let text = report::comparison(found, wide);
+    let lines: Vec<Line<'_>> = text.lines().map(|line| Line::raw(sanitize(line).into_owned())).collect();
+    let height = lines.len().min(usize::from(area.height).saturating_sub(2));
+    let title = "A against B (arrows scroll, any other key closes)";
+    let inner = place(state, title, (wide, height), area, buffer);
     let first = scroll.min(lines.len().saturating_sub(inner.height.into()));
     Paragraph::new(lines).scroll((first as u16, 0)).render(inner, buffer);
 }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::axis::XAxis;
-use super::charted::leading;
+use super::charted::{leading, measured};
 use crate::methods::METHODS;
 use crate::results::{CellResult, CellState, DataSetName, Estimate, Metrics, ModelFootprint};
 use crate::scores::stats::mean_over_tasks;
@@ -126,6 +126,8 @@ pub(crate) struct Comparison<'a> {
     pub tasks: Vec<DataSetName>,
     /// Whether there are tasks, or may be.
     pub asked: bool,
+    /// The scores that have a place on screen.
+    pub scores: Vec<&'static Score>,
     /// Bases and cells: of the open study, then of the overlays.
     pub rows: Vec<ModelRow<'a>>,
     /// The series, those of the open study first.
@@ -148,11 +150,17 @@ impl<'a> Comparison<'a> {
                 || is_measured(&study_view.base.metrics, Subject::Task)
         };
         let asked = study_views.iter().any(planned);
+        let models = study_views.iter().flat_map(|study_view| {
+            let cells = study_view.cells.iter().map(|cell| &cell.metrics);
+            std::iter::once(&study_view.base.metrics).chain(cells)
+        });
+        let scores = measured(models);
         let mut found = Self {
             corpora,
             corpus: chosen,
             tasks,
             asked,
+            scores,
             rows: Vec::new(),
             series: Vec::new(),
             axis: XAxis::Sparsity,
@@ -180,7 +188,7 @@ impl<'a> Comparison<'a> {
         found.xs.sort_by(f64::total_cmp);
         found.xs.dedup();
         if view.x.is_room() {
-            for i in found.front(view, leading(view)) {
+            for i in found.front(view, leading(&found.scores, view)) {
                 found.rows[i].front = true;
             }
         }
@@ -337,7 +345,7 @@ impl<'a> Comparison<'a> {
 
     /// The best row up to a place on the x axis, by the score that decides, among those that `among` accepts.
     pub(crate) fn best(&self, view: &CompareView, x: f64, among: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut tradeoffs = self.tradeoffs(view, leading(view));
+        let mut tradeoffs = self.tradeoffs(view, leading(&self.scores, view));
         for (place, tradeoff) in tradeoffs.iter_mut().enumerate() {
             *tradeoff = tradeoff.filter(|_| among(place));
         }

@@ -19,6 +19,8 @@ use crate::tui::widgets::{Chart, ChartWindow, Point, PointTag, Series, YScale, t
 const WIDE: u16 = 100;
 /// The least width of a chart that shows one of three scores.
 const NARROWEST: u16 = 20;
+/// Charts of task scores that have the room of a chart each.
+const MOST_CHARTS: u16 = 3;
 /// Rows below which charts leave no room for the table.
 const SHARED: u16 = 13;
 
@@ -92,7 +94,8 @@ fn places(state: &State, study_view: &StudyView, found: &Comparison<'_>, area: R
         return ComparePlaces { charts: vec![(view.panel, charts)], readout, table, ..only_table };
     }
     // All scores get the room of a chart each.
-    let scores = if view.score == ChartedScore::All { view.score.shown().len() as u16 } else { 1 };
+    let shown = charted(&found.scores, view, Panel::Scores).len() as u16;
+    let scores = if view.score == ChartedScore::All { shown.clamp(1, MOST_CHARTS) } else { 1 };
     let [a, b, c] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1), Constraint::Fill(scores)])
         .areas(charts);
     let charts = vec![(Panel::Perplexity, a), (Panel::Divergence, b), (Panel::Scores, c)];
@@ -105,10 +108,10 @@ fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
     let scores = if width >= WIDE {
         [Panel::Perplexity, Panel::Divergence, Panel::Scores]
             .iter()
-            .flat_map(|panel| charted(view, *panel))
+            .flat_map(|panel| charted(&found.scores, view, *panel))
             .collect()
     } else {
-        charted(view, view.panel)
+        charted(&found.scores, view, view.panel)
     };
     Readout::new(found, view, scores, width < WIDE, state.theme)
 }
@@ -136,7 +139,7 @@ fn draw_insight(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer
 }
 
 fn draw_panel(state: &State, found: &Comparison<'_>, panel: Panel, area: Rect, buffer: &mut Buffer) {
-    let scores = charted(&state.compare, panel);
+    let scores = charted(&found.scores, &state.compare, panel);
     if scores.len() > 1 && area.width / scores.len() as u16 >= NARROWEST {
         let areas = Layout::horizontal(scores.iter().map(|_| Constraint::Fill(1))).split(area);
         for (score, area) in scores.iter().zip(areas.iter()) {

@@ -261,7 +261,7 @@ fn here<'f, 'a>(
 /// The best cell of all that are not larger than the cursor says, then the best of each series.
 fn within<'f, 'a>(found: &'f Comparison<'a>, view: &CompareView, at: f64) -> Vec<(String, &'f ModelRow<'a>)> {
     let best = found.best(view, at, |_| true).map(|i| &found.rows[i]);
-    let best = best.map(|row| (format!("best {}: {}", leading(view).short, row.label), row));
+    let best = best.map(|row| (format!("best {}: {}", leading(&found.scores, view).short, row.label), row));
     let of_series = (0..found.series.len()).filter_map(|series| {
         let row = &found.rows[found.best(view, at, |i| found.rows[i].series == Some(series))?];
         Some((row.label.clone(), row))

@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
-use super::charted::leading;
+use super::charted::{charted, leading};
 use super::data::{Comparison, ModelRow};
 use super::figures;
 use crate::human;
@@ -47,7 +47,7 @@ pub(crate) fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &m
         frame(state, found, row, rows, area).render(area, buffer);
     }
 
-    let columns = columns(theme, view, area.width);
+    let columns = columns(&found.scores, theme, view, area.width);
     let all: Vec<TableRow> = order.iter().map(|&i| row(found, i, &columns, view, theme)).collect();
     let widths = widths(&all, columns.len());
     let mut rows: Vec<TableRow> = shown.iter().map(|&place| all[place].clone()).collect();
@@ -118,7 +118,7 @@ fn title(found: &Comparison<'_>, view: &CompareView) -> String {
     let (all, done) = (cells.clone().count(), cells.filter(|row| row.state == CellState::Done).count());
     let relative = if view.relative { ", relative to the base" } else { "" };
     let front = if found.axis.is_room() {
-        format!(", Pareto front by {}", leading(view).name)
+        format!(", Pareto front by {}", leading(&found.scores, view).name)
     } else {
         String::new()
     };
@@ -154,10 +154,15 @@ fn filter(view: &CompareView, theme: Theme, room: usize) -> Option<Line<'static>
 }
 
 /// Columns with what they show. Those that matter least are dropped first on a narrow screen.
-fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableColumn)> {
+fn columns(
+    scores: &[&'static Score],
+    theme: Theme,
+    view: &CompareView,
+    width: u16,
+) -> Vec<(SortBy, TableColumn)> {
     let change = format!("{}%", theme.symbols().delta);
     let room = view.x.is_room();
-    SortBy::all(view.x)
+    SortBy::of(view.x, scores)
         .into_iter()
         .map(|by| {
             let (title, min, priority) = match by {
@@ -168,7 +173,7 @@ fn columns(theme: Theme, view: &CompareView, width: u16) -> Vec<(SortBy, TableCo
                 SortBy::Bits => ("bits".to_owned(), u16::MAX, if room { 212 } else { 64 }),
                 SortBy::Size => ("size".to_owned(), u16::MAX, if room { 214 } else { 66 }),
                 SortBy::Zeros => ("zeros".to_owned(), u16::MAX, 100),
-                SortBy::Score(score) => (head(score, view.relative), u16::MAX, priority(score, view)),
+                SortBy::Score(score) => (head(score, view.relative), u16::MAX, priority(scores, score, view)),
                 SortBy::Change(_) => (change.clone(), u16::MAX, 160),
                 SortBy::Seconds => ("seconds".to_owned(), u16::MAX, 70),
             };
@@ -189,10 +194,10 @@ fn head(score: &Score, relative: bool) -> String {
 }
 
 /// What is charted stays longest, those that are seldom looked at go first.
-fn priority(score: &Score, view: &CompareView) -> u8 {
+fn priority(scores: &[&'static Score], score: &Score, view: &CompareView) -> u8 {
     let charted = match score.subject() {
         Subject::Corpus => score.headline,
-        Subject::Task => view.score.shown().contains(&score),
+        Subject::Task => charted(scores, view, Panel::Scores).contains(&score),
     };
     match (score.subject(), charted) {
         (Subject::Corpus, true) if score.compares() => 210,

@@ -3,11 +3,12 @@
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::axis::XAxis;
+use super::charted::of_tasks;
 use super::data::{Comparison, comparison};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::screens::{show, toast_error};
-use crate::tui::state::{CompareView, Line, Panel, Screen, SortBy, State, Typed};
+use crate::tui::state::{CompareView, Line, Panel, RowKey, Screen, SortBy, State, Typed};
 
 const PAGE: isize = 10;
 
@@ -17,6 +18,7 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Pin => return pin(state),
         Action::NextCorpus => return next_corpus(state),
         Action::NextAxis => return next_axis(state),
+        Action::CompareTwo => return compare_two(state),
         _ => {}
     }
     // Only some of the state's fields are borrowed, so that the view can change beside them.
@@ -32,7 +34,7 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::PageDown => choose(&found, view, |at| at.saturating_add_signed(PAGE)),
         Action::First => choose(&found, view, |_| 0),
         Action::Last => choose(&found, view, |_| usize::MAX),
-        Action::NextScore => view.score = view.score.next(),
+        Action::NextScore => view.score = view.score.next(&of_tasks(&found.scores)),
         Action::Relative => view.relative = !view.relative,
         Action::NextPanel => {
             view.panel = match view.panel {
@@ -46,7 +48,7 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::ZoomOut => zoom(&found, view, 2.0),
         Action::ZoomReset => view.zoom = None,
         Action::Sort => {
-            view.sort = next_column(view);
+            view.sort = next_column(&found, view);
             view.descending = false;
         }
         Action::SortReverse => view.descending = !view.descending,
@@ -82,8 +84,8 @@ pub(crate) fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>>
 }
 
 /// The column after this one; behind the last comes the order of the grid.
-fn next_column(view: &CompareView) -> Option<SortBy> {
-    let columns = SortBy::all(view.x);
+fn next_column(found: &Comparison<'_>, view: &CompareView) -> Option<SortBy> {
+    let columns = SortBy::of(view.x, &found.scores);
     let Some(sort) = view.sort else { return columns.first().copied() };
     let at = columns.iter().position(|column| *column == sort)?;
     columns.get(at + 1).copied()
@@ -193,6 +195,28 @@ fn pin(state: &mut State) -> Vec<Effect> {
     }
     state.compare.selected = Some(key);
     Vec::new()
+}
+
+/// Compares two models record by record: the first two that are pinned; the pinned one and the selected one; the base and
+/// the selected one.
+fn compare_two(state: &mut State) -> Vec<Effect> {
+    const BASE: &str = crate::scores::BASE;
+    let Some(found) = comparison(state) else { return toast_error(state, "no study is open") };
+    let (order, _) = found.table(&state.compare);
+    let selected = order.get(found.selected(&state.compare, &order)).map(|&row| found.rows[row].key.clone());
+    let Some(study) = found.rows.first().map(|row| row.key.study) else { return Vec::new() };
+    let own = |key: &&RowKey| key.study == study;
+    let pinned: Vec<String> =
+        state.compare.pinned.iter().filter(own).filter_map(|key| key.cell.clone()).collect();
+    let selected = selected.filter(|key| key.study == study).and_then(|key| key.cell);
+    let (a, b) = match (&pinned[..], selected) {
+        ([a, b, ..], _) => (a.clone(), b.clone()),
+        ([a], Some(b)) if *a != b => (a.clone(), b),
+        ([a], _) => (BASE.to_owned(), a.clone()),
+        ([], Some(b)) => (BASE.to_owned(), b),
+        ([], None) => return toast_error(state, "select a cell of this study, or pin two with Space"),
+    };
+    vec![Effect::CompareTwo { study, a, b }]
 }
 
 /// Goes to the answers and modules of the selected cell.

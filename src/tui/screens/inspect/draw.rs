@@ -10,7 +10,7 @@ use super::modules;
 use super::places::{InspectPlaces, places};
 use super::rows::{self, Disagreement, PromptRow};
 use crate::results::{Answer, CellState};
-use crate::scores::{Measure, Subject, scores_on};
+use crate::scores::{Subject, scores_on};
 use crate::tui::state::{Pane, Panel, State, StudyView};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts::{self, put_lines};
@@ -249,7 +249,7 @@ fn scores(theme: Theme, answer: &Answer, other: Option<&Answer>, columns: u16) -
             more if more < 0.0 => symbols.down,
             _ => "",
         };
-        let whole = matches!(score.measure, Measure::Answers { right_or_wrong: true, .. });
+        let whole = score.is_right_or_wrong();
         let value = if whole { format!("{value:.0}") } else { format!("{value:.2}") };
         figures.push([
             Span::styled(format!("{} ", score.name), theme.dim()),

@@ -4,6 +4,7 @@ use super::super::axis::XAxis;
 use super::super::cursor;
 use super::super::data::Comparison;
 use super::*;
+use crate::scores::choice::{ACCURACY, NORMALISED_ACCURACY};
 use crate::tui::state::{ChartedScore, CompareView, RowKey, SortBy};
 
 fn tasks(tasks: &[[Measurement; 3]]) -> Metrics {
@@ -203,11 +204,17 @@ fn the_filter_wants_all_words_and_leaves_base_and_pins_alone() {
 #[test]
 fn scores_of_tasks_are_charted_in_turn_and_then_all() {
     assert_eq!(ChartedScore::default(), ChartedScore::One(&F1));
-    assert_eq!(ChartedScore::All.shown(), [&EXACT_MATCH, &F1, &ROUGE1]);
+    let scores = [&EXACT_MATCH, &F1, &ROUGE1];
+    assert_eq!(ChartedScore::All.shown(&scores), scores);
     let mut turn = vec![ChartedScore::default()];
     for _ in 0..4 {
-        turn.push(turn.last().unwrap().next());
+        turn.push(turn.last().unwrap().next(&scores));
     }
-    let shown: Vec<usize> = turn.iter().map(|charted| charted.shown().len()).collect();
+    let shown: Vec<usize> = turn.iter().map(|charted| charted.shown(&scores).len()).collect();
     assert_eq!((shown, turn[0]), (vec![1, 1, 3, 1, 1], turn[4]));
+    // Where F1 is not measured, another one is shown, and the turn goes on behind it.
+    let scores = [&ACCURACY, &NORMALISED_ACCURACY];
+    assert_eq!(turn[0].shown(&scores), [&ACCURACY]);
+    assert_eq!(turn[0].next(&scores), ChartedScore::One(&NORMALISED_ACCURACY));
+    assert!(ChartedScore::All.shown(&[]).is_empty());
 }
