@@ -275,7 +275,10 @@ impl Prepared {
 
     fn warnings(&self, positions: usize, longest: usize) -> Vec<String> {
         match self {
-            Self::Questions(task) => task.cut_short(positions, longest),
+            Self::Questions(task) => {
+                let cut = task.cut_short(positions, longest);
+                cut.into_iter().chain(task.misjudged()).collect()
+            }
             Self::Choices(task) => task.warning(positions).into_iter().collect(),
         }
     }

@@ -8,6 +8,8 @@ use crate::data::TaskRecord;
 use crate::error::Result;
 use crate::interrupt::GoOn;
 use crate::model::PromptFormat;
+use crate::scores::characters::are_wordless;
+use crate::scores::number::are_numbers;
 
 /// Records that a warning names at most.
 const NAMED: usize = 5;
@@ -73,6 +75,23 @@ impl PreparedTask {
         unasked.into_iter().chain(cut).collect()
     }
 
+    /// What to say where exact match and F1 cannot tell right answers from wrong ones.
+    pub fn misjudged(&self) -> Option<String> {
+        let all = |is: fn(&[String]) -> bool| {
+            !self.records.is_empty() && self.records.iter().all(|record| is(&record.references))
+        };
+        let why = if all(are_numbers) {
+            "every accepted answer is a number; exact match and F1 ignore punctuation (3.14 is 314 to them): read the \
+             score `number`"
+        } else if all(are_wordless) {
+            "no accepted answer has a word in Latin letters; where words are not separated by blanks, F1 and ROUGE-1 \
+             cannot tell them apart: read `character_f1`"
+        } else {
+            return None;
+        };
+        Some(format!("task {}: {why}", self.name))
+    }
+
     /// The records of such limits, for a warning; `None` where there is none.
     fn which(&self, wanted: impl Fn(usize) -> bool) -> Option<String> {
         let records = self.limits.iter().enumerate().filter(|(_, limit)| wanted(**limit));
@@ -91,6 +110,29 @@ fn limits(prompts: &[Vec<u32>], positions: usize, longest: usize) -> Vec<usize> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tasks_that_words_cannot_judge_are_told_with_the_score_that_can() {
+        let task = |references: &[&str]| PreparedTask {
+            name: "t".into(),
+            records: references
+                .iter()
+                .map(|reference| TaskRecord {
+                    instruction: "?".into(),
+                    input: String::new(),
+                    conversation: Vec::new(),
+                    references: vec![(*reference).to_owned()],
+                })
+                .collect(),
+            prompts: Vec::new(),
+            limits: Vec::new(),
+        };
+        assert!(task(&["3.14", "so it is\n#### 1,000"]).misjudged().unwrap().contains("`number`"));
+        assert!(task(&["北京", "東京"]).misjudged().unwrap().contains("`character_f1`"));
+        for words in [&["3.14", "Paris"][..], &["Paris"], &[]] {
+            assert_eq!(task(words).misjudged(), None, "{words:?}");
+        }
+    }
 
     #[test]
     fn records_without_room_are_named_and_told_apart() {

@@ -30,13 +30,16 @@ pub static CHARACTER_F1: Score = Score {
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| character_f1(answer, reference)),
-        applies: |references| {
-            let wordless = |reference: &String| !has_ascii_word(reference) && !is_number(reference);
-            !references.is_empty() && references.iter().all(wordless)
-        },
+        applies: are_wordless,
         right_or_wrong: false,
     },
 };
+
+/// Whether none of them has a word in Latin letters, nor is a number.
+pub(crate) fn are_wordless(references: &[String]) -> bool {
+    let is_wordless = |reference: &String| !has_ascii_word(reference) && !is_number(reference);
+    !references.is_empty() && references.iter().all(is_wordless)
+}
 
 /// F1 of the characters of one pair, `0 … 1`: harmonic mean of precision and recall of the bags of characters, without
 /// case, blanks, punctuation and what is invisible. As with words, it is 0 where nothing is left of a side, even of both.

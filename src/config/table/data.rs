@@ -105,10 +105,10 @@ fn tasks() -> Vec<SettingEntry> {
             draft.evaluation.tasks = found.data_sets()?;
             Ok(())
         })
-        .about("Tasks for exact match, F1 and ROUGE-1: alpaca, or files")
+        .about("Tasks: questions that are answered in words (alpaca, or files) or by the likelihood of choices (arc_easy, hellaswag, lambada and others, or files)")
         .detail(
             "A record has instruction and output or references; question and answer or answers (with its context); \
-             prompt and completion; or messages.",
+             prompt and completion; messages; or query, choices and gold.",
         )
         .value_name("NAME|FILE")
         .unset("none")

@@ -1,3 +1,4 @@
+mod choices;
 mod damaged;
 mod files;
 mod formats;
