@@ -6,6 +6,7 @@ use crate::kernels::sparse;
 use crate::methods::{Bound, Needs, Procedure};
 use crate::model::ops::DEVICE_QUERIES;
 use crate::model::{BlockLayout, ModelConfig, ModuleDef, ModuleId};
+use crate::study::ScoredPositions;
 
 /// Host memory that a GPU's libraries take.
 const DRIVER: usize = 800 << 20;
@@ -64,6 +65,8 @@ pub(super) struct Sizes {
     pub calibration_windows: usize,
     /// Evaluation windows over all corpora.
     pub evaluation_windows: usize,
+    /// Which of their positions go through the head.
+    pub scored: ScoredPositions,
     /// Task prompts, and their tokens in all.
     pub prompts: usize,
     pub prompt_tokens: usize,
@@ -162,8 +165,13 @@ impl Sizes {
 
     /// Head over all evaluation windows, for `models` models.
     pub fn head(&self, models: usize) -> f64 {
-        let tokens = (self.evaluation_windows * self.seq_len * models) as f64;
+        let tokens = (self.scored_positions() * models) as f64;
         tokens * 2.0 * self.config.vocabulary as f64 * (self.config.hidden_size + 40) as f64
+    }
+
+    /// Evaluation positions that are scored.
+    fn scored_positions(&self) -> usize {
+        self.evaluation_windows * self.scored.of(self.seq_len).len()
     }
 
     pub fn answers(&self) -> f64 {
@@ -311,6 +319,8 @@ impl Sizes {
             (false, false) => (kept + pruning + program + DRIVER, working),
         };
         let mut disk = states(self.evaluation_windows);
+        // What every position showed: one value of the base, three of each cell.
+        disk += 4 * self.scored_positions() * (1 + 3 * cells.len());
         if self.disagreement && !cells.is_empty() {
             disk += usize::try_from(self.prompt_rows_bytes().min(KEPT_AT_MOST)).unwrap_or(usize::MAX);
         }
