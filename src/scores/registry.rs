@@ -1,14 +1,27 @@
 //! Every score there is. A new one is a file and a line here.
 
+use super::delta_p::DELTA_P_RMS;
 use super::divergence::{JS_DIVERGENCE, KL_DIVERGENCE, TOP1_AGREEMENT};
+use super::kl_p99::KL_P99;
 use super::perplexity::PERPLEXITY;
+use super::perplexity_ratio::PERPLEXITY_RATIO;
 use super::rouge::ROUGE1;
 use super::score::{Score, Subject};
 use super::squad::{EXACT_MATCH, F1};
 
 /// Every score, in the order in which they are shown.
-pub const SCORES: &[&Score] =
-    &[&PERPLEXITY, &JS_DIVERGENCE, &KL_DIVERGENCE, &TOP1_AGREEMENT, &EXACT_MATCH, &F1, &ROUGE1];
+pub const SCORES: &[&Score] = &[
+    &PERPLEXITY,
+    &JS_DIVERGENCE,
+    &KL_DIVERGENCE,
+    &KL_P99,
+    &TOP1_AGREEMENT,
+    &DELTA_P_RMS,
+    &PERPLEXITY_RATIO,
+    &EXACT_MATCH,
+    &F1,
+    &ROUGE1,
+];
 
 /// Those that are measured on corpora, or on tasks.
 pub(crate) fn scores_on(subject: Subject) -> impl Iterator<Item = &'static Score> {
