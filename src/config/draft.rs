@@ -14,7 +14,7 @@ use crate::kernels::ggml::GgmlMixture;
 use crate::methods::{self, Family, GridLevels, METHODS, Method, MethodName, grid};
 use crate::study::{
     CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, FormatName, PruneSpec, Recipe, Sampling,
-    Sparsity, StudySpec,
+    ScoredPositions, Sparsity, StudySpec,
 };
 
 /// The settings so far. Every field is written by an entry of the table.
@@ -56,6 +56,7 @@ impl SettingsDraft {
         let evaluation = EvaluationSpec {
             corpora: Vec::new(),
             max_windows: None,
+            score: ScoredPositions::default(),
             tasks: Vec::new(),
             task_limit: None,
             max_new_tokens: 0,

@@ -441,7 +441,7 @@ pub(super) fn load_heads(
     Ok(Heads::new(own.map_or_else(|| load(&model), Ok)?, base))
 }
 
-/// Measures final states on every corpus.
+/// Measures final states on every corpus, and keeps what every position showed.
 pub(super) fn measure(
     study: &Study,
     place: &Place,
@@ -460,8 +460,9 @@ pub(super) fn measure(
     reporter.phase(assignment.id.as_deref(), Phase::Evaluate, windows as u64, "windows");
     let work = study.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
     let mut last = started;
-    let metrics =
-        super::evaluate::evaluate(&heads, &place.device, &study.corpora, states, base, &mut |done| {
+    let corpora = (study.corpora.as_slice(), study.spec.evaluation.score);
+    let (metrics, positions) =
+        super::evaluate::evaluate(&heads, &place.device, corpora, states, base, &mut |done| {
             let now = reporter.clock();
             reporter.tracker.did(Work::Head, work, now - last);
             last = now;
@@ -469,6 +470,7 @@ pub(super) fn measure(
             reporter.check()
         })?;
     scratch::release();
+    checkpoint::positions::write(&assignment.folder, &positions)?;
     seconds.evaluate += reporter.clock() - started;
     Ok(metrics)
 }

@@ -6,6 +6,7 @@ use crate::kernels::sparse;
 use crate::methods::{Bound, Needs, Procedure};
 use crate::model::ops::DEVICE_QUERIES;
 use crate::model::{BlockLayout, ModelConfig, ModuleDef, ModuleId};
+use crate::study::ScoredPositions;
 
 /// Host memory that a GPU's libraries take.
 const DRIVER: usize = 800 << 20;
@@ -67,6 +68,8 @@ pub(super) struct Sizes {
     /// Tokens of all questions with choices, and how many of them logits are looked at of.
     pub choice_tokens: usize,
     pub choice_rows: usize,
+    /// Which of their positions go through the head.
+    pub scored: ScoredPositions,
     /// Task prompts, and their tokens in all.
     pub prompts: usize,
     pub prompt_tokens: usize,
@@ -183,7 +186,7 @@ impl Sizes {
 
     /// Head over all evaluation windows, for `models` models.
     pub fn head(&self, models: usize) -> f64 {
-        self.head_rows(self.evaluation_windows * self.seq_len * models)
+        self.head_rows(self.scored_positions() * models)
     }
 
     /// Head over what is looked at of questions with choices.
@@ -193,6 +196,11 @@ impl Sizes {
 
     fn head_rows(&self, rows: usize) -> f64 {
         rows as f64 * 2.0 * self.config.vocabulary as f64 * (self.config.hidden_size + 40) as f64
+    }
+
+    /// Evaluation positions that are scored.
+    fn scored_positions(&self) -> usize {
+        self.evaluation_windows * self.scored.of(self.seq_len).len()
     }
 
     pub fn answers(&self) -> f64 {
@@ -340,6 +348,8 @@ impl Sizes {
             (false, false) => (kept + pruning + program + DRIVER, working),
         };
         let mut disk = states(self.evaluation_tokens());
+        // What every position showed: one value of the base, three of each cell.
+        disk += 4 * self.scored_positions() * (1 + 3 * cells.len());
         if self.disagreement && !cells.is_empty() {
             disk += usize::try_from(self.prompt_rows_bytes().min(KEPT_AT_MOST)).unwrap_or(usize::MAX);
         }

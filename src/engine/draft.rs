@@ -74,6 +74,7 @@ impl StudyDraft {
             prompt_tokens: 0,
             answer_tokens: 0,
             longest_text: 0,
+            scored: spec.evaluation.score,
             disagreement: spec.evaluation.disagreement,
             batch_tokens: spec.compute.batch_tokens,
             batch_prompts: spec.compute.batch_prompts,
@@ -297,6 +298,12 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
     if spec.seq_len < 2 {
         return Err(Error::mistake("seq_len: a window needs at least 2 tokens to predict one from another")
             .at("seq-len"));
+    }
+    if spec.evaluation.score.of(spec.seq_len).is_empty() {
+        return Err(Error::mistake(
+            "seq_len: the second half of a window of 2 tokens has no token to predict; it needs at least 3",
+        )
+        .at("seq-len"));
     }
     match spec.prune.blocks {
         Some((first, end)) if first >= end || end > config.blocks => Err(Error::mistake(format!(

@@ -7,7 +7,9 @@ use crate::error::Result;
 use crate::model::{Activations, LmHead};
 use crate::results::Metrics;
 use crate::scores::positions::measure;
-use crate::scores::{WindowMeans, WindowSums, measure_corpus};
+use crate::scores::{Window, measure_corpus};
+use crate::store::checkpoint::positions::TextPositions;
+use crate::study::ScoredPositions;
 
 /// Positions whose logits live at the same time on the host, the base's and the cell's: few, for caches.
 const HOST_ROWS: usize = 128;
@@ -54,45 +56,50 @@ impl Heads {
 }
 
 /// Measures final states on every corpus; the windows of `states` are those of the corpora, one after the other.
-/// What compares with the base is measured where there are states of the base.
+/// What compares with the base is measured where there are states of the base. What the positions that count showed is
+/// returned besides, corpus after corpus.
 ///
 /// `progress` hears the number of windows done and may end the work.
 pub(super) fn evaluate(
     heads: &Heads,
     device: &Device,
-    corpora: &[Corpus],
+    (corpora, scored): (&[Corpus], ScoredPositions),
     states: &HiddenStates,
     base: Option<&HiddenStates>,
     progress: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<Metrics> {
+) -> Result<(Metrics, Vec<TextPositions>)> {
     let mut metrics = Metrics::default();
+    let mut positions = Vec::new();
     let mut index = 0;
     for corpus in corpora {
         let mut windows = Vec::with_capacity(corpus.windows.len());
         for tokens in &corpus.windows {
             let base = base.map(|b| b.sequence(index)).transpose()?;
-            windows.push(window(heads, device, tokens, &states.sequence(index)?, base.as_ref())?);
+            let states = states.sequence(index)?;
+            windows.push(window(heads, device, (tokens, scored), &states, base.as_ref())?);
             index += 1;
             progress(index)?;
         }
         metrics.values.extend(measure_corpus(&corpus.name, &windows, base.is_some()));
+        positions.push(TextPositions::new(&corpus.name, &windows, base.is_some()));
     }
-    Ok(metrics)
+    Ok((metrics, positions))
 }
 
-/// One window: its logits are computed a chunk of positions at a time, for cell and base together.
+/// One window: the logits of the positions that count are computed a chunk at a time, for cell and base together.
 fn window(
     heads: &Heads,
     device: &Device,
-    tokens: &[u32],
+    (tokens, scored): (&[u32], ScoredPositions),
     states: &Tensor,
     base: Option<&Tensor>,
-) -> Result<WindowMeans> {
-    let mut sums = WindowSums::default();
+) -> Result<Window> {
+    let counted = scored.of(tokens.len());
+    let mut positions = Vec::with_capacity(counted.len());
     // As many rows of logits live without the base's as with them.
     let chunk = chunk(device.is_cpu(), heads.vocabulary()?) * if base.is_some() { 1 } else { 2 };
-    for start in (0..tokens.len()).step_by(chunk) {
-        let count = chunk.min(tokens.len() - start);
+    for start in counted.clone().step_by(chunk) {
+        let count = chunk.min(counted.end - start);
         let rows = |x: &Tensor| x.narrow(0, start, count);
         let targets: Vec<Option<u32>> = (start + 1..=start + count).map(|i| tokens.get(i).copied()).collect();
         let mut parts = vec![rows(states)?];
@@ -100,7 +107,9 @@ fn window(
             parts.push(rows(base)?);
         }
         let logits = heads.logits(&parts, device)?;
-        sums.add(&measure(&logits, base.is_some(), &targets)?);
+        positions.extend(measure(&logits, base.is_some(), &targets)?);
     }
-    Ok(sums.means(tokens.len()))
+    // Of all positions only the window's last has no next token.
+    let targets = counted.end.min(tokens.len().saturating_sub(1)).saturating_sub(counted.start);
+    Ok(Window::new(positions, targets))
 }

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use crate::methods::Procedure;
     use crate::model::read_config;
-    use crate::study::Parameters;
+    use crate::study::{Parameters, ScoredPositions};
 
     fn procedure(method: &str, sparsity: f64) -> Procedure {
         Procedure::of(&format!("{method}@{sparsity}").parse().unwrap(), &Parameters::new()).unwrap()
@@ -249,6 +249,7 @@ mod tests {
             prompt_tokens: 0,
             answer_tokens: 0,
             longest_text: 0,
+            scored: ScoredPositions::All,
             disagreement: true,
             batch_tokens: 2048,
             batch_prompts: 16,

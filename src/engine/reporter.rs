@@ -128,7 +128,7 @@ mod tests {
     use super::super::event::{Command, Progress};
     use super::*;
     use crate::model::{ModelFolder, Synthetic};
-    use crate::study::CellSpec;
+    use crate::study::{CellSpec, ScoredPositions};
 
     fn cell(sparsity: f64) -> CellSpec {
         let recipe = format!("magnitude@{sparsity}").parse().unwrap();
@@ -153,6 +153,7 @@ mod tests {
             prompt_tokens: 0,
             answer_tokens: 0,
             longest_text: 0,
+            scored: ScoredPositions::All,
             disagreement: true,
             batch_tokens: 256,
             batch_prompts: 4,

@@ -181,9 +181,11 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
     let rows = figures::rows(result);
     let (lead, mut groups) = (lead(&rows), vec![progress(&rows)]);
     for corpus in figures::data_sets(&rows, Subject::Corpus) {
-        let whole = corpus_group(&rows, &corpus, true);
-        let fits = layout::fit(&lead, &[&groups[0], &whole], width);
-        groups.push(if fits { whole } else { corpus_group(&rows, &corpus, false) });
+        let seldom = scores_on(Subject::Corpus).filter(|score| score.seldom).count();
+        let fits = |group: &Group| layout::fit(&lead, &[&groups[0], group], width);
+        let mut fitting = (1..=seldom).rev().map(|seldom| corpus_group(&rows, &corpus, seldom));
+        let group = fitting.find(fits).unwrap_or_else(|| corpus_group(&rows, &corpus, 0));
+        groups.push(group);
     }
     let tasks = figures::data_sets(&rows, Subject::Task);
     if tasks.len() > 1 {
@@ -237,12 +239,23 @@ fn progress(rows: &[Row<'_>]) -> Group {
     Group { title: String::new(), columns }
 }
 
-/// Every score on a corpus, or all but those that are `seldom` looked at; one that compares nothing by itself stands
-/// beside its ratio to the base's.
-fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName, seldom: bool) -> Group {
+/// Every score on a corpus, but only the first `seldom` of those that few look at; one that compares nothing by itself
+/// stands beside its ratio to the base's. Scores that the version which measured the cells did not have are left out.
+fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName, mut seldom: usize) -> Group {
     let right = |title: &str, f: &dyn Fn(&Row<'_>) -> Option<String>| column(title, Align::Right, rows, f);
     let mut columns = Vec::new();
-    for score in scores_on(Subject::Corpus).filter(|score| seldom || !score.seldom) {
+    let is_measured = |score: &Score| figures::is_measured(rows, score, corpus);
+    let compared = scores_on(Subject::Corpus).any(|score| score.compares() && is_measured(score));
+    for score in scores_on(Subject::Corpus) {
+        if compared && score.compares() && !is_measured(score) {
+            continue;
+        }
+        if score.seldom {
+            if seldom == 0 {
+                continue;
+            }
+            seldom -= 1;
+        }
         let value = |row: &Row<'_>| row.metrics.find(score, corpus).map(|found| found.value);
         columns.push(right(&score.short_head(), &|row| value(row).map(|value| score.in_table(value))));
         if !score.compares() {

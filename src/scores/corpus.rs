@@ -2,11 +2,11 @@
 
 use super::registry::SCORES;
 use super::score::Measure;
-use super::window::WindowMeans;
+use super::window::Window;
 use crate::results::Measurement;
 
 /// Every score that is measured on corpora; those that compare with the base only where it was `compared` with.
-pub(crate) fn measure_corpus(name: &str, windows: &[WindowMeans], compared: bool) -> Vec<Measurement> {
+pub(crate) fn measure_corpus(name: &str, windows: &[Window], compared: bool) -> Vec<Measurement> {
     let mut found = Vec::new();
     for score in SCORES {
         if let Measure::Windows(measure) = score.measure

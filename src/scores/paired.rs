@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::stats::{RESAMPLES, mean, mean_and_standard_error, normal_interval, quantile};
+use super::stats::{RESAMPLES, mean, mean_and_standard_error, normal_interval, percentile};
 use crate::number;
 use crate::results::Estimate;
 
@@ -53,7 +53,7 @@ pub(crate) fn paired_bootstrap(base: &[f64], cell: &[f64], seed: u64) -> Option<
     means.sort_unstable_by(f64::total_cmp);
     let same_sign = means.iter().filter(|mean| **mean * value > 0.0).count();
     Some(PairedDifference {
-        difference: Estimate { value, ci95: [quantile(&means, 0.025), quantile(&means, 0.975)] },
+        difference: Estimate { value, ci95: [percentile(&means, 0.025), percentile(&means, 0.975)] },
         sign_holds: (value != 0.0).then(|| same_sign as f64 / RESAMPLES as f64),
         records,
     })

@@ -3,8 +3,14 @@
 use super::notation::Notation;
 use super::score::{Better, Detail, Measure, Scale, Score, Summary};
 use super::stats::{mean_and_standard_error, normal_interval};
-use super::window::WindowMeans;
+use super::tails::{NLL_BANDS, bands_with_target, joined};
+use super::window::Window;
 use crate::results::Estimate;
+
+const ERROR: [Detail; 1] = [Detail {
+    name: "standard_error_nats",
+    about: "Standard error over windows of the mean negative log-likelihood, in nats.",
+}];
 
 /// `exp` of the mean over windows of the mean negative log-likelihood; its interval is
 /// `exp(mean ± 1.96 standard errors)`, which a single window leaves at `0 … ∞`.
@@ -23,28 +29,29 @@ pub static PERPLEXITY: Score = Score {
     of_itself: None,
     headline: true,
     seldom: false,
-    details: &[Detail {
-        name: "standard_error_nats",
-        about: "Standard error over windows of the mean negative log-likelihood, in nats.",
-    }],
+    details: &joined::<9>(&[&ERROR, &NLL_BANDS]),
     measure: Measure::Windows(perplexity),
 };
 
-fn perplexity(windows: &[WindowMeans]) -> Summary {
-    let nll: Vec<f64> = windows.iter().map(|window| window.nll).collect();
+fn perplexity(windows: &[Window]) -> Summary {
+    let nll: Vec<f64> = windows.iter().map(|window| window.means.nll).collect();
     let (mean, error) = mean_and_standard_error(&nll);
     let estimate = Estimate { value: mean.exp(), ci95: normal_interval(mean, error).map(f64::exp) };
-    Summary { estimate, details: vec![error] }
+    let mut details = vec![error];
+    // In nats: how unexpected tokens are as the context grows.
+    details.extend(bands_with_target(windows, |position| position.nll));
+    Summary { estimate, details }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::float_cmp, reason = "limits are exact")]
 
+    use super::super::window::WindowMeans;
     use super::*;
 
     fn of(nll: &[f64]) -> Summary {
-        let windows = nll.iter().map(|&nll| WindowMeans { nll, ..WindowMeans::default() });
+        let windows = nll.iter().map(|&nll| Window::of_means(WindowMeans { nll, ..WindowMeans::default() }));
         perplexity(&windows.collect::<Vec<_>>())
     }
 

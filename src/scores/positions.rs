@@ -105,6 +105,7 @@ fn position(
     let nll = target.map_or(0.0, |t| f64::from(q_norm.log_sum) - f64::from(q[t as usize]));
     let Some(p) = p else { return Position { nll, ..Position::default() } };
     let p_norm = normalise(p, p_exp);
+    let base_nll = target.map_or(0.0, |t| f64::from(p_norm.log_sum) - f64::from(p[t as usize]));
     let (mut js, mut kl) = (0f64, 0f64);
     for start in (0..q.len()).step_by(TILE) {
         let end = q.len().min(start + TILE);
@@ -117,7 +118,7 @@ fn position(
     }
     // Both are non-negative by definition; rounding may say otherwise for equal rows, NaN must stay NaN.
     let positive = |v: f64| if v < 0.0 { 0.0 } else { v };
-    Position { nll, js: positive(js / 2.0), kl: positive(kl), agrees: p_norm.top == q_norm.top }
+    Position { nll, base_nll, js: positive(js / 2.0), kl: positive(kl), agrees: p_norm.top == q_norm.top }
 }
 
 type Side<'a> = (&'a [f32], &'a [f32], &'a Normaliser);
@@ -156,14 +157,15 @@ fn tensors(base: Option<&Tensor>, cell: &Tensor, targets: &[Option<u32>]) -> Res
     let log_q = log_softmax(cell)?;
     let ids: Vec<u32> = targets.iter().map(|t| t.unwrap_or(0)).collect();
     let ids = Tensor::from_vec(ids, (targets.len(), 1), cell.device())?;
-    let nll = log_q.gather(&ids, 1)?.squeeze(1)?.to_vec1::<f32>()?;
-    let mut out: Vec<Position> = targets
-        .iter()
-        .zip(nll)
-        .map(|(t, v)| Position { nll: t.map_or(0.0, |_| -f64::from(v)), ..Position::default() })
-        .collect();
+    let nll = |log: &Tensor| -> Result<Vec<f64>> {
+        let of_targets = log.gather(&ids, 1)?.squeeze(1)?.to_vec1::<f32>()?;
+        Ok(targets.iter().zip(of_targets).map(|(t, v)| t.map_or(0.0, |_| -f64::from(v))).collect())
+    };
+    let mut out: Vec<Position> =
+        nll(&log_q)?.into_iter().map(|nll| Position { nll, ..Position::default() }).collect();
     let Some(base) = base else { return Ok(out) };
     let log_p = log_softmax(base)?;
+    let base_nll = nll(&log_p)?;
     let (p, q) = (log_p.exp()?, log_q.exp()?);
     let log_m = ((&p + &q)? / 2.0)?.clamp(f32::MIN_POSITIVE, 1.0)?.log()?;
     let js = ((&p * (&log_p - &log_m)?)? + (&q * (&log_q - &log_m)?)?)?.sum(1)?.to_vec1::<f32>()?;
@@ -171,6 +173,7 @@ fn tensors(base: Option<&Tensor>, cell: &Tensor, targets: &[Option<u32>]) -> Res
     let top_p = base.argmax(1)?.to_vec1::<u32>()?;
     let top_q = cell.argmax(1)?.to_vec1::<u32>()?;
     for (i, position) in out.iter_mut().enumerate() {
+        position.base_nll = base_nll[i];
         position.js = (f64::from(js[i]) / 2.0).max(0.0);
         position.kl = f64::from(kl[i]).max(0.0);
         position.agrees = top_p[i] == top_q[i];
@@ -217,7 +220,9 @@ mod tests {
             prop_assert!(got.js <= std::f64::consts::LN_2 + 1e-6);
             let tensor = |x: &[f32]| Tensor::from_slice(x, (1, x.len()), &Device::Cpu).unwrap();
             let other = tensors(Some(&tensor(&p)), &tensor(&q), &[target]).unwrap()[0];
-            prop_assert!((got.nll - other.nll).abs() < 1e-4);
+            prop_assert!((got.nll - other.nll).abs() < 1e-4 && (got.base_nll - other.base_nll).abs() < 1e-4);
+            let of_base = rows(None, &p, p.len(), &[target])[0];
+            prop_assert_eq!(got.base_nll.to_bits(), of_base.nll.to_bits(), "as the base is measured itself");
             prop_assert!((got.js - other.js).abs() < 1e-5 && (got.kl - other.kl).abs() < 1e-4);
             prop_assert_eq!(got.agrees, other.agrees);
         }

@@ -2,10 +2,13 @@
 
 use super::characters::CHARACTER_F1;
 use super::choice::{ACCURACY, LAST_WORD_PERPLEXITY, NORMALISED_ACCURACY};
+use super::delta_p::DELTA_P_RMS;
 use super::divergence::{JS_DIVERGENCE, KL_DIVERGENCE, TOP1_AGREEMENT};
 use super::flips::FLIPS;
+use super::kl_p99::KL_P99;
 use super::number::{NUMBER_MATCH, STRICT_NUMBER_MATCH};
 use super::perplexity::PERPLEXITY;
+use super::perplexity_ratio::PERPLEXITY_RATIO;
 use super::rouge::ROUGE1;
 use super::score::{Score, Subject};
 use super::squad::{EXACT_MATCH, F1};
@@ -15,7 +18,10 @@ pub const SCORES: &[&Score] = &[
     &PERPLEXITY,
     &JS_DIVERGENCE,
     &KL_DIVERGENCE,
+    &KL_P99,
     &TOP1_AGREEMENT,
+    &DELTA_P_RMS,
+    &PERPLEXITY_RATIO,
     &EXACT_MATCH,
     &F1,
     &ROUGE1,

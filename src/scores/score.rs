@@ -2,7 +2,7 @@
 
 use super::choice::ChoiceOutcome;
 use super::notation::Notation;
-use super::window::WindowMeans;
+use super::window::Window;
 use crate::number::NamedNumbers;
 use crate::results::{Estimate, Measurement};
 
@@ -62,7 +62,7 @@ pub enum Scale {
 }
 
 /// A number that comes with a value.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Detail {
     /// Its name among [`Measurement::details`].
     pub name: &'static str,
@@ -74,7 +74,7 @@ pub struct Detail {
 #[derive(Debug, Clone, Copy)]
 pub enum Measure {
     /// On a corpus: from what every window showed.
-    Windows(fn(&[WindowMeans]) -> Summary),
+    Windows(fn(&[Window]) -> Summary),
     /// On a task: each answer (the first text) against its references, averaged over the records.
     Answers {
         /// The score of one answer.

@@ -28,7 +28,7 @@ pub(crate) fn bootstrap_mean(values: &[f64], seed: u64) -> Estimate {
         })
         .collect();
     means.sort_unstable_by(f64::total_cmp);
-    Estimate { value, ci95: [quantile(&means, 0.025), quantile(&means, 0.975)] }
+    Estimate { value, ci95: [percentile(&means, 0.025), percentile(&means, 0.975)] }
 }
 
 /// The mean and its standard error (sample deviation over `√n`), in the unit of the values.
@@ -104,8 +104,8 @@ pub(super) fn normal_interval(mean: f64, error: f64) -> [f64; 2] {
     if mean.is_infinite() { [mean; 2] } else { [mean - Z95 * error, mean + Z95 * error] }
 }
 
-/// Quantile `q` of ascending values by linear interpolation.
-pub(super) fn quantile(ascending: &[f64], q: f64) -> f64 {
+/// The value at a share of ascending values, of which there is at least one, by linear interpolation.
+pub(super) fn percentile(ascending: &[f64], q: f64) -> f64 {
     let at = q * (ascending.len() - 1) as f64;
     let (low, high) = (ascending[at.floor() as usize], ascending[at.ceil() as usize]);
     // Equal ends are returned as they are: interpolating between infinities would give a NaN.

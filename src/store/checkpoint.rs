@@ -1,11 +1,12 @@
 //! Checkpoints: each pruned block in a file of its own, and the hidden states that a resumed run starts from.
 //!
 //! A cell's folder holds `block-0000.safetensors`, `block-0001.safetensors`, … and at most one `states.safetensors`;
-//! [`answers`] has what else there may be.
+//! [`answers`] and [`positions`] have what else there may be.
 //! A file counts only when it is whole: a torn or damaged one is treated as not there, so that a resumed run
 //! writes it again.
 
 pub(crate) mod answers;
+pub mod positions;
 
 use std::fs;
 use std::io::ErrorKind;

@@ -158,6 +158,15 @@ mod tests {
             assert_eq!(!changed.same_study(&same), setting.is_in_fingerprint(), "--{}", setting.flag());
         }
     }
+
+    #[test]
+    fn studies_of_before_positions_could_be_chosen_are_those_of_all_positions() {
+        let all = Fingerprint::new(&study(&[("model", "m"), ("score", "all")]), None);
+        assert!(!all.to_json().contains("score"));
+        let half = Fingerprint::new(&study(&[("model", "m"), ("score", "second-half")]), None);
+        assert!(half.to_json().contains(r#""score":"second-half""#) && !half.same_study(&all));
+    }
+
     #[test]
     fn content_decides_where_it_is_known_and_paths_elsewhere() {
         let content = |model: &str, windows: &str| StudyContent {

@@ -3,11 +3,13 @@
 mod content;
 mod level;
 mod recipe;
+mod scored;
 
 pub use content::StudyContent;
 pub use level::{FormatName, Level, Sparsity, parse_bits, parse_format};
 pub(crate) use recipe::Recipe;
 pub use recipe::{Parameters, Step};
+pub use scored::ScoredPositions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -134,6 +136,9 @@ pub struct EvaluationSpec {
     pub corpora: Vec<String>,
     /// At most so many windows of each text.
     pub max_windows: Option<usize>,
+    /// Which positions of a window count. Not written where all do: so it was before there was a choice.
+    #[serde(default, skip_serializing_if = "ScoredPositions::is_all")]
+    pub score: ScoredPositions,
     /// Task files.
     pub tasks: Vec<String>,
     /// At most so many records of each task file.

@@ -13,7 +13,9 @@ use super::theme::{Background, ColorMode, Theme};
 use super::update::update;
 use super::view::view;
 use crate::methods::{GridLevels, grid, recipes};
-use crate::study::{CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, Sparsity, StudySpec};
+use crate::study::{
+    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, Sparsity, StudySpec,
+};
 
 /// A study of three methods at two sparsities.
 pub(crate) fn study() -> StudySpec {
@@ -28,6 +30,7 @@ pub(crate) fn study() -> StudySpec {
         evaluation: EvaluationSpec {
             corpora: vec!["data/wiki.txt".into()],
             max_windows: None,
+            score: ScoredPositions::All,
             tasks: vec!["data/squad.jsonl".into()],
             task_limit: Some(32),
             max_new_tokens: 32,

@@ -13,7 +13,7 @@ use secateur::device::choose_device;
 use secateur::engine::{Command, Engine, EngineOptions, Event, RunOptions};
 use secateur::results::StudyResult;
 use secateur::study::{
-    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, StudySpec,
+    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, StudySpec,
 };
 use tempfile::TempDir;
 
@@ -54,6 +54,7 @@ pub fn study(
         evaluation: EvaluationSpec {
             corpora: vec![corpus.display().to_string()],
             max_windows: Some(8),
+            score: ScoredPositions::All,
             tasks: Vec::new(),
             task_limit: None,
             max_new_tokens: 8,

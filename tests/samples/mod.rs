@@ -12,7 +12,7 @@ use secateur::scores::{
     EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary, TOP1_AGREEMENT,
 };
 use secateur::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, Sparsity, StudySpec,
+    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, Sparsity, StudySpec,
 };
 
 pub fn spec() -> StudySpec {
@@ -30,6 +30,7 @@ pub fn spec() -> StudySpec {
         evaluation: EvaluationSpec {
             corpora: vec!["wikitext2".into(), "ptb.txt".into()],
             max_windows: Some(8),
+            score: ScoredPositions::All,
             tasks: vec!["squad.jsonl".into()],
             task_limit: None,
             max_new_tokens: 32,
@@ -86,9 +87,13 @@ pub fn estimate(value: f64) -> Estimate {
 }
 
 /// A value on 8 windows or 64 records, its ends a tenth away.
+///
+/// Details beyond those that are given are a sixteenth.
 pub fn measured(score: &Score, data_set: &str, value: f64, details: &[f64]) -> Measurement {
+    let rest = std::iter::repeat(1.0 / 16.0);
+    let details = details.iter().copied().chain(rest).take(score.details.len()).collect();
     let n = if [EXACT_MATCH.id, F1.id, ROUGE1.id].contains(&score.id) { 64 } else { 8 };
-    score.measurement(data_set, n, Summary { estimate: estimate(value), details: details.to_vec() })
+    score.measurement(data_set, n, Summary { estimate: estimate(value), details })
 }
 
 pub fn perplexity(corpus: &str, value: f64) -> Measurement {

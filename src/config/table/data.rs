@@ -4,7 +4,7 @@ use crate::config::entry::SettingEntry;
 use crate::config::list::join_list;
 use crate::data::{self, FieldNames};
 use crate::methods::METHODS;
-use crate::study::Sampling;
+use crate::study::{Sampling, ScoredPositions};
 
 pub(super) fn entries() -> Vec<SettingEntry> {
     [calibration(), corpora(), tasks(), fields()].into_iter().flatten().collect()
@@ -96,6 +96,22 @@ fn corpora() -> Vec<SettingEntry> {
             study.evaluation.max_windows.unwrap_or(0).to_string()
         })
         .example("8"),
+        SettingEntry::text("score", "evaluation.score", ScoredPositions::All.name(), |draft, found| {
+            draft.evaluation.score = found.parse()?;
+            Ok(())
+        })
+        .about("Which positions of a window count: all, or second-half (as llama.cpp has it)")
+        .detail(
+            "Positions of the second half have read half of the window or more; the last one, which has no next token, is \
+             left out. Figures can then be laid beside those of llama.cpp's own perplexity tool.",
+        )
+        .value_name("WHICH")
+        .choices(&ScoredPositions::NAMES)
+        .in_fingerprint()
+        .in_form("positions", "all, or second-half: as llama.cpp", |study| {
+            study.evaluation.score.name().to_owned()
+        })
+        .example("second-half"),
     ]
 }
 

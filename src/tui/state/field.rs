@@ -15,6 +15,7 @@ pub(crate) enum Field {
     SeqLen,
     Corpora,
     MaxWindows,
+    Score,
     Tasks,
     TaskLimit,
     MaxNewTokens,
@@ -30,7 +31,7 @@ pub(crate) enum FieldKind {
 
 impl Field {
     /// All fields, in the order of the form.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Model,
         Self::Device,
         Self::Dtype,
@@ -40,6 +41,7 @@ impl Field {
         Self::SeqLen,
         Self::Corpora,
         Self::MaxWindows,
+        Self::Score,
         Self::Tasks,
         Self::TaskLimit,
         Self::MaxNewTokens,
@@ -75,6 +77,7 @@ impl Field {
             Self::SeqLen => "--seq-len",
             Self::Corpora => "--corpus",
             Self::MaxWindows => "--max-windows",
+            Self::Score => "--score",
             Self::Tasks => "--tasks",
             Self::TaskLimit => "--task-limit",
             Self::MaxNewTokens => "--max-new-tokens",

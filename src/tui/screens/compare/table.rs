@@ -202,7 +202,7 @@ fn priority(scores: &[&'static Score], score: &Score, view: &CompareView) -> u8 
     match (score.subject(), charted) {
         (Subject::Corpus, true) if score.compares() => 210,
         (Subject::Corpus, true) => 220,
-        (Subject::Corpus, false) if score.seldom => 80,
+        (Subject::Corpus, false) if score.seldom => 60,
         (Subject::Corpus, false) => 90,
         (Subject::Task, true) => 200,
         (Subject::Task, false) => 120,

@@ -11,7 +11,7 @@ use crate::human;
 use crate::results::{CellResult, CellState};
 use crate::scores::{Notation, Subject, headline_scores};
 use crate::store::StudySummary;
-use crate::study::short_name;
+use crate::study::{ScoredPositions, short_name};
 use crate::tui::state::{Panel, State, StudyView, model_name};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts;
@@ -182,7 +182,11 @@ fn details(facts: &mut Facts, study_view: &StudyView) {
     let windows =
         format!("{} ({} windows of {})", names(&calibration.sets), calibration.samples, spec.seq_len);
     facts.add("calibration", &windows);
-    facts.add("corpora", &names(&spec.evaluation.corpora));
+    let mut corpora = names(&spec.evaluation.corpora);
+    if spec.evaluation.score == ScoredPositions::SecondHalf {
+        corpora += " (second half of each window)";
+    }
+    facts.add("corpora", &corpora);
     facts.add("tasks", &names(&spec.evaluation.tasks));
 }
 

@@ -77,7 +77,7 @@ fn sorting_goes_through_the_columns_and_back_to_the_grid() {
     let best = state.selected_cell();
     press(&mut state, &[Action::SortReverse, Action::Last]);
     assert_eq!(state.selected_cell(), best);
-    press(&mut state, &[Action::Sort; 9]);
+    press(&mut state, &[Action::Sort; 12]);
     assert_eq!((state.compare.sort, state.compare.descending), (None, false));
 }
 

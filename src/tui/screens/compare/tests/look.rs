@@ -323,7 +323,7 @@ fn every_score_has_its_column() {
         let mut state = state(Some(complete()), ASCII);
         state.compare.panel = Panel::Table;
         state.compare.relative = relative;
-        drawn(&state, 400, 40)
+        drawn(&state, 480, 40)
     };
     let (plain, relative) = (shown(false), shown(true));
     for score in crate::scores::SCORES {

@@ -14,8 +14,8 @@ use crate::results::{
     Seconds, SourceBits,
 };
 use crate::scores::{
-    EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Subject, Summary,
-    TOP1_AGREEMENT, insight,
+    DELTA_P_RMS, EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, KL_P99, PERPLEXITY, PERPLEXITY_RATIO, ROUGE1,
+    Score, Subject, Summary, TOP1_AGREEMENT, insight,
 };
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
@@ -51,7 +51,10 @@ fn measured(perplexity: f64, bits: f64, scores: [f64; 3]) -> Metrics {
     let mut values = vec![on("wikitext2", &PERPLEXITY, perplexity, 0.04)];
     if bits >= 0.0 {
         values.push(on("wikitext2", &JS_DIVERGENCE, bits, 0.05));
+        values.push(on("wikitext2", &PERPLEXITY_RATIO, perplexity / 28.5, 0.02));
         values.push(on("wikitext2", &KL_DIVERGENCE, bits * 3.1, 0.05));
+        values.push(on("wikitext2", &KL_P99, bits * 14.5, 0.09));
+        values.push(on("wikitext2", &DELTA_P_RMS, bits / 2.0, 0.05));
         let agreement = Summary { estimate: estimate(1.0 - bits, 0.01), details: vec![] };
         values.push(TOP1_AGREEMENT.measurement("wikitext2", 40, agreement));
     }
