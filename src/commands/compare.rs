@@ -9,6 +9,7 @@ use crate::report;
 use crate::results::{Answer, Metrics};
 use crate::scores::BASE;
 use crate::scores::comparison::{ComparedModel, Comparison, TextWindows};
+use crate::store::checkpoint::positions;
 use crate::store::{Store, StudyRecord};
 
 /// Two models side by side: every score with its paired difference, flips, and the records on which they differ most.
@@ -57,11 +58,25 @@ impl<'a> Known<'a> {
         Ok(Self {
             metrics: cell.map_or(&record.base.metrics, |cell| &cell.metrics),
             answers: store.answers(record.id, id)?,
-            windows: Vec::new(),
+            windows: windows(&store.folder(record.id, id))?,
         })
     }
 
     fn model<'b>(&'b self, name: &'b str) -> ComparedModel<'b> {
         ComparedModel { name, metrics: self.metrics, answers: &self.answers, windows: &self.windows }
     }
+}
+
+/// Means over the positions of every window; none where earlier versions did not keep them.
+fn windows(folder: &Path) -> Result<Vec<TextWindows>> {
+    let mean =
+        |window: &Vec<f32>| window.iter().map(|v| f64::from(*v)).sum::<f64>() / window.len().max(1) as f64;
+    let means = |windows: &[Vec<f32>]| windows.iter().map(mean).collect::<Vec<f64>>();
+    let texts = positions::read(folder)?.unwrap_or_default();
+    let of_text = |text: positions::TextPositions| TextWindows {
+        nll: means(&text.nll),
+        divergences: text.divergences.as_ref().map(|[js, kl]| [means(js), means(kl)]),
+        corpus: text.corpus,
+    };
+    Ok(texts.into_iter().map(of_text).collect())
 }

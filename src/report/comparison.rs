@@ -12,23 +12,23 @@ pub(crate) fn comparison(found: &Comparison, most: usize) -> String {
     let most = if most == 0 { usize::MAX } else { most };
     let mut parts = vec![wrap_words(&headline(found), most, "")];
     if !found.scores.is_empty() {
-        let head = ["score", "on", "A", "B", "B against A", "95% interval", "", "p", "sign holds"];
-        let rows = found.scores.iter().map(score_row);
-        parts.push(aligned(&[head.map(str::to_owned)].into_iter().chain(rows).collect::<Vec<_>>()));
-        parts.push(wrap_words(
-            &format!(
-                "{MARK} more than noise: the 95% interval of the difference, within windows or records, leaves out no \
-                 difference; where records are right or wrong, p is below 0.05. p: McNemar's where records are right or \
-                 wrong, else the sign test's. Sign holds: share of the resamples with the same sign."
-            ),
-            most,
-            "",
-        ));
+        parts.push(score_table(found, most));
+        parts.push(wrap_words(&legend(found), most, ""));
     }
     if !found.flips.is_empty() {
         let head = ["flips", "by", "share", "right to wrong", "wrong to right", "changed", "of", "McNemar p"];
-        let rows = found.flips.iter().map(flips_row);
-        parts.push(aligned(&[head.map(str::to_owned)].into_iter().chain(rows).collect::<Vec<_>>()));
+        let narrow = ["flips", "by", "share", "lost", "won", "changed", "of", "McNemar p"];
+        let table = |head: [&str; 8]| {
+            aligned(
+                &[head.map(str::to_owned)]
+                    .into_iter()
+                    .chain(found.flips.iter().map(flips_row))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let wide = table(head);
+        let fits = wide.lines().all(|line| width(line) <= most);
+        parts.push(if fits { wide } else { table(narrow) });
     }
     if !found.records.is_empty() {
         parts.push(format!("The {} records on which they are furthest apart:", found.records.len()));
@@ -43,9 +43,7 @@ pub(crate) fn headline(found: &Comparison) -> String {
 
 /// A difference with its sign, or a ratio: `+0.031`, `2.37 times`.
 pub(crate) fn difference(row: &ScoreDifference) -> [String; 2] {
-    let Some(Estimate { value, ci95: [low, high] }) = row.difference else {
-        return ["".into(), "not kept".into()];
-    };
+    let Some(Estimate { value, ci95: [low, high] }) = row.difference else { return Default::default() };
     if row.is_ratio {
         [format!("{value:.3} times"), format!("{low:.3} to {high:.3}")]
     } else {
@@ -58,15 +56,67 @@ pub(crate) fn mark(row: &ScoreDifference) -> &'static str {
     if row.more_than_noise { MARK } else { "" }
 }
 
-fn score_row(row: &ScoreDifference) -> [String; 9] {
+/// The scores as a table. What says least is left out where it would be too wide.
+fn score_table(found: &Comparison, most: usize) -> String {
+    const HEAD: [&str; 9] = ["score", "on", "A", "B", "B against A", "95% interval", "", "p", "sign holds"];
+    /// Columns that are left out first.
+    const DISPENSABLE: [usize; 3] = [8, 7, 5];
+    for (names, cut) in [(Names::Long, usize::MAX), (Names::Short, 14)] {
+        for dropped in 0..=DISPENSABLE.len() {
+            let kept = |column: &usize| !DISPENSABLE[..dropped].contains(column);
+            let row = |row: [String; 9]| -> Vec<String> {
+                row.into_iter()
+                    .enumerate()
+                    .filter(|(column, _)| kept(column))
+                    .map(|(_, entry)| entry)
+                    .collect()
+            };
+            let rows = found.scores.iter().map(|difference| row(score_row(difference, names, cut)));
+            let table =
+                aligned(&std::iter::once(row(HEAD.map(str::to_owned))).chain(rows).collect::<Vec<_>>());
+            let last = names == Names::Short && dropped == DISPENSABLE.len();
+            // A shorter name is dearer than the share of the resamples, cheaper than the rest.
+            let enough = names == Names::Short || dropped <= 1;
+            if last || (enough && table.lines().all(|line| width(line) <= most)) {
+                return table;
+            }
+        }
+    }
+    String::new()
+}
+
+/// What is meant by the columns and the mark.
+fn legend(found: &Comparison) -> String {
+    let mut words = format!(
+        "{MARK} more than noise: the 95% interval of the difference, within windows or records, leaves out no difference; \
+         where records are right or wrong, p is below 0.05. p: McNemar's where records are right or wrong, else the sign \
+         test's. Sign holds: share of the resamples with the same sign."
+    );
+    if !found.windows_are_known {
+        words += " What windows of texts showed was not kept of both models, so texts have no intervals.";
+    }
+    words
+}
+
+/// How scores are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Long,
+    Short,
+}
+
+fn score_row(row: &ScoreDifference, names: Names, cut: usize) -> [String; 9] {
     let written =
         |value: f64| Comparison::score(row).map_or_else(|| value.to_string(), |score| score.in_table(value));
-    let name = Comparison::score(row).map_or_else(|| row.score.clone(), |score| score.head());
+    let name = Comparison::score(row).map_or_else(
+        || row.score.clone(),
+        |score| if names == Names::Long { score.head() } else { score.short_head() },
+    );
     let [difference, interval] = difference(row);
     let holds = row.sign_holds.map_or_else(String::new, |share| format!("{:.1}%", 100.0 * share));
     [
         name,
-        escape(&row.data_set).into_owned(),
+        truncate(&escape(&row.data_set), cut, "...").into_owned(),
         written(row.a),
         written(row.b),
         difference,
@@ -117,11 +167,13 @@ fn last_line(prompt: &str) -> &str {
     lines.last().unwrap_or(prompt)
 }
 
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: Vec<usize> =
-        (0..N).map(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)).collect();
-    let line = |row: &[String; N]| {
-        let entries = row.iter().zip(&widths).map(|(entry, &width)| pad(entry, width, false));
+/// Rows of equally many entries, with columns as wide as their widest entry.
+fn aligned<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let columns = rows.first().map_or(0, |row| row.as_ref().len());
+    let widest = |column: usize| rows.iter().map(|row| width(&row.as_ref()[column])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(widest).collect();
+    let line = |row: &R| {
+        let entries = row.as_ref().iter().zip(&widths).map(|(entry, &width)| pad(entry, width, false));
         entries.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -147,6 +199,7 @@ mod tests {
         let found = Comparison {
             a: "base".into(),
             b: "wanda-0.5".into(),
+            windows_are_known: false,
             scores: vec![
                 score("perplexity", Some(Estimate { value: 2.0, ci95: [1.9, 2.1] }), true, true),
                 score("js_divergence", Some(Estimate { value: 0.001, ci95: [-0.1, 0.1] }), false, false),
@@ -178,7 +231,7 @@ mod tests {
             "2.000 times",
             "1.900 to 2.100  *",
             "+0.0010",
-            "not kept",
+            "texts have no intervals",
             "arc_easy  acc  21.5%  33              10              61       200  0.0006",
             "arc_easy, record no. 5: 0.500",
             "question  Question: What is it?",
@@ -186,6 +239,13 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(!text.contains('\u{1b}'));
+        // All of it stays in sight on a narrow terminal, but for what is cut at a line's end.
+        let narrow = comparison(&found, 60);
+        assert!(narrow.lines().all(|line| width(line) <= 60), "{narrow}");
+        assert!(
+            narrow.contains("ppl") && narrow.contains("2.000 times") && narrow.contains("lost"),
+            "{narrow}"
+        );
         assert_eq!(p_value(0.0), "<0.0001");
     }
 }

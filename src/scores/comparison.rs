@@ -10,6 +10,7 @@ use super::flips::{Flips, SignTest, changed_answers, judged};
 use super::overlap::overlap_f;
 use super::paired::{PairedDifference, is_more_than_noise, paired_bootstrap, perplexity_ratio};
 use super::perplexity::PERPLEXITY;
+use super::perplexity_ratio::PERPLEXITY_RATIO;
 use super::registry::{SCORES, scores_on};
 use super::score::{Scale, Score, Subject};
 use super::stats::mean_with_interval;
@@ -49,6 +50,8 @@ pub(crate) struct TextWindows {
 pub(crate) struct Comparison {
     pub a: String,
     pub b: String,
+    /// What every window of the texts showed is known of both.
+    pub windows_are_known: bool,
     /// Every score that both have, data set by data set.
     pub scores: Vec<ScoreDifference>,
     /// Every task that some score judges right or wrong, by each such score.
@@ -117,7 +120,9 @@ impl Comparison {
     /// Compares two models; bootstraps have this seed.
     pub fn between(a: &ComparedModel<'_>, b: &ComparedModel<'_>, seed: u64) -> Self {
         let pairs = paired_answers(a.answers, b.answers);
-        let of_texts = scores_on(Subject::Corpus).flat_map(|score| text_differences(score, a, b));
+        // The ratio of perplexities to the base's says nothing that theirs to each other does not.
+        let told = scores_on(Subject::Corpus).filter(|score| **score != PERPLEXITY_RATIO);
+        let of_texts = told.flat_map(|score| text_differences(score, a, b));
         let mut scores: Vec<ScoreDifference> = of_texts.collect();
         let mut flips = Vec::new();
         for (task, (of_a, of_b)) in &pairs {
@@ -133,7 +138,8 @@ impl Comparison {
             .collect();
         records.sort_by(|one, other| other.distance.total_cmp(&one.distance));
         records.truncate(RECORDS);
-        Self { a: a.name.to_owned(), b: b.name.to_owned(), scores, flips, records }
+        let windows_are_known = !a.windows.is_empty() && !b.windows.is_empty();
+        Self { a: a.name.to_owned(), b: b.name.to_owned(), windows_are_known, scores, flips, records }
     }
 
     /// The score of a difference.
