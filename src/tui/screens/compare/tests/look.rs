@@ -320,7 +320,15 @@ fn zooming_rescales_the_heights_to_what_is_in_sight() {
 #[test]
 fn every_score_has_its_column() {
     let shown = |relative: bool| {
-        let mut state = state(Some(complete()), ASCII);
+        let mut study_view = complete();
+        let metrics = &mut study_view.cells[0].metrics;
+        for score in crate::scores::SCORES {
+            if metrics.first(score).is_none() {
+                let data_set = if score.subject() == Subject::Corpus { "wikitext2" } else { "alpaca" };
+                metrics.values.push(on(data_set, score, 0.5, 0.1));
+            }
+        }
+        let mut state = state(Some(study_view), ASCII);
         state.compare.panel = Panel::Table;
         state.compare.relative = relative;
         drawn(&state, 480, 40)
