@@ -53,8 +53,8 @@ pub static NORMALISED_ACCURACY: Score = Score {
     id: "acc_norm",
     csv: "acc_norm",
     title: "Normalised accuracy",
-    name: "acc_norm",
-    short: "accn",
+    name: "acc norm",
+    short: "acc norm",
     unit: "",
     about: "Accuracy normalised by length, as lm-evaluation-harness has it: share of questions whose right choice has \
             the greatest log-likelihood per character.",

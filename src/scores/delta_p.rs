@@ -45,7 +45,7 @@ pub static DELTA_P_RMS: Score = Score {
     id: "delta_p_rms",
     csv: "delta_p_rms",
     title: "Delta p, root mean square",
-    name: "delta p",
+    name: "dp rms",
     short: "dp rms",
     unit: "",
     about: "Root mean square of delta p, by which the probability of the true next token differs from the base's.",

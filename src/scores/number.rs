@@ -35,7 +35,7 @@ pub static STRICT_NUMBER_MATCH: Score = Score {
     csv: "number_strict",
     title: "Number behind ####",
     name: "number, strict",
-    short: "num####",
+    short: "strict",
     unit: "",
     about: "Share of answers whose number behind `#### ` equals the reference's (GSM8K, strict): where every reference \
             is a number.",

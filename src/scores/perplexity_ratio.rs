@@ -13,7 +13,7 @@ pub static PERPLEXITY_RATIO: Score = Score {
     id: "perplexity_ratio",
     csv: "perplexity_ratio",
     title: "Perplexity ratio",
-    name: "perplexity ratio",
+    name: "ppl ratio",
     short: "ppl ratio",
     unit: "",
     about: "The cell's perplexity divided by the base's, with the interval of the differences on the same windows.",
