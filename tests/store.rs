@@ -378,7 +378,7 @@ fn places_that_cannot_be_a_store_are_mistakes_and_are_left_as_they_were() {
         (&folder, &["folder", "is a folder", "--store"]),
         (&foreign, &["foreign.db", "another program", "--store"]),
         (&marked, &["marked.db", "another program", "--store"]),
-        (&newer, &["newer.db", "version 99", "newer secateur", "version 3"]),
+        (&newer, &["newer.db", "version 99", "newer secateur", "version 4"]),
     ];
     for (path, parts) in expected {
         for message in [mistake(Store::open(path)), mistake(Store::open_read_only(path))] {

@@ -116,8 +116,15 @@ fn stores_of_earlier_versions_are_read_as_they_are_and_upgraded_by_a_writer() {
     check(&reader);
     check(&Store::open_read_only(&path).unwrap());
 
+    drop(Store::open(&path).unwrap());
+    // Version 3, which had no questions with choices.
+    let without = "DROP TABLE likelihoods; DROP TABLE choice_texts; PRAGMA user_version = 3";
+    Connection::open(&path).unwrap().execute_batch(without).unwrap();
+    check(&reader);
+    check(&Store::open_read_only(&path).unwrap());
+
     let store = Store::open(&path).unwrap();
-    assert_eq!(version(&path), 3);
+    assert_eq!(version(&path), 4);
     check(&store);
     check(&reader);
     // What a model's tensors take was not recorded: it is missing until a run that reads the model adds it, once.
@@ -238,7 +245,7 @@ fn a_store_of_0_1_0_is_listed_shown_resumed_and_exported() {
 
     // A writer upgrades it, and what is there stays as it is.
     drop(Store::open(&place.join(&db)).unwrap());
-    assert_eq!(version(&place.join(&db)), 3);
+    assert_eq!(version(&place.join(&db)), 4);
     check_done();
     assert_eq!(csv(place), before);
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use secateur::methods::{GridLevels, grid, recipes};
 use secateur::number::NamedNumbers;
 use secateur::results::{
-    Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Insight,
-    Measurement, Metrics, ModelInfo, ModuleResult, Seconds, SourceBits, StudyResult,
+    Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, ErrorBasis, Estimate,
+    Footprint, Insight, Measurement, Metrics, ModelInfo, ModuleResult, Seconds, SourceBits, StudyResult,
 };
 use secateur::scores::{
     EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary, TOP1_AGREEMENT,
@@ -211,7 +211,13 @@ pub fn answer(task: &str, record: usize, text: &str) -> Answer {
         tokens: vec![0, 17, u32::MAX],
         pieces: vec!["Par".into(), String::new(), "is \u{1f5fc}".into()],
         disagreement_bits: vec![0.1, 1.0, f32::MIN_POSITIVE],
-        choices: Vec::new(),
+        choices: [("Paris", -0.1 - 0.2), ("Rome", f64::NEG_INFINITY)]
+            .map(|(text, log_likelihood)| ChoiceLikelihood {
+                text: text.into(),
+                log_likelihood,
+                is_greedy: text == "Paris",
+            })
+            .into(),
         scores: [("exact_match", 1.0), ("f1", 2.0 / 3.0), ("rouge1", 0.1 + 0.2)].into_iter().collect(),
     }
 }
