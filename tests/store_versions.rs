@@ -153,9 +153,9 @@ fn stores_of_earlier_versions_are_read_as_they_are_and_upgraded_by_a_writer() {
     drop(store);
 
     let connection = Connection::open(&path).unwrap();
-    connection.execute_batch("PRAGMA user_version = 4").unwrap();
+    connection.execute_batch("PRAGMA user_version = 5").unwrap();
     let message = reader.studies().unwrap_err().to_string();
-    assert!(message.contains("version 4") && message.contains("update secateur"), "{message}");
+    assert!(message.contains("version 5") && message.contains("update secateur"), "{message}");
 }
 
 #[test]

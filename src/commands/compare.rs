@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::report;
 use crate::results::{Answer, Metrics};
 use crate::scores::BASE;
-use crate::scores::comparison::{ComparedModel, Comparison, TextWindows};
+use crate::scores::comparison::{ComparedModel, ModelComparison, TextWindows};
 use crate::store::checkpoint::positions;
 use crate::store::{Store, StudyRecord};
 
@@ -36,22 +36,27 @@ pub fn compare(config: Option<&Path>, args: &CompareArgs, width: usize) -> Resul
 ///
 /// # Errors
 /// [`Error::Mistake`] for a cell that is not there or not finished; a store that cannot be read.
-pub(crate) fn compare_models(store: &Store, record: &StudyRecord, a: &str, b: &str) -> Result<Comparison> {
+pub(crate) fn compare_models(
+    store: &Store,
+    record: &StudyRecord,
+    a: &str,
+    b: &str,
+) -> Result<ModelComparison> {
     if a == b {
         return Err(Error::mistake(format!("`{a}` twice: name two cells, or a cell and `{BASE}`")));
     }
-    let (of_a, of_b) = (Known::read(store, record, a)?, Known::read(store, record, b)?);
-    Ok(Comparison::between(&of_a.model(a), &of_b.model(b), record.spec.seed))
+    let (of_a, of_b) = (StoredModel::read(store, record, a)?, StoredModel::read(store, record, b)?);
+    Ok(ModelComparison::between(&of_a.model(a), &of_b.model(b), record.spec.seed))
 }
 
 /// What the store has of one model.
-struct Known<'a> {
+struct StoredModel<'a> {
     metrics: &'a Metrics,
     answers: Vec<Answer>,
     windows: Vec<TextWindows>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> StoredModel<'a> {
     fn read(store: &Store, record: &'a StudyRecord, name: &str) -> Result<Self> {
         let cell = if name == BASE { None } else { Some(finished_cell(record, name, "compared")?) };
         let id = cell.map(|cell| cell.id.as_str());

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::choices::PreparedChoices;
+use super::choice_requests::PreparedChoices;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};

@@ -8,7 +8,7 @@ use tokenizers::Tokenizer;
 
 use super::Reporter;
 use super::calibration::CalibrationSets;
-use super::choices::PreparedChoices;
+use super::choice_requests::PreparedChoices;
 use super::content;
 use super::costs::Sizes;
 use super::evaluate::Corpus;

@@ -7,6 +7,7 @@ mod answer;
 mod assignment;
 mod calibration;
 mod cell;
+mod choice_requests;
 mod choices;
 mod collector;
 mod compute;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use tokenizers::Tokenizer;
 
-use super::choices::PreparedChoices;
+use super::choice_requests::PreparedChoices;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;

@@ -1,14 +1,14 @@
 //! Two models side by side, for the terminal.
 
 use crate::results::Estimate;
-use crate::scores::comparison::{Comparison, FlipsOfTask, RecordDifference, ScoreDifference};
+use crate::scores::comparison::{FlipsOfTask, ModelComparison, RecordDifference, ScoreDifference};
 use crate::text::{escape, pad, truncate, width, wrap_words};
 
 /// Marks a difference that is more than noise.
 const MARK: &str = "*";
 
 /// The comparison as text of at most `most` columns, 0 for no limit.
-pub(crate) fn comparison(found: &Comparison, most: usize) -> String {
+pub(crate) fn comparison(found: &ModelComparison, most: usize) -> String {
     let most = if most == 0 { usize::MAX } else { most };
     let mut parts = vec![wrap_words(&headline(found), most, "")];
     if !found.scores.is_empty() {
@@ -37,7 +37,7 @@ pub(crate) fn comparison(found: &Comparison, most: usize) -> String {
     parts.join("\n\n")
 }
 
-pub(crate) fn headline(found: &Comparison) -> String {
+pub(crate) fn headline(found: &ModelComparison) -> String {
     format!("A is {}, B is {}", escape(&found.a), escape(&found.b))
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn mark(row: &ScoreDifference) -> &'static str {
 }
 
 /// The scores as a table. What says least is left out where it would be too wide.
-fn score_table(found: &Comparison, most: usize) -> String {
+fn score_table(found: &ModelComparison, most: usize) -> String {
     const HEAD: [&str; 9] = ["score", "on", "A", "B", "B against A", "95% interval", "", "p", "sign holds"];
     /// Columns that are left out first.
     const DISPENSABLE: [usize; 3] = [8, 7, 5];
@@ -86,7 +86,7 @@ fn score_table(found: &Comparison, most: usize) -> String {
 }
 
 /// What is meant by the columns and the mark.
-fn legend(found: &Comparison) -> String {
+fn legend(found: &ModelComparison) -> String {
     let mut words = format!(
         "{MARK} more than noise: the 95% interval of the difference, within windows or records, leaves out no difference; \
          where records are right or wrong, p is below 0.05. p: McNemar's where records are right or wrong, else the sign \
@@ -106,9 +106,10 @@ enum Names {
 }
 
 fn score_row(row: &ScoreDifference, names: Names, cut: usize) -> [String; 9] {
-    let written =
-        |value: f64| Comparison::score(row).map_or_else(|| value.to_string(), |score| score.in_table(value));
-    let name = Comparison::score(row).map_or_else(
+    let written = |value: f64| {
+        ModelComparison::score(row).map_or_else(|| value.to_string(), |score| score.in_table(value))
+    };
+    let name = ModelComparison::score(row).map_or_else(
         || row.score.clone(),
         |score| if names == Names::Long { score.head() } else { score.short_head() },
     );
@@ -196,7 +197,7 @@ mod tests {
             p: None,
             more_than_noise,
         };
-        let found = Comparison {
+        let found = ModelComparison {
             a: "base".into(),
             b: "wanda-0.5".into(),
             windows_are_known: false,

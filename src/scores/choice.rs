@@ -1,22 +1,10 @@
 //! Scores of questions whose choices are compared by their log-likelihoods, as lm-evaluation-harness defines them.
 
+use super::choice_outcome::ChoiceOutcome;
 use super::notation::Notation;
 use super::score::{Better, Detail, Measure, Scale, Score, Summary};
 use super::stats::bootstrap_mean;
 use crate::results::Estimate;
-
-/// What a model finds of the choices of one question.
-#[derive(Debug, Clone, Copy)]
-pub struct ChoiceOutcome<'a> {
-    /// `Σ ln p(token | before)` of every choice, in nats.
-    pub log_likelihoods: &'a [f64],
-    /// Characters of every choice; `None` where choices do not differ in what is scored.
-    pub characters: Option<&'a [usize]>,
-    /// Place of the right choice.
-    pub gold: usize,
-    /// There is one choice, which greedy decoding gives or does not.
-    pub last_word: Option<bool>,
-}
 
 const STANDARD_ERROR: &[Detail] = &[Detail {
     name: "standard_error",

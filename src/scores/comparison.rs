@@ -47,7 +47,7 @@ pub(crate) struct TextWindows {
 
 /// Model A against model B.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Comparison {
+pub(crate) struct ModelComparison {
     pub a: String,
     pub b: String,
     /// What every window of the texts showed is known of both.
@@ -116,7 +116,7 @@ pub(crate) struct RecordDifference {
     pub distance: f64,
 }
 
-impl Comparison {
+impl ModelComparison {
     /// Compares two models; bootstraps have this seed.
     pub fn between(a: &ComparedModel<'_>, b: &ComparedModel<'_>, seed: u64) -> Self {
         let pairs = paired_answers(a.answers, b.answers);
@@ -393,7 +393,7 @@ mod tests {
         };
         let (windows_a, windows_b) = (windows([2.0, 2.5, 3.0], None), windows([2.7, 3.2, 3.7], Some(0.2)));
         let model = |name, metrics, answers, windows| ComparedModel { name, metrics, answers, windows };
-        let found = Comparison::between(
+        let found = ModelComparison::between(
             &model("base", &of_a, &a, &windows_a),
             &model("wanda-0.5", &of_b, &b, &windows_b),
             7,

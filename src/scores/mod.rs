@@ -6,6 +6,7 @@
 
 pub mod characters;
 pub mod choice;
+pub(crate) mod choice_outcome;
 pub(crate) mod comparison;
 mod corpus;
 mod data_sets;

@@ -1,6 +1,6 @@
 //! What a score is: what it is called, how to read it, how it is measured.
 
-use super::choice::ChoiceOutcome;
+use super::choice_outcome::ChoiceOutcome;
 use super::notation::Notation;
 use super::window::Window;
 use crate::number::NamedNumbers;

@@ -1,6 +1,6 @@
 //! What the answers to a task say of a model.
 
-use super::choice::ChoiceOutcome;
+use super::choice_outcome::ChoiceOutcome;
 use super::registry::SCORES;
 use super::score::{Measure, Score, Summary};
 use super::stats::bootstrap_mean;

@@ -8,7 +8,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use super::state::{Checked, Field, FormValues, Leave, Panel, StudyView};
 use crate::engine::{Command, Event, Progress};
 use crate::results::Answer;
-use crate::scores::comparison::Comparison;
+use crate::scores::comparison::ModelComparison;
 use crate::store::StudySummary;
 use crate::study::StudySpec;
 
@@ -68,7 +68,7 @@ pub(crate) enum EffectOutcome {
     Started(Box<StudySpec>),
     Saved(Vec<PathBuf>),
     /// Two models were compared.
-    Compared(Box<Comparison>),
+    Compared(Box<ModelComparison>),
     /// A study is gone from the store.
     Deleted(i64),
     /// An effect failed; the message says which.

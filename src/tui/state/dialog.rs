@@ -5,7 +5,7 @@ use super::line::Line;
 use crate::methods::{
     BITS, Bits, Completion, FORMATS, Family, KnownFormat, complete, needs_calibration, understand,
 };
-use crate::scores::comparison::Comparison;
+use crate::scores::comparison::ModelComparison;
 use crate::study::{CellSpec, Level, Recipe, Sparsity};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,7 @@ pub(crate) enum Dialog {
     /// The keys, scrolled by so many lines.
     Help(usize),
     /// Two models side by side, scrolled by so many lines.
-    Comparison(Box<Comparison>, usize),
+    Comparison(Box<ModelComparison>, usize),
     Palette(CommandPalette),
     Level(LevelDialog),
     Question(QuestionDialog),

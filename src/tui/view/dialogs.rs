@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use super::parts::{first_shown, framed, typed, typed_with};
 use crate::methods::{Family, METHODS, understand};
 use crate::report;
-use crate::scores::comparison::Comparison;
+use crate::scores::comparison::ModelComparison;
 use crate::study::Level;
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
@@ -79,7 +79,7 @@ fn help(state: &State, scroll: usize, area: Rect, buffer: &mut Buffer) {
 }
 
 /// The same text that `secateur compare` prints, as wide as there is room.
-fn differences(state: &State, found: &Comparison, scroll: usize, area: Rect, buffer: &mut Buffer) {
+fn differences(state: &State, found: &ModelComparison, scroll: usize, area: Rect, buffer: &mut Buffer) {
     let wide = usize::from(area.width).saturating_sub(4);
     let text = report::comparison(found, wide);
     let lines: Vec<Line<'_>> = text.lines().map(|line| Line::raw(sanitize(line).into_owned())).collect();

@@ -267,6 +267,9 @@ fn legend(state: &State, row: &PromptRow<'_>) -> Line<'static> {
     let Some(answer) = row.right else { return Line::default() };
     let Some(bits) = Disagreement::of(answer) else {
         let text = match answer.tokens.len() {
+            _ if !answer.choices.is_empty() => {
+                " log-likelihood of every choice, in nats; the mark is the most likely one"
+            }
             0 => " the answer has no tokens",
             _ => " disagreement was not measured for this answer",
         };

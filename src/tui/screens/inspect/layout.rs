@@ -8,7 +8,7 @@ use ratatui::widgets::Block;
 use super::places::places;
 use super::rows::{self, PromptRow};
 use super::shading;
-use crate::results::Answer;
+use crate::results::{Answer, ChoiceLikelihood};
 use crate::tui::state::{Pane, State};
 use crate::tui::theme::Theme;
 use crate::tui::widgets::text::{truncate_line, wrap_styled};
@@ -114,6 +114,9 @@ pub(super) fn reference_pieces<'a>(theme: Theme, row: &PromptRow<'a>) -> Vec<(&'
 
 /// An answer's lines, its tokens shaded.
 pub(super) fn answer_text(theme: Theme, answer: &Answer, columns: usize) -> Vec<Line<'static>> {
+    if !answer.choices.is_empty() {
+        return choices(theme, answer, columns);
+    }
     if answer.text.is_empty() {
         return wrap_styled([("(empty answer)", theme.dim())], columns);
     }
@@ -121,4 +124,26 @@ pub(super) fn answer_text(theme: Theme, answer: &Answer, columns: usize) -> Vec<
     let style =
         |bits: Option<f64>| theme.text().patch(bits.map_or_else(Style::new, |bits| theme.shade(bits)));
     wrap_styled(runs.iter().map(|(text, bits)| (text.as_str(), style(*bits))), columns)
+}
+
+/// Every choice with its log-likelihood; the one that the model finds most likely is marked, green where it is right.
+fn choices(theme: Theme, answer: &Answer, columns: usize) -> Vec<Line<'static>> {
+    let mut taken = false;
+    let line = |choice: &ChoiceLikelihood| {
+        // Of equal texts the first was taken.
+        let chosen = !taken && choice.text == answer.text;
+        taken |= chosen;
+        let right = answer.references.contains(&choice.text);
+        let mark = if chosen { theme.symbols().chevron } else { " " };
+        let style = match (chosen, right) {
+            (true, true) => theme.good(),
+            (true, false) => theme.bad(),
+            (false, true) => theme.title(),
+            (false, false) => theme.text(),
+        };
+        let note = if right { " (accepted)" } else { "" };
+        let text = format!("{mark} {:8.2}  {}{note}", choice.log_likelihood, choice.text);
+        wrap_styled([(text.as_str(), style)], columns)
+    };
+    answer.choices.iter().flat_map(line).collect()
 }
