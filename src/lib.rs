@@ -21,6 +21,7 @@ pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod export;
+mod find;
 pub mod headless;
 pub mod hub;
 mod human;

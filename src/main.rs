@@ -47,6 +47,10 @@ fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8
             let settings = run_settings(config, &args)?;
             if args.dry_run { print(&headless::plan(&settings)?) } else { run_headless(&settings, words) }
         }
+        CliCommand::Find(args) => {
+            let search = headless::SearchSetup::new(config, &args)?;
+            if args.dry_run { print(&search.plan()?) } else { Ok(search.run(&texts(words))?.exit_code()) }
+        }
         CliCommand::Doctor(DoctorArgs { format, settings }) => {
             let report = doctor::DoctorReport::gather(&Basics::load(config, &settings.given)?)?;
             print(&match format {
@@ -121,8 +125,12 @@ fn run_settings(config: Option<&Path>, args: &RunArgs) -> Result<Settings> {
 
 /// The engine without a screen; `words` are the command line.
 fn run_headless(settings: &Settings, words: &[OsString]) -> Result<u8> {
-    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    Ok(headless::run(settings, &words, table)?.exit_code())
+    Ok(headless::run(settings, &texts(words), table)?.exit_code())
+}
+
+/// The command line as text.
+fn texts(words: &[OsString]) -> Vec<String> {
+    words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// The table of a result.

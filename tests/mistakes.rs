@@ -59,7 +59,8 @@ fn mistake(name: &str, output: &Output, parts: &[&str]) -> String {
             || line.starts_with("calibration ")
             || line.starts_with("warning: ")
             || line.starts_with("study ")
-            || line.starts_with("needs ")),
+            || line.starts_with("needs ")
+            || line.starts_with("looking for ")),
         "{name}: {err}"
     );
     for word in ["panicked", "BACKTRACE", "backtrace", "Os {", "Location:"] {
@@ -276,6 +277,83 @@ fn sparsities_and_other_settings() {
 }
 
 #[cfg(not(feature = "cuda"))]
+#[test]
+fn searches_that_cannot_find_anything() {
+    let place = place();
+    let search = |line: &[&str]| place.program(&[&["find"], line].concat()).output().unwrap();
+    for (name, recipe, until, more, parts) in [
+        (
+            "an unknown score",
+            "wanda",
+            "speed<=3",
+            &[][..],
+            &["--until", "`speed<=3`", "`speed`", "perplexity, js, kl"][..],
+        ),
+        (
+            "the wrong sign",
+            "wanda",
+            "js<0.05",
+            &[],
+            &["--until", "`js<0.05`", "found `<`", "accepted are `<=` and `>=`"],
+        ),
+        (
+            "the wrong side",
+            "wanda",
+            "js>=0.05",
+            &[],
+            &["found `>=`", "less of js is better, accepted is `<=`"],
+        ),
+        ("no number", "wanda", "js<=small", &[], &["found `small`", "accepted for js is a number (0.05)"]),
+        ("out of range", "wanda", "js<=2", &[], &["found `2`", "js lies between 0 and 1"]),
+        (
+            "a score of tasks",
+            "wanda",
+            "f1>=95%",
+            &[],
+            &["--until", "f1 is measured on tasks", "--tasks is empty"],
+        ),
+        (
+            "a size of zeros",
+            "wanda",
+            "size<=40%",
+            &[],
+            &["--until", "an export stores a zero like any other weight"],
+        ),
+        (
+            "a recipe that is none",
+            "wandb",
+            "js<=0.05",
+            &[],
+            &["--recipe", "`wandb`", "accepted are magnitude, wanda"],
+        ),
+        (
+            "no level open",
+            "wanda@2:4+rtn@4bit",
+            "js<=0.05",
+            &[],
+            &["--recipe", "found none", "accepted is one"],
+        ),
+        ("a step of bits", "rtn", "js<=0.05", &["--step", "1%"], &["step `1%`", "rtn has no sparsities"]),
+        (
+            "several sets",
+            "wanda",
+            "js<=0.05",
+            &["--calibration", "calibration.txt,corpus.txt"],
+            &["--calibration", "corpus.txt", "accepted is one set"],
+        ),
+    ] {
+        let output = search(&[&["--recipe", recipe, "--until", until], more].concat());
+        mistake(name, &output, parts);
+        assert!(!place.path("studies.db").exists(), "{name}: an empty store");
+    }
+    // What can only be known when the base is measured.
+    let output = search(&["--recipe", "wanda", "--until", "acc>=90%", "--tasks", "tasks.jsonl"]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{err}");
+    let last = err.lines().last().unwrap();
+    assert!(last.starts_with("error: bound `acc>=90% of the base`: this study measures no acc"), "{err}");
+}
+
 #[test]
 fn a_gpu_in_a_build_without_one() {
     check(vec![

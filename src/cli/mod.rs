@@ -3,6 +3,7 @@
 //! Settings come from the table in [`crate::config`], which also checks them, together with variables and the config
 //! file, so that every mistake is reported in one way.
 
+mod find;
 mod manual;
 mod settings;
 
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::export::ExportedForm;
 use crate::kernels::ggml::{GgmlMixture, MIXTURES};
 
+pub use find::FindArgs;
 pub use manual::{completions, manual_page};
 pub(crate) use settings::{All, OfMachine, SettingsArgs, StoreOnly};
 
@@ -46,6 +48,9 @@ pub enum CliCommand {
     /// Prune a model with every method at every sparsity and measure each variant against the base
     #[command(after_help = RUN_AFTER_HELP)]
     Run(Box<RunArgs>),
+    /// Find the level at which a recipe breaks a bound, with as few variants as can be
+    #[command(after_help = find::AFTER_HELP)]
+    Find(Box<FindArgs>),
     /// Report what this machine has and what a study would use
     Doctor(DoctorArgs),
     /// Write a finished cell of a stored study as a Hugging Face model folder

@@ -27,6 +27,16 @@ impl Selection for All {
     }
 }
 
+/// Every setting but those that say which cells there are: commands that choose their cells themselves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AllButCells;
+
+impl Selection for AllButCells {
+    fn takes(setting: &Setting) -> bool {
+        !["methods", "sparsity", "bits", "group-size", "formats", "recipe"].contains(&setting.flag())
+    }
+}
+
 /// What says something about the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OfMachine;

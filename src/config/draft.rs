@@ -178,6 +178,11 @@ impl SettingsDraft {
         if self.recipes_strength >= self.grid_strength {
             recipes.extend_from_slice(&self.recipes);
         }
+        self.cells_of(&recipes)
+    }
+
+    /// The cells of these recipes.
+    pub fn cells_of(&self, recipes: &[Recipe]) -> Result<Vec<CellSpec>> {
         let sets = &self.calibration.sets;
         match recipes.iter().find(|recipe| methods::needs_calibration(recipe)) {
             Some(recipe) if sets.is_empty() => Err(Error::mistake(format!(
@@ -185,7 +190,7 @@ impl SettingsDraft {
                  name such as c4, or a file",
                 recipe.method()
             ))),
-            _ => Ok(grid(&recipes, sets, self.seed)),
+            _ => Ok(grid(recipes, sets, self.seed)),
         }
     }
 }

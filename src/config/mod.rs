@@ -31,7 +31,7 @@ use layers::Layers;
 use crate::engine::RunOptions;
 use crate::error::Result;
 use crate::export::ExportOptions;
-use crate::study::{CellSpec, StudySpec};
+use crate::study::{CellSpec, Recipe, StudySpec};
 
 /// Everything that `secateur run` goes by.
 #[derive(Debug, Clone)]
@@ -44,6 +44,14 @@ pub struct Settings {
     pub format: OutputFormat,
     /// Store, threads, network.
     pub basics: Basics,
+}
+
+/// Which cells a study has.
+enum CellChoice {
+    /// Those that the settings say.
+    Grid,
+    Cells(Vec<CellSpec>),
+    Recipe(Recipe),
 }
 
 impl Basics {
@@ -75,7 +83,7 @@ impl Settings {
     /// A mistake, for the first thing that is not accepted: it names the flag, variable or line of the file, what was
     /// found and what is accepted.
     pub fn load(config: Option<&Path>, given: &Given, run: RunOptions) -> Result<Self> {
-        Self::put_together(config, given, run, None)
+        Self::put_together(config, given, run, CellChoice::Grid)
     }
 
     /// The same for a study of these cells, instead of a grid of methods and sparsities.
@@ -83,7 +91,20 @@ impl Settings {
     /// # Errors
     /// As [`Self::load`].
     pub fn of_cells(config: Option<&Path>, given: &Given, cells: Vec<CellSpec>) -> Result<Self> {
-        Self::put_together(config, given, RunOptions::default(), Some(cells))
+        Self::put_together(config, given, RunOptions::default(), CellChoice::Cells(cells))
+    }
+
+    /// The same for a study of one recipe, with every calibration set where it looks at data.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn of_recipe(
+        config: Option<&Path>,
+        given: &Given,
+        run: RunOptions,
+        recipe: Recipe,
+    ) -> Result<Self> {
+        Self::put_together(config, given, run, CellChoice::Recipe(recipe))
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "its parts are moved into the settings")]
@@ -91,13 +112,18 @@ impl Settings {
         config: Option<&Path>,
         given: &Given,
         run: RunOptions,
-        cells: Option<Vec<CellSpec>>,
+        choice: CellChoice,
     ) -> Result<Self> {
         let layers = Layers::new(config, given)?;
         let mut draft = layers.draft(settings())?;
         let basics = draft.basics(layers.config_file())?;
         let (format, save_models, save_as) = (draft.format, draft.save_models.take(), draft.save_as);
         let save_options = ExportOptions { quantize: draft.save_quantized };
+        let cells = match choice {
+            CellChoice::Grid => None,
+            CellChoice::Cells(cells) => Some(cells),
+            CellChoice::Recipe(recipe) => Some(draft.cells_of(&[recipe])?),
+        };
         Ok(Self {
             study: draft.study(&basics, cells)?,
             run: RunOptions { save_models, save_as, save_options, ..run },

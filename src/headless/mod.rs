@@ -1,6 +1,7 @@
 //! The engine without a screen: progress on standard error, the result on standard output, signals as requests to
 //! stop. A client of the engine's three channels and of nothing else.
 
+mod find;
 mod lines;
 mod resume;
 mod signals;
@@ -14,11 +15,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+pub use find::SearchSetup;
 pub(crate) use resume::resume_command;
 
 use crate::config::{OutputFormat, Settings};
 use crate::engine::{self, Command, Engine, Event, Progress};
 use crate::error::{Error, Result};
+use crate::find::EdgeSearch;
 use crate::results::{CellResult, CellState, StudyResult};
 use crate::text::{escape, truncate};
 use lines::Lines;
@@ -107,6 +110,16 @@ pub fn run(
     args: &[String],
     render: impl Fn(&StudyResult) -> String,
 ) -> Result<RunOutcome> {
+    run_with(settings, args, render, None)
+}
+
+/// The same, with a search that adds cells until the edge is known.
+fn run_with(
+    settings: &Settings,
+    args: &[String],
+    render: impl Fn(&StudyResult) -> String,
+    search: Option<EdgeSearch>,
+) -> Result<RunOutcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -119,6 +132,10 @@ pub fn run(
         let ends =
             Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
         let mut client = Client::new(look, render, io::stdout().lock(), io::stderr());
+        if let Some(search) = search {
+            client.say(&escape(&search.describe()));
+            client.search = Some(search);
+        }
         let outcome = client.follow(ends, start, &mut interrupts).await;
         if !matches!(outcome, Ok(RunOutcome::Abandoned)) {
             engine.join();
@@ -182,6 +199,8 @@ pub(crate) struct Client<R, O: Write, E: Write> {
     failures: HashSet<Option<String>>,
     /// The reader of standard output has gone.
     deaf: bool,
+    /// Adds cells and says when there are enough.
+    search: Option<EdgeSearch>,
 }
 
 impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
@@ -199,6 +218,7 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             interrupts: 0,
             failures: HashSet::new(),
             deaf: false,
+            search: None,
         }
     }
 
@@ -306,6 +326,10 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             Event::CellFailed { cell, .. } => {
                 self.failures.insert(cell.clone());
             }
+            Event::Finished { .. } if self.search.is_some() => {
+                let ends = self.search(event, commands);
+                return if ends { self.answer().map(Some) } else { Ok(None) };
+            }
             Event::Finished { result } => return self.finished(result).map(Some),
             Event::Failed { message, exit_code, .. } => return Err(self.failed(message, *exit_code)),
             Event::Stopped { resumable } => {
@@ -314,11 +338,13 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
             }
             _ => {}
         }
-        // Whoever stops the run need not be told that its cell stops too.
-        let own_doing = self.interrupts > 0 && matches!(event, Event::Cell { .. });
+        // Whoever stops the run need not be told that its cell stops too. A search that is over needs its last cell no more.
+        let is_stopping = self.interrupts > 0 || self.search.as_ref().is_some_and(EdgeSearch::is_over);
+        let own_doing = is_stopping && matches!(event, Event::Cell { .. });
         if let (Some(text), false) = (self.lines.of_event(event, self.look.live), own_doing) {
             self.say(&text);
         }
+        self.search(event, commands);
         Ok(None)
     }
 

@@ -4,8 +4,8 @@
 pub(crate) fn resume_command(args: &[String]) -> String {
     let mut words: Vec<String> = args.iter().map(|arg| quote(arg)).collect();
     if !args.iter().any(|arg| arg == "--resume") {
-        let after_run = args.iter().position(|arg| arg == "run").map_or(words.len(), |at| at + 1);
-        words.insert(after_run, "--resume".into());
+        let command = args.iter().position(|arg| ["run", "find"].contains(&arg.as_str()));
+        words.insert(command.map_or(words.len(), |at| at + 1), "--resume".into());
     }
     words.join(" ")
 }
@@ -63,6 +63,10 @@ mod tests {
         assert_eq!(
             resumed(&["secateur", "run", "--resume", "--tasks", ""]),
             "secateur run --resume --tasks ''"
+        );
+        assert_eq!(
+            resumed(&["secateur", "find", "--recipe", "wanda", "--until", "js<=0.05"]),
+            "secateur find --resume --recipe wanda --until 'js<=0.05'"
         );
         assert_eq!(
             resumed(&["secateur", "--config", "c.toml", "run", "--prompt", "a\n\u{1b}'"]),

@@ -83,6 +83,20 @@ impl Recipe {
         })
     }
 
+    /// The same with another level in one step, counted from 0.
+    #[must_use]
+    pub fn with_level(&self, place: usize, level: Level) -> Self {
+        let mut changed = self.clone();
+        let step = match place.checked_sub(1) {
+            None => Some(&mut changed.first),
+            Some(place) => changed.rest.get_mut(place),
+        };
+        if let Some(step) = step {
+            step.level = level;
+        }
+        changed
+    }
+
     /// The share of the compressed matrices that becomes zero, `0 … 1`.
     pub fn zeros(&self) -> f64 {
         self.steps().map(|step| step.level.zeros()).fold(0.0, f64::max)
