@@ -154,7 +154,7 @@ fn record_lines(record: &RecordDifference, most: usize) -> String {
     let title = format!("{}, record no. {}: {:.3}", escape(&record.task), record.record + 1, record.distance);
     [
         truncate(&title, most, "...").into_owned(),
-        line("question", last_line(&record.prompt)),
+        line("question", question(&record.prompt)),
         line("accepted", &record.reference),
         line("A", &record.a),
         line("B", &record.b),
@@ -162,10 +162,11 @@ fn record_lines(record: &RecordDifference, most: usize) -> String {
     .join("\n")
 }
 
-/// The end of a long prompt says more than its beginning; what only asks for the answer says nothing.
-fn last_line(prompt: &str) -> &str {
+/// The line of a prompt that asks; where none does, its last: the end of a long prompt says more than its beginning.
+fn question(prompt: &str) -> &str {
     let lines = prompt.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "Answer:");
-    lines.last().unwrap_or(prompt)
+    let asks = lines.clone().filter(|line| line.contains('?')).next_back();
+    asks.or_else(|| lines.last()).unwrap_or(prompt)
 }
 
 /// Rows of equally many entries, with columns as wide as their widest entry.
@@ -248,5 +249,7 @@ mod tests {
             "{narrow}"
         );
         assert_eq!(p_value(0.0), "<0.0001");
+        assert_eq!(question("Where is Gus?\n\nAna sits in the tower. Gus waits."), "Where is Gus?");
+        assert_eq!(question("It was late.\nThe end was\n"), "The end was");
     }
 }
