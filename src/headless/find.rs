@@ -28,7 +28,10 @@ impl SearchSetup {
     /// # Errors
     /// A mistake in a setting, the recipe or the bound.
     pub fn new(config: Option<&Path>, args: &FindArgs) -> Result<Self> {
-        let recipe = OpenRecipe::parse(&args.recipe, args.step.as_deref()).map_err(|e| at("recipe", &e))?;
+        let mut recipe = OpenRecipe::parse(&args.recipe).map_err(|e| at("recipe", &e))?;
+        if let Some(step) = &args.step {
+            recipe = recipe.with_step(step).map_err(|e| at("step", &e))?;
+        }
         let bound: ScoreBound = args.until.parse().map_err(|e| at("until", &e))?;
         bound.check_recipe(&recipe).map_err(|e| at("until", &e))?;
         let built_in = if args.demo { Some(demo::settings_file(args.quick)?) } else { None };

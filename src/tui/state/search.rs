@@ -53,7 +53,7 @@ impl SearchDialog {
     /// # Errors
     /// What is wrong with what was typed.
     pub(crate) fn search(&self) -> Result<EdgeSearch, String> {
-        let recipe = OpenRecipe::parse(self.recipe.text().trim(), None).map_err(|e| e.to_string())?;
+        let recipe = OpenRecipe::parse(self.recipe.text().trim()).map_err(|e| e.to_string())?;
         let bound: ScoreBound = self.bound.text().parse().map_err(|e: crate::Error| e.to_string())?;
         bound.check_recipe(&recipe).map_err(|e| e.to_string())?;
         let least = recipe.levels().first().ok_or("a recipe without levels")?;

@@ -182,7 +182,7 @@ fn find_edge(state: &mut State) -> Vec<Effect> {
     }
     let Some(study_view) = &state.study_view else { return Vec::new() };
     let selected = state.selected_cell().and_then(|id| study_view.cell(&id));
-    let open = |cell: &CellResult| OpenRecipe::parse(&cell.spec.recipe.to_string(), None).ok();
+    let open = |cell: &CellResult| OpenRecipe::parse(&cell.spec.recipe.to_string()).ok();
     let recipe = selected.and_then(open).map_or_else(|| "wanda".to_owned(), |recipe| recipe.to_string());
     let seed = study_view.cells.first().map_or_else(|| state.form.seed(), |cell| cell.spec.seed);
     let mut asked = SearchDialog::new(&recipe, "js<=0.05", calibration_sets(study_view, state), seed);
