@@ -73,7 +73,7 @@ fn options_without_a_command_are_the_dashboards() {
     let said = Shell::new().run(&["--config", "c.toml"]);
     assert_mistake(&said, &["c.toml"]);
     let help = Shell::new().run(&["--help"]);
-    for command in ["tui", "run", "doctor", "export", "list", "show", "snapshot", "Usage"] {
+    for command in ["tui", "run", "find", "doctor", "export", "list", "show", "snapshot", "Usage"] {
         assert!(help.out.contains(command), "{}", help.out);
     }
 }

@@ -333,7 +333,7 @@ fn searches_that_cannot_find_anything() {
             &[],
             &["--recipe", "found none", "accepted is one"],
         ),
-        ("a step of bits", "rtn", "js<=0.05", &["--step", "1%"], &["step `1%`", "rtn has no sparsities"]),
+        ("a step of bits", "rtn", "js<=0.05", &["--step", "1%"], &["--step: `1%`", "rtn has no sparsities"]),
         (
             "several sets",
             "wanda",

@@ -22,7 +22,7 @@ fn text(line: &[&str]) -> String {
 fn every_shell_gets_a_script_with_every_command_and_setting() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = text(&["completions", shell]);
-        for command in ["run", "doctor", "export", "list", "show", "snapshot", "completions", "man"] {
+        for command in ["run", "find", "doctor", "export", "list", "show", "snapshot", "completions", "man"] {
             assert!(script.contains(command), "{shell}: {command}");
         }
         for setting in settings() {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::bounded::{BoundedFigure, BoundedScore, BoundedValues, bounded_scores};
+use super::open_recipe::OpenRecipe;
 use crate::error::{Error, Result};
 use crate::scores::Better;
 
@@ -97,6 +98,20 @@ impl ScoreBound {
         let figure = bounded.figure;
         let met_by_compressing = bounded.values == BoundedValues::Bytes;
         Ok(Self { score, figure, side, limit, met_by_compressing, written: value.into() })
+    }
+
+    /// Refuses a bound that no level of a recipe can have anything to do with.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a size where levels differ in zeros alone.
+    pub(crate) fn check_recipe(&self, recipe: &OpenRecipe) -> Result<()> {
+        if self.figure == BoundedFigure::Size && recipe.only_adds_zeros() {
+            return Err(Error::mistake(format!(
+                "bound `{self}`: the levels of {recipe} differ in zeros, and an export stores a zero like any other weight; \
+                 accepted are scores (js<=0.05), or a recipe that quantises"
+            )));
+        }
+        Ok(())
     }
 
     /// The limit in the score's unit, given the base's value; `None` where it is a share of the base's and that is

@@ -78,15 +78,17 @@ impl BoundedScore {
     }
 }
 
-/// The names of a score that can be typed: as it is called on screen, in full and short, and its id.
+/// The names of a score that can be typed: as it is called on screen, in full and short, and its id. Those that are one
+/// word come first.
 fn names(score: &Score) -> Vec<String> {
     let is_word = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let mut names: Vec<String> = Vec::new();
     for name in [score.name, score.short, score.id].map(str::to_ascii_lowercase) {
-        if is_word(&name) && !names.contains(&name) {
+        if !names.contains(&name) {
             names.push(name);
         }
     }
+    names.sort_by_key(|name| !is_word(name));
     names
 }
 
@@ -182,7 +184,7 @@ mod tests {
         assert_eq!(scores.len(), SCORES.len() + 1);
         let mut seen = Vec::new();
         for score in &scores {
-            assert!(!score.names.is_empty());
+            assert!(!score.name().is_empty() && !score.name().contains(' '), "{}", score.name());
             for name in &score.names {
                 assert!(!seen.contains(name), "{name}");
                 seen.push(name.clone());
@@ -191,8 +193,20 @@ mod tests {
                 assert!(score.names.contains(&known.id.to_owned()), "{}", known.id);
             }
         }
-        for name in ["js", "kl", "perplexity", "ppl", "f1", "em", "acc", "acc_norm", "flips", "top-1", "size"]
-        {
+        for name in [
+            "js",
+            "kl",
+            "perplexity",
+            "ppl",
+            "f1",
+            "em",
+            "acc",
+            "acc_norm",
+            "flips",
+            "top-1",
+            "dp rms",
+            "size",
+        ] {
             assert!(seen.contains(&name.to_owned()), "{name}");
         }
     }

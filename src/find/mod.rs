@@ -16,4 +16,4 @@ mod tests;
 pub(crate) use bound::ScoreBound;
 pub(crate) use bounded::BoundedFigure;
 pub(crate) use open_recipe::OpenRecipe;
-pub(crate) use search::EdgeSearch;
+pub(crate) use search::{EdgeSearch, SearchNews};

@@ -18,7 +18,7 @@ const USUAL_STEP: u32 = 10_000;
 /// A recipe one step of which has no level yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OpenRecipe {
-    /// With the least level in the open step.
+    /// With some level in the open step.
     recipe: Recipe,
     /// Which step is open, from 0.
     open: usize,
@@ -28,11 +28,10 @@ pub(crate) struct OpenRecipe {
 
 impl OpenRecipe {
     /// Understands a recipe whose level is left out. Of a recipe of one step a level may be there: it does not count.
-    /// `step` is the distance of two sparsities, 1% where none is given.
     ///
     /// # Errors
     /// [`Error::Mistake`] for a recipe that cannot be understood, or that leaves no level or several open.
-    pub(crate) fn parse(text: &str, step: Option<&str>) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut steps = steps(text);
         let open = match (&open_steps(&steps)[..], steps.len()) {
             ([open], _) => *open,
@@ -50,10 +49,22 @@ impl OpenRecipe {
         };
         let (head, parameters) = steps[open].split_at(steps[open].find(',').unwrap_or(steps[open].len()));
         let method = find(head.split('@').next().unwrap_or_default())?;
-        let levels = levels(method, step)?;
+        let levels = levels(method);
         let least = levels.first().copied().ok_or_else(|| Error::failure("a method without levels"))?;
         steps[open] = format!("{}@{least}{parameters}", method.name());
         Ok(Self { recipe: understand(&steps.join("+"))?, open, levels })
+    }
+
+    /// The same with sparsities at another distance than 1%.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a text that is no distance, and where levels are no sparsities.
+    pub(crate) fn with_step(mut self, text: &str) -> Result<Self> {
+        if !self.only_adds_zeros() {
+            return Err(Error::mistake(format!("`{text}`: {self} has no sparsities; accepted is no step")));
+        }
+        self.levels = sparsities(parse_step(text)?);
+        Ok(self)
     }
 
     /// The levels, the least compression first.
@@ -108,32 +119,30 @@ fn open_steps(steps: &[String]) -> Vec<usize> {
 }
 
 /// The levels that a search among a method's levels goes through, the least compression first.
-fn levels(method: &dyn Method, step: Option<&str>) -> Result<Vec<Level>> {
-    match (method.family(), step) {
-        (Family::Prune, step) => {
-            let step = step.map_or(Ok(USUAL_STEP), parse_step)?;
-            let counts = (step..UNITS).step_by(step as usize);
-            Ok(counts.map(|n| Sparsity::Fraction(f64::from(n) / f64::from(UNITS)).into()).collect())
-        }
-        (_, Some(step)) => Err(Error::mistake(format!(
-            "step `{step}`: {} has no sparsities; accepted is no step",
-            method.name()
-        ))),
-        (Family::Quantise, None) => Ok(BITS.map(Level::Bits).to_vec()),
-        (Family::Format, None) => {
+fn levels(method: &dyn Method) -> Vec<Level> {
+    match method.family() {
+        Family::Prune => sparsities(USUAL_STEP),
+        Family::Quantise => BITS.map(Level::Bits).to_vec(),
+        Family::Format => {
             let mut levels: Vec<Level> = FORMATS.iter().filter_map(|name| name.parse().ok()).collect();
             let bits = |level: &Level| method.bits(*level).unwrap_or(f64::INFINITY);
             levels.sort_by(|a, b| bits(b).total_cmp(&bits(a)));
-            Ok(levels)
+            levels
         }
     }
+}
+
+/// Sparsities at a distance of so many units, from the first to the last below everything.
+fn sparsities(step: u32) -> Vec<Level> {
+    let counts = (step..UNITS).step_by(step as usize);
+    counts.map(|n| Sparsity::Fraction(f64::from(n) / f64::from(UNITS)).into()).collect()
 }
 
 /// The distance of two sparsities, in units.
 fn parse_step(text: &str) -> Result<u32> {
     let wrong = || {
         Error::mistake(format!(
-            "step `{text}`: accepted is a share of the weights from 0.1% to 50%, with at most four decimals (1%, 0.5%)"
+            "`{text}`: accepted is a share of the weights from 0.1% to 50%, with at most four decimals (1%, 0.5%)"
         ))
     };
     let Ok(Sparsity::Fraction(fraction)) = text.parse() else { return Err(wrong()) };
@@ -148,7 +157,7 @@ mod tests {
     use super::*;
 
     fn open(text: &str) -> OpenRecipe {
-        OpenRecipe::parse(text, None).unwrap()
+        OpenRecipe::parse(text).unwrap()
     }
 
     fn labels(recipe: &OpenRecipe) -> Vec<String> {
@@ -163,9 +172,9 @@ mod tests {
         for (level, text) in recipe.levels().iter().zip(&expected) {
             assert_eq!(recipe.at(*level), text.parse().unwrap());
         }
-        let fifth = OpenRecipe::parse("ria,a=0.5", Some("20%")).unwrap();
+        let fifth = open("ria,a=0.5").with_step("20%").unwrap();
         assert_eq!(labels(&fifth), ["20%", "40%", "60%", "80%"].map(|level| format!("ria@{level},a=0.5")));
-        assert_eq!(OpenRecipe::parse("wanda", Some("0.001")).unwrap().levels().len(), 999);
+        assert_eq!(open("wanda").with_step("0.001").unwrap().levels().len(), 999);
     }
 
     #[test]
@@ -200,22 +209,27 @@ mod tests {
 
     #[test]
     fn mistakes_say_what_was_found_and_what_is_accepted() {
-        for (text, step, part) in [
-            ("wandb", None, "unknown method `wandb`: accepted are magnitude"),
-            ("", None, "unknown method ``"),
-            ("wanda@x%", None, "accepted behind `wanda@` is a fraction"),
-            ("gptq,groups=64", None, "gptq has no parameter `groups`; accepted: group"),
-            ("sparsegpt@50%+gptq@4bit", None, "found none of its steps without a level; accepted is one"),
-            ("sparsegpt+gptq", None, "found several of its steps without a level; accepted is one"),
-            ("gptq+wanda@50%", None, "do not go together"),
-            ("gptq", Some("1%"), "step `1%`: gptq has no sparsities; accepted is no step"),
-            ("wanda", Some("1"), "step `1`: accepted is a share"),
-            ("wanda", Some("0"), "step `0`: accepted is a share"),
-            ("wanda", Some("2:4"), "step `2:4`: accepted is a share"),
-            ("wanda", Some("0.33333333"), "at most four decimals"),
+        for (text, part) in [
+            ("wandb", "unknown method `wandb`: accepted are magnitude"),
+            ("", "unknown method ``"),
+            ("wanda@x%", "accepted behind `wanda@` is a fraction"),
+            ("gptq,groups=64", "gptq has no parameter `groups`; accepted: group"),
+            ("sparsegpt@50%+gptq@4bit", "found none of its steps without a level; accepted is one"),
+            ("sparsegpt+gptq", "found several of its steps without a level; accepted is one"),
+            ("gptq+wanda@50%", "do not go together"),
         ] {
-            let error = OpenRecipe::parse(text, step).unwrap_err();
+            let error = OpenRecipe::parse(text).unwrap_err();
             assert!(error.exit_code() == 2 && error.to_string().contains(part), "{text}: {error}");
+        }
+        for (text, step, expected) in [
+            ("gptq", "1%", "`1%`: gptq has no sparsities; accepted is no step"),
+            ("wanda", "1", "`1`: accepted is a share"),
+            ("wanda", "0", "`0`: accepted is a share"),
+            ("wanda", "2:4", "`2:4`: accepted is a share"),
+            ("wanda", "0.33333333", "`0.33333333`: accepted is a share"),
+        ] {
+            let error = open(text).with_step(step).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().starts_with(expected), "{text}: {error}");
         }
     }
 }

@@ -130,6 +130,11 @@ impl EdgeSearch {
         self.is_known || self.trouble.is_some()
     }
 
+    /// The cell that it waits for.
+    pub(crate) fn awaited(&self) -> Option<&CellSpec> {
+        self.places.get(self.waiting?)?.cell.as_ref()
+    }
+
     /// Why it could not go on.
     pub(crate) fn trouble(&self) -> Option<Error> {
         let SearchTrouble { message, is_mistake } = self.trouble.clone()?;
@@ -159,17 +164,20 @@ impl EdgeSearch {
                 SearchNews::default()
             }
             Event::CellDone { cell: None, .. } => {
-                self.base = self.heard.remove(&None);
+                self.base = self.heard.remove(&None).or(self.base.take());
                 self.advance()
             }
             Event::CellDone { cell: Some(id), footprint, .. } => {
                 let whole = self.model.as_ref().zip(footprint.as_ref());
                 let whole = whole.and_then(|(model, compressed)| model.cell_footprint(compressed));
-                let metrics = self.heard.remove(&Some(id.clone())).unwrap_or_default();
                 let Some(place) = self.place_of(id) else { return SearchNews::default() };
-                self.places[place].found = Some((metrics, whole));
                 self.run.insert(place);
                 self.heard_of(place);
+                match self.heard.remove(&Some(id.clone())) {
+                    Some(metrics) => self.places[place].found = Some((metrics, whole)),
+                    // It was measured before the search began.
+                    None => _ = self.unread.insert(place),
+                }
                 self.advance()
             }
             Event::CellFailed { cell: Some(id), message } if self.awaits(id) => {
@@ -202,14 +210,19 @@ impl EdgeSearch {
         if let Some(base) = base {
             self.base = Some(base.clone());
         }
+        let mut unread = BTreeSet::new();
         for cell in cells.iter().filter(|cell| cell.state == CellState::Done) {
             let Some(place) = self.place_of(&cell.id) else { continue };
+            if cell.metrics.values.is_empty() && self.places[place].found.is_none() {
+                unread.insert(place);
+                continue;
+            }
             let whole = cell.footprint.as_ref().and_then(|found| model.cell_footprint(found));
             self.places[place].found.get_or_insert_with(|| (cell.metrics.clone(), whole));
             // What is waited for may turn out to be done: the engine tells no measurements of such a cell.
             self.heard_of(place);
         }
-        self.unread.clear();
+        self.unread = unread;
         self.advance()
     }
 

@@ -53,7 +53,7 @@ fn footprint(cell: &CellSpec) -> Footprint {
 }
 
 fn search(recipe: &str, bound: &str) -> EdgeSearch {
-    let recipe = OpenRecipe::parse(recipe, None).unwrap();
+    let recipe = OpenRecipe::parse(recipe).unwrap();
     let like = CellSpec { recipe: recipe.at(recipe.levels()[0]), calibration: Some("c4".into()), seed: 0 };
     EdgeSearch::new(recipe, bound.parse().unwrap(), &like)
 }

@@ -28,8 +28,12 @@ impl SearchSetup {
     /// # Errors
     /// A mistake in a setting, the recipe or the bound.
     pub fn new(config: Option<&Path>, args: &FindArgs) -> Result<Self> {
-        let recipe = OpenRecipe::parse(&args.recipe, args.step.as_deref()).map_err(|e| at("recipe", &e))?;
+        let mut recipe = OpenRecipe::parse(&args.recipe).map_err(|e| at("recipe", &e))?;
+        if let Some(step) = &args.step {
+            recipe = recipe.with_step(step).map_err(|e| at("step", &e))?;
+        }
         let bound: ScoreBound = args.until.parse().map_err(|e| at("until", &e))?;
+        bound.check_recipe(&recipe).map_err(|e| at("until", &e))?;
         let built_in = if args.demo { Some(demo::settings_file(args.quick)?) } else { None };
         let run = RunOptions { resume: args.resume, force: args.force, ..RunOptions::default() };
         let Some(least) = recipe.levels().first() else {
@@ -37,7 +41,7 @@ impl SearchSetup {
         };
         let config = built_in.as_deref().or(config);
         let mut settings = Settings::of_recipe(config, &args.settings.given, run, recipe.at(*least))?;
-        check_bound(&bound, &recipe, &settings.study)?;
+        check_measured(&bound, &settings.study)?;
         let [like] = &settings.study.cells[..] else {
             return Err(Error::mistake(format!(
                 "--calibration: found {}; accepted is one set, which all levels are calibrated on",
@@ -73,26 +77,20 @@ fn at(flag: &str, error: &Error) -> Error {
     Error::mistake(format!("--{flag}: {error}"))
 }
 
-/// Refuses a bound that no level can have anything to do with.
-fn check_bound(bound: &ScoreBound, recipe: &OpenRecipe, study: &StudySpec) -> Result<()> {
-    let wrong = |why: String| Err(Error::mistake(format!("--until: bound `{bound}`: {why}")));
-    match bound.figure {
-        BoundedFigure::Size if recipe.only_adds_zeros() => wrong(format!(
-            "the levels of {recipe} differ in zeros, and an export stores a zero like any other weight; accepted are scores \
-             ({}), or a recipe that quantises",
-            "js<=0.05"
-        )),
-        BoundedFigure::Score(score) => match score.subject() {
-            Subject::Corpus if study.evaluation.corpora.is_empty() => {
-                wrong(format!("{} is measured on texts, and --corpus is empty; give one", bound.score))
-            }
-            Subject::Task if study.evaluation.tasks.is_empty() => {
-                wrong(format!("{} is measured on tasks, and --tasks is empty; give one", bound.score))
-            }
-            _ => Ok(()),
-        },
-        BoundedFigure::Size => Ok(()),
+/// Refuses a bound on what the study does not measure.
+fn check_measured(bound: &ScoreBound, study: &StudySpec) -> Result<()> {
+    let BoundedFigure::Score(score) = bound.figure else { return Ok(()) };
+    let (on, flag, is_empty) = match score.subject() {
+        Subject::Corpus => ("texts", "--corpus", study.evaluation.corpora.is_empty()),
+        Subject::Task => ("tasks", "--tasks", study.evaluation.tasks.is_empty()),
+    };
+    if !is_empty {
+        return Ok(());
     }
+    Err(Error::mistake(format!(
+        "--until: bound `{bound}`: {} is measured on {on}, and {flag} is empty; give one",
+        bound.score
+    )))
 }
 
 impl<R: Fn(&StudyResult) -> String, O: std::io::Write, E: std::io::Write> Client<R, O, E> {

@@ -49,6 +49,7 @@ pub(crate) enum Action {
     SavePanel,
     ExportComparison,
     CompareTwo,
+    FindEdge,
     Suspend,
     Redraw,
     StartStudy,
@@ -251,6 +252,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Compare: [ch('0')] A::ZoomReset, "reset the zoom";
     Compare: [ch(' ')] A::Pin, "pin or unpin the selected cell", "pin";
     Compare: [ch('d')] A::CompareTwo, "differences of two models: those pinned, or the selected one and the base", "differences";
+    Compare: [ch('f')] A::FindEdge, "find the level at which a recipe breaks a bound";
     Compare: [ch('o')] A::Sort, "sort the table by the next column", "sort";
     Compare: [ch('O')] A::SortReverse, "reverse the order";
     Compare: [ch('/')] A::Filter, "filter the rows by words", "filter";

@@ -2,6 +2,7 @@
 
 use super::grid::{GridRow, GridSection};
 use super::line::Line;
+use super::search::SearchDialog;
 use crate::methods::{
     BITS, Bits, Completion, FORMATS, Family, KnownFormat, complete, needs_calibration, understand,
 };
@@ -18,6 +19,7 @@ pub(crate) enum Dialog {
     Level(LevelDialog),
     Question(QuestionDialog),
     Prompt(Prompt),
+    Search(SearchDialog),
 }
 
 /// Commands by name: what was typed, and which of those that match is chosen.

@@ -12,6 +12,7 @@ mod inspect;
 mod line;
 mod run;
 mod screen;
+mod search;
 mod study_view;
 
 use std::path::PathBuf;
@@ -29,11 +30,14 @@ pub(crate) use inspect::{InspectView, Pane};
 pub(crate) use line::{Line, Typed};
 pub(crate) use run::RunView;
 pub(crate) use screen::{Panel, Screen};
+pub(crate) use search::SearchDialog;
 pub(crate) use study_view::{StudyView, model_name};
 
 use super::keymap::Context;
 use super::theme::Theme;
-use crate::study::StudySpec;
+use crate::find::EdgeSearch;
+use crate::results::CellState;
+use crate::study::{CellSpec, StudySpec};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leave {
@@ -92,6 +96,8 @@ pub(crate) struct State {
     pub leaving: Option<Leave>,
     /// Ctrl-C was the last key.
     pub interrupted: bool,
+    /// Looks for the edge among levels of the study that the engine runs.
+    pub edge: Option<EdgeSearch>,
 }
 
 impl State {
@@ -115,6 +121,7 @@ impl State {
             toast: None,
             leaving: None,
             interrupted: false,
+            edge: None,
         }
     }
 
@@ -155,6 +162,24 @@ impl State {
             Screen::Compare => self.compare.panel,
             Screen::Inspect => self.inspect.panel(),
             Screen::History => Panel::Studies,
+        }
+    }
+
+    /// Takes note of a cell that the engine is about to be asked for.
+    pub(crate) fn queue(&mut self, cell: &CellSpec) {
+        let Some(study_view) = self.study_view.as_mut() else { return };
+        let id = cell.id();
+        if study_view.cell(&id).is_some_and(|known| known.state == CellState::Done) {
+            return;
+        }
+        study_view.add(cell);
+        if !self.engine.queue.contains(&id) {
+            self.engine.queue.push(id);
+        }
+        if self.engine.state == EngineState::Idle {
+            self.engine.state = EngineState::Running;
+            self.engine.started = Some(self.now);
+            self.engine.ended = None;
         }
     }
 

@@ -1,14 +1,16 @@
 //! What keys and commands do that no screen does by itself.
 
+use crate::find::OpenRecipe;
 use crate::methods::{Family, METHODS, Method};
 use crate::methods::{USUAL_BITS, usual_format};
+use crate::results::CellResult;
 use crate::study::Parameters;
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EngineOrder};
 use crate::tui::screens::{compare, history, inspect, run, show, study, toast_error};
 use crate::tui::state::{
     Check, CommandPalette, Dialog, DialogAnswer, EngineState, Field, GridRow, Leave, LevelDialog, Line,
-    QuestionDialog, RowRecipe, Screen, State, StudyView, Wanted,
+    QuestionDialog, RowRecipe, Screen, SearchDialog, State, StudyView, Wanted,
 };
 
 /// Does what a key or a command of the palette asks for.
@@ -37,6 +39,7 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Quit => quit(state),
         Action::StartStudy => start(state),
         Action::AddCell => add_cell(state),
+        Action::FindEdge => find_edge(state),
         Action::Pause => pause(state),
         other => match state.screen {
             Screen::Study => study::act(state, other),
@@ -128,11 +131,7 @@ fn pause(state: &mut State) -> Vec<Effect> {
 
 /// Asks for a cell to add: the slider stands where the comparison's cursor is.
 fn add_cell(state: &mut State) -> Vec<Effect> {
-    if state.options.readonly {
-        return toast_error(state, "read-only: restart without --readonly to add cells");
-    }
-    if !state.shows_engine_study() || state.engine.state == EngineState::Gone {
-        let why = "no active study: press r to start one, or R on History to resume one";
+    if let Some(why) = takes_no_cells(state) {
         return toast_error(state, why);
     }
     let Some(study_view) = &state.study_view else { return Vec::new() };
@@ -164,6 +163,32 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
         seed,
         fault: None,
     }));
+    Vec::new()
+}
+
+/// Why no cells can be added to the study that is shown.
+fn takes_no_cells(state: &State) -> Option<&'static str> {
+    if state.options.readonly {
+        return Some("read-only: restart without --readonly to add cells");
+    }
+    let active = state.shows_engine_study() && state.engine.state != EngineState::Gone;
+    (!active).then_some("no active study: press r to start one, or R on History to resume one")
+}
+
+/// Asks for a recipe and a bound: the recipe of the selected cell, where it has one level.
+fn find_edge(state: &mut State) -> Vec<Effect> {
+    if let Some(why) = takes_no_cells(state) {
+        return toast_error(state, why);
+    }
+    let Some(study_view) = &state.study_view else { return Vec::new() };
+    let selected = state.selected_cell().and_then(|id| study_view.cell(&id));
+    let open = |cell: &CellResult| OpenRecipe::parse(&cell.spec.recipe.to_string()).ok();
+    let recipe = selected.and_then(open).map_or_else(|| "wanda".to_owned(), |recipe| recipe.to_string());
+    let seed = study_view.cells.first().map_or_else(|| state.form.seed(), |cell| cell.spec.seed);
+    let mut asked = SearchDialog::new(&recipe, "js<=0.05", calibration_sets(study_view, state), seed);
+    let own = selected.and_then(|cell| cell.spec.calibration.as_ref());
+    asked.set = asked.sets.iter().position(|set| Some(set) == own).unwrap_or(0);
+    state.dialogs.push(Dialog::Search(asked));
     Vec::new()
 }
 

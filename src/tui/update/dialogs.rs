@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::actions::act;
+use super::edge;
 use crate::tui::keymap::{self, Context};
 use crate::tui::message::{Effect, EngineOrder};
 use crate::tui::palette::{PaletteCommand, matching};
 use crate::tui::screens::show;
 use crate::tui::state::{
-    Dialog, DialogAnswer, EngineState, Focus, Leave, LevelDialog, Screen, State, Typed, Wanted,
+    Dialog, DialogAnswer, EngineState, Focus, Leave, LevelDialog, Screen, SearchDialog, State, Typed, Wanted,
 };
 
 /// Does what a key means to the dialog in front.
@@ -67,6 +68,7 @@ pub(crate) fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
             }
             (true, Vec::new())
         }
+        Dialog::Search(asked) => search(state, asked, event),
         Dialog::Prompt(prompt) => match event.code {
             KeyCode::Up => {
                 prompt.choose(prompt.chosen.saturating_sub(1));
@@ -121,6 +123,7 @@ pub(crate) fn paste(dialog: &mut Dialog, text: &str) {
         Dialog::Palette(palette) => palette.line.insert(text),
         Dialog::Level(chooser) => chooser.line.insert(text),
         Dialog::Prompt(prompt) => prompt.line.insert(text),
+        Dialog::Search(asked) => asked.line().insert(text),
         Dialog::Help(_) | Dialog::Comparison(..) | Dialog::Question(_) => {}
     }
 }
@@ -173,21 +176,13 @@ fn chosen(state: &mut State, chooser: &mut LevelDialog) -> (bool, Vec<Effect>) {
         }
         Wanted::Cell => match chooser.cell() {
             Ok(cell) => {
-                let Some(study_view) = state.study_view.as_mut() else { return (false, Vec::new()) };
-                let id = cell.id();
-                if study_view.cell(&id).is_some_and(|known| known.state == crate::results::CellState::Done) {
+                let Some(study_view) = &state.study_view else { return (false, Vec::new()) };
+                let known = study_view.cell(&cell.id());
+                if known.is_some_and(|known| known.state == crate::results::CellState::Done) {
                     chooser.fault = Some(format!("{} is already done", cell.label()));
                     return (true, Vec::new());
                 }
-                study_view.add(&cell);
-                if !state.engine.queue.contains(&id) {
-                    state.engine.queue.push(id);
-                }
-                if state.engine.state == EngineState::Idle {
-                    state.engine.state = EngineState::Running;
-                    state.engine.started = Some(state.now);
-                    state.engine.ended = None;
-                }
+                state.queue(&cell);
                 state.toast(format!("{} is queued", cell.label()), false);
                 (false, vec![Effect::Engine(EngineOrder::AddCell(cell))])
             }
@@ -197,6 +192,22 @@ fn chosen(state: &mut State, chooser: &mut LevelDialog) -> (bool, Vec<Effect>) {
             }
         },
     }
+}
+
+fn search(state: &mut State, asked: &mut SearchDialog, event: &KeyEvent) -> (bool, Vec<Effect>) {
+    match event.code {
+        KeyCode::Up | KeyCode::Down => asked.at_bound = !asked.at_bound,
+        KeyCode::Tab => asked.next_set(),
+        _ => match asked.key(event) {
+            Typed::Drop => return (false, Vec::new()),
+            Typed::Keep => match asked.search() {
+                Ok(search) => return (false, edge::begin(state, search)),
+                Err(fault) => asked.fault = Some(fault),
+            },
+            Typed::Changed | Typed::Ignored => {}
+        },
+    }
+    (true, Vec::new())
 }
 
 fn decide(state: &mut State, answer: DialogAnswer) -> Vec<Effect> {

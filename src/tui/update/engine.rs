@@ -8,6 +8,7 @@ use crate::tui::state::{
     Check, Dialog, EngineState, Field, Leave, LogLevel, QuestionDialog, Screen, State, StudyView,
 };
 
+use super::edge;
 use super::outcomes::forget;
 
 pub(crate) fn event(state: &mut State, event: &Event) -> Vec<Effect> {
@@ -28,6 +29,13 @@ pub(crate) fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     if let (true, Some(study_view)) = (state.shows_engine_study(), state.study_view.as_mut()) {
         study_view.apply(event);
     }
+    let mut effects = told(state, event);
+    effects.extend(edge::event(state, event));
+    effects
+}
+
+/// What an event makes of the rest of the state, once the study knows it.
+fn told(state: &mut State, event: &Event) -> Vec<Effect> {
     match event {
         // The plan does not carry what an earlier run has found out, nor what was asked.
         Event::Plan { study, .. } => {
@@ -35,7 +43,10 @@ pub(crate) fn event(state: &mut State, event: &Event) -> Vec<Effect> {
         }
         Event::Finished { result } => {
             let complete = result.cells.iter().all(|cell| cell.state == CellState::Done);
-            state.toast(if complete { "the study is complete" } else { "the study has ended" }, false);
+            // For a search it is a pause, or the end that its answer told of.
+            if state.edge.is_none() {
+                state.toast(if complete { "the study is complete" } else { "the study has ended" }, false);
+            }
             leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
         }
         Event::Failed { message, exit_code, setting } => failed(state, message, *exit_code, *setting),

@@ -2,6 +2,7 @@
 
 mod actions;
 mod dialogs;
+mod edge;
 mod engine;
 mod outcomes;
 #[cfg(test)]

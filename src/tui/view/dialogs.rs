@@ -11,10 +11,12 @@ use super::parts::{first_shown, framed, typed, typed_with};
 use crate::methods::{Family, METHODS, understand};
 use crate::report;
 use crate::scores::comparison::ModelComparison;
-use crate::study::Level;
+use crate::study::{Level, short_name};
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
-use crate::tui::state::{CommandPalette, Dialog, LevelDialog, Prompt, QuestionDialog, State, Wanted};
+use crate::tui::state::{
+    CommandPalette, Dialog, LevelDialog, Prompt, QuestionDialog, SearchDialog, State, Wanted,
+};
 use crate::tui::widgets::Slider;
 use crate::tui::widgets::text::{self, sanitize, truncate, wrap};
 
@@ -27,6 +29,7 @@ pub(crate) fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buff
         Dialog::Level(chooser) => level(state, chooser, area, buffer),
         Dialog::Question(asked) => question(state, asked, area, buffer),
         Dialog::Prompt(asked) => prompt(state, asked, area, buffer),
+        Dialog::Search(asked) => search(state, asked, area, buffer),
     }
 }
 
@@ -284,4 +287,39 @@ fn prompt(state: &State, asked: &Prompt, area: Rect, buffer: &mut Buffer) {
     typing.spans.insert(0, Span::styled("folder ", theme.dim()));
     typing.render(line(shown + 1), buffer);
     Line::styled("Enter exports  Esc cancels", theme.dim()).render(line(shown + 3), buffer);
+}
+
+fn search(state: &State, asked: &SearchDialog, area: Rect, buffer: &mut Buffer) {
+    let theme = &state.theme;
+    let inner = place(state, "Find the level at which a bound breaks", (66, 8), area, buffer);
+    let line = |y: usize| Rect { y: inner.y + y as u16, height: 1, ..inner }.intersection(inner);
+    let fields = [("recipe ", &asked.recipe, !asked.at_bound), ("bound  ", &asked.bound, asked.at_bound)];
+    for (y, (name, text, typing)) in fields.into_iter().enumerate() {
+        let shown = if typing {
+            let mut shown = typed(state, text, usize::from(inner.width).saturating_sub(name.len()));
+            shown.spans.insert(0, Span::styled(name, theme.title()));
+            shown
+        } else {
+            Line::from(vec![Span::styled(name, theme.dim()), Span::raw(sanitize(text.text()).into_owned())])
+        };
+        shown.render(line(y), buffer);
+    }
+    if let Some(set) = asked.chosen_set() {
+        let more = if asked.sets.len() > 1 { "  (Tab for the next set)" } else { "" };
+        let text = format!("on     {}{more}", short_name(set));
+        Line::styled(sanitize(&text).into_owned(), theme.dim()).render(line(2), buffer);
+    }
+    let last = match &asked.fault {
+        Some(fault) => wrapped(fault, theme.bad(), inner.width),
+        None => {
+            let arrows = if theme.ascii { "Up/Down" } else { "↑↓" };
+            let keys = format!("Enter begins  {arrows} recipe or bound  Esc cancels");
+            let accepted =
+                "The recipe without its level: wanda, or gptq,group=64. Bounds: js<=0.05, f1>=95%, size<=40%";
+            [wrapped(accepted, theme.dim(), inner.width), wrapped(&keys, theme.dim(), inner.width)].concat()
+        }
+    };
+    for (y, text) in last.into_iter().enumerate() {
+        text.render(line(4 + y), buffer);
+    }
 }
