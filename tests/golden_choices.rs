@@ -26,6 +26,9 @@ const SETS: [(&str, bool); 8] = [
     ("copa", true),
 ];
 const PRUNED: &str = "magnitude-0.2";
+/// Items with several blanks before a digit. The harness ran on transformers 5, which rebuilds this tokenizer without
+/// the rule that digits stand alone: its log-likelihoods are of other tokens than its own token counts, which are ours.
+const OTHER_TOKENS: [(&str, usize); 2] = [("piqa", 139), ("piqa", 142)];
 
 #[test]
 fn choices_and_last_words_agree_with_the_harness() {
@@ -124,6 +127,9 @@ fn check_likelihoods(set: &str, found: &[&Answer], golden: &Value) -> f64 {
     assert_eq!(found.len(), golden.len(), "{set}");
     let mut worst = 0f64;
     for (answer, golden) in found.iter().zip(golden) {
+        if OTHER_TOKENS.contains(&(set, answer.record)) {
+            continue;
+        }
         let golden: Vec<f64> = golden.as_array().unwrap().iter().map(|ll| ll.as_f64().unwrap()).collect();
         assert_eq!(answer.choices.len(), golden.len(), "{set} {}", answer.record);
         for (choice, want) in answer.choices.iter().zip(golden) {
