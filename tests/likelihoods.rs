@@ -21,7 +21,7 @@ fn place() -> Place {
     let (mut choices, mut words) = (String::new(), String::new());
     for item in 0..ITEMS {
         let text = common::prose(60, item as u64 + 1);
-        let choice = |n: usize| common::prose(4 + 7 * n, (item * 10 + n) as u64 + 99).trim().to_owned();
+        let choice = |n: usize| common::prose(12, (item * 10 + n) as u64 + 99).trim().to_owned();
         let line =
             json!({ "query": text.trim(), "choices": [choice(0), choice(1), choice(2)], "gold": item % 3 });
         writeln!(choices, "{line}").unwrap();
