@@ -114,6 +114,7 @@ pub(super) fn last_word(text: &str) -> std::result::Result<ChoiceRecord, Omissio
     checked(ChoiceForm::LastWord { context: context.to_owned(), word: word.to_owned() }, Some(0))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what all formats give")]
 fn continuations(context: String, choices: Vec<String>, gold: Option<usize>) -> Read {
     Ok(checked(ChoiceForm::Continuations { context, choices }, gold))
 }

@@ -60,47 +60,58 @@ impl Purpose {
 /// A name that stands for a file of a dataset on the hub.
 struct Known {
     name: &'static str,
+    content: KnownContent,
     repo: &'static str,
     file: &'static str,
-    /// The rows are the lines of one text, not documents.
-    one_text: bool,
-    is_text: bool,
-    is_task: bool,
-    /// The rows are texts whose last words are asked for.
-    last_words: bool,
 }
 
-const KNOWN: [Known; 13] = [
-    Known {
-        one_text: true,
-        ..known("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1/test-00000-of-00001.parquet")
-    },
-    known("c4", "allenai/c4", "en/c4-train.00000-of-01024.json.gz"),
-    Known {
-        is_task: true,
-        ..known("alpaca", "tatsu-lab/alpaca", "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet")
-    },
-    set("arc_easy", "allenai/ai2_arc", "ARC-Easy/test-00000-of-00001.parquet"),
-    set("arc_challenge", "allenai/ai2_arc", "ARC-Challenge/test-00000-of-00001.parquet"),
-    set("hellaswag", "Rowan/hellaswag", "data/validation-00000-of-00001.parquet"),
-    set("piqa", "baber/piqa", "data/validation-00000-of-00001.parquet"),
-    set("winogrande", "allenai/winogrande", "winogrande_xl/validation-00000-of-00001.parquet"),
-    set("boolq", "aps/super_glue", "boolq/validation-00000-of-00001.parquet"),
-    set("openbookqa", "allenai/openbookqa", "main/test-00000-of-00001.parquet"),
-    set("copa", "aps/super_glue", "copa/validation-00000-of-00001.parquet"),
-    set("mmlu", "cais/mmlu", "all/test-00000-of-00001.parquet"),
-    Known { last_words: true, ..set("lambada", "EleutherAI/lambada_openai", "data/lambada_test.jsonl") },
-];
-
-/// A text of documents.
-const fn known(name: &'static str, repo: &'static str, file: &'static str) -> Known {
-    Known { name, repo, file, one_text: false, is_text: true, is_task: false, last_words: false }
+/// What the rows of a known file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KnownContent {
+    Documents,
+    /// The lines of one text.
+    Lines,
+    /// Questions that also make documents.
+    Instructions,
+    /// Questions that are no text.
+    Questions,
+    /// Texts whose last words are asked for.
+    LastWords,
 }
 
-/// A set of questions that is no text.
-const fn set(name: &'static str, repo: &'static str, file: &'static str) -> Known {
-    Known { is_text: false, is_task: true, ..known(name, repo, file) }
+impl KnownContent {
+    fn is_text(self) -> bool {
+        matches!(self, Self::Documents | Self::Lines | Self::Instructions)
+    }
+
+    fn is_task(self) -> bool {
+        matches!(self, Self::Instructions | Self::Questions | Self::LastWords)
+    }
 }
+
+const fn known(name: &'static str, content: KnownContent, repo: &'static str, file: &'static str) -> Known {
+    Known { name, content, repo, file }
+}
+
+#[rustfmt::skip]
+const KNOWN: [Known; 13] = {
+    use KnownContent::{Documents, Instructions, LastWords, Lines, Questions};
+    [
+        known("wikitext2", Lines, "Salesforce/wikitext", "wikitext-2-raw-v1/test-00000-of-00001.parquet"),
+        known("c4", Documents, "allenai/c4", "en/c4-train.00000-of-01024.json.gz"),
+        known("alpaca", Instructions, "tatsu-lab/alpaca", "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet"),
+        known("arc_easy", Questions, "allenai/ai2_arc", "ARC-Easy/test-00000-of-00001.parquet"),
+        known("arc_challenge", Questions, "allenai/ai2_arc", "ARC-Challenge/test-00000-of-00001.parquet"),
+        known("hellaswag", Questions, "Rowan/hellaswag", "data/validation-00000-of-00001.parquet"),
+        known("piqa", Questions, "baber/piqa", "data/validation-00000-of-00001.parquet"),
+        known("winogrande", Questions, "allenai/winogrande", "winogrande_xl/validation-00000-of-00001.parquet"),
+        known("boolq", Questions, "aps/super_glue", "boolq/validation-00000-of-00001.parquet"),
+        known("openbookqa", Questions, "allenai/openbookqa", "main/test-00000-of-00001.parquet"),
+        known("copa", Questions, "aps/super_glue", "copa/validation-00000-of-00001.parquet"),
+        known("mmlu", Questions, "cais/mmlu", "all/test-00000-of-00001.parquet"),
+        known("lambada", LastWords, "EleutherAI/lambada_openai", "data/lambada_test.jsonl"),
+    ]
+};
 
 /// A file that exists and whose layout is known.
 #[derive(Debug, Clone)]
@@ -126,7 +137,8 @@ impl DataSource {
             let known = find_known(source, purpose)?;
             let (format, packing) = format_of(known.file, purpose)?;
             let path = fetch.fetch(known.repo, known.file)?;
-            let Known { one_text, last_words, .. } = *known;
+            let one_text = known.content == KnownContent::Lines;
+            let last_words = known.content == KnownContent::LastWords;
             return Ok(Self { label, format, one_text, last_words, path, packing });
         }
         if path.is_dir() {
@@ -217,7 +229,10 @@ impl DataSource {
 }
 
 fn find_known(name: &str, purpose: Purpose) -> Result<&'static Known> {
-    let fits = |known: &&Known| if purpose == Purpose::Text { known.is_text } else { known.is_task };
+    let fits = |known: &&Known| match purpose {
+        Purpose::Text => known.content.is_text(),
+        Purpose::Task | Purpose::LastWord => known.content.is_task(),
+    };
     if let Some(known) = KNOWN.iter().filter(fits).find(|known| known.name == name) {
         return Ok(known);
     }

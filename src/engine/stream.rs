@@ -267,7 +267,7 @@ mod tests {
             ];
             let whole: Vec<Vec<u32>> = [&tokens[1], &tokens[2]]
                 .iter()
-                .map(|branch| [tokens[0].clone(), branch.to_vec()].concat())
+                .map(|branch| [&tokens[0][..], &branch[..]].concat())
                 .collect();
             let forward = |mut states: HiddenStates| {
                 let ropes = folder.config.rope_tables(100);

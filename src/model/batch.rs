@@ -228,7 +228,7 @@ mod tests {
         let trees: Vec<_> = trees.chain([Tree { trunk: 1, branches: vec![0, 1] }]).collect();
         assert_eq!(Batch::grouped(&trees, 10), [0..1, 1..3, 3..5, 5..6, 6..7]);
         assert_eq!(Batch::grouped(&trees, 0).len(), 7);
-        assert_eq!(Batch::grouped(&trees, 53), [0..7]);
+        assert_eq!(Batch::grouped(&trees, 53).len(), 1);
         assert!(Batch::grouped(&[], 10).is_empty());
         // Windows of one length: as many as fit, at least one.
         assert_eq!(Batch::grouped(&[8; 5].map(Tree::alone), 20), [0..2, 2..4, 4..5]);

@@ -164,9 +164,9 @@ fn record_lines(record: &RecordDifference, most: usize) -> String {
 
 /// The line of a prompt that asks; where none does, its last: the end of a long prompt says more than its beginning.
 fn question(prompt: &str) -> &str {
-    let lines = prompt.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "Answer:");
-    let asks = lines.clone().filter(|line| line.contains('?')).next_back();
-    asks.or_else(|| lines.last()).unwrap_or(prompt)
+    let mut lines = prompt.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "Answer:");
+    let asks = lines.clone().rfind(|line| line.contains('?'));
+    asks.or_else(|| lines.next_back()).unwrap_or(prompt)
 }
 
 /// Rows of equally many entries, with columns as wide as their widest entry.

@@ -309,15 +309,14 @@ fn search(state: &State, asked: &SearchDialog, area: Rect, buffer: &mut Buffer) 
         let text = format!("on     {}{more}", short_name(set));
         Line::styled(sanitize(&text).into_owned(), theme.dim()).render(line(2), buffer);
     }
-    let last = match &asked.fault {
-        Some(fault) => wrapped(fault, theme.bad(), inner.width),
-        None => {
-            let arrows = if theme.ascii { "Up/Down" } else { "↑↓" };
-            let keys = format!("Enter begins  {arrows} recipe or bound  Esc cancels");
-            let accepted =
-                "The recipe without its level: wanda, or gptq,group=64. Bounds: js<=0.05, f1>=95%, size<=40%";
-            [wrapped(accepted, theme.dim(), inner.width), wrapped(&keys, theme.dim(), inner.width)].concat()
-        }
+    let last = if let Some(fault) = &asked.fault {
+        wrapped(fault, theme.bad(), inner.width)
+    } else {
+        let arrows = if theme.ascii { "Up/Down" } else { "↑↓" };
+        let keys = format!("Enter begins  {arrows} recipe or bound  Esc cancels");
+        let accepted =
+            "The recipe without its level: wanda, or gptq,group=64. Bounds: js<=0.05, f1>=95%, size<=40%";
+        [wrapped(accepted, theme.dim(), inner.width), wrapped(&keys, theme.dim(), inner.width)].concat()
     };
     for (y, text) in last.into_iter().enumerate() {
         text.render(line(4 + y), buffer);

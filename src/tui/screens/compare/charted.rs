@@ -8,10 +8,10 @@ use crate::tui::state::{CompareView, Panel, SortBy};
 
 /// The scores that have a place on screen: what was measured of these models. Until something is, those that most studies
 /// measure.
-pub(super) fn measured<'a>(models: impl Iterator<Item = &'a Metrics> + Clone) -> Vec<&'static Score> {
+pub(super) fn measured(models: &[&Metrics]) -> Vec<&'static Score> {
     const USUAL: [&Score; 7] =
         [&PERPLEXITY, &JS_DIVERGENCE, &KL_DIVERGENCE, &TOP1_AGREEMENT, &EXACT_MATCH, &F1, &ROUGE1];
-    let is_measured = |score: &Score| models.clone().any(|metrics| metrics.first(score).is_some());
+    let is_measured = |score: &Score| models.iter().any(|metrics| metrics.first(score).is_some());
     let tasks = SCORES.iter().any(|score| score.subject() == Subject::Task && is_measured(score));
     let has_place = |score: &&&'static Score| {
         let usual = USUAL.contains(*score) && (score.subject() == Subject::Corpus || !tasks);

@@ -154,7 +154,7 @@ impl<'a> Comparison<'a> {
             let cells = study_view.cells.iter().map(|cell| &cell.metrics);
             std::iter::once(&study_view.base.metrics).chain(cells)
         });
-        let scores = measured(models);
+        let scores = measured(&models.collect::<Vec<_>>());
         let mut found = Self {
             corpora,
             corpus: chosen,
