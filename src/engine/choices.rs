@@ -31,7 +31,7 @@ use crate::scores::{measure_choices, score_choices};
 /// added to `seconds`.
 ///
 /// # Errors
-/// [`Error::Cancelled`]; anything that fails.
+/// [`Error::Cancelled`](crate::Error::Cancelled); anything that fails.
 pub(super) fn score(
     study: &Study,
     place: &Place,
