@@ -184,6 +184,10 @@ impl RecordShapes {
             let required = shape.required(names);
             let missing = required.iter().find(|any| !any.iter().any(|field| there(field).is_some()));
             if let Some(field) = missing.and_then(|any| any.last()) {
+                // Sets of choices have common names among their fields: a question in words is meant rather.
+                if matches!(shape, Shape::Choice(_)) {
+                    continue;
+                }
                 let near = required.iter().flatten().any(|field| there(field).is_some());
                 nearest(&mut lacking, names.of(field), near);
             } else {
@@ -206,7 +210,10 @@ impl RecordShapes {
             _ => found.join(", "),
         };
         let told = self.shapes.iter().filter(|(shape, _)| shape.set().is_none());
-        let mut accepted: Vec<String> = told.map(|(shape, names)| shape.describe(names)).collect();
+        let (choices, others): (Vec<_>, Vec<_>) =
+            told.partition(|(shape, _)| matches!(shape, Shape::Choice(_)));
+        let all = others.into_iter().chain(choices);
+        let mut accepted: Vec<String> = all.map(|(shape, names)| shape.describe(names)).collect();
         let sets: Vec<&str> = self.shapes.iter().filter_map(|(shape, _)| shape.set()).collect();
         if !sets.is_empty() {
             accepted.push(format!("the fields of {} as they are published", sets.join(", ")));

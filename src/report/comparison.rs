@@ -231,7 +231,7 @@ mod tests {
         for part in [
             "A is base, B is wanda-0.5",
             "2.000 times",
-            "1.900 to 2.100  *",
+            "1.900 to 2.100 ",
             "+0.0010",
             "texts have no intervals",
             "arc_easy  acc  21.5%  33              10              61       200  0.0006",

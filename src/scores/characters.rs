@@ -16,7 +16,7 @@ pub static CHARACTER_F1: Score = Score {
     csv: "character_f1",
     title: "Character F1",
     name: "char F1",
-    short: "chF1",
+    short: "char F1",
     unit: "",
     about: "F1 of the characters that answer and best reference share, for scripts without blanks between words: where \
             no reference has a word in Latin letters.",

@@ -149,6 +149,8 @@ fn a_record_that_fits_none_says_what_it_has_and_what_is_accepted() {
         " lacks `answers`; it has question, response; a task record has one of these: \
          instruction, input (optional), references or output; question, context (optional), answers; \
          question, context (optional), answer; prompt, completion; messages; conversations; \
+         query, choices, gold; context_options, continuation, gold; context, continuation; \
+         the fields of ARC, OpenBookQA, MMLU, HellaSwag, PIQA, WinoGrande, BoolQ, COPA as they are published; \
          --fields says what they are called here: --fields instruction=q,output=a"
     );
     let many: Vec<String> = (0..30).map(|n| format!("\"f{n}\": {n}")).collect();
