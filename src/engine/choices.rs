@@ -93,7 +93,7 @@ fn groups(task: &PreparedChoices, most: usize) -> Vec<Range<usize>> {
     groups
 }
 
-/// What a model makes of some records.
+/// The answers of a model to some records.
 fn answers(
     task: &PreparedChoices,
     records: Range<usize>,
@@ -141,10 +141,11 @@ fn answer(task: &PreparedChoices, record: usize, found: &[(f64, bool)]) -> Answe
         gold: asked.gold,
         last_word: asked.is_last_word().then(|| found.first().is_some_and(|(_, greedy)| *greedy)),
     };
-    let said = match outcome.last_word {
-        // What greedy decoding says instead is not known.
-        Some(false) => String::new(),
-        _ => texts[most_likely(log_likelihoods.iter().copied())].clone(),
+    // What greedy decoding says instead of a last word is not known, and a broken model says nothing.
+    let said = if outcome.last_word == Some(false) || log_likelihoods.iter().any(|log| log.is_nan()) {
+        String::new()
+    } else {
+        texts[most_likely(log_likelihoods.iter().copied())].clone()
     };
     let choice = |(text, (log_likelihood, is_greedy)): (&String, &(f64, bool))| ChoiceLikelihood {
         text: text.clone(),

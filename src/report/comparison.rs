@@ -28,7 +28,11 @@ pub(crate) fn comparison(found: &ModelComparison, most: usize) -> String {
         };
         let wide = table(head);
         let fits = wide.lines().all(|line| width(line) <= most);
-        parts.push(if fits { wide } else { table(narrow) });
+        parts.push(if fits {
+            wide
+        } else {
+            table(narrow) + "\nlost: right in A, wrong in B; won: the other way round"
+        });
     }
     if !found.records.is_empty() {
         parts.push(format!("The {} records on which they are furthest apart:", found.records.len()));
@@ -37,12 +41,12 @@ pub(crate) fn comparison(found: &ModelComparison, most: usize) -> String {
     parts.join("\n\n")
 }
 
-pub(crate) fn headline(found: &ModelComparison) -> String {
+fn headline(found: &ModelComparison) -> String {
     format!("A is {}, B is {}", escape(&found.a), escape(&found.b))
 }
 
 /// A difference with its sign, or a ratio: `+0.031`, `2.37 times`.
-pub(crate) fn difference(row: &ScoreDifference) -> [String; 2] {
+fn difference(row: &ScoreDifference) -> [String; 2] {
     let Some(Estimate { value, ci95: [low, high] }) = row.difference else { return Default::default() };
     if row.is_ratio {
         [format!("{value:.3} times"), format!("{low:.3} to {high:.3}")]
@@ -52,37 +56,29 @@ pub(crate) fn difference(row: &ScoreDifference) -> [String; 2] {
 }
 
 /// The mark of a difference that is more than noise.
-pub(crate) fn mark(row: &ScoreDifference) -> &'static str {
+fn mark(row: &ScoreDifference) -> &'static str {
     if row.more_than_noise { MARK } else { "" }
 }
 
-/// The scores as a table. What says least is left out where it would be too wide.
+/// The scores as a table. What says least is left out where it would be too wide, the shares of resamples before long names,
+/// and these before the rest.
 fn score_table(found: &ModelComparison, most: usize) -> String {
     const HEAD: [&str; 9] = ["score", "on", "A", "B", "B against A", "95% interval", "", "p", "sign holds"];
-    /// Columns that are left out first.
+    /// Columns in the order in which they are left out.
     const DISPENSABLE: [usize; 3] = [8, 7, 5];
-    for (names, cut) in [(Names::Long, usize::MAX), (Names::Short, 14)] {
-        for dropped in 0..=DISPENSABLE.len() {
-            let kept = |column: &usize| !DISPENSABLE[..dropped].contains(column);
-            let row = |row: [String; 9]| -> Vec<String> {
-                row.into_iter()
-                    .enumerate()
-                    .filter(|(column, _)| kept(column))
-                    .map(|(_, entry)| entry)
-                    .collect()
-            };
-            let rows = found.scores.iter().map(|difference| row(score_row(difference, names, cut)));
-            let table =
-                aligned(&std::iter::once(row(HEAD.map(str::to_owned))).chain(rows).collect::<Vec<_>>());
-            let last = names == Names::Short && dropped == DISPENSABLE.len();
-            // A shorter name is dearer than the share of the resamples, cheaper than the rest.
-            let enough = names == Names::Short || dropped <= 1;
-            if last || (enough && table.lines().all(|line| width(line) <= most)) {
-                return table;
-            }
-        }
-    }
-    String::new()
+    let table = |(names, cut, dropped): (Names, usize, usize)| {
+        let kept = |column: usize| !DISPENSABLE[..dropped].contains(&column);
+        let row = |row: [String; 9]| -> Vec<String> {
+            row.into_iter().enumerate().filter(|(column, _)| kept(*column)).map(|(_, entry)| entry).collect()
+        };
+        let rows = found.scores.iter().map(|difference| row(score_row(difference, names, cut)));
+        aligned(&std::iter::once(row(HEAD.map(str::to_owned))).chain(rows).collect::<Vec<_>>())
+    };
+    let long = (0..2).map(|dropped| (Names::Long, usize::MAX, dropped));
+    let short = (0..DISPENSABLE.len()).map(|dropped| (Names::Short, 14, dropped));
+    let fits = |table: &String| table.lines().all(|line| width(line) <= most);
+    let narrowest = || table((Names::Short, 14, DISPENSABLE.len()));
+    long.chain(short).map(table).find(fits).unwrap_or_else(narrowest)
 }
 
 /// What is meant by the columns and the mark.
@@ -142,7 +138,7 @@ fn flips_row(row: &FlipsOfTask) -> [String; 8] {
 }
 
 /// `0.0006`, `<0.0001`.
-pub(crate) fn p_value(p: f64) -> String {
+fn p_value(p: f64) -> String {
     if p < 0.0001 { "<0.0001".to_owned() } else { format!("{p:.4}") }
 }
 

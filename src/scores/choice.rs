@@ -94,6 +94,10 @@ pub fn most_likely(values: impl IntoIterator<Item = f64>) -> usize {
 }
 
 fn accuracy(outcome: &ChoiceOutcome<'_>) -> f64 {
+    if outcome.log_likelihoods.iter().any(|ll| ll.is_nan()) {
+        // A broken model is not right by chance.
+        return f64::NAN;
+    }
     let right = match outcome.last_word {
         Some(greedy) => greedy,
         None => most_likely(outcome.log_likelihoods.iter().copied()) == outcome.gold,
@@ -103,6 +107,9 @@ fn accuracy(outcome: &ChoiceOutcome<'_>) -> f64 {
 
 fn normalised_accuracy(outcome: &ChoiceOutcome<'_>) -> Option<f64> {
     let characters = outcome.characters?;
+    if outcome.log_likelihoods.iter().any(|ll| ll.is_nan()) {
+        return Some(f64::NAN);
+    }
     let per_character = outcome.log_likelihoods.iter().zip(characters).map(|(ll, n)| ll / *n as f64);
     Some(f64::from(most_likely(per_character) == outcome.gold))
 }
@@ -141,8 +148,11 @@ mod tests {
     fn the_first_of_the_most_likely_choices_is_the_answer() {
         assert_eq!(accuracy(&outcome(&[-3.0, -2.0, -2.0], None, 1)), 1.0);
         assert_eq!(accuracy(&outcome(&[-3.0, -2.0, -2.0], None, 2)), 0.0);
-        // Of a broken model the first is taken, as no value is greater.
-        assert_eq!(most_likely([f64::NAN, f64::NAN]), 0);
+        assert!(
+            accuracy(&outcome(&[f64::NAN, -1.0], None, 0)).is_nan(),
+            "a broken model is not right by chance"
+        );
+        assert!(normalised_accuracy(&outcome(&[-1.0, f64::NAN], Some(&[1, 1]), 0)).unwrap().is_nan());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     effects
 }
 
-/// What an event makes of the rest of the state, once the study knows it.
+/// Changes the rest of the state after an event, once the study knows it.
 fn told(state: &mut State, event: &Event) -> Vec<Effect> {
     match event {
         // The plan does not carry what an earlier run has found out, nor what was asked.
