@@ -35,7 +35,7 @@ pub(crate) fn comparison(found: &ModelComparison, most: usize) -> String {
         });
     }
     if !found.records.is_empty() {
-        parts.push(format!("The {} records on which they are furthest apart:", found.records.len()));
+        parts.push("The records on which they are furthest apart:".to_owned());
         parts.extend(found.records.iter().map(|record| record_lines(record, most)));
     }
     parts.join("\n\n")
@@ -229,7 +229,7 @@ mod tests {
             "2.000 times",
             "1.900 to 2.100 ",
             "+0.0010",
-            "texts have no intervals",
+            "not kept of both models",
             "arc_easy  acc  21.5%  33              10              61       200  0.0006",
             "arc_easy, record no. 5: 0.500",
             "question  Question: What is it?",
