@@ -289,39 +289,37 @@ pub struct BaseResult {
 
 /// Which score on texts ranks the cells as the tasks do.
 ///
-/// Retention is a cell's task score divided by the base's, averaged over tasks and over the scores whose base is
-/// above zero. A score that tells the truth has a rank correlation near −1 with it: the more it says is lost, the less
-/// is retained.
+/// Everything enters as damage, the more the worse: what a score of texts says is lost, what a task no longer retains of
+/// the base's score, how many answers flipped. A score that tells the truth has a rank correlation near +1 with the tasks.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Insight {
-    /// Cells that entered.
+pub struct RankCorrelations {
+    /// Cells that entered: those in which all was measured.
     pub cells: usize,
-    /// One for each score whose correlation is known; none with fewer than three cells.
-    pub correlations: Vec<Correlation>,
+    /// What the tasks say of a cell, in the order of [`TextScoreRanks::by_task`].
+    pub tasks: Vec<TaskScore>,
+    /// One for each score of texts.
+    pub texts: Vec<TextScoreRanks>,
 }
 
-/// How the cells' ranks by a score go together with those by what the tasks retain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Correlation {
+/// A score of one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskScore {
+    /// Short name of the task, as the results have it.
+    pub task: String,
     /// Id of the score.
     pub score: String,
-    /// Spearman's rank correlation of what the score says is lost with retention, −1 … 1.
-    pub spearman: f64,
 }
 
-impl Insight {
-    /// An insight of so many cells, with the correlations that are known.
-    pub fn new<S: AsRef<str>>(cells: usize, spearman: impl IntoIterator<Item = (S, Option<f64>)>) -> Self {
-        let known = spearman.into_iter().filter_map(|(score, spearman)| Some((score, spearman?)));
-        let correlations =
-            known.map(|(score, spearman)| Correlation { score: score.as_ref().to_owned(), spearman });
-        Self { cells, correlations: correlations.collect() }
-    }
-
-    /// The correlation of a score.
-    pub fn spearman(&self, score: impl AsRef<str>) -> Option<f64> {
-        self.correlations.iter().find(|found| found.score == score.as_ref()).map(|found| found.spearman)
-    }
+/// How the cells' ranks by a score of texts go together with those by what the tasks say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextScoreRanks {
+    /// Id of the score.
+    pub score: String,
+    /// Mean of its rank correlations with the task scores, −1 … 1; `None` where there is none.
+    pub mean: Option<Estimate>,
+    /// Spearman's rank correlation with each task score; `None` under three cells, and where all cells have the same
+    /// value.
+    pub by_task: Vec<Option<Estimate>>,
 }
 
 /// The machine and build that a study ran on.
@@ -355,7 +353,7 @@ pub struct StudyResult {
     /// Every cell, in the order of the grid.
     pub cells: Vec<CellResult>,
     /// Which metric tells the truth.
-    pub insight: Insight,
+    pub rank_correlations: RankCorrelations,
 }
 
 impl StudyResult {
@@ -366,13 +364,13 @@ impl StudyResult {
         environment: Environment,
         mut base: BaseResult,
         mut cells: Vec<CellResult>,
-        insight: Insight,
+        rank_correlations: RankCorrelations,
     ) -> Self {
         base.whole_model = model.base_footprint();
         for cell in &mut cells {
             cell.whole_model = cell.footprint.as_ref().and_then(|found| model.cell_footprint(found));
         }
-        Self { version: REPORT_VERSION, study, model, environment, base, cells, insight }
+        Self { version: REPORT_VERSION, study, model, environment, base, cells, rank_correlations }
     }
 }
 

@@ -37,7 +37,10 @@ fn measurement<'a>(metrics: &'a Value, score: &str, data_set: Option<&str>) -> &
 fn figures(result: &Value) -> Vec<Value> {
     let cells = result["cells"].as_array().unwrap().iter();
     let cells = cells.map(|cell| serde_json::json!([cell["id"], cell["metrics"], cell["footprint"]]));
-    [result["base"]["metrics"].clone(), result["insight"].clone()].into_iter().chain(cells).collect()
+    [result["base"]["metrics"].clone(), result["rank_correlations"].clone()]
+        .into_iter()
+        .chain(cells)
+        .collect()
 }
 
 #[test]

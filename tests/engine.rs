@@ -216,8 +216,8 @@ fn events_come_in_the_order_in_which_things_happen() {
         let expected: Vec<String> = (0..BLOCKS).flat_map(names).collect();
         assert_eq!((modules, safe), (expected, BLOCKS));
     }
-    let insights = events.iter().filter(|e| matches!(e, Event::Insight { .. })).count();
-    assert_eq!(insights, 2, "one a cell");
+    let told = events.iter().filter(|e| matches!(e, Event::RankCorrelations { .. })).count();
+    assert_eq!(told, 2, "one a cell");
     assert!(client.next_within(Duration::from_millis(200)).is_err(), "nothing after the result");
 
     // What was told is what is reported and what the store holds.

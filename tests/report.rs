@@ -7,7 +7,8 @@ use std::path::Path;
 use jsonschema::Validator;
 use secateur::report;
 use secateur::results::{
-    BaseResult, CellResult, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, StudyResult,
+    BaseResult, CellResult, CellState, Environment, Footprint, Metrics, ModelInfo, RankCorrelations,
+    StudyResult,
 };
 use secateur::study::{CellSpec, Sparsity, Step};
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ fn empty() -> StudyResult {
         Environment::default(),
         BaseResult::default(),
         vec![],
-        Insight::default(),
+        RankCorrelations::default(),
     )
 }
 
@@ -58,8 +59,8 @@ fn small() -> StudyResult {
         cell("magnitude", None, 1_234_567.0, 0.5, 0.0),
         cell("wanda", Some("../data/c4_sample.txt"), 57.0, 0.125, 0.3),
     ];
-    let StudyResult { study, model, environment, insight, .. } = samples::result();
-    StudyResult::new(study, model, environment, base, cells, insight)
+    let StudyResult { study, model, environment, rank_correlations, .. } = samples::result();
+    StudyResult::new(study, model, environment, base, cells, rank_correlations)
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn the_schema_refuses_what_lacks_or_has_too_much_anywhere() {
     let mut places = Vec::new();
     objects(&whole, "", &mut places);
     for place in
-        ["/base/metrics/3", "/cells/0/metrics/2/details", "/cells/0/modules/2", "/insight/correlations/1"]
+        ["/base/metrics/3", "/cells/0/metrics/2/details", "/cells/0/modules/2", "/rank_correlations/texts/1"]
     {
         assert!(places.iter().any(|p| p == place), "the sample has no {place}");
     }
@@ -167,8 +168,10 @@ fn the_schema_refuses_wrong_values() {
         ("/cells/0/warnings", json!([1])),
         ("/cells/0/modules/0/error_basis", json!("Hessian")),
         ("/cells/0/modules/0/details", json!({"damping": "infinity"})),
-        ("/insight/correlations/1/spearman", json!(-1.5)),
-        ("/insight/correlations/0/score", json!("luck")),
+        ("/rank_correlations/texts/1/mean/value", json!(-1.5)),
+        ("/rank_correlations/texts/1/by_task/0/ci95", json!([-1.0, "inf"])),
+        ("/rank_correlations/texts/0/score", json!("luck")),
+        ("/rank_correlations/tasks/0/score", json!("perplexity")),
     ] {
         let mut wrong = whole.clone();
         *wrong.pointer_mut(place).unwrap() = value.clone();
@@ -188,9 +191,19 @@ base       -      -                  -    28.53       -        -        -      -
 magnitude  50%    -             50.00%   1.23e6  4.33e4   0.5000   2.0000  62.5%    0.0%   0.0%     0.0%
 wanda      50%    c4_sample     50.00%    57.00    2.00   0.1250   0.5000  62.5%   15.0%  30.0%    27.0%
 
-JS divergence ranks the cells as the tasks do (rho -1.00); perplexity less well (-0.50); 3 cells
-rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.
 Size: 269.0 MB each, 16.00 bits per weight; an export stores a zero like any other weight.
+JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00); perplexity ranks them less well (+0.50, +0.30
+to +0.70); 3 cells
+
+rank correlation with     ppl      JS
+---------------------   -----   -----
+squad F1                +0.50   +1.00
+mean                    +0.50   +1.00
+95% from                +0.30   +0.80
+to                      +0.70   +1.00
+Spearman's rank correlation, over the cells, of the damage that a metric sees in a text with the damage that a task
+shows; +1.00 is perfect. The 95% interval is a bootstrap over cells.
+
 ";
     assert_eq!(report::table(&small(), 120), expected);
     // Too narrow for both texts and tasks: the tasks come below.
@@ -208,10 +221,10 @@ wanda      50%    c4_sample     15.0%  30.0%    27.0%
 
 #[test]
 fn sizes_are_shown_where_they_differ() {
-    let StudyResult { study, model, environment, base, mut cells, insight, .. } = small();
+    let StudyResult { study, model, environment, base, mut cells, rank_correlations, .. } = small();
     // Half a million weights of sixteen bits less.
     cells[1].footprint.as_mut().unwrap().stored_bits -= 8_000_000;
-    let result = StudyResult::new(study, model, environment, base, cells, insight);
+    let result = StudyResult::new(study, model, environment, base, cells, rank_correlations);
     let text = report::table(&result, 120);
     let words = |start: &str| {
         let line = text.lines().find(|line| line.starts_with(start)).unwrap();
@@ -260,21 +273,25 @@ fn warnings_are_told_with_their_cell_and_cannot_reach_the_terminal() {
 }
 
 #[test]
-fn the_insight_is_said_in_words() {
+fn the_verdict_is_said_in_words() {
     let say = |perplexity, js, cells| {
-        let insight = samples::insight(perplexity, js, cells);
-        report::table(&StudyResult { insight, ..small() }, 0)
+        let rank_correlations = samples::rank_correlations(perplexity, js, 0.1, cells);
+        report::table(&StudyResult { rank_correlations, ..small() }, 0)
     };
-    let sentence = "JS divergence ranks the cells much as the tasks do (rho -0.75); perplexity less well (-0.50); 6 cells\n";
-    assert!(say(Some(-0.5), Some(-0.75), 6).contains(sentence));
-    assert!(say(Some(-0.9), Some(0.1), 6).contains("JS divergence does not (+0.10)"));
-    assert!(say(Some(-0.9), Some(-0.9), 6).contains("JS divergence and perplexity both rank the cells"));
-    // A metric that rises with the scores ranks nothing, even where the other is worse.
+    let sentence = "JS divergence ranks the cells much as the tasks do (rho +0.75, +0.65 to +0.85); perplexity ranks them \
+                    less well (+0.50, +0.40 to +0.60); 6 cells\n";
+    assert!(say(Some(0.5), Some(0.75), 6).contains(sentence));
+    assert!(say(Some(0.9), Some(-0.1), 6).contains("JS divergence does not (-0.10, -0.20 to 0.00)"));
+    assert!(say(Some(0.9), Some(0.9), 6).contains("No verdict from 6 cells: the intervals of "));
+    // A metric that falls while the damage rises ranks nothing, even where the other is worse.
+    let neither = say(Some(-0.5), Some(-0.2), 6);
     assert!(
-        say(Some(0.5), Some(0.2), 6).contains("Neither JS divergence (rho +0.20) nor perplexity (+0.50)")
+        neither.contains("No metric ranks the cells as the tasks do; JS divergence comes nearest (rho -0.20")
     );
-    assert!(say(None, Some(-0.9), 6).contains("(rho -0.90); perplexity has no rank correlation; 6 cells\n"));
-    assert!(say(None, None, 2).contains("It takes 3 finished cells with task scores; so far 2."));
+    assert!(say(None, Some(0.9), 6).contains("no other metric has a rank correlation; 6 cells\n"));
+    let nothing = say(None, None, 2);
+    assert!(nothing.contains("It takes 3 finished cells with task scores; so far 2."));
+    assert!(!nothing.contains("rank correlation with"), "{nothing}");
 }
 
 #[test]

@@ -142,10 +142,11 @@ fn the_schema_has_every_score() {
     let mut schema: Value = serde_json::from_str(&text).unwrap();
     let scores: Vec<Value> = SCORES.iter().map(|score| measurement(score)).collect();
     *schema.pointer_mut("/$defs/measurement/oneOf").unwrap() = scores.into();
-    let on_texts = SCORES.iter().filter(|score| score.subject() == Subject::Corpus);
-    let ids: Vec<&str> = on_texts.map(|score| score.id).collect();
-    let correlations = "/properties/insight/properties/correlations/items/properties/score/enum";
-    *schema.pointer_mut(correlations).unwrap() = ids.into();
+    for (list, subject) in [("texts", Subject::Corpus), ("tasks", Subject::Task)] {
+        let ids: Vec<&str> = SCORES.iter().filter(|score| score.subject() == subject).map(|s| s.id).collect();
+        let place = format!("/properties/rank_correlations/properties/{list}/items/properties/score/enum");
+        *schema.pointer_mut(&place).unwrap() = ids.into();
+    }
     let expected = serde_json::to_string_pretty(&schema).unwrap() + "\n";
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(schema_file(), &expected).unwrap();

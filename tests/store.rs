@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use secateur::Error;
-use secateur::results::{Answer, BaseResult, CellResult, CellState, Insight, Metrics};
+use secateur::results::{Answer, BaseResult, CellResult, CellState, Metrics, RankCorrelations};
 use secateur::store::Store;
 use secateur::store::checkpoint::write_atomically;
 use secateur::study::{CellSpec, Sampling, Sparsity, Step, StudySpec};
@@ -69,8 +69,8 @@ fn a_study_comes_back_as_it_was_put_in() {
         assert_eq!(record.base_state, CellState::Done);
         assert!(record.created_at > 1_700_000_000, "{}", record.created_at);
         assert_eq!(text(&record.cells), text(&samples::cells()));
-        let insight = samples::result().insight;
-        assert_eq!(text(&record.result(insight)), text(&samples::result()));
+        let rank_correlations = samples::result().rank_correlations;
+        assert_eq!(text(&record.result(rank_correlations)), text(&samples::result()));
         for cell in [None, Some("magnitude-2of4")] {
             assert_eq!(store.answers(id, cell).unwrap(), answers);
         }
@@ -531,7 +531,7 @@ fn reading_goes_on_while_another_process_writes() {
         assert!(value >= last, "{value} after {last}");
         last = value;
         assert_eq!(text(&record.cells), text(&samples::cells()));
-        assert_eq!(record.result(Insight::default()).study, 1);
+        assert_eq!(record.result(RankCorrelations::default()).study, 1);
     }
     holder.kill();
     // The log that the killed process left is read as well, though nobody may write now.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rusqlite::Connection;
-use secateur::results::{CellState, Insight, Measurement, Metrics, SourceBits};
+use secateur::results::{CellState, Measurement, Metrics, RankCorrelations, SourceBits};
 use secateur::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1};
 use secateur::store::Store;
 use serde_json::Value;
@@ -129,7 +129,7 @@ fn stores_of_earlier_versions_are_read_as_they_are_and_upgraded_by_a_writer() {
     check(&reader);
     // What a model's tensors take was not recorded: it is missing until a run that reads the model adds it, once.
     let size = |store: &Store| {
-        let result = store.study(1).unwrap().result(Insight::default());
+        let result = store.study(1).unwrap().result(RankCorrelations::default());
         result.base.whole_model.map(|whole| whole.size_bytes)
     };
     assert_eq!((size(&store), size(&reader)), (None, None));

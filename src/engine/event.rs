@@ -8,7 +8,7 @@ use crate::data::Coverage;
 use crate::error::Error;
 use crate::export::{ExportFormat, ExportOptions};
 use crate::results::{
-    Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
+    Answer, CellState, Environment, Footprint, Metrics, ModelInfo, ModuleResult, RankCorrelations, Seconds,
     StudyResult,
 };
 use crate::study::{CellSpec, StudySpec};
@@ -216,9 +216,9 @@ pub enum Event {
         footprint: Option<Footprint>,
     },
     /// Which metric ranks the cells as the tasks do, over the cells done so far.
-    Insight {
+    RankCorrelations {
         /// The rank correlations.
-        insight: Insight,
+        found: RankCorrelations,
     },
     /// What the machine is doing; about once a second while work runs.
     Resources {

@@ -8,8 +8,8 @@ use super::event::Event;
 use super::finding::Finding;
 use crate::error::{Error, Result};
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Footprint, Insight, Measurement, Metrics, ModuleResult,
-    StudyResult,
+    Answer, BaseResult, CellResult, CellState, Footprint, Measurement, Metrics, ModuleResult,
+    RankCorrelations, StudyResult,
 };
 use crate::scores;
 use crate::scores::flips::measure_flips;
@@ -257,9 +257,9 @@ impl Ledger {
     }
 
     /// Which metric ranks the cells as the tasks do, over those that are done.
-    pub fn insight(&self) -> Insight {
+    pub fn rank_correlations(&self) -> RankCorrelations {
         let done = self.cells.iter().filter(|c| c.state == CellState::Done);
-        scores::insight(&self.base.metrics, &done.map(|c| &c.metrics).collect::<Vec<_>>())
+        scores::rank_correlations(&self.base.metrics, &done.map(|c| &c.metrics).collect::<Vec<_>>())
     }
 
     /// Everything found out, read back from the store: what is reported is what is kept.
@@ -267,7 +267,7 @@ impl Ledger {
     /// # Errors
     /// A store that cannot be read.
     pub fn report(&self) -> Result<StudyResult> {
-        Ok(self.store.study(self.study)?.result(self.insight()))
+        Ok(self.store.study(self.study)?.result(self.rank_correlations()))
     }
 
     /// Tells the client.

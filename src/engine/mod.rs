@@ -123,11 +123,13 @@ mod tests {
         let (outbox, mut events) = mpsc::channel(4);
         let thread = std::thread::spawn(move || {
             telling_of_panics(&outbox.clone(), move || {
-                let _ = outbox.blocking_send(Event::Insight { insight: crate::results::Insight::default() });
+                let _ = outbox.blocking_send(Event::RankCorrelations {
+                    found: crate::results::RankCorrelations::default(),
+                });
                 panic!("the pool is dry");
             });
         });
-        assert!(matches!(events.blocking_recv(), Some(Event::Insight { .. })));
+        assert!(matches!(events.blocking_recv(), Some(Event::RankCorrelations { .. })));
         match events.blocking_recv() {
             Some(Event::Failed { message, exit_code: 1, .. }) => assert!(message.contains("the pool is dry")),
             other => panic!("{other:?}"),

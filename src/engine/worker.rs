@@ -263,7 +263,7 @@ impl Worker {
         reporter.tracker.unit(&Vec::new());
         match result {
             Ok(()) => {
-                reporter.event(Event::Insight { insight: session.ledger.insight() });
+                reporter.event(Event::RankCorrelations { found: session.ledger.rank_correlations() });
                 Ok(())
             }
             Err(Error::Cancelled) => session.ledger.set_state(Some(position), CellState::Cancelled),

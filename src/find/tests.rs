@@ -7,8 +7,8 @@ use super::*;
 use crate::engine::{Command, Event, PlannedCell, ResourceEstimate};
 use crate::number::NamedNumbers;
 use crate::results::{
-    BaseResult, CellResult, CellState, Environment, Footprint, Insight, Measurement, Metrics, ModelInfo,
-    Seconds, SourceBits, StudyResult,
+    BaseResult, CellResult, CellState, Environment, Footprint, Measurement, Metrics, ModelInfo,
+    RankCorrelations, Seconds, SourceBits, StudyResult,
 };
 use crate::scores::{F1, JS_DIVERGENCE, PERPLEXITY, Score};
 use crate::study::{CellSpec, Level};
@@ -87,7 +87,14 @@ impl<'a> MadeUp<'a> {
 
     fn result(&self) -> StudyResult {
         let base = BaseResult { metrics: metrics(&(self.truth)(None)), ..BaseResult::default() };
-        StudyResult::new(7, model(), Environment::default(), base, self.cells.clone(), Insight::default())
+        StudyResult::new(
+            7,
+            model(),
+            Environment::default(),
+            base,
+            self.cells.clone(),
+            RankCorrelations::default(),
+        )
     }
 
     fn tell(&mut self, search: &mut EdgeSearch, event: &Event) {

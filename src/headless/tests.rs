@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::engine::{Phase, Plan, PlannedCell, ResourceEstimate};
 use crate::results::{
-    self, BaseResult, CellResult, Environment, Footprint, Insight, Metrics, ModelInfo, REPORT_VERSION,
-    Seconds, SourceBits,
+    self, BaseResult, CellResult, Environment, Footprint, Metrics, ModelInfo, REPORT_VERSION,
+    RankCorrelations, Seconds, SourceBits,
 };
 use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Summary};
 use crate::study::{CellSpec, Sparsity, Step};
@@ -156,7 +156,7 @@ fn finished(state: CellState) -> Event {
             environment: Environment::default(),
             base: BaseResult::default(),
             cells: vec![cell],
-            insight: Insight::default(),
+            rank_correlations: RankCorrelations::default(),
         }),
     }
 }

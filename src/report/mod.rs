@@ -3,6 +3,7 @@
 mod comparison;
 mod figures;
 mod layout;
+pub(crate) mod rank_correlations;
 
 use std::fmt::Write as _;
 
@@ -13,6 +14,7 @@ use crate::human;
 use crate::number;
 use crate::results::{CellState, DataSetName, Estimate, Measurement, StudyResult};
 use crate::scores::stats::mean_over_tasks;
+use crate::scores::verdict::Wording;
 use crate::scores::{Score, Subject, decimals, percent, scores_on, verdict};
 use crate::text::{escape, wrap_words};
 
@@ -34,6 +36,10 @@ pub fn table(result: &StudyResult, width: usize) -> String {
     for line in notes(result) {
         out += &(wrap_words(&line, width, "") + "\n");
     }
+    out += &(wrap_words(&verdict_words(result), width, "") + "\n");
+    if let Some(table) = rank_correlations::text(&result.rank_correlations, width, true) {
+        out += &format!("\n{table}{}\n\n", wrap_words(rank_correlations::LEGEND, width, ""));
+    }
     for (cell, warning) in warnings(result) {
         out += &(wrap_words(&format!("Warning, {cell}: {warning}"), width, "  ") + "\n");
     }
@@ -48,6 +54,10 @@ pub fn markdown(result: &StudyResult) -> String {
     for line in notes(result) {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "\n{}", layout::escape(&line));
+    }
+    let _ = writeln!(out, "\n{}", layout::escape(&verdict_words(result)));
+    if let Some(table) = rank_correlations::markdown(&result.rank_correlations, MARKDOWN_WIDTH) {
+        let _ = writeln!(out, "\n{table}\n{}", layout::escape(rank_correlations::LEGEND));
     }
     let warnings = warnings(result);
     if !warnings.is_empty() {
@@ -284,21 +294,19 @@ fn task_group(rows: &[Row<'_>], tasks: &[DataSetName], title: &str) -> Group {
     Group { title: escape(title).into_owned(), columns }
 }
 
-/// Which metric tells the truth, in words, and what is needed to read the figures.
+/// Which metric tells the truth, in words.
+fn verdict_words(result: &StudyResult) -> String {
+    if figures::data_sets(&figures::rows(result), Subject::Task).is_empty() {
+        return format!("{} No task was asked, so this study cannot tell.", verdict::QUESTION);
+    }
+    verdict::sentence(&result.rank_correlations, Wording::Full, true)
+}
+
+/// What is needed to read the figures.
 fn notes(result: &StudyResult) -> Vec<String> {
     let rows = figures::rows(result);
     let tasks = figures::data_sets(&rows, Subject::Task).len();
-    let insight = &result.insight;
-    let mut notes = vec![if tasks == 0 {
-        format!("{} No task was asked, so this study cannot tell.", verdict::QUESTION)
-    } else {
-        verdict::sentence(insight, true)
-    }];
-    if tasks > 0 && !insight.correlations.is_empty() {
-        notes.push(
-            "rho: rank correlation with the share of the base's task scores that a cell keeps; -1 is perfect.".into(),
-        );
-    }
+    let mut notes = Vec::new();
     if tasks > 1 {
         notes.push("The mean over the tasks weights each by its number of records.".into());
     }

@@ -1,6 +1,4 @@
-//! Means with intervals, rank correlation.
-
-use std::cmp::Ordering;
+//! Means with intervals.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -78,23 +76,6 @@ pub(crate) fn mean_over_tasks(tasks: &[&Measurement], base: &[&Measurement]) -> 
     Some(Estimate { value, ci95: [value - below.sqrt(), value + above.sqrt()] })
 }
 
-/// Spearman's rank correlation, `−1 … 1`, of the pairs `(a[i], b[i])`. Ties share their mean rank, infinity ranks last,
-/// pairs with a NaN are left out. `None` under three pairs or where one side is constant.
-pub(crate) fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
-    let (a, b): (Vec<f64>, Vec<f64>) =
-        a.iter().zip(b).filter(|(x, y)| !x.is_nan() && !y.is_nan()).map(|(x, y)| (*x, *y)).unzip();
-    if a.len() < 3 {
-        return None;
-    }
-    let (ranks_a, ranks_b) = (average_ranks(&a), average_ranks(&b));
-    // Mean ranks keep the sum of the ranks, so both sides have the mean of 1 … n.
-    let centre = 1.0_f64.midpoint(a.len() as f64);
-    let product =
-        |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(p, q)| (p - centre) * (q - centre)).sum() };
-    let spread = product(&ranks_a, &ranks_a) * product(&ranks_b, &ranks_b);
-    (spread > 0.0).then(|| (product(&ranks_a, &ranks_b) / spread.sqrt()).clamp(-1.0, 1.0))
-}
-
 pub(super) fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { f64::NAN } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
@@ -110,23 +91,6 @@ pub(super) fn percentile(ascending: &[f64], q: f64) -> f64 {
     let (low, high) = (ascending[at.floor() as usize], ascending[at.ceil() as usize]);
     // Equal ends are returned as they are: interpolating between infinities would give a NaN.
     if low.total_cmp(&high).is_eq() { low } else { low + (high - low) * at.fract() }
-}
-
-/// Ranks from 1; equal values share the mean of the ranks that they take up. No value may be NaN.
-fn average_ranks(values: &[f64]) -> Vec<f64> {
-    let compare = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or(Ordering::Equal);
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&i, &j| compare(values[i], values[j]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut before = 0;
-    for tied in order.chunk_by(|&i, &j| compare(values[i], values[j]).is_eq()) {
-        let rank = before as f64 + 1.0_f64.midpoint(tied.len() as f64);
-        for &i in tied {
-            ranks[i] = rank;
-        }
-        before += tied.len();
-    }
-    ranks
 }
 
 #[cfg(test)]
@@ -190,23 +154,6 @@ mod tests {
         assert!(bootstrap_mean(&[], 0).value.is_nan());
     }
 
-    #[test]
-    fn spearman_follows_ranks_not_values() {
-        assert_eq!(spearman(&[1.0, 10.0, 1e6], &[3.0, 2.0, 1.0]), Some(-1.0));
-        assert_eq!(spearman(&[1.0, 2.0, f64::INFINITY], &[1.0, 2.0, 3.0]), Some(1.0));
-        assert_eq!(spearman(&[1.0, f64::NAN, 2.0, 3.0], &[1.0, 0.0, 2.0, 3.0]), Some(1.0));
-        // Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: Pearson's 4.5 / sqrt(4.5 · 5).
-        let tied = spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]).unwrap();
-        assert!((tied - 4.5 / 22.5_f64.sqrt()).abs() < 1e-12);
-    }
-
-    #[test]
-    fn spearman_says_nothing_where_there_is_nothing_to_say() {
-        assert_eq!(spearman(&[1.0, 2.0], &[1.0, 2.0]), None);
-        assert_eq!(spearman(&[1.0, 1.0, 1.0], &[1.0, 2.0, 3.0]), None);
-        assert_eq!(spearman(&[1.0, 2.0, f64::NAN], &[1.0, 2.0, 3.0]), None);
-    }
-
     proptest! {
         #[test]
         fn a_bootstrap_interval_lies_within_the_values(v in prop::collection::vec(-1e3..1e3f64, 1..30), seed: u64) {
@@ -214,22 +161,6 @@ mod tests {
             let low = v.iter().copied().fold(f64::INFINITY, f64::min);
             let high = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             prop_assert!(low - 1e-9 <= e.ci95[0] && e.ci95[0] <= e.ci95[1] && e.ci95[1] <= high + 1e-9);
-        }
-
-        #[test]
-        fn spearman_is_bounded_symmetric_and_blind_to_monotone_maps(
-            pairs in prop::collection::vec((-50..50i32, -50..50i32), 3..20),
-        ) {
-            let (a, b): (Vec<f64>, Vec<f64>) =
-                pairs.iter().map(|(x, y)| (f64::from(*x), f64::from(*y))).unzip();
-            if let Some(r) = spearman(&a, &b) {
-                prop_assert!((-1.0..=1.0).contains(&r));
-                prop_assert!((r - spearman(&b, &a).unwrap()).abs() < 1e-12);
-                let mapped: Vec<f64> = a.iter().map(|x| x.exp()).collect();
-                prop_assert!((r - spearman(&mapped, &b).unwrap()).abs() < 1e-12);
-                let turned: Vec<f64> = a.iter().map(|x| -x).collect();
-                prop_assert!((r + spearman(&turned, &b).unwrap()).abs() < 1e-12);
-            }
         }
     }
 }

@@ -1,86 +1,152 @@
-//! Which of perplexity and JS divergence ranks the cells as the tasks do, in words. Reports and dashboard say the same.
+//! What the rank correlations say, in words. Reports and dashboard say the same.
 
-use super::divergence::JS_DIVERGENCE;
-use super::perplexity::PERPLEXITY;
-use crate::results::Insight;
+use super::registry::headline_scores;
+use super::score::{Score, Subject};
+use crate::results::{Estimate, RankCorrelations};
 
 /// What is asked while there is no answer.
 pub(crate) const QUESTION: &str = "Which metric ranks the cells as the tasks do?";
 
 /// Cells that a rank correlation takes.
 const FEWEST: usize = 3;
-/// Correlations that are nearer to each other than this are called equal.
-const EQUAL: f64 = 0.005;
-/// Above this a metric does not rank the cells as the tasks do.
-const WEAK: f64 = -0.4;
+/// Below this a metric does not rank the cells as the tasks do.
+const WEAK: f64 = 0.4;
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wording {
+    /// Whole names, every figure with its interval.
+    Full,
+    /// Short names and no intervals, for a line of eighty columns.
+    Brief,
+}
+
+/// What can be said of the correlations of the scores that are told where there is room for few: perplexity and JS.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    TooFewCells,
+    NoCorrelation,
+    /// Even the best has the wrong sign, or hardly any correlation.
+    NoneRanks {
+        best: Ranked,
+    },
+    /// The best might as well have none: its interval holds zero.
+    Unsure {
+        best: Ranked,
+    },
+    /// Another might as well be the best.
+    Undecided {
+        best: Ranked,
+        rival: Ranked,
+    },
+    Best {
+        best: Ranked,
+        second: Option<Ranked>,
+    },
+}
+
+/// A score with its mean correlation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ranked {
+    score: &'static Score,
+    correlation: Estimate,
+}
+
+fn verdict(found: &RankCorrelations) -> Verdict {
+    let mean = |score: &Score| found.texts.iter().find(|row| row.score == score.id)?.mean;
+    let mut ranked: Vec<Ranked> = headline_scores(Subject::Corpus)
+        .filter_map(|score| Some(Ranked { score, correlation: mean(score)? }))
+        .collect();
+    ranked.sort_by(|one, other| other.correlation.value.total_cmp(&one.correlation.value));
+    let Some((&best, others)) = ranked.split_first() else {
+        return if found.cells < FEWEST { Verdict::TooFewCells } else { Verdict::NoCorrelation };
+    };
+    let low = best.correlation.ci95[0];
+    if best.correlation.value < WEAK {
+        return Verdict::NoneRanks { best };
+    }
+    // The interval of one further down may be the wider one, so it is not enough to look at the second.
+    if let Some(&rival) = others.iter().find(|other| other.correlation.ci95[1] >= low) {
+        return Verdict::Undecided { best, rival };
+    }
+    if low <= 0.0 {
+        return Verdict::Unsure { best };
+    }
+    Verdict::Best { best, second: others.first().copied() }
+}
 
 /// What the correlations say, as one sentence; `ascii` where only ASCII can be shown.
-pub(crate) fn sentence(insight: &Insight, ascii: bool) -> String {
-    let n = insight.cells;
+pub(crate) fn sentence(found: &RankCorrelations, wording: Wording, ascii: bool) -> String {
+    let n = found.cells;
     let cells = if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
-    let (perplexity, js) = (insight.spearman(&PERPLEXITY), insight.spearman(&JS_DIVERGENCE));
-    let figure = |r: f64| signed(r, ascii);
     let rho = if ascii { "rho" } else { "ρ" };
-    match (perplexity, js) {
-        (None, None) if n < FEWEST => {
+    let name =
+        |one: Ranked| if wording == Wording::Full { within_line(one.score) } else { one.score.name.into() };
+    let figure = |one: Ranked| figure(one.correlation, wording, ascii);
+    match verdict(found) {
+        Verdict::TooFewCells => {
             format!("{QUESTION} It takes {FEWEST} finished cells with task scores; so far {n}.")
         }
-        (None, None) => {
+        Verdict::NoCorrelation => {
             format!("{QUESTION} No answer: all {cells} have the same task scores, or the same figures.")
         }
-        (Some(r), None) => one("Perplexity", "JS divergence", r, rho, &figure(r), &cells),
-        (None, Some(r)) => one("JS divergence", "perplexity", r, rho, &figure(r), &cells),
-        (Some(p), Some(j)) if (p - j).abs() < EQUAL => {
-            let both = if j > WEAK { "both fail to rank" } else { "both rank" };
-            let subject = "JS divergence and perplexity";
-            format!("{subject} {both} the cells {} ({rho} {} each); {cells}", degree(j), figure(j))
-        }
-        (Some(p), Some(j)) => {
-            let ((better, r), (other, s)) = if j < p {
-                (("JS divergence", j), ("perplexity", p))
-            } else {
-                (("Perplexity", p), ("JS divergence", j))
-            };
-            let (r_text, s_text) = (figure(r), figure(s));
-            if r > WEAK {
-                return format!(
-                    "Neither {} ({rho} {r_text}) nor {other} ({s_text}) ranks the cells as the tasks do; {cells}",
-                    if j < p { better } else { "perplexity" },
-                );
-            }
-            let less = match s - r {
-                _ if s > WEAK => "does not",
-                gap if gap < 0.05 => "nearly as well",
-                _ => "less well",
-            };
-            format!(
-                "{better} ranks the cells {} ({rho} {r_text}); {other} {less} ({s_text}); {cells}",
-                degree(r)
-            )
+        Verdict::NoneRanks { best } => format!(
+            "No metric ranks the cells as the tasks do; {} comes nearest ({rho} {}); {cells}",
+            name(best),
+            figure(best)
+        ),
+        Verdict::Unsure { best } => format!(
+            "No verdict from {cells}: {} ({rho} {}) might as well not rank them at all",
+            name(best),
+            figure(best)
+        ),
+        Verdict::Undecided { best, rival } => format!(
+            "No verdict from {cells}: the intervals of {} ({rho} {}) and {} ({}) overlap",
+            name(best),
+            figure(best),
+            name(rival),
+            figure(rival)
+        ),
+        Verdict::Best { best, second } => {
+            let rest = second.map_or_else(
+                || "no other metric has a rank correlation".to_owned(),
+                |second| {
+                    let less =
+                        if second.correlation.value < WEAK { "does not" } else { "ranks them less well" };
+                    format!("{} {less} ({})", name(second), figure(second))
+                },
+            );
+            let degree = degree(best.correlation.value);
+            format!("{} ranks the cells {degree} ({rho} {}); {rest}; {cells}", best.score.title, figure(best))
         }
     }
 }
 
-fn one(known: &str, unknown: &str, r: f64, rho: &str, figure: &str, cells: &str) -> String {
-    let verb = if r > WEAK { "does not rank" } else { "ranks" };
-    format!(
-        "{known} {verb} the cells {} ({rho} {figure}); {unknown} has no rank correlation; {cells}",
-        degree(r)
-    )
-}
-
-/// How well a correlation follows the tasks; -1 is perfect.
+/// How well a correlation follows the tasks; 1 is perfect.
 fn degree(r: f64) -> &'static str {
     match r {
-        r if r <= -0.9 => "as the tasks do",
-        r if r <= -0.7 => "much as the tasks do",
-        r if r <= WEAK => "roughly as the tasks do",
-        _ => "as the tasks do",
+        r if r >= 0.9 => "as the tasks do",
+        r if r >= 0.7 => "much as the tasks do",
+        _ => "roughly as the tasks do",
     }
 }
 
-/// A figure with its sign and two decimals; never a negative zero.
-fn signed(r: f64, ascii: bool) -> String {
+/// A score's title where a sentence has begun: `perplexity`, `JS divergence`.
+fn within_line(score: &Score) -> String {
+    let title = score.title;
+    let is_word = title.chars().nth(1).is_some_and(char::is_lowercase);
+    if is_word { title.to_lowercase() } else { title.to_owned() }
+}
+
+/// `+0.96, +0.85 to +1.00`: the value and its 95% interval.
+fn figure(correlation: Estimate, wording: Wording, ascii: bool) -> String {
+    let Estimate { value, ci95: [low, high] } = correlation;
+    let [value, low, high] = [value, low, high].map(|r| signed(r, ascii));
+    if wording == Wording::Full { format!("{value}, {low} to {high}") } else { value }
+}
+
+/// A correlation with its sign and two decimals; never a negative zero.
+pub(crate) fn signed(r: f64, ascii: bool) -> String {
     let rounded = (r * 100.0).round() / 100.0;
     let minus = if ascii { "-" } else { "−" };
     match rounded {
@@ -92,74 +158,98 @@ fn signed(r: f64, ascii: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{JS_DIVERGENCE, PERPLEXITY, TOP1_AGREEMENT};
     use super::*;
+    use crate::results::TextScoreRanks;
 
-    fn said(perplexity: Option<f64>, js: Option<f64>, cells: usize) -> String {
-        sentence(&Insight::new(cells, [(&PERPLEXITY, perplexity), (&JS_DIVERGENCE, js)]), false)
+    type Row<'a> = (&'a Score, f64, f64, f64);
+
+    fn table(rows: &[Row<'_>], cells: usize) -> RankCorrelations {
+        let row = |(score, value, low, high): &Row<'_>| TextScoreRanks {
+            score: score.id.into(),
+            mean: Some(Estimate { value: *value, ci95: [*low, *high] }),
+            by_task: Vec::new(),
+        };
+        RankCorrelations { cells, tasks: Vec::new(), texts: rows.iter().map(row).collect() }
+    }
+
+    fn said(rows: &[Row<'_>], cells: usize) -> String {
+        sentence(&table(rows, cells), Wording::Full, false)
     }
 
     #[test]
-    fn the_better_metric_is_named_first_with_its_figure() {
+    fn the_better_metric_is_named_first_with_figures_and_cells() {
         assert_eq!(
-            said(Some(-0.81), Some(-0.96), 12),
-            "JS divergence ranks the cells as the tasks do (ρ −0.96); perplexity less well (−0.81); 12 cells"
+            said(&[(&PERPLEXITY, 0.31, -0.2, 0.6), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)], 12),
+            "JS divergence ranks the cells as the tasks do (ρ +0.96, +0.85 to +1.00); perplexity does not (+0.31, −0.20 \
+             to +0.60); 12 cells"
         );
         assert_eq!(
-            said(Some(-0.85), Some(-0.62), 7),
-            "Perplexity ranks the cells much as the tasks do (ρ −0.85); JS divergence less well (−0.62); 7 cells"
+            said(&[(&PERPLEXITY, 0.85, 0.8, 0.9), (&JS_DIVERGENCE, 0.62, 0.4, 0.7)], 30),
+            "Perplexity ranks the cells much as the tasks do (ρ +0.85, +0.80 to +0.90); JS divergence ranks them less \
+             well (+0.62, +0.40 to +0.70); 30 cells"
         );
         assert_eq!(
-            said(Some(-0.95), Some(-0.93), 7),
-            "Perplexity ranks the cells as the tasks do (ρ −0.95); JS divergence nearly as well (−0.93); 7 cells"
-        );
-        assert_eq!(
-            said(Some(0.5), Some(-1.0), 3),
-            "JS divergence ranks the cells as the tasks do (ρ −1.00); perplexity does not (+0.50); 3 cells"
+            said(&[(&JS_DIVERGENCE, 0.5, 0.1, 0.7)], 8),
+            "JS divergence ranks the cells roughly as the tasks do (ρ +0.50, +0.10 to +0.70); no other metric has a rank \
+             correlation; 8 cells"
         );
     }
 
     #[test]
-    fn ties_and_failures_are_said_as_such() {
+    fn there_is_no_verdict_where_the_sign_is_wrong_or_intervals_overlap() {
         assert_eq!(
-            said(Some(-0.9), Some(-0.9), 9),
-            "JS divergence and perplexity both rank the cells as the tasks do (ρ −0.90 each); 9 cells"
+            said(&[(&PERPLEXITY, -0.5, -0.9, 0.1), (&JS_DIVERGENCE, -0.004, -0.5, 0.5)], 9),
+            "No metric ranks the cells as the tasks do; JS divergence comes nearest (ρ 0.00, −0.50 to +0.50); 9 cells"
         );
         assert_eq!(
-            said(Some(0.2), Some(0.2), 9),
-            "JS divergence and perplexity both fail to rank the cells as the tasks do (ρ +0.20 each); 9 cells"
+            said(&[(&PERPLEXITY, 0.81, 0.4, 0.9), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)], 9),
+            "No verdict from 9 cells: the intervals of JS divergence (ρ +0.96, +0.85 to +1.00) and perplexity (+0.81, \
+             +0.40 to +0.90) overlap"
         );
         assert_eq!(
-            said(Some(0.3), Some(-0.004), 9),
-            "Neither JS divergence (ρ 0.00) nor perplexity (+0.30) ranks the cells as the tasks do; 9 cells"
+            said(&[(&PERPLEXITY, 0.5, -0.1, 1.0)], 4),
+            "No verdict from 4 cells: perplexity (ρ +0.50, −0.10 to +1.00) might as well not rank them at all"
         );
-        assert_eq!(
-            said(Some(-0.1), Some(0.4), 9),
-            "Neither perplexity (ρ −0.10) nor JS divergence (+0.40) ranks the cells as the tasks do; 9 cells"
-        );
-        assert_eq!(
-            said(None, Some(-0.5), 4),
-            "JS divergence ranks the cells roughly as the tasks do (ρ −0.50); perplexity has no rank correlation; 4 cells"
-        );
+    }
+
+    #[test]
+    fn scores_that_few_people_look_at_are_in_the_table_alone() {
+        let rows = [(&TOP1_AGREEMENT, 0.99, 0.9, 1.0), (&JS_DIVERGENCE, 0.5, 0.1, 0.7)];
+        assert!(said(&rows, 8).starts_with("JS divergence ranks the cells roughly as the tasks do"));
     }
 
     #[test]
     fn nothing_is_claimed_from_too_little() {
         assert_eq!(
-            said(None, None, 2),
+            said(&[], 2),
             "Which metric ranks the cells as the tasks do? It takes 3 finished cells with task scores; so far 2."
         );
         assert_eq!(
-            said(None, None, 5),
+            said(&[], 5),
             "Which metric ranks the cells as the tasks do? No answer: all 5 cells have the same task scores, or the same \
              figures."
         );
     }
 
     #[test]
-    fn ascii_is_ascii() {
-        for (p, j) in [(Some(-0.8), Some(-0.9)), (None, None), (Some(-0.5), Some(-0.5))] {
-            let insight = Insight::new(4, [(&PERPLEXITY, p), (&JS_DIVERGENCE, j)]);
-            assert!(sentence(&insight, true).is_ascii());
+    fn brief_words_are_shorter_and_ascii_is_ascii() {
+        let tables = [
+            table(&[(&PERPLEXITY, 0.81, 0.4, 0.9), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)], 999),
+            table(&[(&PERPLEXITY, 0.51, 0.4, 0.6), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)], 999),
+            table(&[(&PERPLEXITY, -0.5, -0.9, 0.1)], 999),
+            table(&[(&PERPLEXITY, 0.5, -0.1, 1.0)], 999),
+            table(&[], 5),
+        ];
+        for table in tables {
+            let brief = sentence(&table, Wording::Brief, true);
+            assert!(brief.is_ascii() && sentence(&table, Wording::Full, true).is_ascii(), "{brief}");
+            assert!(brief.len() <= sentence(&table, Wording::Full, true).len(), "{brief}");
         }
+        let rows = [(&PERPLEXITY, 0.81, 0.4, 0.9), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)];
+        assert_eq!(
+            sentence(&table(&rows, 9), Wording::Brief, false),
+            "No verdict from 9 cells: the intervals of JS (ρ +0.96) and perplexity (+0.81) overlap"
+        );
     }
 }

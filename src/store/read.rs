@@ -8,8 +8,8 @@ use super::convert::{Floats, Json, Likelihood, Real, Unsigned, Word};
 use super::fingerprint::Fingerprint;
 use crate::error::{Error, Result};
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, Footprint, Insight,
-    Measurement, Metrics, ModelInfo, ModuleResult, Seconds, StudyResult,
+    Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, Footprint, Measurement,
+    Metrics, ModelInfo, ModuleResult, RankCorrelations, Seconds, StudyResult,
 };
 use crate::study::{CellSpec, StudyContent, StudySpec};
 
@@ -34,9 +34,16 @@ pub struct StudyRecord {
 
 impl StudyRecord {
     /// The study as it is reported; which metric tells the truth is for the caller to find out.
-    pub fn result(&self, insight: Insight) -> StudyResult {
+    pub fn result(&self, rank_correlations: RankCorrelations) -> StudyResult {
         let (model, environment) = (self.model.clone(), self.environment.clone());
-        StudyResult::new(self.id, model, environment, self.base.clone(), self.cells.clone(), insight)
+        StudyResult::new(
+            self.id,
+            model,
+            environment,
+            self.base.clone(),
+            self.cells.clone(),
+            rank_correlations,
+        )
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) enum Action {
     SavePanel,
     ExportComparison,
     CompareTwo,
+    RankCorrelations,
     FindEdge,
     Suspend,
     Redraw,
@@ -252,6 +253,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Compare: [ch('0')] A::ZoomReset, "reset the zoom";
     Compare: [ch(' ')] A::Pin, "pin or unpin the selected cell", "pin";
     Compare: [ch('d')] A::CompareTwo, "differences of two models: those pinned, or the selected one and the base", "differences";
+    Compare: [ch('w')] A::RankCorrelations, "which metric ranks the cells as the tasks do: the rank correlations";
     Compare: [ch('f')] A::FindEdge, "find the level at which a recipe breaks a bound";
     Compare: [ch('o')] A::Sort, "sort the table by the next column", "sort";
     Compare: [ch('O')] A::SortReverse, "reverse the order";

@@ -6,7 +6,8 @@ use secateur::methods::{GridLevels, grid, recipes};
 use secateur::number::NamedNumbers;
 use secateur::results::{
     Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, ErrorBasis, Estimate,
-    Footprint, Insight, Measurement, Metrics, ModelInfo, ModuleResult, Seconds, SourceBits, StudyResult,
+    Footprint, Measurement, Metrics, ModelInfo, ModuleResult, RankCorrelations, Seconds, SourceBits,
+    StudyResult, TaskScore, TextScoreRanks,
 };
 use secateur::scores::{
     EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary, TOP1_AGREEMENT,
@@ -191,13 +192,32 @@ pub fn cells() -> Vec<CellResult> {
     cells
 }
 
-/// An insight that knows these correlations of perplexity and JS divergence.
-pub fn insight(perplexity: Option<f64>, js: Option<f64>, cells: usize) -> Insight {
-    Insight::new(cells, [(&PERPLEXITY, perplexity), (&JS_DIVERGENCE, js)])
+/// Rank correlations of perplexity and JS divergence with F1, each with an interval as wide as this on both sides.
+pub fn rank_correlations(
+    perplexity: Option<f64>,
+    js: Option<f64>,
+    within: f64,
+    cells: usize,
+) -> RankCorrelations {
+    let row = |(score, value): (&Score, Option<f64>)| {
+        let ends = |value: f64| [(value - within).max(-1.0), (value + within).min(1.0)];
+        let found = value.map(|value| Estimate { value, ci95: ends(value) });
+        TextScoreRanks { score: score.id.into(), mean: found, by_task: vec![found] }
+    };
+    let tasks = vec![TaskScore { task: "squad".into(), score: F1.id.into() }];
+    let texts = [(&PERPLEXITY, perplexity), (&JS_DIVERGENCE, js)].map(row).into();
+    RankCorrelations { cells, tasks, texts }
 }
 
 pub fn result() -> StudyResult {
-    StudyResult::new(1, model(), environment(), base(), cells(), insight(Some(-0.5), Some(-1.0), 3))
+    StudyResult::new(
+        1,
+        model(),
+        environment(),
+        base(),
+        cells(),
+        rank_correlations(Some(0.5), Some(1.0), 0.2, 3),
+    )
 }
 
 #[allow(dead_code, reason = "not every test that shares this needs answers")]

@@ -15,6 +15,8 @@ pub(crate) enum Dialog {
     Help(usize),
     /// Two models side by side, scrolled by so many lines.
     Comparison(Box<ModelComparison>, usize),
+    /// Which metric ranks the cells as the tasks do, scrolled by so many lines.
+    RankCorrelations(usize),
     Palette(CommandPalette),
     Level(LevelDialog),
     Question(QuestionDialog),

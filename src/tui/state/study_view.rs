@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::demo;
 use crate::engine::{Event, PlannedCell};
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Environment, Insight, Metrics, ModelInfo, ModuleResult,
-    StudyResult,
+    Answer, BaseResult, CellResult, CellState, Environment, Metrics, ModelInfo, ModuleResult,
+    RankCorrelations, StudyResult,
 };
 use crate::scores;
 use crate::store::StudyRecord;
@@ -31,7 +31,7 @@ pub(crate) struct StudyView {
     /// Every cell, in the order of the grid.
     pub cells: Vec<CellResult>,
     /// Which metric ranks the cells as the tasks do.
-    pub insight: Insight,
+    pub rank_correlations: RankCorrelations,
     /// Why cells failed, by id; the base is `None`.
     pub failures: HashMap<Option<String>, String>,
     /// Answers by cell; the base is `None`. Read when they are first shown.
@@ -57,7 +57,7 @@ impl StudyView {
             base: BaseResult::default(),
             base_state: CellState::Queued,
             cells: cells.iter().map(known).collect(),
-            insight: Insight::default(),
+            rank_correlations: RankCorrelations::default(),
             failures: HashMap::new(),
             answers: HashMap::new(),
             blocks_done: cells.iter().map(|cell| (cell.id.clone(), cell.blocks_done)).collect(),
@@ -67,7 +67,7 @@ impl StudyView {
     pub(crate) fn of_record(record: StudyRecord) -> Self {
         let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
         let metrics: Vec<&Metrics> = done.map(|cell| &cell.metrics).collect();
-        let insight = scores::insight(&record.base.metrics, &metrics);
+        let rank_correlations = scores::rank_correlations(&record.base.metrics, &metrics);
         let blocks = |cell: &CellResult| cell.modules.iter().map(|m| m.block + 1).max().unwrap_or(0);
         let blocks_done = record.cells.iter().map(|cell| (cell.id.clone(), blocks(cell))).collect();
         Self {
@@ -78,7 +78,7 @@ impl StudyView {
             base: record.base,
             base_state: record.base_state,
             cells: record.cells,
-            insight,
+            rank_correlations,
             failures: HashMap::new(),
             answers: HashMap::new(),
             blocks_done,
@@ -130,8 +130,9 @@ impl StudyView {
     /// The whole study, as it is reported.
     pub(crate) fn result(&self) -> StudyResult {
         let (model, environment) = (self.model.clone(), self.environment.clone());
-        let (base, cells, insight) = (self.base.clone(), self.cells.clone(), self.insight.clone());
-        StudyResult::new(self.study, model, environment, base, cells, insight)
+        let (base, cells, rank_correlations) =
+            (self.base.clone(), self.cells.clone(), self.rank_correlations.clone());
+        StudyResult::new(self.study, model, environment, base, cells, rank_correlations)
     }
 
     /// Cells that are done, and all of them.
@@ -187,7 +188,7 @@ impl StudyView {
                     cell.footprint = *footprint;
                 }
             }
-            Event::Insight { insight } => self.insight.clone_from(insight),
+            Event::RankCorrelations { found } => self.rank_correlations.clone_from(found),
             Event::Warning { cell: Some(id), message } => {
                 if let Some(cell) = self.cell_mut(id)
                     && !cell.warnings.contains(message)
@@ -201,7 +202,7 @@ impl StudyView {
             Event::Finished { result } => {
                 self.base = result.base.clone();
                 self.cells.clone_from(&result.cells);
-                self.insight.clone_from(&result.insight);
+                self.rank_correlations.clone_from(&result.rank_correlations);
             }
             Event::Failed { .. } | Event::Stopped { .. } => self.interrupted(),
             _ => {}

@@ -25,6 +25,10 @@ pub(crate) fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
             let most = 20 + found.scores.len() + found.flips.len() + 6 * found.records.len();
             (scrolled(scroll, event, most), Vec::new())
         }
+        Dialog::RankCorrelations(scroll) => {
+            let rows = state.study_view.as_ref().map_or(0, |view| view.rank_correlations.tasks.len());
+            (scrolled(scroll, event, 20 + 2 * rows), Vec::new())
+        }
         Dialog::Palette(palette) => {
             let names = matching(palette.line.text());
             match event.code {
@@ -124,7 +128,7 @@ pub(crate) fn paste(dialog: &mut Dialog, text: &str) {
         Dialog::Level(chooser) => chooser.line.insert(text),
         Dialog::Prompt(prompt) => prompt.line.insert(text),
         Dialog::Search(asked) => asked.line().insert(text),
-        Dialog::Help(_) | Dialog::Comparison(..) | Dialog::Question(_) => {}
+        Dialog::Help(_) | Dialog::Comparison(..) | Dialog::RankCorrelations(_) | Dialog::Question(_) => {}
     }
 }
 

@@ -11,6 +11,7 @@ use super::parts::{first_shown, framed, typed, typed_with};
 use crate::methods::{Family, METHODS, understand};
 use crate::report;
 use crate::scores::comparison::ModelComparison;
+use crate::scores::verdict::{self, Wording};
 use crate::study::{Level, short_name};
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
@@ -25,6 +26,7 @@ pub(crate) fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buff
     match dialog {
         Dialog::Help(scroll) => help(state, *scroll, area, buffer),
         Dialog::Comparison(found, scroll) => differences(state, found, *scroll, area, buffer),
+        Dialog::RankCorrelations(scroll) => rank_correlations(state, *scroll, area, buffer),
         Dialog::Palette(palette) => commands(state, palette, area, buffer),
         Dialog::Level(chooser) => level(state, chooser, area, buffer),
         Dialog::Question(asked) => question(state, asked, area, buffer),
@@ -85,9 +87,28 @@ fn help(state: &State, scroll: usize, area: Rect, buffer: &mut Buffer) {
 fn differences(state: &State, found: &ModelComparison, scroll: usize, area: Rect, buffer: &mut Buffer) {
     let wide = usize::from(area.width).saturating_sub(4);
     let text = report::comparison(found, wide);
+    long_text(state, "A against B (arrows scroll, any other key closes)", &text, scroll, area, buffer);
+}
+
+/// The same table that a report has, and how to read it.
+fn rank_correlations(state: &State, scroll: usize, area: Rect, buffer: &mut Buffer) {
+    let Some(study_view) = &state.study_view else { return };
+    let wide = usize::from(area.width).saturating_sub(4);
+    let (found, ascii) = (&study_view.rank_correlations, state.theme.ascii);
+    let mut parts = vec![wrap(&verdict::sentence(found, Wording::Full, ascii), wide).join("\n")];
+    if let Some(table) = report::rank_correlations::text(found, wide, ascii) {
+        parts.push(table.trim_end().to_owned());
+        parts.push(wrap(report::rank_correlations::LEGEND, wide).join("\n"));
+    }
+    let title = "Which metric tells the truth? (arrows scroll, any other key closes)";
+    long_text(state, title, &parts.join("\n\n"), scroll, area, buffer);
+}
+
+/// Lines in a place as wide as the screen, from so many on.
+fn long_text(state: &State, title: &str, text: &str, scroll: usize, area: Rect, buffer: &mut Buffer) {
+    let wide = usize::from(area.width).saturating_sub(4);
     let lines: Vec<Line<'_>> = text.lines().map(|line| Line::raw(sanitize(line).into_owned())).collect();
     let height = lines.len().min(usize::from(area.height).saturating_sub(2));
-    let title = "A against B (arrows scroll, any other key closes)";
     let inner = place(state, title, (wide, height), area, buffer);
     let first = scroll.min(lines.len().saturating_sub(inner.height.into()));
     Paragraph::new(lines).scroll((first as u16, 0)).render(inner, buffer);

@@ -9,7 +9,8 @@ use super::axis::XAxis;
 use super::charted::charted;
 use super::data::{Comparison, ModelRow, comparison};
 use super::readout::Readout;
-use super::{figures, insight, table};
+use super::{figures, table, verdict};
+use crate::scores::verdict::Wording;
 use crate::scores::{Scale, Score, Subject, scores_on};
 use crate::tui::state::{ChartedScore, CompareView, Panel, State, StudyView};
 use crate::tui::view::parts::nothing;
@@ -26,7 +27,7 @@ const SHARED: u16 = 13;
 
 /// Where the parts of the screen are; those for which there is no room have no area.
 struct ComparePlaces {
-    insight: (Vec<String>, Rect),
+    verdict: (Vec<String>, Rect),
     charts: Vec<(Panel, Rect)>,
     readout: Rect,
     table: Rect,
@@ -51,7 +52,7 @@ pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         return;
     };
     let places = places(state, study_view, &found, area);
-    draw_insight(state, &places.insight.0, places.insight.1, buffer);
+    draw_verdict(state, &places.verdict.0, places.verdict.1, buffer);
     for (panel, area) in &places.charts {
         draw_panel(state, &found, *panel, *area, buffer);
     }
@@ -72,11 +73,11 @@ fn places(state: &State, study_view: &StudyView, found: &Comparison<'_>, area: R
         rest.height -= rows;
         taken
     };
-    let lines = insight_lines(state, study_view, area);
+    let lines = verdict_lines(state, study_view, area);
     let rows = take(lines.len() as u16);
     let left = area.height - rows.height;
-    let insight = (lines, rows);
-    let only_table = ComparePlaces { insight, charts: Vec::new(), readout: Rect::ZERO, table: Rect::ZERO };
+    let verdict = (lines, rows);
+    let only_table = ComparePlaces { verdict, charts: Vec::new(), readout: Rect::ZERO, table: Rect::ZERO };
     if view.panel == Panel::Table && (!wide || left < SHARED) {
         return ComparePlaces { table: take(left), ..only_table };
     }
@@ -116,19 +117,27 @@ fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
     Readout::new(found, view, scores, width < WIDE, state.theme)
 }
 
-/// The insight, in as many lines as there is room for.
-fn insight_lines(state: &State, study_view: &StudyView, area: Rect) -> Vec<String> {
-    let words = insight::words(study_view, state.theme.ascii);
+/// The verdict, in as many lines as there is room for.
+fn verdict_lines(state: &State, study_view: &StudyView, area: Rect) -> Vec<String> {
+    let said = |wording| verdict::words(study_view, wording, state.theme.ascii);
     let width = usize::from(area.width.saturating_sub(3));
-    let words = if text::width(&words) > width { insight::shorter(&words) } else { words };
-    match area.height {
-        0..6 => Vec::new(),
-        6..20 => vec![text::truncate(&words, width, state.theme.symbols().ellipsis).into_owned()],
-        _ => text::wrap(&words, width).into_iter().take(2).collect(),
+    let most = match area.height {
+        0..6 => return Vec::new(),
+        6..20 => 1,
+        _ => 2,
+    };
+    let whole = text::wrap(&said(Wording::Full), width);
+    if whole.len() <= most {
+        return whole;
     }
+    let brief = said(Wording::Brief);
+    if most == 1 {
+        return vec![text::truncate(&brief, width, state.theme.symbols().ellipsis).into_owned()];
+    }
+    text::wrap(&brief, width).into_iter().take(most).collect()
 }
 
-fn draw_insight(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer) {
+fn draw_verdict(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     for (i, (line, row)) in lines.iter().zip(area.rows()).enumerate() {
         let sign = if i == 0 { theme.symbols().chevron } else { " " };

@@ -5,12 +5,12 @@ mod charted;
 mod data;
 mod draw;
 mod figures;
-mod insight;
 mod readout;
 mod table;
 #[cfg(test)]
 mod tests;
 mod update;
+mod verdict;
 
 pub(crate) use data::cursor;
 pub(crate) use draw::{draw, panels};

@@ -8,7 +8,7 @@ use super::data::{Comparison, comparison};
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::screens::{show, toast_error};
-use crate::tui::state::{CompareView, Line, Panel, RowKey, Screen, SortBy, State, Typed};
+use crate::tui::state::{CompareView, Dialog, Line, Panel, RowKey, Screen, SortBy, State, Typed};
 
 const PAGE: isize = 10;
 
@@ -19,6 +19,10 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::NextCorpus => return next_corpus(state),
         Action::NextAxis => return next_axis(state),
         Action::CompareTwo => return compare_two(state),
+        Action::RankCorrelations if state.study_view.is_some() => {
+            state.dialogs.push(Dialog::RankCorrelations(0));
+            return Vec::new();
+        }
         _ => {}
     }
     // Only some of the state's fields are borrowed, so that the view can change beside them.

@@ -6,8 +6,8 @@ use ratatui::buffer::Buffer;
 
 use crate::number::NamedNumbers;
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Insight,
-    Metrics, ModelInfo, ModuleResult, Seconds, SourceBits,
+    Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Metrics,
+    ModelInfo, ModuleResult, RankCorrelations, Seconds, SourceBits,
 };
 use crate::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary};
 use crate::study::{CellSpec, Sparsity, Step, StudySpec};
@@ -162,7 +162,7 @@ pub(in crate::tui) fn study_view() -> StudyView {
         base: BaseResult { metrics: metrics(28.5, None, 0.8), ..BaseResult::default() },
         base_state: CellState::Done,
         cells: vec![done("magnitude", 0.3), wanda, running, failed, cell("wanda", "0.7", CellState::Queued)],
-        insight: Insight::default(),
+        rank_correlations: RankCorrelations::default(),
         failures: [(Some(FAILED.to_owned()), why.to_owned())].into(),
         answers: HashMap::new(),
         blocks_done: HashMap::new(),

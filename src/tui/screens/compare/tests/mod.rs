@@ -15,7 +15,7 @@ use crate::results::{
 };
 use crate::scores::{
     DELTA_P_RMS, EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, KL_P99, PERPLEXITY, PERPLEXITY_RATIO, ROUGE1,
-    Score, Subject, Summary, TOP1_AGREEMENT, insight,
+    Score, Subject, Summary, TOP1_AGREEMENT,
 };
 use crate::study::{CellSpec, Sparsity, Step};
 use crate::tui::keymap::Action;
@@ -123,7 +123,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
     };
     let finished: Vec<&Metrics> =
         cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| &cell.metrics).collect();
-    let insight = insight(&base.metrics, &finished);
+    let rank_correlations = crate::scores::rank_correlations(&base.metrics, &finished);
     StudyView {
         study,
         spec: Some(testing::study()),
@@ -142,7 +142,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
         base,
         base_state: CellState::Done,
         cells,
-        insight,
+        rank_correlations,
         failures: HashMap::new(),
         answers: HashMap::new(),
         blocks_done: HashMap::new(),
