@@ -8,7 +8,7 @@ use secateur::{Error, Result};
 use serde_json::json;
 use tokenizers::Tokenizer;
 
-use super::world::{self, BEGIN, BETWEEN, QuestionKind, Split, Story, StoryLevel, StoryRecord};
+use super::world::{self, BEGIN, BETWEEN, ChoiceRecord, QuestionKind, Split, Story, StoryLevel, StoryRecord};
 
 /// Longest sequence, in tokens.
 const LONGEST: usize = 256;
@@ -89,13 +89,14 @@ mod sizes {
     pub const CALIBRATION_CONVERSATIONS: usize = 300;
     pub const QUESTIONS: usize = 200;
     pub const TELLINGS: usize = 60;
-    pub const SEEDS: [u64; 5] = [101, 102, 103, 104, 105];
+    pub const CHOICES: usize = 200;
+    pub const SEEDS: [u64; 6] = [101, 102, 103, 104, 105, 106];
 }
 
 /// Writes corpora, calibration sets and tasks of the built-in study into a folder.
 pub fn write_study(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io("cannot make", folder, e))?;
-    let [held_out, calibration, conversations, questions, tellings] = sizes::SEEDS;
+    let [held_out, calibration, conversations, questions, tellings, choices] = sizes::SEEDS;
     let write = |name: &str, text: String| {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|e| Error::io("cannot write", &path, e))
@@ -111,7 +112,8 @@ pub fn write_study(folder: &Path) -> Result<()> {
         world::records(kinds, count, seed).iter().map(task_line).collect()
     };
     write("questions.jsonl", tasks(&QuestionKind::SHORT, sizes::QUESTIONS, questions))?;
-    write("tellings.jsonl", tasks(&QuestionKind::LONG, sizes::TELLINGS, tellings))
+    write("tellings.jsonl", tasks(&QuestionKind::LONG, sizes::TELLINGS, tellings))?;
+    write("choices.jsonl", world::choice_records(sizes::CHOICES, choices).iter().map(choice_line).collect())
 }
 
 fn task_line(record: &StoryRecord) -> String {
@@ -121,6 +123,20 @@ fn task_line(record: &StoryRecord) -> String {
         "instruction": question.text,
         "input": record.story,
         "output": question.answer,
+    })
+    .to_string()
+        + "\n"
+}
+
+/// The context is what the model would be asked; its answers begin with a blank, as a choice does.
+fn choice_line(record: &ChoiceRecord) -> String {
+    let prompt = world::prompt(&record.story, &record.question.text);
+    json!({
+        "kind": record.question.kind.name(),
+        // The tokenizer begins every text itself.
+        "query": prompt.trim_start_matches(BEGIN),
+        "choices": record.choices,
+        "gold": record.right,
     })
     .to_string()
         + "\n"

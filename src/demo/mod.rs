@@ -38,6 +38,7 @@ const ASSETS: &[Asset] = assets![
     "data/dialogues.jsonl",
     "data/questions.jsonl",
     "data/tellings.jsonl",
+    "data/choices.jsonl",
 ];
 
 /// Settings of the built-in study, the whole or a part that takes half a minute: a file in a folder that has all that the

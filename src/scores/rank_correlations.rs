@@ -16,7 +16,7 @@ const SEED: u64 = 0;
 /// no cell has keeps no cell out; it has no correlation.
 pub(crate) fn rank_correlations(base: &Metrics, cells: &[&Metrics]) -> RankCorrelations {
     let corpora = data_sets([base], Subject::Corpus);
-    let scores: Vec<&Score> = scores_on(Subject::Corpus).collect();
+    let scores: Vec<&Score> = scores_on(Subject::Corpus).filter(|score| !score.is_ratio()).collect();
     let asked = task_scores(base, cells);
     let texts = scores.iter().map(|score| damages(cells, |cell| mean_damage(score, &corpora, cell)));
     let tasks = asked.iter().map(|(task, score)| damages(cells, |cell| damage(score, task, cell)));

@@ -155,6 +155,11 @@ impl Score {
         self.of_itself.is_some()
     }
 
+    /// Whether it is another score over the base's, so that it ranks models as that one does.
+    pub fn is_ratio(&self) -> bool {
+        self.compares() && self.scale == Scale::Log
+    }
+
     /// The head of a column: its name with its unit.
     pub fn head(&self) -> String {
         with_unit(self.name, self.unit)

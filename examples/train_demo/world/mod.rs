@@ -5,6 +5,7 @@
 //! from seeds.
 
 mod chat;
+mod choices;
 mod questions;
 mod story;
 #[cfg(test)]
@@ -33,9 +34,40 @@ pub struct StoryRecord {
     pub question: Question,
 }
 
+/// A question about a story with choices, to be measured with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChoiceRecord {
+    /// The story's text.
+    pub story: String,
+    /// What is asked of it.
+    pub question: Question,
+    /// Answers of one form, of words that the story has.
+    pub choices: Vec<String>,
+    /// Place of the right one among them.
+    pub right: usize,
+}
+
 /// `count` held-out records, the kinds in turn, no two alike. Every second one asks for a pair of words that training
 /// never joined.
 pub fn records(kinds: &[QuestionKind], count: usize, seed: u64) -> Vec<StoryRecord> {
+    draw_records(kinds, count, seed, |_, story, question| Some(StoryRecord { story: story.text(), question }))
+}
+
+/// `count` held-out records with choices, likewise.
+pub fn choice_records(count: usize, seed: u64) -> Vec<ChoiceRecord> {
+    draw_records(&QuestionKind::CHOICES, count, seed, |rng, story, question| {
+        let (choices, right) = choices::draw(rng, story, &question)?;
+        Some(ChoiceRecord { story: story.text(), question, choices, right })
+    })
+}
+
+/// Records of held-out stories, made of a story and a question; a story of which none can be made is passed over.
+fn draw_records<R>(
+    kinds: &[QuestionKind],
+    count: usize,
+    seed: u64,
+    make: impl Fn(&mut ChaCha8Rng, &Story, Question) -> Option<R>,
+) -> Vec<R> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut seen = HashSet::new();
     let mut records = Vec::with_capacity(count);
@@ -44,9 +76,13 @@ pub fn records(kinds: &[QuestionKind], count: usize, seed: u64) -> Vec<StoryReco
         let new = (records.len() / kinds.len()).is_multiple_of(2);
         let story = Story::draw(&mut rng, Split::HeldOut, StoryLevel::Full, false);
         let Some(question) = Question::ask(&mut rng, &story, kind) else { continue };
-        let story = story.text();
-        if question.reserved == new && seen.insert((story.clone(), question.text.clone())) {
-            records.push(StoryRecord { story, question });
+        let asked = (story.text(), question.text.clone());
+        if question.reserved != new || seen.contains(&asked) {
+            continue;
+        }
+        if let Some(record) = make(&mut rng, &story, question) {
+            seen.insert(asked);
+            records.push(record);
         }
     }
     records

@@ -54,6 +54,9 @@ impl QuestionKind {
         Self::HeldColour,
     ];
 
+    /// Kinds whose answers are names and places, so that others of the story could be meant.
+    pub const CHOICES: [Self; 4] = [Self::Where, Self::Who, Self::Before, Self::After];
+
     /// Kinds with a longer answer.
     pub const LONG: [Self; 3] = [Self::Summary, Self::View, Self::Moves];
 

@@ -216,6 +216,26 @@ fn held_out_questions_are_all_different_and_half_of_them_join_what_training_neve
 }
 
 #[test]
+fn choices_are_words_of_the_story_and_one_of_them_is_right() {
+    let records = world::choice_records(80, 5);
+    let mut places = BTreeMap::new();
+    for record in &records {
+        let choices = &record.choices;
+        assert!((3..=4).contains(&choices.len()), "{record:?}");
+        assert_eq!(choices.iter().collect::<HashSet<_>>().len(), choices.len(), "{record:?}");
+        assert_eq!(choices[record.right], record.question.answer);
+        for choice in choices {
+            let word = choice.split(' ').next_back().unwrap();
+            assert!(record.story.contains(word), "{word}: {record:?}");
+        }
+        *places.entry(record.right).or_insert(0) += 1;
+        assert_eq!(Split::of(&record.story), Split::HeldOut);
+    }
+    // The right one stands anywhere.
+    assert!((0..3).all(|place| places[&place] > 10), "{places:?}");
+}
+
+#[test]
 fn facts_cannot_be_guessed() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut answers: BTreeMap<QuestionKind, BTreeMap<String, usize>> = BTreeMap::new();
