@@ -60,8 +60,8 @@ fn too_few(task: &str, from: &str, question: &ChoiceRecord, found: usize, wanted
         description => format!(" under \"{description}\""),
     };
     Error::mistake(format!(
-        "`{from}` has {found} examples for a question of the task {task}{kind}, and {wanted} are wanted: give a smaller \
-         number (--shots), or a file with more of them (--shots-from {task}=FILE)"
+        "`{from}` has too few examples for a question of the task {task}{kind}: {found} of {wanted}; accepted are a \
+         smaller number (--shots), or a file with more (--shots-from {task}=FILE)"
     ))
 }
 

@@ -281,7 +281,10 @@ impl Prepared {
             Self::Questions(task) => {
                 let cut = task.cut_short(positions, evaluation.max_new_tokens);
                 let without_examples = (evaluation.shots.count > 0).then(|| {
-                    format!("task {}: is answered in words, and so gets no examples (--shots)", task.name)
+                    format!(
+                        "task {}: its questions are answered in words, and get no examples (--shots)",
+                        task.name
+                    )
                 });
                 cut.into_iter().chain(task.misjudged()).chain(without_examples).collect()
             }

@@ -137,7 +137,7 @@ fn questions_of_mmlu_have_the_first_examples_of_their_subject_behind_its_descrip
     assert_eq!(contexts(&none[0]), [format!("{description}{}", parts[2])]);
     assert_eq!(none[0].prompt(), format!("{description}{}", parts[2]));
     let message = mistake("dev.jsonl", with_examples(&test, Some(&dev), 3, 0));
-    assert!(message.contains("2 examples") && message.contains("about abstract algebra."), "{message}");
+    assert!(message.contains("2 of 3") && message.contains("about abstract algebra."), "{message}");
 }
 
 /// So many questions, of which each is told from the others.
@@ -195,7 +195,7 @@ fn too_few_examples_and_examples_of_another_kind_are_mistakes() {
     let folder = TempDir::new().unwrap();
     let file = write(&folder, "set.jsonl", questions(3));
     let message = mistake("set.jsonl", with_examples(&file, None, 3, 0));
-    for part in ["2 examples", "task set", "3 are wanted", "--shots", "--shots-from set=FILE"] {
+    for part in ["too few examples", "task set", "2 of 3", "--shots", "--shots-from set=FILE"] {
         assert!(message.contains(part), "{message}");
     }
     let words = write(&folder, "words.jsonl", r#"{"question": "Q", "answer": "a"}"#);
