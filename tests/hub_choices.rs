@@ -91,7 +91,7 @@ fn run(place: &Place, endpoint: &str, store: &str, more: &[&str]) -> Output {
     let line = "run --model model --methods magnitude --sparsity 0.5 --tasks arc_easy,winogrande --seq-len 32 \
                 --device cpu --dtype f32 --format json";
     let mut words: Vec<&str> = line.split_whitespace().collect();
-    words.extend(["--corpus", "", "--store", store]);
+    words.extend(["--corpus=", "--store", store]);
     words.extend(more);
     place.program(&words).env("HF_ENDPOINT", endpoint).output().unwrap()
 }

@@ -1,7 +1,7 @@
 //! Examples before questions with choices, as lm-evaluation-harness has them: the question of a record of the same set
 //! with its right answer behind it, and an empty line.
 //!
-//! The harness draws them with Python's generator of random numbers, one draw after the other from task to task. That is
+//! The harness draws them with Python's generator of random numbers, whose state goes on from question to question. That is
 //! not imitated: here a question's examples depend on the seed and on its own place alone.
 
 use std::collections::{BTreeMap, HashMap};
