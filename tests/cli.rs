@@ -83,7 +83,7 @@ fn help_names_every_setting_with_its_variable_and_default() {
     let said = Shell::new().run(&["run", "--help"]);
     assert_eq!(said.code, Some(0));
     let flags = "model methods sparsity seq-len seed calibration calibration-samples sampling corpus max-windows \
-                 tasks task-limit max-new-tokens prompt modules blocks damping block-size profile device dtype \
+                 tasks task-limit shots shots-from max-new-tokens prompt modules blocks damping block-size profile device dtype \
                  threads batch-tokens batch-prompts offline store save-models format";
     for flag in flags.split_whitespace() {
         assert!(said.out.contains(&format!("--{flag}")), "--{flag}");

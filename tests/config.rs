@@ -111,7 +111,7 @@ fn the_defaults_are_those_of_the_references() {
 fn flags_become_the_study() {
     let line = "--model org/name --methods wanda,magnitude --sparsity 0.5 50% 2:4 --calibration a/c4.txt \
                 --calibration alpaca --calibration-samples 32 --sampling head --seq-len 512 --seed 7 \
-                --corpus w.txt --max-windows 8 --tasks t.jsonl --task-limit 64 --max-new-tokens 32 \
+                --corpus w.txt --max-windows 8 --tasks t.jsonl --task-limit 64 --shots 5 --shots-from t=train.jsonl --max-new-tokens 32 \
                 --modules down_proj,self_attn.q_proj --blocks 2..5 --damping 0.1 --block-size 64 --profile p.txt \
                 --device cpu --dtype f32 --threads 2 --batch-tokens 1024 --batch-prompts 4 --offline \
                 --store s.db --save-models out --format jsonl --resume --dry-run --force";
@@ -131,6 +131,8 @@ fn flags_become_the_study() {
     assert_eq!(study.calibration.sampling, Sampling::Head);
     assert_eq!((study.evaluation.max_windows, study.evaluation.task_limit), (Some(8), Some(64)));
     assert_eq!(study.evaluation.max_new_tokens, 32);
+    assert_eq!(study.evaluation.shots.count, 5);
+    assert_eq!(study.evaluation.shots.sources, [("t".to_owned(), "train.jsonl".to_owned())].into());
     assert_eq!(study.prune.modules, ["down_proj", "self_attn.q_proj"]);
     assert_eq!((study.prune.blocks, study.prune.block_size), (Some((2, 5)), 64));
     assert_eq!(study.prune.profile.as_deref(), Some(Path::new("p.txt")));

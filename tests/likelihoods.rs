@@ -135,3 +135,64 @@ fn two_models_are_compared_record_by_record() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("no cell `nonsense`"));
 }
+
+#[test]
+fn examples_make_another_study_and_are_of_the_file_that_is_named() {
+    let place = place();
+    let other = json!({ "query": "Nothing", "choices": ["like", "this"], "gold": 1 });
+    place.write("train.jsonl", format!("{other}\n"));
+    let path = place.path("s.db");
+    let answers = |shots: usize, from: Option<&str>| {
+        let mut spec = spec(&place);
+        spec.cells = Vec::new();
+        spec.evaluation.corpora = Vec::new();
+        spec.evaluation.shots.count = shots;
+        let sources = from.map(|file| ("choices".to_owned(), place.path(file).display().to_string()));
+        spec.evaluation.shots.sources.extend(sources);
+        let options = RunOptions { resume: true, ..RunOptions::default() };
+        let (result, _) = common::run(&path, spec, options);
+        (result.study, Store::open_read_only(&path).unwrap().answers(result.study, None).unwrap())
+    };
+    let runs = [answers(0, None), answers(1, None), answers(1, Some("train.jsonl"))];
+    let first = |run: usize| &runs[run].1[0];
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        assert_ne!(runs[one].0, runs[other].0, "each is a study of its own");
+        assert_eq!(first(one).prompt, first(other).prompt, "the question is what people read");
+        assert_ne!(first(one).choices, first(other).choices, "examples change what is likely");
+    }
+    assert_eq!(answers(1, None), runs[1], "resumed, with nothing left to do");
+    // Last words have theirs from their own file, whatever the choices have.
+    let words = |run: usize| runs[run].1.iter().filter(|a| a.task == "words").collect::<Vec<_>>();
+    for (one, other) in words(1).into_iter().zip(words(2)) {
+        assert!((one.choices[0].log_likelihood - other.choices[0].log_likelihood).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn mistakes_in_examples_are_told_before_anything_is_computed() {
+    let place = place();
+    place.write("one.jsonl", format!("{}\n", json!({ "query": "Q", "choices": ["a", "b"], "gold": 0 })));
+    let said = |more: &[&str]| {
+        let line = "run --model model --methods magnitude --sparsity 0.5 --tasks choices.jsonl --seq-len 32 \
+                    --device cpu --dtype f32 --store m.db --dry-run --corpus=";
+        let words: Vec<&str> = line.split_whitespace().chain(more.iter().copied()).collect();
+        let output = place.program(&words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (more, parts) in [
+        (&["--shots-from", "choices=one.jsonl"][..], &["choices=one.jsonl", "--shots N"][..]),
+        (&["--shots", "1", "--shots-from", "other=one.jsonl"], &["no task `other`", "choices"]),
+        (&["--shots", "1", "--shots-from", "one.jsonl"], &["--shots-from", "`one.jsonl`", "TASK=FILE"]),
+        (&["--shots", "1", "--shots-from", "choices=two.jsonl"], &["two.jsonl", "no such file"]),
+        (&["--shots", "2", "--shots-from", "choices=one.jsonl"], &["1 of 2", "task choices"]),
+        (&["--shots", "24"], &["23 of 24", "choices.jsonl"]),
+    ] {
+        let (code, message) = said(more);
+        assert_eq!(code, Some(2), "{more:?}: {message}");
+        assert!(parts.iter().all(|part| message.contains(part)), "{more:?}: {message}");
+    }
+    // In words: asked without examples, and that is said.
+    let (code, message) = said(&["--tasks", "tasks.jsonl", "--shots", "2"]);
+    assert_eq!(code, Some(0), "{message}");
+    assert!(message.contains("warning: task tasks: its questions are answered in words"), "{message}");
+}

@@ -315,7 +315,7 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
         change(&mut spec);
         assert_eq!(store.resumable(&spec, None).unwrap(), Some(newest), "{what}");
     }
-    let other: [Change; 19] = [
+    let other: [Change; 20] = [
         ("model", |s| s.model.push('x')),
         ("length", |s| s.seq_len = 256),
         ("seed", |s| s.seed = 1),
@@ -330,6 +330,7 @@ fn a_study_is_resumed_by_what_changes_its_numbers() {
         ("windows", |s| s.evaluation.max_windows = None),
         ("tasks", |s| s.evaluation.tasks.clear()),
         ("records", |s| s.evaluation.task_limit = Some(3)),
+        ("examples", |s| s.evaluation.shots.count = 2),
         ("answers' length", |s| s.evaluation.max_new_tokens = 31),
         ("prompt", |s| s.evaluation.prompt = None),
         ("modules", |s| s.prune.modules = vec!["q_proj".into()]),

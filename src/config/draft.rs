@@ -14,7 +14,7 @@ use crate::kernels::ggml::GgmlMixture;
 use crate::methods::{self, Family, GridLevels, METHODS, Method, MethodName, grid};
 use crate::study::{
     CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, FormatName, PruneSpec, Recipe, Sampling,
-    ScoredPositions, Sparsity, StudySpec,
+    ScoredPositions, ShotsSpec, Sparsity, StudySpec,
 };
 
 /// The settings so far. Every field is written by an entry of the table.
@@ -59,6 +59,7 @@ impl SettingsDraft {
             score: ScoredPositions::default(),
             tasks: Vec::new(),
             task_limit: None,
+            shots: ShotsSpec::default(),
             max_new_tokens: 0,
             prompt: None,
             disagreement: false,

@@ -1,6 +1,7 @@
 //! A setting's value with the layer it comes from: messages name that place, relative paths start there.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -197,13 +198,34 @@ impl SettingValue<Vec<String>> {
         texts.iter().map(understood).collect()
     }
 
+    /// A word as a data set: a name (`c4`) or a path.
+    fn data_set(&self, word: &str) -> String {
+        let word = paths::expand(word);
+        let may_be_name = !word.contains(['/', '\\', '.']) && !word.starts_with('~');
+        self.name_or_path(word, may_be_name)
+    }
+
+    /// The words as data sets by the task that they are for: `arc=train.jsonl`.
+    pub fn data_sets_by_task(&self) -> Result<BTreeMap<String, String>> {
+        let mut sets = BTreeMap::new();
+        for word in self.words() {
+            let parts = word.split_once('=').map(|(task, set)| (task.trim(), set.trim()));
+            let Some((task, set)) = parts.filter(|(task, set)| !task.is_empty() && !set.is_empty()) else {
+                return Err(self.refuse(word, "TASK=FILE, such as arc=train.jsonl, with the name of a task"));
+            };
+            let set = self.data_set(set);
+            if let Some(other) = sets.insert(task.to_owned(), set.clone()) {
+                return Err(self.mistake(format_args!("`{task}` is both `{other}` and `{set}`")));
+            }
+        }
+        Ok(sets)
+    }
+
     /// The words as data sets: names (`c4`) or paths, no two of which may have one short name.
     pub fn data_sets(&self) -> Result<Vec<String>> {
         let mut sets: Vec<String> = Vec::new();
         for word in self.words() {
-            let word = paths::expand(word);
-            let may_be_name = !word.contains(['/', '\\', '.']) && !word.starts_with('~');
-            let set = self.name_or_path(word, may_be_name);
+            let set = self.data_set(word);
             let name = short_name(&set);
             if let Some(other) = sets.iter().find(|other| short_name(other) == name) {
                 return Err(self.mistake(format_args!(

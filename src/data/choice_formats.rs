@@ -1,7 +1,7 @@
 //! What records of multiple-choice sets look like: which fields they have, and the prompt that they make.
 //!
-//! [`CHOICE_FORMATS`] is the one table of them. Prompts are those of lm-evaluation-harness 0.4 without examples; a file
-//! that has them filled in already is the first format.
+//! [`CHOICE_FORMATS`] is the one table of them. Prompts are those of lm-evaluation-harness 0.4, to which
+//! [`few_shot`](super::few_shot) adds examples; a file that has them filled in already is the first format.
 
 use super::choice_record::{ChoiceForm, ChoiceRecord};
 use super::field_names::FieldNames;
@@ -127,7 +127,7 @@ fn checked(form: ChoiceForm, gold: Option<usize>) -> std::result::Result<ChoiceR
         ChoiceForm::LastWord { .. } => 1,
     };
     match gold {
-        Some(gold) if gold < count => Ok(ChoiceRecord { form, gold }),
+        Some(gold) if gold < count => Ok(ChoiceRecord::new(form, gold)),
         _ => Err(Omission::Unanswered),
     }
 }
@@ -139,17 +139,17 @@ fn question_and_answer(question: &str) -> String {
 fn mmlu(fields: &ChoiceFields<'_>) -> Read {
     const LETTERS: [&str; 10] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J"];
     let subject = fields.text("subject")?.replace('_', " ");
-    let mut context = format!(
-        "The following are multiple choice questions (with answers) about {subject}.\n\n{}\n",
-        fields.text("question")?.trim()
-    );
+    let description =
+        format!("The following are multiple choice questions (with answers) about {subject}.\n\n");
+    let mut context = format!("{}\n", fields.text("question")?.trim());
     let choices = fields.texts("choices")?;
     for (letter, choice) in LETTERS.iter().zip(&choices) {
         context += &format!("{letter}. {choice}\n");
     }
     context += "Answer:";
     let letters = LETTERS.iter().take(choices.len()).map(ToString::to_string).collect();
-    continuations(context, letters, fields.number("answer")?)
+    let read = continuations(context, letters, fields.number("answer")?)?;
+    Ok(read.map(|record| ChoiceRecord { description, ..record }))
 }
 
 fn hellaswag(fields: &ChoiceFields<'_>) -> Read {

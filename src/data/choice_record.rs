@@ -3,12 +3,19 @@
 /// What stands between a context and its continuation, as lm-evaluation-harness has it.
 const DELIMITER: &str = " ";
 
+/// What stands behind an example, as lm-evaluation-harness has it.
+const EXAMPLE_DELIMITER: &str = "\n\n";
+
 /// One question with texts that may follow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChoiceRecord {
+    /// What is said once, before examples and question, with the blanks behind it; often nothing.
+    pub description: String,
+    /// Examples with their answers, each with the delimiter behind it; nothing unless they were asked for.
+    pub examples: String,
     /// What is read and what may follow.
     pub form: ChoiceForm,
-    /// Place of the right choice among them, from 0.
+    /// Place of the right choice among them, from 0. Forms have that many.
     pub gold: usize,
 }
 
@@ -39,25 +46,53 @@ pub enum ChoiceForm {
 }
 
 impl ChoiceRecord {
+    /// A question without description and examples.
+    pub fn new(form: ChoiceForm, gold: usize) -> Self {
+        Self { description: String::new(), examples: String::new(), form, gold }
+    }
+
     /// What the model is shown: pairs of a context and its continuation, delimiter included, a pair for each choice.
     pub fn requests(&self) -> Vec<(String, String)> {
+        let pair = |context: &str, continuation: &str| {
+            request(&format!("{}{}{context}", self.description, self.examples), continuation)
+        };
         match &self.form {
             ChoiceForm::Continuations { context, choices } => {
-                choices.iter().map(|choice| request(context, choice)).collect()
+                choices.iter().map(|choice| pair(context, choice)).collect()
             }
             ChoiceForm::Contexts { contexts, continuation } => {
-                contexts.iter().map(|context| request(context, continuation)).collect()
+                contexts.iter().map(|context| pair(context, continuation)).collect()
             }
-            ChoiceForm::LastWord { context, word } => vec![request(context, word)],
+            ChoiceForm::LastWord { context, word } => vec![pair(context, word)],
         }
     }
 
-    /// What people read: the question.
-    pub fn prompt(&self) -> &str {
+    /// Puts examples before the question, in this order, each with its right answer.
+    pub fn set_examples<'a>(&mut self, examples: impl IntoIterator<Item = &'a Self>) {
+        self.examples = examples.into_iter().map(|record| record.answered() + EXAMPLE_DELIMITER).collect();
+    }
+
+    /// The question with its right answer.
+    fn answered(&self) -> String {
         match &self.form {
+            ChoiceForm::Continuations { context, choices } => {
+                format!("{context}{DELIMITER}{}", choices[self.gold])
+            }
+            ChoiceForm::Contexts { contexts, continuation } => {
+                format!("{}{DELIMITER}{continuation}", contexts[self.gold])
+            }
+            // The word of an example has a blank of its own in the harness, beside the delimiter.
+            ChoiceForm::LastWord { context, word } => format!("{context}{DELIMITER} {word}"),
+        }
+    }
+
+    /// What people read: the question with its description, without examples.
+    pub fn prompt(&self) -> String {
+        let question = match &self.form {
             ChoiceForm::Continuations { context, .. } | ChoiceForm::LastWord { context, .. } => context,
             ChoiceForm::Contexts { contexts, .. } => shared_beginning(contexts),
-        }
+        };
+        format!("{}{question}", self.description)
     }
 
     /// The choices as people read them.
@@ -114,13 +149,11 @@ mod tests {
 
     #[test]
     fn every_choice_is_a_continuation_behind_the_delimiter() {
-        let record = ChoiceRecord {
-            form: ChoiceForm::Continuations {
-                context: "Question: Why?\nAnswer:".into(),
-                choices: vec!["So.".into(), "né ".into()],
-            },
-            gold: 0,
+        let form = ChoiceForm::Continuations {
+            context: "Question: Why?\nAnswer:".into(),
+            choices: vec!["So.".into(), "né ".into()],
         };
+        let record = ChoiceRecord::new(form, 0);
         let asked = "Question: Why?\nAnswer:".to_owned();
         assert_eq!(record.requests(), [(asked.clone(), " So.".into()), (asked, " né ".into())]);
         assert_eq!(record.characters(), Some(vec![3, 3]));
@@ -131,7 +164,7 @@ mod tests {
         let contexts =
             vec!["Ann thanked Bob because Ann".to_owned(), "Ann thanked Bob because Bob".to_owned()];
         let form = ChoiceForm::Contexts { contexts, continuation: "had helped.".into() };
-        let record = ChoiceRecord { form, gold: 1 };
+        let record = ChoiceRecord::new(form, 1);
         assert_eq!(record.requests()[1], ("Ann thanked Bob because Bob".into(), " had helped.".into()));
         assert_eq!(record.prompt(), "Ann thanked Bob because ");
         assert_eq!(record.choices(), ["Ann had helped.", "Bob had helped."]);
@@ -141,8 +174,27 @@ mod tests {
     #[test]
     fn blanks_at_the_end_of_a_context_are_continued() {
         let form = ChoiceForm::LastWord { context: "the end \n".into(), word: "now".into() };
-        let record = ChoiceRecord { form, gold: 0 };
+        let record = ChoiceRecord::new(form, 0);
         assert_eq!(record.requests(), [("the end".into(), " \n now".into())]);
         assert!(record.is_last_word());
+    }
+
+    #[test]
+    fn examples_stand_between_description_and_question() {
+        let question = |context: &str, gold: usize| {
+            let choices = vec!["A".to_owned(), "B".to_owned()];
+            let form = ChoiceForm::Continuations { context: context.into(), choices };
+            ChoiceRecord { description: "About ice.\n\n".into(), ..ChoiceRecord::new(form, gold) }
+        };
+        let mut asked = question("Q3:", 0);
+        assert_eq!(asked.requests()[1], ("About ice.\n\nQ3:".into(), " B".into()));
+        asked.set_examples([&question("Q1:", 1), &question("Q2:", 0)]);
+        let context = "About ice.\n\nQ1: B\n\nQ2: A\n\nQ3:";
+        assert_eq!(asked.requests()[1], (context.into(), " B".into()));
+        assert_eq!(asked.prompt(), "About ice.\n\nQ3:");
+        // An empty question leaves blanks at the end of the examples, which go to the continuation as all do.
+        let mut empty = question("", 0);
+        empty.set_examples([&question("Q1:", 1)]);
+        assert_eq!(empty.requests()[0], ("About ice.\n\nQ1: B".into(), "\n\n A".into()));
     }
 }

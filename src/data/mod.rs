@@ -12,6 +12,7 @@ mod calibration;
 mod chat;
 mod choice_formats;
 mod choice_record;
+mod few_shot;
 mod field_names;
 mod format;
 mod omissions;
@@ -26,6 +27,7 @@ mod windows;
 
 pub(crate) use calibration::{Coverage, calibration_windows};
 pub(crate) use choice_record::ChoiceRecord;
+pub(crate) use few_shot::put_examples;
 pub(crate) use field_names::FIELDS;
 pub use field_names::FieldNames;
 pub(crate) use source::Fetch;

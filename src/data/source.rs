@@ -63,6 +63,14 @@ struct Known {
     content: KnownContent,
     repo: &'static str,
     file: &'static str,
+    /// The file of the same repository that examples are taken from, where another part is published for that.
+    examples: Option<&'static str>,
+}
+
+impl Known {
+    const fn with_examples(self, file: &'static str) -> Self {
+        Self { examples: Some(file), ..self }
+    }
 }
 
 /// What the rows of a known file are.
@@ -90,7 +98,7 @@ impl KnownContent {
 }
 
 const fn known(name: &'static str, content: KnownContent, repo: &'static str, file: &'static str) -> Known {
-    Known { name, content, repo, file }
+    Known { name, content, repo, file, examples: None }
 }
 
 #[rustfmt::skip]
@@ -100,15 +108,24 @@ const KNOWN: [Known; 13] = {
         known("wikitext2", Lines, "Salesforce/wikitext", "wikitext-2-raw-v1/test-00000-of-00001.parquet"),
         known("c4", Documents, "allenai/c4", "en/c4-train.00000-of-01024.json.gz"),
         known("alpaca", Instructions, "tatsu-lab/alpaca", "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet"),
-        known("arc_easy", Questions, "allenai/ai2_arc", "ARC-Easy/test-00000-of-00001.parquet"),
-        known("arc_challenge", Questions, "allenai/ai2_arc", "ARC-Challenge/test-00000-of-00001.parquet"),
-        known("hellaswag", Questions, "Rowan/hellaswag", "data/validation-00000-of-00001.parquet"),
-        known("piqa", Questions, "baber/piqa", "data/validation-00000-of-00001.parquet"),
-        known("winogrande", Questions, "allenai/winogrande", "winogrande_xl/validation-00000-of-00001.parquet"),
-        known("boolq", Questions, "aps/super_glue", "boolq/validation-00000-of-00001.parquet"),
-        known("openbookqa", Questions, "allenai/openbookqa", "main/test-00000-of-00001.parquet"),
-        known("copa", Questions, "aps/super_glue", "copa/validation-00000-of-00001.parquet"),
-        known("mmlu", Questions, "cais/mmlu", "all/test-00000-of-00001.parquet"),
+        known("arc_easy", Questions, "allenai/ai2_arc", "ARC-Easy/test-00000-of-00001.parquet")
+            .with_examples("ARC-Easy/train-00000-of-00001.parquet"),
+        known("arc_challenge", Questions, "allenai/ai2_arc", "ARC-Challenge/test-00000-of-00001.parquet")
+            .with_examples("ARC-Challenge/train-00000-of-00001.parquet"),
+        known("hellaswag", Questions, "Rowan/hellaswag", "data/validation-00000-of-00001.parquet")
+            .with_examples("data/train-00000-of-00001.parquet"),
+        known("piqa", Questions, "baber/piqa", "data/validation-00000-of-00001.parquet")
+            .with_examples("data/train-00000-of-00001.parquet"),
+        known("winogrande", Questions, "allenai/winogrande", "winogrande_xl/validation-00000-of-00001.parquet")
+            .with_examples("winogrande_xl/train-00000-of-00001.parquet"),
+        known("boolq", Questions, "aps/super_glue", "boolq/validation-00000-of-00001.parquet")
+            .with_examples("boolq/train-00000-of-00001.parquet"),
+        known("openbookqa", Questions, "allenai/openbookqa", "main/test-00000-of-00001.parquet")
+            .with_examples("main/train-00000-of-00001.parquet"),
+        known("copa", Questions, "aps/super_glue", "copa/validation-00000-of-00001.parquet")
+            .with_examples("copa/train-00000-of-00001.parquet"),
+        known("mmlu", Questions, "cais/mmlu", "all/test-00000-of-00001.parquet")
+            .with_examples("all/dev-00000-of-00001.parquet"),
         known("lambada", LastWords, "EleutherAI/lambada_openai", "data/lambada_test.jsonl"),
     ]
 };
@@ -130,16 +147,36 @@ pub(super) struct DataSource {
 impl DataSource {
     /// Finds the file behind a path or a name. A file that exists wins over a name.
     pub fn resolve(source: &str, purpose: Purpose, fetch: &mut dyn Fetch) -> Result<Self> {
-        let label: Arc<str> = source.into();
+        Self::find(source, purpose, |known| (known.name.into(), known.file), fetch)
+    }
+
+    /// The same for the examples of a task: a name stands for the part of the set that is published for them, or for the
+    /// questions themselves where there is none. Messages call it by its place on the hub.
+    pub fn resolve_examples(source: &str, fetch: &mut dyn Fetch) -> Result<Self> {
+        let part = |known: &Known| {
+            let file = known.examples.unwrap_or(known.file);
+            (format!("{}/{file}", known.repo), file)
+        };
+        Self::find(source, Purpose::Task, part, fetch)
+    }
+
+    /// `part` is a known set's label and file.
+    fn find(
+        source: &str,
+        purpose: Purpose,
+        part: impl Fn(&Known) -> (String, &'static str),
+        fetch: &mut dyn Fetch,
+    ) -> Result<Self> {
         let path = Path::new(source);
         let is_name = !source.contains(['/', '\\']) && path.extension().is_none();
         if is_name && !path.is_file() {
             let known = find_known(source, purpose)?;
-            let (format, packing) = format_of(known.file, purpose)?;
-            let path = fetch.fetch(known.repo, known.file)?;
+            let (label, file) = part(known);
+            let (format, packing) = format_of(file, purpose)?;
+            let path = fetch.fetch(known.repo, file)?;
             let one_text = known.content == KnownContent::Lines;
             let last_words = known.content == KnownContent::LastWords;
-            return Ok(Self { label, format, one_text, last_words, path, packing });
+            return Ok(Self { label: label.into(), format, one_text, last_words, path, packing });
         }
         if path.is_dir() {
             return Err(Error::mistake(format!(
@@ -152,7 +189,8 @@ impl DataSource {
             return Err(Error::mistake(format!("`{source}`: no such file")));
         }
         let (format, packing) = format_of(source, purpose)?;
-        Ok(Self { label, format, one_text: false, last_words: false, path: path.to_path_buf(), packing })
+        let path = path.to_path_buf();
+        Ok(Self { label: source.into(), format, one_text: false, last_words: false, path, packing })
     }
 
     /// Opens the file, unpacked where it is packed.

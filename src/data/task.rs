@@ -88,11 +88,29 @@ pub fn load_task(
         )));
     }
     let source = DataSource::resolve(source, Purpose::Task, fetch)?;
+    read_task(&source, limit, fields, fetch)
+}
+
+/// Loads every record that examples for a task can be: of the training part of a set that is known by name, or of a file.
+///
+/// # Errors
+/// As [`load_task`].
+pub(super) fn load_examples(source: &str, fields: &FieldNames, fetch: &mut dyn Fetch) -> Result<Task> {
+    let source = DataSource::resolve_examples(source, fetch)?;
+    read_task(&source, None, fields, fetch)
+}
+
+fn read_task(
+    source: &DataSource,
+    limit: Option<usize>,
+    fields: &FieldNames,
+    fetch: &mut dyn Fetch,
+) -> Result<Task> {
     let purpose = if source.last_words { Purpose::LastWord } else { Purpose::Task };
     let shapes = RecordShapes::new(purpose, fields);
     let mut omissions = Omissions::default();
     let mut found = TaskRecords::Questions(Vec::new());
-    for record in records(&source, &shapes, fetch)? {
+    for record in records(source, &shapes, fetch)? {
         fetch.go_on()?;
         let record = record?;
         if let Some(content) = omissions.count(shapes.task(&record)?)

@@ -155,7 +155,7 @@ fn answer(task: &PreparedChoices, record: usize, found: &[(f64, bool)]) -> Answe
     Answer {
         task: task.name.clone(),
         record,
-        prompt: asked.prompt().to_owned(),
+        prompt: asked.prompt(),
         references: vec![texts[asked.gold].clone()],
         text: said,
         tokens: Vec::new(),

@@ -26,7 +26,7 @@ use crate::interrupt::{GoOn, interruptible};
 use crate::methods::{Procedure, Profile};
 use crate::model::{ModelFolder, PromptFormat, Tree, empty_text_token, load_tokenizer};
 use crate::results::{CellState, Environment};
-use crate::study::{CellSpec, StudyContent, StudySpec};
+use crate::study::{CellSpec, EvaluationSpec, StudyContent, StudySpec};
 use crate::sysinfo;
 
 /// A study that can run.
@@ -152,17 +152,19 @@ impl StudyDraft {
     fn load_tasks(&mut self, fields: &FieldNames, reporter: &mut Reporter) -> Result<bool> {
         let study = &mut self.study;
         let evaluation = &study.spec.evaluation;
+        evaluation.shots.check(&evaluation.tasks).map_err(|e| e.at("shots-from"))?;
         let format = PromptFormat::for_model(&study.folder, evaluation.prompt.as_deref())
             .map_err(|e| e.at("prompt"))?;
         let start = empty_text_token(&study.folder, &study.tokenizer).map_err(|e| e.at("model"))?;
         let mut names_used = false;
         for source in &evaluation.tasks {
             let (source, format, tokenizer) = (source.clone(), format.clone(), study.tokenizer.clone());
-            let fields = fields.clone();
+            let (fields, shots, seed) = (fields.clone(), evaluation.shots.clone(), study.spec.seed);
             let (limit, longest) = (evaluation.task_limit, evaluation.max_new_tokens);
             let positions = study.folder.config.max_positions;
             let task = self.sets.hub.read(reporter, move |files| {
                 let task = data::load_task(&source, limit, &fields, files)?;
+                let task = data::put_examples(task, &source, &shots, seed, &fields, files)?;
                 let (warning, used) = (task.warning(), task.names_used);
                 let go_on = &mut || files.abandoned.check();
                 let task = Prepared::new(task, &format, &tokenizer, (positions, longest, start), go_on)?;
@@ -170,7 +172,7 @@ impl StudyDraft {
             });
             let (warning, used, task) = task.map_err(|e| e.at("tasks"))?;
             names_used |= used;
-            let warnings = warning.into_iter().chain(task.warnings(positions, evaluation.max_new_tokens));
+            let warnings = warning.into_iter().chain(task.warnings(positions, evaluation));
             warnings.for_each(|message| reporter.warn(None, message));
             match task {
                 Prepared::Questions(task) => {
@@ -274,11 +276,17 @@ impl Prepared {
         })
     }
 
-    fn warnings(&self, positions: usize, longest: usize) -> Vec<String> {
+    fn warnings(&self, positions: usize, evaluation: &EvaluationSpec) -> Vec<String> {
         match self {
             Self::Questions(task) => {
-                let cut = task.cut_short(positions, longest);
-                cut.into_iter().chain(task.misjudged()).collect()
+                let cut = task.cut_short(positions, evaluation.max_new_tokens);
+                let without_examples = (evaluation.shots.count > 0).then(|| {
+                    format!(
+                        "task {}: its questions are answered in words, and get no examples (--shots)",
+                        task.name
+                    )
+                });
+                cut.into_iter().chain(task.misjudged()).chain(without_examples).collect()
             }
             Self::Choices(task) => task.warning(positions).into_iter().collect(),
         }

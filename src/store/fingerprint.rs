@@ -61,6 +61,10 @@ impl Fingerprint {
         if let Some(settings) = settings.as_object_mut() {
             settings.shift_remove("fields");
         }
+        // Examples are part of what a task's content is.
+        if let Some(shots) = settings.pointer_mut("/evaluation/shots").and_then(Value::as_object_mut) {
+            shots.shift_remove("sources");
+        }
         settings
     }
 
@@ -165,6 +169,23 @@ mod tests {
         assert!(!all.to_json().contains("score"));
         let half = Fingerprint::new(&study(&[("model", "m"), ("score", "second-half")]), None);
         assert!(half.to_json().contains(r#""score":"second-half""#) && !half.same_study(&all));
+    }
+
+    #[test]
+    fn studies_of_before_there_were_examples_are_those_without() {
+        let none = Fingerprint::new(&study(&[("model", "m"), ("shots", "0")]), None);
+        assert!(!none.to_json().contains("shots"));
+        let with = |content: Option<&StudyContent>, flags: &[(&str, &str)]| {
+            Fingerprint::new(&study(&[&[("model", "m"), ("tasks", "t.jsonl")], flags].concat()), content)
+        };
+        let file = |name: &'static str| [("shots", "2"), ("shots-from", name)];
+        assert!(!with(None, &[("shots", "1")]).same_study(&with(None, &[("shots", "2")])));
+        assert!(!with(None, &file("t=a.jsonl")).same_study(&with(None, &file("t=b.jsonl"))));
+        // Where contents are known, the examples are in the task's, wherever their file lies.
+        let content = StudyContent::default();
+        let known = with(Some(&content), &file("t=a.jsonl"));
+        assert!(known.same_study(&with(Some(&content), &file("t=elsewhere/a.jsonl"))));
+        assert!(!known.same_study(&with(Some(&content), &[("shots", "1"), ("shots-from", "t=a.jsonl")])));
     }
 
     #[test]

@@ -4,12 +4,14 @@ mod content;
 mod level;
 mod recipe;
 mod scored;
+mod shots;
 
 pub use content::StudyContent;
 pub use level::{FormatName, Level, Sparsity, parse_bits, parse_format};
 pub(crate) use recipe::Recipe;
 pub use recipe::{Parameters, Step};
 pub use scored::ScoredPositions;
+pub use shots::ShotsSpec;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -143,6 +145,9 @@ pub struct EvaluationSpec {
     pub tasks: Vec<String>,
     /// At most so many records of each task file.
     pub task_limit: Option<usize>,
+    /// Examples before questions with choices. Not written where there are none: so it was before there could be some.
+    #[serde(default, skip_serializing_if = "ShotsSpec::is_unset")]
+    pub shots: ShotsSpec,
     /// Longest answer, in tokens.
     pub max_new_tokens: usize,
     /// A prompt template of the study's own, with `{instruction}` and `{input}`; overrides the model's.

@@ -14,7 +14,8 @@ use super::update::update;
 use super::view::view;
 use crate::methods::{GridLevels, grid, recipes};
 use crate::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, Sparsity, StudySpec,
+    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, ShotsSpec, Sparsity,
+    StudySpec,
 };
 
 /// A study of three methods at two sparsities.
@@ -33,6 +34,7 @@ pub(crate) fn study() -> StudySpec {
             score: ScoredPositions::All,
             tasks: vec!["data/squad.jsonl".into()],
             task_limit: Some(32),
+            shots: ShotsSpec::default(),
             max_new_tokens: 32,
             prompt: None,
             disagreement: true,

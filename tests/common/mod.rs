@@ -13,7 +13,8 @@ use secateur::device::choose_device;
 use secateur::engine::{Command, Engine, EngineOptions, Event, RunOptions};
 use secateur::results::StudyResult;
 use secateur::study::{
-    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, StudySpec,
+    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, ShotsSpec,
+    StudySpec,
 };
 use tempfile::TempDir;
 
@@ -57,6 +58,7 @@ pub fn study(
             score: ScoredPositions::All,
             tasks: Vec::new(),
             task_limit: None,
+            shots: ShotsSpec::default(),
             max_new_tokens: 8,
             prompt: None,
             disagreement: true,

@@ -13,7 +13,8 @@ use secateur::scores::{
     EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary, TOP1_AGREEMENT,
 };
 use secateur::study::{
-    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, Sparsity, StudySpec,
+    CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, ShotsSpec, Sparsity,
+    StudySpec,
 };
 
 pub fn spec() -> StudySpec {
@@ -34,6 +35,7 @@ pub fn spec() -> StudySpec {
             score: ScoredPositions::All,
             tasks: vec!["squad.jsonl".into()],
             task_limit: None,
+            shots: ShotsSpec::default(),
             max_new_tokens: 32,
             prompt: Some("{instruction}\n{input}".into()),
             disagreement: true,

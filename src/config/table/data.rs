@@ -7,7 +7,7 @@ use crate::methods::METHODS;
 use crate::study::{Sampling, ScoredPositions};
 
 pub(super) fn entries() -> Vec<SettingEntry> {
-    [calibration(), corpora(), tasks(), fields()].into_iter().flatten().collect()
+    [calibration(), corpora(), tasks(), shots(), fields()].into_iter().flatten().collect()
 }
 
 fn fields() -> Vec<SettingEntry> {
@@ -112,6 +112,38 @@ fn corpora() -> Vec<SettingEntry> {
             study.evaluation.score.name().to_owned()
         })
         .example("second-half"),
+    ]
+}
+
+fn shots() -> Vec<SettingEntry> {
+    vec![
+        SettingEntry::count("shots", "evaluation.shots", 0, 0, |draft, n| {
+            draft.evaluation.shots.count = n;
+        })
+        .about("Examples with their answers before each question with choices; 0 means none")
+        .detail(
+            "They come from --shots-from where it names the task, else from the training part of a set that is known by \
+             name, else from the other records of the task's file. Answers in words get none.",
+        )
+        .value_name("N")
+        .in_fingerprint()
+        .in_form("shots", "examples before a question; 0 is none", |study| {
+            study.evaluation.shots.count.to_string()
+        })
+        .example("5"),
+        SettingEntry::list("shots-from", "evaluation.shots_from", &[], |draft, found| {
+            draft.evaluation.shots.sources = found.data_sets_by_task()?;
+            Ok(())
+        })
+        .about("Files that examples are taken from, by task, such as arc=train.jsonl")
+        .detail(
+            "A task is called by the name of its file, without folders and extension. A question is never among its own \
+             examples. The name of a known set in place of a file means its training part.",
+        )
+        .value_name("TASK=FILE")
+        .unset("the training part of a known set, else the other records of the task's file")
+        .in_fingerprint()
+        .example("arc=train.jsonl"),
     ]
 }
 

@@ -12,12 +12,12 @@ fn choices(task: Task) -> Vec<ChoiceRecord> {
 
 fn continuations(context: &str, choices: &[&str], gold: usize) -> ChoiceRecord {
     let choices = choices.iter().map(ToString::to_string).collect();
-    ChoiceRecord { form: ChoiceForm::Continuations { context: context.into(), choices }, gold }
+    ChoiceRecord::new(ChoiceForm::Continuations { context: context.into(), choices }, gold)
 }
 
 fn contexts(contexts: &[&str], continuation: &str, gold: usize) -> ChoiceRecord {
     let contexts = contexts.iter().map(ToString::to_string).collect();
-    ChoiceRecord { form: ChoiceForm::Contexts { contexts, continuation: continuation.into() }, gold }
+    ChoiceRecord::new(ChoiceForm::Contexts { contexts, continuation: continuation.into() }, gold)
 }
 
 /// Each set as it is published, and what the harness asks of it.
@@ -35,12 +35,12 @@ fn published_sets_become_the_prompts_of_the_harness() {
         ),
         (
             r#"{"question": " 1 + 1? ", "subject": "abstract_algebra", "choices": ["1", "2", "3", "4"], "answer": 1}"#,
-            continuations(
-                "The following are multiple choice questions (with answers) about abstract algebra.\n\n\
-                 1 + 1?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:",
-                &["A", "B", "C", "D"],
-                1,
-            ),
+            ChoiceRecord {
+                description:
+                    "The following are multiple choice questions (with answers) about abstract algebra.\n\n"
+                        .into(),
+                ..continuations("1 + 1?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:", &["A", "B", "C", "D"], 1)
+            },
         ),
         (
             r#"{"ind": 1, "activity_label": "Baking", "ctx_a": "A man [header] stirs.", "ctx_b": "the Bowl", "ctx": "", "endings": ["turns [title] over  twice", "[substeps] stays"], "label": "1"}"#,
@@ -78,7 +78,7 @@ fn published_sets_become_the_prompts_of_the_harness() {
     let form = ChoiceForm::LastWord { context: "the very".into(), word: "end".into() };
     let line = r#"{"context": "the very", "continuation": "end"}"#;
     let found = choices(load_records(&write(&folder, "set.jsonl", line)).unwrap());
-    assert_eq!(found, [ChoiceRecord { form, gold: 0 }]);
+    assert_eq!(found, [ChoiceRecord::new(form, 0)]);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_set_of_last_words_is_read_by_its_name_alone() {
     let mut hub = Hub { file: text.clone().into(), asked: Vec::new() };
     let task = load_task("lambada", None, &FieldNames::default(), &mut hub).unwrap();
     let form = ChoiceForm::LastWord { context: "It came to an".into(), word: "end".into() };
-    assert_eq!(choices(task), [ChoiceRecord { form, gold: 0 }]);
+    assert_eq!(choices(task), [ChoiceRecord::new(form, 0)]);
     assert_eq!(hub.asked[0].0, "EleutherAI/lambada_openai");
     // A file of texts is no task: nobody may have meant its last words.
     assert!(task_mistake(&text).contains("lacks `instruction`"), "{}", task_mistake(&text));

@@ -1,5 +1,6 @@
 mod choices;
 mod damaged;
+mod few_shot;
 mod files;
 mod formats;
 mod shapes;

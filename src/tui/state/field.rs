@@ -18,6 +18,7 @@ pub(crate) enum Field {
     Score,
     Tasks,
     TaskLimit,
+    Shots,
     MaxNewTokens,
     Seed,
 }
@@ -31,7 +32,7 @@ pub(crate) enum FieldKind {
 
 impl Field {
     /// All fields, in the order of the form.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Model,
         Self::Device,
         Self::Dtype,
@@ -44,6 +45,7 @@ impl Field {
         Self::Score,
         Self::Tasks,
         Self::TaskLimit,
+        Self::Shots,
         Self::MaxNewTokens,
         Self::Seed,
     ];
@@ -80,6 +82,7 @@ impl Field {
             Self::Score => "--score",
             Self::Tasks => "--tasks",
             Self::TaskLimit => "--task-limit",
+            Self::Shots => "--shots",
             Self::MaxNewTokens => "--max-new-tokens",
             Self::Seed => "--seed",
         }

@@ -187,7 +187,11 @@ fn details(facts: &mut Facts, study_view: &StudyView) {
         corpora += " (second half of each window)";
     }
     facts.add("corpora", &corpora);
-    facts.add("tasks", &names(&spec.evaluation.tasks));
+    let mut tasks = names(&spec.evaluation.tasks);
+    if spec.evaluation.shots.count > 0 {
+        tasks += &format!(" (shots: {})", spec.evaluation.shots.count);
+    }
+    facts.add("tasks", &tasks);
 }
 
 /// The cells with their figures, as many as there is room for.
