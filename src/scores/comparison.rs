@@ -288,12 +288,10 @@ fn task_flips(score: &Score, task: &str, a: &[&Answer], b: &[&Answer]) -> Option
 }
 
 fn record_difference(a: &Answer, b: &Answer) -> RecordDifference {
-    let distance = if a.choices.is_empty() || a.choices.len() != b.choices.len() {
+    let distance = divergence_of_choices(a, b).unwrap_or_else(|| {
         let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_lowercase).collect() };
         if a.text == b.text { 0.0 } else { 1.0 - overlap_f(&words(&a.text), &words(&b.text)) }
-    } else {
-        divergence_of_choices(a, b)
-    };
+    });
     RecordDifference {
         task: a.task.clone(),
         record: a.record,
@@ -314,8 +312,11 @@ fn said(answer: &Answer) -> String {
 }
 
 /// Jensen-Shannon divergence in bits of how two models divide their belief among the choices of a record, as if there
-/// were no others; of a single choice, between it and everything else.
-fn divergence_of_choices(a: &Answer, b: &Answer) -> f64 {
+/// were no others; of a single choice, between it and everything else. `None` where they did not have as many choices.
+pub(crate) fn divergence_of_choices(a: &Answer, b: &Answer) -> Option<f64> {
+    if a.choices.is_empty() || a.choices.len() != b.choices.len() {
+        return None;
+    }
     let shares = |answer: &Answer| -> Vec<f64> {
         let logs: Vec<f64> = answer.choices.iter().map(|choice| choice.log_likelihood).collect();
         if let [log] = logs[..] {
@@ -329,7 +330,7 @@ fn divergence_of_choices(a: &Answer, b: &Answer) -> f64 {
     let term = |p: f64, m: f64| if p > 0.0 { p * (p / m).log2() } else { 0.0 };
     let pairs = shares(a).into_iter().zip(shares(b));
     let bits: f64 = pairs.map(|(p, q)| 0.5 * (term(p, p.midpoint(q)) + term(q, p.midpoint(q)))).sum();
-    bits.clamp(0.0, 1.0)
+    Some(bits.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -421,13 +422,15 @@ mod tests {
     #[test]
     fn a_record_is_as_far_apart_as_the_belief_in_its_choices() {
         let far = divergence_of_choices(&answer(0, [0.0, -90.0], true), &answer(0, [-90.0, 0.0], false));
+        let far = far.unwrap();
         assert!((far - 1.0).abs() < 1e-12);
         let same = answer(0, [-3.0, -4.0], true);
-        assert_eq!(divergence_of_choices(&same, &answer(0, [-13.0, -14.0], true)), 0.0);
+        assert_eq!(divergence_of_choices(&same, &answer(0, [-13.0, -14.0], true)), Some(0.0));
         let (mut one, mut other) =
             (answer(0, [0.5f64.ln(), 0.0], true), answer(0, [0.25f64.ln(), 0.0], true));
         one.choices.truncate(1);
         other.choices.truncate(1);
-        assert!((divergence_of_choices(&one, &other) - 0.048_794).abs() < 1e-5);
+        assert!((divergence_of_choices(&one, &other).unwrap() - 0.048_794).abs() < 1e-5);
+        assert_eq!(divergence_of_choices(&one, &same), None);
     }
 }

@@ -45,8 +45,7 @@ pub(crate) fn measure_flips(
     cell: &[&Answer],
     seed: u64,
 ) -> Option<Measurement> {
-    let judge =
-        JUDGES.into_iter().find(|judge| judged(judge, base).is_some() && judged(judge, cell).is_some())?;
+    let judge = judge_of(base.iter().chain(cell).copied())?;
     let (before, after) = (judged(judge, base)?, judged(judge, cell)?);
     let same = base.iter().map(|answer| answer.record).eq(cell.iter().map(|answer| answer.record));
     let flips = Flips::between(&before, &after).filter(|flips| same && flips.records > 0)?;
@@ -62,9 +61,24 @@ pub(crate) fn measure_flips(
     Some(FLIPS.measurement(task, flips.records, summary))
 }
 
+/// The score that flips between these answers to a task are counted by; `None` where no score judges all of them.
+pub(crate) fn judge_of<'a>(answers: impl Iterator<Item = &'a Answer> + Clone) -> Option<&'static Score> {
+    JUDGES.into_iter().find(|judge| answers.clone().all(|answer| is_right(judge, answer).is_some()))
+}
+
+/// Whether an answer is right by a score; `None` where it does not judge it.
+pub(crate) fn is_right(judge: &Score, answer: &Answer) -> Option<bool> {
+    answer.scores.get(judge.id).map(|value| value >= 1.0)
+}
+
+/// Whether a record is right in one model and wrong in the other; `None` where the score does not judge both.
+pub(crate) fn has_flipped(judge: &Score, base: &Answer, cell: &Answer) -> Option<bool> {
+    Some(is_right(judge, base)? != is_right(judge, cell)?)
+}
+
 /// Whether each answer is right by a score; `None` where it does not judge all of them.
 pub(super) fn judged(judge: &Score, answers: &[&Answer]) -> Option<Vec<bool>> {
-    answers.iter().map(|answer| answer.scores.get(judge.id).map(|value| value >= 1.0)).collect()
+    answers.iter().map(|answer| is_right(judge, answer)).collect()
 }
 
 /// How often right and wrong changed places between two models on the same records.
