@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::prompt_row::PromptRow;
 use crate::results::Answer;
 use crate::scores::Score;
-use crate::scores::flips::{has_flipped, is_right, judge_of};
+use crate::scores::judges::{has_flipped, is_right, judge_of};
 use crate::tui::state::{RecordFilter, RecordOrder};
 
 /// The rows that are wanted, in the order that is wanted; equal ones stay in the order in which they come.
@@ -34,7 +34,7 @@ pub(super) fn judges<'a>(rows: &[PromptRow<'a>]) -> HashMap<&'a str, &'static Sc
     for row in rows {
         answers.entry(&row.asked.task).or_default().extend(row.left.into_iter().chain(row.right));
     }
-    let judged = |(task, answers): (&'a str, Vec<&Answer>)| Some((task, judge_of(answers.iter().copied())?));
+    let judged = |(task, answers): (&'a str, Vec<&Answer>)| Some((task, judge_of(&answers)?));
     answers.into_iter().filter_map(judged).collect()
 }
 
