@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Widget};
 use super::layout::{answer_text, inside, prompt_text, reference_pieces};
 use super::places::{InspectPlaces, places};
 use super::prompt_row::{Disagreement, PromptRow};
-use super::{list, modules, rows};
+use super::{list, modules, records, rows};
 use crate::results::{Answer, CellState};
 use crate::scores::{Subject, scores_on};
 use crate::tui::state::{Pane, Panel, State, StudyView};
@@ -56,7 +56,7 @@ pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         frame.render(area, buffer);
         return parts::nothing(state, &no_answers(state, study_view, left, &right.id), inner, buffer);
     }
-    let rows = rows::rows(state);
+    let rows = records::listed(every.clone(), state.inspect.filter, state.inspect.order);
     if rows.is_empty() {
         return list::draw_empty(state, study_view, &every, area, buffer);
     }

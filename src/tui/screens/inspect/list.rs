@@ -107,6 +107,10 @@ fn why_empty(state: &State, study_view: &StudyView, every: &[PromptRow<'_>]) -> 
     let all_done = [left, right].iter().all(|side| rows::state_of(study_view, *side) == CellState::Done);
     let so_far = if all_done { "" } else { " so far" };
     let what = match state.inspect.filter {
+        _ if every.iter().all(|row| row.right.is_none()) => format!("{} has no answers here", name(right)),
+        RecordFilter::Flipped if every.iter().all(|row| row.left.is_none()) => {
+            format!("{} has no answers here", name(left))
+        }
         _ if records::judges(every).is_empty() => "No score judges these records right or wrong".to_owned(),
         RecordFilter::Wrong => format!("{} has no wrong answers{so_far}", name(right)),
         RecordFilter::Flipped | RecordFilter::All => {

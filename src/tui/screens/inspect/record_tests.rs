@@ -131,6 +131,9 @@ fn an_empty_list_says_why_and_names_the_key_that_shows_all() {
     }
     let text = flat(&state);
     assert!(text.contains("No score judges these records right or wrong: press Esc"), "{text}");
+    keys(&mut state, "l");
+    let text = flat(&state);
+    assert!(text.contains("sparsegpt 50% c4 has no answers here: press Esc"), "{text}");
     press(&mut state, KeyCode::Esc);
     assert_eq!(prompts(&state).len(), 4);
 }
