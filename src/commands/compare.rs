@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::report;
 use crate::results::{Answer, Metrics};
 use crate::scores::BASE;
-use crate::scores::comparison::{ComparedModel, ModelComparison, TextWindows};
+use crate::scores::TextWindows;
+use crate::scores::comparison::{ComparedModel, ModelComparison};
 use crate::store::checkpoint::positions;
 use crate::store::{Store, StudyRecord};
 

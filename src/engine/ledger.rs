@@ -12,7 +12,7 @@ use crate::results::{
     RankCorrelations, StudyResult,
 };
 use crate::scores;
-use crate::scores::flips::measure_flips;
+use crate::scores::judges::measure_flips;
 use crate::store::Store;
 use crate::study::{CellSpec, StudyContent, StudySpec, short_name};
 

@@ -25,6 +25,8 @@ pub static CHARACTER_F1: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Fraction,
     of_itself: None,
+    paired: None,
+    flips_rank: None,
     headline: false,
     seldom: false,
     details: &[],

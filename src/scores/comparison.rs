@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::divergence::{JS_DIVERGENCE, KL_DIVERGENCE};
-use super::flips::{Flips, SignTest, changed_answers, judged};
+use super::flips::{Flips, SignTest, changed_answers};
+use super::judges::judged;
 use super::overlap::overlap_f;
-use super::paired::{PairedDifference, is_more_than_noise, paired_bootstrap, perplexity_ratio};
-use super::perplexity::PERPLEXITY;
+use super::paired::{PairedDifference, is_more_than_noise, paired_bootstrap};
 use super::perplexity_ratio::PERPLEXITY_RATIO;
 use super::registry::{SCORES, scores_on};
 use super::score::{Scale, Score, Subject};
-use super::stats::mean_with_interval;
+use super::text_windows::TextWindows;
 use crate::number;
 use crate::results::{Answer, DataSetName, Estimate, Metrics};
 
@@ -32,17 +31,6 @@ pub(crate) struct ComparedModel<'a> {
     pub answers: &'a [Answer],
     /// What every window of every text showed, as far as it was kept.
     pub windows: &'a [TextWindows],
-}
-
-/// Means over the positions of every window of a text.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TextWindows {
-    /// Short name of the text.
-    pub corpus: String,
-    /// Negative log-likelihood of the next token, in nats.
-    pub nll: Vec<f64>,
-    /// Jensen-Shannon divergence from the base and KL(base‖cell), in nats; `None` of the base.
-    pub divergences: Option<[Vec<f64>; 2]>,
 }
 
 /// Model A against model B.
@@ -177,7 +165,8 @@ fn text_differences(
             measured.or(score.of_itself.filter(|_| model.name == super::BASE))
         };
         let (Some(of_a), Some(of_b)) = (value(a), value(b)) else { continue };
-        let (difference, is_ratio) = text_difference(score, &data_set, a, b);
+        let is_ratio = score.scale == Scale::Log;
+        let difference = text_difference(score, &data_set, a, b);
         found.push(ScoreDifference {
             score: score.id.to_owned(),
             data_set: data_set.to_string(),
@@ -193,35 +182,18 @@ fn text_differences(
     found
 }
 
-/// The difference over windows, where they were kept of both models; and whether it is a ratio.
+/// The difference over windows, where they were kept of both models and the score is told by them.
 fn text_difference(
     score: &Score,
     data_set: &DataSetName,
     a: &ComparedModel<'_>,
     b: &ComparedModel<'_>,
-) -> (Option<Estimate>, bool) {
-    let of = |windows: &'_ [TextWindows]| -> Option<TextWindows> {
-        windows.iter().filter(|text| text.corpus == data_set.name).nth(data_set.nth).cloned()
-    };
-    let is_ratio = score.scale == Scale::Log;
-    let (Some(of_a), Some(of_b)) = (of(a.windows), of(b.windows)) else { return (None, is_ratio) };
-    if *score == PERPLEXITY {
-        return (perplexity_ratio(&of_a.nll, &of_b.nll).map(|found| found.ratio()), true);
-    }
-    let place = [&JS_DIVERGENCE, &KL_DIVERGENCE].iter().position(|known| **known == *score);
-    let Some(place) = place else { return (None, is_ratio) };
-    let windows = |text: &TextWindows| match &text.divergences {
-        Some(divergences) => divergences[place].clone(),
-        // The base is at no distance from itself.
-        None => vec![0.0; text.nll.len()],
-    };
-    let (of_a, of_b) = (windows(&of_a), windows(&of_b));
-    if of_a.len() != of_b.len() {
-        return (None, false);
-    }
-    // Scores are in bits.
-    let bits: Vec<f64> = of_a.iter().zip(&of_b).map(|(a, b)| (b - a) / std::f64::consts::LN_2).collect();
-    (Some(mean_with_interval(&bits)), false)
+) -> Option<Estimate> {
+    score.paired?(windows_of(a, data_set)?, windows_of(b, data_set)?)
+}
+
+fn windows_of<'a>(model: &ComparedModel<'a>, data_set: &DataSetName) -> Option<&'a TextWindows> {
+    model.windows.iter().filter(|text| text.corpus == data_set.name).nth(data_set.nth)
 }
 
 fn task_difference(
@@ -288,12 +260,10 @@ fn task_flips(score: &Score, task: &str, a: &[&Answer], b: &[&Answer]) -> Option
 }
 
 fn record_difference(a: &Answer, b: &Answer) -> RecordDifference {
-    let distance = if a.choices.is_empty() || a.choices.len() != b.choices.len() {
+    let distance = divergence_of_choices(a, b).unwrap_or_else(|| {
         let words = |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_lowercase).collect() };
         if a.text == b.text { 0.0 } else { 1.0 - overlap_f(&words(&a.text), &words(&b.text)) }
-    } else {
-        divergence_of_choices(a, b)
-    };
+    });
     RecordDifference {
         task: a.task.clone(),
         record: a.record,
@@ -314,8 +284,11 @@ fn said(answer: &Answer) -> String {
 }
 
 /// Jensen-Shannon divergence in bits of how two models divide their belief among the choices of a record, as if there
-/// were no others; of a single choice, between it and everything else.
-fn divergence_of_choices(a: &Answer, b: &Answer) -> f64 {
+/// were no others; of a single choice, between it and everything else. `None` where they did not have as many choices.
+pub(crate) fn divergence_of_choices(a: &Answer, b: &Answer) -> Option<f64> {
+    if a.choices.is_empty() || a.choices.len() != b.choices.len() {
+        return None;
+    }
     let shares = |answer: &Answer| -> Vec<f64> {
         let logs: Vec<f64> = answer.choices.iter().map(|choice| choice.log_likelihood).collect();
         if let [log] = logs[..] {
@@ -329,7 +302,7 @@ fn divergence_of_choices(a: &Answer, b: &Answer) -> f64 {
     let term = |p: f64, m: f64| if p > 0.0 { p * (p / m).log2() } else { 0.0 };
     let pairs = shares(a).into_iter().zip(shares(b));
     let bits: f64 = pairs.map(|(p, q)| 0.5 * (term(p, p.midpoint(q)) + term(q, p.midpoint(q)))).sum();
-    bits.clamp(0.0, 1.0)
+    Some(bits.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -337,6 +310,8 @@ mod tests {
     #![allow(clippy::float_cmp, reason = "scores of 0 and 1 are exact")]
 
     use super::super::choice::ACCURACY;
+    use super::super::divergence::JS_DIVERGENCE;
+    use super::super::perplexity::PERPLEXITY;
     use super::*;
     use crate::number::NamedNumbers;
     use crate::results::{ChoiceLikelihood, Measurement};
@@ -421,13 +396,15 @@ mod tests {
     #[test]
     fn a_record_is_as_far_apart_as_the_belief_in_its_choices() {
         let far = divergence_of_choices(&answer(0, [0.0, -90.0], true), &answer(0, [-90.0, 0.0], false));
+        let far = far.unwrap();
         assert!((far - 1.0).abs() < 1e-12);
         let same = answer(0, [-3.0, -4.0], true);
-        assert_eq!(divergence_of_choices(&same, &answer(0, [-13.0, -14.0], true)), 0.0);
+        assert_eq!(divergence_of_choices(&same, &answer(0, [-13.0, -14.0], true)), Some(0.0));
         let (mut one, mut other) =
             (answer(0, [0.5f64.ln(), 0.0], true), answer(0, [0.25f64.ln(), 0.0], true));
         one.choices.truncate(1);
         other.choices.truncate(1);
-        assert!((divergence_of_choices(&one, &other) - 0.048_794).abs() < 1e-5);
+        assert!((divergence_of_choices(&one, &other).unwrap() - 0.048_794).abs() < 1e-5);
+        assert_eq!(divergence_of_choices(&one, &same), None);
     }
 }

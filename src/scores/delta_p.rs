@@ -54,6 +54,8 @@ pub static DELTA_P_RMS: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Percent,
     of_itself: Some(0.0),
+    paired: None,
+    flips_rank: None,
     headline: false,
     seldom: true,
     details: &joined::<16>(&[&MEANS, &PERCENTILES]),

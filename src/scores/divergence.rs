@@ -6,6 +6,7 @@ use super::notation::Notation;
 use super::score::{Better, Detail, Measure, Scale, Score, Summary};
 use super::stats::mean_with_interval;
 use super::tails::{KL_BANDS, TAILS, bands, joined, of_positions, tails};
+use super::text_windows::TextWindows;
 use super::window::{Position, Window};
 use crate::results::Estimate;
 
@@ -25,6 +26,8 @@ pub static JS_DIVERGENCE: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Decimal,
     of_itself: Some(0.0),
+    paired: Some(|a, b| difference_in_bits(a, b, 0)),
+    flips_rank: None,
     headline: true,
     seldom: false,
     details: &joined::<12>(&[NATS, &TAILS]),
@@ -46,6 +49,8 @@ pub static KL_DIVERGENCE: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Decimal,
     of_itself: Some(0.0),
+    paired: Some(|a, b| difference_in_bits(a, b, 1)),
+    flips_rank: None,
     headline: false,
     seldom: true,
     details: &joined::<20>(&[NATS, &TAILS, &KL_BANDS]),
@@ -66,11 +71,25 @@ pub static TOP1_AGREEMENT: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Percent,
     of_itself: Some(1.0),
+    paired: None,
+    flips_rank: None,
     headline: false,
     seldom: false,
     details: &[],
     measure: Measure::Windows(agreement),
 };
+
+/// The mean over windows of B's divergence less A's, in bits; `which` is its place in [`TextWindows::divergences`].
+fn difference_in_bits(a: &TextWindows, b: &TextWindows, which: usize) -> Option<Estimate> {
+    let nats = |text: &TextWindows| match &text.divergences {
+        Some(divergences) => divergences[which].clone(),
+        // The base is at no distance from itself.
+        None => vec![0.0; text.nll.len()],
+    };
+    let (of_a, of_b) = (nats(a), nats(b));
+    let bits: Vec<f64> = of_a.iter().zip(&of_b).map(|(a, b)| (b - a) / LN_2).collect();
+    (of_a.len() == of_b.len()).then(|| mean_with_interval(&bits))
+}
 
 fn js(windows: &[Window]) -> Summary {
     divergence(windows, |window| window.means.js, |position| position.js)

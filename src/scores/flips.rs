@@ -1,12 +1,7 @@
 //! Records that one model gets right and another wrong, and tests of whether that is chance.
 
-use super::choice::ACCURACY;
 use super::notation::Notation;
-use super::number::NUMBER_MATCH;
-use super::score::{Better, Detail, Measure, Scale, Score, Summary};
-use super::squad::EXACT_MATCH;
-use super::stats::bootstrap_mean;
-use crate::results::{Answer, Measurement};
+use super::score::{Better, Detail, Measure, Scale, Score};
 
 /// Share of the records that the base gets right and the cell wrong, or the other way round.
 pub static FLIPS: Score = Score {
@@ -23,6 +18,8 @@ pub static FLIPS: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Fraction,
     of_itself: Some(0.0),
+    paired: None,
+    flips_rank: None,
     headline: false,
     seldom: false,
     details: &[
@@ -33,39 +30,6 @@ pub static FLIPS: Score = Score {
     ],
     measure: Measure::Flips,
 };
-
-/// The scores that judge records right or wrong, the one that flips are counted by first.
-const JUDGES: [&Score; 3] = [&ACCURACY, &NUMBER_MATCH, &EXACT_MATCH];
-
-/// The flips of a cell's answers to a task, compared with the base's; `None` where the answers are not to the same
-/// records, or no score judges all of them. The interval is a bootstrap over records of this seed.
-pub(crate) fn measure_flips(
-    task: &str,
-    base: &[&Answer],
-    cell: &[&Answer],
-    seed: u64,
-) -> Option<Measurement> {
-    let judge =
-        JUDGES.into_iter().find(|judge| judged(judge, base).is_some() && judged(judge, cell).is_some())?;
-    let (before, after) = (judged(judge, base)?, judged(judge, cell)?);
-    let same = base.iter().map(|answer| answer.record).eq(cell.iter().map(|answer| answer.record));
-    let flips = Flips::between(&before, &after).filter(|flips| same && flips.records > 0)?;
-    let texts = |answers: &[&Answer]| -> Vec<String> { answers.iter().map(|a| a.text.clone()).collect() };
-    let flipped: Vec<f64> = before.iter().zip(&after).map(|(a, b)| f64::from(u8::from(a != b))).collect();
-    let details = vec![
-        flips.right_to_wrong as f64,
-        flips.wrong_to_right as f64,
-        changed_answers(&texts(base), &texts(cell))? as f64,
-        flips.mcnemar_p(),
-    ];
-    let summary = Summary { estimate: bootstrap_mean(&flipped, seed), details };
-    Some(FLIPS.measurement(task, flips.records, summary))
-}
-
-/// Whether each answer is right by a score; `None` where it does not judge all of them.
-pub(super) fn judged(judge: &Score, answers: &[&Answer]) -> Option<Vec<bool>> {
-    answers.iter().map(|answer| answer.scores.get(judge.id).map(|value| value >= 1.0)).collect()
-}
 
 /// How often right and wrong changed places between two models on the same records.
 ///

@@ -32,6 +32,8 @@ pub static KL_P99: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Decimal,
     of_itself: Some(0.0),
+    paired: None,
+    flips_rank: None,
     headline: false,
     seldom: true,
     details: NATS,

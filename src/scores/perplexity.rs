@@ -1,9 +1,11 @@
 //! Perplexity.
 
 use super::notation::Notation;
+use super::paired::perplexity_ratio;
 use super::score::{Better, Detail, Measure, Scale, Score, Summary};
 use super::stats::{mean_and_standard_error, normal_interval};
 use super::tails::{NLL_BANDS, bands_with_target, joined};
+use super::text_windows::TextWindows;
 use super::window::Window;
 use crate::results::Estimate;
 
@@ -27,11 +29,17 @@ pub static PERPLEXITY: Score = Score {
     scale: Scale::Log,
     notation: Notation::Magnitude,
     of_itself: None,
+    paired: Some(ratio_of_perplexities),
+    flips_rank: None,
     headline: true,
     seldom: false,
     details: &joined::<9>(&[&ERROR, &NLL_BANDS]),
     measure: Measure::Windows(perplexity),
 };
+
+fn ratio_of_perplexities(a: &TextWindows, b: &TextWindows) -> Option<Estimate> {
+    perplexity_ratio(&a.nll, &b.nll).map(|found| found.ratio())
+}
 
 fn perplexity(windows: &[Window]) -> Summary {
     let nll: Vec<f64> = windows.iter().map(|window| window.means.nll).collect();

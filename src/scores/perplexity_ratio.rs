@@ -22,6 +22,8 @@ pub static PERPLEXITY_RATIO: Score = Score {
     scale: Scale::Log,
     notation: Notation::Magnitude,
     of_itself: Some(1.0),
+    paired: None,
+    flips_rank: None,
     headline: false,
     seldom: true,
     details: &[

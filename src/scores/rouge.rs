@@ -18,6 +18,8 @@ pub static ROUGE1: Score = Score {
     scale: Scale::Linear,
     notation: Notation::Fraction,
     of_itself: None,
+    paired: None,
+    flips_rank: None,
     headline: false,
     seldom: false,
     details: &[],

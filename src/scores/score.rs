@@ -2,6 +2,7 @@
 
 use super::choice_outcome::ChoiceOutcome;
 use super::notation::Notation;
+use super::text_windows::TextWindows;
 use super::window::Window;
 use crate::number::NamedNumbers;
 use crate::results::{Estimate, Measurement};
@@ -33,6 +34,11 @@ pub struct Score {
     pub notation: Notation,
     /// The value of a model that is compared with itself; `None` where the score compares nothing.
     pub of_itself: Option<f64>,
+    /// By how much model B differs from model A on a text, from what its windows showed of both: B less A, on
+    /// [`Scale::Log`] the ratio B / A. `None` where windows do not tell, and of scores of tasks, whose records do.
+    pub paired: Option<fn(&TextWindows, &TextWindows) -> Option<Estimate>>,
+    /// Flips are counted by it, unless a score with a lower rank judges all records too.
+    pub flips_rank: Option<u8>,
     /// It is one of the few that are told where there is room for few.
     pub headline: bool,
     /// Few people look at it. Where a table is too wide, its column is left out first.

@@ -91,7 +91,9 @@ pub(crate) enum Action {
     NextPanel,
     OtherCell,
     OtherSide,
-    ByDisagreement,
+    NextOrder,
+    NextFilter,
+    AllRecords,
     ShowModules,
     OpenStudy,
     ResumeStudy,
@@ -271,7 +273,9 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Inspect: [key(K::Right), ch('l')] A::OtherCell, "next cell on the right side", "cell";
     Inspect: [key(K::Left), ch('h')] A::Left, "previous cell";
     Inspect: [ch('b')] A::OtherSide, "next model on the left side: the base, then the cells", "against";
-    Inspect: [ch('o')] A::ByDisagreement, "order: original, or largest disagreement or error first", "order";
+    Inspect: [ch('o')] A::NextOrder, "order: as in the task, by JS divergence, by margin; modules: by error", "order";
+    Inspect: [ch('f')] A::NextFilter, "records: all, only flipped, only wrong ones", "filter";
+    Inspect: [key(K::Esc)] A::AllRecords, "show all records";
     Inspect: [ch('w')] A::NextPane, "cycle focus: list, prompt, answers", "pane";
     Inspect: [ch('m')] A::ShowModules, "switch between answers and modules", "modules";
 

@@ -14,6 +14,50 @@ pub(crate) enum Pane {
     Answers,
 }
 
+/// Which records are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum RecordFilter {
+    #[default]
+    All,
+    /// Right on one side and wrong on the other.
+    Flipped,
+    /// Wrong on the right-hand side.
+    Wrong,
+}
+
+impl RecordFilter {
+    /// The one behind, from the last on to the first.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::All => Self::Flipped,
+            Self::Flipped => Self::Wrong,
+            Self::Wrong => Self::All,
+        }
+    }
+}
+
+/// In which order records are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum RecordOrder {
+    #[default]
+    AsInTask,
+    /// The largest JS divergence first.
+    Divergence,
+    /// The smallest margin of the right choice first.
+    Margin,
+}
+
+impl RecordOrder {
+    /// The one behind, from the last on to the first.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::AsInTask => Self::Divergence,
+            Self::Divergence => Self::Margin,
+            Self::Margin => Self::AsInTask,
+        }
+    }
+}
+
 /// What is shown, and how far it is scrolled.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InspectView {
@@ -24,8 +68,10 @@ pub(crate) struct InspectView {
     /// The cell on the right-hand side; `None` until one is chosen.
     pub right: Option<String>,
     pub pane: Pane,
-    /// The largest disagreement, or the largest error, comes first.
-    pub largest_first: bool,
+    pub filter: RecordFilter,
+    pub order: RecordOrder,
+    /// Of modules, the largest error comes first.
+    pub largest_error_first: bool,
     /// Task and record of the selected prompt; `None` is the first in the list.
     pub prompt: Option<(String, usize)>,
     /// Name of the selected module; `None` is the first in the table.
@@ -49,8 +95,8 @@ impl InspectView {
 
     /// Forgets what belongs to the study that was shown.
     pub(crate) fn reset(&mut self) {
-        let Self { modules, pane, largest_first, .. } = std::mem::take(self);
-        *self = Self { modules, pane, largest_first, ..Self::default() };
+        let Self { modules, pane, filter, order, largest_error_first, .. } = std::mem::take(self);
+        *self = Self { modules, pane, filter, order, largest_error_first, ..Self::default() };
     }
 
     /// Shows a cell (by id) beside the base.

@@ -26,7 +26,7 @@ pub(crate) use field::{Field, FieldKind};
 pub(crate) use form::{Check, Checked, Focus, Form, FormValues};
 pub(crate) use grid::{GridRow, GridSection, RowRecipe};
 pub(crate) use history::HistoryView;
-pub(crate) use inspect::{InspectView, Pane};
+pub(crate) use inspect::{InspectView, Pane, RecordFilter, RecordOrder};
 pub(crate) use line::{Line, Typed};
 pub(crate) use run::RunView;
 pub(crate) use screen::{Panel, Screen};

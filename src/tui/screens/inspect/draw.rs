@@ -1,39 +1,24 @@
 //! How the answers are drawn.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Alignment, Rect};
+use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
 use super::layout::{answer_text, inside, prompt_text, reference_pieces};
-use super::modules;
 use super::places::{InspectPlaces, places};
-use super::rows::{self, Disagreement, PromptRow};
+use super::prompt_row::{Disagreement, PromptRow};
+use super::{list, modules, records, rows};
 use crate::results::{Answer, CellState};
 use crate::scores::{Subject, scores_on};
 use crate::tui::state::{Pane, Panel, State, StudyView};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts::{self, put_lines};
+use crate::tui::widgets::panel;
 use crate::tui::widgets::text::{sanitize, truncate, truncate_line, wrap};
-use crate::tui::widgets::{Table, TableColumn, TableRow, panel};
 
 /// Disagreements, in bits, that the legend shows the shades of.
 const SCALE: [f64; 5] = [0.0, 0.05, 0.2, 0.5, 1.0];
-/// Characters of a prompt that the list may show; no list is wider.
-const FIRST_WORDS: usize = 200;
-
-const TASK: &str = "task";
-const CHANGE: &str = "change of a score";
-const BITS: &str = "JS bits";
-/// Columns of the list: title, where the cells stand, least width, priority.
-const COLUMNS: [(&str, Alignment, u16, u8); 6] = [
-    ("", Alignment::Left, 1, 9),
-    (TASK, Alignment::Left, 10, 3),
-    ("no.", Alignment::Right, 5, 8),
-    ("prompt", Alignment::Left, 10, 9),
-    (CHANGE, Alignment::Right, 5, 7),
-    (BITS, Alignment::Right, 7, 6),
-];
 
 pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
     if state.inspect.modules || rows::rows(state).is_empty() {
@@ -57,9 +42,9 @@ pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     if state.inspect.modules {
         return modules::draw(state, study_view, right, area, buffer);
     }
-    let rows = rows::rows(state);
+    let every = rows::every(state);
     let left = rows::left(state);
-    if rows.is_empty() {
+    if every.is_empty() {
         let title = format!(
             "{} {} {}",
             study_view.label(left),
@@ -71,10 +56,14 @@ pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         frame.render(area, buffer);
         return parts::nothing(state, &no_answers(state, study_view, left, &right.id), inner, buffer);
     }
+    let rows = records::listed(every.clone(), state.inspect.filter, state.inspect.order);
+    if rows.is_empty() {
+        return list::draw_empty(state, study_view, &every, area, buffer);
+    }
     let places = places(area);
     let chosen = rows::selected(state, &rows);
     let row = rows[chosen];
-    draw_list(state, &rows, chosen, places.prompts, buffer);
+    list::draw(state, &rows, chosen, every.len(), places.prompts, buffer);
     draw_prompt(state, &row, &places, buffer);
     draw_side(state, study_view, &row, left, places.left, buffer);
     draw_side(state, study_view, &row, Some(&right.id), places.right, buffer);
@@ -82,91 +71,6 @@ pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         let line = legend(state, &row);
         truncate_line(&line, place.width.into(), state.theme.symbols().ellipsis).render(place, buffer);
     }
-}
-
-fn draw_list(state: &State, rows: &[PromptRow<'_>], chosen: usize, area: Rect, buffer: &mut Buffer) {
-    let theme = state.theme;
-    let measured = rows.iter().any(|row| row.right.is_some_and(|answer| Disagreement::of(answer).is_some()));
-    let order = match (state.inspect.largest_first, measured) {
-        (false, _) => "as in the task",
-        (true, true) => "largest disagreement first",
-        (true, false) => &format!("largest loss of {} first", rows::score_name(rows)),
-    };
-    let title = format!("Prompts {}/{}, {order}", chosen + 1, rows.len());
-    let frame = panel(&theme, &title, state.inspect.pane == Pane::Prompts);
-    let inner = frame.inner(area);
-    frame.render(area, buffer);
-    let several = rows.iter().any(|row| row.asked.task != rows[0].asked.task);
-    let columns: Vec<TableColumn> = COLUMNS
-        .into_iter()
-        .filter(|(name, ..)| (several || *name != TASK) && (measured || *name != BITS))
-        .map(|(name, align, min, priority)| {
-            let title = match name {
-                CHANGE => format!("{}{}", theme.symbols().delta, rows::score_name(rows)),
-                name => name.to_owned(),
-            };
-            TableColumn::new(title, align, min, priority)
-        })
-        .collect();
-    let height = usize::from(inner.height.saturating_sub(1));
-    let first = Table::offset(Some(chosen), rows.len(), height);
-    let shown = first..first.saturating_add(height);
-    let shared = rows::shared_beginnings(rows);
-    // Rows out of sight cost nothing.
-    let lines: Vec<TableRow> = rows
-        .iter()
-        .enumerate()
-        .map(|(i, row)| {
-            if shown.contains(&i) {
-                list_row(
-                    theme,
-                    row,
-                    several,
-                    shared.get(row.asked.task.as_str()).copied().unwrap_or_default(),
-                )
-            } else {
-                TableRow::default()
-            }
-        })
-        .collect();
-    Table::new(&theme, &columns, &lines).selected(Some(chosen)).render(inner, buffer);
-}
-
-/// A row of the list, with the task's name where there are several and without what all its prompts begin with. A
-/// table leaves out cells behind its last column.
-fn list_row(theme: Theme, row: &PromptRow<'_>, several: bool, shared: &str) -> TableRow {
-    let symbols = theme.symbols();
-    let (mark, style) = match row.change() {
-        None => (" ", theme.text()),
-        Some(change) if change > 0.0 => (symbols.up, theme.good()),
-        Some(change) if change < 0.0 => (symbols.down, theme.bad()),
-        Some(_) if row.same() => ("=", theme.dim()),
-        Some(_) => (symbols.dot, theme.dim()),
-    };
-    let (task, record) = row.key();
-    let change = row.change().map_or_else(String::new, |change| {
-        if change == 0.0 { "0".to_owned() } else { format!("{change:+.2}") }
-    });
-    let bits =
-        row.right.and_then(Disagreement::of).map_or_else(String::new, |bits| format!("{:.3}", bits.mean));
-    let cells = [
-        Line::styled(mark, style),
-        Line::styled(task.to_owned(), theme.dim()),
-        Line::styled(record.to_string(), theme.dim()),
-        Line::from(first_words(theme, &row.asked.prompt, shared)),
-        Line::styled(change, style),
-        Line::from(bits),
-    ];
-    TableRow::new(cells.into_iter().enumerate().filter(|(i, _)| several || *i != 1).map(|(_, cell)| cell))
-}
-
-/// The beginning of a prompt as one line, behind what it shares with the others.
-fn first_words(theme: Theme, prompt: &str, shared: &str) -> String {
-    let own =
-        prompt.strip_prefix(shared).map(str::trim_start).filter(|own| !shared.is_empty() && !own.is_empty());
-    let start: String = own.unwrap_or(prompt.trim_start()).chars().take(FIRST_WORDS).collect();
-    let words = start.split_whitespace().collect::<Vec<_>>().join(" ");
-    if own.is_some() { format!("{} {words}", theme.symbols().ellipsis) } else { words }
 }
 
 fn draw_prompt(state: &State, row: &PromptRow<'_>, places: &InspectPlaces, buffer: &mut Buffer) {
@@ -267,9 +171,7 @@ fn legend(state: &State, row: &PromptRow<'_>) -> Line<'static> {
     let Some(answer) = row.right else { return Line::default() };
     let Some(bits) = Disagreement::of(answer) else {
         let text = match answer.tokens.len() {
-            _ if !answer.choices.is_empty() => {
-                " log-likelihood of every choice, in nats; the mark is the most likely one"
-            }
+            _ if !answer.choices.is_empty() => return choice_legend(theme, row),
             0 => " the answer has no tokens",
             _ => " disagreement was not measured for this answer",
         };
@@ -290,6 +192,22 @@ fn legend(state: &State, row: &PromptRow<'_>) -> Line<'static> {
     }
     if let Some(left) = row.left.and_then(Disagreement::of) {
         spans.push(Span::styled(format!("  left: mean {:.3} max {:.3}", left.mean, left.max), theme.dim()));
+    }
+    Line::from(spans)
+}
+
+/// What the figures beside choices are, the margin of the right one, and how far the sides are apart.
+fn choice_legend(theme: Theme, row: &PromptRow<'_>) -> Line<'static> {
+    let mut spans = vec![Span::styled(" log-likelihoods in nats; the mark: most likely", theme.dim())];
+    let mut add = |name: &'static str, figure: String| {
+        spans.push(Span::styled(format!("  {name} "), theme.dim()));
+        spans.push(Span::styled(figure, theme.title()));
+    };
+    if let Some(margin) = row.margin() {
+        add("margin", list::margin_text(theme, margin));
+    }
+    if let Some(bits) = row.divergence() {
+        add("JS bits", format!("{bits:.3}"));
     }
     Line::from(spans)
 }

@@ -6,7 +6,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Block;
 
 use super::places::places;
-use super::rows::{self, PromptRow};
+use super::prompt_row::PromptRow;
+use super::rows;
 use super::shading;
 use crate::results::{Answer, ChoiceLikelihood};
 use crate::tui::state::{Pane, State};

@@ -3,8 +3,13 @@
 mod answers;
 mod draw;
 mod layout;
+mod list;
 mod modules;
 mod places;
+mod prompt_row;
+#[cfg(test)]
+mod record_tests;
+mod records;
 mod rows;
 #[cfg(test)]
 pub(in crate::tui) mod sample;

@@ -28,7 +28,7 @@ pub(super) fn draw(
     let modules = rows::modules(state, cell);
     let chosen = rows::selected_module(state, &modules);
     let place = if modules.is_empty() { String::new() } else { format!(" {}/{}", chosen + 1, modules.len()) };
-    let order = if state.inspect.largest_first { ", largest error first" } else { "" };
+    let order = if state.inspect.largest_error_first { ", largest error first" } else { "" };
     let frame =
         panel(&theme, &format!("Modules of {}{place}{order}", study_view.label(Some(&cell.id))), true);
     let inner = frame.inner(area);
@@ -60,7 +60,7 @@ pub(super) fn draw(
             }
         })
         .collect();
-    let sort = state.inspect.largest_first.then_some((5, false));
+    let sort = state.inspect.largest_error_first.then_some((5, false));
     Table::new(&theme, &columns(), &lines).sort(sort).selected(Some(chosen)).render(below, buffer);
 }
 

@@ -1,75 +1,12 @@
 //! What stands on the two sides, and the prompts that either has answered.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::results::{Answer, CellResult, CellState, ModuleResult};
-use crate::scores::{Score, Subject, headline_scores, records, scores_on};
+use super::prompt_row::PromptRow;
+use super::records::listed;
+use crate::results::{CellResult, CellState, ModuleResult};
+use crate::scores::{Subject, headline_scores, records};
 use crate::tui::state::{State, StudyView};
-
-/// How far two models disagreed over an answer, in bits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Disagreement {
-    /// Mean over the tokens.
-    pub mean: f64,
-    /// The largest.
-    pub max: f64,
-    /// The token that it belongs to.
-    pub at: usize,
-}
-
-impl Disagreement {
-    /// Of an answer, where it was measured.
-    pub(crate) fn of(answer: &Answer) -> Option<Self> {
-        let bits = answer.disagreement_bits.iter().map(|bits| f64::from(*bits));
-        let finite: Vec<(usize, f64)> = bits.enumerate().filter(|(_, bits)| bits.is_finite()).collect();
-        let &(at, max) = finite.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
-        let mean = finite.iter().map(|(_, bits)| bits).sum::<f64>() / finite.len() as f64;
-        Some(Self { mean, max, at })
-    }
-}
-
-/// A prompt, with the answer of each side that has one.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PromptRow<'a> {
-    /// An answer to it, for the prompt and its references, which are the same in all.
-    pub asked: &'a Answer,
-    pub left: Option<&'a Answer>,
-    pub right: Option<&'a Answer>,
-}
-
-impl PromptRow<'_> {
-    /// Task and record.
-    pub(crate) fn key(&self) -> (&str, usize) {
-        (&self.asked.task, self.asked.record)
-    }
-
-    /// The score that tells the sides apart: the first that both have, rather one that is told where there is room for
-    /// few.
-    pub(crate) fn score(&self) -> Option<&'static Score> {
-        let (left, right) = (&self.left?.scores, &self.right?.scores);
-        let mut scores = headline_scores(Subject::Task).chain(scores_on(Subject::Task));
-        scores.find(|score| left.get(score.id).is_some() && right.get(score.id).is_some())
-    }
-
-    /// That score of the right-hand side less that of the left-hand side.
-    pub(crate) fn change(&self) -> Option<f64> {
-        let id = self.score()?.id;
-        Some(self.right?.scores.get(id)? - self.left?.scores.get(id)?)
-    }
-
-    /// Both sides said the same.
-    pub(crate) fn same(&self) -> bool {
-        matches!((self.left, self.right), (Some(left), Some(right)) if left.text == right.text)
-    }
-
-    /// The larger disagreement first; where there is none, the larger loss, behind.
-    fn before(&self, other: &Self) -> Ordering {
-        let mean = |row: &Self| row.right.and_then(Disagreement::of).map_or(-1.0, |bits| bits.mean);
-        let loss = |row: &Self| row.change().map_or(f64::NEG_INFINITY, |change| -change);
-        mean(other).total_cmp(&mean(self)).then(loss(other).total_cmp(&loss(self)))
-    }
-}
 
 /// The cell on the right-hand side: the chosen one, else the first that has something to show.
 pub(super) fn right(state: &State) -> Option<&CellResult> {
@@ -116,8 +53,13 @@ pub(super) fn asks_nothing(study_view: &StudyView) -> bool {
     study_view.spec.as_ref().is_some_and(|spec| spec.evaluation.tasks.is_empty())
 }
 
-/// The prompts that either side has answered, in the order that is wanted.
+/// The prompts that are listed: those of [`every`] that are wanted, in the order that is wanted.
 pub(super) fn rows(state: &State) -> Vec<PromptRow<'_>> {
+    listed(every(state), state.inspect.filter, state.inspect.order)
+}
+
+/// The prompts that either side has answered, in the order of the tasks.
+pub(super) fn every(state: &State) -> Vec<PromptRow<'_>> {
     let (Some(study_view), Some(cell)) = (&state.study_view, right(state)) else { return Vec::new() };
     let of = |side: Option<&str>| study_view.answers.get(&side.map(str::to_owned)).into_iter().flatten();
     let mut found: BTreeMap<(&str, usize), PromptRow<'_>> = BTreeMap::new();
@@ -129,11 +71,7 @@ pub(super) fn rows(state: &State) -> Vec<PromptRow<'_>> {
         let alone = PromptRow { asked: answer, left: None, right: None };
         found.entry((&answer.task, answer.record)).or_insert(alone).right = Some(answer);
     }
-    let mut rows: Vec<PromptRow<'_>> = found.into_values().collect();
-    if state.inspect.largest_first {
-        rows.sort_by(PromptRow::before);
-    }
-    rows
+    found.into_values().collect()
 }
 
 /// What all prompts of a task begin with, by task: an instruction that tells none from another. Whole words; empty
@@ -166,7 +104,7 @@ pub(super) fn selected(state: &State, rows: &[PromptRow<'_>]) -> usize {
 /// The modules of a cell in the order that is wanted.
 pub(super) fn modules<'a>(state: &State, cell: &'a CellResult) -> Vec<&'a ModuleResult> {
     let mut modules: Vec<&ModuleResult> = cell.modules.iter().collect();
-    if state.inspect.largest_first {
+    if state.inspect.largest_error_first {
         // A module whose error is no number is the first to be looked at.
         let error = |module: &ModuleResult| match module.reconstruction_error {
             error if error.is_nan() => f64::INFINITY,

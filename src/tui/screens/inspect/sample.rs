@@ -6,9 +6,10 @@ use ratatui::buffer::Buffer;
 
 use crate::number::NamedNumbers;
 use crate::results::{
-    Answer, BaseResult, CellResult, CellState, Environment, ErrorBasis, Estimate, Footprint, Metrics,
-    ModelInfo, ModuleResult, RankCorrelations, Seconds, SourceBits,
+    Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, ErrorBasis, Estimate,
+    Footprint, Metrics, ModelInfo, ModuleResult, RankCorrelations, Seconds, SourceBits,
 };
+use crate::scores::choice::{ACCURACY, most_likely};
 use crate::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, PERPLEXITY, ROUGE1, Score, Summary};
 use crate::study::{CellSpec, Sparsity, Step, StudySpec};
 use crate::tui::state::{Options, Screen, State, StudyView};
@@ -203,6 +204,62 @@ pub(in crate::tui) fn inspecting(size: (u16, u16)) -> State {
     study_view.answers.insert(None, base_answers());
     study_view.answers.insert(Some(MAGNITUDE.into()), unmeasured);
     study_view.answers.insert(Some(WANDA.into()), wanda_answers());
+    state.study_view = Some(study_view);
+    state.inspect.choose(WANDA);
+    state
+}
+
+/// An answer to a question with as many choices as log-likelihoods, of which the one at `right` is accepted.
+pub(super) fn choosing_answer(record: usize, logs: &[f64], right: usize) -> Answer {
+    let names = ["carbon dioxide", "oxygen", "nitrogen", "helium"];
+    let choices = logs.iter().zip(names).map(|(&log_likelihood, name)| ChoiceLikelihood {
+        text: name.into(),
+        log_likelihood,
+        is_greedy: false,
+    });
+    let choices: Vec<ChoiceLikelihood> = choices.collect();
+    let best = most_likely(logs.iter().copied());
+    let is_right = f64::from(u8::from(best == right));
+    Answer {
+        task: "arc_easy".into(),
+        record,
+        prompt: format!("Question: Which gas is meant by clue {record} of the list?\nAnswer:"),
+        references: vec![names[right].into()],
+        text: names[best].into(),
+        tokens: Vec::new(),
+        pieces: Vec::new(),
+        disagreement_bits: Vec::new(),
+        choices,
+        scores: [(ACCURACY.id, is_right)].into_iter().collect(),
+    }
+}
+
+/// The study with the answers of the base and of one cell to questions with choices: 1 and 4 flip, 3 is wrong in both.
+pub(super) fn choosing(size: (u16, u16)) -> State {
+    let mut state = empty(size);
+    let mut study_view = study_view();
+    let of = |likelihoods: [[f64; 3]; 6]| -> Vec<Answer> {
+        let rights = [0, 1, 2, 0, 1, 2];
+        likelihoods.iter().zip(rights).enumerate().map(|(i, (logs, r))| choosing_answer(i, logs, r)).collect()
+    };
+    let base = [
+        [-2.0, -5.0, -6.0],
+        [-4.0, -3.0, -5.0],
+        [-9.0, -8.0, -2.0],
+        [-5.0, -4.0, -6.0],
+        [-3.0, -3.5, -6.0],
+        [-7.0, -6.0, -3.0],
+    ];
+    let cell = [
+        [-2.5, -4.0, -6.0],
+        [-3.0, -6.0, -5.0],
+        [-8.0, -7.0, -3.0],
+        [-5.0, -4.75, -6.0],
+        [-5.0, -3.0, -6.0],
+        [-4.0, -6.0, -3.0],
+    ];
+    study_view.answers.insert(None, of(base));
+    study_view.answers.insert(Some(WANDA.into()), of(cell));
     state.study_view = Some(study_view);
     state.inspect.choose(WANDA);
     state

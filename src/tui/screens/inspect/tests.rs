@@ -16,7 +16,7 @@ use crate::tui::theme::ColorMode;
 use crate::tui::update::update;
 use crate::tui::widgets::text;
 
-fn keys(state: &mut State, keys: &str) -> Vec<Effect> {
+pub(super) fn keys(state: &mut State, keys: &str) -> Vec<Effect> {
     keys.chars().flat_map(|c| press(state, KeyCode::Char(c))).collect()
 }
 
@@ -28,7 +28,7 @@ fn drawn(state: &State) -> Buffer {
     buffer
 }
 
-fn picture(state: &State) -> String {
+pub(super) fn picture(state: &State) -> String {
     lines(&drawn(state)).join("\n")
 }
 
@@ -38,11 +38,11 @@ fn shown(state: &State) -> (String, String) {
     (study_view.label(rows::left(state)), study_view.label(right.as_deref()))
 }
 
-fn prompts(state: &State) -> Vec<usize> {
+pub(super) fn prompts(state: &State) -> Vec<usize> {
     rows::rows(state).iter().map(|row| row.asked.record).collect()
 }
 
-fn chosen(state: &State) -> usize {
+pub(super) fn chosen(state: &State) -> usize {
     let rows = rows::rows(state);
     rows[rows::selected(state, &rows)].asked.record
 }
@@ -99,25 +99,6 @@ fn the_first_finished_cell_is_shown_until_one_is_chosen() {
         cell.state = if cell.id == RUNNING { CellState::Running } else { CellState::Queued };
     }
     assert_eq!(shown(&state).1, "sparsegpt 50% c4");
-}
-
-#[test]
-fn o_puts_the_largest_disagreement_first_and_selects_it() {
-    let mut state = inspecting((80, 24));
-    keys(&mut state, "jj");
-    assert_eq!((prompts(&state), chosen(&state)), (vec![0, 1, 2, 3], 2));
-    keys(&mut state, "o");
-    assert_eq!((prompts(&state), chosen(&state)), (vec![0, 3, 1, 2], 0));
-    // Where it was not measured, the loss of F1 counts.
-    keys(&mut state, "h");
-    assert_eq!(shown(&state).1, "magnitude 50%");
-    assert_eq!(prompts(&state), [0, 1, 2, 3]);
-    state.study_view.as_mut().unwrap().answers.get_mut(&Some(MAGNITUDE.into())).unwrap()[0]
-        .scores
-        .put("f1", 0.9);
-    assert_eq!(prompts(&state), [1, 0, 2, 3]);
-    keys(&mut state, "o");
-    assert_eq!(prompts(&state), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -328,7 +309,7 @@ fn the_list_leaves_out_what_all_prompts_of_a_task_begin_with() {
 #[test]
 fn without_a_study_keys_say_what_is_missing() {
     let mut state = empty((80, 24));
-    assert_eq!(keys(&mut state, "hlbomwjk"), []);
+    assert_eq!(keys(&mut state, "hlbofmwjk"), []);
     assert!(state.toast.as_ref().unwrap().text.contains("no study is open"));
 }
 
@@ -361,7 +342,7 @@ fn ascii_draws_nothing_else() {
         study_view.answers.insert(cell.clone(), answers[..3].to_vec());
     }
     state.study_view = Some(study_view);
-    for keys_of in ["", "l", "lm", "llm", "o"] {
+    for keys_of in ["", "l", "lm", "llm", "o", "oo", "f", "ff"] {
         let mut state = state.clone();
         keys(&mut state, keys_of);
         let text = picture(&state);
@@ -467,7 +448,7 @@ fn it_looks_as_it_did() {
     }
 }
 
-const ACTIONS: [Action; 14] = [
+const ACTIONS: [Action; 16] = [
     Action::Up,
     Action::Down,
     Action::PageUp,
@@ -478,7 +459,9 @@ const ACTIONS: [Action; 14] = [
     Action::Left,
     Action::Right,
     Action::OtherSide,
-    Action::ByDisagreement,
+    Action::NextOrder,
+    Action::NextFilter,
+    Action::AllRecords,
     Action::ShowModules,
     Action::NextPane,
     Action::Pin,
@@ -489,7 +472,7 @@ proptest! {
 
     #[test]
     fn any_keys_leave_what_can_be_drawn_at_any_size_and_only_there(
-        what in 0..3_usize,
+        what in 0..4_usize,
         actions in proptest::collection::vec(0..ACTIONS.len(), 0..20),
         size in (1..200_u16, 1..60_u16),
         room in (0..180_u16, 0..50_u16),
@@ -498,6 +481,7 @@ proptest! {
         let mut state = match what {
             0 => empty(size),
             1 => inspecting(size),
+            2 => choosing(size),
             _ => {
                 let mut state = empty(size);
                 state.study_view = Some(study_view());

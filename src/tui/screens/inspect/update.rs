@@ -9,7 +9,7 @@ use super::rows;
 use crate::tui::keymap::Action;
 use crate::tui::message::Effect;
 use crate::tui::screens::toast_error;
-use crate::tui::state::{Pane, ScreenAreas, State};
+use crate::tui::state::{InspectView, Pane, RecordFilter, ScreenAreas, State};
 
 pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     if state.study_view.is_none() {
@@ -22,12 +22,22 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
             toast_error(state, "modules belong to one cell: press h or l for another, m for the answers")
         }
         Action::OtherSide => step_left(state),
-        Action::ByDisagreement => {
+        Action::NextOrder if state.inspect.modules => {
             let view = &mut state.inspect;
-            view.largest_first = !view.largest_first;
+            view.largest_error_first = !view.largest_error_first;
             // Who asks for the largest wants to see it.
-            (view.prompt, view.module) = (None, None);
-            (view.prompt_scroll, view.answer_scroll) = (0, 0);
+            view.module = None;
+            Vec::new()
+        }
+        Action::NextFilter if state.inspect.modules => {
+            toast_error(state, "the filter is for records, not for modules: press m for the answers")
+        }
+        Action::NextOrder | Action::NextFilter | Action::AllRecords => {
+            relist(state, |view| match action {
+                Action::NextOrder => view.order = view.order.next(),
+                Action::NextFilter => view.filter = view.filter.next(),
+                _ => view.filter = RecordFilter::All,
+            });
             Vec::new()
         }
         Action::ShowModules => {
@@ -44,6 +54,21 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     }
 }
 
+/// Changes what is listed. The chosen record stays while it is listed, and comes back when it is listed again; another one
+/// is read from its beginning.
+fn relist(state: &mut State, change: impl FnOnce(&mut InspectView)) {
+    let shown = |state: &State| {
+        let rows = rows::rows(state);
+        rows.get(rows::selected(state, &rows)).map(|row| (row.asked.task.clone(), row.asked.record))
+    };
+    let before = shown(state);
+    change(&mut state.inspect);
+    if shown(state) != before {
+        let view = &mut state.inspect;
+        (view.prompt_scroll, view.answer_scroll) = (0, 0);
+    }
+}
+
 /// Shows the next cell, or the one before, on the right-hand side; the one on the left-hand side is left out.
 fn step_right(state: &mut State, forward: bool) -> Vec<Effect> {
     let Some(study_view) = &state.study_view else { return Vec::new() };
@@ -54,9 +79,10 @@ fn step_right(state: &mut State, forward: bool) -> Vec<Effect> {
     let Some(at) = at else { return toast_error(state, "the study has no cells yet: press a to add one") };
     let by = if forward { 1 } else { ids.len() - 1 };
     let next = ids[(at + by) % ids.len()].to_owned();
-    let view = &mut state.inspect;
-    view.right = Some(next);
-    view.answer_scroll = 0;
+    relist(state, |view| {
+        view.right = Some(next);
+        view.answer_scroll = 0;
+    });
     wanted(state)
 }
 
@@ -70,9 +96,10 @@ fn step_left(state: &mut State) -> Vec<Effect> {
         [None].into_iter().chain(cells).filter(|side| side.is_none() || *side != right.as_deref()).collect();
     let at = sides.iter().position(|side| *side == rows::left(state)).unwrap_or(0);
     let next = sides[(at + 1) % sides.len()].map(str::to_owned);
-    let view = &mut state.inspect;
-    (view.left, view.right) = (next, right);
-    view.answer_scroll = 0;
+    relist(state, |view| {
+        (view.left, view.right) = (next, right);
+        view.answer_scroll = 0;
+    });
     wanted(state)
 }
 
