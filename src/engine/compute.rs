@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::results::Seconds;
 use crate::sysinfo;
 
-/// Computes what an assignment lacks and returns the final hidden states of the evaluation windows. What is found out is
-/// told step by step; of a model of which everything is known, nothing is.
+/// Computes what an assignment lacks and returns the base's final hidden states of the evaluation windows, which cells are
+/// compared with; none of a cell. What is found out is told step by step; of a model of which everything is known, nothing
+/// is.
 ///
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled) with every whole block on disk; anything that fails.
@@ -22,13 +23,13 @@ pub(super) fn compute(
     assignment: &Assignment,
     reporter: &mut Reporter,
     findings: &mut Findings<'_>,
-) -> Result<HiddenStates> {
+) -> Result<Option<HiddenStates>> {
     let mut seconds = assignment.seconds;
     if assignment.is_known {
         let (states, mut saving) =
             cell::pass(study, place, assignment, reporter, &mut seconds, &mut |_| Ok(()))?;
         saving.wait()?;
-        return Ok(states);
+        return kept(study, assignment, states);
     }
     for message in &assignment.calibration_warnings {
         findings(Finding::Warning { message: message.clone() })?;
@@ -49,7 +50,7 @@ fn measure_and_answer(
     reporter: &mut Reporter,
     seconds: &mut Seconds,
     findings: &mut Findings<'_>,
-) -> Result<HiddenStates> {
+) -> Result<Option<HiddenStates>> {
     let mut modules = assignment.modules.clone();
     let passed = cell::pass(study, place, assignment, reporter, seconds, &mut |finding| {
         if let Finding::Module { module } = &finding {
@@ -76,10 +77,19 @@ fn measure_and_answer(
     let saved_at_ends = study.model_of(assignment.cell.as_ref())?.saved_at_ends();
     findings(Finding::Measured { metrics, warnings: all_warnings, saved_at_ends })?;
     let choices = choices::score(study, place, assignment, reporter, (&states, seconds), findings)?;
+    // A whole model answers: what is not needed any more makes room for it.
+    let states = kept(study, assignment, states)?;
     let mut measurements = answer::answer(study, place, assignment, reporter, &mut seconds.answer, findings)?;
     measurements.extend(choices);
     if !measurements.is_empty() {
         findings(Finding::Scored { measurements })?;
     }
     Ok(states)
+}
+
+/// What is needed of final states once they are measured: the base's, of the windows alone. Choices are compared by their
+/// likelihoods.
+fn kept(study: &Study, assignment: &Assignment, states: HiddenStates) -> Result<Option<HiddenStates>> {
+    let is_base = assignment.cell.is_none();
+    is_base.then(|| states.into_first(study.sizes.evaluation_windows)).transpose()
 }

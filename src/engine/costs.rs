@@ -340,12 +340,15 @@ impl Sizes {
                 + base.max(packed)
         };
         let program = 60 << 20;
-        let working = (block * device_element + activations + pruning).max(head).max(answering);
+        let passing = (block * device_element + activations + pruning).max(head);
+        // While a model answers, the base's states of the windows are left.
+        let windows = states(self.evaluation_windows * self.seq_len);
+        let working = (kept + passing).max(windows + answering);
         let (host, device) = match (self.on_host, self.states_on_device) {
-            (true, _) => (kept + working + program, 0),
+            (true, _) => (working + program, 0),
             // They come to the host a batch at a time, to be saved.
-            (false, true) => (pruning + program + DRIVER, working + kept),
-            (false, false) => (kept + pruning + program + DRIVER, working),
+            (false, true) => (pruning + program + DRIVER, working),
+            (false, false) => (kept + pruning + program + DRIVER, passing.max(answering)),
         };
         let mut disk = states(self.evaluation_tokens());
         // What every position showed: one value of the base, three of each cell.

@@ -91,7 +91,9 @@ impl HiddenStates {
         let whole = if saved.len() == 1 { saved[0].clone() } else { Tensor::cat(saved, 0)? };
         let mut row = 0;
         for shape in &states.shapes {
-            states.batches.push(whole.narrow(0, row, shape.rows())?.copy()?.to_device(placement.home)?);
+            // Tensor::copy would keep the memory of the whole for every batch.
+            let rows = whole.narrow(0, row, shape.rows())?.force_contiguous()?;
+            states.batches.push(rows.to_device(placement.home)?);
             row += shape.rows();
         }
         Ok(states)
@@ -160,6 +162,28 @@ impl HiddenStates {
     pub fn sequence(&self, index: usize) -> Result<Tensor> {
         let place = self.places[index];
         Ok(self.batches[place.batch].narrow(0, place.row, place.rows)?)
+    }
+
+    /// The first sequences alone, none of which is a tree with branches.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn into_first(mut self, sequences: usize) -> Result<Self> {
+        self.places.truncate(sequences);
+        let Some(last) = self.places.last().copied() else {
+            return Ok(Self { batches: Vec::new(), shapes: Vec::new(), ..self });
+        };
+        self.batches.truncate(last.batch + 1);
+        self.shapes.truncate(last.batch + 1);
+        let rows = last.row + last.rows;
+        if rows < self.shapes[last.batch].rows() {
+            // A copy, since a part of a tensor keeps all of it in memory.
+            self.batches[last.batch] = self.batches[last.batch].narrow(0, 0, rows)?.force_contiguous()?;
+            let of_batch = self.places.iter().filter(|place| place.batch == last.batch);
+            self.shapes[last.batch] =
+                Batch::of_lengths(&of_batch.map(|place| place.rows).collect::<Vec<_>>());
+        }
+        Ok(self)
     }
 
     /// The batches, for saving.
@@ -310,6 +334,41 @@ mod tests {
         assert_eq!(asked, 3);
     }
 
+    /// Values that a tensor keeps in memory, whether it shows them or not.
+    fn kept_values(batch: &Tensor) -> usize {
+        let (storage, _) = batch.storage_and_layout();
+        match &*storage {
+            candle_core::Storage::Cpu(storage) => storage.as_slice::<f32>().unwrap().len(),
+            _ => panic!("not on the host"),
+        }
+    }
+
+    #[test]
+    fn the_first_sequences_alone_take_the_memory_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::default().write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let trees: Vec<Tree<Vec<u32>>> = vec![
+            Tree::alone(vec![1, 2, 3]),
+            Tree::alone(vec![4, 5]),
+            Tree { trunk: vec![6, 7], branches: vec![vec![8], vec![9, 1]] },
+        ];
+        for (most, first) in [(100, 2), (5, 2), (100, 1), (3, 2), (100, 0)] {
+            let states =
+                HiddenStates::embed_trees(&folder, &trees, DType::F32, placement(most), &mut || Ok(()))
+                    .unwrap();
+            let values = |states: &HiddenStates, index| {
+                states.sequence(index).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let wanted: Vec<Vec<f32>> = (0..first).map(|index| values(&states, index)).collect();
+            let kept = states.into_first(first).unwrap();
+            assert_eq!((0..first).map(|index| values(&kept, index)).collect::<Vec<_>>(), wanted);
+            assert_eq!(kept.sequences(), first);
+            assert_eq!(kept.tokens(), trees[..first].iter().map(|tree| tree.trunk.len()).sum::<usize>());
+            assert!(kept.batches().iter().all(|batch| kept_values(batch) == batch.elem_count()));
+        }
+    }
+
     #[test]
     fn saved_states_come_back_in_other_batches() {
         let dir = tempfile::tempdir().unwrap();
@@ -330,6 +389,7 @@ mod tests {
                 let [got, want] = [&again, &saved].map(|s| values(s.sequence(index).unwrap()));
                 assert_eq!(got, want);
             }
+            assert!(again.batches().iter().all(|batch| kept_values(batch) == batch.elem_count()));
         }
         let others = [3, 9, 1, 5].map(Tree::alone);
         let error = HiddenStates::from_saved(saved.batches(), &others, placement(10)).unwrap_err();

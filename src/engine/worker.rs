@@ -186,7 +186,7 @@ impl Worker {
             compute(study, place, &assignment, reporter, &mut |finding| ledger.record(None, finding));
         reporter.tracker.unit(&Vec::new());
         match states {
-            Ok(states) => place.base_states = Some(states),
+            Ok(states) => place.base_states = states,
             Err(error) => {
                 let cancelled = matches!(error, Error::Cancelled);
                 ledger.set_state(None, if cancelled { CellState::Cancelled } else { CellState::Failed })?;
