@@ -122,6 +122,38 @@ fn a_set_that_is_not_thin_is_counted_without_a_warning() {
 }
 
 #[test]
+fn a_mixture_is_one_set_that_draws_from_several() {
+    let place = place();
+    let texts: Vec<String> = (0..40).map(|n| prose(200, n)).collect();
+    place.write("web.parquet", parquet_of_texts(&texts, Compression::SNAPPY));
+    place.write("page.txt", prose(40, 9));
+    let mixed = "--calibration web.parquet*3+page.txt --calibration-samples 8";
+    let (mixed_report, said) = report(&place, mixed);
+    assert!(
+        said.contains("calibration set web*3+page, component web: 6 windows of 32 tokens from "),
+        "{said}"
+    );
+    assert!(
+        said.contains("calibration set web*3+page, component page: 2 windows of 32 tokens from one text"),
+        "{said}"
+    );
+    let cell = &mixed_report["cells"][0];
+    assert_eq!(
+        (&cell["id"], &cell["calibration"]),
+        (&json!("wanda-0.5-webx3+page-s0"), &json!("web.parquet*3+page.txt"))
+    );
+    // It is known again, and is neither of its components.
+    let (again, said) = report(&place, &format!("{mixed} --resume"));
+    assert_eq!(again["cells"][0]["metrics"], cell["metrics"], "{said}");
+    let (web, _) = report(&place, "--calibration web.parquet --calibration-samples 8");
+    assert_ne!(web["cells"][0]["metrics"], cell["metrics"]);
+    let message = mistake(&place, "--calibration web.parquet+nothing --calibration-samples 8");
+    assert!(message.contains("`nothing` is neither a file nor a known text"), "{message}");
+    let message = mistake(&place, "--calibration web.parquet+page.txt --calibration-samples 1");
+    assert!(message.contains("none would come from `page.txt`"), "{message}");
+}
+
+#[test]
 fn records_that_are_left_out_are_counted_and_said() {
     let place = place();
     let text = |n: u64| json!({ "text": prose(100, n) }).to_string();

@@ -8,9 +8,9 @@ use super::content;
 use super::event::Event;
 use super::files::LazyHub;
 use super::study::Study;
-use crate::data::{self, FieldNames};
+use crate::data::{self, FieldNames, WindowDraw};
 use crate::error::Result;
-use crate::study::{StudyContent, short_name};
+use crate::study::{CalibrationSpec, StudyContent, short_name};
 
 /// The windows of a calibration set.
 pub(super) struct CalibrationSet {
@@ -67,20 +67,20 @@ fn read(
     reporter: &mut Reporter,
 ) -> Result<CalibrationSet> {
     let spec = &study.spec;
-    let (source, tokenizer, seq_len) = (set.to_string(), study.tokenizer.clone(), spec.seq_len);
-    let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
+    let (source, tokenizer) = (set.to_string(), study.tokenizer.clone());
+    let CalibrationSpec { samples, sampling, .. } = spec.calibration;
+    let draw = WindowDraw { samples, seq_len: spec.seq_len, sampling, seed };
     let fields = FieldNames::new(&spec.fields)?;
-    let (text, names_used, drawn) = hub.read(reporter, move |files| {
-        let text = data::load_text(&source, &fields, files)?;
-        let drawn = data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)?;
-        Ok((text.warning(), text.names_used, drawn))
-    })?;
-    let (set, coverage) = (short_name(set), drawn.coverage);
-    let thin = coverage.warning().map(|message| format!("calibration set {set}: {message}"));
-    reporter.event(Event::Calibration { set, seed, coverage });
-    let warnings: Vec<String> = text.into_iter().chain(thin).collect();
+    let drawn =
+        hub.read(reporter, move |files| data::draw_set(&source, &fields, &tokenizer, &draw, files))?;
+    let set = short_name(set);
+    for component in &drawn.components {
+        let (set, component, coverage) = (set.clone(), component.name.clone(), component.coverage);
+        reporter.event(Event::Calibration { set, component, seed, coverage });
+    }
+    let warnings: Vec<String> = drawn.warnings(&set).collect();
     for message in &warnings {
         reporter.warn(None, message.clone());
     }
-    Ok(CalibrationSet { windows: Arc::new(drawn.windows), warnings, names_used })
+    Ok(CalibrationSet { windows: Arc::new(drawn.windows), warnings, names_used: drawn.names_used })
 }

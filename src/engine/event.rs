@@ -147,9 +147,12 @@ pub enum Event {
     Calibration {
         /// Short name of the set.
         set: String,
+        /// Short name of the component that they come from, where the set draws from several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        component: Option<String>,
         /// Seed of the sampling.
         seed: u64,
-        /// How much of the set they show.
+        /// How much of it they show.
         coverage: Coverage,
     },
     /// A cell (or the base: `None`) changed its state.

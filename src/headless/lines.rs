@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
+use crate::data::describe_place;
 use crate::engine::{Event, Phase, Plan, PlannedCell, Progress, ResourceEstimate};
 use crate::human::{bytes, count, duration};
 use crate::results::{CellState, Environment, Footprint, Measurement, Metrics, ModelInfo, Seconds};
@@ -46,8 +47,9 @@ impl Lines {
             Event::CellDone { cell, seconds, footprint } => {
                 Some(self.done_line(cell.as_deref(), seconds, *footprint))
             }
-            Event::Calibration { set, coverage, .. } => {
-                Some(format!("calibration set {}: {}", escape(set), coverage.describe()))
+            Event::Calibration { set, component, coverage, .. } => {
+                let place = describe_place(set, component.as_deref());
+                Some(format!("{}: {}", escape(&place), coverage.describe()))
             }
             Event::Warning { cell: None, message } => {
                 self.said.insert(message.clone());

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellSpec, short_name};
+use super::CellSpec;
+use super::names::file_name;
 
 /// What a study computes with, as digests. Two studies of the same settings and the same content are the same study,
 /// also when the files lie elsewhere.
@@ -26,7 +27,7 @@ impl StudyContent {
     /// Under what name the windows of a calibration set are kept; it is how a cell's id ends, so that cells of one id
     /// have one key.
     pub fn calibration_key(set: &str, seed: u64) -> String {
-        format!("{}-s{seed}", short_name(set))
+        format!("{}-s{seed}", file_name(set))
     }
 
     /// What differs from another content, in words; `None` where nothing does. Calibration sets differ where both know

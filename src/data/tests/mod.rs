@@ -2,6 +2,7 @@ mod choices;
 mod damaged;
 mod files;
 mod formats;
+mod mixtures;
 mod shapes;
 mod texts;
 mod thin;
