@@ -4,19 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Reporter;
+use super::contamination::measure_contamination;
 use super::content;
 use super::event::Event;
 use super::files::LazyHub;
 use super::study::Study;
 use crate::data::{self, FieldNames, WindowDraw};
 use crate::error::Result;
-use crate::study::{CalibrationSpec, StudyContent, short_name};
+use crate::study::{CalibrationSpec, Contamination, StudyContent, contamination_warning, short_name};
 
 /// The windows of a calibration set.
 pub(super) struct CalibrationSet {
     pub windows: Arc<Vec<Vec<u32>>>,
     /// What a person should know of every cell that is calibrated on it.
     pub warnings: Vec<String>,
+    /// How much of what is measured they hold.
+    pub contamination: Vec<Contamination>,
     /// Whether records were read by names that the user gave.
     pub names_used: bool,
 }
@@ -51,6 +54,13 @@ impl CalibrationSets {
         Ok(&self.read[&key])
     }
 
+    /// How much of what is measured the sets hold that were read.
+    pub fn contamination(&self) -> impl Iterator<Item = &Contamination> {
+        let mut sets: Vec<_> = self.read.iter().collect();
+        sets.sort_by_key(|(set, _)| *set);
+        sets.into_iter().flat_map(|(_, found)| &found.contamination)
+    }
+
     /// Digests of all that were read, by [`StudyContent::calibration_key`].
     pub fn digests(&self) -> impl Iterator<Item = (String, String)> {
         self.read.iter().map(|((set, seed), found)| {
@@ -82,5 +92,12 @@ fn read(
     for message in &warnings {
         reporter.warn(None, message.clone());
     }
-    Ok(CalibrationSet { windows: Arc::new(drawn.windows), warnings, names_used: drawn.names_used })
+    let contamination =
+        measure_contamination(study, (&set, seed), &drawn.windows, &mut || reporter.boundary())?;
+    reporter.event(Event::Contamination { set: set.clone(), found: contamination.clone() });
+    if let Some(message) = contamination_warning(&contamination, (&set, seed)) {
+        reporter.warn(None, message);
+    }
+    let (windows, names_used) = (Arc::new(drawn.windows), drawn.names_used);
+    Ok(CalibrationSet { windows, warnings, contamination, names_used })
 }

@@ -11,7 +11,7 @@ use crate::results::{
     Answer, CellState, Environment, Footprint, Insight, Metrics, ModelInfo, ModuleResult, Seconds,
     StudyResult,
 };
-use crate::study::{CellSpec, StudySpec};
+use crate::study::{CellSpec, Contamination, StudySpec};
 
 /// How a study is to be run, apart from what it measures.
 #[derive(Debug, Clone, Default)]
@@ -154,6 +154,13 @@ pub enum Event {
         seed: u64,
         /// How much of it they show.
         coverage: Coverage,
+    },
+    /// Calibration text was looked for in what is measured.
+    Contamination {
+        /// Short name of the calibration set.
+        set: String,
+        /// What was found, by corpus and task.
+        found: Vec<Contamination>,
     },
     /// A cell (or the base: `None`) changed its state.
     Cell {

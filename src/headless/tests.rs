@@ -157,6 +157,7 @@ fn finished(state: CellState) -> Event {
             base: BaseResult::default(),
             cells: vec![cell],
             insight: Insight::default(),
+            contamination: Vec::new(),
         }),
     }
 }

@@ -14,6 +14,7 @@ use crate::number;
 use crate::results::{CellState, DataSetName, Estimate, Measurement, StudyResult};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{Score, Subject, decimals, percent, scores_on, verdict};
+use crate::study::{MeasuredAs, RUN_TOKENS, contaminated_share, contamination_warnings};
 use crate::text::{escape, wrap_words};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
@@ -35,7 +36,8 @@ pub fn table(result: &StudyResult, width: usize) -> String {
         out += &(wrap_words(&line, width, "") + "\n");
     }
     for (cell, warning) in warnings(result) {
-        out += &(wrap_words(&format!("Warning, {cell}: {warning}"), width, "  ") + "\n");
+        let place = cell.map_or_else(|| "Warning".to_owned(), |cell| format!("Warning, {cell}"));
+        out += &(wrap_words(&format!("{place}: {warning}"), width, "  ") + "\n");
     }
     out
 }
@@ -54,7 +56,8 @@ pub fn markdown(result: &StudyResult) -> String {
         out += "\nWarnings:\n\n";
     }
     for (cell, warning) in warnings {
-        let _ = writeln!(out, "- {}: {}", layout::escape(&cell), layout::escape(&warning));
+        let place = cell.map_or_else(String::new, |cell| format!("{}: ", layout::escape(&cell)));
+        let _ = writeln!(out, "- {place}{}", layout::escape(&warning));
     }
     out
 }
@@ -184,7 +187,8 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
         let seldom = scores_on(Subject::Corpus).filter(|score| score.seldom).count();
         let fits = |group: &Group| layout::fit(&lead, &[&groups[0], group], width);
         let mut fitting = (1..=seldom).rev().map(|seldom| corpus_group(&rows, &corpus, seldom));
-        let group = fitting.find(fits).unwrap_or_else(|| corpus_group(&rows, &corpus, 0));
+        let mut group = fitting.find(fits).unwrap_or_else(|| corpus_group(&rows, &corpus, 0));
+        group.title += &beside_name(result, &corpus, MeasuredAs::Corpus);
         groups.push(group);
     }
     let tasks = figures::data_sets(&rows, Subject::Task);
@@ -193,9 +197,16 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
         groups.push(task_group(&rows, &tasks, &title));
     }
     for task in &tasks {
-        groups.push(task_group(&rows, std::slice::from_ref(task), &task.to_string()));
+        let title = format!("{task}{}", beside_name(result, task, MeasuredAs::Task));
+        groups.push(task_group(&rows, std::slice::from_ref(task), &title));
     }
     (lead, groups)
+}
+
+/// What is said of a data set behind its name: how much of it stands in a calibration set.
+fn beside_name(result: &StudyResult, data_set: &DataSetName, measured_as: MeasuredAs) -> String {
+    let share = contaminated_share(&result.contamination, &data_set.name, measured_as);
+    share.map_or_else(String::new, |share| format!(" ({share})"))
 }
 
 /// Makes a column of what `f` finds in each row; `-` where it finds nothing.
@@ -303,6 +314,12 @@ fn notes(result: &StudyResult) -> Vec<String> {
         notes.push("The mean over the tasks weights each by its number of records.".into());
     }
     notes.extend(size_note(&rows));
+    if result.contamination.iter().any(|found| found.contaminated > 0) {
+        notes.push(format!(
+            "contaminated: windows of a text, or records of a task, that hold {RUN_TOKENS} tokens in a row of a \
+             calibration set."
+        ));
+    }
     notes
 }
 
@@ -321,14 +338,16 @@ fn size_note(rows: &[Row<'_>]) -> Option<String> {
     ))
 }
 
-/// Every warning with the name of its cell.
-fn warnings(result: &StudyResult) -> Vec<(String, String)> {
+/// Every warning with the name of its cell; first those of the study's data.
+fn warnings(result: &StudyResult) -> Vec<(Option<String>, String)> {
+    let of_data = contamination_warnings(&result.contamination);
+    let of_data = of_data.iter().map(|warning| (None, escape(warning).into_owned()));
     let of_cell = |cell: &crate::results::CellResult| {
         let label = escape(&cell.spec.label()).into_owned();
         cell.warnings
             .iter()
-            .map(move |warning| (label.clone(), escape(warning).into_owned()))
+            .map(move |warning| (Some(label.clone()), escape(warning).into_owned()))
             .collect::<Vec<_>>()
     };
-    result.cells.iter().flat_map(of_cell).collect()
+    of_data.chain(result.cells.iter().flat_map(of_cell)).collect()
 }

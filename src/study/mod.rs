@@ -1,5 +1,6 @@
 //! What a user asks for: studies, cells, recipes. Plain data without any I/O.
 
+mod contamination;
 mod content;
 mod level;
 mod mixture;
@@ -7,6 +8,10 @@ mod names;
 mod recipe;
 mod scored;
 
+pub use contamination::{Contamination, MeasuredAs};
+pub(crate) use contamination::{
+    RUN_TOKENS, contaminated_share, contamination_warning, contamination_warnings,
+};
 pub use content::StudyContent;
 pub use level::{FormatName, Level, Sparsity, parse_bits, parse_format};
 pub(crate) use mixture::SetMixture;

@@ -160,7 +160,10 @@ fn warnings(theme: Theme, study_view: &StudyView, cell: &CellResult, place: Rect
     if let Some(why) = failure {
         add(theme.symbols().cross, why, theme.bad());
     }
-    for warning in cell.warnings.iter().filter(|warning| failure != Some(warning.as_str())) {
+    let contaminated = study_view.contamination_warning(&cell.spec);
+    for warning in
+        cell.warnings.iter().chain(&contaminated).filter(|warning| failure != Some(warning.as_str()))
+    {
         add(theme.symbols().warning, warning, theme.warn());
     }
     let room = usize::from(place.height / 3).max(1);
