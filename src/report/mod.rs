@@ -14,7 +14,7 @@ use crate::number;
 use crate::results::{CellState, DataSetName, Estimate, Measurement, StudyResult};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{Score, Subject, decimals, percent, scores_on, verdict};
-use crate::study::{MeasuredAs, RUN_TOKENS, contaminated_share, contamination_warnings};
+use crate::study::{contamination_note, contamination_warnings};
 use crate::text::{escape, wrap_words};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
@@ -187,8 +187,7 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
         let seldom = scores_on(Subject::Corpus).filter(|score| score.seldom).count();
         let fits = |group: &Group| layout::fit(&lead, &[&groups[0], group], width);
         let mut fitting = (1..=seldom).rev().map(|seldom| corpus_group(&rows, &corpus, seldom));
-        let mut group = fitting.find(fits).unwrap_or_else(|| corpus_group(&rows, &corpus, 0));
-        group.title += &beside_name(result, &corpus, MeasuredAs::Corpus);
+        let group = fitting.find(fits).unwrap_or_else(|| corpus_group(&rows, &corpus, 0));
         groups.push(group);
     }
     let tasks = figures::data_sets(&rows, Subject::Task);
@@ -197,16 +196,9 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
         groups.push(task_group(&rows, &tasks, &title));
     }
     for task in &tasks {
-        let title = format!("{task}{}", beside_name(result, task, MeasuredAs::Task));
-        groups.push(task_group(&rows, std::slice::from_ref(task), &title));
+        groups.push(task_group(&rows, std::slice::from_ref(task), &task.to_string()));
     }
     (lead, groups)
-}
-
-/// What is said of a data set behind its name: how much of it stands in a calibration set.
-fn beside_name(result: &StudyResult, data_set: &DataSetName, measured_as: MeasuredAs) -> String {
-    let share = contaminated_share(&result.contamination, &data_set.name, measured_as);
-    share.map_or_else(String::new, |share| format!(" ({share})"))
 }
 
 /// Makes a column of what `f` finds in each row; `-` where it finds nothing.
@@ -314,12 +306,7 @@ fn notes(result: &StudyResult) -> Vec<String> {
         notes.push("The mean over the tasks weights each by its number of records.".into());
     }
     notes.extend(size_note(&rows));
-    if result.contamination.iter().any(|found| found.contaminated > 0) {
-        notes.push(format!(
-            "contaminated: windows of a text, or records of a task, that hold {RUN_TOKENS} tokens in a row of a \
-             calibration set."
-        ));
-    }
+    notes.extend(contamination_note(&result.contamination).map(|note| escape(&note).into_owned()));
     notes
 }
 

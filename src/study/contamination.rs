@@ -101,6 +101,28 @@ pub(crate) fn contamination_warnings(found: &[Contamination]) -> Vec<String> {
     sets.into_iter().filter_map(|set| contamination_warning(found, set)).collect()
 }
 
+/// How much of every data set stands in the calibration set that it holds most of, in one sentence: `None` where nobody
+/// looked.
+pub(crate) fn contamination_note(found: &[Contamination]) -> Option<String> {
+    let mut shares: Vec<String> = Vec::new();
+    for (place, one) in found.iter().enumerate() {
+        let is_same =
+            |other: &&Contamination| other.data_set == one.data_set && other.measured_as == one.measured_as;
+        if !found[..place].iter().any(|other| is_same(&other)) {
+            let worst = found.iter().filter(is_same).max_by_key(|other| other.contaminated).unwrap_or(one);
+            shares.push(format!("{} {}", one.data_set, worst.percent()));
+        }
+    }
+    if shares.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "Contamination, which is the share of windows or records that hold {RUN_TOKENS} tokens in a row of a \
+         calibration set: {}.",
+        shares.join(", ")
+    ))
+}
+
 /// What stands beside a data set's name: the share of the calibration set that it holds most of. `None` where it holds
 /// nothing, or nobody looked.
 pub(crate) fn contaminated_share(
@@ -168,5 +190,8 @@ mod tests {
         assert_eq!(beside("long").as_deref(), Some("<0.1% contaminated"));
         assert_eq!((beside("v"), beside("u")), (None, None));
         assert_eq!(contaminated_share(&all, "w", MeasuredAs::Task), None);
+        let note = contamination_note(&all).unwrap();
+        assert!(note.ends_with("calibration set: w 4.7%, v 0.0%, long <0.1%."), "{note}");
+        assert_eq!(contamination_note(&[]), None);
     }
 }

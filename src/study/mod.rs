@@ -10,7 +10,7 @@ mod scored;
 
 pub use contamination::{Contamination, MeasuredAs};
 pub(crate) use contamination::{
-    RUN_TOKENS, contaminated_share, contamination_warning, contamination_warnings,
+    RUN_TOKENS, contaminated_share, contamination_note, contamination_warning, contamination_warnings,
 };
 pub use content::StudyContent;
 pub use level::{FormatName, Level, Sparsity, parse_bits, parse_format};
