@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::footprint::{Footprint, ModelFootprint, SourceBits};
 use crate::number::{self, NamedNumbers};
-use crate::study::CellSpec;
+use crate::study::{CellSpec, Contamination};
 
 /// Version of the JSON report.
 pub const REPORT_VERSION: u32 = 2;
@@ -354,10 +354,14 @@ pub struct StudyResult {
     pub cells: Vec<CellResult>,
     /// Which metric tells the truth.
     pub rank_correlations: RankCorrelations,
+    /// How much of every corpus and task stands in every calibration set; nothing of those that were last read by a
+    /// version that did not look.
+    #[serde(default)]
+    pub contamination: Vec<Contamination>,
 }
 
 impl StudyResult {
-    /// A report of what is known, with the footprints of the whole models.
+    /// A report of what is known, with the footprints of the whole models; nothing of contamination.
     pub fn new(
         study: i64,
         model: ModelInfo,
@@ -370,7 +374,17 @@ impl StudyResult {
         for cell in &mut cells {
             cell.whole_model = cell.footprint.as_ref().and_then(|found| model.cell_footprint(found));
         }
-        Self { version: REPORT_VERSION, study, model, environment, base, cells, rank_correlations }
+        let contamination = Vec::new();
+        Self {
+            version: REPORT_VERSION,
+            study,
+            model,
+            environment,
+            base,
+            cells,
+            rank_correlations,
+            contamination,
+        }
     }
 }
 

@@ -189,6 +189,10 @@ fn mistakes_name_the_flag_what_was_found_and_what_is_accepted() {
             "--model m --calibration a/c4.txt,b/c4.jsonl",
             &["--calibration", "`a/c4.txt`", "`b/c4.jsonl`", "`c4`"],
         ),
+        ("--model m --calibration c4*0+alpaca", &["--calibration", "`0`", "`c4`", "a whole number from 1"]),
+        ("--model m --calibration c4+", &["--calibration", "`c4+`", "found nothing", "c4*3+alpaca"]),
+        ("--model m --calibration c4*3", &["--calibration", "`c4*3`", "one set", "c4*3+alpaca"]),
+        ("--model m --calibration a/c4.txt+c4", &["--calibration", "`a/c4.txt`", "`c4`"]),
         ("--model m --corpus w.txt --corpus w.txt", &["--corpus", "`w.txt`"]),
         ("--model m --tasks t.json,x/t.jsonl", &["--tasks", "`t.json`", "`x/t.jsonl`"]),
         ("--model m --prompt Answer:", &["--prompt", "`Answer:`", "{instruction}"]),
@@ -234,6 +238,22 @@ fn relative_paths_in_a_file_start_at_its_folder_and_names_stay_names() {
     assert!(Path::new(&study.evaluation.tasks[0]).is_absolute() && !study.evaluation.tasks[0].contains('~'));
     assert_eq!(study.prune.profile, Some(at("p.txt")));
     assert_eq!((basics.store, run.save_models), (at("s.db"), Some(at("out"))));
+}
+
+#[test]
+fn every_set_of_a_mixture_is_a_name_or_starts_at_the_files_folder() {
+    let text = "[calibration]\nsets = [\"c4*3 + texts/a.txt\", \"b+c.txt\", \"b+c.txt+alpaca\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(folder.path().join("b+c.txt"), "A file whose name has a plus.").unwrap();
+    let study = load(&path, "--model m --methods wanda --sparsity 0.5").unwrap().study;
+    let at = |path: &str| folder.path().join(path).to_string_lossy().into_owned();
+    let mixed = format!("{}+alpaca", at("b+c.txt"));
+    assert_eq!(study.calibration.sets, [format!("c4*3+{}", at("texts/a.txt")), at("b+c.txt"), mixed]);
+    let ids: Vec<String> = study.cells.iter().map(|cell| cell.id()).collect();
+    assert_eq!(ids, ["wanda-0.5-c4x3+a-s0", "wanda-0.5-b_c-s0", "wanda-0.5-b_c+alpaca-s0"]);
+    assert_eq!(study.cells[0].label(), "wanda 50% c4*3+a");
 }
 
 #[test]

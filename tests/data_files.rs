@@ -110,7 +110,8 @@ fn a_thin_calibration_set_is_said_kept_and_shown() {
 #[test]
 fn a_set_that_is_not_thin_is_counted_without_a_warning() {
     let place = place();
-    let texts: Vec<String> = (0..40).map(|n| prose(200, n)).collect();
+    // Other seeds than the corpus has: what is measured must not be calibrated on.
+    let texts: Vec<String> = (0..40).map(|n| prose(200, 100 + n)).collect();
     place.write(
         "web.parquet",
         parquet_of_texts(&texts, Compression::BROTLI(parquet::basic::BrotliLevel::default())),
@@ -119,6 +120,90 @@ fn a_set_that_is_not_thin_is_counted_without_a_warning() {
     assert!(said.contains("calibration set web: 8 windows of 32 tokens from "), "{said}");
     assert!(!said.contains("warning") && warnings(&report).is_empty(), "{said}");
     assert_eq!(report["cells"][0]["id"], "wanda-0.5-web-s0");
+}
+
+#[test]
+fn a_mixture_is_one_set_that_draws_from_several() {
+    let place = place();
+    let texts: Vec<String> = (0..40).map(|n| prose(200, n)).collect();
+    place.write("web.parquet", parquet_of_texts(&texts, Compression::SNAPPY));
+    place.write("page.txt", prose(40, 9));
+    let mixed = "--calibration web.parquet*3+page.txt --calibration-samples 8";
+    let (mixed_report, said) = report(&place, mixed);
+    assert!(
+        said.contains("calibration set web*3+page, component web: 6 windows of 32 tokens from "),
+        "{said}"
+    );
+    assert!(
+        said.contains("calibration set web*3+page, component page: 2 windows of 32 tokens from one text"),
+        "{said}"
+    );
+    let cell = &mixed_report["cells"][0];
+    assert_eq!(
+        (&cell["id"], &cell["calibration"]),
+        (&json!("wanda-0.5-webx3+page-s0"), &json!("web.parquet*3+page.txt"))
+    );
+    // It is known again, and is neither of its components.
+    let (again, said) = report(&place, &format!("{mixed} --resume"));
+    assert_eq!(again["cells"][0]["metrics"], cell["metrics"], "{said}");
+    let (web, _) = report(&place, "--calibration web.parquet --calibration-samples 8");
+    assert_ne!(web["cells"][0]["metrics"], cell["metrics"]);
+    let message = mistake(&place, "--calibration web.parquet+nothing --calibration-samples 8");
+    assert!(message.contains("`nothing` is neither a file nor a known text"), "{message}");
+    let message = mistake(&place, "--calibration web.parquet+page.txt --calibration-samples 1");
+    assert!(message.contains("none would come from `page.txt`"), "{message}");
+}
+
+#[test]
+fn calibration_text_that_is_measured_too_is_counted_said_and_kept() {
+    let place = place();
+    let seen = prose(2000, 50);
+    place.write("seen.txt", &seen);
+    // The first window is calibrated on, the second one is not: the prompt's own words do not count, the record's do.
+    place.write("half.txt", format!("{}{}", &seen[..31], prose(200, 51)));
+    let question =
+        |instruction: &str, output: &str| json!({ "instruction": instruction, "output": output }).to_string();
+    let records =
+        [question(&seen[40..60], "no"), question("Who?", &seen[50..63]), question("Who?", &seen[50..62])];
+    place.write("asked.jsonl", records.join("\n"));
+    let choice =
+        |query: &str, last: &str| json!({ "query": query, "choices": ["no", last], "gold": 0 }).to_string();
+    place.write("chosen.jsonl", [choice("Who?", &seen[70..90]), choice("Who?", "yes")].join("\n"));
+    let study = "--calibration seen.txt --sampling head --calibration-samples 4 --corpus half.txt corpus.txt \
+                 --tasks asked.jsonl chosen.jsonl";
+    let (report, said) = report(&place, study);
+    let found = |data_set: &str, measured_as: &str, contaminated: u64, n: u64| {
+        json!({ "calibration": "seen", "seed": 0, "data_set": data_set, "measured_as": measured_as,
+                "contaminated": contaminated, "n": n })
+    };
+    let expected = json!([
+        found("half", "corpus", 1, 2),
+        found("corpus", "corpus", 0, 2),
+        found("asked", "task", 2, 3),
+        found("chosen", "task", 1, 2),
+    ]);
+    assert_eq!(report["contamination"], expected, "{said}");
+    assert!(
+        said.contains("calibration set seen: 13 tokens in a row of it are in 1 of 2 windows of half, 0 of 2 windows of corpus, "),
+        "{said}"
+    );
+    let warning = "contaminated data: 1 of 2 windows of half (50.0%) and 2 of 3 records of asked (66.7%) and 1 of 2 records of \
+                   chosen (50.0%) hold 13 tokens in a row of calibration set seen; ";
+    assert_eq!(said.matches(warning).count(), 1, "{said}");
+    // It is kept with the study.
+    for format in ["table", "json", "markdown"] {
+        let shown = place.program(&["show", "--store", "studies.db", "--format", format]).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        let beside = if format == "json" {
+            "\"contaminated\": 2, \"n\": 3"
+        } else {
+            "half 50.0%, corpus 0.0%, asked 66.7%, chosen 50.0%."
+        };
+        assert!(shown.contains(beside), "{format}: {shown}");
+        assert!(format == "json" || shown.contains(warning.trim_end()), "{format}: {shown}");
+    }
+    let dry = run(&place, &format!("{study} --dry-run"));
+    assert!(String::from_utf8(dry.stderr).unwrap().contains(warning));
 }
 
 #[test]

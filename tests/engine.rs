@@ -163,6 +163,7 @@ fn events_come_in_the_order_in_which_things_happen() {
             e,
             Event::Phase { cell: None, phase: Phase::Load }
                 | Event::Calibration { .. }
+                | Event::Contamination { .. }
                 | Event::Warning { .. }
         )
     };

@@ -12,7 +12,7 @@ use secateur::model::ModelFolder;
 use secateur::results::{CellResult, Metrics, ModuleResult, StudyResult};
 use secateur::scores::{EXACT_MATCH, F1, JS_DIVERGENCE, KL_DIVERGENCE, PERPLEXITY, ROUGE1, Score};
 use secateur::store::Store;
-use secateur::store::checkpoint::read_block;
+use secateur::store::checkpoint::{positions, read_block};
 use secateur::store::stored::mask_of;
 use serde_json::Value;
 
@@ -248,6 +248,45 @@ fn ria_agrees_with_its_authors_code() {
         let (perplexity, js) = if want == "ria-2of4" { (0.04, 0.03) } else { (0.005, 0.01) };
         check_metrics(cell, golden, perplexity, js);
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_mixed_calibration_set_agrees_with_the_reference() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (Some(model), Some(data), Some(gold)) =
+        (common::skip::smollm2(), common::skip::shared("data"), common::skip::shared("golden/structure"))
+    else {
+        return;
+    };
+    let results: Value =
+        serde_json::from_str(&std::fs::read_to_string(gold.join("results.json")).unwrap()).unwrap();
+    let golden = &results["mixed"];
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("golden.db");
+    let mut spec = golden_study(&model, &data, &[]);
+    let [c4, dolly] =
+        ["text/c4_sample.txt", "tasks/dolly_dev.jsonl"].map(|file| data.join(file).display().to_string());
+    spec.calibration.sets = vec![format!("{c4}+{dolly}")];
+    spec.cells = grid(&["wanda@50%".parse().unwrap()], &spec.calibration.sets, 0);
+    spec.compute.device = "cpu".into();
+    let (result, _) = common::run(&store, spec, RunOptions::default());
+    let cell = cell(&result, "wanda-0.5-c4_sample+dolly_dev");
+    let folder = Store::open_read_only(&store).unwrap().folder(result.study, Some(&cell.id));
+    let windows = positions::read(&folder).unwrap().unwrap().remove(0).nll;
+    // The mean perplexity is that of C4 alone, by chance: only the windows tell that the second set was read.
+    let of_golden = golden["nll_windows"].as_array().unwrap();
+    assert_eq!(windows.len(), of_golden.len());
+    let mut wrong = Vec::new();
+    for (place, (window, want)) in windows.iter().zip(of_golden).enumerate() {
+        let got = window.iter().map(|&nll| f64::from(nll)).sum::<f64>() / window.len() as f64;
+        let off = got - number(want);
+        println!("window {place}: {got:.5}, golden {want}, off by {off:+.5} of at most 0.006");
+        if off.abs() > 0.006 {
+            wrong.push(format!("window {place}: {got} instead of {want}"));
+        }
+    }
+    close("mixed perplexity", value(&cell.metrics, &PERPLEXITY), number(&golden["perplexity"]), 0.005);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

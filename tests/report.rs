@@ -10,7 +10,7 @@ use secateur::results::{
     BaseResult, CellResult, CellState, Environment, Footprint, Metrics, ModelInfo, RankCorrelations,
     StudyResult,
 };
-use secateur::study::{CellSpec, Sparsity, Step};
+use secateur::study::{CellSpec, Contamination, MeasuredAs, Sparsity, Step};
 use serde_json::{Value, json};
 
 fn schema() -> Validator {
@@ -63,6 +63,34 @@ fn small() -> StudyResult {
     StudyResult::new(study, model, environment, base, cells, rank_correlations)
 }
 
+/// A text that is partly calibrated on, and a task that is not.
+fn contamination() -> Vec<Contamination> {
+    let found = |data_set: &str, measured_as, contaminated| Contamination {
+        calibration: "c4_sample".into(),
+        seed: 0,
+        data_set: data_set.into(),
+        measured_as,
+        contaminated,
+        n: 32,
+    };
+    vec![found("wikitext2", MeasuredAs::Corpus, 1), found("squad", MeasuredAs::Task, 0)]
+}
+
+#[test]
+fn contamination_is_said_of_every_data_set_and_warned_of_above_a_hundredth() {
+    let result = StudyResult { contamination: contamination(), ..small() };
+    let warning =
+        "contaminated data: 1 of 32 windows of wikitext2 (3.1%) hold 13 tokens in a row of calibration set";
+    for text in [report::table(&result, 0), report::markdown(&result)] {
+        assert!(text.contains("a calibration set: wikitext2 3.1%, squad 0.0%."), "{text}");
+        assert_eq!(text.matches(warning).count(), 1, "{text}");
+    }
+    let clean = StudyResult { contamination: contamination()[1..].to_vec(), ..small() };
+    let text = report::table(&clean, 0);
+    assert!(text.contains("squad 0.0%") && !text.contains("Warning"), "{text}");
+    assert!(!report::table(&small(), 0).contains("Contamination"));
+}
+
 #[test]
 fn every_report_is_as_the_schema_says_and_reads_back() {
     let schema = schema();
@@ -73,7 +101,8 @@ fn every_report_is_as_the_schema_says_and_reads_back() {
         cell.spec.recipe = recipe.parse().unwrap();
         cell.footprint = cell.footprint.map(|found| Footprint { saved_at_ends: 1200, ..found });
     }
-    for result in [samples::result(), small(), empty(), formats] {
+    let contaminated = StudyResult { contamination: contamination(), ..small() };
+    for result in [samples::result(), small(), empty(), formats, contaminated] {
         let text = report::json(&result);
         let value: Value = serde_json::from_str(&text).unwrap();
         let errors: Vec<_> =
@@ -112,12 +141,17 @@ fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
 #[test]
 fn the_schema_refuses_what_lacks_or_has_too_much_anywhere() {
     let schema = schema();
-    let whole: Value = serde_json::from_str(&report::json(&samples::result())).unwrap();
+    let whole = StudyResult { contamination: contamination(), ..samples::result() };
+    let whole: Value = serde_json::from_str(&report::json(&whole)).unwrap();
     let mut places = Vec::new();
     objects(&whole, "", &mut places);
-    for place in
-        ["/base/metrics/3", "/cells/0/metrics/2/details", "/cells/0/modules/2", "/rank_correlations/texts/1"]
-    {
+    for place in [
+        "/base/metrics/3",
+        "/cells/0/metrics/2/details",
+        "/cells/0/modules/2",
+        "/rank_correlations/texts/1",
+        "/contamination/1",
+    ] {
         assert!(places.iter().any(|p| p == place), "the sample has no {place}");
     }
     // Details are numbers by names of the method's or the score's own.

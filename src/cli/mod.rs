@@ -266,7 +266,7 @@ pub struct ExportArgs {
     /// The types of a GGUF's matrices [default: floats of 16 bits, or of 32 where the source has them]
     #[arg(long, value_name = "TYPE", value_parser = PossibleValuesParser::new(MIXTURES.iter().map(|m| m.name())).try_map(|name| name.parse::<GgmlMixture>()))]
     pub quantize: Option<GgmlMixture>,
-    /// The calibration set of an importance matrix [default: the study's first]
+    /// The calibration set of an importance matrix, or several as in c4+alpaca [default: the study's first]
     #[arg(long, value_name = "NAME|FILE")]
     pub calibration: Option<String>,
     /// Do not open the export again to compare its perplexity with that of the model in memory

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use crate::cli::ExportArgs;
-use crate::data::{self, Fetch, FieldNames};
+use crate::data::{self, Fetch, FieldNames, WindowDraw};
 use crate::demo;
 use crate::engine::sums_of_squares;
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::export::{self, InputSums};
 use crate::hub;
 use crate::model::{ModelFolder, load_tokenizer};
 use crate::store::StudyRecord;
-use crate::study::StudySpec;
+use crate::study::{CalibrationSpec, StudySpec};
 
 /// How long nothing is said of the blocks that are done.
 const QUIET: Duration = Duration::from_secs(5);
@@ -71,8 +71,8 @@ pub(super) fn write(
 
 /// The windows of a calibration set, drawn as the study draws them.
 fn windows(spec: &StudySpec, set: &str, folder: &ModelFolder, sets: &mut dyn Fetch) -> Result<Vec<Vec<u32>>> {
-    let text = data::load_text(set, &FieldNames::new(&spec.fields)?, sets)?;
     let tokenizer = load_tokenizer(&folder.tokenizer)?;
-    let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
-    Ok(data::calibration_windows(&text, &tokenizer, samples, spec.seq_len, sampling, spec.seed)?.windows)
+    let CalibrationSpec { samples, sampling, .. } = spec.calibration;
+    let draw = WindowDraw { samples, seq_len: spec.seq_len, sampling, seed: spec.seed };
+    Ok(data::draw_set(set, &FieldNames::new(&spec.fields)?, &tokenizer, &draw, sets)?.windows)
 }

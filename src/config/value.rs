@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::hub::looks_like_hub_id;
 use crate::methods::Procedure;
 use crate::paths;
-use crate::study::{Parameters, Recipe, short_name};
+use crate::study::{Parameters, Recipe, SetMixture, short_name};
 
 /// What a setting is called, in each of its places.
 #[derive(Debug)]
@@ -223,9 +223,22 @@ impl SettingValue<Vec<String>> {
 
     /// The words as data sets: names (`c4`) or paths, no two of which may have one short name.
     pub fn data_sets(&self) -> Result<Vec<String>> {
+        self.distinct_sets(|word| Ok(self.data_set(word)))
+    }
+
+    /// The same where a word may be several sets that are drawn from as one: `c4*3+alpaca`.
+    pub fn calibration_sets(&self) -> Result<Vec<String>> {
+        let is_file = |set: &str| self.path_of(&paths::expand(set)).is_file();
+        self.distinct_sets(|word| {
+            let mixture = SetMixture::parse(word, &is_file).map_err(|e| self.mistake(e))?;
+            Ok(mixture.map(|set| Ok(self.data_set(set)))?.to_string())
+        })
+    }
+
+    fn distinct_sets(&self, understand: impl Fn(&str) -> Result<String>) -> Result<Vec<String>> {
         let mut sets: Vec<String> = Vec::new();
         for word in self.words() {
-            let set = self.data_set(word);
+            let set = understand(word)?;
             let name = short_name(&set);
             if let Some(other) = sets.iter().find(|other| short_name(other) == name) {
                 return Err(self.mistake(format_args!(

@@ -13,7 +13,7 @@ use super::windows::{Encoder, at_least_one, consecutive, long_enough};
 use crate::error::{Error, Result};
 use crate::study::Sampling;
 
-/// What a calibration set gave.
+/// What a text gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CalibrationWindows {
     /// The windows, as many as were asked for and all of one length.
@@ -21,7 +21,7 @@ pub(crate) struct CalibrationWindows {
     pub(crate) coverage: Coverage,
 }
 
-/// How much of a calibration set its windows show.
+/// How much of a text the windows drawn from it show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     pub(crate) windows: usize,

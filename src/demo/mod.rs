@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::places;
 use crate::error::{Error, Result};
-use crate::study::StudySpec;
+use crate::study::{SetMixture, StudySpec};
 
 /// One file of the built-in study.
 struct Asset {
@@ -111,14 +111,27 @@ pub(crate) fn find_files(spec: &mut StudySpec) -> Result<()> {
     let StudySpec { model, cells, calibration, evaluation, .. } = spec;
     let sets = cells.iter_mut().filter_map(|cell| cell.calibration.as_mut()).chain(&mut calibration.sets);
     let data = evaluation.corpora.iter_mut().chain(&mut evaluation.tasks);
-    for path in std::iter::once(model).chain(sets).chain(data) {
-        let wanted = format!("demo-{:016x}", digest());
-        let Some((folder, file)) = split_path(path) else { continue };
-        if folder == wanted && !Path::new(path).exists() {
-            *path = unpack(&cache()).map(|folder| folder.join(file))?.to_string_lossy().into_owned();
+    for path in std::iter::once(model).chain(data) {
+        *path = find_file(path)?;
+    }
+    for set in sets {
+        // A mistake in a set is for whoever reads it.
+        if let Ok(mixture) = SetMixture::parse(set, &|path| Path::new(path).is_file()) {
+            *set = mixture.map(find_file)?.to_string();
         }
     }
     Ok(())
+}
+
+/// Where a file of the built-in study is now; any other path as it is.
+fn find_file(path: &str) -> Result<String> {
+    let wanted = format!("demo-{:016x}", digest());
+    Ok(match split_path(path) {
+        Some((folder, file)) if folder == wanted && !Path::new(path).exists() => {
+            unpack(&cache())?.join(file).to_string_lossy().into_owned()
+        }
+        _ => path.to_owned(),
+    })
 }
 
 fn cache() -> PathBuf {
@@ -174,11 +187,15 @@ mod tests {
         spec.model = path("model");
         spec.evaluation.corpora = vec![path("data/held_out.txt"), "other.txt".into()];
         spec.cells[0].calibration = Some(path("data/stories.txt"));
+        spec.calibration.sets =
+            vec![format!("{}*3+c4+{}", path("data/stories.txt"), path("data/tellings.jsonl"))];
         find_files(&mut spec).unwrap();
         let path = |file: &str| folder.join(file).display().to_string();
         assert_eq!(spec.model, path("model"));
         assert_eq!(spec.evaluation.corpora, [path("data/held_out.txt"), "other.txt".into()]);
         assert_eq!(spec.cells[0].calibration, Some(path("data/stories.txt")));
+        let set = format!("{}*3+c4+{}", path("data/stories.txt"), path("data/tellings.jsonl"));
+        assert_eq!(spec.calibration.sets, [set]);
 
         spec.model = format!("/nowhere/secateur/demo-{:016x}/model", digest() ^ 1);
         let before = spec.clone();

@@ -4,19 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Reporter;
+use super::contamination::measure_contamination;
 use super::content;
 use super::event::Event;
 use super::files::LazyHub;
 use super::study::Study;
-use crate::data::{self, FieldNames};
+use crate::data::{self, FieldNames, WindowDraw};
 use crate::error::Result;
-use crate::study::{StudyContent, short_name};
+use crate::study::{CalibrationSpec, Contamination, StudyContent, contamination_warning, short_name};
 
 /// The windows of a calibration set.
 pub(super) struct CalibrationSet {
     pub windows: Arc<Vec<Vec<u32>>>,
     /// What a person should know of every cell that is calibrated on it.
     pub warnings: Vec<String>,
+    /// How much of what is measured they hold.
+    pub contamination: Vec<Contamination>,
     /// Whether records were read by names that the user gave.
     pub names_used: bool,
 }
@@ -51,6 +54,13 @@ impl CalibrationSets {
         Ok(&self.read[&key])
     }
 
+    /// How much of what is measured the sets hold that were read.
+    pub fn contamination(&self) -> impl Iterator<Item = &Contamination> {
+        let mut sets: Vec<_> = self.read.iter().collect();
+        sets.sort_by_key(|(set, _)| *set);
+        sets.into_iter().flat_map(|(_, found)| &found.contamination)
+    }
+
     /// Digests of all that were read, by [`StudyContent::calibration_key`].
     pub fn digests(&self) -> impl Iterator<Item = (String, String)> {
         self.read.iter().map(|((set, seed), found)| {
@@ -67,20 +77,27 @@ fn read(
     reporter: &mut Reporter,
 ) -> Result<CalibrationSet> {
     let spec = &study.spec;
-    let (source, tokenizer, seq_len) = (set.to_string(), study.tokenizer.clone(), spec.seq_len);
-    let (samples, sampling) = (spec.calibration.samples, spec.calibration.sampling);
+    let (source, tokenizer) = (set.to_string(), study.tokenizer.clone());
+    let CalibrationSpec { samples, sampling, .. } = spec.calibration;
+    let draw = WindowDraw { samples, seq_len: spec.seq_len, sampling, seed };
     let fields = FieldNames::new(&spec.fields)?;
-    let (text, names_used, drawn) = hub.read(reporter, move |files| {
-        let text = data::load_text(&source, &fields, files)?;
-        let drawn = data::calibration_windows(&text, &tokenizer, samples, seq_len, sampling, seed)?;
-        Ok((text.warning(), text.names_used, drawn))
-    })?;
-    let (set, coverage) = (short_name(set), drawn.coverage);
-    let thin = coverage.warning().map(|message| format!("calibration set {set}: {message}"));
-    reporter.event(Event::Calibration { set, seed, coverage });
-    let warnings: Vec<String> = text.into_iter().chain(thin).collect();
+    let drawn =
+        hub.read(reporter, move |files| data::draw_set(&source, &fields, &tokenizer, &draw, files))?;
+    let set = short_name(set);
+    for component in &drawn.components {
+        let (set, component, coverage) = (set.clone(), component.name.clone(), component.coverage);
+        reporter.event(Event::Calibration { set, component, seed, coverage });
+    }
+    let warnings: Vec<String> = drawn.warnings(&set).collect();
     for message in &warnings {
         reporter.warn(None, message.clone());
     }
-    Ok(CalibrationSet { windows: Arc::new(drawn.windows), warnings, names_used })
+    let contamination =
+        measure_contamination(study, (&set, seed), &drawn.windows, &mut || reporter.boundary())?;
+    reporter.event(Event::Contamination { set: set.clone(), found: contamination.clone() });
+    if let Some(message) = contamination_warning(&contamination, (&set, seed)) {
+        reporter.warn(None, message);
+    }
+    let (windows, names_used) = (Arc::new(drawn.windows), drawn.names_used);
+    Ok(CalibrationSet { windows, warnings, contamination, names_used })
 }

@@ -245,6 +245,7 @@ impl StudyDraft {
             tasks: content::of_tasks(&study.tasks, &study.choices),
             profile: study.spec.prune.profile.as_deref().map(content::of_file).transpose()?,
             calibration: self.sets.digests().collect(),
+            contamination: self.sets.contamination().cloned().collect(),
         })
     }
 }

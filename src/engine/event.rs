@@ -11,7 +11,7 @@ use crate::results::{
     Answer, CellState, Environment, Footprint, Metrics, ModelInfo, ModuleResult, RankCorrelations, Seconds,
     StudyResult,
 };
-use crate::study::{CellSpec, StudySpec};
+use crate::study::{CellSpec, Contamination, StudySpec};
 
 /// How a study is to be run, apart from what it measures.
 #[derive(Debug, Clone, Default)]
@@ -147,10 +147,20 @@ pub enum Event {
     Calibration {
         /// Short name of the set.
         set: String,
+        /// Short name of the component that they come from, where the set draws from several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        component: Option<String>,
         /// Seed of the sampling.
         seed: u64,
-        /// How much of the set they show.
+        /// How much of it they show.
         coverage: Coverage,
+    },
+    /// Calibration text was looked for in what is measured.
+    Contamination {
+        /// Short name of the calibration set.
+        set: String,
+        /// What was found, by corpus and task.
+        found: Vec<Contamination>,
     },
     /// A cell (or the base: `None`) changed its state.
     Cell {

@@ -14,7 +14,7 @@ use crate::results::{
 use crate::scores;
 use crate::scores::judges::measure_flips;
 use crate::store::Store;
-use crate::study::{CellSpec, StudyContent, StudySpec, short_name};
+use crate::study::{CellSpec, Contamination, StudyContent, StudySpec, short_name};
 
 /// What is known of a study while it runs: the store's copy, and the same in memory.
 pub(super) struct Ledger {
@@ -49,6 +49,7 @@ impl Ledger {
                 for (key, digest) in before.calibration {
                     content.calibration.entry(key).or_insert(digest);
                 }
+                content.add_contamination(&before.contamination);
             }
             (study, record.base, record.base_state, record.cells)
         } else {
@@ -108,20 +109,31 @@ impl Ledger {
         Ok(self.cells.len() - 1)
     }
 
-    /// Keeps which windows a calibration set gave.
+    /// Keeps which windows a calibration set gave, and how much of what is measured they hold.
     ///
     /// # Errors
     /// [`Error::Mistake`] where an earlier run of the study was given others.
-    pub fn note_calibration(&mut self, set: &str, seed: u64, digest: &str) -> Result<()> {
+    pub fn note_calibration(
+        &mut self,
+        (set, seed): (&str, u64),
+        digest: &str,
+        contamination: &[Contamination],
+    ) -> Result<()> {
         let key = StudyContent::calibration_key(set, seed);
         match self.content.calibration.get(&key) {
-            Some(known) if known == digest => Ok(()),
+            Some(known) if known == digest => {
+                if self.content.add_contamination(contamination) {
+                    self.store.put_spec(self.study, &self.spec, Some(&self.content))?;
+                }
+                Ok(())
+            }
             Some(_) => Err(Error::mistake(format!(
                 "the calibration set {set} gives other windows than when the study began: accepted is the text as it \
                  was, or a new study"
             ))),
             None => {
                 self.content.calibration.insert(key, digest.to_owned());
+                self.content.add_contamination(contamination);
                 self.store.put_spec(self.study, &self.spec, Some(&self.content))
             }
         }

@@ -11,6 +11,7 @@ mod choice_requests;
 mod choices;
 mod collector;
 mod compute;
+mod contamination;
 mod content;
 mod control;
 mod costs;

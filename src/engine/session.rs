@@ -92,7 +92,8 @@ impl Session {
         let (mut calibration, mut calibration_warnings) = (None, Vec::new());
         if let Some(set) = &spec.calibration {
             let found = self.sets.get((set, spec.seed), &self.study, reporter)?;
-            self.ledger.note_calibration(set, spec.seed, &content::of_windows(&found.windows))?;
+            let digest = content::of_windows(&found.windows);
+            self.ledger.note_calibration((set, spec.seed), &digest, &found.contamination)?;
             calibration = Some(found.windows.clone());
             calibration_warnings.clone_from(&found.warnings);
         }

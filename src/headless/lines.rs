@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
+use crate::data::describe_place;
 use crate::engine::{Event, Phase, Plan, PlannedCell, Progress, ResourceEstimate};
 use crate::human::{bytes, count, duration};
 use crate::results::{CellState, Environment, Footprint, Measurement, Metrics, ModelInfo, Seconds};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{Subject, headline_scores};
+use crate::study::{Contamination, RUN_TOKENS};
 use crate::text::escape;
 
 /// What has been said so far, so that the next line can build on it.
@@ -46,8 +48,20 @@ impl Lines {
             Event::CellDone { cell, seconds, footprint } => {
                 Some(self.done_line(cell.as_deref(), seconds, *footprint))
             }
-            Event::Calibration { set, coverage, .. } => {
-                Some(format!("calibration set {}: {}", escape(set), coverage.describe()))
+            Event::Calibration { set, component, coverage, .. } => {
+                let place = describe_place(set, component.as_deref());
+                Some(format!("{}: {}", escape(&place), coverage.describe()))
+            }
+            Event::Contamination { set, found } => {
+                let shares: Vec<String> = found.iter().map(Contamination::describe).collect();
+                let place = describe_place(set, None);
+                Some(
+                    escape(&format!(
+                        "{place}: {RUN_TOKENS} tokens in a row of it are in {}",
+                        shares.join(", ")
+                    ))
+                    .into_owned(),
+                )
             }
             Event::Warning { cell: None, message } => {
                 self.said.insert(message.clone());

@@ -157,6 +157,7 @@ fn finished(state: CellState) -> Event {
             base: BaseResult::default(),
             cells: vec![cell],
             rank_correlations: RankCorrelations::default(),
+            contamination: Vec::new(),
         }),
     }
 }

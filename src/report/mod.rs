@@ -16,6 +16,7 @@ use crate::results::{CellState, DataSetName, Estimate, Measurement, StudyResult}
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::verdict::Wording;
 use crate::scores::{Score, Subject, decimals, percent, scores_on, verdict};
+use crate::study::{contamination_note, contamination_warnings};
 use crate::text::{escape, wrap_words};
 
 /// How wide a Markdown table may grow before its columns are spread over several.
@@ -41,7 +42,8 @@ pub fn table(result: &StudyResult, width: usize) -> String {
         out += &format!("\n{table}{}\n\n", wrap_words(rank_correlations::LEGEND, width, ""));
     }
     for (cell, warning) in warnings(result) {
-        out += &(wrap_words(&format!("Warning, {cell}: {warning}"), width, "  ") + "\n");
+        let place = cell.map_or_else(|| "Warning".to_owned(), |cell| format!("Warning, {cell}"));
+        out += &(wrap_words(&format!("{place}: {warning}"), width, "  ") + "\n");
     }
     out
 }
@@ -64,7 +66,8 @@ pub fn markdown(result: &StudyResult) -> String {
         out += "\nWarnings:\n\n";
     }
     for (cell, warning) in warnings {
-        let _ = writeln!(out, "- {}: {}", layout::escape(&cell), layout::escape(&warning));
+        let place = cell.map_or_else(String::new, |cell| format!("{}: ", layout::escape(&cell)));
+        let _ = writeln!(out, "- {place}{}", layout::escape(&warning));
     }
     out
 }
@@ -311,6 +314,7 @@ fn notes(result: &StudyResult) -> Vec<String> {
         notes.push("The mean over the tasks weights each by its number of records.".into());
     }
     notes.extend(size_note(&rows));
+    notes.extend(contamination_note(&result.contamination).map(|note| escape(&note).into_owned()));
     notes
 }
 
@@ -329,14 +333,16 @@ fn size_note(rows: &[Row<'_>]) -> Option<String> {
     ))
 }
 
-/// Every warning with the name of its cell.
-fn warnings(result: &StudyResult) -> Vec<(String, String)> {
+/// Every warning with the name of its cell; first those of the study's data.
+fn warnings(result: &StudyResult) -> Vec<(Option<String>, String)> {
+    let of_data = contamination_warnings(&result.contamination);
+    let of_data = of_data.iter().map(|warning| (None, escape(warning).into_owned()));
     let of_cell = |cell: &crate::results::CellResult| {
         let label = escape(&cell.spec.label()).into_owned();
         cell.warnings
             .iter()
-            .map(move |warning| (label.clone(), escape(warning).into_owned()))
+            .map(move |warning| (Some(label.clone()), escape(warning).into_owned()))
             .collect::<Vec<_>>()
     };
-    result.cells.iter().flat_map(of_cell).collect()
+    of_data.chain(result.cells.iter().flat_map(of_cell)).collect()
 }

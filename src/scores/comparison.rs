@@ -9,7 +9,6 @@ use super::flips::{Flips, SignTest, changed_answers};
 use super::judges::judged;
 use super::overlap::overlap_f;
 use super::paired::{PairedDifference, is_more_than_noise, paired_bootstrap};
-use super::perplexity_ratio::PERPLEXITY_RATIO;
 use super::registry::{SCORES, scores_on};
 use super::score::{Scale, Score, Subject};
 use super::text_windows::TextWindows;
@@ -109,7 +108,7 @@ impl ModelComparison {
     pub fn between(a: &ComparedModel<'_>, b: &ComparedModel<'_>, seed: u64) -> Self {
         let pairs = paired_answers(a.answers, b.answers);
         // The ratio of perplexities to the base's says nothing that theirs to each other does not.
-        let told = scores_on(Subject::Corpus).filter(|score| **score != PERPLEXITY_RATIO);
+        let told = scores_on(Subject::Corpus).filter(|score| !score.is_ratio());
         let of_texts = told.flat_map(|score| text_differences(score, a, b));
         let mut scores: Vec<ScoreDifference> = of_texts.collect();
         let mut flips = Vec::new();

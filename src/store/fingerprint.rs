@@ -143,6 +143,7 @@ mod tests {
     use super::*;
     use crate::config::{Given, Means, Settings, setting, settings};
     use crate::engine::RunOptions;
+    use crate::study::{Contamination, MeasuredAs};
 
     fn study(flags: &[(&str, &str)]) -> StudySpec {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -186,6 +187,31 @@ mod tests {
         let known = with(Some(&content), &file("t=a.jsonl"));
         assert!(known.same_study(&with(Some(&content), &file("t=elsewhere/a.jsonl"))));
         assert!(!known.same_study(&with(Some(&content), &[("shots", "1"), ("shots-from", "t=a.jsonl")])));
+    }
+
+    #[test]
+    fn contamination_is_kept_and_tells_no_study_from_another() {
+        let spec = study(&[("model", "m"), ("corpus", "c.txt"), ("calibration", "c4.txt")]);
+        let bare = StudyContent { model: "a".into(), ..StudyContent::default() };
+        let found = Contamination {
+            calibration: "c4".into(),
+            seed: 0,
+            data_set: "c".into(),
+            measured_as: MeasuredAs::Corpus,
+            contaminated: 1,
+            n: 8,
+        };
+        let mut known = bare.clone();
+        assert!(known.add_contamination(std::slice::from_ref(&found)));
+        assert!(
+            !known.add_contamination(&[Contamination { contaminated: 2, ..found.clone() }]),
+            "known already"
+        );
+        assert!(known.add_contamination(&[Contamination { seed: 1, ..found }]));
+        let [bare, known] = [bare, known].map(|content| Fingerprint::new(&spec, Some(&content)));
+        assert_eq!(Fingerprint::parse(&known.to_json()).unwrap(), known);
+        assert!(bare.same_study(&known) && known.same_study(&bare));
+        assert!(!bare.to_json().contains("contamination"), "written as before where nothing was looked for");
     }
 
     #[test]

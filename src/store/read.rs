@@ -11,7 +11,7 @@ use crate::results::{
     Answer, BaseResult, CellResult, CellState, ChoiceLikelihood, Environment, Footprint, Measurement,
     Metrics, ModelInfo, ModuleResult, RankCorrelations, Seconds, StudyResult,
 };
-use crate::study::{CellSpec, StudyContent, StudySpec};
+use crate::study::{CellSpec, Contamination, StudyContent, StudySpec};
 
 /// A study as it is in the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,20 +30,23 @@ pub struct StudyRecord {
     pub base_state: CellState,
     /// Every cell with its modules, in the order of the grid.
     pub cells: Vec<CellResult>,
+    /// How much of every corpus and task stands in every calibration set, as far as that is known.
+    pub contamination: Vec<Contamination>,
+}
+
+/// What a study's fingerprint has of it; nothing where an earlier version wrote it.
+fn contamination(fingerprint: &str) -> Vec<Contamination> {
+    let content = Fingerprint::parse(fingerprint).ok().and_then(|fingerprint| fingerprint.content);
+    content.map(|content| content.contamination).unwrap_or_default()
 }
 
 impl StudyRecord {
     /// The study as it is reported; which metric tells the truth is for the caller to find out.
     pub fn result(&self, rank_correlations: RankCorrelations) -> StudyResult {
         let (model, environment) = (self.model.clone(), self.environment.clone());
-        StudyResult::new(
-            self.id,
-            model,
-            environment,
-            self.base.clone(),
-            self.cells.clone(),
-            rank_correlations,
-        )
+        let (base, cells) = (self.base.clone(), self.cells.clone());
+        let result = StudyResult::new(self.id, model, environment, base, cells, rank_correlations);
+        StudyResult { contamination: self.contamination.clone(), ..result }
     }
 }
 
@@ -109,7 +112,7 @@ impl Store {
     /// [`Error::Mistake`] when there is no such study; it names those that there are.
     pub fn study(&self, id: i64) -> Result<StudyRecord> {
         self.read(|t| {
-            let sql = "SELECT s.created_at, s.spec, s.model, s.environment, b.state
+            let sql = "SELECT s.created_at, s.spec, s.model, s.environment, b.state, s.fingerprint
                        FROM studies AS s JOIN base AS b ON b.study = s.id WHERE s.id = ?1";
             let found = t.query_row(sql, [id], |row| {
                 Ok(StudyRecord {
@@ -121,6 +124,7 @@ impl Store {
                     base: BaseResult::default(),
                     base_state: row.get::<_, Word<_>>(4)?.0,
                     cells: Vec::new(),
+                    contamination: contamination(&row.get::<_, String>(5)?),
                 })
             });
             let mut record = found.optional()?.ok_or_else(|| self.no_study(t, id))?;

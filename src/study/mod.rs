@@ -1,13 +1,24 @@
 //! What a user asks for: studies, cells, recipes. Plain data without any I/O.
 
+mod contamination;
 mod content;
 mod level;
+mod mixture;
+mod names;
 mod recipe;
 mod scored;
 mod shots;
 
+pub use contamination::{Contamination, MeasuredAs};
+pub(crate) use contamination::{
+    RUN_TOKENS, contaminated_share, contamination_note, contamination_warning, contamination_warnings,
+};
 pub use content::StudyContent;
 pub use level::{FormatName, Level, Sparsity, parse_bits, parse_format};
+pub(crate) use mixture::SetMixture;
+#[cfg(test)]
+pub(crate) use names::NAMED_TEXTS;
+pub(crate) use names::short_name;
 pub(crate) use recipe::Recipe;
 pub use recipe::{Parameters, Step};
 pub use scored::ScoredPositions;
@@ -19,6 +30,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use self::names::file_name;
 use crate::error::Error;
 
 /// One compressed variant of the base model.
@@ -27,7 +39,8 @@ use crate::error::Error;
 pub struct CellSpec {
     /// What is done to the base.
     pub recipe: Recipe,
-    /// The calibration set (a name or a path, as the user gave it); `None` for recipes without data.
+    /// The calibration set (a name or a path as the user gave it, or several as [`SetMixture`] reads them); `None` for
+    /// recipes without data.
     pub calibration: Option<String>,
     /// Seed of the calibration sampling.
     pub seed: u64,
@@ -59,7 +72,7 @@ impl CellSpec {
         let recipe = self.recipe.slug();
         match &self.calibration {
             None => recipe,
-            Some(set) => format!("{recipe}-{}-s{}", short_name(set), self.seed),
+            Some(set) => format!("{recipe}-{}-s{}", file_name(set), self.seed),
         }
     }
 
@@ -71,19 +84,6 @@ impl CellSpec {
             Some(set) => format!("{recipe} {}", short_name(set)),
         }
     }
-}
-
-/// The name of a data set without folders and extensions: `../data/c4_sample.txt` is `c4_sample`.
-/// Only characters that are safe in file names are kept.
-pub(crate) fn short_name(set: &str) -> String {
-    let file = set.rsplit(['/', '\\']).next().unwrap_or(set);
-    let mut stem = file;
-    for extension in [".gz", ".zst", ".txt", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"] {
-        stem = stem.strip_suffix(extension).unwrap_or(stem);
-    }
-    let safe: String =
-        stem.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
-    if safe.is_empty() { "data".into() } else { safe }
 }
 
 /// How calibration windows are drawn from a text.
@@ -123,9 +123,9 @@ impl FromStr for Sampling {
 /// Which token windows the activation statistics come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationSpec {
-    /// Data sets: names that resolve on the hub, or files.
+    /// Data sets: names that resolve on the hub, files, or several of these as [`SetMixture`] reads them.
     pub sets: Vec<String>,
-    /// Windows drawn from each.
+    /// Windows drawn from each of the sets.
     pub samples: usize,
     /// How they are drawn.
     pub sampling: Sampling,
@@ -253,10 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn names_of_data_sets_lose_folders_and_extensions() {
-        assert_eq!(short_name("../shared/data/text/c4_sample.txt"), "c4_sample");
-        assert_eq!(short_name("a/b.jsonl.gz"), "b");
-        assert_eq!(short_name("wikitext2"), "wikitext2");
-        assert_eq!(short_name("my file?.txt"), "my_file_");
+    fn a_cell_of_several_sets_has_an_id_that_is_a_file_name() {
+        let calibration = Some("x/c4.txt*3+alpaca".into());
+        let cell = CellSpec { recipe: "wanda@50%".parse().unwrap(), calibration, seed: 7 };
+        assert_eq!(
+            (cell.id().as_str(), cell.label().as_str()),
+            ("wanda-0.5-c4x3+alpaca-s7", "wanda 50% c4*3+alpaca")
+        );
+        assert_eq!(StudyContent::calibration_key("c4*3+alpaca", 7), "c4x3+alpaca-s7");
     }
 }

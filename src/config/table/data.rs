@@ -34,13 +34,14 @@ fn calibration() -> Vec<SettingEntry> {
         METHODS.iter().filter(|method| method.needs_calibration()).map(|method| method.name()).collect();
     vec![
         SettingEntry::list("calibration", "calibration.sets", &["c4"], |draft, found| {
-            draft.calibration.sets = found.data_sets()?;
+            draft.calibration.sets = found.calibration_sets()?;
             Ok(())
         })
         .about(format!("Calibration sets for {}: c4, wikitext2, alpaca or files", needy.join(", ")))
         .detail(
             "Files are .txt, .jsonl, .ndjson, .json, .csv, .tsv or .parquet, each also with .gz or .zst. Several sets make \
-             several cells.",
+             several cells. Sets with + between them are one set that draws from all of them: c4+alpaca equally, \
+             c4*3+alpaca three windows of four from c4.",
         )
         .value_name("NAME|FILE")
         .in_form("calibration", "c4, wikitext2, alpaca or files, with commas", |study| {

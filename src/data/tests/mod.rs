@@ -3,6 +3,7 @@ mod damaged;
 mod few_shot;
 mod files;
 mod formats;
+mod mixtures;
 mod shapes;
 mod texts;
 mod thin;

@@ -10,7 +10,7 @@ use crate::results::{
 };
 use crate::scores;
 use crate::store::StudyRecord;
-use crate::study::{CellSpec, StudySpec};
+use crate::study::{CellSpec, Contamination, StudySpec, contamination_warning, short_name};
 
 /// What a model is called: the path or hub id that was given, and a name for the built-in one, whose path tells nobody
 /// anything.
@@ -32,6 +32,8 @@ pub(crate) struct StudyView {
     pub cells: Vec<CellResult>,
     /// Which metric ranks the cells as the tasks do.
     pub rank_correlations: RankCorrelations,
+    /// How much of every corpus and task stands in every calibration set, as far as that is known.
+    pub contamination: Vec<Contamination>,
     /// Why cells failed, by id; the base is `None`.
     pub failures: HashMap<Option<String>, String>,
     /// Answers by cell; the base is `None`. Read when they are first shown.
@@ -58,6 +60,7 @@ impl StudyView {
             base_state: CellState::Queued,
             cells: cells.iter().map(known).collect(),
             rank_correlations: RankCorrelations::default(),
+            contamination: Vec::new(),
             failures: HashMap::new(),
             answers: HashMap::new(),
             blocks_done: cells.iter().map(|cell| (cell.id.clone(), cell.blocks_done)).collect(),
@@ -79,6 +82,7 @@ impl StudyView {
             base_state: record.base_state,
             cells: record.cells,
             rank_correlations,
+            contamination: record.contamination,
             failures: HashMap::new(),
             answers: HashMap::new(),
             blocks_done,
@@ -102,6 +106,12 @@ impl StudyView {
 
     fn cell_mut(&mut self, id: &str) -> Option<&mut CellResult> {
         self.cells.iter_mut().find(|cell| cell.id == id)
+    }
+
+    /// What a person should know of what a cell was calibrated on.
+    pub(crate) fn contamination_warning(&self, cell: &CellSpec) -> Option<String> {
+        let set = short_name(cell.calibration.as_deref()?);
+        contamination_warning(&self.contamination, (&set, cell.seed))
     }
 
     /// Measurements of a cell, or of the base.
@@ -132,7 +142,8 @@ impl StudyView {
         let (model, environment) = (self.model.clone(), self.environment.clone());
         let (base, cells, rank_correlations) =
             (self.base.clone(), self.cells.clone(), self.rank_correlations.clone());
-        StudyResult::new(self.study, model, environment, base, cells, rank_correlations)
+        let result = StudyResult::new(self.study, model, environment, base, cells, rank_correlations);
+        StudyResult { contamination: self.contamination.clone(), ..result }
     }
 
     /// Cells that are done, and all of them.
@@ -188,6 +199,11 @@ impl StudyView {
                     cell.footprint = *footprint;
                 }
             }
+            Event::Contamination { found, .. } => {
+                let is_new = |one: &&Contamination| !self.contamination.contains(one);
+                let new: Vec<Contamination> = found.iter().filter(is_new).cloned().collect();
+                self.contamination.extend(new);
+            }
             Event::RankCorrelations { found } => self.rank_correlations.clone_from(found),
             Event::Warning { cell: Some(id), message } => {
                 if let Some(cell) = self.cell_mut(id)
@@ -203,6 +219,7 @@ impl StudyView {
                 self.base = result.base.clone();
                 self.cells.clone_from(&result.cells);
                 self.rank_correlations.clone_from(&result.rank_correlations);
+                self.contamination.clone_from(&result.contamination);
             }
             Event::Failed { .. } | Event::Stopped { .. } => self.interrupted(),
             _ => {}

@@ -103,14 +103,17 @@ fn frame(
 /// Why a row's model failed, or what a person should know about it.
 fn note(state: &State, row: &ModelRow<'_>) -> Option<(String, Style)> {
     let mut study_views = state.study_view.iter().chain(&state.overlays);
-    let failures = &study_views.find(|study_view| study_view.study == row.key.study)?.failures;
-    if let (CellState::Failed, Some(message)) = (row.state, failures.get(&row.key.cell)) {
+    let study_view = study_views.find(|study_view| study_view.study == row.key.study)?;
+    if let (CellState::Failed, Some(message)) = (row.state, study_view.failures.get(&row.key.cell)) {
         return Some((message.clone(), state.theme.bad()));
     }
-    let warnings = &row.cell?.warnings;
-    let more = warnings.len().saturating_sub(1);
+    let cell = row.cell?;
+    let contaminated = study_view.contamination_warning(&cell.spec);
+    let mut warnings = cell.warnings.iter().chain(&contaminated);
+    let first = warnings.next()?;
+    let more = warnings.count();
     let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-    warnings.first().map(|warning| (format!("{warning}{more}"), state.theme.warn()))
+    Some((format!("{first}{more}"), state.theme.warn()))
 }
 
 fn title(found: &Comparison<'_>, view: &CompareView) -> String {

@@ -11,7 +11,7 @@ use crate::human;
 use crate::results::{CellResult, CellState};
 use crate::scores::{Notation, Subject, headline_scores};
 use crate::store::StudySummary;
-use crate::study::{ScoredPositions, short_name};
+use crate::study::{MeasuredAs, ScoredPositions, contaminated_share, short_name};
 use crate::tui::state::{Panel, State, StudyView, model_name};
 use crate::tui::theme::Theme;
 use crate::tui::view::parts;
@@ -182,16 +182,33 @@ fn details(facts: &mut Facts, study_view: &StudyView) {
     let windows =
         format!("{} ({} windows of {})", names(&calibration.sets), calibration.samples, spec.seq_len);
     facts.add("calibration", &windows);
-    let mut corpora = names(&spec.evaluation.corpora);
+    let measured = |sets: &[String], measured_as| match sets {
+        [] => "none".to_owned(),
+        sets => sets
+            .iter()
+            .map(|set| with_contamination(study_view, set, measured_as))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let mut corpora = measured(&spec.evaluation.corpora, MeasuredAs::Corpus);
     if spec.evaluation.score == ScoredPositions::SecondHalf {
         corpora += " (second half of each window)";
     }
     facts.add("corpora", &corpora);
-    let mut tasks = names(&spec.evaluation.tasks);
+    let mut tasks = measured(&spec.evaluation.tasks, MeasuredAs::Task);
     if spec.evaluation.shots.count > 0 {
         tasks += &format!(" (shots: {})", spec.evaluation.shots.count);
     }
     facts.add("tasks", &tasks);
+}
+
+/// The short name of a corpus or task, with how much of it stands in the calibration sets.
+fn with_contamination(study_view: &StudyView, set: &str, measured_as: MeasuredAs) -> String {
+    let name = short_name(set);
+    match contaminated_share(&study_view.contamination, &name, measured_as) {
+        Some(share) => format!("{name} ({share})"),
+        None => name,
+    }
 }
 
 /// The cells with their figures, as many as there is room for.

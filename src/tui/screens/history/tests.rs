@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 use super::{act, draw};
 use crate::results::CellState;
 use crate::store::StudySummary;
+use crate::study::{Contamination, MeasuredAs, short_name};
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EffectOutcome, EngineOrder, Message, OpenReason};
 use crate::tui::screens::inspect::sample as study;
@@ -220,6 +221,24 @@ fn x_reads_the_cells_of_a_study_that_is_not_open_and_needs_a_finished_one() {
     keys(&mut state, "k");
     assert_eq!((at(&state), keys(&mut state, "x")), (4, vec![]));
     assert!(complaint(&state).contains("no finished cell"));
+}
+
+#[test]
+fn contamination_stands_beside_the_name_of_what_is_measured() {
+    let mut state = opened((160, 48));
+    let clean = picture(&state);
+    let study_view = state.study_view.as_mut().unwrap();
+    let corpus = short_name(&study_view.spec.as_ref().unwrap().evaluation.corpora[0]);
+    study_view.contamination = vec![Contamination {
+        calibration: "c4".into(),
+        seed: 7,
+        data_set: corpus.clone(),
+        measured_as: MeasuredAs::Corpus,
+        contaminated: 3,
+        n: 64,
+    }];
+    let beside = format!("{corpus} (4.7% contaminated)");
+    assert!(!clean.contains("contaminated") && picture(&state).contains(&beside), "{}", picture(&state));
 }
 
 #[test]

@@ -136,9 +136,11 @@ fn summary(theme: Theme, study_view: &StudyView, cell: &CellResult) -> Line<'sta
             add(format!("{}, {:.2} bits per weight", human::bytes(whole.size_bytes), whole.bits_per_weight));
         }
     }
-    if !cell.warnings.is_empty() {
-        let plural = if cell.warnings.len() == 1 { "" } else { "s" };
-        add(format!("{} warning{plural}", cell.warnings.len()));
+    let contaminated = study_view.contamination_warning(&cell.spec).is_some();
+    let warnings = cell.warnings.len() + usize::from(contaminated);
+    if warnings > 0 {
+        let plural = if warnings == 1 { "" } else { "s" };
+        add(format!("{warnings} warning{plural}"));
     }
     let (spent, pruning) = (cell.seconds.total(), cell.seconds.prune);
     if spent > 0.0 {
@@ -160,7 +162,10 @@ fn warnings(theme: Theme, study_view: &StudyView, cell: &CellResult, place: Rect
     if let Some(why) = failure {
         add(theme.symbols().cross, why, theme.bad());
     }
-    for warning in cell.warnings.iter().filter(|warning| failure != Some(warning.as_str())) {
+    let contaminated = study_view.contamination_warning(&cell.spec);
+    for warning in
+        cell.warnings.iter().chain(&contaminated).filter(|warning| failure != Some(warning.as_str()))
+    {
         add(theme.symbols().warning, warning, theme.warn());
     }
     let room = usize::from(place.height / 3).max(1);

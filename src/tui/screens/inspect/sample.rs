@@ -164,6 +164,7 @@ pub(in crate::tui) fn study_view() -> StudyView {
         base_state: CellState::Done,
         cells: vec![done("magnitude", 0.3), wanda, running, failed, cell("wanda", "0.7", CellState::Queued)],
         rank_correlations: RankCorrelations::default(),
+        contamination: Vec::new(),
         failures: [(Some(FAILED.to_owned()), why.to_owned())].into(),
         answers: HashMap::new(),
         blocks_done: HashMap::new(),

@@ -8,6 +8,7 @@ use super::sample::*;
 use super::{act, draw, panels, rows, wanted};
 use crate::engine::Event;
 use crate::results::{Answer, CellState};
+use crate::study::{CellSpec, Contamination, MeasuredAs, short_name};
 use crate::tui::keymap::Action;
 use crate::tui::message::{Effect, EffectOutcome, Message, OpenReason};
 use crate::tui::state::{EngineState, Pane, Panel, Screen, State, StudyView};
@@ -348,6 +349,29 @@ fn ascii_draws_nothing_else() {
         let text = picture(&state);
         assert!(text.is_ascii(), "{text}");
     }
+}
+
+#[test]
+fn a_cell_that_was_calibrated_on_what_is_measured_says_so() {
+    let mut state = inspecting((160, 48));
+    let study_view = state.study_view.as_mut().unwrap();
+    let cell = study_view.cells[1].spec.clone();
+    let found = Contamination {
+        calibration: short_name(cell.calibration.as_deref().unwrap()),
+        seed: cell.seed,
+        data_set: "wikitext2".into(),
+        measured_as: MeasuredAs::Corpus,
+        contaminated: 3,
+        n: 64,
+    };
+    let event = Event::Contamination { set: found.calibration.clone(), found: vec![found.clone()] };
+    study_view.apply(&event);
+    study_view.apply(&event);
+    assert_eq!(study_view.contamination, [found]);
+    let warning = study_view.contamination_warning(&cell).unwrap();
+    assert!(warning.starts_with("contaminated data: 3 of 64 windows of wikitext2 (4.7%) hold"), "{warning}");
+    assert_eq!(study_view.contamination_warning(&CellSpec { calibration: None, ..cell }), None);
+    assert_eq!(study_view.result().contamination, study_view.contamination);
 }
 
 #[test]

@@ -143,6 +143,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
         base_state: CellState::Done,
         cells,
         rank_correlations,
+        contamination: Vec::new(),
         failures: HashMap::new(),
         answers: HashMap::new(),
         blocks_done: HashMap::new(),
