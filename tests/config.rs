@@ -251,7 +251,7 @@ fn every_set_of_a_mixture_is_a_name_or_starts_at_the_files_folder() {
     let at = |path: &str| folder.path().join(path).to_string_lossy().into_owned();
     let mixed = format!("{}+alpaca", at("b+c.txt"));
     assert_eq!(study.calibration.sets, [format!("c4*3+{}", at("texts/a.txt")), at("b+c.txt"), mixed]);
-    let ids: Vec<String> = study.cells.iter().map(|cell| cell.id()).collect();
+    let ids: Vec<String> = study.cells.iter().map(CellSpec::id).collect();
     assert_eq!(ids, ["wanda-0.5-c4x3+a-s0", "wanda-0.5-b_c-s0", "wanda-0.5-b_c+alpaca-s0"]);
     assert_eq!(study.cells[0].label(), "wanda 50% c4*3+a");
 }

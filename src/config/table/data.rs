@@ -44,7 +44,7 @@ fn calibration() -> Vec<SettingEntry> {
              c4*3+alpaca three windows of four from c4.",
         )
         .value_name("NAME|FILE")
-        .in_form("calibration", "c4, wikitext2, alpaca or files, with commas", |study| {
+        .in_form("calibration", "c4, wikitext2, alpaca or files, with commas; c4+alpaca mixes", |study| {
             join_list(&study.calibration.sets)
         })
         .example("alpaca"),

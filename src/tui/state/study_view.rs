@@ -32,7 +32,8 @@ pub(crate) struct StudyView {
     pub cells: Vec<CellResult>,
     /// Which metric ranks the cells as the tasks do.
     pub rank_correlations: RankCorrelations,
-    /// How much of every corpus and task stands in every calibration set, as far as that is known.
+    /// How much of every corpus and task stands in every calibration set, as far as the store knew when it was read: the
+    /// engine tells it before its plan, when another study may still be shown.
     pub contamination: Vec<Contamination>,
     /// Why cells failed, by id; the base is `None`.
     pub failures: HashMap<Option<String>, String>,
@@ -198,11 +199,6 @@ impl StudyView {
                     cell.seconds = *seconds;
                     cell.footprint = *footprint;
                 }
-            }
-            Event::Contamination { found, .. } => {
-                let is_new = |one: &&Contamination| !self.contamination.contains(one);
-                let new: Vec<Contamination> = found.iter().filter(is_new).cloned().collect();
-                self.contamination.extend(new);
             }
             Event::RankCorrelations { found } => self.rank_correlations.clone_from(found),
             Event::Warning { cell: Some(id), message } => {
