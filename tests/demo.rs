@@ -112,9 +112,11 @@ fn the_model_answers_what_it_is_asked() {
         task["value"].as_f64().unwrap()
     };
     let exact = task("questions", 200, "exact_match");
+    let accuracy = task("choices", 200, "acc");
     let rouge = task("tellings", 60, "rouge1");
     let perplexity = measurement(metrics, "perplexity", None)["value"].as_f64().unwrap();
     assert!(exact >= 0.85, "exact match {exact}");
+    assert!(accuracy >= 0.85, "accuracy {accuracy}");
     assert!(rouge >= 0.85, "ROUGE-1 {rouge}");
     assert!(perplexity < 0.8 * FIVE_GRAMS, "perplexity {perplexity}");
 }
@@ -139,8 +141,12 @@ fn without_a_command_the_study_is_run() {
     assert_eq!(result["model"]["architecture"], "LlamaForCausalLM");
     assert_eq!(result["cells"][0]["id"], "magnitude-0.5");
     let metrics = result["base"]["metrics"].as_array().unwrap().iter();
-    let tasks = metrics.filter(|found| found["score"] == "f1").map(|found| found["data_set"].clone());
-    assert_eq!(tasks.collect::<Vec<_>>(), ["questions", "tellings"]);
+    let of = |score: &str| {
+        let found = metrics.clone().filter(|found| found["score"] == score);
+        found.map(|found| found["data_set"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("f1"), ["questions", "tellings"]);
+    assert_eq!(of("acc"), ["choices"]);
 }
 
 #[test]
