@@ -101,6 +101,7 @@ const fn known(name: &'static str, content: KnownContent, repo: &'static str, fi
     Known { name, content, repo, file, examples: None }
 }
 
+// The names of texts are in study/names.rs too, which tells components of a calibration set by them; a test compares.
 #[rustfmt::skip]
 const KNOWN: [Known; 13] = {
     use KnownContent::{Documents, Instructions, LastWords, Lines, Questions};
