@@ -226,8 +226,8 @@ magnitude  50%    -             50.00%   1.23e6  4.33e4   0.5000   2.0000  62.5%
 wanda      50%    c4_sample     50.00%    57.00    2.00   0.1250   0.5000  62.5%   15.0%  30.0%    27.0%
 
 Size: 269.0 MB each, 16.00 bits per weight; an export stores a zero like any other weight.
-JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00); perplexity ranks them less well (+0.50, +0.30
-to +0.70); 3 cells
+JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00); perplexity less well (+0.50, +0.30 to +0.70); 3
+cells
 
 rank correlation with     ppl      JS
 ---------------------   -----   -----
@@ -312,7 +312,7 @@ fn the_verdict_is_said_in_words() {
         let rank_correlations = samples::rank_correlations(perplexity, js, 0.1, cells);
         report::table(&StudyResult { rank_correlations, ..small() }, 0)
     };
-    let sentence = "JS divergence ranks the cells much as the tasks do (rho +0.75, +0.65 to +0.85); perplexity ranks them \
+    let sentence = "JS divergence ranks the cells much as the tasks do (rho +0.75, +0.65 to +0.85); perplexity \
                     less well (+0.50, +0.40 to +0.60); 6 cells\n";
     assert!(say(Some(0.5), Some(0.75), 6).contains(sentence));
     assert!(say(Some(0.9), Some(-0.1), 6).contains("JS divergence does not (-0.10, -0.20 to 0.00)"));
@@ -350,7 +350,7 @@ fn markdown_is_a_table_that_shows_text_as_it_is() {
     assert!(text.contains(header), "{text}");
     assert!(text.contains("| wanda | 50% | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
     assert!(text.contains("- wanda 50% c4\\_sample: a \\| b \\*c\\*\n"), "{text}");
-    assert!(text.contains("JS divergence ranks the cells as the tasks do (rho -1.00)"), "{text}");
+    assert!(text.contains("JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00)"), "{text}");
 }
 
 /// The fields of CSV text, line by line, as RFC 4180 defines them.

@@ -87,9 +87,9 @@ mod sizes {
     pub const HELD_OUT_STORIES: usize = 150;
     pub const CALIBRATION_STORIES: usize = 400;
     pub const CALIBRATION_CONVERSATIONS: usize = 300;
-    pub const QUESTIONS: usize = 200;
-    pub const TELLINGS: usize = 60;
-    pub const CHOICES: usize = 200;
+    pub const QUESTIONS: usize = 100;
+    pub const TELLINGS: usize = 40;
+    pub const CHOICES: usize = 100;
     pub const SEEDS: [u64; 6] = [101, 102, 103, 104, 105, 106];
 }
 

@@ -14,7 +14,6 @@ use crate::human;
 use crate::number;
 use crate::results::{CellState, DataSetName, Estimate, Measurement, StudyResult};
 use crate::scores::stats::mean_over_tasks;
-use crate::scores::verdict::Wording;
 use crate::scores::{Score, Subject, decimals, percent, scores_on, verdict};
 use crate::study::{contamination_note, contamination_warnings};
 use crate::text::{escape, wrap_words};
@@ -302,7 +301,7 @@ fn verdict_words(result: &StudyResult) -> String {
     if figures::data_sets(&figures::rows(result), Subject::Task).is_empty() {
         return format!("{} No task was asked, so this study cannot tell.", verdict::QUESTION);
     }
-    verdict::sentence(&result.rank_correlations, Wording::Full, true)
+    verdict::sentence(&result.rank_correlations, true)
 }
 
 /// What is needed to read the figures.

@@ -12,15 +12,6 @@ const FEWEST: usize = 3;
 /// Below this a metric does not rank the cells as the tasks do.
 const WEAK: f64 = 0.4;
 
-/// How much is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wording {
-    /// Whole names, every figure with its interval.
-    Full,
-    /// Short names and no intervals, for a line of eighty columns.
-    Brief,
-}
-
 /// What can be said of the correlations of the scores that are told where there is room for few: perplexity and JS.
 #[derive(Debug, PartialEq)]
 enum Verdict {
@@ -75,14 +66,12 @@ fn verdict(found: &RankCorrelations) -> Verdict {
     Verdict::Best { best, second: others.first().copied() }
 }
 
-/// What the correlations say, as one sentence; `ascii` where only ASCII can be shown.
-pub(crate) fn sentence(found: &RankCorrelations, wording: Wording, ascii: bool) -> String {
+/// What the correlations say, as one sentence with their 95% intervals; `ascii` where only ASCII can be shown.
+pub(crate) fn sentence(found: &RankCorrelations, ascii: bool) -> String {
     let n = found.cells;
     let cells = if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
-    let rho = if ascii { "rho" } else { "ρ" };
-    let name =
-        |one: Ranked| if wording == Wording::Full { within_line(one.score) } else { one.score.name.into() };
-    let figure = |one: Ranked| figure(one.correlation, wording, ascii);
+    let rho = rho(ascii);
+    let (name, figure) = (|one: Ranked| within_line(one.score), |one| with_interval(one, ascii));
     match verdict(found) {
         Verdict::TooFewCells => {
             format!("{QUESTION} It takes {FEWEST} finished cells with task scores; so far {n}.")
@@ -110,24 +99,70 @@ pub(crate) fn sentence(found: &RankCorrelations, wording: Wording, ascii: bool) 
         Verdict::Best { best, second } => {
             let rest = second.map_or_else(
                 || "no other metric has a rank correlation".to_owned(),
-                |second| {
-                    let less =
-                        if second.correlation.value < WEAK { "does not" } else { "ranks them less well" };
-                    format!("{} {less} ({})", name(second), figure(second))
-                },
+                |second| format!("{} {} ({})", name(second), less(second), figure(second)),
             );
-            let degree = degree(best.correlation.value);
-            format!("{} ranks the cells {degree} ({rho} {}); {rest}; {cells}", best.score.title, figure(best))
+            let (title, degree) = (best.score.title, degree(best.correlation.value));
+            format!("{title} ranks the cells {degree} the tasks do ({rho} {}); {rest}; {cells}", figure(best))
         }
     }
 }
 
-/// How well a correlation follows the tasks; 1 is perfect.
+/// The same in a line of eighty columns: short names, and no intervals.
+pub(crate) fn brief_sentence(found: &RankCorrelations, ascii: bool) -> String {
+    let n = found.cells;
+    let cells = if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
+    let rho = rho(ascii);
+    let figure = |one: Ranked| signed(one.correlation.value, ascii);
+    let name = |one: Ranked| one.score.name;
+    match verdict(found) {
+        Verdict::TooFewCells => {
+            format!("Which metric tells more? It takes {FEWEST} finished cells with task scores; so far {n}.")
+        }
+        Verdict::NoCorrelation => {
+            format!("Which metric tells more? No answer: all {cells} have the same figures.")
+        }
+        Verdict::NoneRanks { best } => {
+            format!(
+                "{cells}: no metric ranks as the tasks do; nearest is {} ({rho} {})",
+                name(best),
+                figure(best)
+            )
+        }
+        Verdict::Unsure { best } => {
+            format!("{cells}, no verdict: {} ({rho} {}) may not rank them at all", name(best), figure(best))
+        }
+        Verdict::Undecided { best, rival } => format!(
+            "{cells}, no verdict: {} ({rho} {}) and {} ({}) overlap",
+            name(best),
+            figure(best),
+            name(rival),
+            figure(rival)
+        ),
+        Verdict::Best { best, second } => {
+            let degree = degree(best.correlation.value);
+            let rest = second.map_or_else(String::new, |second| {
+                format!(", {} {} ({})", name(second), less(second), figure(second))
+            });
+            format!("{cells}: {} ranks {degree} tasks do ({rho} {}){rest}", name(best), figure(best))
+        }
+    }
+}
+
+fn rho(ascii: bool) -> &'static str {
+    if ascii { "rho" } else { "ρ" }
+}
+
+/// What the second metric does, compared with the best.
+fn less(second: Ranked) -> &'static str {
+    if second.correlation.value < WEAK { "does not" } else { "less well" }
+}
+
+/// How well a correlation follows the tasks, before "the tasks do"; 1 is perfect.
 fn degree(r: f64) -> &'static str {
     match r {
-        r if r >= 0.9 => "as the tasks do",
-        r if r >= 0.7 => "much as the tasks do",
-        _ => "roughly as the tasks do",
+        r if r >= 0.9 => "as",
+        r if r >= 0.7 => "much as",
+        _ => "roughly as",
     }
 }
 
@@ -139,10 +174,10 @@ fn within_line(score: &Score) -> String {
 }
 
 /// `+0.96, +0.85 to +1.00`: the value and its 95% interval.
-fn figure(correlation: Estimate, wording: Wording, ascii: bool) -> String {
-    let Estimate { value, ci95: [low, high] } = correlation;
+fn with_interval(one: Ranked, ascii: bool) -> String {
+    let Estimate { value, ci95: [low, high] } = one.correlation;
     let [value, low, high] = [value, low, high].map(|r| signed(r, ascii));
-    if wording == Wording::Full { format!("{value}, {low} to {high}") } else { value }
+    format!("{value}, {low} to {high}")
 }
 
 /// A correlation with its sign and two decimals; never a negative zero.
@@ -174,7 +209,7 @@ mod tests {
     }
 
     fn said(rows: &[Row<'_>], cells: usize) -> String {
-        sentence(&table(rows, cells), Wording::Full, false)
+        sentence(&table(rows, cells), false)
     }
 
     #[test]
@@ -233,23 +268,26 @@ mod tests {
     }
 
     #[test]
-    fn brief_words_are_shorter_and_ascii_is_ascii() {
+    fn brief_words_fit_into_eighty_columns_and_ascii_is_ascii() {
         let tables = [
             table(&[(&PERPLEXITY, 0.81, 0.4, 0.9), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)], 999),
-            table(&[(&PERPLEXITY, 0.51, 0.4, 0.6), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)], 999),
+            table(&[(&PERPLEXITY, 0.41, 0.4, 0.45), (&JS_DIVERGENCE, 0.51, 0.5, 1.0)], 99),
             table(&[(&PERPLEXITY, -0.5, -0.9, 0.1)], 999),
             table(&[(&PERPLEXITY, 0.5, -0.1, 1.0)], 999),
             table(&[], 5),
         ];
         for table in tables {
-            let brief = sentence(&table, Wording::Brief, true);
-            assert!(brief.is_ascii() && sentence(&table, Wording::Full, true).is_ascii(), "{brief}");
-            assert!(brief.len() <= sentence(&table, Wording::Full, true).len(), "{brief}");
+            let brief = brief_sentence(&table, true);
+            assert!(brief.is_ascii() && sentence(&table, true).is_ascii(), "{brief}");
+            assert!(brief.len() <= 77, "{brief}");
         }
-        let rows = [(&PERPLEXITY, 0.81, 0.4, 0.9), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)];
+        let said = |rows: &[Row<'_>], cells| brief_sentence(&table(rows, cells), false);
+        let overlap = [(&PERPLEXITY, 0.81, 0.4, 0.9), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)];
+        assert_eq!(said(&overlap, 9), "9 cells, no verdict: JS (ρ +0.96) and perplexity (+0.81) overlap");
+        let clear = [(&PERPLEXITY, 0.42, 0.1, 0.45), (&JS_DIVERGENCE, 0.51, 0.5, 0.6)];
         assert_eq!(
-            sentence(&table(&rows, 9), Wording::Brief, false),
-            "No verdict from 9 cells: the intervals of JS (ρ +0.96) and perplexity (+0.81) overlap"
+            said(&clear, 99),
+            "99 cells: JS ranks roughly as tasks do (ρ +0.51), perplexity less well (+0.42)"
         );
     }
 }

@@ -11,7 +11,7 @@ use super::parts::{first_shown, framed, typed, typed_with};
 use crate::methods::{Family, METHODS, understand};
 use crate::report;
 use crate::scores::comparison::ModelComparison;
-use crate::scores::verdict::{self, Wording};
+use crate::scores::verdict;
 use crate::study::{Level, short_name};
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
@@ -95,7 +95,7 @@ fn rank_correlations(state: &State, scroll: usize, area: Rect, buffer: &mut Buff
     let Some(study_view) = &state.study_view else { return };
     let wide = usize::from(area.width).saturating_sub(4);
     let (found, ascii) = (&study_view.rank_correlations, state.theme.ascii);
-    let mut parts = vec![wrap(&verdict::sentence(found, Wording::Full, ascii), wide).join("\n")];
+    let mut parts = vec![wrap(&verdict::sentence(found, ascii), wide).join("\n")];
     if let Some(table) = report::rank_correlations::text(found, wide, ascii) {
         parts.push(table.trim_end().to_owned());
         parts.push(wrap(report::rank_correlations::LEGEND, wide).join("\n"));

@@ -10,11 +10,10 @@ use super::charted::charted;
 use super::data::{Comparison, ModelRow, comparison};
 use super::readout::Readout;
 use super::{figures, table, verdict};
-use crate::scores::verdict::Wording;
 use crate::scores::{Scale, Score, Subject, scores_on};
 use crate::tui::state::{ChartedScore, CompareView, Panel, State, StudyView};
 use crate::tui::view::parts::nothing;
-use crate::tui::widgets::{Chart, ChartWindow, Point, PointTag, Series, YScale, text};
+use crate::tui::widgets::{Chart, ChartWindow, Point, PointTag, Series, YScale};
 
 /// From this width on the three charts stand side by side.
 const WIDE: u16 = 100;
@@ -119,22 +118,13 @@ fn readout(state: &State, found: &Comparison<'_>, width: u16) -> Readout {
 
 /// The verdict, in as many lines as there is room for.
 fn verdict_lines(state: &State, study_view: &StudyView, area: Rect) -> Vec<String> {
-    let said = |wording| verdict::words(study_view, wording, state.theme.ascii);
     let width = usize::from(area.width.saturating_sub(3));
     let most = match area.height {
         0..6 => return Vec::new(),
-        6..20 => 1,
+        6..30 => 1,
         _ => 2,
     };
-    let whole = text::wrap(&said(Wording::Full), width);
-    if whole.len() <= most {
-        return whole;
-    }
-    let brief = said(Wording::Brief);
-    if most == 1 {
-        return vec![text::truncate(&brief, width, state.theme.symbols().ellipsis).into_owned()];
-    }
-    text::wrap(&brief, width).into_iter().take(most).collect()
+    verdict::lines(study_view, most, width, state.theme)
 }
 
 fn draw_verdict(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer) {

@@ -1,10 +1,27 @@
 //! Which metric ranks the cells as the tasks do, as long as there is room for.
 
-use crate::scores::verdict::{self, Wording};
+use crate::scores::verdict::{brief_sentence, sentence};
 use crate::scores::{Subject, is_measured};
 use crate::tui::state::StudyView;
+use crate::tui::theme::Theme;
+use crate::tui::widgets::text;
 
-pub(crate) fn words(study_view: &StudyView, wording: Wording, ascii: bool) -> String {
+/// The verdict in so many lines of a width at most: with intervals where they fit.
+pub(crate) fn lines(study_view: &StudyView, most: usize, width: usize, theme: Theme) -> Vec<String> {
+    let correlations = &study_view.rank_correlations;
+    let whole = text::wrap(&words(study_view, sentence(correlations, theme.ascii)), width);
+    if whole.len() <= most {
+        return whole;
+    }
+    let brief = words(study_view, brief_sentence(correlations, theme.ascii));
+    if most == 1 {
+        return vec![text::truncate(&brief, width, theme.symbols().ellipsis).into_owned()];
+    }
+    text::wrap(&brief, width).into_iter().take(most).collect()
+}
+
+/// The sentence, or why there cannot be one.
+fn words(study_view: &StudyView, sentence: String) -> String {
     let cells = study_view.cells.iter().map(|cell| &cell.metrics);
     let answered = std::iter::once(&study_view.base.metrics)
         .chain(cells)
@@ -15,5 +32,5 @@ pub(crate) fn words(study_view: &StudyView, wording: Wording, ascii: bool) -> St
         return "The study has no tasks, so it cannot say which metric ranks the cells as tasks would."
             .into();
     }
-    verdict::sentence(&study_view.rank_correlations, wording, ascii)
+    sentence
 }
