@@ -350,7 +350,10 @@ fn markdown_is_a_table_that_shows_text_as_it_is() {
     assert!(text.contains(header), "{text}");
     assert!(text.contains("| wanda | 50% | c4\\_sample | 50.00% | 57.00 | 2.00 |"), "{text}");
     assert!(text.contains("- wanda 50% c4\\_sample: a \\| b \\*c\\*\n"), "{text}");
-    assert!(text.contains("JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00)"), "{text}");
+    assert!(
+        text.contains("JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00)"),
+        "{text}"
+    );
 }
 
 /// The fields of CSV text, line by line, as RFC 4180 defines them.

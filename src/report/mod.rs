@@ -202,7 +202,7 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
     let tasks = figures::data_sets(&rows, Subject::Task);
     if tasks.len() > 1 {
         let title = format!("mean of {} tasks", tasks.len());
-        groups.push(task_group(&rows, &tasks, &title));
+        groups.extend(Some(task_group(&rows, &tasks, &title)).filter(|group| !group.columns.is_empty()));
     }
     for task in &tasks {
         groups.push(task_group(&rows, std::slice::from_ref(task), &task.to_string()));
@@ -281,11 +281,13 @@ fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName, mut seldom: usize) -> Gr
     Group { title: escape(&corpus.to_string()).into_owned(), columns }
 }
 
-/// Every score that was measured on one of the tasks, averaged over the tasks.
+/// Every score that was measured on the tasks, averaged over them; of several tasks only what two of them share, for a
+/// mean of one stands with its task.
 fn task_group(rows: &[Row<'_>], tasks: &[DataSetName], title: &str) -> Group {
     let mut columns = Vec::new();
     for score in scores_on(Subject::Task) {
-        if !tasks.iter().any(|task| figures::is_measured(rows, score, task)) {
+        let measured = tasks.iter().filter(|task| figures::is_measured(rows, score, task)).count();
+        if measured < tasks.len().min(2) {
             continue;
         }
         let base = rows.first().map_or_else(Vec::new, |base| figures::on(base, score, tasks));

@@ -99,7 +99,7 @@ pub(crate) fn sentence(found: &RankCorrelations, ascii: bool) -> String {
         Verdict::Best { best, second } => {
             let rest = second.map_or_else(
                 || "no other metric has a rank correlation".to_owned(),
-                |second| format!("{} {} ({})", name(second), less(second), figure(second)),
+                |second| format!("{} {} ({})", name(second), less(second, "less well"), figure(second)),
             );
             let (title, degree) = (best.score.title, degree(best.correlation.value));
             format!("{title} ranks the cells {degree} the tasks do ({rho} {}); {rest}; {cells}", figure(best))
@@ -141,7 +141,7 @@ pub(crate) fn brief_sentence(found: &RankCorrelations, ascii: bool) -> String {
         Verdict::Best { best, second } => {
             let degree = degree(best.correlation.value);
             let rest = second.map_or_else(String::new, |second| {
-                format!(", {} {} ({})", name(second), less(second), figure(second))
+                format!(", {} {} ({})", name(second), less(second, "less"), figure(second))
             });
             format!("{cells}: {} ranks {degree} tasks do ({rho} {}){rest}", name(best), figure(best))
         }
@@ -152,9 +152,9 @@ fn rho(ascii: bool) -> &'static str {
     if ascii { "rho" } else { "ρ" }
 }
 
-/// What the second metric does, compared with the best.
-fn less(second: Ranked) -> &'static str {
-    if second.correlation.value < WEAK { "does not" } else { "less well" }
+/// What the second metric does, compared with the best: it ranks less well, in these words, or not at all.
+fn less(second: Ranked, words: &'static str) -> &'static str {
+    if second.correlation.value < WEAK { "does not" } else { words }
 }
 
 /// How well a correlation follows the tasks, before "the tasks do"; 1 is perfect.
@@ -221,7 +221,7 @@ mod tests {
         );
         assert_eq!(
             said(&[(&PERPLEXITY, 0.85, 0.8, 0.9), (&JS_DIVERGENCE, 0.62, 0.4, 0.7)], 30),
-            "Perplexity ranks the cells much as the tasks do (ρ +0.85, +0.80 to +0.90); JS divergence ranks them less \
+            "Perplexity ranks the cells much as the tasks do (ρ +0.85, +0.80 to +0.90); JS divergence less \
              well (+0.62, +0.40 to +0.70); 30 cells"
         );
         assert_eq!(
@@ -287,7 +287,7 @@ mod tests {
         let clear = [(&PERPLEXITY, 0.42, 0.1, 0.45), (&JS_DIVERGENCE, 0.51, 0.5, 0.6)];
         assert_eq!(
             said(&clear, 99),
-            "99 cells: JS ranks roughly as tasks do (ρ +0.51), perplexity less well (+0.42)"
+            "99 cells: JS ranks roughly as tasks do (ρ +0.51), perplexity less (+0.42)"
         );
     }
 }
