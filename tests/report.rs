@@ -226,8 +226,8 @@ magnitude  50%    -             50.00%   1.23e6  4.33e4   0.5000   2.0000  62.5%
 wanda      50%    c4_sample     50.00%    57.00    2.00   0.1250   0.5000  62.5%   15.0%  30.0%    27.0%
 
 Size: 269.0 MB each, 16.00 bits per weight; an export stores a zero like any other weight.
-JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00); perplexity less well (+0.50, +0.30 to +0.70); 3
-cells
+JS divergence ranks the cells as the tasks do (rho +1.00, +0.80 to +1.00); perplexity less well (+0.50, +0.30 to +0.70);
+3 cells
 
 rank correlation with     ppl      JS
 ---------------------   -----   -----

@@ -41,14 +41,6 @@ fn ptx() -> Result<&'static str> {
     ptx.as_deref().map_err(|e| candle_core::Error::Msg(format!("the CUDA kernels do not compile: {e}")))
 }
 
-/// Compiles the kernels, so that the first use need not wait for it.
-///
-/// # Errors
-/// Kernels that do not compile with the CUDA of this machine.
-pub(crate) fn prepare(device: &CudaDevice) -> Result<()> {
-    kernel(device, "solve_tile").map(drop)
-}
-
 /// A kernel of `kernels.cu` on a device.
 struct Kernel {
     function: CudaFunction,
