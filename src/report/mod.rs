@@ -201,8 +201,12 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
     }
     let tasks = figures::data_sets(&rows, Subject::Task);
     if tasks.len() > 1 {
-        let title = format!("mean of {} tasks", tasks.len());
-        groups.extend(Some(task_group(&rows, &tasks, &title)).filter(|group| !group.columns.is_empty()));
+        let mut means = task_group(&rows, &tasks, &format!("mean of {} tasks", tasks.len()));
+        if means.columns.len() == 1 {
+            // There is no room for more above a single column.
+            "mean".clone_into(&mut means.title);
+        }
+        groups.extend(Some(means).filter(|group| !group.columns.is_empty()));
     }
     for task in &tasks {
         groups.push(task_group(&rows, std::slice::from_ref(task), &task.to_string()));
