@@ -18,7 +18,7 @@ use crate::human::date;
 use crate::methods::Procedure;
 use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
-use crate::results::{CellResult, CellState, RankCorrelations};
+use crate::results::{CellResult, CellState};
 use crate::scores::{self, BASE};
 use crate::store::{Store, StudyRecord};
 use crate::study::StudySpec;
@@ -57,7 +57,7 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
         None => newest(&store)?,
     };
     let record = store.study(id)?;
-    let result = record.result(rank_correlations(&record));
+    let result = record.result(scores::rank_done_cells(&record.base.metrics, &record.cells));
     Ok(match args.format {
         ShowFormat::Table => report::table(&result, width),
         ShowFormat::Json => report::json(&result),
@@ -249,12 +249,6 @@ fn no_cell(cell: &str, place: &str, mut known: Vec<String>) -> Error {
     let known =
         if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
     Error::mistake(format!("no cell `{cell}` in {place}; {known}"))
-}
-
-fn rank_correlations(record: &StudyRecord) -> RankCorrelations {
-    let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
-    let metrics: Vec<_> = done.map(|cell| &cell.metrics).collect();
-    scores::rank_correlations(&record.base.metrics, &metrics)
 }
 
 /// Rows with columns as wide as their widest entry; the last column is left as it is.

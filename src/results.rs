@@ -293,11 +293,11 @@ pub struct BaseResult {
 /// the base's score, how many answers flipped. A score that tells the truth has a rank correlation near +1 with the tasks.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RankCorrelations {
-    /// Cells that entered: those in which all was measured.
+    /// Cells that entered: those with all headline scores of texts and all scores of tasks.
     pub cells: usize,
     /// What the tasks say of a cell, in the order of [`TextScoreRanks::by_task`].
     pub tasks: Vec<TaskScore>,
-    /// One for each score of texts.
+    /// One for each score of texts but the perplexity ratio, which ranks as perplexity does.
     pub texts: Vec<TextScoreRanks>,
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::hub::looks_like_hub_id;
 use crate::methods::Procedure;
 use crate::paths;
-use crate::study::{Parameters, Recipe, SetMixture, short_name};
+use crate::study::{Parameters, Recipe, SetMixture, file_name};
 
 /// What a setting is called, in each of its places.
 #[derive(Debug)]
@@ -239,8 +239,8 @@ impl SettingValue<Vec<String>> {
         let mut sets: Vec<String> = Vec::new();
         for word in self.words() {
             let set = understand(word)?;
-            let name = short_name(&set);
-            if let Some(other) = sets.iter().find(|other| short_name(other) == name) {
+            let name = file_name(&set);
+            if let Some(other) = sets.iter().find(|other| file_name(other) == name) {
                 return Err(self.mistake(format_args!(
                     "`{other}` and `{set}` have the same short name `{name}`; \
                      accepted are data sets whose file names differ"

@@ -1,5 +1,7 @@
 //! One question whose answer is judged by how likely the model finds it: multiple choice, or a last word.
 
+use std::collections::BTreeSet;
+
 /// What stands between a context and its continuation, as lm-evaluation-harness has it.
 const DELIMITER: &str = " ";
 
@@ -70,6 +72,19 @@ impl ChoiceRecord {
     /// Puts examples before the question, in this order, each with its right answer.
     pub fn set_examples<'a>(&mut self, examples: impl IntoIterator<Item = &'a Self>) {
         self.examples = examples.into_iter().map(|record| record.answered() + EXAMPLE_DELIMITER).collect();
+    }
+
+    /// Whether another record has the same question, whatever its choices are.
+    pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
+        fn contexts(form: &ChoiceForm) -> BTreeSet<&str> {
+            match form {
+                ChoiceForm::Continuations { context, .. } | ChoiceForm::LastWord { context, .. } => {
+                    [context.as_str()].into()
+                }
+                ChoiceForm::Contexts { contexts, .. } => contexts.iter().map(String::as_str).collect(),
+            }
+        }
+        contexts(&self.form) == contexts(&other.form)
     }
 
     /// The question with its right answer.
@@ -177,6 +192,23 @@ mod tests {
         let record = ChoiceRecord::new(form, 0);
         assert_eq!(record.requests(), [("the end".into(), " \n now".into())]);
         assert!(record.is_last_word());
+    }
+
+    #[test]
+    fn a_question_with_other_choices_is_the_same_question() {
+        let question = |context: &str, choices: [&str; 2]| {
+            let choices = choices.map(str::to_owned).into();
+            ChoiceRecord::new(ChoiceForm::Continuations { context: context.into(), choices }, 0)
+        };
+        assert!(question("Why?", ["So.", "No."]).asks_the_same(&question("Why?", ["No.", "So."])));
+        assert!(!question("Why?", ["So.", "No."]).asks_the_same(&question("When?", ["So.", "No."])));
+        let gap = |contexts: [&str; 2]| {
+            let contexts = contexts.map(str::to_owned).into();
+            ChoiceRecord::new(ChoiceForm::Contexts { contexts, continuation: "fell.".into() }, 0)
+        };
+        assert!(
+            gap(["It was A that", "It was B that"]).asks_the_same(&gap(["It was B that", "It was A that"]))
+        );
     }
 
     #[test]

@@ -14,6 +14,11 @@ impl<'a> TokenRuns<'a> {
         Self(windows.iter().flat_map(|window| window.windows(RUN_TOKENS)).collect())
     }
 
+    /// Whether no window is as long as a run.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether these tokens hold one of the runs. Fewer tokens than a run has hold none.
     pub fn are_in(&self, tokens: &[u32]) -> bool {
         tokens.windows(RUN_TOKENS).any(|run| self.0.contains(run))

@@ -85,7 +85,7 @@ impl<'a> ExamplePool<'a> {
     fn draw(&self, question: &ChoiceRecord, place: usize, wanted: usize, seed: u64) -> Vec<&'a ChoiceRecord> {
         let candidates =
             self.by_description.get(question.description.as_str()).map_or(&[][..], Vec::as_slice);
-        let other = |record: &&ChoiceRecord| record.form != question.form;
+        let other = |record: &&ChoiceRecord| !record.asks_the_same(question);
         if !question.description.is_empty() {
             return candidates.iter().copied().filter(other).take(wanted).collect();
         }

@@ -111,6 +111,7 @@ pub(crate) fn find_files(spec: &mut StudySpec) -> Result<()> {
     let StudySpec { model, cells, calibration, evaluation, .. } = spec;
     let sets = cells.iter_mut().filter_map(|cell| cell.calibration.as_mut()).chain(&mut calibration.sets);
     let data = evaluation.corpora.iter_mut().chain(&mut evaluation.tasks);
+    let data = data.chain(evaluation.shots.sources.values_mut());
     for path in std::iter::once(model).chain(data) {
         *path = find_file(path)?;
     }

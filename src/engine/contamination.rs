@@ -1,8 +1,7 @@
 //! How much of a study's data stands in the windows that it calibrates on.
 
-use super::choice_requests::PreparedChoices;
 use super::study::Study;
-use crate::data::{Encoder, TaskRecord, TokenRuns};
+use crate::data::{ChoiceRecord, Encoder, TaskRecord, TokenRuns};
 use crate::error::Result;
 use crate::interrupt::GoOn;
 use crate::study::{Contamination, MeasuredAs};
@@ -19,6 +18,10 @@ pub(super) fn measure_contamination(
     go_on: &mut GoOn<'_>,
 ) -> Result<Vec<Contamination>> {
     let runs = TokenRuns::of(windows);
+    if runs.is_empty() {
+        // Windows shorter than a run tell nothing.
+        return Ok(Vec::new());
+    }
     let encoder = Encoder::new(&study.tokenizer)?;
     let mut found = Vec::new();
     let mut count =
@@ -42,8 +45,8 @@ pub(super) fn measure_contamination(
         count(&task.name, MeasuredAs::Task, &mut records)?;
     }
     for task in &study.choices {
-        let holds = |record| Ok(sequences(task, record).any(|tokens| runs.are_in(&tokens)));
-        count(&task.name, MeasuredAs::Task, &mut (0..task.records.len()).map(holds))?;
+        let mut records = task.records.iter().map(|record| choices_hold_run(record, &encoder, &runs));
+        count(&task.name, MeasuredAs::Task, &mut records)?;
     }
     Ok(found)
 }
@@ -59,13 +62,12 @@ fn holds_run(record: &TaskRecord, encoder: &Encoder<'_>, runs: &TokenRuns<'_>) -
     Ok(false)
 }
 
-/// What the model is shown of a question, once for each choice, up to the choice's last token.
-fn sequences(task: &PreparedChoices, record: usize) -> impl Iterator<Item = Vec<u32>> + '_ {
-    let tree = &task.trees[record];
-    task.requests[record].iter().enumerate().map(move |(choice, request)| {
-        let branch = tree.branches.get(choice).map_or(&[][..], Vec::as_slice);
-        // A sequence ends before the last token, of which nothing is asked.
-        let last = request.continuation.last().map_or(&[][..], std::slice::from_ref);
-        [&tree.trunk, branch, last].concat()
-    })
+/// Whether the question with one of its choices holds a run. Its description and examples are not its own.
+fn choices_hold_run(record: &ChoiceRecord, encoder: &Encoder<'_>, runs: &TokenRuns<'_>) -> Result<bool> {
+    for (context, continuation) in ChoiceRecord::new(record.form.clone(), record.gold).requests() {
+        if runs.are_in(&encoder.encode_plain(&format!("{context}{continuation}"))?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

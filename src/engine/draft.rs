@@ -164,7 +164,8 @@ impl StudyDraft {
             let positions = study.folder.config.max_positions;
             let task = self.sets.hub.read(reporter, move |files| {
                 let task = data::load_task(&source, limit, &fields, files)?;
-                let task = data::put_examples(task, &source, &shots, seed, &fields, files)?;
+                let task = data::put_examples(task, &source, &shots, seed, &fields, files)
+                    .map_err(|e| e.at("shots"))?;
                 let (warning, used) = (task.warning(), task.names_used);
                 let go_on = &mut || files.abandoned.check();
                 let task = Prepared::new(task, &format, &tokenizer, (positions, longest, start), go_on)?;

@@ -270,8 +270,7 @@ impl Ledger {
 
     /// Which metric ranks the cells as the tasks do, over those that are done.
     pub fn rank_correlations(&self) -> RankCorrelations {
-        let done = self.cells.iter().filter(|c| c.state == CellState::Done);
-        scores::rank_correlations(&self.base.metrics, &done.map(|c| &c.metrics).collect::<Vec<_>>())
+        scores::rank_done_cells(&self.base.metrics, &self.cells)
     }
 
     /// Everything found out, read back from the store: what is reported is what is kept.

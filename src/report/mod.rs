@@ -201,11 +201,7 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
     }
     let tasks = figures::data_sets(&rows, Subject::Task);
     if tasks.len() > 1 {
-        let mut means = task_group(&rows, &tasks, &format!("mean of {} tasks", tasks.len()));
-        if means.columns.len() == 1 {
-            // There is no room for more above a single column.
-            "mean".clone_into(&mut means.title);
-        }
+        let means = task_group(&rows, &tasks, "mean");
         groups.extend(Some(means).filter(|group| !group.columns.is_empty()));
     }
     for task in &tasks {
@@ -285,8 +281,8 @@ fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName, mut seldom: usize) -> Gr
     Group { title: escape(&corpus.to_string()).into_owned(), columns }
 }
 
-/// Every score that was measured on the tasks, averaged over them; of several tasks only what two of them share, for a
-/// mean of one stands with its task.
+/// Every score that was measured on the tasks, averaged over those that have it. With several tasks, only scores that two
+/// of them have: a mean of one would repeat its column.
 fn task_group(rows: &[Row<'_>], tasks: &[DataSetName], title: &str) -> Group {
     let mut columns = Vec::new();
     for score in scores_on(Subject::Task) {
@@ -313,10 +309,11 @@ fn verdict_words(result: &StudyResult) -> String {
 /// What is needed to read the figures.
 fn notes(result: &StudyResult) -> Vec<String> {
     let rows = figures::rows(result);
-    let tasks = figures::data_sets(&rows, Subject::Task).len();
+    let tasks = figures::data_sets(&rows, Subject::Task);
     let mut notes = Vec::new();
-    if tasks > 1 {
-        notes.push("The mean over the tasks weights each by its number of records.".into());
+    if tasks.len() > 1 && !task_group(&rows, &tasks, "").columns.is_empty() {
+        let about = "A mean is over the tasks that have the score, each weighted by its number of records.";
+        notes.push(about.into());
     }
     notes.extend(size_note(&rows));
     notes.extend(contamination_note(&result.contamination).map(|note| escape(&note).into_owned()));

@@ -51,7 +51,7 @@ pub(crate) use notation::{decimals, percent};
 pub(crate) use pareto::{Tradeoff, best_within, pareto_front};
 pub use perplexity::PERPLEXITY;
 pub use perplexity_ratio::PERPLEXITY_RATIO;
-pub(crate) use rank_correlations::rank_correlations;
+pub(crate) use rank_correlations::rank_done_cells;
 pub use registry::SCORES;
 pub(crate) use registry::{headline_scores, scores_on};
 pub use rouge::{ROUGE1, rouge1};

@@ -5,39 +5,53 @@ use super::ranks::correlate_ranks;
 use super::registry::scores_on;
 use super::score::{Better, Score, Subject};
 use super::stats::mean;
-use crate::results::{DataSetName, Metrics, RankCorrelations, TaskScore, TextScoreRanks};
+use crate::results::{
+    CellResult, CellState, DataSetName, Metrics, RankCorrelations, TaskScore, TextScoreRanks,
+};
 
 /// Seed of the resamples: figures that did not change are shown alike.
 const SEED: u64 = 0;
 
+/// The rank correlations of those cells that are done.
+pub(crate) fn rank_done_cells(base: &Metrics, cells: &[CellResult]) -> RankCorrelations {
+    let done = cells.iter().filter(|cell| cell.state == CellState::Done);
+    rank_correlations(base, &done.map(|cell| &cell.metrics).collect::<Vec<_>>())
+}
+
 /// The rank correlations of these cells.
 ///
-/// All are of the same cells: one that lacks a figure does not enter, as it would be compared by other data. A score that
-/// no cell has keeps no cell out; it has no correlation.
+/// All are of the same cells. One that lacks a headline score of texts or a score of a task does not enter, as it would be
+/// compared by other data. Of the other scores, one that some of these cells lack, since an older version measured them,
+/// keeps no cell out; it has no correlation.
 pub(crate) fn rank_correlations(base: &Metrics, cells: &[&Metrics]) -> RankCorrelations {
     let corpora = data_sets([base], Subject::Corpus);
     let scores: Vec<&Score> = scores_on(Subject::Corpus).filter(|score| !score.is_ratio()).collect();
     let asked = task_scores(base, cells);
-    let texts = scores.iter().map(|score| damages(cells, |cell| mean_damage(score, &corpora, cell)));
-    let tasks = asked.iter().map(|(task, score)| damages(cells, |cell| damage(score, task, cell)));
-    let (mut texts, mut tasks): (Vec<Damages>, Vec<Damages>) = (texts.collect(), tasks.collect());
-
-    let measured = |list: &Damages| list.iter().any(Option::is_some);
-    let complete: Vec<usize> = if texts.iter().any(measured) && tasks.iter().any(measured) {
-        let known = |cell: &usize| {
-            texts.iter().chain(&tasks).filter(|list| measured(list)).all(|list| list[*cell].is_some())
-        };
-        (0..cells.len()).filter(known).collect()
+    let of_text = |score: &&Score| Column {
+        damages: damages(cells, |cell| mean_damage(score, &corpora, cell)),
+        decides: score.headline,
+    };
+    let of_task = |(task, score): &(DataSetName, &Score)| Column {
+        damages: damages(cells, |cell| damage(score, task, cell)),
+        decides: !score.compares(),
+    };
+    let texts: Vec<Column> = scores.iter().map(of_text).collect();
+    let tasks: Vec<Column> = asked.iter().map(of_task).collect();
+    let deciding: Vec<&Column> =
+        texts.iter().chain(&tasks).filter(|column| column.decides && column.is_measured()).collect();
+    let both = [&texts, &tasks].iter().all(|side| side.iter().any(Column::is_measured));
+    let entered: Vec<usize> = if both {
+        (0..cells.len())
+            .filter(|cell| deciding.iter().all(|column| column.damages[*cell].is_some()))
+            .collect()
     } else {
         Vec::new()
     };
-    // What no cell has becomes an empty list, which has no correlation.
-    let entered = |lists: &mut Vec<Damages>| -> Vec<Vec<f64>> {
-        lists.drain(..).map(|list| complete.iter().filter_map(|cell| list[*cell]).collect()).collect()
-    };
-    let found = correlate_ranks(&entered(&mut texts), &entered(&mut tasks), SEED);
+    let lists =
+        |columns: &[Column]| columns.iter().map(|column| column.of_cells(&entered)).collect::<Vec<_>>();
+    let found = correlate_ranks(&lists(&texts), &lists(&tasks), SEED);
     RankCorrelations {
-        cells: complete.len(),
+        cells: entered.len(),
         tasks: asked
             .iter()
             .map(|(task, score)| TaskScore { task: task.to_string(), score: score.id.into() })
@@ -51,6 +65,24 @@ pub(crate) fn rank_correlations(base: &Metrics, cells: &[&Metrics]) -> RankCorre
                 by_task: found.each,
             })
             .collect(),
+    }
+}
+
+/// What one score says of every cell.
+struct Column {
+    damages: Damages,
+    /// A cell without it does not enter.
+    decides: bool,
+}
+
+impl Column {
+    fn is_measured(&self) -> bool {
+        self.damages.iter().any(Option::is_some)
+    }
+
+    /// The damages of these cells; nothing, of which no correlation is known, where one of them lacks it.
+    fn of_cells(&self, cells: &[usize]) -> Vec<f64> {
+        cells.iter().map(|cell| self.damages[*cell]).collect::<Option<_>>().unwrap_or_default()
     }
 }
 
@@ -160,6 +192,14 @@ mod tests {
         let found = rank_correlations(&base(), &cells.iter().collect::<Vec<_>>());
         assert_eq!(found.cells, 2);
         assert!(found.texts.iter().all(|row| row.mean.is_none()));
+        // A score that an older version did not measure keeps no cell out, and has no correlation.
+        let mut older = metrics(3.2, 0.3, 0.1);
+        older.values.retain(|value| value.score != TOP1_AGREEMENT.id && value.score != FLIPS.id);
+        let mixed = [metrics(3.3, 0.1, 0.7), metrics(3.1, 0.2, 0.5), older];
+        let found = rank_correlations(&base(), &mixed.iter().collect::<Vec<_>>());
+        assert_eq!(found.cells, 3);
+        assert!(row(&found, &JS_DIVERGENCE).mean.is_some() && row(&found, &TOP1_AGREEMENT).mean.is_none());
+        assert_eq!(row(&found, &JS_DIVERGENCE).by_task[1], None, "of flips");
         // Without tasks, and without texts, there is nothing to compare.
         assert_eq!(rank_correlations(&Metrics::default(), &[&cells[0]]).cells, 0);
         assert_eq!(rank_correlations(&base(), &[]).cells, 0);

@@ -46,7 +46,7 @@ pub(crate) fn correlate_ranks(these: &[Vec<f64>], those: &[Vec<f64>], seed: u64)
 }
 
 /// Fewest pairs of a rank correlation.
-const FEWEST: usize = 3;
+pub(super) const FEWEST: usize = 3;
 
 /// The correlations of these lists (rows) with those, of one draw of places.
 struct Correlated(Vec<Vec<Option<f64>>>);
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// The correlation of the pairs `(a[i], b[i])` that are numbers.
+    /// The correlation of the pairs `(a[i], b[i])`.
     fn spearman_with_interval(a: &[f64], b: &[f64], seed: u64) -> Option<Estimate> {
         correlate_ranks(&[a.to_vec()], &[b.to_vec()], seed).remove(0).each.remove(0)
     }

@@ -1,5 +1,6 @@
 //! What the rank correlations say, in words. Reports and dashboard say the same.
 
+use super::ranks::FEWEST;
 use super::registry::headline_scores;
 use super::score::{Score, Subject};
 use crate::results::{Estimate, RankCorrelations};
@@ -7,8 +8,8 @@ use crate::results::{Estimate, RankCorrelations};
 /// What is asked while there is no answer.
 pub(crate) const QUESTION: &str = "Which metric ranks the cells as the tasks do?";
 
-/// Cells that a rank correlation takes.
-const FEWEST: usize = 3;
+/// Cells that a verdict takes: of three, one metric in six ranks as the tasks do by chance.
+const ENOUGH: usize = 5;
 /// Below this a metric does not rank the cells as the tasks do.
 const WEAK: f64 = 0.4;
 
@@ -21,11 +22,11 @@ enum Verdict {
     NoneRanks {
         best: Ranked,
     },
-    /// The best might as well have none: its interval holds zero.
+    /// There are too few cells, or its interval holds zero: it may have no correlation.
     Unsure {
         best: Ranked,
     },
-    /// Another might as well be the best.
+    /// Another may be the best.
     Undecided {
         best: Ranked,
         rival: Ranked,
@@ -60,7 +61,7 @@ fn verdict(found: &RankCorrelations) -> Verdict {
     if let Some(&rival) = others.iter().find(|other| other.correlation.ci95[1] >= low) {
         return Verdict::Undecided { best, rival };
     }
-    if low <= 0.0 {
+    if low <= 0.0 || found.cells < ENOUGH {
         return Verdict::Unsure { best };
     }
     Verdict::Best { best, second: others.first().copied() }
@@ -85,7 +86,7 @@ pub(crate) fn sentence(found: &RankCorrelations, ascii: bool) -> String {
             figure(best)
         ),
         Verdict::Unsure { best } => format!(
-            "No verdict from {cells}: {} ({rho} {}) might as well not rank them at all",
+            "No verdict from {cells}: they are too few to say whether {} ({rho} {}) ranks them as the tasks do",
             name(best),
             figure(best)
         ),
@@ -116,7 +117,7 @@ pub(crate) fn brief_sentence(found: &RankCorrelations, ascii: bool) -> String {
     let name = |one: Ranked| one.score.name;
     match verdict(found) {
         Verdict::TooFewCells => {
-            format!("Which metric tells more? It takes {FEWEST} finished cells with task scores; so far {n}.")
+            format!("Which metric tells more? It takes {FEWEST} cells with task scores; so far {n}.")
         }
         Verdict::NoCorrelation => {
             format!("Which metric tells more? No answer: all {cells} have the same figures.")
@@ -129,10 +130,10 @@ pub(crate) fn brief_sentence(found: &RankCorrelations, ascii: bool) -> String {
             )
         }
         Verdict::Unsure { best } => {
-            format!("{cells}, no verdict: {} ({rho} {}) may not rank them at all", name(best), figure(best))
+            format!("{cells}: too few for a verdict on {} ({rho} {})", name(best), figure(best))
         }
         Verdict::Undecided { best, rival } => format!(
-            "{cells}, no verdict: {} ({rho} {}) and {} ({}) overlap",
+            "{cells}: no verdict, intervals overlap: {} {rho} {}, {} {}",
             name(best),
             figure(best),
             name(rival),
@@ -243,8 +244,14 @@ mod tests {
              +0.40 to +0.90) overlap"
         );
         assert_eq!(
+            said(&[(&PERPLEXITY, 0.5, 0.1, 1.0)], 4),
+            "No verdict from 4 cells: they are too few to say whether perplexity (ρ +0.50, +0.10 to +1.00) ranks them as \
+             the tasks do"
+        );
+        assert_eq!(
             said(&[(&PERPLEXITY, 0.5, -0.1, 1.0)], 4),
-            "No verdict from 4 cells: perplexity (ρ +0.50, −0.10 to +1.00) might as well not rank them at all"
+            "No verdict from 4 cells: they are too few to say whether perplexity (ρ +0.50, −0.10 to \
+             +1.00) ranks them as the tasks do"
         );
     }
 
@@ -274,7 +281,8 @@ mod tests {
             table(&[(&PERPLEXITY, 0.41, 0.4, 0.45), (&JS_DIVERGENCE, 0.51, 0.5, 1.0)], 99),
             table(&[(&PERPLEXITY, -0.5, -0.9, 0.1)], 999),
             table(&[(&PERPLEXITY, 0.5, -0.1, 1.0)], 999),
-            table(&[], 5),
+            table(&[], 999),
+            table(&[], 2),
         ];
         for table in tables {
             let brief = brief_sentence(&table, true);
@@ -283,7 +291,7 @@ mod tests {
         }
         let said = |rows: &[Row<'_>], cells| brief_sentence(&table(rows, cells), false);
         let overlap = [(&PERPLEXITY, 0.81, 0.4, 0.9), (&JS_DIVERGENCE, 0.96, 0.85, 1.0)];
-        assert_eq!(said(&overlap, 9), "9 cells, no verdict: JS (ρ +0.96) and perplexity (+0.81) overlap");
+        assert_eq!(said(&overlap, 9), "9 cells: no verdict, intervals overlap: JS ρ +0.96, perplexity +0.81");
         let clear = [(&PERPLEXITY, 0.42, 0.1, 0.45), (&JS_DIVERGENCE, 0.51, 0.5, 0.6)];
         assert_eq!(
             said(&clear, 99),

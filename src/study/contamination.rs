@@ -82,12 +82,21 @@ pub(crate) fn contamination_warning(found: &[Contamination], set: (&str, u64)) -
     }
     let several = found.iter().any(|one| one.calibration == set.0 && one.seed != set.1);
     let seed = if several { format!(" with seed {}", set.1) } else { String::new() };
-    let shares = shares.join(" and ");
+    let shares = listed(&shares);
     Some(format!(
-        "contaminated data: {shares} hold {RUN_TOKENS} tokens in a row of calibration set {}{seed}; figures on what a \
-         method has seen flatter it: take other text to calibrate on, or other data to measure",
+        "contaminated data: {shares} hold {RUN_TOKENS} tokens in a row of calibration set {}{seed}; a method looks \
+         better on text that it has seen: calibrate on other text, or measure on other data",
         set.0
     ))
+}
+
+/// `a, b and c`.
+fn listed(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
 }
 
 /// The warnings of all calibration sets, in the order in which they were looked at.
@@ -117,8 +126,7 @@ pub(crate) fn contamination_note(found: &[Contamination]) -> Option<String> {
         return None;
     }
     Some(format!(
-        "Contamination, which is the share of windows or records that hold {RUN_TOKENS} tokens in a row of a \
-         calibration set: {}.",
+        "Share of windows or records that hold {RUN_TOKENS} tokens in a row of a calibration set (contamination): {}.",
         shares.join(", ")
     ))
 }
@@ -191,7 +199,7 @@ mod tests {
         assert_eq!((beside("v"), beside("u")), (None, None));
         assert_eq!(contaminated_share(&all, "w", MeasuredAs::Task), None);
         let note = contamination_note(&all).unwrap();
-        assert!(note.ends_with("calibration set: w 4.7%, v 0.0%, long <0.1%."), "{note}");
+        assert!(note.ends_with("calibration set (contamination): w 4.7%, v 0.0%, long <0.1%."), "{note}");
         assert_eq!(contamination_note(&[]), None);
     }
 }

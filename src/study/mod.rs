@@ -18,7 +18,7 @@ pub use level::{FormatName, Level, Sparsity, parse_bits, parse_format};
 pub(crate) use mixture::SetMixture;
 #[cfg(test)]
 pub(crate) use names::NAMED_TEXTS;
-pub(crate) use names::short_name;
+pub(crate) use names::{file_name, short_name};
 pub(crate) use recipe::Recipe;
 pub use recipe::{Parameters, Step};
 pub use scored::ScoredPositions;
@@ -30,7 +30,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use self::names::file_name;
 use crate::error::Error;
 
 /// One compressed variant of the base model.

@@ -16,7 +16,7 @@ pub(crate) fn short_name(set: &str) -> String {
 }
 
 /// The same as part of a file's name, for which `*` is not accepted everywhere: `c4*3+alpaca` is `c4x3+alpaca`.
-pub(super) fn file_name(set: &str) -> String {
+pub(crate) fn file_name(set: &str) -> String {
     short_name(set).replace('*', "x")
 }
 

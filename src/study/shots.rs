@@ -27,7 +27,7 @@ impl ShotsSpec {
     /// Checks that the files of examples are for something; `tasks` are the study's.
     ///
     /// # Errors
-    /// A mistake for files where no examples are asked for, and for a file of a task that the study has not.
+    /// A mistake for files where no examples are asked for, and for a file of a task that the study does not have.
     pub(crate) fn check(&self, tasks: &[String]) -> Result<()> {
         let names: Vec<String> = tasks.iter().map(|task| short_name(task)).collect();
         for (task, file) in &self.sources {

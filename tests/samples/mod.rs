@@ -218,7 +218,7 @@ pub fn result() -> StudyResult {
         environment(),
         base(),
         cells(),
-        rank_correlations(Some(0.5), Some(1.0), 0.2, 3),
+        rank_correlations(Some(0.5), Some(1.0), 0.2, 6),
     )
 }
 

@@ -69,9 +69,7 @@ impl StudyView {
     }
 
     pub(crate) fn of_record(record: StudyRecord) -> Self {
-        let done = record.cells.iter().filter(|cell| cell.state == CellState::Done);
-        let metrics: Vec<&Metrics> = done.map(|cell| &cell.metrics).collect();
-        let rank_correlations = scores::rank_correlations(&record.base.metrics, &metrics);
+        let rank_correlations = scores::rank_done_cells(&record.base.metrics, &record.cells);
         let blocks = |cell: &CellResult| cell.modules.iter().map(|m| m.block + 1).max().unwrap_or(0);
         let blocks_done = record.cells.iter().map(|cell| (cell.id.clone(), blocks(cell))).collect();
         Self {

@@ -26,8 +26,12 @@ pub(crate) fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
             (scrolled(scroll, event, most), Vec::new())
         }
         Dialog::RankCorrelations(scroll) => {
-            let rows = state.study_view.as_ref().map_or(0, |view| view.rank_correlations.tasks.len());
-            (scrolled(scroll, event, 20 + 2 * rows), Vec::new())
+            // On a narrow screen every metric has the rows for itself.
+            let lines = state.study_view.as_ref().map_or(0, |view| {
+                let found = &view.rank_correlations;
+                found.texts.len() * (found.tasks.len() + 6)
+            });
+            (scrolled(scroll, event, 20 + lines), Vec::new())
         }
         Dialog::Palette(palette) => {
             let names = matching(palette.line.text());

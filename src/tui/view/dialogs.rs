@@ -100,7 +100,7 @@ fn rank_correlations(state: &State, scroll: usize, area: Rect, buffer: &mut Buff
         parts.push(table.trim_end().to_owned());
         parts.push(wrap(report::rank_correlations::LEGEND, wide).join("\n"));
     }
-    let title = "Which metric tells the truth? (arrows scroll, any other key closes)";
+    let title = "Rank correlations (arrows scroll, any other key closes)";
     long_text(state, title, &parts.join("\n\n"), scroll, area, buffer);
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::NextFilter if state.inspect.modules => {
             toast_error(state, "the filter is for records, not for modules: press m for the answers")
         }
+        Action::AllRecords if state.inspect.modules => Vec::new(),
         Action::NextOrder | Action::NextFilter | Action::AllRecords => {
             relist(state, |view| match action {
                 Action::NextOrder => view.order = view.order.next(),

@@ -266,7 +266,7 @@ fn a_study_without_tasks_says_so() {
     {
         forget_tasks(metrics);
     }
-    study_view.rank_correlations = crate::scores::rank_correlations(&study_view.base.metrics, &[]);
+    study_view.rank_correlations = crate::scores::rank_done_cells(&study_view.base.metrics, &[]);
     let text = drawn(&state(Some(study_view), FULL), 160, 48);
     assert!(text.contains("The study has no tasks"), "{text}");
     assert!(text.contains("the study has no tasks"), "{text}");

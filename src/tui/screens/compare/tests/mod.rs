@@ -121,9 +121,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
         seconds: Seconds { load: 0.4, evaluate: 18.0, answer: 40.0, ..Seconds::default() },
         ..BaseResult::default()
     };
-    let finished: Vec<&Metrics> =
-        cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| &cell.metrics).collect();
-    let rank_correlations = crate::scores::rank_correlations(&base.metrics, &finished);
+    let rank_correlations = crate::scores::rank_done_cells(&base.metrics, &cells);
     StudyView {
         study,
         spec: Some(testing::study()),
