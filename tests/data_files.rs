@@ -187,7 +187,7 @@ fn calibration_text_that_is_measured_too_is_counted_said_and_kept() {
         said.contains("calibration set seen: 13 tokens in a row of it are in 1 of 2 windows of half, 0 of 2 windows of corpus, "),
         "{said}"
     );
-    let warning = "contaminated data: 1 of 2 windows of half (50.0%) and 2 of 3 records of asked (66.7%) and 1 of 2 records of \
+    let warning = "contaminated data: 1 of 2 windows of half (50.0%), 2 of 3 records of asked (66.7%) and 1 of 2 records of \
                    chosen (50.0%) hold 13 tokens in a row of calibration set seen; ";
     assert_eq!(said.matches(warning).count(), 1, "{said}");
     // It is kept with the study.

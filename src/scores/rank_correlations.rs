@@ -27,19 +27,19 @@ pub(crate) fn rank_correlations(base: &Metrics, cells: &[&Metrics]) -> RankCorre
     let corpora = data_sets([base], Subject::Corpus);
     let scores: Vec<&Score> = scores_on(Subject::Corpus).filter(|score| !score.is_ratio()).collect();
     let asked = task_scores(base, cells);
-    let of_text = |score: &&Score| Column {
+    let of_text = |score: &&Score| ScoreDamages {
         damages: damages(cells, |cell| mean_damage(score, &corpora, cell)),
         decides: score.headline,
     };
-    let of_task = |(task, score): &(DataSetName, &Score)| Column {
+    let of_task = |(task, score): &(DataSetName, &Score)| ScoreDamages {
         damages: damages(cells, |cell| damage(score, task, cell)),
         decides: !score.compares(),
     };
-    let texts: Vec<Column> = scores.iter().map(of_text).collect();
-    let tasks: Vec<Column> = asked.iter().map(of_task).collect();
-    let deciding: Vec<&Column> =
+    let texts: Vec<ScoreDamages> = scores.iter().map(of_text).collect();
+    let tasks: Vec<ScoreDamages> = asked.iter().map(of_task).collect();
+    let deciding: Vec<&ScoreDamages> =
         texts.iter().chain(&tasks).filter(|column| column.decides && column.is_measured()).collect();
-    let both = [&texts, &tasks].iter().all(|side| side.iter().any(Column::is_measured));
+    let both = [&texts, &tasks].iter().all(|side| side.iter().any(ScoreDamages::is_measured));
     let entered: Vec<usize> = if both {
         (0..cells.len())
             .filter(|cell| deciding.iter().all(|column| column.damages[*cell].is_some()))
@@ -48,7 +48,7 @@ pub(crate) fn rank_correlations(base: &Metrics, cells: &[&Metrics]) -> RankCorre
         Vec::new()
     };
     let lists =
-        |columns: &[Column]| columns.iter().map(|column| column.of_cells(&entered)).collect::<Vec<_>>();
+        |columns: &[ScoreDamages]| columns.iter().map(|column| column.of_cells(&entered)).collect::<Vec<_>>();
     let found = correlate_ranks(&lists(&texts), &lists(&tasks), SEED);
     RankCorrelations {
         cells: entered.len(),
@@ -69,13 +69,13 @@ pub(crate) fn rank_correlations(base: &Metrics, cells: &[&Metrics]) -> RankCorre
 }
 
 /// What one score says of every cell.
-struct Column {
+struct ScoreDamages {
     damages: Damages,
     /// A cell without it does not enter.
     decides: bool,
 }
 
-impl Column {
+impl ScoreDamages {
     fn is_measured(&self) -> bool {
         self.damages.iter().any(Option::is_some)
     }

@@ -164,7 +164,7 @@ fn draw_chart(
         scores.iter().flat_map(|score| series(found, view, score, scores.len() > 1)).collect();
     let scale = if score.scale == Scale::Log { YScale::Log10 } else { YScale::Linear };
     let base = if scores.len() > 1 && !view.relative { None } else { base(found, view, score) };
-    let (title, unit) = titles(found, view, scores);
+    let (title, unit) = titles(state, found, scores);
     let x = found.window(view.zoom);
 
     // What is not in sight and bars that are much longer than the differences between values must not bend the axis.
@@ -236,15 +236,23 @@ fn base(found: &Comparison<'_>, view: &CompareView, score: &Score) -> Option<f64
     value.is_finite().then_some(value)
 }
 
-fn titles(found: &Comparison<'_>, view: &CompareView, scores: &[&Score]) -> (String, &'static str) {
+fn titles(state: &State, found: &Comparison<'_>, scores: &[&Score]) -> (String, &'static str) {
+    let view = &state.compare;
+    let base = state.study_view.as_ref().map(|study_view| &study_view.base.metrics);
+    // Of scores that compare with the base, the base has none.
+    let has = |score: &Score, task| {
+        score.compares() || base.is_none_or(|metrics| metrics.find(score, task).is_some())
+    };
+    let tasks: Vec<_> =
+        found.tasks.iter().filter(|task| scores.iter().any(|score| has(score, task))).collect();
     let relative = scores.first().is_some_and(|score| view.relative && !score.compares());
     let of_base = if relative { "/base" } else { "" };
     let names: Vec<&str> = scores.iter().map(|score| score.title).collect();
     let subject = scores.first().map(|score| score.subject());
-    let on = match (subject, &found.corpus, found.tasks.as_slice()) {
+    let on = match (subject, &found.corpus, tasks.as_slice()) {
         (Some(Subject::Corpus), Some(corpus), _) => format!(" on {corpus}"),
         (Some(Subject::Task), _, [task]) => format!(" on {task}"),
-        (Some(Subject::Task), _, [_, _, ..]) => format!(" on {} tasks", found.tasks.len()),
+        (Some(Subject::Task), _, [_, _, ..]) => format!(" on {} tasks", tasks.len()),
         _ => String::new(),
     };
     let unit = scores.first().map_or("", |score| if score.scale == Scale::Log { "log" } else { score.unit });

@@ -32,7 +32,7 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::NextFilter if state.inspect.modules => {
             toast_error(state, "the filter is for records, not for modules: press m for the answers")
         }
-        Action::AllRecords if state.inspect.modules => Vec::new(),
+        Action::AllRecords | Action::NextPane if state.inspect.modules => Vec::new(),
         Action::NextOrder | Action::NextFilter | Action::AllRecords => {
             relist(state, |view| match action {
                 Action::NextOrder => view.order = view.order.next(),
@@ -45,7 +45,6 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
             state.inspect.modules = !state.inspect.modules;
             wanted(state)
         }
-        Action::NextPane if state.inspect.modules => Vec::new(),
         Action::NextPane => next_pane(state),
         Action::Up | Action::Down | Action::PageUp | Action::PageDown | Action::First | Action::Last => {
             go(state, action);
