@@ -82,13 +82,13 @@ fn contamination_is_said_of_every_data_set_and_warned_of_above_a_hundredth() {
     let warning =
         "contaminated data: 1 of 32 windows of wikitext2 (3.1%) hold 13 tokens in a row of calibration set";
     for text in [report::table(&result, 0), report::markdown(&result)] {
-        assert!(text.contains("a calibration set: wikitext2 3.1%, squad 0.0%."), "{text}");
+        assert!(text.contains("a calibration set (contamination): wikitext2 3.1%, squad 0.0%."), "{text}");
         assert_eq!(text.matches(warning).count(), 1, "{text}");
     }
     let clean = StudyResult { contamination: contamination()[1..].to_vec(), ..small() };
     let text = report::table(&clean, 0);
     assert!(text.contains("squad 0.0%") && !text.contains("Warning"), "{text}");
-    assert!(!report::table(&small(), 0).contains("Contamination"));
+    assert!(!report::table(&small(), 0).contains("contamination"));
 }
 
 #[test]
