@@ -126,7 +126,7 @@ impl<'a> Generator<'a> {
         caches: &[BlockCache],
         go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Result<(Vec<u32>, Tensor)> {
-        let mut x = head::embed(&self.folder, tokens, self.dtype, &self.device)?;
+        let mut x = head::embed(&self.folder, tokens, batch, self.dtype, &self.device)?;
         for (block, cache) in self.blocks.iter().zip(caches) {
             let mut packed = None;
             if batch.rows() >= PACKED_TOKENS {
@@ -191,7 +191,7 @@ mod tests {
         let mut text = prompt.to_vec();
         for _ in 0..longest {
             let (batch, ropes) = (Batch::windows(1, text.len()), folder.config.rope_tables(text.len()));
-            let mut x = head::embed(folder, &text, DType::F32, &Device::Cpu).unwrap();
+            let mut x = head::embed(folder, &text, &batch, DType::F32, &Device::Cpu).unwrap();
             for block in &generator.blocks {
                 x = block.forward(&x, &batch, &ropes, None).unwrap();
             }

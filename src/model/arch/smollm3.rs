@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, MlpSettings};
+use super::parts::MlpSettings;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -37,8 +37,7 @@ impl Architecture for SmolLm3 {
         let bias = json.bool_or("attention_bias", false)?;
         let mlp = MlpSettings { bias: json.bool_or("mlp_bias", false)?, ..common.mlp() };
         common.model(self.name(), |block, layout| {
-            let mut attention =
-                AttentionSettings { input_bias: bias, output_bias: bias, ..common.attention() };
+            let mut attention = common.attention().with_bias(bias);
             attention.rope = attention.rope.filter(|_| rotated[block]);
             LlamaBlock::new(layout, attention.with_window(windows[block]), mlp)
         })

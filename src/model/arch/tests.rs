@@ -21,7 +21,7 @@ fn parse(extra: &Value) -> Result<ModelConfig> {
 }
 
 fn rope(config: &ModelConfig) -> Rope {
-    config.ropes[0].rope
+    config.ropes[0].rope.clone()
 }
 
 /// Modules of the first block that have a bias.
