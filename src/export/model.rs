@@ -78,7 +78,7 @@ impl<'a> ExportModel<'a> {
 /// [`Error::Mistake`] where the recipe gives two formats to what is one matrix in this model.
 pub fn with_ends<'a>(folder: &'a ModelFolder, procedure: &Procedure) -> Result<Cow<'a, ModelFolder>> {
     let config = &folder.config;
-    let ends = procedure.end_types(config.hidden_size, config.blocks, config.head.tied)?;
+    let ends = procedure.end_types(config.embedding.width, config.blocks, config.head.tied)?;
     Ok(folder.with_ends(ends))
 }
 

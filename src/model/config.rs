@@ -146,7 +146,7 @@ impl ModelConfig {
     pub(crate) fn matrix_place(&self, block: usize, id: ModuleId) -> MatrixPlace {
         let (module, attention) = (self.layout(block).module(id), self.attention(block));
         MatrixPlace {
-            kind: MatrixKind::of_module(module.short_name()),
+            kind: MatrixKind::of_module(&module.name),
             block,
             blocks: self.blocks,
             queries_per_key: attention.query / attention.key.max(1),

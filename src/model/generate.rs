@@ -10,7 +10,7 @@ use super::cache::BlockCache;
 use super::folder::ModelFolder;
 use super::head::{self, LmHead};
 use super::rope::RopeTables;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A model's answer to a prompt.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,13 @@ impl<'a> Generator<'a> {
             return Ok(vec![Generation::default(); prompts.len()]);
         }
         let capacity = active.iter().map(|&i| prompts[i].len() + limits[i]).max().unwrap_or(0);
+        if let Some(limit) = self.folder.config.length_limit().filter(|limit| capacity > *limit) {
+            return Err(Error::mistake(format!(
+                "{}: its rotary embedding changes when a text grows beyond {limit} tokens: accepted are prompts and answers \
+                 of up to {limit} together",
+                self.folder.root.display()
+            )));
+        }
         let ropes = self.folder.config.rope_tables(capacity);
         let caches = self
             .blocks
@@ -146,7 +153,6 @@ impl<'a> Generator<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::model::Synthetic;
     use crate::model::arch::ARCHITECTURES;
     use crate::model::arch::{llama::Llama, qwen2::Qwen2, qwen3::Qwen3};

@@ -296,6 +296,33 @@ mod tests {
     }
 
     #[test]
+    fn modules_beside_others_read_their_input_and_matrices_may_be_turned() {
+        let mut builder = LayoutBuilder::new("h.0".into());
+        let norms = ["norms.0.weight".to_owned(), "norms.1.weight".to_owned()];
+        builder.stacked(&norms, &[3], false);
+        builder.tensor_plus_one("norm.weight", &[6]);
+        let [q] = builder.linears(6, [("attn.q", 4, false)]);
+        builder.turn();
+        let [up] = builder.linears_beside(6, [("mlp.up", 8, true)]);
+        let down = builder.linear(8, ("mlp.down", 6, false));
+        let mut layout = builder.finish();
+        assert_eq!(layout.module(q).site, layout.module(up).site);
+        assert_eq!(layout.sites().count(), 2);
+        assert_eq!(layout.module(q).stored_shape(), [4, 6]);
+        assert_eq!((layout.module(down).shape, layout.module(down).stored_shape()), ((6, 8), [8, 6]));
+        let plus_one: Vec<bool> = layout.other_tensors().map(|tensor| tensor.plus_one).collect();
+        assert_eq!(plus_one, [false, true]);
+        layout.put_below("text.");
+        let tensors = layout.tensors();
+        let shape =
+            |name: &str| tensors.iter().find(|(known, _)| known == name).map(|(_, shape)| shape.clone());
+        assert_eq!(shape("text.h.0.norms.1.weight"), Some(vec![3]));
+        assert_eq!(shape("text.h.0.mlp.up.weight"), Some(vec![6, 8]));
+        assert_eq!(shape("text.h.0.mlp.up.bias"), Some(vec![8]));
+        assert_eq!(tensors.len(), 7);
+    }
+
+    #[test]
     fn modules_of_one_call_share_a_site_and_are_found_by_their_names() {
         let mut builder = LayoutBuilder::new("model.layers.7".into());
         let norm = builder.tensor("norm.weight", &[6]);

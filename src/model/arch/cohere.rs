@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, Keys, Turning};
+use super::common::{Common, Defaults, KeyNames, Turning};
 use super::parallel::ParallelBlock;
 use super::parts::{AttentionSettings, QueryKeyNorms};
 use crate::error::Result;
@@ -42,7 +42,7 @@ impl Architecture for Cohere {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: Keys::LAYER_NORM,
+    keys: KeyNames::LAYER_NORM,
     norm: NormKind::Layer { bias: false },
     max_positions: 8192,
     norm_eps: 1e-5,

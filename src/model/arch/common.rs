@@ -15,7 +15,7 @@ use crate::model::rope_settings::{RopeReader, rotary_part};
 
 /// Names of the keys that not all families call the same.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Keys {
+pub(super) struct KeyNames {
     pub hidden: &'static str,
     pub intermediate: &'static str,
     pub blocks: &'static str,
@@ -28,7 +28,7 @@ pub(super) struct Keys {
     pub rotary_part: &'static str,
 }
 
-impl Keys {
+impl KeyNames {
     pub const USUAL: Self = Self {
         hidden: "hidden_size",
         intermediate: "intermediate_size",
@@ -75,7 +75,7 @@ pub(super) enum Turning {
 /// What a class of `transformers` is like, and what it takes where a key is absent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Defaults {
-    pub keys: Keys,
+    pub keys: KeyNames,
     pub names: EndNames,
     pub norm: NormKind,
     /// What the MLP applies, by the names that mean it, the default first.
@@ -107,7 +107,7 @@ const SILU: &[(&str, ActivationFunction)] =
 impl Defaults {
     /// Those of Llama.
     pub const PLAIN: Self = Self {
-        keys: Keys::USUAL,
+        keys: KeyNames::USUAL,
         names: EndNames::USUAL,
         norm: NormKind::Rms,
         activations: SILU,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, Keys, only, window_width};
+use super::common::{Common, Defaults, KeyNames, only, window_width};
 use super::gemma::GEMMA;
 use super::parts::AttentionSettings;
 use super::sandwich::{SandwichBlock, SandwichNames};
@@ -50,7 +50,7 @@ impl Architecture for Gemma2 {
 
 /// What the second and the third generation have in common.
 pub(super) const SECOND: Defaults = Defaults {
-    keys: Keys { activation: "hidden_activation", ..Keys::USUAL },
+    keys: KeyNames { activation: "hidden_activation", ..KeyNames::USUAL },
     activations: &[("gelu_pytorch_tanh", ActivationFunction::GeluTanh)],
     ..GEMMA
 };

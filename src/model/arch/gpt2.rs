@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, EndNames, Keys, Turning, only};
+use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::llama::LlamaBlock;
 use super::parts::{AttentionSettings, InputNames, MlpSettings};
 use crate::error::Result;
@@ -55,7 +55,7 @@ impl Architecture for Gpt2 {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: Keys {
+    keys: KeyNames {
         hidden: "n_embd",
         intermediate: "n_inner",
         blocks: "n_layer",
@@ -63,7 +63,7 @@ const DEFAULTS: Defaults = Defaults {
         max_positions: "n_positions",
         norm_eps: "layer_norm_epsilon",
         activation: "activation_function",
-        ..Keys::LAYER_NORM
+        ..KeyNames::LAYER_NORM
     },
     names: EndNames {
         embedding: "transformer.wte",

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, EndNames, Keys, Turning};
+use super::common::{Common, Defaults, EndNames, KeyNames, Turning};
 use super::llama::LlamaBlock;
 use super::parallel::ParallelBlock;
 use super::parts::{AttentionSettings, InputNames, MlpSettings};
@@ -48,7 +48,7 @@ impl Architecture for GptNeoX {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: Keys { rope_theta: "rotary_emb_base", rotary_part: "rotary_pct", ..Keys::LAYER_NORM },
+    keys: KeyNames { rope_theta: "rotary_emb_base", rotary_part: "rotary_pct", ..KeyNames::LAYER_NORM },
     names: EndNames {
         embedding: "gpt_neox.embed_in",
         blocks: "gpt_neox.layers",

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, EndNames, Keys, Turning, only};
+use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::llama::LlamaBlock;
 use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings};
 use crate::error::Result;
@@ -72,12 +72,12 @@ const OFFSET: usize = 2;
 const NORMS: [&str; 2] = ["self_attn_layer_norm", "final_layer_norm"];
 
 const DEFAULTS: Defaults = Defaults {
-    keys: Keys {
+    keys: KeyNames {
         intermediate: "ffn_dim",
         // The epsilon is the class' own: no key changes it.
         norm_eps: "",
         activation: "activation_function",
-        ..Keys::LAYER_NORM
+        ..KeyNames::LAYER_NORM
     },
     names: EndNames {
         embedding: "model.decoder.embed_tokens",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, EndNames, Keys, Turning, only};
+use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::parallel::ParallelBlock;
 use super::parts::{AttentionSettings, MlpSettings};
 use crate::error::Result;
@@ -41,7 +41,7 @@ impl Architecture for Phi {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: Keys::LAYER_NORM,
+    keys: KeyNames::LAYER_NORM,
     names: EndNames { norm: "model.final_layernorm", ..EndNames::USUAL },
     norm: NormKind::Layer { bias: true },
     activations: &[

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, Keys, Turning};
+use super::common::{Common, Defaults, KeyNames, Turning};
 use super::llama::LlamaBlock;
 use super::parallel::ParallelBlock;
 use super::parts::{AttentionSettings, QueryKeyNorms};
@@ -50,7 +50,7 @@ impl Architecture for StableLm {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: Keys::LAYER_NORM,
+    keys: KeyNames::LAYER_NORM,
     norm: NormKind::Layer { bias: true },
     kv_heads: Some(32),
     max_positions: 4096,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, Keys};
+use super::common::{Common, Defaults, KeyNames};
 use super::llama::LlamaBlock;
 use super::parts::MlpSettings;
 use crate::error::Result;
@@ -45,7 +45,7 @@ impl Architecture for Starcoder2 {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: Keys { norm_eps: "norm_epsilon", ..Keys::LAYER_NORM },
+    keys: KeyNames { norm_eps: "norm_epsilon", ..KeyNames::LAYER_NORM },
     norm: NormKind::Layer { bias: true },
     activations: &[
         ("gelu_pytorch_tanh", ActivationFunction::GeluTanh),
