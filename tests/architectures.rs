@@ -5,7 +5,7 @@ mod common;
 use candle_core::{DType, Device};
 use common::{Place, Synthetic};
 use secateur::engine::RunOptions;
-use secateur::model::{ARCHITECTURES, ModelFolder};
+use secateur::model::{ARCHITECTURES, ModelFolder, Weights};
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY, records};
 
 #[test]
@@ -43,5 +43,37 @@ fn a_model_of_every_architecture_is_pruned_measured_exported_and_opened_again() 
             let (again, _) = common::run(&place.path("again.db"), again, RunOptions::default());
             assert_eq!(again.base.metrics.first(&PERPLEXITY), perplexity, "{architecture:?} {}", cell.id);
         }
+    }
+}
+
+#[test]
+fn the_text_part_of_a_model_that_sees_pictures_is_compressed_and_the_rest_is_copied() {
+    let Some(root) = common::skip::shared("golden/tiny") else {
+        return;
+    };
+    let place = Place::new(&Synthetic::default());
+    for folder in ["gemma3_pictures", "mistral3"] {
+        let source = root.join(folder);
+        let mut spec = place.spec(vec![place.cell("wanda", "0.5")]);
+        spec.model = source.display().to_string();
+        spec.seq_len = 16;
+        let saved = place.path(folder);
+        let options = RunOptions { save_models: Some(saved.clone()), ..RunOptions::default() };
+        let (result, _) = common::run(&place.path("studies.db"), spec.clone(), options);
+        let cell = &result.cells[0];
+        let saved = saved.join(&cell.id);
+        let (before, after) = (Weights::open(&source).unwrap(), Weights::open(&saved).unwrap());
+        for name in before.names() {
+            let same = before.bytes(name, |a| after.bytes(name, |b| a == b).unwrap()).unwrap();
+            let compressed = cell.modules.iter().any(|module| format!("{}.weight", module.name) == *name);
+            assert_eq!(same, !compressed, "{folder} {name}");
+        }
+        assert!(before.names().any(|name| name.starts_with("vision_tower.")));
+        let config = |folder: &std::path::Path| std::fs::read(folder.join("config.json")).unwrap();
+        assert_eq!(config(&source), config(&saved));
+        spec.model = saved.display().to_string();
+        spec.cells.clear();
+        let (again, _) = common::run(&place.path("again.db"), spec, RunOptions::default());
+        assert_eq!(again.base.metrics.first(&PERPLEXITY), cell.metrics.first(&PERPLEXITY), "{folder}");
     }
 }

@@ -60,6 +60,7 @@ const DEFAULTS: Defaults = Defaults {
         ("gelu", ActivationFunction::Gelu),
         ("gelu_new", ActivationFunction::GeluTanh),
         ("gelu_pytorch_tanh", ActivationFunction::GeluTanh),
+        ("gelu_fast", ActivationFunction::GeluTanh),
         ("relu", ActivationFunction::Relu),
     ],
     grouped: false,

@@ -134,7 +134,7 @@ fn what_changes_a_block_and_is_not_known_is_refused_by_name() {
         ("PhiForCausalLM", "qk_layernorm", json!(true)),
         ("PhiForCausalLM", "partial_rotary_factor", json!(0.19)),
         ("GPTNeoXForCausalLM", "rotary_pct", json!(1.5)),
-        ("GPTNeoXForCausalLM", "hidden_act", json!("gelu_fast")),
+        ("GPTNeoXForCausalLM", "hidden_act", json!("quick_gelu")),
         ("GPT2LMHeadModel", "scale_attn_weights", json!(false)),
         ("GPT2LMHeadModel", "add_cross_attention", json!(true)),
         ("OPTForCausalLM", "enable_bias", json!(false)),
