@@ -78,7 +78,7 @@ fn relu(x: f32) -> f32 {
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
     /// 2·√(2/π): half of one plus a hyperbolic tangent is a sigmoid of twice its argument.
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     silu_of(x, TWICE * (x + 0.044_715 * x * x * x))
 }
 

@@ -203,7 +203,9 @@ impl ModelConfig {
         }
         // A configuration that was just read is nobody else's.
         if let Some(plans) = Arc::get_mut(&mut self.plans) {
-            plans.iter_mut().for_each(|plan| plan.layout.put_below(prefix));
+            for plan in plans {
+                plan.layout.put_below(prefix);
+            }
         }
         self
     }

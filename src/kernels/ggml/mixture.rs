@@ -152,19 +152,17 @@ impl GgmlMixture {
         let more_bits = early || block >= 7 * blocks / 8 || (block - blocks / 8) % 3 == 2;
         match (self.rule, kind) {
             (MixtureRule::Plain, _) => self.kind,
-            (_, MatrixKind::Head) => GgmlType::Q6K,
+            (MixtureRule::Medium, MatrixKind::FusedInputs) if self.kind == GgmlType::Q4K => GgmlType::Q5K,
+            (_, MatrixKind::Head) | (MixtureRule::Medium, MatrixKind::FusedInputs) => GgmlType::Q6K,
             (MixtureRule::Two, MatrixKind::Value) if queries_per_key >= 4 => GgmlType::Q4K,
             (MixtureRule::Two, MatrixKind::Value | MatrixKind::Down | MatrixKind::AttentionOutput) => {
                 GgmlType::Q3K
             }
-            (MixtureRule::ThreeMedium, MatrixKind::FusedInputs) => GgmlType::Q4K,
-            (MixtureRule::Medium, MatrixKind::FusedInputs) if self.kind == GgmlType::Q4K => GgmlType::Q5K,
-            (MixtureRule::Medium, MatrixKind::FusedInputs) => GgmlType::Q6K,
             (MixtureRule::ThreeMedium, MatrixKind::Value) if block < 2 => GgmlType::Q5K,
             (MixtureRule::ThreeMedium, MatrixKind::Down) if block < blocks / 16 => GgmlType::Q5K,
             (
                 MixtureRule::ThreeMedium,
-                MatrixKind::Value | MatrixKind::Down | MatrixKind::AttentionOutput,
+                MatrixKind::Value | MatrixKind::FusedInputs | MatrixKind::Down | MatrixKind::AttentionOutput,
             ) => GgmlType::Q4K,
             (MixtureRule::Small, MatrixKind::Value) if block < 4 => GgmlType::Q5K,
             (MixtureRule::Small, MatrixKind::Down) if early => GgmlType::Q5K,

@@ -42,7 +42,7 @@ impl Architecture for Cohere {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: KeyNames::LAYER_NORM,
+    keys: &KeyNames::LAYER_NORM,
     norm: NormKind::Layer { bias: false },
     max_positions: 8192,
     norm_eps: 1e-5,

@@ -75,8 +75,8 @@ pub(super) enum Turning {
 /// What a class of `transformers` is like, and what it takes where a key is absent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Defaults {
-    pub keys: KeyNames,
-    pub names: EndNames,
+    pub keys: &'static KeyNames,
+    pub names: &'static EndNames,
     pub norm: NormKind,
     /// What the MLP applies, by the names that mean it, the default first.
     pub activations: &'static [(&'static str, ActivationFunction)],
@@ -107,8 +107,8 @@ const SILU: &[(&str, ActivationFunction)] =
 impl Defaults {
     /// Those of Llama.
     pub const PLAIN: Self = Self {
-        keys: KeyNames::USUAL,
-        names: EndNames::USUAL,
+        keys: &KeyNames::USUAL,
+        names: &EndNames::USUAL,
         norm: NormKind::Rms,
         activations: SILU,
         heads: None,
@@ -351,6 +351,11 @@ pub(super) fn window_width(json: &JsonFile<'_>) -> Result<Option<usize>> {
         None => Ok(Some(4096)),
         Some(_) => Ok(Some(json.positive("sliding_window")?)),
     }
+}
+
+/// The width of attention windows of a class that has none of its own: absent or null is none.
+pub(super) fn window_if_given(json: &JsonFile<'_>) -> Result<Option<usize>> {
+    json.get("sliding_window").map(|_| json.positive("sliding_window")).transpose()
 }
 
 /// Reads rotary embeddings of a model's heads.

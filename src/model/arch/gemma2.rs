@@ -50,7 +50,7 @@ impl Architecture for Gemma2 {
 
 /// What the second and the third generation have in common.
 pub(super) const SECOND: Defaults = Defaults {
-    keys: KeyNames { activation: "hidden_activation", ..KeyNames::USUAL },
+    keys: &KeyNames { activation: "hidden_activation", ..KeyNames::USUAL },
     activations: &[("gelu_pytorch_tanh", ActivationFunction::GeluTanh)],
     ..GEMMA
 };

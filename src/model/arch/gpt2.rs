@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, InputNames, MlpSettings};
+use super::parts::{AttentionNames, AttentionSettings, InputNames, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::model::architecture::Architecture;
@@ -33,11 +33,7 @@ impl Architecture for Gpt2 {
         only(json, "scale_attn_by_inverse_layer_idx", false)?;
         only(json, "add_cross_attention", false)?;
         let common = Common::read(json, DEFAULTS)?;
-        let attention = AttentionSettings {
-            inputs: InputNames::Rows("attn.c_attn"),
-            output: "attn.c_proj",
-            ..common.attention().with_bias(true)
-        };
+        let attention = AttentionSettings { names: &NAMES, ..common.attention().with_bias(true) };
         let mlp = MlpSettings { bias: true, ..common.mlp().without_gate("mlp.c_fc", "mlp.c_proj") };
         let mut config = common.model(self.name(), |_, layout| {
             layout.turn();
@@ -54,8 +50,14 @@ impl Architecture for Gpt2 {
     }
 }
 
+const NAMES: AttentionNames = AttentionNames {
+    inputs: InputNames::Rows("attn.c_attn"),
+    output: "attn.c_proj",
+    ..AttentionNames::USUAL
+};
+
 const DEFAULTS: Defaults = Defaults {
-    keys: KeyNames {
+    keys: &KeyNames {
         hidden: "n_embd",
         intermediate: "n_inner",
         blocks: "n_layer",
@@ -65,7 +67,7 @@ const DEFAULTS: Defaults = Defaults {
         activation: "activation_function",
         ..KeyNames::LAYER_NORM
     },
-    names: EndNames {
+    names: &EndNames {
         embedding: "transformer.wte",
         blocks: "transformer.h",
         norm: "transformer.ln_f",

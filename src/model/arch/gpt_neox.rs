@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning};
 use super::llama::LlamaBlock;
 use super::parallel::ParallelBlock;
-use super::parts::{AttentionSettings, InputNames, MlpSettings};
+use super::parts::{AttentionNames, AttentionSettings, InputNames, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::model::architecture::Architecture;
@@ -29,8 +29,7 @@ impl Architecture for GptNeoX {
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
         let common = Common::read(json, DEFAULTS)?;
         let attention = AttentionSettings {
-            inputs: InputNames::Heads("attention.query_key_value"),
-            output: "attention.dense",
+            names: &NAMES,
             ..common.attention().with_bias(json.bool_or("attention_bias", true)?)
         };
         let mlp = common.mlp().without_gate("mlp.dense_h_to_4h", "mlp.dense_4h_to_h");
@@ -47,9 +46,15 @@ impl Architecture for GptNeoX {
     }
 }
 
+const NAMES: AttentionNames = AttentionNames {
+    inputs: InputNames::Heads("attention.query_key_value"),
+    output: "attention.dense",
+    ..AttentionNames::USUAL
+};
+
 const DEFAULTS: Defaults = Defaults {
-    keys: KeyNames { rope_theta: "rotary_emb_base", rotary_part: "rotary_pct", ..KeyNames::LAYER_NORM },
-    names: EndNames {
+    keys: &KeyNames { rope_theta: "rotary_emb_base", rotary_part: "rotary_pct", ..KeyNames::LAYER_NORM },
+    names: &EndNames {
         embedding: "gpt_neox.embed_in",
         blocks: "gpt_neox.layers",
         norm: "gpt_neox.final_layer_norm",

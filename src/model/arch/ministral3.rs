@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults};
+use super::common::{Common, Defaults, window_if_given};
 use super::llama::LlamaBlock;
 use super::parts::{AttentionSettings, QueryGrowth};
 use crate::error::Result;
@@ -32,8 +32,7 @@ impl Architecture for Ministral3 {
             ..Defaults::default()
         };
         let common = Common::read(json, defaults)?;
-        let window =
-            if json.get("sliding_window").is_some() { Some(json.positive("sliding_window")?) } else { None };
+        let window = window_if_given(json)?;
         let attention = AttentionSettings { growth: growth(json)?, ..common.attention() };
         let attention = attention.with_window(window);
         common.model(self.name(), |_, layout| LlamaBlock::new(layout, attention, common.mlp()))

@@ -77,14 +77,13 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let json = JsonFile::read(path)?;
     refuse_quantised(&json)?;
-    let mut config = match PictureModel::find(&json)? {
-        Some(outer) => outer.read(&json, ARCHITECTURES)?,
-        None => {
-            let (architecture, note) = find(&json)?;
-            let mut config = architecture.read(&json)?;
-            config.warnings.extend(note);
-            config
-        }
+    let mut config = if let Some(outer) = PictureModel::find(&json)? {
+        outer.read(&json, ARCHITECTURES)?
+    } else {
+        let (architecture, note) = find(&json)?;
+        let mut config = architecture.read(&json)?;
+        config.warnings.extend(note);
+        config
     };
     let generation = path.with_file_name("generation_config.json");
     if generation.is_file() {

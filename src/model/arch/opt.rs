@@ -1,11 +1,11 @@
-//! OPT: layer norms and biases everywhere, learned positions, and ReLU. The one of 350 million weights has its norms behind
+//! OPT: layer norms and biases everywhere, learned positions, and rectified linear units. The one of 350 million weights has its norms behind
 //! the sums, and an embedding that is narrower than the rest.
 
 use serde_json::{Value, json};
 
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::llama::LlamaBlock;
-use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings};
+use super::parts::{Attention, AttentionNames, AttentionSettings, Mlp, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;
@@ -34,8 +34,7 @@ impl Architecture for Opt {
         only(json, "layer_norm_elementwise_affine", true)?;
         only(json, "_remove_final_layer_norm", false)?;
         let common = Common::read(json, DEFAULTS)?;
-        let attention =
-            AttentionSettings { output: "self_attn.out_proj", ..common.attention().with_bias(true) };
+        let attention = AttentionSettings { names: &NAMES, ..common.attention().with_bias(true) };
         let mlp = MlpSettings { bias: true, ..common.mlp().without_gate("fc1", "fc2") };
         let before = json.bool_or("do_layer_norm_before", true)?;
         let mut config = if before {
@@ -71,15 +70,17 @@ const OFFSET: usize = 2;
 /// The second has the name that the last norm of the model has, too.
 const NORMS: [&str; 2] = ["self_attn_layer_norm", "final_layer_norm"];
 
+const NAMES: AttentionNames = AttentionNames { output: "self_attn.out_proj", ..AttentionNames::USUAL };
+
 const DEFAULTS: Defaults = Defaults {
-    keys: KeyNames {
+    keys: &KeyNames {
         intermediate: "ffn_dim",
         // The epsilon is the class' own: no key changes it.
         norm_eps: "",
         activation: "activation_function",
         ..KeyNames::LAYER_NORM
     },
-    names: EndNames {
+    names: &EndNames {
         embedding: "model.decoder.embed_tokens",
         blocks: "model.decoder.layers",
         norm: "model.decoder.final_layer_norm",

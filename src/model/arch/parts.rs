@@ -54,6 +54,24 @@ pub(super) enum InputNames {
     Heads(&'static str),
 }
 
+/// How the tensors of attention are called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttentionNames {
+    pub inputs: InputNames,
+    pub output: &'static str,
+    /// The norms of queries and keys, where there are some.
+    pub norms: [&'static str; 2],
+}
+
+impl AttentionNames {
+    /// As Llama and most others call them.
+    pub const USUAL: Self = Self {
+        inputs: InputNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+        output: "self_attn.o_proj",
+        norms: ["self_attn.q_norm", "self_attn.k_norm"],
+    };
+}
+
 /// How queries and keys are normalised before they are rotated.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum QueryKeyNorms {
@@ -85,13 +103,11 @@ pub(super) struct AttentionSettings {
     pub shape: AttentionShape,
     /// The kind of the block's norms, and their epsilon.
     pub norm: (NormKind, f64),
-    pub inputs: InputNames,
-    pub output: &'static str,
+    pub names: &'static AttentionNames,
     /// Of queries, keys and values.
     pub input_bias: bool,
     pub output_bias: bool,
     pub query_key_norms: Option<QueryKeyNorms>,
-    pub norm_names: [&'static str; 2],
     /// `None` does not rotate.
     pub rope: Option<RopeId>,
     pub growth: Option<QueryGrowth>,
@@ -104,12 +120,10 @@ impl AttentionSettings {
             hidden,
             shape,
             norm,
-            inputs: InputNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
-            output: "self_attn.o_proj",
+            names: &AttentionNames::USUAL,
             input_bias: false,
             output_bias: false,
             query_key_norms: None,
-            norm_names: ["self_attn.q_norm", "self_attn.k_norm"],
             rope: Some(RopeId::ONLY),
             growth: None,
         }
@@ -162,7 +176,7 @@ impl Attention {
         let (queries, keys) = (shape.query * shape.dim, shape.key * shape.dim);
         let norms = settings.query_key_norms.map(|norms| query_key_norms(layout, norms, settings));
         let inputs =
-            match settings.inputs {
+            match settings.names.inputs {
                 InputNames::Separate([q, k, v]) => AttentionInputs::Separate(layout.linears(
                     hidden,
                     [(q, queries, input_bias), (k, keys, input_bias), (v, keys, input_bias)],
@@ -175,7 +189,7 @@ impl Attention {
                 }
             };
         let other = beside(layout);
-        let output = layout.linear(queries, (settings.output, hidden, output_bias));
+        let output = layout.linear(queries, (settings.names.output, hidden, output_bias));
         (Self { inputs, output, norms, shape, rope, growth }, other)
     }
 
@@ -232,7 +246,7 @@ fn query_key_norms(
     norms: QueryKeyNorms,
     settings: AttentionSettings,
 ) -> [Norm; 2] {
-    let AttentionSettings { shape, norm, norm_names: [query, key], .. } = settings;
+    let AttentionSettings { shape, norm, names: AttentionNames { norms: [query, key], .. }, .. } = settings;
     match norms {
         QueryKeyNorms::Widths([query_width, key_width]) => {
             let query = Norm::new(layout, query, query_width, norm);

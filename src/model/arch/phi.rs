@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::parallel::ParallelBlock;
-use super::parts::{AttentionSettings, MlpSettings};
+use super::parts::{AttentionNames, AttentionSettings, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::model::architecture::Architecture;
@@ -27,7 +27,7 @@ impl Architecture for Phi {
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
         only(json, "qk_layernorm", false)?;
         let common = Common::read(json, DEFAULTS)?;
-        let attention = AttentionSettings { output: "self_attn.dense", ..common.attention().with_bias(true) };
+        let attention = AttentionSettings { names: &NAMES, ..common.attention().with_bias(true) };
         let mlp = MlpSettings { bias: true, ..common.mlp().without_gate("mlp.fc1", "mlp.fc2") };
         let mut config =
             common.model(self.name(), |_, layout| ParallelBlock::with_one_norm(layout, attention, mlp))?;
@@ -40,9 +40,11 @@ impl Architecture for Phi {
     }
 }
 
+const NAMES: AttentionNames = AttentionNames { output: "self_attn.dense", ..AttentionNames::USUAL };
+
 const DEFAULTS: Defaults = Defaults {
-    keys: KeyNames::LAYER_NORM,
-    names: EndNames { norm: "model.final_layernorm", ..EndNames::USUAL },
+    keys: &KeyNames::LAYER_NORM,
+    names: &EndNames { norm: "model.final_layernorm", ..EndNames::USUAL },
     norm: NormKind::Layer { bias: true },
     activations: &[
         ("gelu_new", ActivationFunction::GeluTanh),

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, Turning, only};
+use super::common::{Common, Defaults, Turning, only, window_if_given};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, InputNames};
+use super::parts::{AttentionNames, AttentionSettings, InputNames};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -40,10 +40,8 @@ impl Architecture for Phi3 {
             // The class has a length of its own for this, and not the model's.
             json.positive("original_max_position_embeddings")?;
         }
-        let window =
-            if json.get("sliding_window").is_some() { Some(json.positive("sliding_window")?) } else { None };
-        let inputs = InputNames::Rows("self_attn.qkv_proj");
-        let attention = AttentionSettings { inputs, ..common.attention() }.with_window(window);
+        let window = window_if_given(json)?;
+        let attention = AttentionSettings { names: &NAMES, ..common.attention() }.with_window(window);
         common.model(self.name(), |_, layout| LlamaBlock::new(layout, attention, common.mlp().fused()))
     }
 
@@ -58,3 +56,6 @@ impl Architecture for Phi3 {
         })
     }
 }
+
+const NAMES: AttentionNames =
+    AttentionNames { inputs: InputNames::Rows("self_attn.qkv_proj"), ..AttentionNames::USUAL };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults};
+use super::common::{Common, Defaults, window_if_given};
 use super::llama::LlamaBlock;
 use super::parts::MlpSettings;
 use crate::error::Result;
@@ -79,7 +79,6 @@ fn rotated_blocks(common: &mut Common<'_>) -> Result<Vec<bool>> {
 /// The windows, which only blocks without a rotary embedding have unless `layer_types` says otherwise.
 fn windows(common: &mut Common<'_>, rotated: &[bool]) -> Result<Vec<Option<usize>>> {
     let json = common.json;
-    let used = json.bool_or("use_sliding_window", false)? && json.get("sliding_window").is_some();
-    let width = if used { Some(json.positive("sliding_window")?) } else { None };
+    let width = if json.bool_or("use_sliding_window", false)? { window_if_given(json)? } else { None };
     common.windows(width, |block| !rotated[block])
 }

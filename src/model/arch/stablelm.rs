@@ -1,4 +1,4 @@
-//! StableLM: Llama with layer norms, of which a quarter of a head turns. The one of 12 billion weights is parallel, and
+//! `StableLM`: Llama with layer norms, of which a quarter of a head turns. The one of 12 billion weights is parallel, and
 //! normalises every head of queries and keys by a norm of its own.
 
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::common::{Common, Defaults, KeyNames, Turning};
 use super::llama::LlamaBlock;
 use super::parallel::ParallelBlock;
-use super::parts::{AttentionSettings, QueryKeyNorms};
+use super::parts::{AttentionNames, AttentionSettings, QueryKeyNorms};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::{ModelConfig, NormKind};
@@ -31,7 +31,7 @@ impl Architecture for StableLm {
         let attention = AttentionSettings {
             input_bias: json.bool_or("use_qkv_bias", false)?,
             query_key_norms: normed.then_some(QueryKeyNorms::Heads { own_tensors: true }),
-            norm_names: ["self_attn.q_layernorm", "self_attn.k_layernorm"],
+            names: &NAMES,
             ..common.attention()
         };
         let mlp = common.mlp();
@@ -49,8 +49,11 @@ impl Architecture for StableLm {
     }
 }
 
+const NAMES: AttentionNames =
+    AttentionNames { norms: ["self_attn.q_layernorm", "self_attn.k_layernorm"], ..AttentionNames::USUAL };
+
 const DEFAULTS: Defaults = Defaults {
-    keys: KeyNames::LAYER_NORM,
+    keys: &KeyNames::LAYER_NORM,
     norm: NormKind::Layer { bias: true },
     kv_heads: Some(32),
     max_positions: 4096,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults, KeyNames};
+use super::common::{Common, Defaults, KeyNames, window_if_given};
 use super::llama::LlamaBlock;
 use super::parts::MlpSettings;
 use crate::error::Result;
@@ -32,8 +32,7 @@ impl Architecture for Starcoder2 {
         }
         let common = Common::read(json, DEFAULTS)?;
         let bias = json.bool_or("use_bias", true)?;
-        let window =
-            if json.get("sliding_window").is_some() { Some(json.positive("sliding_window")?) } else { None };
+        let window = window_if_given(json)?;
         let attention = common.attention().with_bias(bias).with_window(window);
         let mlp = MlpSettings { bias, ..common.mlp().without_gate("mlp.c_fc", "mlp.c_proj") };
         common.model(self.name(), |_, layout| LlamaBlock::new(layout, attention, mlp))
@@ -45,7 +44,7 @@ impl Architecture for Starcoder2 {
 }
 
 const DEFAULTS: Defaults = Defaults {
-    keys: KeyNames { norm_eps: "norm_epsilon", ..KeyNames::LAYER_NORM },
+    keys: &KeyNames { norm_eps: "norm_epsilon", ..KeyNames::LAYER_NORM },
     norm: NormKind::Layer { bias: true },
     activations: &[
         ("gelu_pytorch_tanh", ActivationFunction::GeluTanh),

@@ -129,10 +129,10 @@ proptest! {
         prop_assert!(apart(&tensor_of(layer_norm(&host(&x), &weight, bias, piece, 1e-2)), &norm) < 1e-4);
         let runs = ColumnRuns { start: 1, length: piece - 1, stride: piece, count: pieces };
         let taken = tensor_of(columns(&Activations::Device(x.clone()), runs));
-        prop_assert_eq!(apart(&tensor_of(columns(&host(&x), runs)), &taken), 0.0);
+        prop_assert!(apart(&tensor_of(columns(&host(&x), runs)), &taken) < 1e-9);
         let first = ColumnRuns { start: 0, length: width - 1, stride: width, count: 1 };
         let taken = tensor_of(columns(&Activations::Device(x.clone()), first));
-        prop_assert_eq!(apart(&taken, &x.narrow(1, 0, width - 1).unwrap()), 0.0);
+        prop_assert!(apart(&taken, &x.narrow(1, 0, width - 1).unwrap()) < 1e-9);
     }
 
     #[test]
