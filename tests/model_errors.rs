@@ -307,8 +307,8 @@ fn configs_that_make_no_sense() {
         case("not an object", write("config.json", "[1]"), &["config.json", "found a list", "a JSON object"]),
         case(
             "architecture",
-            config("architectures", json!(["GPT2LMHeadModel"])),
-            &["GPT2LMHeadModel", known],
+            config("architectures", json!(["MambaForCausalLM"])),
+            &["MambaForCausalLM", known],
         ),
         case(
             "architectures",

@@ -373,6 +373,19 @@ impl RotaryReader<'_> {
     }
 }
 
+/// Refuses weights that are no plain numbers.
+///
+/// # Errors
+/// [`crate::Error::Mistake`] naming the method.
+pub(super) fn refuse_quantised(json: &JsonFile<'_>) -> Result<()> {
+    let Some(quantised) = json.get("quantization_config") else { return Ok(()) };
+    let method = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+    Err(json.wrong(&format!(
+        "`quantization_config` says that the weights are quantised ({method}): accepted are models with plain F32, F16 \
+         or BF16 weights"
+    )))
+}
+
 /// Refuses a key that is neither absent nor the only value that is known.
 ///
 /// # Errors

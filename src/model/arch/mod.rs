@@ -35,6 +35,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use self::common::refuse_quantised;
 use self::pictures::{PICTURE_MODELS, PictureModel};
 use super::architecture::Architecture;
 use super::config::ModelConfig;
@@ -76,11 +77,11 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
 /// or the model needs something unknown.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let json = JsonFile::read(path)?;
-    refuse_quantised(&json)?;
     let mut config = if let Some(outer) = PictureModel::find(&json)? {
         outer.read(&json, ARCHITECTURES)?
     } else {
         let (architecture, note) = find(&json)?;
+        refuse_quantised(&json)?;
         let mut config = architecture.read(&json)?;
         config.warnings.extend(note);
         config
@@ -135,15 +136,6 @@ fn is_called(architecture: &dyn Architecture, name: &str) -> bool {
     architecture.name() == name
         || decoder.as_deref() == Some(name)
         || architecture.other_names().contains(&name)
-}
-
-fn refuse_quantised(json: &JsonFile<'_>) -> Result<()> {
-    let Some(quantised) = json.get("quantization_config") else { return Ok(()) };
-    let method = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-    Err(json.wrong(&format!(
-        "`quantization_config` says that the weights are quantised ({method}): accepted are models with plain F32, F16 \
-         or BF16 weights"
-    )))
 }
 
 #[cfg(test)]

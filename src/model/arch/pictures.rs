@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::common::refuse_quantised;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -53,6 +54,8 @@ impl PictureModel {
         let text = json.object(TEXT)?.ok_or_else(|| {
             json.wrong(&format!("the key `{TEXT}` is missing: a {} has its text model there", self.class))
         })?;
+        refuse_quantised(json)?;
+        refuse_quantised(&text)?;
         let types = families.iter().map(|family| family.model_type()).collect::<Vec<_>>().join(", ");
         let accepted = format!("one of {types}");
         let kind = text.required("model_type", &accepted)?;
