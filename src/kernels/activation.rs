@@ -44,7 +44,11 @@ fn each(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
     x.par_chunks_mut(TASK).for_each(|x| {
         simd(
             #[inline(always)]
-            || x.iter_mut().for_each(|v| *v = f(*v)),
+            || {
+                for v in x {
+                    *v = f(*v);
+                }
+            },
         );
     });
 }

@@ -277,3 +277,76 @@ fn llama3_frequency(frequency: f32, factor: f32, bounds: (f64, f64), context: f6
         (1.0 - blend) * frequency / factor + blend * frequency
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIM: usize = 16;
+
+    fn table(scaling: RopeScaling, positions: usize) -> RopeTable {
+        let rope = Rope { theta: 10_000.0, scaling };
+        RopeTable::new(&RotaryEmbedding { rope, dim: DIM, neighbours: false }, positions)
+    }
+
+    fn plain(pair: usize) -> f64 {
+        10_000f64.powf(-((2 * pair) as f64) / DIM as f64)
+    }
+
+    /// Compares a table with what cosines and sines are multiplied by, and the radians per position of every pair.
+    fn check(table: &RopeTable, positions: usize, factor: f64, frequency: impl Fn(usize) -> f64) {
+        let Rotation { cos, sin, half, .. } = table.rotation();
+        assert_eq!((half, cos.len()), (DIM / 2, positions * half));
+        for (at, (cos, sin)) in cos.iter().zip(sin).enumerate() {
+            let angle = (at / half) as f64 * frequency(at % half);
+            let apart = |got: f32, want: f64| (f64::from(got) - factor * want).abs();
+            assert!(apart(*cos, angle.cos()) < 1e-5 && apart(*sin, angle.sin()) < 1e-5, "{at}");
+        }
+    }
+
+    #[test]
+    fn frequencies_that_turn_often_are_kept_by_yarn_and_others_divided() {
+        let yarn = |truncate| RopeScaling::Yarn {
+            factor: 4.0,
+            beta_fast: 8.0,
+            beta_slow: 0.5,
+            truncate,
+            original_max_position_embeddings: 32,
+            attention_factor: 1.25,
+        };
+        // Pairs at which the original context holds so many turns: of 8, below the first one; of a half, between.
+        let place =
+            |turns: f64| DIM as f64 * (32.0 / (turns * std::f64::consts::TAU)).ln() / (2.0 * 10_000f64.ln());
+        assert!(place(8.0) < 0.0 && place(0.5) > 2.0 && place(0.5) < 3.0);
+        for (truncate, high) in [(true, 3.0), (false, place(0.5))] {
+            check(&table(yarn(truncate), 50), 50, 1.25, |pair| {
+                let stretched = (pair as f64 / high).clamp(0.0, 1.0);
+                plain(pair) / 4.0 * stretched + plain(pair) * (1.0 - stretched)
+            });
+        }
+    }
+
+    #[test]
+    fn one_list_of_longrope_serves_texts_within_the_original_context_and_the_other_longer_ones() {
+        let numbers = |first: f64| (0..DIM / 2).map(|pair| first + pair as f64).collect::<Vec<_>>();
+        let (short, long) = (numbers(1.0), numbers(2.5));
+        let scaling = RopeScaling::LongRope {
+            short_factor: short.clone().into(),
+            long_factor: long.clone().into(),
+            original_max_position_embeddings: 32,
+            attention_factor: 1.1,
+        };
+        check(&table(scaling.clone(), 32), 32, 1.1, |pair| plain(pair) / short[pair]);
+        check(&table(scaling, 33), 33, 1.1, |pair| plain(pair) / long[pair]);
+    }
+
+    #[test]
+    fn the_base_grows_with_texts_that_are_longer_than_the_context() {
+        let scaling = RopeScaling::Dynamic { factor: 4.0, max_position_embeddings: 32 };
+        check(&table(scaling.clone(), 20), 20, 1.0, plain);
+        check(&table(scaling, 48), 48, 1.0, |pair| {
+            let base = 10_000.0 * (4.0 * 48.0 / 32.0 - 3.0_f64).powf(16.0 / 14.0);
+            base.powf(-((2 * pair) as f64) / DIM as f64)
+        });
+    }
+}
