@@ -301,7 +301,7 @@ fn switches() -> Vec<Switch> {
         ("ministral3", "rope_parameters/mscale", Value::Null),
         ("granite", "residual_multiplier", json!(1.0)),
         ("llama_yarn", "rope_scaling", Value::Null),
-        ("llama_yarn", "rope_scaling/beta_fast", json!(32.0)),
+        ("llama_yarn", "rope_scaling/beta_slow", json!(4.0)),
         ("llama_dynamic", "rope_scaling", Value::Null),
         ("qwen3_rope_parameters", "rope_parameters/truncate", json!(true)),
     ]
