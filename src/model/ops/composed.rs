@@ -47,11 +47,13 @@ pub(super) fn layer_norm(
     })
 }
 
+/// GELU in `f32`: candle would round its many steps one by one.
 pub(super) fn activate(x: &Tensor, function: ActivationFunction) -> Result<Tensor> {
+    let exact = || x.to_dtype(DType::F32);
     Ok(match function {
         ActivationFunction::Silu => candle_nn::ops::silu(x)?,
-        ActivationFunction::Gelu => x.gelu_erf()?,
-        ActivationFunction::GeluTanh => x.gelu()?,
+        ActivationFunction::Gelu => exact()?.gelu_erf()?.to_dtype(x.dtype())?,
+        ActivationFunction::GeluTanh => exact()?.gelu()?.to_dtype(x.dtype())?,
         ActivationFunction::Relu => x.relu()?,
     })
 }
