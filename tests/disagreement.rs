@@ -33,7 +33,7 @@ fn spec(place: &Place, cells: Vec<CellSpec>) -> StudySpec {
 fn logits(folder: &ModelFolder, text: &[u32]) -> Vec<Vec<f32>> {
     let (dtype, device) = (DType::F32, common::device());
     let (batch, ropes) = (Batch::windows(1, text.len()), folder.config.rope_tables(text.len()));
-    let mut x = head::embed(folder, text, dtype, &device).unwrap();
+    let mut x = head::embed(folder, text, &batch, dtype, &device).unwrap();
     for index in 0..folder.config.blocks {
         let block = Block::load(folder, index, dtype, &device).unwrap();
         x = block.forward(&x, &batch, &ropes, None).unwrap();

@@ -44,7 +44,7 @@ fn logits(dir: &Path) -> Vec<f32> {
     let (folder, device) = (ModelFolder::open(dir).unwrap(), Device::Cpu);
     let tokens: Vec<u32> = (0..20).map(|i| i * 31 % 258).collect();
     let (batch, ropes) = (Batch::windows(1, tokens.len()), folder.config.rope_tables(tokens.len()));
-    let mut x = head::embed(&folder, &tokens, DType::F32, &device).unwrap();
+    let mut x = head::embed(&folder, &tokens, &batch, DType::F32, &device).unwrap();
     for index in 0..folder.config.blocks {
         let block = Block::load(&folder, index, DType::F32, &device).unwrap();
         x = block.forward(&x, &batch, &ropes, None).unwrap();
@@ -130,7 +130,7 @@ fn llama3_scaling_without_an_original_context_takes_the_models() {
 }
 
 fn rope(dir: &Path) -> Rope {
-    ModelFolder::open(dir).unwrap().config.ropes[0].rope
+    ModelFolder::open(dir).unwrap().config.ropes[0].rope.clone()
 }
 
 /// The one warning of a model, and what it names.

@@ -230,9 +230,9 @@ fn weights_that_lie() {
         ),
         case(
             "an unknown architecture",
-            config("architectures", json!(["GPT2LMHeadModel"])),
+            config("architectures", json!(["MambaForCausalLM"])),
             "",
-            &["config.json", "GPT2LMHeadModel", "LlamaForCausalLM", "Qwen3ForCausalLM"],
+            &["config.json", "MambaForCausalLM", "LlamaForCausalLM", "Qwen3ForCausalLM"],
         ),
     ]);
 }

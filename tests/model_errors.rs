@@ -307,8 +307,8 @@ fn configs_that_make_no_sense() {
         case("not an object", write("config.json", "[1]"), &["config.json", "found a list", "a JSON object"]),
         case(
             "architecture",
-            config("architectures", json!(["GPT2LMHeadModel"])),
-            &["GPT2LMHeadModel", known],
+            config("architectures", json!(["MambaForCausalLM"])),
+            &["MambaForCausalLM", known],
         ),
         case(
             "architectures",
@@ -344,14 +344,14 @@ fn configs_that_make_no_sense() {
             &["eos_token_id", "\"x\"", "a token id or a list"],
         ),
         case(
-            "yarn",
-            rope(json!({"rope_type": "yarn", "factor": 4})),
-            &["rope_scaling.rope_type", "yarn", "llama3"],
+            "unknown rope scaling",
+            rope(json!({"rope_type": "proportional", "factor": 4})),
+            &["rope_scaling.rope_type", "proportional", "llama3", "yarn"],
         ),
         case(
-            "dynamic",
-            rope(json!({"type": "dynamic", "factor": 4})),
-            &["rope_scaling.type", "dynamic", "linear"],
+            "unknown rope scaling in the old spelling",
+            rope(json!({"type": "mrope", "factor": 4})),
+            &["rope_scaling.type", "mrope", "linear"],
         ),
         case(
             "rope by kind of block",
@@ -368,9 +368,24 @@ fn configs_that_make_no_sense() {
             &["rope_scaling.high_freq_factor", "above `low_freq_factor`"],
         ),
         case(
-            "longrope in the new spelling",
+            "longrope without its numbers",
             config("rope_parameters", json!({"rope_type": "longrope", "rope_theta": 1e4})),
-            &["rope_parameters.rope_type", "longrope"],
+            &["rope_parameters.short_factor", "missing", "8 numbers above 0"],
+        ),
+        case(
+            "longrope with too few numbers",
+            rope(json!({"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [1.0]})),
+            &["rope_scaling.short_factor", "2 entries", "8 numbers above 0"],
+        ),
+        case(
+            "yarn without a factor",
+            rope(json!({"rope_type": "yarn"})),
+            &["rope_scaling.factor", "missing"],
+        ),
+        case(
+            "a part of a head",
+            config("partial_rotary_factor", json!(0.5)),
+            &["partial_rotary_factor", "0.5", "only 1"],
         ),
         case(
             "generation config",

@@ -46,7 +46,7 @@ fn ours(folder: &ModelFolder, texts: &[Vec<u32>]) -> Vec<Vec<Vec<f32>>> {
     let length = texts[0].len();
     let batch = Batch::windows(texts.len(), length);
     let ropes = folder.config.rope_tables(length);
-    let mut x = embed(folder, &texts.concat(), dtype, &device).unwrap();
+    let mut x = embed(folder, &texts.concat(), &batch, dtype, &device).unwrap();
     for index in 0..folder.config.blocks {
         let block = Block::load(folder, index, dtype, &device).unwrap();
         x = block.forward(&x, &batch, &ropes, None).unwrap();
@@ -164,13 +164,13 @@ impl<'a> Definition<'a> {
 
     /// Turns every head by the angles of a position; the two halves of a head are the two coordinates.
     fn rotate(&self, x: &mut [f64], position: usize) {
-        let Rope { theta, scaling } = self.config().ropes[0].rope;
+        let Rope { theta, scaling } = self.config().ropes[0].rope.clone();
         let dim = self.config().attention(0).dim;
         let half = dim / 2;
         for head in x.chunks_mut(dim) {
             for i in 0..half {
                 let plain = theta.powf(-(i as f64) / half as f64);
-                let (sin, cos) = (position as f64 * stretched(plain, scaling)).sin_cos();
+                let (sin, cos) = (position as f64 * stretched(plain, &scaling)).sin_cos();
                 let (a, b) = (head[i], head[i + half]);
                 head[i] = a * cos - b * sin;
                 head[i + half] = b * cos + a * sin;
@@ -247,8 +247,8 @@ impl<'a> Definition<'a> {
 }
 
 /// Radians per position after the scaling of a long context.
-fn stretched(plain: f64, scaling: RopeScaling) -> f64 {
-    match scaling {
+fn stretched(plain: f64, scaling: &RopeScaling) -> f64 {
+    match *scaling {
         RopeScaling::None => plain,
         RopeScaling::Linear { factor } => plain / factor,
         RopeScaling::Llama3 {
@@ -262,6 +262,7 @@ fn stretched(plain: f64, scaling: RopeScaling) -> f64 {
             let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
             plain * kept + plain / factor * (1.0 - kept)
         }
+        _ => panic!("{scaling:?} is compared with golden results"),
     }
 }
 

@@ -53,7 +53,7 @@ impl Network {
     }
 
     fn with(config: ModelConfig, weights: BTreeMap<String, Var>) -> Self {
-        let rope = config.ropes[0];
+        let rope = &config.ropes[0];
         let rotation = Arc::new(Rotation::new(rope.rope.theta as f32, rope.dim, config.max_positions));
         Self { config, weights, rotation }
     }

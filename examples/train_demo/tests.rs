@@ -95,7 +95,7 @@ fn the_network_is_the_projects_decoder() {
     let mut row = 0;
     for length in lengths {
         let (batch, device) = (Batch::windows(1, length), Device::Cpu);
-        let mut x = head::embed(&folder, &tokens[row..row + length], DType::F32, &device).unwrap();
+        let mut x = head::embed(&folder, &tokens[row..row + length], &batch, DType::F32, &device).unwrap();
         for index in 0..folder.config.blocks {
             let block = Block::load(&folder, index, DType::F32, &device).unwrap();
             x = block.forward(&x, &batch, &ropes, None).unwrap();

@@ -336,8 +336,7 @@ impl Pass<'_> {
             loaded.to_dtype(DType::F32)?
         } else {
             // The block's weights were rounded to the precision that is computed in.
-            let name = module.weight();
-            self.study.folder.weights.tensor(&name, DType::F32, &self.place.device)?
+            self.study.folder.matrix(module, DType::F32, &self.place.device)?
         };
         let control = self.reporter.control();
         let stop = || control.cancelled();
@@ -354,8 +353,8 @@ impl Pass<'_> {
         if weight.device().is_cpu() && weight.dtype() == DType::F32 {
             return with_elements(weight, <[f32]>::to_vec);
         }
-        let weights = &self.study.folder.weights;
-        let weight = weights.tensor(&block.layout().module(id).weight(), DType::F32, &Device::Cpu)?;
+        let module = block.layout().module(id);
+        let weight = self.study.folder.matrix(module, DType::F32, &Device::Cpu)?;
         with_elements(&weight, <[f32]>::to_vec)
     }
 

@@ -319,7 +319,7 @@ impl Sizes {
         let logits =
             super::evaluate::chunk(self.on_host, c.vocabulary) * c.vocabulary * device_element.max(4);
         let differs = |procedure: &Procedure| {
-            let ends = procedure.end_types(c.hidden_size, c.blocks, c.head.tied);
+            let ends = procedure.end_types(c.embedding.width, c.blocks, c.head.tied);
             ends.is_ok_and(|ends| ends.head.is_some())
         };
         // A cell with a head of its own is compared with the base's.

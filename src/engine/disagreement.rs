@@ -169,19 +169,25 @@ fn reading<'a>(study: &Study, task: &PreparedTask, asked: &'a Asked, kept: bool)
             sequences.push(Sequence { slot, past: prompt.len() - 1, new: tokens.len() });
         }
     }
-    let embed = |ids: &[u32]| head::embed(&study.folder, ids, study.dtype, &Device::Cpu);
+    let embed =
+        |ids: &[u32], batch: &Batch| head::embed(&study.folder, ids, batch, study.dtype, &Device::Cpu);
     let whole = || -> Result<_> {
         let asked = prompts.iter().zip(&lengths).enumerate().filter(|(_, (_, length))| **length > 0);
         let ids: Vec<u32> = asked.clone().flat_map(|(_, (prompt, _))| prompt.iter().copied()).collect();
         let sequences = asked.map(|(slot, (_, length))| Sequence { slot, past: 0, new: *length });
-        Ok((Batch::new(sequences.collect()), embed(&ids)?))
+        let batch = Batch::new(sequences.collect());
+        let states = embed(&ids, &batch)?;
+        Ok((batch, states))
     };
     let capacity = lengths.iter().zip(&asked.tokens).map(|(length, tokens)| length + tokens.len());
+    let batch = Batch::new(sequences);
+    let states =
+        if ids.is_empty() { Tensor::zeros((0, 0), study.dtype, &Device::Cpu)? } else { embed(&ids, &batch)? };
     Ok(Reading {
         asked,
         capacity: capacity.max().unwrap_or(0),
-        batch: Batch::new(sequences),
-        states: if ids.is_empty() { Tensor::zeros((0, 0), study.dtype, &Device::Cpu)? } else { embed(&ids)? },
+        batch,
+        states,
         prompts: if kept || ids.is_empty() { None } else { Some(whole()?) },
         lengths,
     })

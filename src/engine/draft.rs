@@ -189,7 +189,11 @@ impl StudyDraft {
             }
         }
         let lengths = study.choices.iter().flat_map(|task| &task.trees).map(Tree::length);
-        if let Some(longest) = lengths.max().filter(|length| *length > study.spec.seq_len) {
+        let longest = lengths.max().unwrap_or(0);
+        if let Some(limit) = study.folder.config.length_limit() {
+            check_lengths(study, longest, limit)?;
+        }
+        if longest > study.spec.seq_len {
             study.ropes = study.folder.config.rope_tables(longest);
         }
         Ok(names_used)
@@ -293,6 +297,23 @@ impl Prepared {
             Self::Choices(task) => task.warning(positions).into_iter().collect(),
         }
     }
+}
+
+/// Refuses texts of several lengths of which some are rotated in another way than others: one table serves all.
+fn check_lengths(study: &Study, longest_choice: usize, limit: usize) -> Result<()> {
+    let (seq_len, longest_answer) = (study.spec.seq_len, study.sizes.longest_text);
+    let longest = longest_choice.max(longest_answer);
+    if longest > limit || (longest_choice > 0 && seq_len > limit) {
+        return Err(Error::mistake(format!(
+            "{}: its rotary embedding changes with the length of a text of more than {limit} tokens, and these tasks would \
+             be computed with texts of up to {}: accepted are shorter records, answers (--max-new-tokens) and windows \
+             (--seq-len)",
+            study.spec.model,
+            longest.max(seq_len)
+        ))
+        .at("tasks"));
+    }
+    Ok(())
 }
 
 /// What can be wrong with a study as a whole; returns the range of blocks to prune.

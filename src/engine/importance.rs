@@ -47,8 +47,8 @@ pub(crate) fn sums_of_squares(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Synthetic;
     use crate::model::head::embed;
+    use crate::model::{Batch, Synthetic};
 
     #[test]
     fn the_first_sums_are_those_of_the_normed_embedding() {
@@ -61,7 +61,8 @@ mod tests {
         assert_eq!(found.len(), folder.config.blocks);
         assert!(found.iter().all(|sites| sites.len() == 4), "q, k and v; o; gate and up; down");
         // An RMS norm divides by the root of the mean square, and multiplies with its gains.
-        let rows = embed(&folder, &windows.concat(), DType::F32, &Device::Cpu).unwrap();
+        let batch = Batch::windows(3, 20);
+        let rows = embed(&folder, &windows.concat(), &batch, DType::F32, &Device::Cpu).unwrap();
         let gains = folder
             .weights
             .tensor("model.layers.0.input_layernorm.weight", DType::F32, &Device::Cpu)

@@ -66,8 +66,10 @@ impl HiddenStates {
         let (mut states, groups) = Self::shaped(&shapes(trees), placement);
         for group in groups {
             check()?;
-            let tokens: Vec<u32> = trees[group].iter().flat_map(Tree::tokens).collect();
-            states.batches.push(head::embed(folder, &tokens, dtype, placement.home)?);
+            let trees = &trees[group];
+            let tokens: Vec<u32> = trees.iter().flat_map(Tree::tokens).collect();
+            let batch = Batch::trees(&shapes(trees));
+            states.batches.push(head::embed(folder, &tokens, &batch, dtype, placement.home)?);
         }
         Ok(states)
     }

@@ -255,12 +255,35 @@ impl<'a> WeightWriter<'a> {
                 None => source.pass(tensor.bytes, |bytes| out.put(bytes)),
             };
         };
+        if self.folder.config.layout(block).module(module).turned {
+            let zeros = self.write_turned(source, tensor, (block, module), out)?;
+            self.counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
+            return Ok(());
+        }
         let zeros = match tensor.dtype.as_str() {
             "F32" => write_stored::<4>(source, tensor, stored, out)?,
             _ => write_stored::<2>(source, tensor, stored, out)?,
         };
         self.counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
         Ok(())
+    }
+
+    /// Writes a compressed matrix as `[in, out]`; returns its number of zeros.
+    fn write_turned(
+        &mut self,
+        source: &mut SourceFile,
+        tensor: &SourceTensor,
+        (block, module): (usize, ModuleId),
+        out: &mut Output<'_>,
+    ) -> Result<usize> {
+        let turned = self.blocks.weight(block, module)?.t()?.contiguous()?;
+        let shape = turned.dims().to_vec();
+        let rounded = round_to(&mut turned.flatten_all()?.to_vec1::<f32>()?, &shape, tensor.float()?)?;
+        source.skip(tensor.bytes)?;
+        match rounded.dtype() {
+            DType::F32 => write_values::<4>(&rounded, out),
+            _ => write_values::<2>(&rounded, out),
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl<'a> ExportModel<'a> {
 /// [`Error::Mistake`] where the recipe gives two formats to what is one matrix in this model.
 pub fn with_ends<'a>(folder: &'a ModelFolder, procedure: &Procedure) -> Result<Cow<'a, ModelFolder>> {
     let config = &folder.config;
-    let ends = procedure.end_types(config.hidden_size, config.blocks, config.head.tied)?;
+    let ends = procedure.end_types(config.embedding.width, config.blocks, config.head.tied)?;
     Ok(folder.with_ends(ends))
 }
 
@@ -116,14 +116,15 @@ impl<'a> Blocks<'a> {
         let Some((name, stored)) = found else { return Ok(None) };
         let tensor = module.weight();
         let info = self.folder.weights.required(&tensor)?;
-        if stored.fits(&info.shape, info.dtype.as_str()) {
+        let shape = [module.shape.0, module.shape.1];
+        if stored.fits(&shape, info.dtype.as_str()) {
             return Ok(Some(stored));
         }
         Err(Error::mistake(format!(
             "{}: {name} does not fit `{tensor}` of {}, which is {:?} of {}: the checkpoints are of another model",
             checkpoint::block_path(checkpoints, block).display(),
             self.folder.root.display(),
-            info.shape,
+            shape,
             info.dtype.as_str().to_uppercase()
         )))
     }
@@ -134,8 +135,8 @@ impl<'a> Blocks<'a> {
     /// As [`Self::stored`], and weights that are no numbers.
     pub fn weight(&mut self, block: usize, id: ModuleId) -> Result<Tensor> {
         let folder = self.folder;
-        let name = folder.config.layout(block).module(id).weight();
-        let source = || folder.weights.tensor(&name, DType::F32, &Device::Cpu);
+        let module = folder.config.layout(block).module(id);
+        let source = || folder.matrix(module, DType::F32, &Device::Cpu);
         match self.stored(block, id)? {
             Some(stored) => {
                 let weights = stored.weights(|| Ok(source()?.flatten_all()?.to_vec1()?))?;

@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
 use crate::kernels::ggml::EndTypes;
-use crate::model::head::embed;
+use crate::model::head::{embed, hidden_states};
 use crate::model::{Batch, Block, LmHead, ModelFolder};
 
 /// Windows that are compared.
@@ -79,11 +79,11 @@ pub(super) fn mean_nll(
     let batch = Batch::of_lengths(&lengths);
     let ropes = folder.config.rope_tables(lengths.iter().copied().max().unwrap_or(0));
     let mut x = match change {
-        None => embed(folder, &ids, dtype, &device)?,
+        None => embed(folder, &ids, &batch, dtype, &device)?,
         Some(change) => {
             let embedding = &folder.config.embedding;
             let rows = folder.weights.rows(&embedding.tensor, &ids, dtype, &device)?;
-            (change(&embedding.tensor, rows)? * embedding.factor)?
+            hidden_states(folder, change(&embedding.tensor, rows)?, &batch)?
         }
     };
     for block in 0..folder.config.blocks {

@@ -35,9 +35,11 @@ pub struct AttentionShape {
     pub window: Option<usize>,
     /// What scores are multiplied by; `None` is `1 / √dim`.
     pub scale: Option<f64>,
+    /// Scores `s` become `cap · tanh(s / cap)` after that.
+    pub softcap: Option<f64>,
 }
 
-/// `softmax(scale · q·kᵀ + causal mask) · v` for every sequence and head.
+/// `softmax(softcap(scale · q·kᵀ) + causal mask) · v` for every sequence and head.
 ///
 /// `q` and `out` are `[rows, query heads · dim]`; `k` and `v` are `[rows, key heads · dim]`, already rotated.
 /// Segments must not overlap and must come in the order of their rows; rows of no segment are left alone.
@@ -109,6 +111,9 @@ fn tile(
     simd(
         #[inline(always)]
         || {
+            if let Some(cap) = heads.softcap {
+                math::softcap(scores, cap as f32);
+            }
             for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
                 let visible = position + i + 1 - keys_start;
                 let hidden = heads.window.map_or(0, |w| visible.saturating_sub(w));
@@ -183,6 +188,7 @@ mod tests {
                             .sum::<f64>()
                             * h.scale.unwrap_or(1.0 / (h.dim as f64).sqrt())
                     };
+                    let dot = |j: usize| h.softcap.map_or(dot(j), |cap| cap * (dot(j) / cap).tanh());
                     let weights: Vec<f64> =
                         (0..s.keys).map(|j| if seen(j) { dot(j).exp() } else { 0.0 }).collect();
                     let total: f64 = weights.iter().sum();
@@ -207,10 +213,10 @@ mod tests {
             lengths in prop::collection::vec((1usize..90, 0usize..70), 1..4),
             key_heads in 1usize..3, groups in 1usize..4, dim in 1usize..5,
             window in prop::option::of(1usize..80),
-            scale in prop::option::of(0.01f64..1.0), seed in any::<u64>(),
+            scale in prop::option::of(0.01f64..1.0), softcap in prop::option::of(0.5f64..9.0), seed in any::<u64>(),
         ) {
             use rand::{Rng, SeedableRng};
-            let heads = AttentionShape { query: key_heads * groups, key: key_heads, dim: dim * 2, window, scale };
+            let heads = AttentionShape { query: key_heads * groups, key: key_heads, dim: dim * 2, window, scale, softcap };
             let (mut segments, mut rows, mut key_rows) = (Vec::new(), 0, 0);
             for (queries, past) in lengths {
                 let keys = queries + past;

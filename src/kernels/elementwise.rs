@@ -30,6 +30,50 @@ pub(crate) fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f64) {
     });
 }
 
+/// Layer norm of every piece of every row: `out = (x − mean) / sqrt(variance + eps) · weight + bias`, where the variance
+/// divides by the number of features.
+///
+/// `x` and `out` are `[n, width]`, `weight` and `bias` are `[width]`; a row is cut into pieces of `piece` features, which
+/// are normalised each by itself.
+pub(crate) fn layer_norm(
+    out: &mut [f32],
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    piece: usize,
+    eps: f64,
+) {
+    let width = weight.len();
+    let task = rows_per_task(x.len() / width) * width;
+    out.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(out, x)| {
+        simd(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let pieces = out.chunks_exact_mut(piece).zip(x.chunks_exact(piece));
+                    for ((out, x), weight) in pieces.zip(weight.chunks_exact(piece)) {
+                        let sum: f64 = x.iter().map(|v| f64::from(*v)).sum();
+                        let mean = (sum / piece as f64) as f32;
+                        for (o, v) in out.iter_mut().zip(x) {
+                            *o = v - mean;
+                        }
+                        let variance = math::sum_of_squares(out) / piece as f64;
+                        let scale = (1.0 / (variance + eps).sqrt()) as f32;
+                        for (o, w) in out.iter_mut().zip(weight) {
+                            *o *= scale * w;
+                        }
+                    }
+                    if let Some(bias) = bias {
+                        for (o, b) in out.iter_mut().zip(bias) {
+                            *o += b;
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
 /// `out = silu(gate) · up`, element by element, where `silu(g) = g / (1 + e^-g)`.
 pub(crate) fn silu_mul(out: &mut [f32], gate: &[f32], up: &[f32]) {
     const TASK: usize = 16 * 1024;
@@ -54,6 +98,26 @@ pub(crate) fn add_bias(x: &mut [f32], bias: &[f32]) {
             *v += b;
         }
     }
+}
+
+/// Multiplies every row of `x`, `[n, width]`, by a factor of its own.
+pub(crate) fn scale_rows(x: &mut [f32], factors: &[f32]) {
+    let width = x.len() / factors.len().max(1);
+    for (row, factor) in x.chunks_exact_mut(width.max(1)).zip(factors) {
+        for v in row {
+            *v *= factor;
+        }
+    }
+}
+
+/// `cap · tanh(x / cap)`, element by element, in place.
+pub(crate) fn softcap(x: &mut [f32], cap: f32) {
+    x.par_chunks_mut(ELEMENTS).for_each(|x| {
+        simd(
+            #[inline(always)]
+            || math::softcap(x, cap),
+        );
+    });
 }
 
 /// Elements that one task of a simple loop takes.
@@ -82,15 +146,29 @@ pub(crate) fn scale(x: &mut [f32], factor: f32) {
     });
 }
 
-/// Rotary position embedding in the two-halves form of Hugging Face's Llama.
+/// Cosines and sines of a rotary embedding for rows of heads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rotation<'a> {
+    /// `[positions, half]`
+    pub cos: &'a [f32],
+    /// `[positions, half]`
+    pub sin: &'a [f32],
+    /// Pairs of features that turn; the features behind them stay as they are.
+    pub half: usize,
+    /// Neighbours are a pair, `(2i, 2i + 1)`, instead of `(i, i + half)`.
+    pub neighbours: bool,
+}
+
+/// Rotary position embedding: the first `2 · half` features of every head turn, in pairs.
 ///
-/// `x` and `out` are `[n, heads · dim]`; row `i` stands at `positions[i]`; `cos` and `sin` are `[positions, dim / 2]`.
-pub(crate) fn rope(out: &mut [f32], x: &[f32], positions: &[u32], cos: &[f32], sin: &[f32], heads: usize) {
+/// `x` and `out` are `[n, heads · dim]`; row `i` stands at `positions[i]`.
+pub(crate) fn rope(out: &mut [f32], x: &[f32], positions: &[u32], rotation: Rotation<'_>, heads: usize) {
     if positions.is_empty() {
         return;
     }
+    let Rotation { cos, sin, half, neighbours } = rotation;
     let width = x.len() / positions.len();
-    let (dim, half) = (width / heads, width / heads / 2);
+    let dim = width / heads;
     let rows = rows_per_task(positions.len());
     let tasks = out.par_chunks_mut(rows * width).zip(x.par_chunks(rows * width));
     tasks.zip(positions.par_chunks(rows)).for_each(|((out, x), positions)| {
@@ -102,17 +180,39 @@ pub(crate) fn rope(out: &mut [f32], x: &[f32], positions: &[u32], cos: &[f32], s
                     let at = position as usize * half;
                     let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
                     for (out, x) in out.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                        let (out_low, out_high) = out.split_at_mut(half);
-                        let (low, high) = x.split_at(half);
-                        for i in 0..half {
-                            out_low[i] = low[i] * cos[i] - high[i] * sin[i];
-                            out_high[i] = high[i] * cos[i] + low[i] * sin[i];
+                        let (out, out_rest) = out.split_at_mut(2 * half);
+                        let (x, x_rest) = x.split_at(2 * half);
+                        if neighbours {
+                            turn_neighbours(out, x, cos, sin);
+                        } else {
+                            turn_halves(out, x, cos, sin);
                         }
+                        out_rest.copy_from_slice(x_rest);
                     }
                 }
             },
         );
     });
+}
+
+#[inline(always)]
+fn turn_halves(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32]) {
+    let half = cos.len();
+    let (out_low, out_high) = out.split_at_mut(half);
+    let (low, high) = x.split_at(half);
+    for i in 0..half {
+        out_low[i] = low[i] * cos[i] - high[i] * sin[i];
+        out_high[i] = high[i] * cos[i] + low[i] * sin[i];
+    }
+}
+
+#[inline(always)]
+fn turn_neighbours(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32]) {
+    let pairs = out.as_chunks_mut::<2>().0.iter_mut().zip(x.as_chunks::<2>().0);
+    for (([out_low, out_high], [low, high]), (cos, sin)) in pairs.zip(cos.iter().zip(sin)) {
+        *out_low = low * cos - high * sin;
+        *out_high = high * cos + low * sin;
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +280,9 @@ mod tests {
             };
             let x: Vec<f32> = (0..positions.len() * heads * dim).map(|i| (i as f32 * seed).sin() * 3.0).collect();
             let mut out = vec![f32::NAN; x.len()];
-            rope(&mut out, &x, &positions, &table(f64::cos), &table(f64::sin), heads);
+            let (cos, sin) = (table(f64::cos), table(f64::sin));
+            let rotation = Rotation { cos: &cos, sin: &sin, half, neighbours: false };
+            rope(&mut out, &x, &positions, rotation, heads);
             for (number, (out, x)) in out.chunks(dim).zip(x.chunks(dim)).enumerate() {
                 for i in 0..half {
                     let (real, imaginary) = (f64::from(x[i]), f64::from(x[half + i]));
@@ -191,6 +293,53 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_a_head_turns_and_the_rest_stays() {
+        let (cos, sin) = ([0.6, 0.8], [0.8, 0.6]);
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let turned = |neighbours| {
+            let mut out = [f32::NAN; 6];
+            rope(&mut out, &x, &[0], Rotation { cos: &cos, sin: &sin, half: 2, neighbours }, 1);
+            out
+        };
+        let close = |a: [f32; 6], b: [f32; 6]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+        // (1, 3) and (2, 4) are pairs; then (1, 2) and (3, 4).
+        assert!(close(turned(false), [-1.8, -0.8, 2.6, 4.4, 5.0, 6.0]), "{:?}", turned(false));
+        assert!(close(turned(true), [-1.0, 2.0, 0.0, 5.0, 5.0, 6.0]), "{:?}", turned(true));
+    }
+
+    #[test]
+    fn layer_norms_are_as_defined_for_each_piece() {
+        let x: Vec<f32> = (0..24).map(|i| ((i * i) as f32 * 0.7).sin() * 3.0 + 5.0).collect();
+        let weight: Vec<f32> = (0..12).map(|i| 1.0 + i as f32 / 10.0).collect();
+        let bias: Vec<f32> = (0..12).map(|i| i as f32 / 7.0).collect();
+        for (piece, bias) in [(12, Some(&bias[..])), (4, None), (3, Some(&bias[..]))] {
+            let mut out = vec![f32::NAN; 24];
+            layer_norm(&mut out, &x, &weight, bias, piece, 1e-5);
+            for (at, got) in out.iter().enumerate() {
+                let part: Vec<f64> = x[at / piece * piece..][..piece].iter().map(|v| f64::from(*v)).collect();
+                let mean = part.iter().sum::<f64>() / piece as f64;
+                let variance = part.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / piece as f64;
+                let want = (f64::from(x[at]) - mean) / (variance + 1e-5).sqrt() * f64::from(weight[at % 12])
+                    + bias.map_or(0.0, |bias| f64::from(bias[at % 12]));
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{piece} {at}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn caps_are_soft_and_rows_have_factors_of_their_own() {
+        let mut x = [0.0, 1e-3, -3.0, 8.0, 1e30, -1e30];
+        softcap(&mut x, 6.0);
+        let want = [0.0, 1e-3, -6.0 * 0.5f64.tanh(), 6.0 * (8.0 / 6.0f64).tanh(), 6.0, -6.0];
+        for (got, want) in x.iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() < 2e-6, "{got} {want}");
+        }
+        let mut x = [1.0, 2.0, 3.0, 4.0];
+        scale_rows(&mut x, &[2.0, 0.5]);
+        assert_eq!(x, [2.0, 4.0, 1.5, 2.0]);
     }
 
     #[test]
@@ -216,6 +365,7 @@ mod tests {
     fn no_rows_are_no_work() {
         rms_norm(&mut [], &[], &[1.0], 1e-6);
         silu_mul(&mut [], &[], &[]);
-        rope(&mut [], &[], &[], &[1.0], &[0.0], 2);
+        layer_norm(&mut [], &[], &[1.0], None, 1, 1e-6);
+        rope(&mut [], &[], &[], Rotation { cos: &[1.0], sin: &[0.0], half: 1, neighbours: false }, 2);
     }
 }

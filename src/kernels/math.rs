@@ -44,6 +44,16 @@ pub(crate) fn ln(x: f32) -> f32 {
     (exponent as f32).mul_add(std::f32::consts::LN_2, log_mantissa)
 }
 
+/// `cap · tanh(x / cap)`, element by element, in place. The hyperbolic tangent is that of a sigmoid, whose absolute error is
+/// under 3e-7.
+#[inline(always)]
+pub(crate) fn softcap(x: &mut [f32], cap: f32) {
+    let (twice, double) = (2.0 / cap, 2.0 * cap);
+    for v in x {
+        *v = double / (1.0 + exp(-twice * *v)) - cap;
+    }
+}
+
 /// Sum of squares of a slice: sixteen lanes in `f32`, folded into `f64` every 1024 elements.
 #[inline(always)]
 pub fn sum_of_squares(x: &[f32]) -> f64 {

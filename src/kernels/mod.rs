@@ -4,6 +4,7 @@
 //! instruction sets and choose one when they run (`pulp`); matrix products are `faer`'s, which are faster here than any other in pure Rust. Everything is
 //! deterministic: sums are taken in an order that depends on sizes alone, never on which thread came first.
 
+pub(crate) mod activation;
 pub(crate) mod attention;
 pub mod codes;
 pub(crate) mod device;

@@ -9,7 +9,7 @@ use super::cache::BlockCache;
 use super::config::BlockPlan;
 use super::folder::ModelFolder;
 use super::forward::{ActivationObserver, Forward, Halt, Linear, Watch};
-use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId};
+use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
 use super::ops::{self, Activations};
 use super::rope::RopeTables;
 use crate::error::{Error, Result};
@@ -31,10 +31,18 @@ impl Block {
     pub fn load(folder: &ModelFolder, index: usize, dtype: DType, device: &Device) -> Result<Self> {
         let tensor = |name: &str| folder.weights.tensor(name, dtype, device);
         let layout = folder.config.layout(index);
-        let tensors = layout.other_tensors().map(tensor).collect::<Result<_>>()?;
+        let other = |definition: &TensorDef| -> Result<Tensor> {
+            // One more than a number of few bits has more bits.
+            let dtype = if definition.plus_one { DType::F32 } else { dtype };
+            let parts = definition.names.iter().map(|name| folder.weights.tensor(name, dtype, device));
+            let parts = parts.collect::<Result<Vec<_>>>()?;
+            let whole = if let [one] = &parts[..] { one.flatten_all()? } else { Tensor::cat(&parts, 0)? };
+            Ok(if definition.plus_one { (whole + 1.0)? } else { whole })
+        };
+        let tensors = layout.other_tensors().map(other).collect::<Result<_>>()?;
         let module = |(_, module): (ModuleId, &ModuleDef)| -> Result<Linear> {
             let bias = module.bias().map(|name| tensor(&name)).transpose()?;
-            Ok(Linear { weight: tensor(&module.weight())?, bias, packed: None })
+            Ok(Linear { weight: folder.matrix(module, dtype, device)?, bias, packed: None })
         };
         let modules = layout.modules().map(module).collect::<Result<_>>()?;
         Ok(Self { plans: folder.config.plans.clone(), index, modules, tensors })

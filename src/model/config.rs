@@ -15,6 +15,8 @@ use crate::kernels::ggml::{MatrixKind, MatrixPlace};
 pub struct ModelConfig {
     /// The family: the name of its class in `transformers`.
     pub architecture: &'static str,
+    /// The class in `transformers` of the model that this one is the text part of, where it is one.
+    pub inside: Option<&'static str>,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Decoder blocks.
@@ -43,8 +45,39 @@ pub struct ModelConfig {
 pub struct EmbeddingDef {
     /// The tensor, `[vocabulary, hidden]`.
     pub tensor: String,
+    /// Features of a row: the hidden size, unless there is a projection.
+    pub width: usize,
+    /// A matrix `[hidden, width]` that every row goes through.
+    pub projection: Option<String>,
     /// What every row is multiplied by.
     pub factor: f64,
+    /// Learned positions, which are added after that.
+    pub positions: Option<PositionsDef>,
+}
+
+/// A table of learned positions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PositionsDef {
+    /// The tensor, `[rows, hidden]`.
+    pub tensor: String,
+    /// Its rows.
+    pub rows: usize,
+    /// The row of the first position.
+    pub offset: usize,
+}
+
+/// How rows are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x²) + eps) · weight`
+    Rms,
+    /// The same with one more than the weight.
+    RmsPlusOne,
+    /// `(x − mean) / sqrt(variance + eps) · weight`, and a bias where there is one.
+    Layer {
+        /// Whether there is a bias.
+        bias: bool,
+    },
 }
 
 /// How hidden states become logits.
@@ -54,12 +87,28 @@ pub struct HeadDef {
     pub norm: String,
     /// Its epsilon.
     pub norm_eps: f64,
-    /// The tensor of a head of its own, `[vocabulary, hidden]`.
+    /// What kind of norm it is; `None` is none, and then name and epsilon say nothing.
+    pub norm_kind: Option<NormKind>,
+    /// A matrix `[width of the embedding, hidden]` that normalised states go through.
+    pub projection: Option<String>,
+    /// The tensor of a head of its own, `[vocabulary, width of the embedding]`.
     pub tensor: String,
+    /// A bias, `[vocabulary]`.
+    pub bias: Option<String>,
     /// The head is the embedding.
     pub tied: bool,
     /// What the logits are multiplied by.
     pub factor: f64,
+    /// Logits `y` become `cap · tanh(y / cap)` after that.
+    pub softcap: Option<f64>,
+}
+
+impl HeadDef {
+    /// The bias of the last norm, `[hidden]`, where it has one.
+    pub(super) fn norm_bias(&self) -> Option<String> {
+        let module = self.norm.strip_suffix("weight").unwrap_or(&self.norm);
+        matches!(self.norm_kind, Some(NormKind::Layer { bias: true })).then(|| format!("{module}bias"))
+    }
 }
 
 /// One block: what it is made of and how hidden states go through it.
@@ -97,7 +146,7 @@ impl ModelConfig {
     pub(crate) fn matrix_place(&self, block: usize, id: ModuleId) -> MatrixPlace {
         let (module, attention) = (self.layout(block).module(id), self.attention(block));
         MatrixPlace {
-            kind: MatrixKind::of_module(module.short_name()),
+            kind: MatrixKind::of_module(&module.name),
             block,
             blocks: self.blocks,
             queries_per_key: attention.query / attention.key.max(1),
@@ -105,20 +154,60 @@ impl ModelConfig {
         }
     }
 
-    /// Tables of the rotary embeddings for texts of up to so many tokens.
+    /// Tables of the rotary embeddings for texts of up to so many tokens. Behind [`Self::length_limit`] they are those of
+    /// texts that are as long as that.
     pub fn rope_tables(&self, positions: usize) -> RopeTables {
         RopeTables::new(&self.ropes, positions)
     }
 
     /// Every tensor of the model, with its shape: embedding, blocks, last norm, and the head unless it is tied.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let mut tensors = vec![(self.embedding.tensor.clone(), vec![self.vocabulary, self.hidden_size])];
+        let (embedding, head, hidden) = (&self.embedding, &self.head, self.hidden_size);
+        let mut tensors = vec![(embedding.tensor.clone(), vec![self.vocabulary, embedding.width])];
+        let positions = embedding.positions.iter();
+        tensors.extend(positions.map(|table| (table.tensor.clone(), vec![table.rows, hidden])));
+        tensors.extend(embedding.projection.iter().map(|name| (name.clone(), vec![hidden, embedding.width])));
         tensors.extend(self.layouts().flat_map(BlockLayout::tensors));
-        tensors.push((self.head.norm.clone(), vec![self.hidden_size]));
-        if !self.head.tied {
-            tensors.push((self.head.tensor.clone(), vec![self.vocabulary, self.hidden_size]));
+        if head.norm_kind.is_some() {
+            tensors.push((head.norm.clone(), vec![hidden]));
         }
+        tensors.extend(head.norm_bias().map(|name| (name, vec![hidden])));
+        tensors.extend(head.projection.iter().map(|name| (name.clone(), vec![embedding.width, hidden])));
+        if !head.tied {
+            tensors.push((head.tensor.clone(), vec![self.vocabulary, embedding.width]));
+        }
+        tensors.extend(head.bias.iter().map(|name| (name.clone(), vec![self.vocabulary])));
         tensors
+    }
+
+    /// Longest text, in tokens, up to which all texts are rotated alike, where there is such a limit: behind it, the
+    /// rotation of every token depends on how long its text is.
+    pub(crate) fn length_limit(&self) -> Option<usize> {
+        self.ropes.iter().filter_map(|embedding| embedding.rope.length_limit()).min()
+    }
+
+    /// The same model inside another one, whose files have something in front of the names of its tensors.
+    pub(super) fn below(mut self, prefix: &str) -> Self {
+        let (embedding, head) = (&mut self.embedding, &mut self.head);
+        let names = [Some(&mut embedding.tensor), embedding.projection.as_mut()];
+        let positions = embedding.positions.as_mut().map(|table| &mut table.tensor);
+        let ends = [
+            Some(&mut head.norm),
+            head.projection.as_mut(),
+            Some(&mut head.tensor),
+            head.bias.as_mut(),
+            positions,
+        ];
+        for name in names.into_iter().chain(ends).flatten() {
+            name.insert_str(0, prefix);
+        }
+        // A configuration that was just read is nobody else's.
+        if let Some(plans) = Arc::get_mut(&mut self.plans) {
+            for plan in plans {
+                plan.layout.put_below(prefix);
+            }
+        }
+        self
     }
 
     /// Paths of the modules of all blocks, each once, in the order in which a pass reaches them.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use candle_core::DType;
+use candle_core::{DType, Device, Tensor};
 
 use super::arch::read_config;
 use super::config::ModelConfig;
@@ -79,10 +79,12 @@ impl ModelFolder {
 
     /// Bits that embedding and head take less than in the files.
     pub fn saved_at_ends(&self) -> u64 {
-        let (config, values) = (&self.config, self.config.vocabulary as u64 * self.config.hidden_size as u64);
+        let config = &self.config;
+        let width = config.embedding.width;
+        let values = config.vocabulary as u64 * width as u64;
         let saved = |tensor: &str, kind: Option<GgmlType>| {
             let (Some(kind), Some(info)) = (kind, self.weights.info(tensor)) else { return 0 };
-            let stored = (config.vocabulary * kind.row_bytes(config.hidden_size)) as u64 * 8;
+            let stored = (config.vocabulary * kind.row_bytes(width)) as u64 * 8;
             (values * 8 * info.dtype.size_in_bytes() as u64).saturating_sub(stored)
         };
         let head = if config.head.tied { 0 } else { saved(&config.head.tensor, self.ends.head) };
@@ -98,6 +100,15 @@ impl ModelFolder {
     pub fn dtype(&self) -> DType {
         let first = self.config.layouts().flat_map(BlockLayout::modules).next();
         first.map_or(DType::F32, |(_, module)| self.stored_dtype(module))
+    }
+
+    /// Reads a module's weight, `[out, in]`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub(crate) fn matrix(&self, module: &ModuleDef, dtype: DType, device: &Device) -> Result<Tensor> {
+        let weight = self.weights.tensor(&module.weight(), dtype, device)?;
+        Ok(if module.turned { weight.t()?.contiguous()? } else { weight })
     }
 
     /// Precision of a module's weights on disk.

@@ -78,11 +78,21 @@ impl Linear {
     }
 }
 
-/// An RMS norm of a block.
+/// A norm of a block.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RmsNorm {
+pub(super) struct Norm {
     pub weight: TensorId,
     pub eps: f64,
+    /// `None` is an RMS norm.
+    pub layer: Option<LayerNormParts>,
+}
+
+/// What a layer norm has beside its weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LayerNormParts {
+    pub bias: Option<TensorId>,
+    /// Features that are normalised together.
+    pub piece: usize,
 }
 
 /// Who watches the inputs of a block's modules.
@@ -113,6 +123,16 @@ impl Forward<'_> {
         x: &Activations,
     ) -> Flow<[Activations; N]> {
         self.show(&modules, x)?;
+        self.linear_beside(modules, x)
+    }
+
+    /// The same of modules whose input was shown already: those of
+    /// [`super::layout::LayoutBuilder::linears_beside`].
+    pub fn linear_beside<const N: usize>(
+        &self,
+        modules: [ModuleId; N],
+        x: &Activations,
+    ) -> Flow<[Activations; N]> {
         let outputs =
             modules.iter().map(|id| self.module(*id).forward(None, x)).collect::<Result<Vec<_>>>()?;
         outputs.try_into().map_err(|_| Halt::Failed(Error::failure("a linear layer without an output")))
@@ -136,8 +156,15 @@ impl Forward<'_> {
         Ok(ops::add(residual, &module.forward(None, x)?, factor)?)
     }
 
-    pub fn norm(&self, norm: RmsNorm, x: &Activations) -> Result<Activations> {
-        ops::rms_norm(x, &self.tensors[norm.weight.index()], norm.eps)
+    pub fn norm(&self, norm: Norm, x: &Activations) -> Result<Activations> {
+        let weight = &self.tensors[norm.weight.index()];
+        match norm.layer {
+            None => ops::rms_norm(x, weight, norm.eps),
+            Some(LayerNormParts { bias, piece }) => {
+                let bias = bias.map(|id| &self.tensors[id.index()]);
+                ops::layer_norm(x, weight, bias, piece, norm.eps)
+            }
+        }
     }
 
     /// What the heads make of queries, keys and values that are rotated already.

@@ -10,7 +10,7 @@ use super::cache::BlockCache;
 use super::folder::ModelFolder;
 use super::head::{self, LmHead};
 use super::rope::RopeTables;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A model's answer to a prompt.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,13 @@ impl<'a> Generator<'a> {
             return Ok(vec![Generation::default(); prompts.len()]);
         }
         let capacity = active.iter().map(|&i| prompts[i].len() + limits[i]).max().unwrap_or(0);
+        if let Some(limit) = self.folder.config.length_limit().filter(|limit| capacity > *limit) {
+            return Err(Error::mistake(format!(
+                "{}: its rotary embedding changes when a text grows beyond {limit} tokens: accepted are prompts and answers \
+                 of up to {limit} together",
+                self.folder.root.display()
+            )));
+        }
         let ropes = self.folder.config.rope_tables(capacity);
         let caches = self
             .blocks
@@ -126,7 +133,7 @@ impl<'a> Generator<'a> {
         caches: &[BlockCache],
         go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Result<(Vec<u32>, Tensor)> {
-        let mut x = head::embed(&self.folder, tokens, self.dtype, &self.device)?;
+        let mut x = head::embed(&self.folder, tokens, batch, self.dtype, &self.device)?;
         for (block, cache) in self.blocks.iter().zip(caches) {
             let mut packed = None;
             if batch.rows() >= PACKED_TOKENS {
@@ -146,7 +153,6 @@ impl<'a> Generator<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::model::Synthetic;
     use crate::model::arch::ARCHITECTURES;
     use crate::model::arch::{llama::Llama, qwen2::Qwen2, qwen3::Qwen3};
@@ -191,7 +197,7 @@ mod tests {
         let mut text = prompt.to_vec();
         for _ in 0..longest {
             let (batch, ropes) = (Batch::windows(1, text.len()), folder.config.rope_tables(text.len()));
-            let mut x = head::embed(folder, &text, DType::F32, &Device::Cpu).unwrap();
+            let mut x = head::embed(folder, &text, &batch, DType::F32, &Device::Cpu).unwrap();
             for block in &generator.blocks {
                 x = block.forward(&x, &batch, &ropes, None).unwrap();
             }

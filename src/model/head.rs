@@ -2,16 +2,24 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::batch::Batch;
+use super::config::NormKind;
 use super::folder::ModelFolder;
 use super::ops::{self, Activations, with_elements};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::ggml::{self, GgmlType};
 
 /// Values of a head that are rounded at once.
 const ROUNDED_AT_ONCE: usize = 1 << 22;
 
-/// Embeds token ids: `[ids, hidden]`. Only the rows asked for are read.
-pub fn embed(folder: &ModelFolder, ids: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
+/// Embeds the token ids of a batch: `[ids, hidden]`. Only the rows asked for are read.
+pub fn embed(
+    folder: &ModelFolder,
+    ids: &[u32],
+    batch: &Batch,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
     let embedding = &folder.config.embedding;
     let rows = match folder.ends.embedding {
         None => folder.weights.rows(&embedding.tensor, ids, dtype, device)?,
@@ -20,8 +28,31 @@ pub fn embed(folder: &ModelFolder, ids: &[u32], dtype: DType, device: &Device) -
             rounded(kind, &rows)?.to_device(device)?.to_dtype(dtype)?
         }
     };
+    hidden_states(folder, rows, batch)
+}
+
+/// What the first block gets of rows of the embedding, `[rows of the batch, width of the embedding]`.
+pub(crate) fn hidden_states(folder: &ModelFolder, rows: Tensor, batch: &Batch) -> Result<Tensor> {
+    let embedding = &folder.config.embedding;
+    let (dtype, device) = (rows.dtype(), rows.device().clone());
+    let rows = match &embedding.projection {
+        None => rows,
+        Some(name) => rows.matmul(&folder.weights.tensor(name, dtype, &device)?.t()?)?,
+    };
     #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
-    if embedding.factor == 1.0 { Ok(rows) } else { Ok((rows * embedding.factor)?) }
+    let rows = if embedding.factor == 1.0 { rows } else { (rows * embedding.factor)? };
+    let Some(table) = &embedding.positions else { return Ok(rows) };
+    let offset = table.offset as u32;
+    let positions: Vec<u32> = batch.positions().iter().map(|position| position + offset).collect();
+    if let Some(beyond) = positions.iter().find(|row| **row as usize >= table.rows) {
+        return Err(Error::mistake(format!(
+            "a text has a token at position {}: `{}` has positions for {} tokens",
+            beyond - offset,
+            table.tensor,
+            table.rows.saturating_sub(table.offset)
+        )));
+    }
+    Ok((rows + folder.weights.rows(&table.tensor, &positions, dtype, &device)?)?)
 }
 
 /// A matrix in `f32` as a format leaves it.
@@ -33,7 +64,7 @@ fn rounded(kind: GgmlType, matrix: &Tensor) -> Result<Tensor> {
 
 /// A whole matrix as a format leaves it, read some rows at a time: it is large, and not needed twice.
 fn rounded_rows(folder: &ModelFolder, tensor: &str, kind: GgmlType) -> Result<Tensor> {
-    let (rows, columns) = (folder.config.vocabulary, folder.config.hidden_size);
+    let (rows, columns) = (folder.config.vocabulary, folder.config.embedding.width);
     let mut values = Vec::with_capacity(rows * columns);
     let ids: Vec<u32> = (0..rows as u32).collect();
     for ids in ids.chunks((ROUNDED_AT_ONCE / columns.max(1)).max(1)) {
@@ -46,12 +77,35 @@ fn rounded_rows(folder: &ModelFolder, tensor: &str, kind: GgmlType) -> Result<Te
 /// The last norm and the output head.
 #[derive(Debug, Clone)]
 pub struct LmHead {
-    norm: Tensor,
-    /// `[vocabulary, hidden]`
+    norm: Option<LastNorm>,
+    projection: Option<Tensor>,
+    /// `[vocabulary, width of the embedding]`
     weight: Tensor,
-    eps: f64,
+    bias: Option<Tensor>,
     /// What the logits are multiplied by.
     factor: f64,
+    softcap: Option<f64>,
+}
+
+/// The last norm.
+#[derive(Debug, Clone)]
+struct LastNorm {
+    kind: NormKind,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    eps: f64,
+}
+
+impl LastNorm {
+    fn apply(&self, x: &Activations) -> Result<Activations> {
+        match self.kind {
+            NormKind::Rms | NormKind::RmsPlusOne => ops::rms_norm(x, &self.weight, self.eps),
+            NormKind::Layer { .. } => {
+                let width = self.weight.elem_count();
+                ops::layer_norm(x, &self.weight, self.bias.as_ref(), width, self.eps)
+            }
+        }
+    }
 }
 
 impl LmHead {
@@ -63,15 +117,28 @@ impl LmHead {
                 rounded_rows(folder, folder.head_tensor(), kind)?.to_device(device)?.to_dtype(dtype)?
             }
         };
+        let head = &folder.config.head;
+        let tensor = |name: &String| folder.weights.tensor(name, dtype, device);
+        let norm = |kind| -> Result<LastNorm> {
+            let weight = match kind {
+                // One more than a number of few bits has more bits.
+                NormKind::RmsPlusOne => (folder.weights.tensor(&head.norm, DType::F32, device)? + 1.0)?,
+                _ => tensor(&head.norm)?,
+            };
+            let bias = head.norm_bias().as_ref().map(tensor).transpose()?;
+            Ok(LastNorm { kind, weight, bias, eps: head.norm_eps })
+        };
         Ok(Self {
-            norm: folder.weights.tensor(&folder.config.head.norm, dtype, device)?,
+            norm: head.norm_kind.map(norm).transpose()?,
+            projection: head.projection.as_ref().map(tensor).transpose()?,
             weight,
-            eps: folder.config.head.norm_eps,
-            factor: folder.config.head.factor,
+            bias: head.bias.as_ref().map(tensor).transpose()?,
+            factor: head.factor,
+            softcap: head.softcap,
         })
     }
 
-    /// The matrix, `[vocabulary, hidden]`.
+    /// The matrix, `[vocabulary, width of the embedding]`.
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
     }
@@ -102,8 +169,16 @@ impl LmHead {
     /// # Errors
     /// A tensor operation that fails.
     pub fn logits_of(&self, hidden: &Activations) -> Result<Activations> {
-        let logits = ops::linear(&ops::rms_norm(hidden, &self.norm, self.eps)?, &self.weight, None)?;
+        let normed = self.norm.as_ref().map(|norm| norm.apply(hidden)).transpose()?;
+        let normed = normed.as_ref().unwrap_or(hidden);
+        let projected = self.projection.as_ref().map(|weight| ops::linear(normed, weight, None));
+        let projected = projected.transpose()?;
+        let logits = ops::linear(projected.as_ref().unwrap_or(normed), &self.weight, self.bias.as_ref())?;
         #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
-        if self.factor == 1.0 { Ok(logits) } else { ops::scale(logits, self.factor) }
+        let logits = if self.factor == 1.0 { logits } else { ops::scale(logits, self.factor)? };
+        match self.softcap {
+            None => Ok(logits),
+            Some(cap) => ops::softcap(logits, cap),
+        }
     }
 }

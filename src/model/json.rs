@@ -37,9 +37,11 @@ impl<'a> JsonFile<'a> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(map)) if map.is_empty() => Ok(None),
-            Some(Value::Object(map)) => {
-                Ok(Some(JsonFile { path: self.path, prefix: format!("{key}."), map: map.clone() }))
-            }
+            Some(Value::Object(map)) => Ok(Some(JsonFile {
+                path: self.path,
+                prefix: format!("{}{key}.", self.prefix),
+                map: map.clone(),
+            })),
             Some(other) => Err(self.unexpected(key, other, "an object")),
         }
     }
@@ -120,6 +122,15 @@ impl<'a> JsonFile<'a> {
         match self.get(key) {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| self.unexpected(key, value, "true or false")),
+        }
+    }
+
+    /// A list of names; none where the key is absent. What is no text counts as nothing.
+    pub(super) fn names(&self, key: &str) -> Result<Vec<&str>> {
+        match self.get(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(names)) => Ok(names.iter().filter_map(Value::as_str).collect()),
+            Some(other) => Err(self.unexpected(key, other, "a list of names")),
         }
     }
 

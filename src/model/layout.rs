@@ -39,6 +39,9 @@ pub struct ModuleDef {
     pub shape: (usize, usize),
     /// Whether it has a bias, `[out]`.
     pub bias: bool,
+    /// Whether the files have the weight as `[in, out]`, as `Conv1D` of transformers has it. It is turned when it is read,
+    /// and back when it is exported: everything between sees `[out, in]`.
+    pub turned: bool,
     /// Where it reads its input.
     pub site: InputSite,
 }
@@ -54,6 +57,12 @@ impl ModuleDef {
         self.bias.then(|| format!("{}.bias", self.full_name))
     }
 
+    /// Shape of the weight in the files.
+    pub fn stored_shape(&self) -> [usize; 2] {
+        let (out, input) = self.shape;
+        if self.turned { [input, out] } else { [out, input] }
+    }
+
     /// Weights in the matrix.
     pub fn elements(&self) -> usize {
         self.shape.0 * self.shape.1
@@ -67,9 +76,13 @@ impl ModuleDef {
 
 /// A tensor of a block that is no linear layer's: a norm's weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct TensorDef {
-    full_name: String,
+pub(super) struct TensorDef {
+    /// The tensors of the files that it is put together from, one behind the other; nearly always one.
+    pub names: Vec<String>,
+    /// Shape of each.
     shape: Vec<usize>,
+    /// It is used as one more than the files say, in `f32`.
+    pub plus_one: bool,
 }
 
 /// All tensors of a block, in the order in which a forward pass needs the modules.
@@ -108,19 +121,28 @@ impl BlockLayout {
 
     /// Every tensor with its shape: those beside the modules first.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let mut all: Vec<(String, Vec<usize>)> =
-            self.tensors.iter().map(|tensor| (tensor.full_name.clone(), tensor.shape.clone())).collect();
+        let mut all = Vec::new();
+        for tensor in &self.tensors {
+            all.extend(tensor.names.iter().map(|name| (name.clone(), tensor.shape.clone())));
+        }
         for module in &self.modules {
-            let (out, input) = module.shape;
-            all.push((module.weight(), vec![out, input]));
-            all.extend(module.bias().map(|name| (name, vec![out])));
+            all.push((module.weight(), module.stored_shape().to_vec()));
+            all.extend(module.bias().map(|name| (name, vec![module.shape.0])));
         }
         all
     }
 
-    /// Names of the tensors beside the modules, by their numbers.
-    pub(super) fn other_tensors(&self) -> impl Iterator<Item = &str> {
-        self.tensors.iter().map(|tensor| tensor.full_name.as_str())
+    /// The tensors beside the modules, by their numbers.
+    pub(super) fn other_tensors(&self) -> impl Iterator<Item = &TensorDef> {
+        self.tensors.iter()
+    }
+
+    /// Puts something in front of all names in the files, for a model inside another one.
+    pub(super) fn put_below(&mut self, prefix: &str) {
+        let names = self.tensors.iter_mut().flat_map(|tensor| &mut tensor.names);
+        for name in names.chain(self.modules.iter_mut().map(|module| &mut module.full_name)) {
+            name.insert_str(0, prefix);
+        }
     }
 
     /// Whether a module is meant by a pattern: its path or the end of it, where `*` is anything and `?` any character.
@@ -134,6 +156,7 @@ impl BlockLayout {
 #[derive(Debug)]
 pub(super) struct LayoutBuilder {
     prefix: String,
+    turned: bool,
     layout: BlockLayout,
 }
 
@@ -143,16 +166,33 @@ pub(super) type LinearDef<'a> = (&'a str, usize, bool);
 impl LayoutBuilder {
     /// For a block whose tensors begin with `prefix`: `model.layers.3`.
     pub fn new(prefix: String) -> Self {
-        Self { prefix, layout: BlockLayout { modules: Vec::new(), tensors: Vec::new(), sites: 0 } }
+        let layout = BlockLayout { modules: Vec::new(), tensors: Vec::new(), sites: 0 };
+        Self { prefix, turned: false, layout }
+    }
+
+    /// The files have the weights of linear layers that are declared from now on as `[in, out]`.
+    pub fn turn(&mut self) {
+        self.turned = true;
     }
 
     /// Linear layers that read one input of `width` features: those of one call of `Forward::linear`.
     pub fn linears<const N: usize>(&mut self, width: usize, modules: [LinearDef<'_>; N]) -> [ModuleId; N] {
-        let site = InputSite(self.layout.sites);
         self.layout.sites += 1;
+        self.linears_beside(width, modules)
+    }
+
+    /// Linear layers that read the input of those that were declared last. A pass shows that input once, in the call of
+    /// the first: the others are called by `Forward::linear_beside`.
+    pub fn linears_beside<const N: usize>(
+        &mut self,
+        width: usize,
+        modules: [LinearDef<'_>; N],
+    ) -> [ModuleId; N] {
+        let (site, turned) = (InputSite(self.layout.sites.saturating_sub(1)), self.turned);
         modules.map(|(name, out, bias)| {
             let full_name = format!("{}.{name}", self.prefix);
-            let module = ModuleDef { name: name.to_owned(), full_name, shape: (out, width), bias, site };
+            let shape = (out, width);
+            let module = ModuleDef { name: name.to_owned(), full_name, shape, bias, turned, site };
             self.layout.modules.push(module);
             ModuleId(self.layout.modules.len() - 1)
         })
@@ -166,8 +206,18 @@ impl LayoutBuilder {
 
     /// Another tensor.
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> TensorId {
-        let full_name = format!("{}.{name}", self.prefix);
-        self.layout.tensors.push(TensorDef { full_name, shape: shape.to_vec() });
+        self.stacked(&[name.to_owned()], shape, false)
+    }
+
+    /// Another tensor, which is used as one more than the files say.
+    pub fn tensor_plus_one(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        self.stacked(&[name.to_owned()], shape, true)
+    }
+
+    /// Several tensors of one shape, which are used as one.
+    pub fn stacked(&mut self, names: &[String], shape: &[usize], plus_one: bool) -> TensorId {
+        let names = names.iter().map(|name| format!("{}.{name}", self.prefix)).collect();
+        self.layout.tensors.push(TensorDef { names, shape: shape.to_vec(), plus_one });
         TensorId(self.layout.tensors.len() - 1)
     }
 
@@ -243,6 +293,33 @@ mod tests {
             let longer = format!("{text}?");
             prop_assert!(!matches_glob(&longer, &text));
         }
+    }
+
+    #[test]
+    fn modules_beside_others_read_their_input_and_matrices_may_be_turned() {
+        let mut builder = LayoutBuilder::new("h.0".into());
+        let norms = ["norms.0.weight".to_owned(), "norms.1.weight".to_owned()];
+        builder.stacked(&norms, &[3], false);
+        builder.tensor_plus_one("norm.weight", &[6]);
+        let [q] = builder.linears(6, [("attn.q", 4, false)]);
+        builder.turn();
+        let [up] = builder.linears_beside(6, [("mlp.up", 8, true)]);
+        let down = builder.linear(8, ("mlp.down", 6, false));
+        let mut layout = builder.finish();
+        assert_eq!(layout.module(q).site, layout.module(up).site);
+        assert_eq!(layout.sites().count(), 2);
+        assert_eq!(layout.module(q).stored_shape(), [4, 6]);
+        assert_eq!((layout.module(down).shape, layout.module(down).stored_shape()), ((6, 8), [8, 6]));
+        let plus_one: Vec<bool> = layout.other_tensors().map(|tensor| tensor.plus_one).collect();
+        assert_eq!(plus_one, [false, true]);
+        layout.put_below("text.");
+        let tensors = layout.tensors();
+        let shape =
+            |name: &str| tensors.iter().find(|(known, _)| known == name).map(|(_, shape)| shape.clone());
+        assert_eq!(shape("text.h.0.norms.1.weight"), Some(vec![3]));
+        assert_eq!(shape("text.h.0.mlp.up.weight"), Some(vec![6, 8]));
+        assert_eq!(shape("text.h.0.mlp.up.bias"), Some(vec![8]));
+        assert_eq!(tensors.len(), 7);
     }
 
     #[test]

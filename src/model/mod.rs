@@ -18,6 +18,7 @@ pub(crate) mod ops;
 mod prompt;
 mod reconcile;
 mod rope;
+mod rope_settings;
 #[cfg(test)]
 #[path = "../../tests/common/synthetic.rs"]
 pub(crate) mod synthetic;

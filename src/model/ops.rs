@@ -11,6 +11,7 @@ use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 use super::batch::Batch;
 use super::rope::RopeTable;
 use crate::error::{Error, Result};
+use crate::kernels::activation::{self, ActivationFunction};
 use crate::kernels::attention::{self, AttentionShape};
 use crate::kernels::scratch::Buffer;
 use crate::kernels::sparse::{self, Packed};
@@ -263,6 +264,142 @@ pub(crate) fn rms_norm(x: &Activations, weight: &Tensor, eps: f64) -> Result<Act
     }
 }
 
+/// `(x − mean) / sqrt(variance + eps) · weight + bias` over every row, or over every `piece` features of it: `weight` and
+/// `bias` have as many elements as a row.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn layer_norm(
+    x: &Activations,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    piece: usize,
+    eps: f64,
+) -> Result<Activations> {
+    match x {
+        Activations::Host { data, width } => {
+            let mut out = Buffer::take(data.len());
+            with_elements(weight, |weight| match bias {
+                None => {
+                    elementwise::layer_norm(&mut out, data, weight, None, piece, eps);
+                    Ok(())
+                }
+                Some(bias) => with_elements(bias, |bias| {
+                    elementwise::layer_norm(&mut out, data, weight, Some(bias), piece, eps);
+                }),
+            })??;
+            Ok(Activations::Host { data: out, width: *width })
+        }
+        Activations::Device(x) => Ok(Activations::Device(composed::layer_norm(x, weight, bias, piece, eps)?)),
+    }
+}
+
+/// `f(x)`, in place of `x`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn activate(x: Activations, function: ActivationFunction) -> Result<Activations> {
+    match x {
+        Activations::Host { mut data, width } => {
+            activation::apply(&mut data, function);
+            Ok(Activations::Host { data, width })
+        }
+        Activations::Device(x) => Ok(Activations::Device(composed::activate(&x, function)?)),
+    }
+}
+
+/// `f(gate) · up`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn gated(
+    gate: &Activations,
+    up: &Activations,
+    function: ActivationFunction,
+) -> Result<Activations> {
+    match (gate, up) {
+        // The one kernel for both ways to say it, or the numbers would depend on which is called.
+        _ if function == ActivationFunction::Silu => silu_mul(gate, up),
+        (Activations::Host { data: gate, width }, Activations::Host { data: up, .. }) => {
+            let mut out = Buffer::take(gate.len());
+            activation::gated(&mut out, gate, up, function);
+            Ok(Activations::Host { data: out, width: *width })
+        }
+        (Activations::Device(gate), Activations::Device(up)) => {
+            Ok(Activations::Device((composed::activate(gate, function)? * up)?))
+        }
+        _ => Err(mixed()),
+    }
+}
+
+/// `cap · tanh(x / cap)`, in place of `x`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn softcap(x: Activations, cap: f64) -> Result<Activations> {
+    match x {
+        Activations::Host { mut data, width } => {
+            elementwise::softcap(&mut data, cap as f32);
+            Ok(Activations::Host { data, width })
+        }
+        Activations::Device(x) => Ok(Activations::Device(composed::softcap(&x, cap)?)),
+    }
+}
+
+/// Every row times a factor of its own, in place of `x`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn scale_rows(x: Activations, factors: &[f32]) -> Result<Activations> {
+    match x {
+        Activations::Host { mut data, width } => {
+            elementwise::scale_rows(&mut data, factors);
+            Ok(Activations::Host { data, width })
+        }
+        Activations::Device(x) => {
+            let factors = Tensor::from_slice(factors, (factors.len(), 1), x.device())?.to_dtype(x.dtype())?;
+            Ok(Activations::Device(x.broadcast_mul(&factors)?))
+        }
+    }
+}
+
+/// Some columns of a matrix: `count` runs of `length`, which begin at `start` and then every `stride` columns.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ColumnRuns {
+    pub start: usize,
+    pub length: usize,
+    pub stride: usize,
+    pub count: usize,
+}
+
+/// These columns of `x`, one run behind the other.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn columns(x: &Activations, runs: ColumnRuns) -> Result<Activations> {
+    let ColumnRuns { start, length, stride, count } = runs;
+    match x {
+        Activations::Host { data, width } => {
+            let mut out = Buffer::take(data.len() / (*width).max(1) * count * length);
+            let rows = out.chunks_exact_mut(count * length).zip(data.chunks_exact(*width));
+            for (out, row) in rows {
+                for (run, out) in out.chunks_exact_mut(length).enumerate() {
+                    out.copy_from_slice(&row[start + run * stride..][..length]);
+                }
+            }
+            Ok(Activations::Host { data: out, width: count * length })
+        }
+        Activations::Device(x) if count == 1 => {
+            Ok(Activations::Device(x.narrow(1, start, length)?.contiguous()?))
+        }
+        Activations::Device(x) => {
+            let rows = x.dims2()?.0;
+            let runs = x.reshape((rows, count, stride))?.narrow(2, start, length)?;
+            Ok(Activations::Device(runs.contiguous()?.reshape((rows, count * length))?))
+        }
+    }
+}
+
 /// `silu(gate) · up`.
 ///
 /// # Errors
@@ -289,7 +426,7 @@ pub(super) fn rope(x: &Activations, table: &RopeTable, batch: &Batch, heads: usi
     match x {
         Activations::Host { data, width } => {
             let mut out = Buffer::take(data.len());
-            elementwise::rope(&mut out, data, batch.positions(), &table.cos, &table.sin, heads);
+            elementwise::rope(&mut out, data, batch.positions(), table.rotation(), heads);
             Ok(Activations::Host { data: out, width: *width })
         }
         Activations::Device(x) => Ok(Activations::Device(composed::rope(x, table, batch, heads)?)),
@@ -369,147 +506,4 @@ pub(super) fn mixed() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use candle_core::Shape;
-    use proptest::prelude::*;
-    use rand::{Rng, SeedableRng};
-
-    use super::*;
-    use crate::model::batch::Sequence;
-
-    /// One operation on the host, as a tensor.
-    fn tensor_of(rows: Result<Activations>) -> Tensor {
-        rows.unwrap().into_tensor().unwrap()
-    }
-
-    fn host(x: &Tensor) -> Activations {
-        let rows = Activations::of(x).unwrap();
-        assert!(matches!(rows, Activations::Host { .. }));
-        rows
-    }
-
-    struct Random(rand_chacha::ChaCha8Rng);
-
-    impl Random {
-        fn new(seed: u64) -> Self {
-            Self(rand_chacha::ChaCha8Rng::seed_from_u64(seed))
-        }
-
-        fn tensor<S: Into<Shape>>(&mut self, shape: S) -> Tensor {
-            let shape = shape.into();
-            let values = (0..shape.elem_count()).map(|_| self.0.random_range(-2f32..2.0)).collect();
-            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-        }
-    }
-
-    /// Greatest distance of two elements.
-    fn apart(a: &Tensor, b: &Tensor) -> f32 {
-        assert_eq!(a.shape(), b.shape());
-        let values =
-            |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        values(a).iter().zip(values(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        #[test]
-        fn fused_products_equal_composed_ones(
-            n in 1usize..40, inner in 1usize..70, outer in 1usize..40, seed in any::<u64>(),
-        ) {
-            let mut random = Random::new(seed);
-            let (x, weight) = (random.tensor((n, inner)), random.tensor((outer, inner)));
-            let (bias, residual) = (random.tensor(outer), random.tensor((n, outer)));
-            let product = composed::product(&x, &weight).unwrap();
-            prop_assert!(apart(&tensor_of(linear(&host(&x), &weight, None)), &product) < 1e-4);
-            let sum = composed::product_add(&residual, &x, &weight).unwrap();
-            prop_assert!(apart(&tensor_of(linear_add(host(&residual), &host(&x), &weight, None)), &sum) < 1e-4);
-            let biased = sum.broadcast_add(&bias).unwrap();
-            prop_assert!(apart(&tensor_of(linear_add(host(&residual), &host(&x), &weight, Some(&bias))), &biased) < 1e-4);
-            // A transposed view is not contiguous.
-            let view = random.tensor((inner, n)).t().unwrap();
-            let product = composed::product(&view.contiguous().unwrap(), &weight).unwrap();
-            prop_assert!(apart(&tensor_of(linear(&host(&view), &weight, None)), &product) < 1e-4);
-        }
-
-        #[test]
-        fn packed_products_equal_composed_ones(
-            n in 1usize..90, inner in 1usize..200, outer in 1usize..40, seed in any::<u64>(),
-        ) {
-            let mut random = Random::new(seed);
-            let (x, residual, bias) =
-                (random.tensor((n, inner)), random.tensor((n, outer)), random.tensor(outer));
-            let weight = random.tensor((outer, inner)).relu().unwrap();
-            let Some(packed) = pack(&weight).unwrap() else { return Ok(()) };
-            let product = composed::product(&x, &weight).unwrap();
-            let got = tensor_of(linear_packed(None, &host(&x), &packed, None));
-            prop_assert!(apart(&got, &product) < 1e-3);
-            let sum = composed::product_add(&residual, &x, &weight).unwrap().broadcast_add(&bias).unwrap();
-            let got = tensor_of(linear_packed(Some(host(&residual)), &host(&x), &packed, Some(&bias)));
-            prop_assert!(apart(&got, &sum) < 1e-3);
-        }
-
-        #[test]
-        fn fused_norms_and_activations_equal_composed_ones(n in 1usize..60, width in 1usize..90, seed in any::<u64>()) {
-            let mut random = Random::new(seed);
-            let (x, up, weight) = (random.tensor((n, width)), random.tensor((n, width)), random.tensor(width));
-            for eps in [1e-5, 1e-1] {
-                let norm = composed::rms_norm(&x, &weight, eps).unwrap();
-                prop_assert!(apart(&tensor_of(rms_norm(&host(&x), &weight, eps)), &norm) < 1e-4);
-            }
-            for factor in [1.0, -0.37] {
-                let sum = (&x + (&up * factor).unwrap()).unwrap();
-                prop_assert!(apart(&tensor_of(add(host(&x), &host(&up), factor)), &sum) < 1e-5);
-                let device = add(Activations::Device(x.clone()), &Activations::Device(up.clone()), factor);
-                prop_assert!(apart(&tensor_of(device), &sum) < 1e-6);
-                let scaled = (&x * factor).unwrap();
-                prop_assert!(apart(&tensor_of(scale(host(&x), factor)), &scaled) < 1e-6);
-                prop_assert!(apart(&tensor_of(scale(Activations::Device(x.clone()), factor)), &scaled) < 1e-6);
-            }
-            let gated = composed::silu_mul(&x, &up).unwrap();
-            prop_assert!(apart(&tensor_of(silu_mul(&host(&x), &host(&up))), &gated) < 1e-5);
-        }
-
-        #[test]
-        fn fused_rotation_and_attention_equal_composed_ones(
-            lengths in prop::collection::vec((1usize..80, 0usize..20), 1..5), spare in 0usize..3,
-            key_heads in 1usize..3, groups in 1usize..4, half in 1usize..9,
-            window in prop::option::of(1usize..40), scale in prop::option::of(0.01f64..1.0), seed in any::<u64>(),
-        ) {
-            let mut random = Random::new(seed);
-            let heads = AttentionShape { query: key_heads * groups, key: key_heads, dim: 2 * half, window, scale };
-            let sequence = |(slot, &(new, past)): (usize, &(usize, usize))| Sequence { slot, past, new };
-            let batch = Batch::new(lengths.iter().enumerate().map(sequence).collect());
-            let capacity = lengths.iter().map(|(new, past)| new + past).max().unwrap() + spare;
-            let angles = random.tensor((2, capacity * half)).to_vec2().unwrap();
-            let table = RopeTable::of(angles[0].clone(), angles[1].clone(), half);
-            let q = random.tensor((batch.rows(), heads.query * heads.dim));
-            let k = random.tensor((lengths.len() * capacity, heads.key * heads.dim));
-            let v = random.tensor((lengths.len() * capacity, heads.key * heads.dim));
-            let rotated = composed::rope(&q, &table, &batch, heads.query).unwrap();
-            prop_assert!(apart(&tensor_of(rope(&host(&q), &table, &batch, heads.query)), &rotated) < 1e-5);
-            let segments = batch.segments(Some(capacity));
-            let attended = composed::causal_attention(&q, &k, &v, &segments, heads).unwrap();
-            prop_assert!(apart(&tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads)), &attended) < 1e-4);
-        }
-    }
-
-    #[test]
-    fn attention_of_more_queries_than_live_at_the_same_time_equals_the_fused_one() {
-        let mut random = Random::new(3);
-        let sequence = |slot, past, new| Sequence { slot, past, new };
-        let long = DEVICE_QUERIES + 70;
-        let batch = Batch::new(vec![sequence(0, 30, long), sequence(1, 0, long), sequence(2, 5, 9)]);
-        let capacity = long + 30;
-        for window in [None, Some(200)] {
-            let heads = AttentionShape { query: 4, key: 2, dim: 6, window, scale: None };
-            let q = random.tensor((batch.rows(), heads.query * heads.dim));
-            let k = random.tensor((3 * capacity, heads.key * heads.dim));
-            let v = random.tensor((3 * capacity, heads.key * heads.dim));
-            let segments = batch.segments(Some(capacity));
-            let device = composed::causal_attention(&q, &k, &v, &segments, heads).unwrap();
-            let host = tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads));
-            assert!(apart(&host, &device) < 1e-4);
-        }
-    }
-}
+mod tests;

@@ -7,8 +7,8 @@ use super::ops::with_elements;
 use super::weights::Weights;
 use crate::error::Result;
 
-/// End of the names of buffers that old checkpoints hold and nobody reads.
-const BUFFER: &str = "rotary_emb.inv_freq";
+/// Ends of the names of buffers that old checkpoints hold and nobody reads: frequencies, and masks.
+const BUFFERS: [&str; 4] = ["rotary_emb.inv_freq", "attention.masked_bias", "attn.masked_bias", "attn.bias"];
 
 /// Tensors that a warning names at most.
 const NAMED: usize = 3;
@@ -81,12 +81,15 @@ fn unused(config: &ModelConfig, weights: &Weights) -> Option<String> {
     // Tied, it was found to be the same.
     used.push(config.head.tensor.clone());
     used.sort_unstable();
+    let own = config.embedding.tensor.split('.').next();
     let is_used = |name: &str| used.binary_search_by(|used| used.as_str().cmp(name)).is_ok();
     let left: Vec<&str> = weights
         .names()
         // What is made of whole numbers or flags is a buffer.
         .filter(|name| weights.info(name).is_some() && !is_used(name))
-        .filter(|name| !name.ends_with(BUFFER))
+        .filter(|name| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)))
+        // What is around a text model is meant to be left alone.
+        .filter(|name| config.inside.is_none() || name.split('.').next() == own)
         .collect();
     if left.is_empty() {
         return None;

@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
 
-use super::json::JsonFile;
 use crate::error::Result;
+use crate::kernels::elementwise::Rotation;
 
 /// How the frequencies of the rotary embedding are stretched for long contexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// As trained.
     None,
@@ -29,10 +28,44 @@ pub enum RopeScaling {
         /// Context length before the stretching, in tokens.
         original_max_position_embeddings: usize,
     },
+    /// The base grows with the text, once that is longer than the model's context.
+    Dynamic {
+        /// At least 1.
+        factor: f64,
+        /// Context length of the model, in tokens.
+        max_position_embeddings: usize,
+    },
+    /// `YaRN`'s: frequencies that turn less than `beta_slow` times in the original context are divided by `factor`, those
+    /// that turn more than `beta_fast` times are kept, those between are blended.
+    Yarn {
+        /// At least 1.
+        factor: f64,
+        /// Turns from which on a frequency is kept.
+        beta_fast: f64,
+        /// Turns up to which a frequency is stretched in full.
+        beta_slow: f64,
+        /// Whether both ends of the blend are rounded to whole pairs.
+        truncate: bool,
+        /// Context length before the stretching, in tokens.
+        original_max_position_embeddings: usize,
+        /// What cosines and sines are multiplied by.
+        attention_factor: f64,
+    },
+    /// `LongRoPE`'s: every frequency is divided by a number of its own, of one list or the other.
+    LongRope {
+        /// For texts that fit in the original context, a number for each pair.
+        short_factor: Arc<[f64]>,
+        /// For longer ones.
+        long_factor: Arc<[f64]>,
+        /// Context length before the stretching, in tokens.
+        original_max_position_embeddings: usize,
+        /// What cosines and sines are multiplied by.
+        attention_factor: f64,
+    },
 }
 
 /// The rotary position embedding.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
@@ -40,144 +73,44 @@ pub struct Rope {
     pub scaling: RopeScaling,
 }
 
-/// The keys that settings of the rotary embedding are found under, the one that counts first. Since version 5
-/// `transformers` writes the second, and still takes the first where it is there and not empty.
-const SPELLINGS: [&str; 2] = ["rope_scaling", "rope_parameters"];
-
-const ABOVE_ZERO: &str = "a number above 0";
-
 impl Rope {
     /// What every frequency of a head of `dim` features is divided by, where that is not one number for all.
     pub(crate) fn frequency_factors(&self, dim: usize) -> Option<Vec<f32>> {
         let RopeScaling::Llama3 { .. } = self.scaling else { return None };
-        let plain = frequencies(&Self { scaling: RopeScaling::None, ..*self }, dim);
-        Some(plain.iter().zip(frequencies(self, dim)).map(|(plain, stretched)| plain / stretched).collect())
+        let plain = frequencies(&Self { scaling: RopeScaling::None, ..*self }, dim, 0);
+        let stretched = frequencies(self, dim, 0);
+        Some(plain.iter().zip(stretched).map(|(plain, stretched)| plain / stretched).collect())
     }
 
-    /// Reads the settings of a `config.json`: `theta` and `context` are the base and the length of the original context
-    /// where none is said. What contradicts itself is settled as `transformers` does, and told in `warnings`.
-    ///
-    /// # Errors
-    /// [`crate::Error::Mistake`] naming the key that makes no sense.
-    pub(super) fn read(
-        json: &JsonFile<'_>,
-        theta: f64,
-        context: usize,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self> {
-        let [old, new] = SPELLINGS.map(|key| json.object(key));
-        let (old, new) = (old?, new?);
-        let (found, other) = if old.is_some() { (old, new) } else { (new, None) };
-        let Some(found) = found else {
-            let theta = json.number_or("rope_theta", theta, ABOVE_ZERO, |v| v > 0.0)?;
-            return Ok(Self { theta, scaling: RopeScaling::None });
-        };
-        let rope = Self::of(json, &found, theta, context, warnings)?;
-        if let Some(other) = other {
-            // What is not used may be anything, also something unknown.
-            if Self::of(json, &other, theta, context, &mut Vec::new()).ok() != Some(rope) {
-                let [used, unused] = SPELLINGS;
-                warnings.push(json.note(&format!(
-                    "`{used}` and `{unused}` contradict each other: `{used}` is used, as transformers does"
-                )));
+    /// Longest text, in tokens, up to which all texts turn alike; longer ones turn in another way.
+    pub(super) fn length_limit(&self) -> Option<usize> {
+        match self.scaling {
+            RopeScaling::Dynamic { max_position_embeddings, .. } => Some(max_position_embeddings),
+            RopeScaling::LongRope { original_max_position_embeddings, .. } => {
+                Some(original_max_position_embeddings)
             }
+            _ => None,
         }
-        Ok(rope)
     }
 
-    /// The settings of one object.
-    fn of(
-        json: &JsonFile<'_>,
-        settings: &JsonFile<'_>,
-        theta: f64,
-        context: usize,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self> {
-        const ACCEPTED: &str = "default, linear or llama3";
-        let outer = json.number_or("rope_theta", theta, ABOVE_ZERO, |v| v > 0.0)?;
-        let theta = settings.number_or("rope_theta", outer, ABOVE_ZERO, |v| v > 0.0)?;
-        #[allow(clippy::float_cmp, reason = "what is said twice is the same number")]
-        if json.get("rope_theta").is_some() && outer != theta {
-            warnings.push(json.note(&format!(
-                "`rope_theta` is {outer} and `{}rope_theta` is {theta}: the second is used, as transformers does",
-                settings.prefix
-            )));
-        }
-        if settings.map.values().any(Value::is_object) {
-            return Err(settings.wrong(&format!(
-                "`{}` has settings for each kind of block: accepted is one for all",
-                settings.prefix.trim_end_matches('.')
-            )));
-        }
-        let default = Value::from("default");
-        let kinds = ["rope_type", "type"].map(|key| settings.get(key).map(|kind| (key, kind)));
-        if let [Some((_, kind)), Some((_, other))] = kinds
-            && kind != other
-        {
-            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            warnings.push(json.note(&format!(
-                "`{0}rope_type` is {1} and `{0}type` is {2}: the first is used, as transformers does",
-                settings.prefix,
-                text(kind),
-                text(other)
-            )));
-        }
-        let (key, kind) = kinds.into_iter().flatten().next().unwrap_or(("rope_type", &default));
-        let scaling = match kind.as_str() {
-            Some("default") => {
-                if settings.get("factor").is_some_and(|factor| factor.as_f64() != Some(1.0)) {
-                    warnings.push(json.note(&format!(
-                        "`{0}factor` is given and `{0}{key}` is not, or is default: nothing is stretched, as with \
-                         transformers",
-                        settings.prefix
-                    )));
-                }
-                RopeScaling::None
+    fn attention_factor(&self) -> f64 {
+        match self.scaling {
+            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
+                attention_factor
             }
-            Some("linear") => RopeScaling::Linear { factor: factor(settings)? },
-            Some("llama3") => Self::llama3(json, settings, context, warnings)?,
-            _ => return Err(settings.unexpected(key, kind, ACCEPTED)),
-        };
-        settings.number_or("partial_rotary_factor", 1.0, "only 1", |v| (v - 1.0).abs() < 1e-9)?;
-        Ok(Self { theta, scaling })
-    }
-
-    fn llama3(
-        json: &JsonFile<'_>,
-        settings: &JsonFile<'_>,
-        context: usize,
-        warnings: &mut Vec<String>,
-    ) -> Result<RopeScaling> {
-        const ORIGINAL: &str = "original_max_position_embeddings";
-        let low_freq_factor = settings.number("low_freq_factor", ABOVE_ZERO, |v| v > 0.0)?;
-        let above = format!("a number above `low_freq_factor`, {low_freq_factor}");
-        let inner = settings.positive_or(ORIGINAL, context)?;
-        let original = json.positive_or(ORIGINAL, inner)?;
-        if settings.get(ORIGINAL).is_some() && original != inner {
-            warnings.push(json.note(&format!(
-                "`{ORIGINAL}` is {original} and `{}{ORIGINAL}` is {inner}: the first is used, as transformers does",
-                settings.prefix
-            )));
+            _ => 1.0,
         }
-        Ok(RopeScaling::Llama3 {
-            factor: factor(settings)?,
-            low_freq_factor,
-            high_freq_factor: settings.number("high_freq_factor", &above, |v| v > low_freq_factor)?,
-            original_max_position_embeddings: original,
-        })
     }
-}
-
-fn factor(settings: &JsonFile<'_>) -> Result<f64> {
-    settings.number("factor", "a number of at least 1", |v: f64| v >= 1.0 && v.is_finite())
 }
 
 /// A rotary embedding as some blocks of a model use it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RotaryEmbedding {
     pub rope: Rope,
-    /// Width of the heads that it turns; even.
+    /// Features of a head that it turns, the first ones; even.
     pub dim: usize,
+    /// Neighbours are a pair, `(2i, 2i + 1)`, instead of `(i, i + dim / 2)`.
+    pub neighbours: bool,
 }
 
 /// Which of a model's rotary embeddings a block uses.
@@ -185,8 +118,10 @@ pub struct RotaryEmbedding {
 pub(super) struct RopeId(usize);
 
 impl RopeId {
-    /// Of the only one that a model has.
+    /// Of the only one that a model has, or the first.
     pub const ONLY: Self = Self(0);
+    /// Of the second one: that of blocks with a window, where they have their own.
+    pub const SECOND: Self = Self(1);
 }
 
 /// Tables of all rotary embeddings of a model.
@@ -204,35 +139,47 @@ impl RopeTables {
     }
 }
 
-/// Cosines and sines of the rotary embedding, `[positions, head_dim / 2]`.
+/// Cosines and sines of the rotary embedding, `[positions, dim / 2]`.
 #[derive(Debug, Clone)]
 pub(super) struct RopeTable {
-    pub(super) cos: Arc<Vec<f32>>,
-    pub(super) sin: Arc<Vec<f32>>,
+    cos: Arc<Vec<f32>>,
+    sin: Arc<Vec<f32>>,
     half: usize,
+    pub(super) neighbours: bool,
     /// The same on the device that asked last.
     on_device: Arc<Mutex<Option<(Tensor, Tensor)>>>,
 }
 
 impl RopeTable {
-    /// Tables for the first `positions` positions, angles computed in `f32` as Hugging Face does.
+    /// Tables for the first `positions` positions, of texts of that length; angles computed in `f32` as Hugging Face does.
     fn new(embedding: &RotaryEmbedding, positions: usize) -> Self {
         let half = embedding.dim / 2;
-        let frequencies = frequencies(&embedding.rope, embedding.dim);
+        let frequencies = frequencies(&embedding.rope, embedding.dim, positions);
+        let factor = embedding.rope.attention_factor() as f32;
         let (mut cos, mut sin) = (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
         for position in 0..positions {
             for frequency in &frequencies {
                 let angle = position as f32 * frequency;
-                cos.push(angle.cos());
-                sin.push(angle.sin());
+                cos.push(angle.cos() * factor);
+                sin.push(angle.sin() * factor);
             }
         }
-        Self::of(cos, sin, half)
+        Self::of(cos, sin, half, embedding.neighbours)
     }
 
     /// Of cosines and sines, position after position, `half` of each a position.
-    pub(super) fn of(cos: Vec<f32>, sin: Vec<f32>, half: usize) -> Self {
-        Self { cos: cos.into(), sin: sin.into(), half, on_device: Arc::default() }
+    pub(super) fn of(cos: Vec<f32>, sin: Vec<f32>, half: usize, neighbours: bool) -> Self {
+        Self { cos: cos.into(), sin: sin.into(), half, neighbours, on_device: Arc::default() }
+    }
+
+    /// Features of a head that turn.
+    pub(super) fn turned(&self) -> usize {
+        2 * self.half
+    }
+
+    /// The tables on the host.
+    pub(super) fn rotation(&self) -> Rotation<'_> {
+        Rotation { cos: &self.cos, sin: &self.sin, half: self.half, neighbours: self.neighbours }
     }
 
     /// Cosines and sines, `[positions, half]`, on a device.
@@ -252,33 +199,154 @@ impl RopeTable {
     }
 }
 
-/// Radians per position of every pair of a head, stretched as the configuration says.
+/// Radians per position of every pair of `dim` features, stretched as the configuration says for a text of `length`
+/// tokens.
 ///
 /// In `f32` throughout, as Hugging Face computes them: the last bit of a frequency, five hundred positions on, is a
 /// hundred times the rounding of anything else, and enough to turn masks of later blocks.
-fn frequencies(rope: &Rope, head_dim: usize) -> Vec<f32> {
-    let plain = (0..head_dim / 2).map(|i| 1.0 / (rope.theta as f32).powf((2 * i) as f32 / head_dim as f32));
-    let stretched = plain.map(|frequency| match rope.scaling {
-        RopeScaling::None => frequency,
-        RopeScaling::Linear { factor } => frequency / factor as f32,
+fn frequencies(rope: &Rope, dim: usize, length: usize) -> Vec<f32> {
+    let powers = |theta: f64| {
+        (0..dim / 2).map(move |i| (theta as f32).powf((2 * i) as f32 / dim as f32)).collect::<Vec<_>>()
+    };
+    let plain = |theta: f64| powers(theta).into_iter().map(|power| 1.0 / power);
+    match &rope.scaling {
+        RopeScaling::None => plain(rope.theta).collect(),
+        RopeScaling::Linear { factor } => plain(rope.theta).map(|f| f / *factor as f32).collect(),
         RopeScaling::Llama3 {
             factor,
             low_freq_factor,
             high_freq_factor,
             original_max_position_embeddings,
         } => {
-            let context = original_max_position_embeddings as f64;
-            let (factor, low, high) = (factor as f32, low_freq_factor as f32, high_freq_factor as f32);
-            let wavelength = 2.0 * std::f32::consts::PI / frequency;
-            if f64::from(wavelength) < context / high_freq_factor {
-                frequency
-            } else if f64::from(wavelength) > context / low_freq_factor {
-                frequency / factor
-            } else {
-                let blend = (context as f32 / wavelength - low) / (high - low);
-                (1.0 - blend) * frequency / factor + blend * frequency
-            }
+            let context = *original_max_position_embeddings as f64;
+            let bounds = (*low_freq_factor, *high_freq_factor);
+            plain(rope.theta).map(|f| llama3_frequency(f, *factor as f32, bounds, context)).collect()
         }
-    });
-    stretched.collect()
+        RopeScaling::Dynamic { factor, max_position_embeddings } => {
+            let most = *max_position_embeddings as f64;
+            let longer = factor * (length as f64).max(most) / most - (factor - 1.0);
+            let exponent = dim as f64 / (dim as f64 - 2.0);
+            plain(rope.theta * if longer > 1.0 { longer.powf(exponent) } else { 1.0 }).collect()
+        }
+        RopeScaling::Yarn {
+            factor,
+            beta_fast,
+            beta_slow,
+            truncate,
+            original_max_position_embeddings,
+            ..
+        } => {
+            let context = *original_max_position_embeddings as f64;
+            let place = |turns: f64| {
+                let ratio = context / (turns * std::f64::consts::TAU);
+                dim as f64 * ratio.ln() / (2.0 * rope.theta.ln())
+            };
+            let (low, high) = (place(*beta_fast), place(*beta_slow));
+            let (low, high) = if *truncate { (low.floor(), high.ceil()) } else { (low, high) };
+            let (low, high) = (low.max(0.0), high.min(dim as f64 - 1.0));
+            #[allow(clippy::float_cmp, reason = "a blend of no width is meant, which would divide by zero")]
+            let high = if low == high { high + 0.001 } else { high };
+            let ramp = |i: usize| ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+            let blend = |(i, power): (usize, f32)| {
+                let kept = 1.0 - ramp(i);
+                1.0 / (*factor as f32 * power) * (1.0 - kept) + 1.0 / power * kept
+            };
+            powers(rope.theta).into_iter().enumerate().map(blend).collect()
+        }
+        RopeScaling::LongRope { short_factor, long_factor, original_max_position_embeddings, .. } => {
+            let factors = if length > *original_max_position_embeddings { long_factor } else { short_factor };
+            factors
+                .iter()
+                .zip(powers(rope.theta))
+                .map(|(factor, power)| 1.0 / (*factor as f32 * power))
+                .collect()
+        }
+    }
+}
+
+/// A frequency as Llama 3 stretches it: `bounds` are its `low_freq_factor` and `high_freq_factor`.
+fn llama3_frequency(frequency: f32, factor: f32, bounds: (f64, f64), context: f64) -> f32 {
+    let (low, high) = bounds;
+    let wavelength = 2.0 * std::f32::consts::PI / frequency;
+    if f64::from(wavelength) < context / high {
+        frequency
+    } else if f64::from(wavelength) > context / low {
+        frequency / factor
+    } else {
+        let blend = (context as f32 / wavelength - low as f32) / (high as f32 - low as f32);
+        (1.0 - blend) * frequency / factor + blend * frequency
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIM: usize = 16;
+
+    fn table(scaling: RopeScaling, positions: usize) -> RopeTable {
+        let rope = Rope { theta: 10_000.0, scaling };
+        RopeTable::new(&RotaryEmbedding { rope, dim: DIM, neighbours: false }, positions)
+    }
+
+    fn plain(pair: usize) -> f64 {
+        10_000f64.powf(-((2 * pair) as f64) / DIM as f64)
+    }
+
+    /// Compares a table with what cosines and sines are multiplied by, and the radians per position of every pair.
+    fn check(table: &RopeTable, positions: usize, factor: f64, frequency: impl Fn(usize) -> f64) {
+        let Rotation { cos, sin, half, .. } = table.rotation();
+        assert_eq!((half, cos.len()), (DIM / 2, positions * half));
+        for (at, (cos, sin)) in cos.iter().zip(sin).enumerate() {
+            let angle = (at / half) as f64 * frequency(at % half);
+            let apart = |got: f32, want: f64| (f64::from(got) - factor * want).abs();
+            assert!(apart(*cos, angle.cos()) < 1e-5 && apart(*sin, angle.sin()) < 1e-5, "{at}");
+        }
+    }
+
+    #[test]
+    fn frequencies_that_turn_often_are_kept_by_yarn_and_others_divided() {
+        let yarn = |truncate| RopeScaling::Yarn {
+            factor: 4.0,
+            beta_fast: 8.0,
+            beta_slow: 0.5,
+            truncate,
+            original_max_position_embeddings: 32,
+            attention_factor: 1.25,
+        };
+        // Pairs at which the original context holds so many turns: of 8, below the first one; of a half, between.
+        let place =
+            |turns: f64| DIM as f64 * (32.0 / (turns * std::f64::consts::TAU)).ln() / (2.0 * 10_000f64.ln());
+        assert!(place(8.0) < 0.0 && place(0.5) > 2.0 && place(0.5) < 3.0);
+        for (truncate, high) in [(true, 3.0), (false, place(0.5))] {
+            check(&table(yarn(truncate), 50), 50, 1.25, |pair| {
+                let stretched = (pair as f64 / high).clamp(0.0, 1.0);
+                plain(pair) / 4.0 * stretched + plain(pair) * (1.0 - stretched)
+            });
+        }
+    }
+
+    #[test]
+    fn one_list_of_longrope_serves_texts_within_the_original_context_and_the_other_longer_ones() {
+        let numbers = |first: f64| (0..DIM / 2).map(|pair| first + pair as f64).collect::<Vec<_>>();
+        let (short, long) = (numbers(1.0), numbers(2.5));
+        let scaling = RopeScaling::LongRope {
+            short_factor: short.clone().into(),
+            long_factor: long.clone().into(),
+            original_max_position_embeddings: 32,
+            attention_factor: 1.1,
+        };
+        check(&table(scaling.clone(), 32), 32, 1.1, |pair| plain(pair) / short[pair]);
+        check(&table(scaling, 33), 33, 1.1, |pair| plain(pair) / long[pair]);
+    }
+
+    #[test]
+    fn the_base_grows_with_texts_that_are_longer_than_the_context() {
+        let scaling = RopeScaling::Dynamic { factor: 4.0, max_position_embeddings: 32 };
+        check(&table(scaling.clone(), 20), 20, 1.0, plain);
+        check(&table(scaling, 48), 48, 1.0, |pair| {
+            let base = 10_000.0 * (4.0 * 48.0 / 32.0 - 3.0_f64).powf(16.0 / 14.0);
+            base.powf(-((2 * pair) as f64) / DIM as f64)
+        });
+    }
 }

@@ -16,7 +16,7 @@ struct Model {
 
 impl Model {
     fn states(&self, tokens: &[u32], batch: &Batch, caches: Option<&[BlockCache]>) -> Vec<Vec<f32>> {
-        let mut x = head::embed(&self.folder, tokens, self.dtype, &Device::Cpu).unwrap();
+        let mut x = head::embed(&self.folder, tokens, batch, self.dtype, &Device::Cpu).unwrap();
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, batch, &self.ropes, caches.map(|c| &c[i])).unwrap();
         }
@@ -86,8 +86,9 @@ fn keys_and_values_that_were_taken_out_serve_another_cache() {
     let ropes = folder.config.rope_tables(16);
     let room = |capacity| block.cache(3, capacity, DType::F32, &Device::Cpu).unwrap();
     let run = |ids: &[u32], sequences: Vec<Sequence>, cache: &BlockCache| {
-        let x = head::embed(&folder, ids, DType::F32, &Device::Cpu).unwrap();
-        let y = block.forward(&x, &Batch::new(sequences), &ropes, Some(cache)).unwrap();
+        let batch = Batch::new(sequences);
+        let x = head::embed(&folder, ids, &batch, DType::F32, &Device::Cpu).unwrap();
+        let y = block.forward(&x, &batch, &ropes, Some(cache)).unwrap();
         y.to_vec2::<f32>().unwrap()
     };
     let sequence = |slot, past, new| Sequence { slot, past, new };
@@ -113,7 +114,7 @@ fn a_block_in_half_precision_does_nearly_what_it_does_in_f32() {
         let tokens: Vec<u32> = (0..2 * 24).map(|i| (i * 37 + 5) % 258).collect();
         let (batch, ropes) = (Batch::windows(2, 24), folder.config.rope_tables(24));
         let run = |dtype| {
-            let x = head::embed(&folder, &tokens, dtype, &Device::Cpu).unwrap();
+            let x = head::embed(&folder, &tokens, &batch, dtype, &Device::Cpu).unwrap();
             let block = Block::load(&folder, 1, dtype, &Device::Cpu).unwrap();
             block.forward(&x, &batch, &ropes, None).unwrap()
         };
@@ -150,7 +151,7 @@ fn an_observing_pass_shows_what_is_watched_and_multiplies_nothing_behind_it() {
         let block = Block::load(&folder, 1, DType::F32, &Device::Cpu).unwrap();
         let tokens: Vec<u32> = (0..2 * 24).map(|i| (i * 37 + 5) % 258).collect();
         let (batch, ropes) = (Batch::windows(2, 24), folder.config.rope_tables(24));
-        let x = head::embed(&folder, &tokens, DType::F32, &Device::Cpu).unwrap();
+        let x = head::embed(&folder, &tokens, &batch, DType::F32, &Device::Cpu).unwrap();
         let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
         let mut all = Keeper::default();
         block.observe(&x, &batch, &ropes, &sites, &mut all).unwrap();

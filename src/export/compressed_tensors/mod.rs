@@ -54,7 +54,16 @@ impl Exporter for CompressedTensors {
         None
     }
 
-    fn refuses(&self, _: &ModelFolder, recipe: Option<&Recipe>, _: &ExportOptions) -> Option<String> {
+    fn refuses(&self, folder: &ModelFolder, recipe: Option<&Recipe>, _: &ExportOptions) -> Option<String> {
+        if let Some(class) = folder.config.inside {
+            return Some(format!(
+                "the model is a {class}, and what the format says of its other parts is not known"
+            ));
+        }
+        if folder.config.layouts().any(|layout| layout.modules().any(|(_, module)| module.turned)) {
+            let class = folder.config.architecture;
+            return Some(format!("a {class} has its matrices as [in, out], which the format does not know"));
+        }
         match recipe {
             None => Some("it holds codes, and the base has none".into()),
             Some(recipe) if !recipe.steps().any(quantises) => {

@@ -3,7 +3,7 @@
 use super::super::model::ExportModel;
 use super::container::TensorEntry;
 use crate::kernels::ggml::{GgmlMixture, GgmlType, MatrixKind, MatrixPlace};
-use crate::model::{ModelConfig, ModelFolder, ModuleId};
+use crate::model::{ModelConfig, ModelFolder, ModuleId, RopeScaling};
 
 /// A tensor to be written.
 #[derive(Debug, Clone)]
@@ -92,6 +92,9 @@ pub(super) fn name(module: &str) -> Option<&'static str> {
 
 /// What stands in the way of a model's shape; `None` is nothing.
 pub(super) fn refuses(config: &ModelConfig) -> Option<String> {
+    if let Some(class) = config.inside {
+        return Some(format!("the model is a {class}, of which only the text part could be written"));
+    }
     let Some(family) = family(config) else {
         let known = FAMILIES.iter().map(|(class, _)| *class).collect::<Vec<_>>().join(", ");
         return Some(format!("{} is none of the families that are written: {known}", config.architecture));
@@ -117,6 +120,19 @@ pub(super) fn refuses(config: &ModelConfig) -> Option<String> {
             if !MODULES.iter().any(|(name, _)| *name == module.name) {
                 return Some(format!("llama.cpp's {} has no {}", family.name, module.name));
             }
+        }
+    }
+    for embedding in &config.ropes {
+        let known = matches!(
+            embedding.rope.scaling,
+            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }
+        );
+        if !known || embedding.dim != first.dim || embedding.neighbours || config.ropes.len() > 1 {
+            return Some(
+                "its rotary embedding is stretched in a way that is not written: accepted are none, linear \
+                 and llama3"
+                    .to_owned(),
+            );
         }
     }
     let has_factors = config.ropes.iter().any(|rope| rope.rope.frequency_factors(rope.dim).is_some());

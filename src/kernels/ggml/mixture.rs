@@ -15,6 +15,8 @@ pub enum MatrixKind {
     Head,
     /// The values of attention.
     Value,
+    /// Queries, keys and values of attention in one matrix.
+    FusedInputs,
     /// What attention writes back.
     AttentionOutput,
     /// What an MLP writes back.
@@ -24,12 +26,14 @@ pub enum MatrixKind {
 }
 
 impl MatrixKind {
-    /// What a module of a block is for, by the last part of its name.
-    pub fn of_module(name: &str) -> Self {
-        match name {
+    /// What a module of a block is for, by its path within the block.
+    pub fn of_module(path: &str) -> Self {
+        match path.rsplit('.').next().unwrap_or(path) {
             "v_proj" => Self::Value,
-            "o_proj" => Self::AttentionOutput,
-            "down_proj" => Self::Down,
+            "qkv_proj" | "query_key_value" | "c_attn" => Self::FusedInputs,
+            "o_proj" | "out_proj" | "dense" => Self::AttentionOutput,
+            "c_proj" if path.starts_with("attn.") => Self::AttentionOutput,
+            "down_proj" | "fc2" | "dense_4h_to_h" | "c_proj" => Self::Down,
             _ => Self::Other,
         }
     }
@@ -148,7 +152,8 @@ impl GgmlMixture {
         let more_bits = early || block >= 7 * blocks / 8 || (block - blocks / 8) % 3 == 2;
         match (self.rule, kind) {
             (MixtureRule::Plain, _) => self.kind,
-            (_, MatrixKind::Head) => GgmlType::Q6K,
+            (MixtureRule::Medium, MatrixKind::FusedInputs) if self.kind == GgmlType::Q4K => GgmlType::Q5K,
+            (_, MatrixKind::Head) | (MixtureRule::Medium, MatrixKind::FusedInputs) => GgmlType::Q6K,
             (MixtureRule::Two, MatrixKind::Value) if queries_per_key >= 4 => GgmlType::Q4K,
             (MixtureRule::Two, MatrixKind::Value | MatrixKind::Down | MatrixKind::AttentionOutput) => {
                 GgmlType::Q3K
@@ -157,7 +162,7 @@ impl GgmlMixture {
             (MixtureRule::ThreeMedium, MatrixKind::Down) if block < blocks / 16 => GgmlType::Q5K,
             (
                 MixtureRule::ThreeMedium,
-                MatrixKind::Value | MatrixKind::Down | MatrixKind::AttentionOutput,
+                MatrixKind::Value | MatrixKind::FusedInputs | MatrixKind::Down | MatrixKind::AttentionOutput,
             ) => GgmlType::Q4K,
             (MixtureRule::Small, MatrixKind::Value) if block < 4 => GgmlType::Q5K,
             (MixtureRule::Small, MatrixKind::Down) if early => GgmlType::Q5K,

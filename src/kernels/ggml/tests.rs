@@ -111,9 +111,37 @@ fn mixtures_are_those_that_llama_cpp_gave_to_smollm2() {
         assert_eq!(of("q2_k", MatrixKind::Value, block, 576), GgmlType::Q4_0);
         assert_eq!(of("q2_k", MatrixKind::Down, block, 1536), GgmlType::Q3K);
         assert_eq!(of("q4_0", MatrixKind::Down, block, 1536), GgmlType::Q4_0);
+        // Rows of whole blocks, so that nothing else is taken instead.
+        assert_eq!(of("q4_k_m", MatrixKind::FusedInputs, block, 1536), GgmlType::Q5K);
+        assert_eq!(of("q5_k_m", MatrixKind::FusedInputs, block, 1536), GgmlType::Q6K);
+        assert_eq!(of("q3_k_m", MatrixKind::FusedInputs, block, 1536), GgmlType::Q4K);
+        assert_eq!(of("q2_k", MatrixKind::FusedInputs, block, 1536), GgmlType::Q2K);
     }
     for name in ["q4_k_m", "q6_k", "q2_k", "q4_0"] {
         assert_eq!(of(name, MatrixKind::Head, 0, 576), GgmlType::Q8_0, "{name}");
+    }
+}
+
+#[test]
+fn modules_of_all_families_are_known_by_what_they_are_for() {
+    for (path, kind) in [
+        ("self_attn.v_proj", MatrixKind::Value),
+        ("self_attn.q_proj", MatrixKind::Other),
+        ("self_attn.qkv_proj", MatrixKind::FusedInputs),
+        ("attention.query_key_value", MatrixKind::FusedInputs),
+        ("attn.c_attn", MatrixKind::FusedInputs),
+        ("self_attn.o_proj", MatrixKind::AttentionOutput),
+        ("self_attn.out_proj", MatrixKind::AttentionOutput),
+        ("attention.dense", MatrixKind::AttentionOutput),
+        ("attn.c_proj", MatrixKind::AttentionOutput),
+        ("mlp.c_proj", MatrixKind::Down),
+        ("mlp.dense_4h_to_h", MatrixKind::Down),
+        ("mlp.down_proj", MatrixKind::Down),
+        ("fc2", MatrixKind::Down),
+        ("fc1", MatrixKind::Other),
+        ("mlp.gate_up_proj", MatrixKind::Other),
+    ] {
+        assert_eq!(MatrixKind::of_module(path), kind, "{path}");
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, MlpSettings};
+use super::parts::MlpSettings;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -27,7 +27,7 @@ impl Architecture for Granite {
         let common = Common::read(json, Defaults::default())?;
         let multiplier = |key| json.number_or(key, 1.0, "a number above 0", |v| v > 0.0);
         let bias = json.bool_or("attention_bias", false)?;
-        let mut attention = AttentionSettings { input_bias: bias, output_bias: bias, ..common.attention() };
+        let mut attention = common.attention().with_bias(bias);
         attention.shape.scale = Some(multiplier("attention_multiplier")?);
         let mlp = MlpSettings { bias: json.bool_or("mlp_bias", false)?, ..common.mlp() };
         let residual = multiplier("residual_multiplier")?;

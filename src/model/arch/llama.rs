@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::common::{Common, Defaults};
-use super::parts::{Attention, AttentionSettings, GatedMlp, MlpSettings};
+use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings};
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
-use crate::model::forward::{DecoderBlock, Flow, Forward, RmsNorm};
+use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
 use crate::model::json::JsonFile;
 use crate::model::layout::LayoutBuilder;
 use crate::model::ops::Activations;
@@ -34,7 +34,7 @@ impl Architecture for Llama {
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
         let common = Common::read(json, Defaults::default())?;
         let bias = json.bool_or("attention_bias", false)?;
-        let attention = AttentionSettings { input_bias: bias, output_bias: bias, ..common.attention() };
+        let attention = common.attention().with_bias(bias);
         let mlp = MlpSettings { bias: json.bool_or("mlp_bias", false)?, ..common.mlp() };
         common.model(self.name(), |_, layout| LlamaBlock::new(layout, attention, mlp))
     }
@@ -54,22 +54,32 @@ impl Architecture for Llama {
 /// A norm before the attention, one before the MLP, and the residual around each.
 #[derive(Debug)]
 pub(super) struct LlamaBlock {
-    pub(super) attention_norm: RmsNorm,
-    pub(super) mlp_norm: RmsNorm,
+    pub(super) attention_norm: Norm,
+    pub(super) mlp_norm: Norm,
     pub(super) attention: Attention,
-    pub(super) mlp: GatedMlp,
+    pub(super) mlp: Mlp,
     /// What attention and MLP are multiplied by before they join the residual.
     pub residual_factor: f64,
 }
 
 impl LlamaBlock {
     pub fn new(layout: &mut LayoutBuilder, attention: AttentionSettings, mlp: MlpSettings) -> Self {
-        let AttentionSettings { hidden, eps, .. } = attention;
+        Self::with_norms(layout, ["input_layernorm", "post_attention_layernorm"], attention, mlp)
+    }
+
+    /// The same with other names of the two norms.
+    pub fn with_norms(
+        layout: &mut LayoutBuilder,
+        [attention_norm, mlp_norm]: [&str; 2],
+        attention: AttentionSettings,
+        mlp: MlpSettings,
+    ) -> Self {
+        let AttentionSettings { hidden, norm, .. } = attention;
         Self {
-            attention_norm: RmsNorm::new(layout, "input_layernorm", hidden, eps),
-            mlp_norm: RmsNorm::new(layout, "post_attention_layernorm", hidden, eps),
+            attention_norm: Norm::new(layout, attention_norm, hidden, norm),
+            mlp_norm: Norm::new(layout, mlp_norm, hidden, norm),
             attention: Attention::new(layout, attention),
-            mlp: GatedMlp::new(layout, mlp),
+            mlp: Mlp::new(layout, mlp),
             residual_factor: 1.0,
         }
     }
@@ -85,9 +95,9 @@ impl DecoderBlock for LlamaBlock {
         let x = cx.linear_add(x, self.attention.output, &context, self.residual_factor)?;
         drop(context);
         let normed = cx.norm(self.mlp_norm, &x)?;
-        let gated = self.mlp.gate(&normed, cx)?;
+        let inner = self.mlp.activate(&normed, cx)?;
         drop(normed);
-        cx.linear_add(x, self.mlp.down, &gated, self.residual_factor)
+        cx.linear_add(x, self.mlp.down, &inner, self.residual_factor)
     }
 
     fn attention(&self) -> AttentionShape {

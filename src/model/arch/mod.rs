@@ -3,20 +3,40 @@
 //! A family says which tensors its blocks have, in what shapes and with which inputs, and how hidden states go through;
 //! see [`super::architecture::Architecture`].
 
+mod cohere;
 mod common;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod glm;
+mod glm4;
+mod gpt2;
+mod gpt_neox;
 mod granite;
 pub mod llama;
+mod ministral3;
 pub mod mistral;
 mod olmo2;
+mod olmo3;
+mod opt;
+mod parallel;
 mod parts;
+mod phi;
+mod phi3;
+mod pictures;
 pub mod qwen2;
 pub mod qwen3;
+mod sandwich;
 pub mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use std::path::Path;
 
 use serde_json::Value;
 
+use self::common::refuse_quantised;
+use self::pictures::{PICTURE_MODELS, PictureModel};
 use super::architecture::Architecture;
 use super::config::ModelConfig;
 use super::json::JsonFile;
@@ -32,6 +52,21 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &granite::Granite,
     &smollm3::SmolLm3,
     &olmo2::Olmo2,
+    &olmo3::Olmo3,
+    &gemma::Gemma,
+    &gemma2::Gemma2,
+    &gemma3::Gemma3,
+    &phi::Phi,
+    &phi3::Phi3,
+    &gpt_neox::GptNeoX,
+    &gpt2::Gpt2,
+    &opt::Opt,
+    &stablelm::StableLm,
+    &starcoder2::Starcoder2,
+    &cohere::Cohere,
+    &glm::Glm,
+    &glm4::Glm4,
+    &ministral3::Ministral3,
 ];
 
 /// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there
@@ -42,10 +77,15 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
 /// or the model needs something unknown.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let json = JsonFile::read(path)?;
-    let (architecture, note) = find(&json)?;
-    refuse_quantised(&json)?;
-    let mut config = architecture.read(&json)?;
-    config.warnings.extend(note);
+    let mut config = if let Some(outer) = PictureModel::find(&json)? {
+        outer.read(&json, ARCHITECTURES)?
+    } else {
+        let (architecture, note) = find(&json)?;
+        refuse_quantised(&json)?;
+        let mut config = architecture.read(&json)?;
+        config.warnings.extend(note);
+        config
+    };
     let generation = path.with_file_name("generation_config.json");
     if generation.is_file() {
         for token in JsonFile::read(&generation)?.tokens("eos_token_id")? {
@@ -59,12 +99,11 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
 
 /// The family that a `config.json` names, and what to say where it names two.
 fn find(json: &JsonFile<'_>) -> Result<(&'static dyn Architecture, Option<String>)> {
-    let known = || ARCHITECTURES.iter().map(|a| a.name()).collect::<Vec<_>>().join(", ");
-    let named: Vec<&str> = match json.get("architectures") {
-        None => Vec::new(),
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
-        Some(other) => return Err(json.unexpected("architectures", other, "a list of names")),
+    let known = || {
+        let pictures = PICTURE_MODELS.iter().map(|outer| outer.class);
+        ARCHITECTURES.iter().map(|a| a.name()).chain(pictures).collect::<Vec<_>>().join(", ")
     };
+    let named = json.names("architectures")?;
     let kind = json.get("model_type").and_then(Value::as_str);
     let of_type = ARCHITECTURES.iter().find(|a| Some(a.model_type()) == kind).copied();
     if named.is_empty() {
@@ -97,15 +136,6 @@ fn is_called(architecture: &dyn Architecture, name: &str) -> bool {
     architecture.name() == name
         || decoder.as_deref() == Some(name)
         || architecture.other_names().contains(&name)
-}
-
-fn refuse_quantised(json: &JsonFile<'_>) -> Result<()> {
-    let Some(quantised) = json.get("quantization_config") else { return Ok(()) };
-    let method = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-    Err(json.wrong(&format!(
-        "`quantization_config` says that the weights are quantised ({method}): accepted are models with plain F32, F16 \
-         or BF16 weights"
-    )))
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::common::{Common, Defaults};
-use super::parts::{Attention, AttentionSettings, GatedMlp, MlpSettings};
+use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings, QueryKeyNorms};
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
-use crate::model::forward::{DecoderBlock, Flow, Forward, RmsNorm};
+use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
 use crate::model::json::JsonFile;
 use crate::model::layout::LayoutBuilder;
 use crate::model::ops::{self, Activations};
@@ -28,15 +28,7 @@ impl Architecture for Olmo2 {
 
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
         let common = Common::read(json, Defaults { norm_eps: 1e-5, ..Defaults::default() })?;
-        let bias = json.bool_or("attention_bias", false)?;
-        let attention = common.attention();
-        let AttentionShape { query, key, dim, .. } = attention.shape;
-        let attention = AttentionSettings {
-            input_bias: bias,
-            output_bias: bias,
-            query_key_norms: Some([query * dim, key * dim]),
-            ..attention
-        };
+        let attention = attention(&common)?;
         common.model(self.name(), |_, layout| PostNormBlock::new(layout, attention, common.mlp()))
     }
 
@@ -45,23 +37,32 @@ impl Architecture for Olmo2 {
     }
 }
 
+/// Attention with norms of whole queries and keys.
+pub(super) fn attention(common: &Common<'_>) -> Result<AttentionSettings> {
+    let bias = common.json.bool_or("attention_bias", false)?;
+    let attention = common.attention().with_bias(bias);
+    let AttentionShape { query, key, dim, .. } = attention.shape;
+    let norms = QueryKeyNorms::Widths([query * dim, key * dim]);
+    Ok(AttentionSettings { query_key_norms: Some(norms), ..attention })
+}
+
 /// A norm behind the attention, one behind the MLP, both before the sum with the residual.
 #[derive(Debug)]
-struct PostNormBlock {
-    attention_norm: RmsNorm,
-    mlp_norm: RmsNorm,
+pub(super) struct PostNormBlock {
+    attention_norm: Norm,
+    mlp_norm: Norm,
     attention: Attention,
-    mlp: GatedMlp,
+    mlp: Mlp,
 }
 
 impl PostNormBlock {
-    fn new(layout: &mut LayoutBuilder, attention: AttentionSettings, mlp: MlpSettings) -> Self {
-        let AttentionSettings { hidden, eps, .. } = attention;
+    pub fn new(layout: &mut LayoutBuilder, attention: AttentionSettings, mlp: MlpSettings) -> Self {
+        let AttentionSettings { hidden, norm, .. } = attention;
         Self {
-            attention_norm: RmsNorm::new(layout, "post_attention_layernorm", hidden, eps),
-            mlp_norm: RmsNorm::new(layout, "post_feedforward_layernorm", hidden, eps),
+            attention_norm: Norm::new(layout, "post_attention_layernorm", hidden, norm),
+            mlp_norm: Norm::new(layout, "post_feedforward_layernorm", hidden, norm),
             attention: Attention::new(layout, attention),
-            mlp: GatedMlp::new(layout, mlp),
+            mlp: Mlp::new(layout, mlp),
         }
     }
 }
@@ -73,8 +74,8 @@ impl DecoderBlock for PostNormBlock {
         drop(projected);
         let [y] = cx.linear([self.attention.output], &context)?;
         let x = ops::add(x, &cx.norm(self.attention_norm, &y)?, 1.0)?;
-        let gated = self.mlp.gate(&x, cx)?;
-        let [y] = cx.linear([self.mlp.down], &gated)?;
+        let inner = self.mlp.activate(&x, cx)?;
+        let [y] = cx.linear([self.mlp.down], &inner)?;
         Ok(ops::add(x, &cx.norm(self.mlp_norm, &y)?, 1.0)?)
     }
 

@@ -1,16 +1,98 @@
 //! Parts that blocks of several families are made of.
 
 use crate::error::Result;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;
-use crate::model::forward::{Flow, Forward, RmsNorm};
+use crate::model::config::NormKind;
+use crate::model::forward::{Flow, Forward, LayerNormParts, Norm};
 use crate::model::layout::{LayoutBuilder, ModuleId};
-use crate::model::ops::{self, Activations};
+use crate::model::ops::{self, Activations, ColumnRuns};
 use crate::model::rope::RopeId;
 
-impl RmsNorm {
-    /// Declares a norm whose weight is `NAME.weight`.
-    pub fn new(layout: &mut LayoutBuilder, name: &str, width: usize, eps: f64) -> Self {
-        Self { weight: layout.tensor(&format!("{name}.weight"), &[width]), eps }
+impl Norm {
+    /// Declares a norm whose weight is `NAME.weight`, and its bias `NAME.bias`.
+    pub fn new(layout: &mut LayoutBuilder, name: &str, width: usize, (kind, eps): (NormKind, f64)) -> Self {
+        let weight = format!("{name}.weight");
+        match kind {
+            NormKind::Rms => Self { weight: layout.tensor(&weight, &[width]), eps, layer: None },
+            NormKind::RmsPlusOne => {
+                Self { weight: layout.tensor_plus_one(&weight, &[width]), eps, layer: None }
+            }
+            NormKind::Layer { bias } => {
+                let weight = layout.tensor(&weight, &[width]);
+                let bias = bias.then(|| layout.tensor(&format!("{name}.bias"), &[width]));
+                Self { weight, eps, layer: Some(LayerNormParts { bias, piece: width }) }
+            }
+        }
+    }
+
+    /// Declares a layer norm without a bias of every head by itself, with a weight for each.
+    fn by_head(
+        layout: &mut LayoutBuilder,
+        (name, own_tensors): (&str, bool),
+        (heads, dim): (usize, usize),
+        eps: f64,
+    ) -> Self {
+        let weight = if own_tensors {
+            let names: Vec<String> = (0..heads).map(|head| format!("{name}.norms.{head}.weight")).collect();
+            layout.stacked(&names, &[dim], false)
+        } else {
+            layout.tensor(&format!("{name}.weight"), &[heads, dim])
+        };
+        Self { weight, eps, layer: Some(LayerNormParts { bias: None, piece: dim }) }
+    }
+}
+
+/// How the tensors of queries, keys and values are called, and which lie in one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum InputNames {
+    /// One matrix each.
+    Separate([&'static str; 3]),
+    /// One matrix: all rows of queries, then those of keys, then those of values.
+    Rows(&'static str),
+    /// One matrix: the rows of a head's query, key and value, head after head.
+    Heads(&'static str),
+}
+
+/// How the tensors of attention are called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttentionNames {
+    pub inputs: InputNames,
+    pub output: &'static str,
+    /// The norms of queries and keys, where there are some.
+    pub norms: [&'static str; 2],
+}
+
+impl AttentionNames {
+    /// As Llama and most others call them.
+    pub const USUAL: Self = Self {
+        inputs: InputNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+        output: "self_attn.o_proj",
+        norms: ["self_attn.q_norm", "self_attn.k_norm"],
+    };
+}
+
+/// How queries and keys are normalised before they are rotated.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum QueryKeyNorms {
+    /// By norms of the block's kind of these widths: a head's norms each head by itself.
+    Widths([usize; 2]),
+    /// By layer norms without a bias, each head by one of its own: one tensor `[heads, dim]`, or a tensor for each head.
+    Heads { own_tensors: bool },
+}
+
+/// How queries grow with their position, where they do: by `1 + beta · ln(1 + ⌊position / original⌋)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueryGrowth {
+    pub beta: f64,
+    /// Tokens of the original context.
+    pub original: usize,
+}
+
+impl QueryGrowth {
+    fn factors(self, positions: &[u32]) -> Vec<f32> {
+        let whole = |position: &u32| f64::from(*position / self.original as u32);
+        positions.iter().map(|position| (1.0 + self.beta * whole(position).ln_1p()) as f32).collect()
     }
 }
 
@@ -19,17 +101,39 @@ impl RmsNorm {
 pub(super) struct AttentionSettings {
     pub hidden: usize,
     pub shape: AttentionShape,
-    pub eps: f64,
+    /// The kind of the block's norms, and their epsilon.
+    pub norm: (NormKind, f64),
+    pub names: &'static AttentionNames,
     /// Of queries, keys and values.
     pub input_bias: bool,
     pub output_bias: bool,
-    /// Widths of the norms of queries and keys before they are rotated: a head's norms each head by itself.
-    pub query_key_norms: Option<[usize; 2]>,
+    pub query_key_norms: Option<QueryKeyNorms>,
     /// `None` does not rotate.
     pub rope: Option<RopeId>,
+    pub growth: Option<QueryGrowth>,
 }
 
 impl AttentionSettings {
+    /// As Llama calls its tensors, without biases and norms of its own.
+    pub fn plain(hidden: usize, shape: AttentionShape, norm: (NormKind, f64)) -> Self {
+        Self {
+            hidden,
+            shape,
+            norm,
+            names: &AttentionNames::USUAL,
+            input_bias: false,
+            output_bias: false,
+            query_key_norms: None,
+            rope: Some(RopeId::ONLY),
+            growth: None,
+        }
+    }
+
+    /// The same with a bias at all layers, or none.
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { input_bias: bias, output_bias: bias, ..self }
+    }
+
     /// The same with a window.
     pub fn with_window(mut self, window: Option<usize>) -> Self {
         self.shape.window = window;
@@ -37,41 +141,61 @@ impl AttentionSettings {
     }
 }
 
+/// The layers that queries, keys and values come from.
+#[derive(Debug, Clone, Copy)]
+enum AttentionInputs {
+    Separate([ModuleId; 3]),
+    Rows(ModuleId),
+    Heads(ModuleId),
+}
+
 /// Attention with grouped heads.
 #[derive(Debug)]
 pub(super) struct Attention {
-    inputs: [ModuleId; 3],
+    inputs: AttentionInputs,
     pub output: ModuleId,
-    norms: Option<[RmsNorm; 2]>,
+    norms: Option<[Norm; 2]>,
     pub shape: AttentionShape,
     rope: Option<RopeId>,
+    growth: Option<QueryGrowth>,
 }
 
 impl Attention {
-    /// Declares `self_attn.{q,k,v,o}_proj`, and `q_norm` and `k_norm` where there are norms.
+    /// Declares the layers and norms of attention.
     pub fn new(layout: &mut LayoutBuilder, settings: AttentionSettings) -> Self {
-        let AttentionSettings { hidden, shape, eps, input_bias, output_bias, query_key_norms, rope } =
-            settings;
+        Self::around(layout, settings, |_| ()).0
+    }
+
+    /// The same, with other layers that read the same input declared by `beside`.
+    pub fn around<T>(
+        layout: &mut LayoutBuilder,
+        settings: AttentionSettings,
+        beside: impl FnOnce(&mut LayoutBuilder) -> T,
+    ) -> (Self, T) {
+        let AttentionSettings { hidden, shape, input_bias, output_bias, rope, growth, .. } = settings;
         let (queries, keys) = (shape.query * shape.dim, shape.key * shape.dim);
-        let norms = query_key_norms.map(|[query, key]| {
-            let query = RmsNorm::new(layout, "self_attn.q_norm", query, eps);
-            [query, RmsNorm::new(layout, "self_attn.k_norm", key, eps)]
-        });
-        let inputs = layout.linears(
-            hidden,
-            [
-                ("self_attn.q_proj", queries, input_bias),
-                ("self_attn.k_proj", keys, input_bias),
-                ("self_attn.v_proj", keys, input_bias),
-            ],
-        );
-        let output = layout.linear(queries, ("self_attn.o_proj", hidden, output_bias));
-        Self { inputs, output, norms, shape, rope }
+        let norms = settings.query_key_norms.map(|norms| query_key_norms(layout, norms, settings));
+        let inputs =
+            match settings.names.inputs {
+                InputNames::Separate([q, k, v]) => AttentionInputs::Separate(layout.linears(
+                    hidden,
+                    [(q, queries, input_bias), (k, keys, input_bias), (v, keys, input_bias)],
+                )),
+                InputNames::Rows(name) => {
+                    AttentionInputs::Rows(layout.linear(hidden, (name, queries + 2 * keys, input_bias)))
+                }
+                InputNames::Heads(name) => {
+                    AttentionInputs::Heads(layout.linear(hidden, (name, queries + 2 * keys, input_bias)))
+                }
+            };
+        let other = beside(layout);
+        let output = layout.linear(queries, (settings.names.output, hidden, output_bias));
+        (Self { inputs, output, norms, shape, rope, growth }, other)
     }
 
     /// Queries, keys and values of `x`, normalised and rotated.
     pub fn project(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<[Activations; 3]> {
-        let [mut q, mut k, v] = cx.linear(self.inputs, x)?;
+        let [mut q, mut k, v] = self.inputs(x, cx)?;
         if let Some([query, key]) = self.norms {
             q = cx.norm(query, &q)?;
             k = cx.norm(key, &k)?;
@@ -81,7 +205,34 @@ impl Attention {
             q = ops::rope(&q, table, cx.batch, self.shape.query)?;
             k = ops::rope(&k, table, cx.batch, self.shape.key)?;
         }
+        if let Some(growth) = self.growth {
+            q = ops::scale_rows(q, &growth.factors(cx.batch.positions()))?;
+        }
         Ok([q, k, v])
+    }
+
+    fn inputs(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<[Activations; 3]> {
+        let AttentionShape { query, key, dim, .. } = self.shape;
+        match self.inputs {
+            AttentionInputs::Separate(modules) => cx.linear(modules, x),
+            AttentionInputs::Rows(module) => {
+                let [all] = cx.linear([module], x)?;
+                let stride = all.width()?;
+                let part = |start: usize, heads: usize| {
+                    ops::columns(&all, ColumnRuns { start, length: heads * dim, stride, count: 1 })
+                };
+                let keys = query * dim;
+                Ok([part(0, query)?, part(keys, key)?, part(keys + key * dim, key)?])
+            }
+            AttentionInputs::Heads(module) => {
+                let [all] = cx.linear([module], x)?;
+                let part = |number: usize| {
+                    let runs = ColumnRuns { start: number * dim, length: dim, stride: 3 * dim, count: query };
+                    ops::columns(&all, runs)
+                };
+                Ok([part(0)?, part(1)?, part(2)?])
+            }
+        }
     }
 
     /// What the heads make of them: the input of the output projection.
@@ -90,33 +241,155 @@ impl Attention {
     }
 }
 
-/// What a gated MLP has in a block.
+fn query_key_norms(
+    layout: &mut LayoutBuilder,
+    norms: QueryKeyNorms,
+    settings: AttentionSettings,
+) -> [Norm; 2] {
+    let AttentionSettings { shape, norm, names: AttentionNames { norms: [query, key], .. }, .. } = settings;
+    match norms {
+        QueryKeyNorms::Widths([query_width, key_width]) => {
+            let query = Norm::new(layout, query, query_width, norm);
+            [query, Norm::new(layout, key, key_width, norm)]
+        }
+        QueryKeyNorms::Heads { own_tensors } => {
+            let query = Norm::by_head(layout, (query, own_tensors), (shape.query, shape.dim), norm.1);
+            [query, Norm::by_head(layout, (key, own_tensors), (shape.key, shape.dim), norm.1)]
+        }
+    }
+}
+
+/// How the tensors of an MLP are called, and which lie in one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MlpNames {
+    /// `down(f(gate) · up)`
+    Gated { gate: &'static str, up: &'static str, down: &'static str },
+    /// The same with one matrix: all rows of the gate, then those of the other.
+    Fused { gate_up: &'static str, down: &'static str },
+    /// `down(f(up))`
+    Plain { up: &'static str, down: &'static str },
+}
+
+/// What an MLP has in a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MlpSettings {
     pub hidden: usize,
     pub intermediate: usize,
     pub bias: bool,
+    pub activation: ActivationFunction,
+    pub names: MlpNames,
 }
 
-/// `down(silu(gate) · up)`
-#[derive(Debug)]
-pub(super) struct GatedMlp {
-    inputs: [ModuleId; 2],
-    pub down: ModuleId,
-}
-
-impl GatedMlp {
-    /// Declares `mlp.{gate,up,down}_proj`.
-    pub fn new(layout: &mut LayoutBuilder, settings: MlpSettings) -> Self {
-        let MlpSettings { hidden, intermediate, bias } = settings;
-        let inputs = layout
-            .linears(hidden, [("mlp.gate_proj", intermediate, bias), ("mlp.up_proj", intermediate, bias)]);
-        Self { inputs, down: layout.linear(intermediate, ("mlp.down_proj", hidden, bias)) }
+impl MlpSettings {
+    /// As Llama calls its tensors, without biases.
+    pub fn gated(hidden: usize, intermediate: usize, activation: ActivationFunction) -> Self {
+        let names = MlpNames::Gated { gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj" };
+        Self { hidden, intermediate, bias: false, activation, names }
     }
 
-    /// The gated activations of `x`: the input of the last projection.
-    pub fn gate(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<Activations> {
-        let [gate, up] = cx.linear(self.inputs, x)?;
-        Ok(ops::silu_mul(&gate, &up)?)
+    /// The same with the gate and its fellow in one matrix.
+    pub fn fused(self) -> Self {
+        Self { names: MlpNames::Fused { gate_up: "mlp.gate_up_proj", down: "mlp.down_proj" }, ..self }
+    }
+
+    /// The same without a gate.
+    pub fn without_gate(self, up: &'static str, down: &'static str) -> Self {
+        Self { names: MlpNames::Plain { up, down }, ..self }
+    }
+}
+
+/// The first layers of an MLP.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MlpInputs {
+    Gated([ModuleId; 2]),
+    Fused(ModuleId),
+    Plain(ModuleId),
+}
+
+impl MlpInputs {
+    /// Declares them; `beside` reads the input of those that were declared last.
+    fn declare(layout: &mut LayoutBuilder, settings: MlpSettings, beside: bool) -> Self {
+        let MlpSettings { hidden, intermediate, bias, names, .. } = settings;
+        let mut one = |name, out| {
+            let module = [(name, out, bias)];
+            let [id] =
+                if beside { layout.linears_beside(hidden, module) } else { layout.linears(hidden, module) };
+            id
+        };
+        match names {
+            MlpNames::Fused { gate_up, .. } => Self::Fused(one(gate_up, 2 * intermediate)),
+            MlpNames::Plain { up, .. } => Self::Plain(one(up, intermediate)),
+            MlpNames::Gated { gate, up, .. } => {
+                let modules = [(gate, intermediate, bias), (up, intermediate, bias)];
+                Self::Gated(if beside {
+                    layout.linears_beside(hidden, modules)
+                } else {
+                    layout.linears(hidden, modules)
+                })
+            }
+        }
+    }
+
+    /// Declares those that read the same input as the layers that were declared last.
+    pub fn beside(layout: &mut LayoutBuilder, settings: MlpSettings) -> Self {
+        Self::declare(layout, settings, true)
+    }
+}
+
+/// An MLP.
+#[derive(Debug)]
+pub(super) struct Mlp {
+    inputs: MlpInputs,
+    /// The input was shown to who watches when attention read it.
+    beside: bool,
+    pub down: ModuleId,
+    activation: ActivationFunction,
+}
+
+impl Mlp {
+    /// Declares the layers of an MLP.
+    pub fn new(layout: &mut LayoutBuilder, settings: MlpSettings) -> Self {
+        let inputs = MlpInputs::declare(layout, settings, false);
+        Self { beside: false, ..Self::behind(layout, inputs, settings) }
+    }
+
+    /// Declares the last layer of an MLP whose first ones read what attention reads.
+    pub fn behind(layout: &mut LayoutBuilder, inputs: MlpInputs, settings: MlpSettings) -> Self {
+        let MlpSettings { hidden, intermediate, bias, activation, names } = settings;
+        let (MlpNames::Gated { down, .. } | MlpNames::Fused { down, .. } | MlpNames::Plain { down, .. }) =
+            names;
+        let down = layout.linear(intermediate, (down, hidden, bias));
+        Self { inputs, beside: true, down, activation }
+    }
+
+    /// The activations of `x`: the input of the last layer.
+    pub fn activate(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<Activations> {
+        match self.inputs {
+            MlpInputs::Gated(modules) => {
+                let [gate, up] = self.call(modules, x, cx)?;
+                Ok(ops::gated(&gate, &up, self.activation)?)
+            }
+            MlpInputs::Fused(module) => {
+                let [both] = self.call([module], x, cx)?;
+                let stride = both.width()?;
+                let length = stride / 2;
+                let gate = ops::columns(&both, ColumnRuns { start: 0, length, stride, count: 1 })?;
+                let up = ops::columns(&both, ColumnRuns { start: length, length, stride, count: 1 })?;
+                Ok(ops::gated(&gate, &up, self.activation)?)
+            }
+            MlpInputs::Plain(module) => {
+                let [up] = self.call([module], x, cx)?;
+                Ok(ops::activate(up, self.activation)?)
+            }
+        }
+    }
+
+    fn call<const N: usize>(
+        &self,
+        modules: [ModuleId; N],
+        x: &Activations,
+        cx: &mut Forward<'_>,
+    ) -> Flow<[Activations; N]> {
+        if self.beside { cx.linear_beside(modules, x) } else { cx.linear(modules, x) }
     }
 }

@@ -38,14 +38,8 @@ impl Architecture for Qwen2 {
 }
 
 /// What absent keys mean.
-pub(super) const DEFAULTS: Defaults = Defaults {
-    kv_heads: Some(32),
-    head_dim: None,
-    max_positions: 32_768,
-    norm_eps: 1e-6,
-    rope_theta: 10_000.0,
-    tied_head: false,
-};
+pub(super) const DEFAULTS: Defaults =
+    Defaults { kv_heads: Some(32), max_positions: 32_768, ..Defaults::PLAIN };
 
 /// The windows of a family that has them only with `use_sliding_window`, in the blocks that `layer_types` calls sliding,
 /// or without that key from block `max_window_layers` on.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults};
 use super::llama::LlamaBlock;
-use super::parts::AttentionSettings;
+use super::parts::{AttentionSettings, QueryKeyNorms};
 use super::qwen2::{DEFAULTS, windows_if_used};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
@@ -30,12 +30,8 @@ impl Architecture for Qwen3 {
         let bias = json.bool_or("attention_bias", false)?;
         common.model(self.name(), |block, layout| {
             let attention = common.attention();
-            let attention = AttentionSettings {
-                input_bias: bias,
-                output_bias: bias,
-                query_key_norms: Some([attention.shape.dim; 2]),
-                ..attention
-            };
+            let norms = QueryKeyNorms::Widths([attention.shape.dim; 2]);
+            let attention = AttentionSettings { query_key_norms: Some(norms), ..attention.with_bias(bias) };
             LlamaBlock::new(layout, attention.with_window(windows[block]), common.mlp())
         })
     }

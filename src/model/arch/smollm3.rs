@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Common, Defaults};
+use super::common::{Common, Defaults, window_if_given};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, MlpSettings};
+use super::parts::MlpSettings;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -37,8 +37,7 @@ impl Architecture for SmolLm3 {
         let bias = json.bool_or("attention_bias", false)?;
         let mlp = MlpSettings { bias: json.bool_or("mlp_bias", false)?, ..common.mlp() };
         common.model(self.name(), |block, layout| {
-            let mut attention =
-                AttentionSettings { input_bias: bias, output_bias: bias, ..common.attention() };
+            let mut attention = common.attention().with_bias(bias);
             attention.rope = attention.rope.filter(|_| rotated[block]);
             LlamaBlock::new(layout, attention.with_window(windows[block]), mlp)
         })
@@ -80,7 +79,6 @@ fn rotated_blocks(common: &mut Common<'_>) -> Result<Vec<bool>> {
 /// The windows, which only blocks without a rotary embedding have unless `layer_types` says otherwise.
 fn windows(common: &mut Common<'_>, rotated: &[bool]) -> Result<Vec<Option<usize>>> {
     let json = common.json;
-    let used = json.bool_or("use_sliding_window", false)? && json.get("sliding_window").is_some();
-    let width = if used { Some(json.positive("sliding_window")?) } else { None };
+    let width = if json.bool_or("use_sliding_window", false)? { window_if_given(json)? } else { None };
     common.windows(width, |block| !rotated[block])
 }

@@ -21,7 +21,7 @@ fn parse(extra: &Value) -> Result<ModelConfig> {
 }
 
 fn rope(config: &ModelConfig) -> Rope {
-    config.ropes[0].rope
+    config.ropes[0].rope.clone()
 }
 
 /// Modules of the first block that have a bias.
@@ -68,6 +68,126 @@ fn both_spellings_of_rope_settings_say_the_same() {
     assert_eq!(rope(&linear).scaling, RopeScaling::Linear { factor: 2.0 });
     let plain = parse(&json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}})).unwrap();
     assert_eq!(rope(&plain), Rope { theta: 7.0, scaling: RopeScaling::None });
+}
+
+#[test]
+fn stretched_rotary_embeddings_are_read_with_all_that_belongs_to_them() {
+    let yarn = parse(&json!({"max_position_embeddings": 64,
+        "rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": null}}))
+    .unwrap();
+    let RopeScaling::Yarn { beta_fast, beta_slow, truncate, attention_factor, .. } = rope(&yarn).scaling
+    else {
+        panic!("{:?}", rope(&yarn))
+    };
+    assert_eq!((beta_fast, beta_slow, truncate), (32.0, 1.0, true));
+    assert!((attention_factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+    let pair = json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 1.0});
+    let pair = parse(&json!({"rope_parameters": pair})).unwrap();
+    let RopeScaling::Yarn { attention_factor, .. } = rope(&pair).scaling else { panic!() };
+    assert!((attention_factor - 1.0).abs() < 1e-12, "the pair cancels");
+    let dynamic = parse(&json!({"max_position_embeddings": 64,
+        "rope_scaling": {"type": "dynamic", "factor": 2.0}}))
+    .unwrap();
+    assert_eq!(rope(&dynamic).scaling, RopeScaling::Dynamic { factor: 2.0, max_position_embeddings: 64 });
+    assert_eq!((dynamic.length_limit(), yarn.length_limit()), (Some(64), None));
+    let phi = |keys: Value| {
+        let mut all = json!({"architectures": ["Phi3ForCausalLM"], "max_position_embeddings": 128,
+            "rope_scaling": {"type": "su", "short_factor": vec![1.0; 8], "long_factor": vec![2.0; 8]}});
+        for (key, value) in keys.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        parse(&all)
+    };
+    let long = phi(json!({"original_max_position_embeddings": 32})).unwrap();
+    let RopeScaling::LongRope { attention_factor, .. } = rope(&long).scaling else { panic!() };
+    assert!((attention_factor - (1.0 + 4f64.ln() / 32f64.ln()).sqrt()).abs() < 1e-12);
+    assert_eq!(long.length_limit(), Some(32));
+    let error = phi(json!({})).unwrap_err().to_string();
+    assert!(error.contains("`original_max_position_embeddings` is missing"), "{error}");
+}
+
+#[test]
+fn kinds_of_blocks_have_rotary_embeddings_of_their_own() {
+    let gemma = parse(&json!({"architectures": ["Gemma3ForCausalLM"], "layer_types":
+        ["full_attention", "sliding_attention", "full_attention", "full_attention"], "sliding_window": 5,
+        "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}))
+    .unwrap();
+    let ropes: Vec<Rope> = gemma.ropes.iter().map(|embedding| embedding.rope.clone()).collect();
+    let full = Rope { theta: 1e6, scaling: RopeScaling::Linear { factor: 8.0 } };
+    assert_eq!(ropes, [full, Rope { theta: 1e4, scaling: RopeScaling::None }]);
+    let windows: Vec<_> = (0..4).map(|block| gemma.attention(block).window).collect();
+    assert_eq!(windows, [None, Some(5), None, None]);
+    assert!(gemma.head.tied, "although the configuration does not say so");
+    let olmo = parse(&json!({"architectures": ["Olmo3ForCausalLM"], "sliding_window": 6})).unwrap();
+    let windows: Vec<_> = (0..4).map(|block| olmo.attention(block).window).collect();
+    assert_eq!(windows, [Some(6), Some(6), Some(6), None]);
+}
+
+#[test]
+fn what_changes_a_block_and_is_not_known_is_refused_by_name() {
+    for (class, key, value) in [
+        ("GemmaForCausalLM", "hidden_activation", json!("silu")),
+        ("Gemma2ForCausalLM", "use_bidirectional_attention", json!(true)),
+        ("Gemma3ForCausalLM", "hidden_activation", json!("gelu")),
+        ("Phi3ForCausalLM", "mlp_bias", json!(true)),
+        ("PhiForCausalLM", "qk_layernorm", json!(true)),
+        ("PhiForCausalLM", "partial_rotary_factor", json!(0.19)),
+        ("GPTNeoXForCausalLM", "rotary_pct", json!(1.5)),
+        ("GPTNeoXForCausalLM", "hidden_act", json!("quick_gelu")),
+        ("GPT2LMHeadModel", "scale_attn_weights", json!(false)),
+        ("GPT2LMHeadModel", "add_cross_attention", json!(true)),
+        ("OPTForCausalLM", "enable_bias", json!(false)),
+        ("OPTForCausalLM", "_remove_final_layer_norm", json!(true)),
+        ("Starcoder2ForCausalLM", "norm_type", json!("rms_norm")),
+        ("CohereForCausalLM", "logit_scale", json!(0)),
+        ("Olmo3ForCausalLM", "layer_types", json!(["chunked_attention", "", "", ""])),
+    ] {
+        let mut keys = json!({"architectures": [class], "hidden_act": null, "n_embd": 64, "n_layer": 4,
+            "n_head": 4, "ffn_dim": 128});
+        parse(&keys).unwrap_or_else(|error| panic!("{class}: {error}"));
+        keys[key] = value;
+        let error = parse(&keys).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(&format!("`{key}`")), "{class} {key}: {error}");
+    }
+}
+
+#[test]
+fn a_model_that_sees_pictures_is_its_text_part() {
+    let text = json!({"model_type": "gemma3_text", "hidden_size": 64, "intermediate_size": 128,
+        "num_hidden_layers": 2, "head_dim": 16, "vocab_size": 300});
+    let outer = |text: Value| {
+        parse(&json!({"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+            "text_config": text, "eos_token_id": [1, 106]}))
+    };
+    let config = outer(text.clone()).unwrap();
+    assert_eq!(config.architecture, "Gemma3ForCausalLM");
+    assert_eq!(config.inside, Some("Gemma3ForConditionalGeneration"));
+    assert_eq!(config.eos, [1, 106]);
+    assert_eq!((config.attention(0).query, config.attention(0).key), (8, 4), "the class' own");
+    assert!(config.tensors().iter().all(|(name, _)| name.starts_with("language_model.model.")));
+    assert_eq!(config.head.tensor, "language_model.lm_head.weight");
+    let mut other = text;
+    other["model_type"] = json!("gemma9_text");
+    let error = outer(other).unwrap_err().to_string();
+    for part in ["text_config.model_type", "gemma9_text", "gemma3_text"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn matrices_of_gpt_2_are_stored_the_other_way_round() {
+    let config = parse(&json!({"architectures": ["GPT2LMHeadModel"], "n_embd": 64, "n_layer": 1,
+        "n_head": 4}))
+    .unwrap();
+    let (_, fused) = config.layout(0).modules().next().unwrap();
+    assert_eq!(
+        (fused.name.as_str(), fused.shape, fused.stored_shape()),
+        ("attn.c_attn", (192, 64), [64, 192])
+    );
+    assert!(config.tensors().contains(&("transformer.h.0.mlp.c_fc.weight".into(), vec![64, 256])));
+    assert!(config.tensors().contains(&("transformer.wpe.weight".into(), vec![1024, 64])));
 }
 
 #[test]

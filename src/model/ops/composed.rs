@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use crate::error::Result;
+use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::{self, AttentionShape};
 use crate::model::batch::Batch;
 use crate::model::rope::RopeTable;
@@ -17,8 +18,48 @@ pub(super) fn product_add(residual: &Tensor, x: &Tensor, weight: &Tensor) -> Res
     Ok((product(x, weight)? + residual)?)
 }
 
+/// In the precision of the weight: one that is one more than its file says is kept in `f32`, or it would be rounded twice.
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    if x.dtype() != weight.dtype() {
+        let normed = rms_norm(&x.to_dtype(weight.dtype())?, weight, eps)?;
+        return Ok(normed.to_dtype(x.dtype())?);
+    }
     Ok(candle_nn::ops::rms_norm(&x.contiguous()?, weight, eps as f32)?)
+}
+
+/// In `f32` up to the weight, which has as many elements as a row; the row is normalised in pieces.
+pub(super) fn layer_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    piece: usize,
+    eps: f64,
+) -> Result<Tensor> {
+    let (n, width) = x.dims2()?;
+    let by_piece = x.reshape((n, width / piece, piece))?.to_dtype(DType::F32)?;
+    let centred = by_piece.broadcast_sub(&by_piece.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?.reshape((n, width))?;
+    let scaled = normed.to_dtype(x.dtype())?.broadcast_mul(weight)?;
+    Ok(match bias {
+        Some(bias) => scaled.broadcast_add(bias)?,
+        None => scaled,
+    })
+}
+
+/// GELU in `f32`: candle would round its many steps one by one.
+pub(super) fn activate(x: &Tensor, function: ActivationFunction) -> Result<Tensor> {
+    let exact = || x.to_dtype(DType::F32);
+    Ok(match function {
+        ActivationFunction::Silu => candle_nn::ops::silu(x)?,
+        ActivationFunction::Gelu => exact()?.gelu_erf()?.to_dtype(x.dtype())?,
+        ActivationFunction::GeluTanh => exact()?.gelu()?.to_dtype(x.dtype())?,
+        ActivationFunction::Relu => x.relu()?,
+    })
+}
+
+pub(super) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
+    Ok(((x / cap)?.tanh()? * cap)?)
 }
 
 pub(super) fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -30,9 +71,20 @@ pub(super) fn rope(x: &Tensor, table: &RopeTable, batch: &Batch, heads: usize) -
     let (cos, sin) = table.on(x.device(), x.dtype())?;
     let positions = Tensor::from_slice(batch.positions(), n, x.device())?;
     let at = |table: &Tensor| table.index_select(&positions, 0);
-    let by_head = x.reshape((1, n, heads, width / heads))?;
-    let rotated = candle_nn::rotary_emb::rope_thd(&by_head, &at(&cos)?, &at(&sin)?)?;
-    Ok(rotated.reshape((n, width))?)
+    let (dim, turned) = (width / heads, table.turned());
+    let by_head = x.reshape((1, n, heads, dim))?;
+    let part = if turned == dim { by_head.clone() } else { by_head.narrow(3, 0, turned)?.contiguous()? };
+    let rotated = if table.neighbours {
+        let by_head = part.transpose(1, 2)?.contiguous()?;
+        candle_nn::rotary_emb::rope_i(&by_head, &at(&cos)?, &at(&sin)?)?.transpose(1, 2)?.contiguous()?
+    } else {
+        candle_nn::rotary_emb::rope_thd(&part, &at(&cos)?, &at(&sin)?)?
+    };
+    if turned == dim {
+        return Ok(rotated.reshape((n, width))?);
+    }
+    let rest = by_head.narrow(3, turned, dim - turned)?;
+    Ok(Tensor::cat(&[&rotated, &rest], 3)?.reshape((n, width))?)
 }
 
 pub(super) fn causal_attention(
@@ -89,7 +141,11 @@ fn attend(
             Some(scale) => scores * scale,
             None => scores / (h.dim as f64).sqrt(),
         };
-        let scores = scores?.reshape((b, h.query, len * seen))?;
+        let scores = match h.softcap {
+            Some(cap) => softcap(&scores?, cap)?,
+            None => scores?,
+        };
+        let scores = scores.reshape((b, h.query, len * seen))?;
         // The fewer dimensions, the less arithmetic for finding elements.
         let scores = match mask.dim(0)? {
             1 => scores.reshape((b * h.query, len * seen))?.broadcast_add(&mask)?,
