@@ -40,13 +40,16 @@ impl ChoicesFile {
 
 /// The choices as text.
 fn written(choices: &CompareChoices) -> String {
-    let CompareChoices { x, score, relative, sort, descending } = *choices;
+    let &CompareChoices { x, score, relative, sort, descending, ref hidden } = choices;
     let sort = sort.map(|sort| format!("sort = \"{}\"\n", sort.id())).unwrap_or_default();
+    let hidden: Vec<String> = hidden.iter().map(|column| format!("\"{}\"", column.id())).collect();
     format!(
         "# How the dashboard shows comparisons. It writes this file when you quit.\n\n[compare]\nx = \"{}\"\nscore = \
-         \"{}\"\nrelative = {relative}\n{sort}descending = {descending}\n",
+         \"{}\"\nrelative = {relative}\n{sort}descending = {descending}\nhidden = \
+         [{}]\n",
         x.id(),
         score.id(),
+        hidden.join(", "),
     )
 }
 
@@ -69,7 +72,8 @@ fn understand(text: &str) -> (CompareChoices, Option<String>) {
             }
             "relative" => yes_or_no(value).map(|on| choices.relative = on),
             "descending" => yes_or_no(value).map(|on| choices.descending = on),
-            _ => Err("accepted are x, score, relative, sort, descending".to_owned()),
+            "hidden" => columns(value).map(|columns| choices.hidden = columns),
+            _ => Err("accepted are x, score, relative, sort, descending, hidden".to_owned()),
         };
         if let Err(accepted) = read {
             fault.get_or_insert(format!("found {key} = {value}; {accepted}"));
@@ -95,6 +99,14 @@ fn one_of<T: Copy>(
     Err(format!("accepted are {}", names.join(", ")))
 }
 
+/// A list of columns that can be left out.
+fn columns(value: &toml::Value) -> Result<Vec<SortBy>, String> {
+    let names = value.as_array().ok_or("accepted is a list of columns")?;
+    let known: Vec<SortBy> =
+        SortBy::all(XQuantity::Size).into_iter().filter(|column| *column != SortBy::Cell).collect();
+    names.iter().map(|name| one_of(name, known.iter().copied(), SortBy::id)).collect()
+}
+
 fn yes_or_no(value: &toml::Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| "accepted are true and false".to_owned())
 }
@@ -118,6 +130,7 @@ mod tests {
                 relative: i % 2 == 0,
                 sort,
                 descending: i % 3 == 0,
+                hidden: SortBy::all(XQuantity::Size).into_iter().skip(1).take(i).collect(),
             };
             file.write(&choices).unwrap();
             assert_eq!(file.read(), (choices, None));
@@ -134,6 +147,10 @@ mod tests {
             ),
             ("[compare]\nscore = \"f1\"\nsort = 3", &["sort = 3", "perplexity, perplexity_change"]),
             ("[compare]\nscore = \"f1\"\nrelative = \"yes\"", &["relative = \"yes\"", "true and false"]),
+            (
+                "[compare]\nscore = \"f1\"\nhidden = [\"cell\"]",
+                &["hidden = [\"cell\"]", "accepted are state"],
+            ),
             ("[compare]\nscore = \"f1\"\nzoom = 2", &["zoom = 2", "accepted are x,"]),
         ] {
             let (choices, fault) = understand(text);

@@ -50,6 +50,7 @@ pub(crate) enum Action {
     ExportComparison,
     CompareTwo,
     RankCorrelations,
+    ChooseColumns,
     FindEdge,
     Suspend,
     Redraw,
@@ -259,6 +260,7 @@ pub(crate) const BINDINGS: &[Binding] = bindings! {
     Compare: [ch('f')] A::FindEdge, "find the level at which a recipe breaks a bound";
     Compare: [ch('o')] A::Sort, "sort the table by the next column", "sort";
     Compare: [ch('O')] A::SortReverse, "reverse the order";
+    Compare: [ch('C')] A::ChooseColumns, "choose the columns of the table";
     Compare: [ch('/')] A::Filter, "filter the rows by words", "filter";
     Compare: [key(K::Esc)] A::ClearFilter, "clear the filter";
     Compare: [ch('a')] A::AddCell, "add a cell", "add cell";

@@ -92,7 +92,7 @@ pub(crate) async fn run(setup: Setup) -> Result<ExitState> {
     let mut state = State::new(&setup.settings.study, options, setup.theme, size);
     let file = ChoicesFile::beside(&setup.settings.basics.store);
     let (kept, fault) = file.read();
-    state.compare.choose(kept);
+    state.compare.choose(kept.clone());
     if let Some(fault) = fault {
         state.dialogs.push(Dialog::Question(QuestionDialog::notice(
             "Some choices were not kept",

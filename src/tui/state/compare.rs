@@ -77,7 +77,7 @@ pub(crate) enum SortBy {
 }
 
 /// How one likes to look at comparisons, whichever study is open. It is kept from one start of the dashboard to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct CompareChoices {
     /// What the x axes show.
     pub x: XQuantity,
@@ -88,6 +88,8 @@ pub(crate) struct CompareChoices {
     /// The column that rows are sorted by; `None` is the order of the grid.
     pub sort: Option<SortBy>,
     pub descending: bool,
+    /// The columns that the table leaves out.
+    pub hidden: Vec<SortBy>,
 }
 
 /// What only the compare screen knows.
@@ -117,6 +119,8 @@ pub(crate) struct CompareView {
     /// The column that rows are sorted by; `None` is the order of the grid.
     pub sort: Option<SortBy>,
     pub descending: bool,
+    /// The columns that the table leaves out.
+    pub hidden: Vec<SortBy>,
 }
 
 impl Default for CompareView {
@@ -135,6 +139,7 @@ impl Default for CompareView {
             selected: None,
             sort: None,
             descending: false,
+            hidden: Vec::new(),
         }
     }
 }
@@ -149,15 +154,37 @@ impl CompareView {
 
     /// How one likes to look at comparisons.
     pub(crate) fn choices(&self) -> CompareChoices {
-        let &Self { x, score, relative, sort, descending, .. } = self;
-        CompareChoices { x, score, relative, sort, descending }
+        let &Self { x, score, relative, sort, descending, ref hidden, .. } = self;
+        CompareChoices { x, score, relative, sort, descending, hidden: hidden.clone() }
     }
 
     /// Shows comparisons in this way.
     pub(crate) fn choose(&mut self, choices: CompareChoices) {
-        let CompareChoices { x, score, relative, sort, descending } = choices;
+        let CompareChoices { x, score, relative, sort, descending, hidden } = choices;
         (self.x, self.score, self.relative) = (x, score, relative);
-        (self.sort, self.descending) = (sort, descending);
+        (self.sort, self.descending, self.hidden) = (sort, descending, hidden);
+    }
+
+    /// The columns of the table, given which scores there are.
+    pub(crate) fn columns(&self, scores: &[&'static Score]) -> Vec<SortBy> {
+        SortBy::of(self.x, scores).into_iter().filter(|column| !self.hidden.contains(column)).collect()
+    }
+
+    /// The columns that can be left out: all but the names of the cells.
+    pub(crate) fn optional_columns(&self, scores: &[&'static Score]) -> Vec<SortBy> {
+        SortBy::of(self.x, scores).into_iter().filter(|column| *column != SortBy::Cell).collect()
+    }
+
+    /// Leaves a column out, or shows it again. Rows are no longer sorted by one that is not there.
+    pub(crate) fn switch(&mut self, column: SortBy) {
+        if let Some(at) = self.hidden.iter().position(|hidden| *hidden == column) {
+            self.hidden.remove(at);
+            return;
+        }
+        self.hidden.push(column);
+        if self.sort == Some(column) {
+            self.sort = None;
+        }
     }
 
     /// The filter that holds now: what is being typed, or was.
@@ -167,6 +194,21 @@ impl CompareView {
 }
 
 impl SortBy {
+    /// What it shows, for a person.
+    pub(crate) fn label(self) -> String {
+        match self {
+            Self::Cell => "cell".into(),
+            Self::State => "state".into(),
+            Self::Front => "on the Pareto front".into(),
+            Self::Zeros => "zeros".into(),
+            Self::Bits => "bits per weight".into(),
+            Self::Size => "size of the model".into(),
+            Self::Score(score) => score.name.into(),
+            Self::Change(score) => format!("{}: change from the base", score.name),
+            Self::Seconds => "seconds".into(),
+        }
+    }
+
     /// Its name in files.
     pub(crate) fn id(self) -> String {
         match self {

@@ -17,6 +17,8 @@ pub(crate) enum Dialog {
     Comparison(Box<ModelComparison>, usize),
     /// Which metric ranks the cells as the tasks do, scrolled by so many lines.
     RankCorrelations(usize),
+    /// The columns of Compare's table; which of them the keys mean.
+    Columns(usize),
     Palette(CommandPalette),
     Level(LevelDialog),
     Question(QuestionDialog),

@@ -9,6 +9,7 @@ use super::edge;
 use crate::tui::keymap::{self, Context};
 use crate::tui::message::{Effect, EngineOrder};
 use crate::tui::palette::{PaletteCommand, matching};
+use crate::tui::screens::compare::optional_columns;
 use crate::tui::screens::show;
 use crate::tui::state::{
     Dialog, DialogAnswer, EngineState, Focus, Leave, LevelDialog, Screen, SearchDialog, State, Typed, Wanted,
@@ -33,6 +34,7 @@ pub(crate) fn key(state: &mut State, event: &KeyEvent) -> Vec<Effect> {
             });
             (scrolled(scroll, event, 20 + lines), Vec::new())
         }
+        Dialog::Columns(chosen) => (columns(state, chosen, event), Vec::new()),
         Dialog::Palette(palette) => {
             let names = matching(palette.line.text());
             match event.code {
@@ -132,7 +134,11 @@ pub(crate) fn paste(dialog: &mut Dialog, text: &str) {
         Dialog::Level(chooser) => chooser.line.insert(text),
         Dialog::Prompt(prompt) => prompt.line.insert(text),
         Dialog::Search(asked) => asked.line().insert(text),
-        Dialog::Help(_) | Dialog::Comparison(..) | Dialog::RankCorrelations(_) | Dialog::Question(_) => {}
+        Dialog::Help(_)
+        | Dialog::Comparison(..)
+        | Dialog::RankCorrelations(_)
+        | Dialog::Columns(_)
+        | Dialog::Question(_) => {}
     }
 }
 
@@ -148,6 +154,26 @@ fn scrolled(scroll: &mut usize, event: &KeyEvent, most: usize) -> bool {
     }
     // It can never be scrolled further than there are lines.
     *scroll = (*scroll).min(most);
+    true
+}
+
+/// Chooses among the columns of the comparison; `false` when the dialog is to go.
+fn columns(state: &mut State, chosen: &mut usize, event: &KeyEvent) -> bool {
+    let columns = optional_columns(state);
+    match event.code {
+        KeyCode::Up | KeyCode::Char('k') => *chosen = chosen.saturating_sub(1),
+        KeyCode::Down | KeyCode::Char('j') => *chosen += 1,
+        KeyCode::Home | KeyCode::Char('g') => *chosen = 0,
+        KeyCode::End | KeyCode::Char('G') => *chosen = usize::MAX,
+        KeyCode::Char(' ') | KeyCode::Enter => {
+            if let Some(column) = columns.get(*chosen) {
+                state.compare.switch(*column);
+            }
+        }
+        KeyCode::Char('A') => state.compare.hidden.clear(),
+        _ => return false,
+    }
+    *chosen = (*chosen).min(columns.len().saturating_sub(1));
     true
 }
 

@@ -15,6 +15,7 @@ use crate::scores::verdict;
 use crate::study::{Level, short_name};
 use crate::tui::keymap::{self, Context};
 use crate::tui::palette::matching;
+use crate::tui::screens::compare::optional_columns;
 use crate::tui::state::{
     CommandPalette, Dialog, LevelDialog, Prompt, QuestionDialog, SearchDialog, State, Wanted,
 };
@@ -27,6 +28,7 @@ pub(crate) fn draw(state: &State, dialog: &Dialog, area: Rect, buffer: &mut Buff
         Dialog::Help(scroll) => help(state, *scroll, area, buffer),
         Dialog::Comparison(found, scroll) => differences(state, found, *scroll, area, buffer),
         Dialog::RankCorrelations(scroll) => rank_correlations(state, *scroll, area, buffer),
+        Dialog::Columns(chosen) => columns(state, *chosen, area, buffer),
         Dialog::Palette(palette) => commands(state, palette, area, buffer),
         Dialog::Level(chooser) => level(state, chooser, area, buffer),
         Dialog::Question(asked) => question(state, asked, area, buffer),
@@ -142,6 +144,30 @@ fn commands(state: &State, palette: &CommandPalette, area: Rect, buffer: &mut Bu
             buffer.set_style(place, theme.selected());
         }
     }
+}
+
+/// The columns of the comparison, each with whether the table has it.
+fn columns(state: &State, chosen: usize, area: Rect, buffer: &mut Buffer) {
+    let (theme, symbols) = (&state.theme, state.theme.symbols());
+    let found = optional_columns(state);
+    let height = (found.len() + 2).min(usize::from(area.height).saturating_sub(4));
+    let inner = place(state, "Columns", (52, height), area, buffer);
+    let [list, _, keys] =
+        Layout::vertical([Constraint::Min(0), Constraint::Length(1), Constraint::Length(1)]).areas(inner);
+    let rows = usize::from(list.height);
+    let first = first_shown(chosen, found.len(), rows);
+    for (row, column) in found.iter().skip(first).take(rows).enumerate() {
+        let place = Rect { y: list.y + row as u16, height: 1, ..list };
+        let shown = !state.compare.hidden.contains(column);
+        let sign = if shown { symbols.radio_on } else { symbols.radio_off };
+        let style = if shown { theme.text() } else { theme.dim() };
+        Line::styled(format!("{sign} {}", column.label()), style).render(place, buffer);
+        if first + row == chosen {
+            buffer.set_style(place, theme.selected());
+        }
+    }
+    let words = "Space shows or hides, A shows all, Esc closes";
+    Line::styled(words, theme.dim()).render(keys, buffer);
 }
 
 fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) {

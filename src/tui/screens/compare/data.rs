@@ -422,6 +422,11 @@ pub(super) fn comparison(state: &State) -> Option<Comparison<'_>> {
     Some(Comparison::new(study_view, &state.overlays, &state.compare))
 }
 
+/// The columns of the study's table that can be left out.
+pub(crate) fn optional_columns(state: &State) -> Vec<SortBy> {
+    comparison(state).map_or_else(Vec::new, |found| state.compare.optional_columns(&found.scores))
+}
+
 /// Sparsity under the cursor, in percent; `None` where the x axis is one of size.
 pub(crate) fn cursor(state: &State) -> Option<f64> {
     let found = comparison(state)?;

@@ -12,6 +12,6 @@ mod tests;
 mod update;
 mod verdict;
 
-pub(crate) use data::cursor;
+pub(crate) use data::{cursor, optional_columns};
 pub(crate) use draw::{draw, panels};
 pub(crate) use update::{act, typing};

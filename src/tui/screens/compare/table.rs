@@ -165,7 +165,7 @@ fn columns(
 ) -> Vec<(SortBy, TableColumn)> {
     let change = format!("{}%", theme.symbols().delta);
     let room = view.x.is_room();
-    SortBy::of(view.x, scores)
+    view.columns(scores)
         .into_iter()
         .map(|by| {
             let (title, min, priority) = match by {

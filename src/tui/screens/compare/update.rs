@@ -23,6 +23,10 @@ pub(crate) fn act(state: &mut State, action: Action) -> Vec<Effect> {
             state.dialogs.push(Dialog::RankCorrelations(0));
             return Vec::new();
         }
+        Action::ChooseColumns if state.study_view.is_some() => {
+            state.dialogs.push(Dialog::Columns(0));
+            return Vec::new();
+        }
         _ => {}
     }
     // Only some of the state's fields are borrowed, so that the view can change beside them.
@@ -89,7 +93,7 @@ pub(crate) fn typing(state: &mut State, event: &KeyEvent) -> Option<Vec<Effect>>
 
 /// The column after this one; behind the last comes the order of the grid.
 fn next_column(found: &Comparison<'_>, view: &CompareView) -> Option<SortBy> {
-    let columns = SortBy::of(view.x, &found.scores);
+    let columns = view.columns(&found.scores);
     let Some(sort) = view.sort else { return columns.first().copied() };
     let at = columns.iter().position(|column| *column == sort)?;
     columns.get(at + 1).copied()

@@ -163,3 +163,27 @@ fn another_study_keeps_how_one_looks_and_forgets_where() {
         view.pinned.is_empty() && view.zoom.is_none() && view.selected.is_none() && view.filter().is_empty()
     );
 }
+
+#[test]
+fn columns_can_be_left_out_and_shown_again() {
+    let mut state = state(Some(complete()), FULL);
+    let shown = |state: &State| testing::text(state, 200, 48);
+    assert!(shown(&state).contains("zeros"));
+    press(&mut state, &[Action::Sort; 3]);
+    assert_eq!(state.compare.sort, Some(SortBy::Zeros));
+    testing::press(&mut state, KeyCode::Char('C'));
+    let dialog = testing::text(&state, 80, 24);
+    assert!(dialog.contains("bits per weight") && dialog.contains("Space shows or hides"), "{dialog}");
+    // The state of a cell is the first that can go, its zeros are the second.
+    for code in [KeyCode::Down, KeyCode::Char(' '), KeyCode::Esc] {
+        testing::press(&mut state, code);
+    }
+    assert!(!shown(&state).contains("zeros"));
+    assert_eq!(state.compare.sort, None, "rows are not sorted by a column that is not there");
+    press(&mut state, &[Action::Sort; 3]);
+    assert_eq!(state.compare.sort, Some(SortBy::Bits));
+    for code in [KeyCode::Char('C'), KeyCode::Char('A'), KeyCode::Esc] {
+        testing::press(&mut state, code);
+    }
+    assert!(shown(&state).contains("zeros") && state.dialogs.is_empty());
+}
