@@ -36,6 +36,10 @@ pub(crate) fn put_examples(
     let from = shots.sources.get(&task.name).map_or(source, String::as_str);
     let examples = load_examples(from, fields, fetch)?;
     task.names_used |= examples.names_used;
+    // Of one file it has been said already.
+    if examples.omissions != task.omissions {
+        task.omitted_examples = examples.omissions.warning();
+    }
     let TaskRecords::Choices(records) = &examples.records else {
         return Err(Error::mistake(format!(
             "`{from}` has questions that are answered in words: examples for the task {} are questions with choices",

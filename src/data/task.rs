@@ -18,6 +18,8 @@ pub struct Task {
     /// At least one record, in the order of the file.
     pub(crate) records: TaskRecords,
     pub(crate) omissions: Omissions,
+    /// What is left out of the file that its examples come from.
+    pub(crate) omitted_examples: Option<String>,
     /// Whether records were read by names that the user gave.
     pub names_used: bool,
 }
@@ -62,9 +64,12 @@ impl Task {
         }
     }
 
-    /// What a person should know of the file it comes from.
-    pub fn warning(&self) -> Option<String> {
-        self.omissions.warning().map(|message| format!("task {}: {message}", self.name))
+    /// What a person should know of the file it comes from, and of that of its examples.
+    pub fn warnings(&self) -> Vec<String> {
+        let own = self.omissions.warning().map(|message| format!("task {}: {message}", self.name));
+        let of_examples = self.omitted_examples.as_ref();
+        let of_examples = of_examples.map(|message| format!("examples of task {}: {message}", self.name));
+        own.into_iter().chain(of_examples).collect()
     }
 }
 
@@ -135,5 +140,11 @@ fn read_task(
             source.label
         )));
     }
-    Ok(Task { name: short_name(&source.label), records: found, omissions, names_used: shapes.names_used() })
+    Ok(Task {
+        name: short_name(&source.label),
+        records: found,
+        omissions,
+        omitted_examples: None,
+        names_used: shapes.names_used(),
+    })
 }

@@ -166,14 +166,14 @@ impl StudyDraft {
                 let task = data::load_task(&source, limit, &fields, files)?;
                 let task = data::put_examples(task, &source, &shots, seed, &fields, files)
                     .map_err(|e| e.at("shots"))?;
-                let (warning, used) = (task.warning(), task.names_used);
+                let (warnings, used) = (task.warnings(), task.names_used);
                 let go_on = &mut || files.abandoned.check();
                 let task = Prepared::new(task, &format, &tokenizer, (positions, longest, start), go_on)?;
-                Ok((warning, used, task))
+                Ok((warnings, used, task))
             });
-            let (warning, used, task) = task.map_err(|e| e.at("tasks"))?;
+            let (warnings, used, task) = task.map_err(|e| e.at("tasks"))?;
             names_used |= used;
-            let warnings = warning.into_iter().chain(task.warnings(positions, evaluation));
+            let warnings = warnings.into_iter().chain(task.warnings(positions, evaluation));
             warnings.for_each(|message| reporter.warn(None, message));
             match task {
                 Prepared::Questions(task) => {

@@ -132,7 +132,7 @@ fn questions_without_a_published_answer_are_left_out_and_counted() {
 {"goal": "I", "sol1": "a", "sol2": "b", "label": null}
 {"goal": "J", "sol1": "a", "sol2": "b", "label": ""}"#;
     let task = load_records(&write(&folder, "piqa.jsonl", lines)).unwrap();
-    let warning = task.warning().unwrap();
+    let warning = task.warnings().concat();
     assert!(warning.contains("3 of 4 records are left out: 3 have no accepted answer"), "{warning}");
     assert_eq!(choices(task), [continuations("Question: H\nAnswer:", &["a", "b"], 1)]);
 }

@@ -254,3 +254,17 @@ fn sets_known_by_name_have_examples_of_the_part_that_the_harness_takes() {
     let examples: Vec<&str> = found.iter().map(|record| record.examples.as_str()).collect();
     assert_eq!(examples, ["It came to an  end\n\n", "He opened the  door\n\n"]);
 }
+
+#[test]
+fn records_that_cannot_be_examples_are_counted_aloud() {
+    let folder = TempDir::new().unwrap();
+    let file = write(&folder, "set.jsonl", questions(3));
+    let without_answer = "{\"query\": \"Q9:\", \"choices\": [\"a\", \"b\"], \"gold\": null}\n";
+    let examples = write(&folder, "examples.jsonl", questions(4) + without_answer);
+    let task = with_examples(&file, Some(&examples), 2, 0).unwrap();
+    let warnings = task.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("examples of task set: 1 of 5 records is left out:"), "{warnings:?}");
+    // A file that has both says it once.
+    assert_eq!(with_examples(&examples, None, 2, 0).unwrap().warnings().len(), 1);
+}

@@ -57,7 +57,7 @@ fn parquet_columns_that_are_not_text_become_answers_as_people_write_them() {
         |task: &Task| task.questions().iter().flat_map(|r| r.references.clone()).collect::<Vec<_>>();
     let task = read("OPTIONAL INT64 answer;", Leaf::integers(&[Some(-3), None, Some(7)])).unwrap();
     assert_eq!(references(&task), ["-3", "7"]);
-    assert_eq!(task.warning().unwrap(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");
+    assert_eq!(task.warnings().concat(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");
     // A column of integers in which one is missing is one of floats to pandas.
     let task =
         read("OPTIONAL DOUBLE answer;", Leaf::floats(&[Some(12.0), Some(f64::NAN), Some(0.25)])).unwrap();
@@ -80,7 +80,7 @@ fn nested_parquet_is_read_as_the_hub_has_it() {
     let task = load_records(&write(&folder, "squad.parquet", file)).unwrap();
     assert_eq!(task.questions(), [record("Who?", "Ada wrote it.", &["Ada", "Ada L."])]);
     assert_eq!(
-        task.warning().unwrap(),
+        task.warnings().concat(),
         "task squad: 2 of 3 records are left out: 1 has nothing in `question`, 1 has no accepted answer"
     );
     let file = chats(&[&["user", "assistant"], &["user"]], &[&["Hi?", "Hi!"], &["Bye?"]]);
@@ -90,7 +90,7 @@ fn nested_parquet_is_read_as_the_hub_has_it() {
         (task.questions()[0].instruction.as_str(), task.questions()[0].references[0].as_str()),
         ("Hi?", "Hi!")
     );
-    assert!(task.warning().unwrap().ends_with("1 has no accepted answer"));
+    assert!(task.warnings().concat().ends_with("1 has no accepted answer"));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn chats_that_cannot_be_asked_are_left_out() {
     assert_eq!(task.questions().len(), 1);
     assert_eq!(task.questions()[0].conversation, turns(&[("user", "A?")]));
     assert_eq!(
-        task.warning().unwrap(),
+        task.warnings().concat(),
         "task chat: 6 of 7 records are left out: 1 has nothing in `messages`, 3 have no accepted answer, \
          2 have a message without text"
     );
@@ -191,7 +191,7 @@ fn a_limit_counts_the_records_that_are_taken() {
     let source = write(&folder, "t.jsonl", [line("null"), line("1"), line("2"), "oops".into()].concat());
     let task = load_task(&source, Some(2), &FieldNames::default(), &mut NoFetch).unwrap();
     assert_eq!(task.questions().len(), 2);
-    assert_eq!(task.warning().unwrap(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");
+    assert_eq!(task.warnings().concat(), "task t: 1 of 3 records is left out: 1 has nothing in `answer`");
 }
 
 #[test]
