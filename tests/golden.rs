@@ -252,6 +252,40 @@ fn ria_agrees_with_its_authors_code() {
 }
 
 #[test]
+fn swaps_agree_with_brute_force_on_a_whole_matrix() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (Some(model), Some(data), Some(gold)) =
+        (common::skip::smollm2(), common::skip::shared("data"), common::skip::shared("golden/structure"))
+    else {
+        return;
+    };
+    let results: Value =
+        serde_json::from_str(&std::fs::read_to_string(gold.join("results.json")).unwrap()).unwrap();
+    let masks = load_masks(&gold.join("masks.safetensors"));
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("golden.db");
+    let mut spec =
+        golden_study(&model, &data, &["wanda@50%", "wanda@50%+swaps", "wanda@2:4", "wanda@2:4+swaps"]);
+    spec.evaluation.max_windows = Some(1);
+    spec.prune.modules = vec!["q_proj".into()];
+    spec.prune.blocks = Some((0, 1));
+    let (result, _) = common::run(&store, spec, RunOptions::default());
+    let golden = &results["swaps"]["real"];
+    let energy = number(&golden["output_energy"]);
+    for (id, name) in [("wanda-0.5-swaps", "wanda-0.5"), ("wanda-2of4-swaps", "wanda-2of4")] {
+        let (cell, golden) = (cell(&result, id), &golden[name]);
+        let [module] = &cell.modules[..] else { panic!("{} modules", cell.modules.len()) };
+        close(id, module.reconstruction_error * energy, number(&golden["error_after"]), 0.005);
+        close(&format!("{id}: swaps"), module.details["swaps"], number(&golden["swaps"]), 0.02);
+        let name = format!("{name}+swaps");
+        for (module, share) in mask_agreement(&store, result.study, cell, &name, &masks, 0) {
+            println!("{name} {module}: masks agree on {:.4}%", share * 100.0);
+            assert!(share >= 0.99, "{name} {module}: {share}");
+        }
+    }
+}
+
+#[test]
 fn a_mixed_calibration_set_agrees_with_the_reference() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (Some(model), Some(data), Some(gold)) =

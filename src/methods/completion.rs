@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_whole_recipe_says_what_may_stand_behind_it() {
         assert_eq!(complete("gptq@4bit,sym").next, [",group=", ",act_order", ",damping=", ",block_size="]);
-        assert_eq!(complete("magnitude@50%").next, ["+rtn", "+gptq"]);
+        assert_eq!(complete("magnitude@50%").next, [",swaps", "+rtn", "+gptq"]);
         assert_eq!(complete("sparsegpt@50%,damping=0.02 ").next[0], ",block_size=");
         assert_eq!(complete("gptq@4").next, [""; 0]);
         assert_eq!(complete("wan ").words, [""; 0], "a blank ends a word");
@@ -280,8 +280,8 @@ mod tests {
             ("gptq@4bit,group=", "group: 64 or row or 128 or 32"),
             ("sparsegpt@2:4,damping=", "damping: a number from 0"),
             ("magnitude@50%+", "a method: rtn, gptq"),
-            ("magnitude@50%,", "magnitude has no parameters"),
-            ("ria@50%,a=0.5,compare=row,", "ria has no other parameter to give"),
+            ("magnitude@50%,", "a parameter: swaps"),
+            ("ria@50%,a=0.5,compare=row,swaps,", "ria has no other parameter to give"),
             ("gptq@4bit,depth=", "gptq has no parameter `depth`; accepted: group, sym"),
             ("wandb@", "unknown method `wandb`: accepted are magnitude"),
             ("wanda@4bit,", "wanda@4bit: accepted behind `wanda@` is a fraction"),

@@ -5,8 +5,10 @@ use rayon::prelude::*;
 
 use super::device::{self, DeviceMethod};
 use super::selection::zero_marked;
+use super::swaps::SWAPS;
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, share, weighted_error,
+    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, Parameter, share,
+    weighted_error,
 };
 use crate::error::Result;
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
@@ -25,6 +27,10 @@ impl Method for Magnitude {
 
     fn about(&self) -> &'static str {
         "removes the smallest weights of each matrix"
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        &[SWAPS]
     }
 
     fn needs(&self) -> Needs {

@@ -22,6 +22,7 @@ mod solver;
 mod sparsegpt;
 mod stage;
 mod statistics;
+mod swaps;
 #[cfg(test)]
 mod tests;
 mod wanda;
@@ -306,9 +307,8 @@ pub(crate) fn names() -> String {
 /// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
 pub(crate) fn needs_calibration(recipe: &Recipe) -> bool {
     recipe.steps().any(|step| match find(&step.method) {
-        Ok(method) => method
-            .arguments(&step.parameters, &Parameters::new())
-            .map_or(method.needs_calibration(), |arguments| method.needs_with(&arguments) != Needs::Nothing),
+        Ok(method) => Stage::of(step, &Parameters::new())
+            .map_or(method.needs_calibration(), |stage| stage.needs() != Needs::Nothing),
         Err(_) => true,
     })
 }

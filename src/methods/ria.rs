@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::device::{self, DeviceMethod};
 use super::selection::RowSelection;
+use super::swaps::SWAPS;
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, Parameter,
     ParameterKind, share, weighted_error,
@@ -49,7 +50,7 @@ impl Method for Ria {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        &[EXPONENT, COMPARE]
+        &[EXPONENT, COMPARE, SWAPS]
     }
 
     fn needs(&self) -> Needs {

@@ -3,7 +3,7 @@
 use super::solver::output_energy;
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, EndFormat, Family, InputStatistics, Matrix,
-    Method, ModuleWarning, Needs, Zeroing, check_divides, find, quantise, weighted_error,
+    Method, ModuleWarning, Needs, Zeroing, check_divides, find, quantise, swaps, weighted_error,
 };
 use crate::error::{Error, Result};
 use crate::kernels::ggml::EndTypes;
@@ -58,13 +58,48 @@ impl Stage {
     /// [`Error::Mistake`] for an unknown method or parameter, a value out of its range, or a level of another family.
     pub fn of(step: &Step, study: &Parameters) -> Result<Self> {
         let method = find(&step.method)?;
+        // Behind a `+` a method without a level reads like a parameter.
+        if let Some(name) = step.parameters.keys().find(|name| find(name).is_ok()) {
+            return Err(Error::mistake(format!("{name} has no level; accepted is METHOD@LEVEL (gptq@4bit)")));
+        }
         method.family().check(method.name(), step.level)?;
         let arguments = method.arguments(&step.parameters, study)?;
         Ok(Self { method, level: step.level, arguments })
     }
 
-    fn needs(&self) -> Needs {
-        self.method.needs_with(&self.arguments)
+    pub(super) fn needs(&self) -> Needs {
+        let needs = self.method.needs_with(&self.arguments);
+        if swaps::is_asked(&self.arguments) { Needs::Hessian } else { needs }
+    }
+
+    fn cost(&self, rows: usize, columns: usize) -> Cost {
+        let cost = self.method.cost(rows, columns);
+        if !swaps::is_asked(&self.arguments) {
+            return cost;
+        }
+        Cost { operations: cost.operations + swaps::operations(rows, columns), bound: Bound::Arithmetic }
+    }
+
+    /// Runs the method, and refines the mask that it made where that is asked for.
+    fn run(
+        &self,
+        matrix: Matrix<'_>,
+        mut inputs: Option<&mut InputStatistics>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<CompressionOutcome> {
+        if !swaps::is_asked(&self.arguments) {
+            return self.method.run(matrix, inputs, self.level, &self.arguments, stop);
+        }
+        let before = matrix.weights.to_vec();
+        let (columns, weights) = (matrix.columns, matrix.weights);
+        let matrix = Matrix { weights: &mut *weights, ..matrix };
+        let mut outcome =
+            self.method.run(matrix, inputs.as_deref_mut(), self.level, &self.arguments, stop)?;
+        let sparsity = super::sparsity(self.level)?;
+        let count = swaps::refine(&before, weights, inputs.as_deref_mut(), sparsity, stop)?;
+        outcome.details.put(swaps::SWAPS_DETAIL, count as f64);
+        (outcome.error, outcome.basis) = error_of_all(&before, weights, columns, inputs.as_deref());
+        Ok(outcome)
     }
 
     /// Refuses groups that do not fill a row.
@@ -168,7 +203,7 @@ impl Procedure {
 
     /// What it takes for a matrix `[rows, columns]`.
     pub fn cost(&self, rows: usize, columns: usize) -> Cost {
-        let costs = self.run_stages().map(|stage| stage.method.cost(rows, columns));
+        let costs = self.run_stages().map(|stage| stage.cost(rows, columns));
         costs.fold(Cost { operations: 0.0, bound: Bound::Memory }, |sum, cost| Cost {
             operations: sum.operations + cost.operations,
             bound: if cost.bound == Bound::Arithmetic { cost.bound } else { sum.bound },
@@ -192,6 +227,9 @@ impl Procedure {
     /// The form that works where the matrix lies, if there is one: its only stage.
     pub fn on_device(&self) -> Option<(&'static dyn DeviceMethod, &Stage)> {
         let [stage] = &self.stages[..] else { return None };
+        if swaps::is_asked(&stage.arguments) {
+            return None;
+        }
         Some((stage.method.on_device(stage.level)?, stage))
     }
 
@@ -217,7 +255,7 @@ impl Procedure {
         let Matrix { weights, columns, dtype, zeroing, place } = matrix;
         let mut run = |stage: &Stage, weights: &mut [f32], zeroing| {
             let matrix = Matrix { weights, columns, dtype, zeroing, place };
-            stage.method.run(matrix, inputs.as_deref_mut(), stage.level, &stage.arguments, stop)
+            stage.run(matrix, inputs.as_deref_mut(), stop)
         };
         match &self.stages[..] {
             [first, second] if joins(first.method, second.method) => {

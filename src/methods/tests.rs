@@ -146,7 +146,8 @@ fn parameters_of_a_recipe_go_before_the_studys_and_are_checked() {
     assert!((number("sparsegpt@50%,damping=0.2") - 0.2).abs() < 1e-12);
     for (recipe, part) in [
         ("random@50%", "unknown method `random`"),
-        ("magnitude@50%,damping=1", "magnitude has no parameter `damping`; accepted: it has none"),
+        ("magnitude@50%,damping=1", "magnitude has no parameter `damping`; accepted: swaps"),
+        ("magnitude@50%+gptq", "gptq has no level; accepted is METHOD@LEVEL"),
         ("sparsegpt@50%,a=1", "accepted: damping, block_size"),
         ("sparsegpt@50%,damping=-1", "damping `-1`: accepted is a number from 0"),
         ("sparsegpt@50%,block_size=0", "block_size `0`: accepted is a whole number from 1"),

@@ -5,8 +5,10 @@ use rayon::prelude::*;
 
 use super::device::{self, DeviceMethod};
 use super::selection::RowSelection;
+use super::swaps::SWAPS;
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, weighted_error,
+    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, Parameter,
+    weighted_error,
 };
 use crate::error::{Error, Result};
 use crate::results::ErrorBasis;
@@ -25,6 +27,10 @@ impl Method for Wanda {
 
     fn about(&self) -> &'static str {
         "removes the smallest products of weight and input norm in each output row"
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        &[SWAPS]
     }
 
     fn needs(&self) -> Needs {

@@ -184,11 +184,11 @@ impl FromStr for Recipe {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        // What stands behind a `+` without a method belongs to the step before: kquant@q4_k+head=q6_k.
+        // What stands behind a `+` without a level belongs to the step before: kquant@q4_k+head=q6_k, wanda@50%+swaps.
         let mut written: Vec<String> = Vec::new();
         for part in text.split('+').map(str::trim) {
             match written.last_mut() {
-                Some(step) if part.contains('=') && !part.contains('@') => *step += &format!(",{part}"),
+                Some(step) if !part.contains('@') && !part.is_empty() => *step += &format!(",{part}"),
                 _ => written.push(part.to_owned()),
             }
         }
@@ -231,6 +231,7 @@ mod tests {
                 "gptq-4bit-act_order-group64-sym",
                 "gptq 4bit act_order group=64 sym",
             ),
+            ("wanda@60% + swaps", "wanda@60%,swaps", "wanda-0.6-swaps", "wanda 60% swaps"),
             ("a@0.3 + b@2:4", "a@30%+b@2:4", "a-0.3+b-2of4", "a 30%+b 2:4"),
             (
                 "kquant@Q4_K+head=q6_k,embed=q4_k",
