@@ -447,7 +447,8 @@ impl<R: Fn(&StudyResult) -> String, O: Write, E: Write> Client<R, O, E> {
     }
 }
 
-/// Columns of the terminal that standard error, or else standard output, is; 80 where there is none.
+/// Columns of the terminal that standard error, or else standard output, is; where there is none, what the variable
+/// `COLUMNS` says, or 80.
 pub fn terminal_width() -> usize {
     #[cfg(unix)]
     {
@@ -456,8 +457,13 @@ pub fn terminal_width() -> usize {
         };
         columns(rustix::termios::tcgetwinsize(io::stderr()))
             .or_else(|| columns(rustix::termios::tcgetwinsize(io::stdout())))
-            .unwrap_or(80)
+            .unwrap_or_else(columns_of_environment)
     }
     #[cfg(not(unix))]
-    80
+    columns_of_environment()
+}
+
+fn columns_of_environment() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+    columns.filter(|columns| *columns > 0).unwrap_or(80)
 }

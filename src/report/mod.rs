@@ -194,9 +194,15 @@ fn columns(result: &StudyResult, width: usize) -> (Vec<Column>, Vec<Group>) {
     let (lead, mut groups) = (lead(&rows), vec![progress(&rows)]);
     for corpus in figures::data_sets(&rows, Subject::Corpus) {
         let seldom = scores_on(Subject::Corpus).filter(|score| score.seldom).count();
-        let fits = |group: &Group| layout::fit(&lead, &[&groups[0], group], width);
+        let fits = |group: &Group, beside: &[Group]| {
+            let groups: Vec<&Group> = beside.iter().chain([group]).collect();
+            layout::fit(&lead, &groups, width)
+        };
+        let fewest = corpus_group(&rows, &corpus, 0);
+        // Where not even the fewest columns fit beside the first group, they have the whole width.
+        let beside = if fits(&fewest, &groups[..1]) { &groups[..1] } else { &[] };
         let mut fitting = (1..=seldom).rev().map(|seldom| corpus_group(&rows, &corpus, seldom));
-        let group = fitting.find(fits).unwrap_or_else(|| corpus_group(&rows, &corpus, 0));
+        let group = fitting.find(|group| fits(group, beside)).unwrap_or(fewest);
         groups.push(group);
     }
     let tasks = figures::data_sets(&rows, Subject::Task);
@@ -270,6 +276,12 @@ fn corpus_group(rows: &[Row<'_>], corpus: &DataSetName, mut seldom: usize) -> Gr
         }
         let value = |row: &Row<'_>| row.metrics.find(score, corpus).map(|found| found.value);
         columns.push(right(&score.short_head(), &|row| value(row).map(|value| score.in_table(value))));
+        if score.interval_in_tables {
+            columns.push(right("95%", &|row| {
+                let [low, high] = row.metrics.find(score, corpus)?.ci95;
+                Some(format!("{} to {}", score.in_table(low), score.in_table(high)))
+            }));
+        }
         if !score.compares() {
             let base = rows.first().and_then(value);
             columns.push(right("x base", &|row| {

@@ -29,6 +29,7 @@ pub static CHARACTER_F1: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: false,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| character_f1(answer, reference)),

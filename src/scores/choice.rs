@@ -30,6 +30,7 @@ pub static ACCURACY: Score = Score {
     flips_rank: Some(0),
     headline: true,
     seldom: false,
+    interval_in_tables: false,
     details: STANDARD_ERROR,
     measure: Measure::Choices {
         score: |outcome| Some(accuracy(outcome)),
@@ -57,6 +58,7 @@ pub static NORMALISED_ACCURACY: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: false,
+    interval_in_tables: false,
     details: STANDARD_ERROR,
     measure: Measure::Choices { score: normalised_accuracy, summary: share_of_right, right_or_wrong: true },
 };
@@ -80,6 +82,7 @@ pub static LAST_WORD_PERPLEXITY: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: true,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Choices {
         score: |outcome| outcome.last_word.map(|_| (-outcome.log_likelihoods[outcome.gold]).exp()),

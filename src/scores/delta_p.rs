@@ -58,6 +58,7 @@ pub static DELTA_P_RMS: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: true,
+    interval_in_tables: false,
     details: &joined::<16>(&[&MEANS, &PERCENTILES]),
     measure: Measure::Windows(delta_p),
 };

@@ -30,6 +30,7 @@ pub static JS_DIVERGENCE: Score = Score {
     flips_rank: None,
     headline: true,
     seldom: false,
+    interval_in_tables: false,
     details: &joined::<12>(&[NATS, &TAILS]),
     measure: Measure::Windows(js),
 };
@@ -53,6 +54,7 @@ pub static KL_DIVERGENCE: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: true,
+    interval_in_tables: false,
     details: &joined::<20>(&[NATS, &TAILS, &KL_BANDS]),
     measure: Measure::Windows(kl),
 };
@@ -75,6 +77,7 @@ pub static TOP1_AGREEMENT: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: false,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Windows(agreement),
 };

@@ -22,6 +22,7 @@ pub static FLIPS: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: false,
+    interval_in_tables: false,
     details: &[
         Detail { name: "right_to_wrong", about: "Records that the base gets right and the cell wrong." },
         Detail { name: "wrong_to_right", about: "Records that the base gets wrong and the cell right." },

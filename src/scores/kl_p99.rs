@@ -36,6 +36,7 @@ pub static KL_P99: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: true,
+    interval_in_tables: false,
     details: NATS,
     measure: Measure::Windows(kl_p99),
 };

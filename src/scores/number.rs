@@ -27,6 +27,7 @@ pub static NUMBER_MATCH: Score = Score {
     flips_rank: Some(1),
     headline: true,
     seldom: false,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Answers { score: number_match, applies: are_numbers, right_or_wrong: true },
 };
@@ -50,6 +51,7 @@ pub static STRICT_NUMBER_MATCH: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: true,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Answers { score: strict_number_match, applies: are_numbers, right_or_wrong: true },
 };

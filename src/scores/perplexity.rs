@@ -33,6 +33,7 @@ pub static PERPLEXITY: Score = Score {
     flips_rank: None,
     headline: true,
     seldom: false,
+    interval_in_tables: false,
     details: &joined::<9>(&[&ERROR, &NLL_BANDS]),
     measure: Measure::Windows(perplexity),
 };

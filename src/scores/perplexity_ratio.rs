@@ -26,6 +26,7 @@ pub static PERPLEXITY_RATIO: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: true,
+    interval_in_tables: true,
     details: &[
         Detail { name: "ln_ratio", about: "Natural logarithm of the ratio." },
         Detail { name: "standard_error_nats", about: "Standard error over windows of ln_ratio." },

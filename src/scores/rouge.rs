@@ -22,6 +22,7 @@ pub static ROUGE1: Score = Score {
     flips_rank: None,
     headline: false,
     seldom: false,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| rouge1(answer, reference)),

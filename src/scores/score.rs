@@ -43,6 +43,8 @@ pub struct Score {
     pub headline: bool,
     /// Few people look at it. Where a table is too wide, its column is left out first.
     pub seldom: bool,
+    /// Tables show its 95% interval behind the value: without it the value says little more than another column.
+    pub interval_in_tables: bool,
     /// Numbers that come with every value.
     pub details: &'static [Detail],
     /// How it is measured.

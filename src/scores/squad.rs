@@ -23,6 +23,7 @@ pub static EXACT_MATCH: Score = Score {
     flips_rank: Some(2),
     headline: false,
     seldom: false,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| exact_match(answer, reference)),
@@ -50,6 +51,7 @@ pub static F1: Score = Score {
     flips_rank: None,
     headline: true,
     seldom: false,
+    interval_in_tables: false,
     details: &[],
     measure: Measure::Answers {
         score: |answer, references| best(references, |reference| f1(answer, reference)),

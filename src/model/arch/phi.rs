@@ -36,7 +36,7 @@ impl Architecture for Phi {
     }
 
     fn example(&self) -> Value {
-        json!({ "tie_word_embeddings": false, "hidden_act": "gelu_new", "partial_rotary_factor": 0.4 })
+        json!({ "tie_word_embeddings": false, "hidden_act": "gelu_new", "partial_rotary_factor": 0.5 })
     }
 }
 
