@@ -125,6 +125,11 @@ impl Sizes {
         self.mean_block(|_, layout| layout.elements() as f64)
     }
 
+    /// Those of them that a token is multiplied with.
+    fn parameters_per_token(&self) -> f64 {
+        self.mean_block(|_, layout| layout.elements_per_token())
+    }
+
     pub fn widest_output(&self) -> usize {
         self.largest_block(|layout| layout.modules().map(|(_, m)| m.shape.0).max().unwrap_or(0))
     }
@@ -155,12 +160,12 @@ impl Sizes {
             let heads = self.config.attention(block);
             2.0 * self.seq_len as f64 * (heads.query * heads.dim) as f64
         });
-        tokens * (2.0 * self.block_parameters() + attention)
+        tokens * (2.0 * self.parameters_per_token() + attention)
     }
 
     /// The same through a pruned block, in operations of a dense one that take as long.
     pub fn pruned_forward(&self, tokens: usize, procedure: &Procedure) -> f64 {
-        let pruned = self.mean_pruned(|module| 2.0 * module.elements() as f64);
+        let pruned = self.mean_pruned(|module| 2.0 * module.elements_per_token());
         let saved = if self.on_host { 1.0 - sparse::relative_time(procedure.zeros()) } else { 0.0 };
         self.forward(tokens) - tokens as f64 * pruned * saved
     }
@@ -168,8 +173,10 @@ impl Sizes {
     /// One block's dense pass: all but the last product.
     pub fn observe(&self) -> f64 {
         let tokens = self.calibration_tokens();
-        let last = |layout: &BlockLayout| layout.modules().last().map_or(0, |(_, module)| module.elements());
-        self.forward(tokens) - tokens as f64 * 2.0 * self.mean_block(|_, layout| last(layout) as f64)
+        let last = |layout: &BlockLayout| {
+            layout.modules().last().map_or(0.0, |(_, module)| module.elements_per_token())
+        };
+        self.forward(tokens) - tokens as f64 * 2.0 * self.mean_block(|_, layout| last(layout))
     }
 
     /// Collecting one block's Hessians.
@@ -206,7 +213,7 @@ impl Sizes {
     pub fn answers(&self) -> f64 {
         // Single-token steps are bound by reading the weights, not by arithmetic: a factor of four.
         let tokens = self.prompt_tokens as f64 + 4.0 * self.answer_tokens as f64;
-        tokens * 2.0 * self.block_parameters() * self.config.blocks as f64
+        tokens * 2.0 * self.parameters_per_token() * self.config.blocks as f64
             + (self.prompts + self.answer_tokens) as f64
                 * 2.0
                 * (self.config.vocabulary * self.config.hidden_size) as f64
@@ -218,7 +225,7 @@ impl Sizes {
             return 0.0;
         }
         let tokens = 0.5 * self.answer_tokens as f64;
-        let blocks = 2.0 * self.block_parameters() * self.config.blocks as f64;
+        let blocks = 2.0 * self.parameters_per_token() * self.config.blocks as f64;
         tokens * (blocks + 4.0 * (self.config.vocabulary * self.config.hidden_size) as f64)
     }
 

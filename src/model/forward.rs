@@ -156,6 +156,18 @@ impl Forward<'_> {
         Ok(ops::add(residual, &module.forward(None, x)?, factor)?)
     }
 
+    /// `x · weightᵀ` with a matrix of `rows` rows that is no module: a router.
+    pub fn project(&self, weight: TensorId, rows: usize, x: &Activations) -> Result<Activations> {
+        ops::linear(x, &self.tensors[weight.index()].reshape((rows, ()))?, None)
+    }
+
+    /// Whether the output of these modules matters: always, unless the pass only observes and watches none of them. Then
+    /// it may leave out what nothing that is watched depends on, such as an expert beside others.
+    pub fn is_needed(&self, modules: &[ModuleId]) -> bool {
+        let site = |id: &ModuleId| self.layout.module(*id).site;
+        self.watch.as_ref().is_none_or(|watch| modules.iter().any(|id| watch.sites.contains(&site(id))))
+    }
+
     pub fn norm(&self, norm: Norm, x: &Activations) -> Result<Activations> {
         let weight = &self.tensors[norm.weight.index()];
         match norm.layer {

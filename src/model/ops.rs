@@ -5,9 +5,11 @@
 //! the tests hold.
 
 mod composed;
+mod routing;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 
+pub(super) use self::routing::{RoutedRows, add_at_rows, route, sigmoids, zeros_like};
 use super::batch::Batch;
 use super::rope::RopeTable;
 use crate::error::{Error, Result};
