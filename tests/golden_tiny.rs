@@ -163,7 +163,7 @@ fn check_inputs_and_parts(model: &Loaded, golden: &Golden) {
                 continue;
             };
             if golden.tensors.contains_key(&part) {
-                let linear = block.module(id);
+                let linear = block.module(id).unwrap();
                 let input = input.to_device(&model.device).unwrap();
                 let mut y = input.matmul(&linear.weight.t().unwrap()).unwrap();
                 if let Some(bias) = &linear.bias {

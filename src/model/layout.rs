@@ -81,11 +81,14 @@ impl ModuleDef {
         self.shape.0 * self.shape.1
     }
 
-    /// Weights that a token is multiplied with, in the mean: an expert's by the share of tokens that it sees if all experts
-    /// see as many.
+    /// The share of tokens that it sees, if all experts see as many.
+    pub fn token_share(&self) -> f64 {
+        self.expert.map_or(1.0, |expert| expert.chosen as f64 / expert.experts as f64)
+    }
+
+    /// Weights that a token is multiplied with, in the mean.
     pub fn elements_per_token(&self) -> f64 {
-        let share = self.expert.map_or(1.0, |expert| expert.chosen as f64 / expert.experts as f64);
-        self.elements() as f64 * share
+        self.elements() as f64 * self.token_share()
     }
 
     /// The last part of the path, `q_proj`.

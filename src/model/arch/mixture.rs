@@ -164,7 +164,9 @@ impl Mixture {
             let [output] = cx.linear([expert.down], &inner)?;
             sum = ops::add_at_rows(sum, &ops::scale_rows(output, &weights)?, &rows)?;
         }
-        let Some(shared) = &self.shared else { return Ok(sum) };
+        let Some(shared) = self.shared.as_ref().filter(|shared| shared.mlp.is_needed(cx)) else {
+            return Ok(sum);
+        };
         let inner = shared.mlp.activate(x, cx)?;
         let [output] = cx.linear([shared.mlp.down], &inner)?;
         let shares = ops::sigmoids(&cx.project(shared.gate, 1, x)?)?;

@@ -25,8 +25,13 @@ impl Architecture for Qwen2Moe {
     }
 
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
-        let defaults =
-            Defaults { keys: &KEYS, kv_heads: Some(16), max_positions: 32_768, ..Defaults::default() };
+        let defaults = Defaults {
+            keys: &KEYS,
+            intermediate: Some(1_408),
+            kv_heads: Some(16),
+            max_positions: 32_768,
+            ..Defaults::default()
+        };
         let mut common = Common::read(json, defaults)?;
         refuse_dense_blocks(json)?;
         only(json, "use_sliding_window", false)?;

@@ -27,8 +27,13 @@ impl Architecture for Qwen3Moe {
     }
 
     fn read(&self, json: &JsonFile<'_>) -> Result<ModelConfig> {
-        let defaults =
-            Defaults { keys: &KEYS, kv_heads: Some(4), max_positions: 32_768, ..Defaults::default() };
+        let defaults = Defaults {
+            keys: &KEYS,
+            intermediate: Some(768),
+            kv_heads: Some(4),
+            max_positions: 32_768,
+            ..Defaults::default()
+        };
         let common = Common::read(json, defaults)?;
         refuse_dense_blocks(json)?;
         only(json, "use_sliding_window", false)?;
