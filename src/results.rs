@@ -1,12 +1,14 @@
 //! What a study finds out: metrics of the base and of every cell, the figures of every module, the answers.
 //! Plain data; the JSON that the command line prints is these types as serde writes them.
 
+mod experts;
 mod footprint;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::experts::ModuleKind;
 pub use self::footprint::{Footprint, ModelFootprint, SourceBits};
 use crate::number::{self, NamedNumbers};
 use crate::study::{CellSpec, Contamination};

@@ -5,7 +5,9 @@ mod common;
 use candle_core::{DType, Device};
 use common::{Place, Synthetic};
 use secateur::engine::RunOptions;
+use secateur::model::arch::mixtral::Mixtral;
 use secateur::model::{ARCHITECTURES, ModelFolder, Weights};
+use secateur::results::Seconds;
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY, records};
 
 #[test]
@@ -44,6 +46,42 @@ fn a_model_of_every_architecture_is_pruned_measured_exported_and_opened_again() 
             assert_eq!(again.base.metrics.first(&PERPLEXITY), perplexity, "{architecture:?} {}", cell.id);
         }
     }
+}
+
+#[test]
+fn experts_that_are_held_one_after_the_other_become_the_same() {
+    let place = Place::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(&Mixtral) });
+    let recipes =
+        [("wanda", "0.5"), ("ria", "2:4"), ("sparsegpt", "0.5"), ("gptq", "4bit"), ("kquant", "q8_0")];
+    let cells = recipes.map(|(method, level)| place.cell(method, level)).to_vec();
+    let mut spec = place.spec(cells);
+    spec.evaluation.tasks = vec![place.path("tasks.jsonl").display().to_string()];
+    spec.evaluation.task_limit = Some(2);
+    let run = |store: &str, held_experts| {
+        let options = RunOptions { held_experts: Some(held_experts), ..RunOptions::default() };
+        let (mut result, _) = common::run(&place.path(store), spec.clone(), options);
+        for cell in &mut result.cells {
+            (cell.seconds, cell.peak_rss_bytes) = (Seconds::default(), 0);
+            cell.modules.iter_mut().for_each(|module| module.seconds = 0.0);
+        }
+        result
+    };
+    let held = run("held.db", usize::MAX);
+    // Every expert by itself: read when tokens reach it, with statistics of its own.
+    let read = run("read.db", 0);
+    assert_eq!(held.base.metrics, read.base.metrics);
+    for (held, read) in held.cells.iter().zip(&read.cells) {
+        assert_eq!(held, read, "{}", held.id);
+        let experts = held.modules.iter().filter(|module| module.name.contains(".experts."));
+        let routed: Vec<f64> = experts.filter_map(|module| module.details.get("tokens")).collect();
+        let looks_at_data = held.spec.calibration.is_some();
+        assert_eq!(routed.len(), if looks_at_data { 3 * 4 * 3 } else { 0 }, "{}", held.id);
+        let about_experts = |line: &&String| line.contains("experts saw fewer calibration tokens");
+        let few = held.modules.iter().filter(|m| m.details.get("tokens") < m.details.get("columns"));
+        let blocks: std::collections::BTreeSet<usize> = few.map(|module| module.block).collect();
+        assert_eq!(held.warnings.iter().filter(about_experts).count(), blocks.len(), "{:?}", held.warnings);
+    }
+    assert!(held.cells.iter().any(|cell| !cell.warnings.is_empty()), "no expert saw too few tokens");
 }
 
 #[test]

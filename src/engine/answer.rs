@@ -16,7 +16,7 @@ use super::prompts::PreparedTask;
 use super::study::Study;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::model::{Block, Generator, LmHead};
+use crate::model::{Generator, LmHead};
 use crate::number::NamedNumbers;
 use crate::results::{Answer, Measurement};
 use crate::scores::{measure_task, score_answer};
@@ -258,7 +258,7 @@ fn load<'a>(study: &'a Study, place: &Place, assignment: &Assignment) -> Result<
     let model = study.model_of(assignment.cell.as_ref())?;
     let mut blocks = Vec::with_capacity(study.folder.config.blocks);
     for index in 0..study.folder.config.blocks {
-        let mut block = Block::load(&study.folder, index, study.dtype, &place.device)?;
+        let mut block = study.load_block(index, &place.device)?;
         if assignment.cell.is_some() {
             apply_checkpoint(&mut block, study, place, &assignment.folder, index)?;
         }

@@ -11,6 +11,7 @@ use super::collector::Collector;
 use super::costs::Work;
 use super::evaluate::Heads;
 use super::event::Phase;
+use super::experts::{compressed_reader, grouped};
 use super::finding::{Finding, Findings};
 use super::place::Place;
 use super::snapshot::Snapshots;
@@ -20,7 +21,7 @@ use super::written::BlockWriter;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
 use crate::methods::{
-    CompressionOutcome, DeviceMethod, Encoded, InputStatistics, Matrix, Needs, Procedure, Stage,
+    CompressionOutcome, DeviceMethod, Encoded, InputStatistics, Matrix, Needs, Procedure, RoutedTokens, Stage,
 };
 use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, Tree};
@@ -151,7 +152,7 @@ impl Pass<'_> {
         for index in first..blocks {
             self.reporter.check()?;
             let (started, spent) = (self.reporter.clock(), self.reporter.tracker.spent());
-            let mut block = Block::load(&study.folder, index, study.dtype, &place.device)?;
+            let mut block = study.load_block(index, &place.device)?;
             if is_cell && index < pruned {
                 apply_checkpoint(&mut block, study, place, &self.assignment.folder, index)?;
             }
@@ -200,22 +201,25 @@ impl Pass<'_> {
         let (first, end) = study.sizes.blocks;
         let mut written = Vec::new();
         if (first..end).contains(&index) {
-            let mut statistics = self.observe(block, index)?;
             let procedure = procedure.with_levels(|level| study.block_level(index, level))?;
             let modules = &study.modules[index];
-            let work = study.sizes.prune(&procedure) / modules.len().max(1) as f64;
-            for &id in modules {
-                self.reporter.check()?;
-                let started = self.reporter.clock();
-                let module = block.layout().module(id).clone();
-                let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
-                let (result, weight) = self.prune_module(block, index, id, &procedure, of_site)?;
-                let seconds = self.reporter.clock() - started;
-                self.seconds.prune += seconds;
-                self.reporter.tracker.did(Work::compressing(&procedure), work, seconds);
-                (self.findings)(Finding::Module { module: result })?;
-                written.push((module.name, weight));
+            let groups = grouped(block.layout(), modules, procedure.needs(), study.sizes.held_experts);
+            let mut waiting = Vec::new();
+            for group in &groups {
+                let pruned = self.prune_group(block, index, &modules[group.clone()], &procedure)?;
+                for (id, stored, weight) in pruned {
+                    let module = block.layout().module(id);
+                    written.push((module.name.clone(), stored.clone()));
+                    // Statistics are those of the dense block: what the inputs of other groups depend on stays as it is
+                    // until these are collected.
+                    if groups.len() > 1 && module.expert.is_none() {
+                        waiting.push((id, stored, weight));
+                    } else {
+                        self.put(block, id, stored, &weight)?;
+                    }
+                }
             }
+            waiting.into_iter().try_for_each(|(id, stored, weight)| self.put(block, id, stored, &weight))?;
         }
         // In this order: a block on disk is not pruned again, so its time has to be known by then.
         (self.findings)(Finding::Seconds { seconds: *self.seconds })?;
@@ -223,12 +227,55 @@ impl Pass<'_> {
         self.tell_checkpoint(last)
     }
 
-    /// The dense pass: statistics of every module input that this method needs.
-    fn observe(&mut self, block: &Block, index: usize) -> Result<Vec<(InputSite, InputStatistics)>> {
+    /// Prunes modules whose statistics are held at the same time.
+    fn prune_group(
+        &mut self,
+        block: &mut Block,
+        index: usize,
+        modules: &[ModuleId],
+        procedure: &Procedure,
+    ) -> Result<Vec<(ModuleId, Stored, Tensor)>> {
+        let study = self.study;
+        let mut statistics = self.observe(block, index, modules)?;
+        let work = study.sizes.prune(procedure) / study.modules[index].len().max(1) as f64;
+        let mut pruned = Vec::with_capacity(modules.len());
+        for &id in modules {
+            self.reporter.check()?;
+            let started = self.reporter.clock();
+            let site = block.layout().module(id).site;
+            let of_site = statistics.iter_mut().find(|(s, _)| *s == site).map(|(_, s)| s);
+            let (result, stored, weight) = self.prune_module(block, index, id, procedure, of_site)?;
+            let seconds = self.reporter.clock() - started;
+            self.seconds.prune += seconds;
+            self.reporter.tracker.did(Work::compressing(procedure), work, seconds);
+            (self.findings)(Finding::Module { module: result })?;
+            pruned.push((id, stored, weight));
+        }
+        Ok(pruned)
+    }
+
+    /// Puts what became of a module into its block.
+    fn put(&self, block: &mut Block, id: ModuleId, stored: Stored, weight: &Tensor) -> Result<()> {
+        match block.reader(id) {
+            None => block.set_weight(id, weight.to_dtype(self.study.dtype)?),
+            Some(source) => {
+                let device = self.place.device.clone();
+                block.set_reader(id, compressed_reader(source, stored, self.study.dtype, device));
+            }
+        }
+        Ok(())
+    }
+
+    /// The dense pass: statistics of the inputs of some modules that this method needs.
+    fn observe(
+        &mut self,
+        block: &Block,
+        index: usize,
+        modules: &[ModuleId],
+    ) -> Result<Vec<(InputSite, InputStatistics)>> {
         let needs = self.procedure.as_ref().map_or(Needs::Nothing, Procedure::needs);
         let Some(calibration) = &self.calibration else { return Ok(Vec::new()) };
-        let chosen = self.study.modules[index].iter();
-        let mut sites: Vec<InputSite> = chosen.map(|id| block.layout().module(*id).site).collect();
+        let mut sites: Vec<InputSite> = modules.iter().map(|id| block.layout().module(*id).site).collect();
         sites.dedup();
         if sites.is_empty() || needs == Needs::Nothing {
             return Ok(Vec::new());
@@ -244,35 +291,37 @@ impl Pass<'_> {
             &mut || self.reporter.check(),
         )?;
         let collect_seconds = collector.seconds();
-        let statistics = collector.finish()?;
+        let statistics = collector.finish(block.layout(), &sites, &self.place.device)?;
         let seconds = self.reporter.clock() - started;
         self.seconds.calibrate += seconds;
         self.reporter.tracker.throughput(calibration.tokens() as f64, 1.0);
         let sizes = &self.study.sizes;
-        self.reporter.tracker.did(Work::Forward, sizes.observe(), seconds - collect_seconds);
+        let share = modules.len() as f64 / self.study.modules[index].len().max(1) as f64;
+        self.reporter.tracker.did(Work::Forward, sizes.observe() * share, seconds - collect_seconds);
         if needs == Needs::Hessian {
-            self.reporter.tracker.did(Work::Collect, sizes.collect(), collect_seconds);
+            self.reporter.tracker.did(Work::Collect, sizes.collect() * share, collect_seconds);
         }
         Ok(statistics)
     }
 
     fn prune_module(
         &self,
-        block: &mut Block,
+        block: &Block,
         index: usize,
         id: ModuleId,
         procedure: &Procedure,
         inputs: Option<&mut InputStatistics>,
-    ) -> Result<(ModuleResult, Stored)> {
+    ) -> Result<(ModuleResult, Stored, Tensor)> {
         let started = Instant::now();
         let module = block.layout().module(id).clone();
+        let routed = inputs.as_ref().and_then(|inputs| inputs.routed);
         let on_device = procedure.on_device().filter(|_| !self.place.device.is_cpu());
         let compressed = match on_device {
             Some((method, stage)) => self.compress_on_device(method, block, id, stage, inputs)?,
             None => self.compress_on_host(block, (index, id), procedure, inputs)?,
         };
-        block.set_weight(id, compressed.weight.to_dtype(self.study.dtype)?);
-        let Compressed { outcome, stored, footprint, .. } = compressed;
+        let Compressed { mut outcome, stored, footprint, weight } = compressed;
+        outcome.details.extend(routed.map(RoutedTokens::details));
         let result = ModuleResult {
             block: index,
             name: module.full_name,
@@ -283,7 +332,7 @@ impl Pass<'_> {
             details: outcome.details,
             seconds: started.elapsed().as_secs_f64(),
         };
-        Ok((result, stored))
+        Ok((result, stored, weight))
     }
 
     fn compress_on_host(
@@ -331,7 +380,7 @@ impl Pass<'_> {
     ) -> Result<Compressed> {
         let module = block.layout().module(id);
         let source = self.study.folder.stored_dtype(module);
-        let loaded = &block.module(id).weight;
+        let loaded = block.module(id)?.weight;
         let weights = if loaded.dtype() == source || loaded.dtype() == DType::F32 {
             loaded.to_dtype(DType::F32)?
         } else {
@@ -349,9 +398,9 @@ impl Pass<'_> {
 
     /// A module's weights as the model's files have them, in `f32` on the host.
     fn source_weights(&self, block: &Block, id: ModuleId) -> Result<Vec<f32>> {
-        let weight = &block.module(id).weight;
+        let weight = block.module(id)?.weight;
         if weight.device().is_cpu() && weight.dtype() == DType::F32 {
-            return with_elements(weight, <[f32]>::to_vec);
+            return with_elements(&weight, <[f32]>::to_vec);
         }
         let module = block.layout().module(id);
         let weight = self.study.folder.matrix(module, DType::F32, &Device::Cpu)?;
@@ -416,7 +465,12 @@ pub(super) fn apply_checkpoint(
                 checkpoint::block_path(dir, index).display()
             ))
         })?;
-        let source = &block.module(id).weight;
+        if let Some(source) = block.reader(id) {
+            let device = place.device.clone();
+            block.set_reader(id, compressed_reader(source, stored, study.dtype, device));
+            continue;
+        }
+        let source = block.module(id)?.weight;
         let weights = stored.weights(|| {
             // What stays is the source's, which the block holds; zeros are exact in any precision.
             let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;

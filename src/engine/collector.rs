@@ -1,14 +1,16 @@
 //! Collects statistics of the inputs of modules while calibration windows go through a block.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Tensor, cuda};
+use candle_core::{DType, Device, Tensor, cuda};
 use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::kernels::{matmul, simd};
 use crate::methods::{InputStatistics, Needs, Statistics};
-use crate::model::{ActivationObserver, Activations, InputSite};
+use crate::model::{ActivationObserver, Activations, BlockLayout, InputSite};
 
 /// Rows whose squares are summed in `f32` before they join the `f64` total.
 const ROWS: usize = 256;
@@ -25,11 +27,18 @@ enum Running {
     DeviceGram(Tensor),
 }
 
+/// What one input has shown so far.
+#[derive(Debug)]
+struct Seen {
+    tokens: usize,
+    running: Running,
+}
+
 /// Collects the statistics of all inputs of one block over calibration batches.
 #[derive(Debug)]
 pub(super) struct Collector {
     needs: Needs,
-    running: Vec<(InputSite, usize, Running)>,
+    running: HashMap<InputSite, Seen>,
     sequences: usize,
     busy: Duration,
 }
@@ -37,7 +46,7 @@ pub(super) struct Collector {
 impl Collector {
     /// Collects what a method needs.
     pub fn new(needs: Needs) -> Self {
-        Self { needs, running: Vec::new(), sequences: 0, busy: Duration::ZERO }
+        Self { needs, running: HashMap::new(), sequences: 0, busy: Duration::ZERO }
     }
 
     /// Says that `count` more sequences have been shown. Sums are over tokens, means over sequences.
@@ -50,48 +59,69 @@ impl Collector {
         self.busy.as_secs_f64()
     }
 
-    /// The statistics, one for every site that was reached.
+    /// The statistics of the inputs `sites` of a block; an expert that was reached by no token has none of its own, see
+    /// [`InputStatistics::of_unseen_expert`].
     ///
     /// # Errors
     /// A tensor operation that fails.
-    pub fn finish(self) -> Result<Vec<(InputSite, InputStatistics)>> {
-        let sequences = self.sequences;
-        let statistics = |running| -> Result<Statistics> {
-            Ok(match running {
-                Running::HostNorms(sums) => Statistics::ColumnNorms(sums),
-                Running::DeviceNorms(sums) => Statistics::ColumnNorms(sums.to_vec1()?),
-                Running::HostGram(gram) => Statistics::Gram(gram),
-                Running::DeviceGram(gram) => Statistics::DeviceGram(gram),
-            })
-        };
-        self.running
-            .into_iter()
-            .map(|(site, width, running)| {
-                Ok((site, InputStatistics::new(statistics(running)?, width, sequences)))
-            })
-            .collect()
+    pub fn finish(
+        mut self,
+        layout: &BlockLayout,
+        sites: &[InputSite],
+        device: &Device,
+    ) -> Result<Vec<(InputSite, InputStatistics)>> {
+        let (needs, sequences) = (self.needs, self.sequences);
+        let mut all = Vec::with_capacity(sites.len());
+        for &site in sites {
+            let Some((_, module)) = layout.modules().find(|(_, module)| module.site == site) else {
+                continue;
+            };
+            let width = module.shape.1;
+            match self.running.remove(&site) {
+                Some(Seen { tokens, running }) => {
+                    let statistics = InputStatistics::new(running.finish()?, width, sequences);
+                    let is_expert = module.expert.is_some();
+                    all.push((site, if is_expert { statistics.of_expert(tokens) } else { statistics }));
+                }
+                None if module.expert.is_some() => {
+                    all.push((site, InputStatistics::of_unseen_expert(needs, width, sequences, device)?));
+                }
+                None => {}
+            }
+        }
+        Ok(all)
     }
 
-    fn at(&mut self, site: InputSite, x: &Activations) -> Result<&mut Running> {
+    fn at(&mut self, site: InputSite, x: &Activations) -> Result<&mut Seen> {
+        match self.running.entry(site) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                Ok(entry.insert(Seen { tokens: 0, running: Running::new(self.needs, x)? }))
+            }
+        }
+    }
+}
+
+impl Running {
+    fn new(needs: Needs, x: &Activations) -> Result<Self> {
         let width = x.width()?;
-        let found = self.running.iter().position(|(s, _, _)| *s == site);
-        let index = if let Some(index) = found {
-            index
-        } else {
-            let running = match (self.needs, x) {
-                (Needs::Hessian, Activations::Host { .. }) => Running::HostGram(vec![0.0; width * width]),
-                (Needs::Hessian, Activations::Device(x)) => {
-                    Running::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
-                }
-                (_, Activations::Host { .. }) => Running::HostNorms(vec![0.0; width]),
-                (_, Activations::Device(x)) => {
-                    Running::DeviceNorms(Tensor::zeros(width, DType::F64, x.device())?)
-                }
-            };
-            self.running.push((site, width, running));
-            self.running.len() - 1
-        };
-        Ok(&mut self.running[index].2)
+        Ok(match (needs, x) {
+            (Needs::Hessian, Activations::Host { .. }) => Self::HostGram(vec![0.0; width * width]),
+            (Needs::Hessian, Activations::Device(x)) => {
+                Self::DeviceGram(Tensor::zeros((width, width), DType::F32, x.device())?)
+            }
+            (_, Activations::Host { .. }) => Self::HostNorms(vec![0.0; width]),
+            (_, Activations::Device(x)) => Self::DeviceNorms(Tensor::zeros(width, DType::F64, x.device())?),
+        })
+    }
+
+    fn finish(self) -> Result<Statistics> {
+        Ok(match self {
+            Self::HostNorms(sums) => Statistics::ColumnNorms(sums),
+            Self::DeviceNorms(sums) => Statistics::ColumnNorms(sums.to_vec1()?),
+            Self::HostGram(gram) => Statistics::Gram(gram),
+            Self::DeviceGram(gram) => Statistics::DeviceGram(gram),
+        })
     }
 }
 
@@ -109,8 +139,10 @@ impl ActivationObserver for Collector {
 
 impl Collector {
     fn add(&mut self, site: InputSite, x: &Activations) -> Result<()> {
-        let width = x.width()?;
-        match (self.at(site, x)?, x) {
+        let (width, rows) = (x.width()?, x.len()?);
+        let seen = self.at(site, x)?;
+        seen.tokens += rows;
+        match (&mut seen.running, x) {
             (Running::HostNorms(sums), Activations::Host { data, .. }) => add_squares(sums, data, width),
             (Running::DeviceNorms(sums), Activations::Device(x)) => {
                 // A product with ones: devices sum columns far faster that way than by a reduction.
@@ -172,8 +204,8 @@ fn add_squares(sums: &mut [f64], x: &[f32], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::arch::mixtral::Mixtral;
     use crate::model::{ModelFolder, Synthetic};
-    use candle_core::Device;
 
     #[test]
     fn norms_are_means_over_sequences_of_sums_over_tokens() {
@@ -188,9 +220,34 @@ mod tests {
         collector.input(sites[0], &x).unwrap();
         collector.input(sites[3], &x).unwrap();
         collector.count(2);
-        let found = collector.finish().unwrap();
+        let found = collector.finish(config.layout(0), &sites, &Device::Cpu).unwrap();
         assert_eq!((found.len(), found[1].0), (2, sites[3]));
         assert_eq!(found[1].1.input_norms_squared().unwrap(), vec![10.0 / 4.0, 4.0 / 4.0]);
         assert_eq!(found[0].1.input_norms_squared().unwrap(), vec![20.0 / 4.0, 8.0 / 4.0]);
+        assert!(found.iter().all(|(_, inputs)| inputs.routed.is_none()));
+    }
+
+    #[test]
+    fn an_expert_says_how_many_tokens_it_saw_and_columns_count_alike_where_it_saw_none() {
+        let folder = tempfile::tempdir().unwrap();
+        Synthetic::tiny(&Mixtral).write(folder.path()).unwrap();
+        let config = ModelFolder::open(folder.path()).unwrap().config;
+        let experts = config.layout(0).modules().filter(|(_, module)| module.expert.is_some());
+        let inputs: Vec<(InputSite, usize)> = experts.map(|(_, m)| (m.site, m.shape.1)).collect();
+        let sites = [inputs[0].0, inputs[2].0];
+        for (needs, ones) in [(Needs::ColumnNorms, None), (Needs::Hessian, Some(inputs[2].1 + 1))] {
+            let mut collector = Collector::new(needs);
+            let x = Tensor::ones((3, inputs[0].1), DType::F32, &Device::Cpu).unwrap();
+            collector.input(sites[0], &Activations::of(&x).unwrap()).unwrap();
+            collector.count(1);
+            let found = collector.finish(config.layout(0), &sites, &Device::Cpu).unwrap();
+            let tokens: Vec<_> = found.iter().map(|(_, inputs)| inputs.routed.unwrap().tokens).collect();
+            assert_eq!(tokens, [3, 0]);
+            assert_eq!(found[1].1.input_norms_squared().unwrap(), vec![1.0; inputs[2].1]);
+            let gram = found[1].1.gram().map(|gram| {
+                gram.iter().enumerate().all(|(i, v)| *v == f32::from(u8::from(i % ones.unwrap() == 0)))
+            });
+            assert_eq!(gram, ones.map(|_| true));
+        }
     }
 }

@@ -91,6 +91,8 @@ pub(super) struct Sizes {
     pub on_host: bool,
     /// Whether hidden states stay where the blocks are, and do not come back to the host after each.
     pub states_on_device: bool,
+    /// Most bytes of a block's experts, or of their statistics, that are held at the same time.
+    pub held_experts: usize,
     /// How much slower than the device the host is, where weights are chosen.
     pub host_slower: f64,
 }
@@ -125,6 +127,41 @@ impl Sizes {
         self.mean_block(|_, layout| layout.elements() as f64)
     }
 
+    /// Those of them that a token is multiplied with.
+    fn parameters_per_token(&self) -> f64 {
+        self.mean_block(|_, layout| layout.elements_per_token())
+    }
+
+    /// Whether all experts of a block are held. Else they are read one after the other.
+    pub fn holds_experts(&self, layout: &BlockLayout) -> bool {
+        let experts = layout.modules().filter(|(_, module)| module.expert.is_some());
+        let elements: usize = experts.map(|(_, module)| module.elements()).sum();
+        elements * self.compute_bytes <= self.held_experts
+    }
+
+    /// Weights of a block that are in memory.
+    fn held_elements(&self, layout: &BlockLayout) -> usize {
+        if self.holds_experts(layout) {
+            return layout.elements();
+        }
+        let modules = layout.modules().map(|(_, module)| module);
+        let (experts, others): (Vec<_>, Vec<_>) = modules.partition(|module| module.expert.is_some());
+        let largest = experts.iter().map(|module| module.elements()).max().unwrap_or(0);
+        // Two of an expert's layers are called together. What became of all experts is held until it is on the disk: at
+        // most new values in the precision of the files.
+        let compressed = experts.iter().map(|module| module.elements()).sum::<usize>() * self.disk_bytes;
+        others.iter().map(|module| module.elements()).sum::<usize>()
+            + 2 * largest
+            + compressed / self.compute_bytes
+    }
+
+    /// Bytes of the Hessians of a block's inputs that are held at the same time.
+    fn held_hessians(&self, layout: &BlockLayout) -> usize {
+        let all: usize = layout.sites().map(|(_, width)| width * width * 4).sum();
+        let has_experts = layout.modules().any(|(_, module)| module.expert.is_some());
+        if has_experts { all.min(self.held_experts) } else { all }
+    }
+
     pub fn widest_output(&self) -> usize {
         self.largest_block(|layout| layout.modules().map(|(_, m)| m.shape.0).max().unwrap_or(0))
     }
@@ -155,12 +192,12 @@ impl Sizes {
             let heads = self.config.attention(block);
             2.0 * self.seq_len as f64 * (heads.query * heads.dim) as f64
         });
-        tokens * (2.0 * self.block_parameters() + attention)
+        tokens * (2.0 * self.parameters_per_token() + attention)
     }
 
     /// The same through a pruned block, in operations of a dense one that take as long.
     pub fn pruned_forward(&self, tokens: usize, procedure: &Procedure) -> f64 {
-        let pruned = self.mean_pruned(|module| 2.0 * module.elements() as f64);
+        let pruned = self.mean_pruned(|module| 2.0 * module.elements_per_token());
         let saved = if self.on_host { 1.0 - sparse::relative_time(procedure.zeros()) } else { 0.0 };
         self.forward(tokens) - tokens as f64 * pruned * saved
     }
@@ -168,14 +205,22 @@ impl Sizes {
     /// One block's dense pass: all but the last product.
     pub fn observe(&self) -> f64 {
         let tokens = self.calibration_tokens();
-        let last = |layout: &BlockLayout| layout.modules().last().map_or(0, |(_, module)| module.elements());
-        self.forward(tokens) - tokens as f64 * 2.0 * self.mean_block(|_, layout| last(layout) as f64)
+        let last = |layout: &BlockLayout| {
+            layout.modules().last().map_or(0.0, |(_, module)| module.elements_per_token())
+        };
+        self.forward(tokens) - tokens as f64 * 2.0 * self.mean_block(|_, layout| last(layout))
     }
 
     /// Collecting one block's Hessians.
     pub fn collect(&self) -> f64 {
-        self.calibration_tokens() as f64
-            * self.mean_block(|_, layout| layout.sites().map(|(_, w)| w as f64 * w as f64).sum())
+        let per_token = |layout: &BlockLayout| {
+            let mut last = None;
+            // The modules of one input stand together.
+            let inputs =
+                layout.modules().filter(|(_, module)| last.replace(module.site) != Some(module.site));
+            inputs.map(|(_, module)| (module.shape.1 as f64).powi(2) * module.token_share()).sum::<f64>()
+        };
+        self.calibration_tokens() as f64 * self.mean_block(|_, layout| per_token(layout))
     }
 
     /// Pruning one block's modules, which the host does: in operations of the device that take as long.
@@ -206,7 +251,7 @@ impl Sizes {
     pub fn answers(&self) -> f64 {
         // Single-token steps are bound by reading the weights, not by arithmetic: a factor of four.
         let tokens = self.prompt_tokens as f64 + 4.0 * self.answer_tokens as f64;
-        tokens * 2.0 * self.block_parameters() * self.config.blocks as f64
+        tokens * 2.0 * self.parameters_per_token() * self.config.blocks as f64
             + (self.prompts + self.answer_tokens) as f64
                 * 2.0
                 * (self.config.vocabulary * self.config.hidden_size) as f64
@@ -218,7 +263,7 @@ impl Sizes {
             return 0.0;
         }
         let tokens = 0.5 * self.answer_tokens as f64;
-        let blocks = 2.0 * self.block_parameters() * self.config.blocks as f64;
+        let blocks = 2.0 * self.parameters_per_token() * self.config.blocks as f64;
         tokens * (blocks + 4.0 * (self.config.vocabulary * self.config.hidden_size) as f64)
     }
 
@@ -282,8 +327,9 @@ impl Sizes {
         let c = &self.config;
         let (host_element, device_element) = (4usize, self.compute_bytes);
         let states = |tokens: usize| tokens * c.hidden_size * self.compute_bytes;
-        let block = self.largest_block(BlockLayout::elements);
+        let block = self.largest_block(|layout| self.held_elements(layout));
         let all_blocks: usize = c.layouts().map(BlockLayout::elements).sum();
+        let held_blocks: usize = c.layouts().map(|layout| self.held_elements(layout)).sum();
         let largest =
             self.largest_block(|layout| layout.modules().map(|(_, m)| m.elements()).max().unwrap_or(0));
         let calibrated = cells.iter().any(|procedure| procedure.needs() != Needs::Nothing);
@@ -303,7 +349,7 @@ impl Sizes {
         let square = |w: usize| w * w * host_element;
         let statistics = if hessians {
             // The Hessians of all inputs, and the solver's three copies of the largest.
-            self.largest_block(|layout| layout.sites().map(|(_, width)| square(width)).sum())
+            self.largest_block(|layout| self.held_hessians(layout))
                 + 3 * self.largest_block(|l| l.sites().map(|(_, width)| square(width)).max().unwrap_or(0))
         } else {
             0
@@ -334,7 +380,7 @@ impl Sizes {
             // Beside the model that answered: a block of the base, with keys and values of one batch.
             let base =
                 if self.disagreement { block * device_element + together * cache / c.blocks } else { 0 };
-            (all_blocks + c.vocabulary * c.hidden_size) * device_element
+            (held_blocks + c.vocabulary * c.hidden_size) * device_element
                 + together * cache
                 + of_rows(self.batch_tokens.min(together))
                 + base.max(packed)

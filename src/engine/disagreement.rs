@@ -133,7 +133,7 @@ fn base_states(
     let ropes = study.folder.config.rope_tables(longest);
     let worth_keeping = keeps_prompts(study, dir);
     for index in 0..blocks {
-        let block = Block::load(&study.folder, index, study.dtype, &place.device)?;
+        let block = study.load_block(index, &place.device)?;
         for reading in &mut readings {
             let first = reading.asked.records.start;
             let sequences = reading.lengths.len();

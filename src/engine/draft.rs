@@ -13,6 +13,7 @@ use super::content;
 use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::event::{Phase, PlannedCell, ResourceEstimate};
+use super::experts::most_held;
 use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::place::Place;
@@ -84,6 +85,7 @@ impl StudyDraft {
             disk_bytes: folder.dtype().size_in_bytes(),
             on_host: device.is_cpu(),
             states_on_device: device.is_cpu(),
+            held_experts: usize::MAX,
             host_slower: 1.0,
         };
         let layouts = folder.config.layouts().zip(&modules).take(blocks.1).skip(blocks.0);
@@ -108,6 +110,7 @@ impl StudyDraft {
         let sets = CalibrationSets::new(hub);
         let mut draft = Self { study, sets, device, gpu, procedures, speed: 0.0 };
         draft.load_data(reporter)?;
+        draft.study.sizes.held_experts = most_held(draft.free_memory());
         let sizes = &draft.study.sizes;
         let shape = (sizes.config.hidden_size, sizes.widest_output());
         draft.speed = speed::measured(&draft.device, draft.study.dtype, shape)?;
@@ -206,6 +209,14 @@ impl StudyDraft {
         self.study.sizes.states_on_device = true;
         self.study.sizes.states_on_device =
             self.study.sizes.memory(&self.procedures).device_bytes <= free / 2;
+    }
+
+    /// Bytes that are free where blocks are computed.
+    fn free_memory(&self) -> Option<u64> {
+        if self.device.is_cpu() {
+            return Some(sysinfo::host_memory().available).filter(|free| *free > 0);
+        }
+        self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free)
     }
 
     /// What the study needs, beside what this machine has.

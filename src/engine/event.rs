@@ -26,6 +26,8 @@ pub struct RunOptions {
     pub save_as: ExportFormat,
     /// What is chosen about them.
     pub save_options: ExportOptions,
+    /// Most bytes of a block's experts that are held at the same time; `None` depends on how much memory is free.
+    pub held_experts: Option<usize>,
 }
 
 /// What a client asks of the engine.

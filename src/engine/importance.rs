@@ -32,10 +32,13 @@ pub(crate) fn sums_of_squares(
         let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
         let mut collector = Collector::new(Needs::ColumnNorms);
         states.observe(&block, &ropes, &device, &sites, &mut collector, &mut || told(index))?;
-        let sums = collector.finish()?.into_iter().map(|(site, inputs)| match inputs.statistics {
-            Statistics::ColumnNorms(sums) => Ok((site, sums)),
-            _ => Err(Error::failure("sums were asked for and something else was collected")),
-        });
+        let sums =
+            collector.finish(block.layout(), &sites, &device)?.into_iter().map(|(site, inputs)| match inputs
+                .statistics
+            {
+                Statistics::ColumnNorms(sums) => Ok((site, sums)),
+                _ => Err(Error::failure("sums were asked for and something else was collected")),
+            });
         all.push(sums.collect::<Result<_>>()?);
         if index + 1 < folder.config.blocks {
             states.forward(&block, &ropes, &device, &mut || told(index))?;

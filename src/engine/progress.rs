@@ -258,6 +258,7 @@ mod tests {
             disk_bytes: 2,
             on_host: true,
             states_on_device: true,
+            held_experts: usize::MAX,
             host_slower: 1.0,
         }
     }

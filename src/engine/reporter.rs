@@ -161,6 +161,7 @@ mod tests {
             disk_bytes: 4,
             on_host: true,
             states_on_device: true,
+            held_experts: usize::MAX,
             host_slower: 1.0,
         };
         let (publish, progress) = watch::channel(Progress::default());

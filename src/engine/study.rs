@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use tokenizers::Tokenizer;
 
 use super::choice_requests::PreparedChoices;
@@ -13,7 +13,7 @@ use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
 use crate::export::with_ends;
 use crate::methods::{Procedure, Profile};
-use crate::model::{ModelFolder, ModuleId, RopeTables, Tree};
+use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RopeTables, Tree};
 use crate::results::{Environment, ModelInfo};
 use crate::study::{CellSpec, Level, StudySpec};
 
@@ -59,6 +59,16 @@ impl Study {
     pub fn model_of(&self, cell: Option<&CellSpec>) -> Result<Cow<'_, ModelFolder>> {
         let Some(cell) = cell else { return Ok(Cow::Borrowed(&self.folder)) };
         with_ends(&self.folder, &self.procedure(cell)?)
+    }
+
+    /// Loads a block of the base. Experts that would take too much memory are read when they are needed.
+    ///
+    /// # Errors
+    /// As [`Block::load`].
+    pub fn load_block(&self, index: usize, device: &Device) -> Result<Block> {
+        let held = self.sizes.holds_experts(self.folder.config.layout(index));
+        let experts = if held { ExpertWeights::Held } else { ExpertWeights::ReadWhenNeeded };
+        Block::load_with(&self.folder, index, self.dtype, device, experts)
     }
 
     /// The level of one block of a cell.

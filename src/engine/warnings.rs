@@ -1,6 +1,8 @@
 //! What a person should know of how a cell's modules were compressed: one line for all modules of which it is the same.
 
-use crate::methods::{ModuleWarning, Procedure};
+use std::collections::BTreeMap;
+
+use crate::methods::{ModuleWarning, Needs, Procedure, RoutedTokens};
 use crate::results::ModuleResult;
 
 /// The warnings about modules, each with how many modules it is about and the first of them.
@@ -18,7 +20,63 @@ pub(super) fn of_modules(procedure: &Procedure, modules: &[ModuleResult]) -> Vec
         1 => format!("{name}: {warning}"),
         _ => format!("{count} modules, such as {name}: {warning}"),
     };
-    found.into_iter().map(line).collect()
+    found.into_iter().map(line).chain(of_experts(procedure, modules)).collect()
+}
+
+/// The modules of a block's experts, and how many tokens each saw.
+#[derive(Default)]
+struct ExpertTokens<'a> {
+    /// By the path of the expert, what is known of the module that knows least.
+    experts: BTreeMap<&'a str, RoutedTokens>,
+}
+
+/// The warnings about experts that saw fewer tokens than they have columns: one a block.
+fn of_experts(procedure: &Procedure, modules: &[ModuleResult]) -> Vec<String> {
+    let mut blocks: BTreeMap<usize, ExpertTokens<'_>> = BTreeMap::new();
+    for module in modules {
+        let (Some(routed), Some((expert, _))) =
+            (RoutedTokens::of(&module.details), module.name.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let known = blocks.entry(module.block).or_default().experts.entry(expert).or_insert(routed);
+        if routed.shortage() > known.shortage() {
+            *known = routed;
+        }
+    }
+    blocks.iter().filter_map(|(block, tokens)| tokens.warning(*block, procedure.needs())).collect()
+}
+
+impl ExpertTokens<'_> {
+    fn warning(&self, block: usize, needs: Needs) -> Option<String> {
+        let all = self.experts.len();
+        let few: Vec<_> = self.experts.iter().filter(|(_, routed)| routed.are_few()).collect();
+        let unseen: Vec<_> = few.iter().filter(|(_, routed)| routed.tokens == 0).collect();
+        let seen = few.iter().filter(|(_, routed)| routed.tokens > 0);
+        let mut parts = Vec::new();
+        if let Some((expert, routed)) = seen.max_by(|a, b| a.1.shortage().total_cmp(&b.1.shortage())) {
+            let rule = match needs {
+                Needs::Hessian => "their damping grows by columns per token",
+                Needs::ColumnNorms | Needs::Nothing => "the norms of their columns come from these alone",
+            };
+            parts.push(format!(
+                "{} of {all} experts saw fewer calibration tokens than they have columns, such as {expert} with {} for \
+                 {}: {rule}",
+                few.len() - unseen.len(),
+                routed.tokens,
+                routed.columns
+            ));
+        }
+        if let Some((expert, routed)) = unseen.first() {
+            parts.push(format!(
+                "{} of {all} experts saw no calibration token for their columns, such as {expert} with 0 for {}: all \
+                 columns count alike there, and the size of the weights decides",
+                unseen.len(),
+                routed.columns
+            ));
+        }
+        (!parts.is_empty()).then(|| format!("block {block}: {}", parts.join("; ")))
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +120,33 @@ mod tests {
         assert_eq!(told("sparsegpt@50%+gptq@4bit", &modules), [two, groups.clone(), one]);
         assert_eq!(told("rtn@4bit", &modules), [groups]);
         assert_eq!(told("sparsegpt@50%", &modules), damping);
+    }
+
+    #[test]
+    fn experts_that_saw_too_few_tokens_share_a_line_for_each_block() {
+        let expert = |block: usize, name: &str, tokens: f64, columns: f64| ModuleResult {
+            block,
+            ..module(name, &[("tokens", tokens), ("columns", columns)])
+        };
+        let modules = [
+            expert(0, "b.0.experts.0.w1", 40.0, 32.0),
+            expert(0, "b.0.experts.0.w2", 40.0, 48.0),
+            expert(0, "b.0.experts.1.w1", 7.0, 32.0),
+            expert(0, "b.0.experts.1.w2", 7.0, 48.0),
+            expert(0, "b.0.experts.2.w1", 0.0, 32.0),
+            expert(1, "b.1.experts.0.w1", 99.0, 32.0),
+            module("b.1.q_proj", &[]),
+        ];
+        let line = |rule: &str| {
+            format!(
+                "block 0: 2 of 3 experts saw fewer calibration tokens than they have columns, such as b.0.experts.1 \
+                 with 7 for 48: {rule}; 1 of 3 experts saw no calibration token for their columns, such as \
+                 b.0.experts.2 with 0 for 32: all columns count alike there, and the size of the weights decides"
+            )
+        };
+        assert_eq!(told("wanda@50%", &modules), [line("the norms of their columns come from these alone")]);
+        assert_eq!(told("gptq@4bit", &modules), [line("their damping grows by columns per token")]);
+        assert_eq!(told("wanda@50%", &modules[5..]), [""; 0]);
     }
 
     #[test]

@@ -120,7 +120,10 @@ impl Worker {
             Some((store, study)) => (Some(store), Some(study)),
             None => (Store::open_existing(&self.options.store)?, None),
         };
-        let draft = StudyDraft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
+        let mut draft = StudyDraft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
+        if let Some(bytes) = options.held_experts {
+            draft.study.sizes.held_experts = bytes;
+        }
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
         if !options.force {

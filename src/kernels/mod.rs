@@ -12,6 +12,7 @@ pub(crate) mod elementwise;
 pub mod ggml;
 pub mod math;
 pub mod matmul;
+pub(crate) mod routing;
 pub(crate) mod scratch;
 pub(crate) mod select;
 pub mod sparse;

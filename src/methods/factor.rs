@@ -7,7 +7,7 @@ use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::prelude::{Reborrow, ReborrowMut};
 use rayon::prelude::*;
 
-use super::{Arguments, ModuleWarning, Parameter, ParameterKind};
+use super::{Arguments, ModuleWarning, Parameter, ParameterKind, RoutedTokens};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::parallel;
 use crate::number::NamedNumbers;
@@ -141,7 +141,9 @@ fn factorise(gram: &[f32], width: usize, scale: f32, diagonal: &[f32], added: f3
 
 /// What a person should know of the damping that it took.
 pub(super) fn warning(details: &NamedNumbers, arguments: &Arguments) -> Option<ModuleWarning> {
-    let asked = arguments.number(&DAMPING);
+    // An expert that saw few tokens begins with more, of which it is told by itself.
+    let factor = RoutedTokens::of(details).map_or(1.0, RoutedTokens::damping_factor);
+    let asked = arguments.number(&DAMPING) * factor;
     let used = details.get(DAMPING_USED).filter(|used| *used > asked)?;
     let text = format!("the Hessian was not positive definite; damping was raised from {asked} to {used}");
     Some(ModuleWarning::Sentence(text))

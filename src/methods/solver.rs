@@ -94,7 +94,7 @@ pub(super) fn compress(
             "a Hessian of {width} features for a matrix of {columns} columns"
         )));
     }
-    let damping = arguments.number(&DAMPING);
+    let damping = inputs.damping(arguments.number(&DAMPING));
     let prepare = |s: &InputStatistics| {
         PreparedInputs::new(s.gram().ok_or_else(missing)?, width, sequences, damping, by_importance)
     };

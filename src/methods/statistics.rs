@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::fmt;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
+use super::Needs;
+use super::routed::RoutedTokens;
 use crate::error::Result;
 
 /// Statistics of one input, shared by all modules that read it.
@@ -26,6 +28,8 @@ pub struct InputStatistics {
     pub width: usize,
     /// Calibration sequences seen.
     pub sequences: usize,
+    /// Of an expert's input: how many tokens were routed there. `None` where every token is seen.
+    pub routed: Option<RoutedTokens>,
     cache: Option<Box<dyn Any + Send>>,
 }
 
@@ -41,7 +45,37 @@ impl fmt::Debug for InputStatistics {
 impl InputStatistics {
     /// Statistics of an input of `width` features over so many sequences.
     pub fn new(statistics: Statistics, width: usize, sequences: usize) -> Self {
-        Self { statistics, width, sequences, cache: None }
+        Self { statistics, width, sequences, routed: None, cache: None }
+    }
+
+    /// The same of an expert that so many tokens were routed to.
+    #[must_use]
+    pub fn of_expert(self, tokens: usize) -> Self {
+        Self { routed: Some(RoutedTokens { tokens, columns: self.width }), ..self }
+    }
+
+    /// What stands for the statistics of an expert that saw no token: all features count alike, so that the weights' own
+    /// size decides. `device` is where methods look for them.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn of_unseen_expert(needs: Needs, width: usize, sequences: usize, device: &Device) -> Result<Self> {
+        let statistics = match needs {
+            Needs::Hessian if device.is_cpu() => {
+                let mut gram = vec![0.0; width * width];
+                gram.iter_mut().step_by(width + 1).for_each(|diagonal| *diagonal = 1.0);
+                Statistics::Gram(gram)
+            }
+            Needs::Hessian => Statistics::DeviceGram(Tensor::eye(width, DType::F32, device)?),
+            Needs::ColumnNorms | Needs::Nothing => Statistics::ColumnNorms(vec![1.0; width]),
+        };
+        Ok(Self::new(statistics, width, sequences).of_expert(0))
+    }
+
+    /// The damping to begin with, where `asked` is asked for: more for an expert that saw fewer tokens than it has
+    /// columns, see [`RoutedTokens::damping_factor`].
+    pub fn damping(&self, asked: f64) -> f64 {
+        asked * self.routed.map_or(1.0, RoutedTokens::damping_factor)
     }
 
     /// Mean over sequences of every feature's sum of squares (`scaler_row` in the Wanda authors' code), `[in]`.

@@ -8,18 +8,27 @@ use super::batch::Batch;
 use super::cache::BlockCache;
 use super::config::BlockPlan;
 use super::folder::ModelFolder;
-use super::forward::{ActivationObserver, Forward, Halt, Linear, Watch};
+use super::forward::{ActivationObserver, Forward, Halt, Linear, ModuleWeights, Watch, WeightReader};
 use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
 use super::ops::{self, Activations};
 use super::rope::RopeTables;
 use crate::error::{Error, Result};
+
+/// Where a block has the weights of its experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertWeights {
+    /// All in memory.
+    Held,
+    /// In the files: an expert's are read when tokens reach it, and let go of behind it.
+    ReadWhenNeeded,
+}
 
 /// A decoder block on a device.
 #[derive(Debug, Clone)]
 pub struct Block {
     plans: Arc<[BlockPlan]>,
     index: usize,
-    modules: Vec<Linear>,
+    modules: Vec<ModuleWeights>,
     tensors: Vec<Tensor>,
 }
 
@@ -29,6 +38,20 @@ impl Block {
     /// # Errors
     /// A file that cannot be read, or weights that are no numbers.
     pub fn load(folder: &ModelFolder, index: usize, dtype: DType, device: &Device) -> Result<Self> {
+        Self::load_with(folder, index, dtype, device, ExpertWeights::Held)
+    }
+
+    /// [`Self::load`], with the experts in memory or not.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(
+        folder: &ModelFolder,
+        index: usize,
+        dtype: DType,
+        device: &Device,
+        experts: ExpertWeights,
+    ) -> Result<Self> {
         let tensor = |name: &str| folder.weights.tensor(name, dtype, device);
         let layout = folder.config.layout(index);
         let other = |definition: &TensorDef| -> Result<Tensor> {
@@ -40,9 +63,16 @@ impl Block {
             Ok(if definition.plus_one { (whole + 1.0)? } else { whole })
         };
         let tensors = layout.other_tensors().map(other).collect::<Result<_>>()?;
-        let module = |(_, module): (ModuleId, &ModuleDef)| -> Result<Linear> {
+        let files = (experts == ExpertWeights::ReadWhenNeeded).then(|| Arc::new(folder.clone()));
+        let module = |(_, module): (ModuleId, &ModuleDef)| -> Result<ModuleWeights> {
             let bias = module.bias().map(|name| tensor(&name)).transpose()?;
-            Ok(Linear { weight: folder.matrix(module, dtype, device)?, bias, packed: None })
+            let Some(files) = files.clone().filter(|_| module.expert.is_some()) else {
+                let weight = folder.matrix(module, dtype, device)?;
+                return Ok(ModuleWeights::Held(Linear { weight, bias, packed: None }));
+            };
+            let (module, device) = (module.clone(), device.clone());
+            let reader = Arc::new(move || files.matrix(&module, dtype, &device));
+            Ok(ModuleWeights::ReadWhenNeeded { reader, bias, packs: false })
         };
         let modules = layout.modules().map(module).collect::<Result<_>>()?;
         Ok(Self { plans: folder.config.plans.clone(), index, modules, tensors })
@@ -57,26 +87,47 @@ impl Block {
         &self.plan().layout
     }
 
-    /// A module with its weights.
-    pub fn module(&self, id: ModuleId) -> &Linear {
-        &self.modules[id.index()]
+    /// A module with its weights, which are read where they are not held.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn module(&self, id: ModuleId) -> Result<Linear> {
+        self.modules[id.index()].linear()
     }
 
-    /// Replaces a module's weight, `[out, in]`.
+    /// What reads a module's weight; `None` where it is held.
+    pub(crate) fn reader(&self, id: ModuleId) -> Option<WeightReader> {
+        match &self.modules[id.index()] {
+            ModuleWeights::Held(_) => None,
+            ModuleWeights::ReadWhenNeeded { reader, .. } => Some(reader.clone()),
+        }
+    }
+
+    /// Replaces a module's weight, `[out, in]`, which is held from now on.
     pub fn set_weight(&mut self, id: ModuleId, weight: Tensor) {
         let module = &mut self.modules[id.index()];
-        module.weight = weight;
-        module.packed = None;
+        let (ModuleWeights::Held(Linear { bias, .. }) | ModuleWeights::ReadWhenNeeded { bias, .. }) = module;
+        *module = ModuleWeights::Held(Linear { weight, bias: bias.take(), packed: None });
+    }
+
+    /// Lets a module's weight be read in another way, whenever it is needed.
+    pub(crate) fn set_reader(&mut self, id: ModuleId, reader: WeightReader) {
+        let module = &mut self.modules[id.index()];
+        let (ModuleWeights::Held(Linear { bias, .. }) | ModuleWeights::ReadWhenNeeded { bias, .. }) = module;
+        *module = ModuleWeights::ReadWhenNeeded { reader, bias: bias.take(), packs: false };
     }
 
     /// Packs the weights that have enough zeroes, so that passes of many tokens leave the zeroes out; only on the host.
-    /// Takes up to about as much memory as the weights do.
+    /// Takes up to about as much memory as the weights do. Weights that are read when they are needed are packed then.
     ///
     /// # Errors
     /// A tensor operation that fails.
     pub fn pack(&mut self) -> Result<()> {
         for module in &mut self.modules {
-            module.packed = ops::pack(&module.weight)?.map(Arc::new);
+            match module {
+                ModuleWeights::Held(linear) => linear.packed = ops::pack(&linear.weight)?.map(Arc::new),
+                ModuleWeights::ReadWhenNeeded { packs, .. } => *packs = true,
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::rope::{RopeTables, RotaryEmbedding};
 use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::ggml::{MatrixKind, MatrixPlace};
+use crate::results::ModuleKind;
 
 /// A model of a known architecture.
 #[derive(Debug, Clone)]
@@ -227,10 +228,12 @@ impl ModelConfig {
             layout.modules().any(|(id, _)| layout.matches(id, pattern))
         };
         if let Some(unknown) = patterns.iter().find(|p| !self.layouts().any(|layout| means(layout, p))) {
+            let names = self.module_names();
+            let kinds = ModuleKind::all(names.iter().map(String::as_str)).into_iter().map(|kind| kind.path);
             return Err(Error::mistake(format!(
                 "modules: `{unknown}` is no module of a {}; accepted are {}, and patterns of them such as `*`",
                 self.architecture,
-                self.module_names().join(", ")
+                kinds.collect::<Vec<_>>().join(", ")
             )));
         }
         let selected = |layout: &BlockLayout| {

@@ -78,6 +78,56 @@ impl Linear {
     }
 }
 
+/// Reads the weight of a linear layer, `[out, in]`, as it is computed with.
+pub(crate) type WeightReader = Arc<dyn Fn() -> Result<Tensor> + Send + Sync>;
+
+/// A linear layer of a block, in memory or not.
+#[derive(Clone)]
+pub(super) enum ModuleWeights {
+    Held(Linear),
+    /// Read in every call, and let go of behind it.
+    ReadWhenNeeded {
+        reader: WeightReader,
+        bias: Option<Tensor>,
+        /// Whether weights with enough zeroes are packed then.
+        packs: bool,
+    },
+}
+
+impl fmt::Debug for ModuleWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(linear) => linear.fmt(f),
+            Self::ReadWhenNeeded { .. } => f.write_str("ReadWhenNeeded"),
+        }
+    }
+}
+
+impl ModuleWeights {
+    /// The layer in memory.
+    pub fn linear(&self) -> Result<Linear> {
+        match self {
+            Self::Held(linear) => Ok(linear.clone()),
+            Self::ReadWhenNeeded { reader, bias, .. } => {
+                Ok(Linear { weight: reader()?, bias: bias.clone(), packed: None })
+            }
+        }
+    }
+
+    fn forward(&self, residual: Option<Activations>, x: &Activations) -> Result<Activations> {
+        match self {
+            Self::Held(linear) => linear.forward(residual, x),
+            Self::ReadWhenNeeded { packs, .. } => {
+                let mut linear = self.linear()?;
+                if *packs && x.len()? >= PACKED_ROWS {
+                    linear.packed = ops::pack(&linear.weight)?.map(Arc::new);
+                }
+                linear.forward(residual, x)
+            }
+        }
+    }
+}
+
 /// A norm of a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Norm {
@@ -106,7 +156,7 @@ pub(super) struct Watch<'a> {
 pub(super) struct Forward<'a> {
     pub layout: &'a BlockLayout,
     /// By their numbers in the layout.
-    pub modules: &'a [Linear],
+    pub modules: &'a [ModuleWeights],
     pub tensors: &'a [Tensor],
     pub batch: &'a Batch,
     pub ropes: &'a RopeTables,
@@ -156,6 +206,18 @@ impl Forward<'_> {
         Ok(ops::add(residual, &module.forward(None, x)?, factor)?)
     }
 
+    /// `x · weightᵀ` with a matrix of `rows` rows that is no module: a router.
+    pub fn project(&self, weight: TensorId, rows: usize, x: &Activations) -> Result<Activations> {
+        ops::linear(x, &self.tensors[weight.index()].reshape((rows, ()))?, None)
+    }
+
+    /// Whether the output of these modules matters: always, unless the pass only observes and watches none of them. Then
+    /// it may leave out what nothing that is watched depends on, such as an expert beside others.
+    pub fn is_needed(&self, modules: &[ModuleId]) -> bool {
+        let site = |id: &ModuleId| self.layout.module(*id).site;
+        self.watch.as_ref().is_none_or(|watch| modules.iter().any(|id| watch.sites.contains(&site(id))))
+    }
+
     pub fn norm(&self, norm: Norm, x: &Activations) -> Result<Activations> {
         let weight = &self.tensors[norm.weight.index()];
         match norm.layer {
@@ -187,7 +249,7 @@ impl Forward<'_> {
         }
     }
 
-    fn module(&self, id: ModuleId) -> &Linear {
+    fn module(&self, id: ModuleId) -> &ModuleWeights {
         &self.modules[id.index()]
     }
 

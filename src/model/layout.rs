@@ -28,6 +28,17 @@ impl TensorId {
     }
 }
 
+/// Where a linear layer of a mixture of experts belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertPlace {
+    /// The expert, from 0.
+    pub index: usize,
+    /// Experts of the block.
+    pub experts: usize,
+    /// How many of them a token goes through.
+    pub chosen: usize,
+}
+
 /// A linear layer of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleDef {
@@ -44,6 +55,8 @@ pub struct ModuleDef {
     pub turned: bool,
     /// Where it reads its input.
     pub site: InputSite,
+    /// The expert that it is part of: it sees the tokens that are routed there. `None` sees every token.
+    pub expert: Option<ExpertPlace>,
 }
 
 impl ModuleDef {
@@ -66,6 +79,16 @@ impl ModuleDef {
     /// Weights in the matrix.
     pub fn elements(&self) -> usize {
         self.shape.0 * self.shape.1
+    }
+
+    /// The share of tokens that it sees, if all experts see as many.
+    pub fn token_share(&self) -> f64 {
+        self.expert.map_or(1.0, |expert| expert.chosen as f64 / expert.experts as f64)
+    }
+
+    /// Weights that a token is multiplied with, in the mean.
+    pub fn elements_per_token(&self) -> f64 {
+        self.elements() as f64 * self.token_share()
     }
 
     /// The last part of the path, `q_proj`.
@@ -119,6 +142,11 @@ impl BlockLayout {
         self.modules.iter().map(ModuleDef::elements).sum()
     }
 
+    /// Weights that a token is multiplied with, in the mean.
+    pub fn elements_per_token(&self) -> f64 {
+        self.modules.iter().map(ModuleDef::elements_per_token).sum()
+    }
+
     /// Every tensor with its shape: those beside the modules first.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let mut all = Vec::new();
@@ -157,6 +185,7 @@ impl BlockLayout {
 pub(super) struct LayoutBuilder {
     prefix: String,
     turned: bool,
+    expert: Option<ExpertPlace>,
     layout: BlockLayout,
 }
 
@@ -167,12 +196,20 @@ impl LayoutBuilder {
     /// For a block whose tensors begin with `prefix`: `model.layers.3`.
     pub fn new(prefix: String) -> Self {
         let layout = BlockLayout { modules: Vec::new(), tensors: Vec::new(), sites: 0 };
-        Self { prefix, turned: false, layout }
+        Self { prefix, turned: false, expert: None, layout }
     }
 
     /// The files have the weights of linear layers that are declared from now on as `[in, out]`.
     pub fn turn(&mut self) {
         self.turned = true;
+    }
+
+    /// Declares the linear layers of an expert.
+    pub fn within_expert<T>(&mut self, place: ExpertPlace, declare: impl FnOnce(&mut Self) -> T) -> T {
+        let outside = self.expert.replace(place);
+        let declared = declare(self);
+        self.expert = outside;
+        declared
     }
 
     /// Linear layers that read one input of `width` features: those of one call of `Forward::linear`.
@@ -188,11 +225,12 @@ impl LayoutBuilder {
         width: usize,
         modules: [LinearDef<'_>; N],
     ) -> [ModuleId; N] {
-        let (site, turned) = (InputSite(self.layout.sites.saturating_sub(1)), self.turned);
+        let site = InputSite(self.layout.sites.saturating_sub(1));
+        let (turned, expert) = (self.turned, self.expert);
         modules.map(|(name, out, bias)| {
             let full_name = format!("{}.{name}", self.prefix);
             let shape = (out, width);
-            let module = ModuleDef { name: name.to_owned(), full_name, shape, bias, turned, site };
+            let module = ModuleDef { name: name.to_owned(), full_name, shape, bias, turned, site, expert };
             self.layout.modules.push(module);
             ModuleId(self.layout.modules.len() - 1)
         })

@@ -122,9 +122,16 @@ fn a_block_in_half_precision_does_nearly_what_it_does_in_f32() {
         for (dtype, tolerance) in [(DType::F16, 0.003), (DType::BF16, 0.02)] {
             let other = run(dtype);
             assert_eq!(other.dtype(), dtype);
-            let size = |x: &Tensor| x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+            let squares = |x: &Tensor| x.sqr().unwrap().sum(1).unwrap().to_vec1::<f32>().unwrap();
             let error = (other.to_dtype(DType::F32).unwrap() - &exact).unwrap();
-            let share = size(&error) / size(&exact);
+            let mut errors = squares(&error);
+            if folder.config.layout(1).modules().any(|(_, module)| module.expert.is_some()) {
+                // A token between two experts may go to the other one.
+                errors.sort_by(f32::total_cmp);
+                errors.truncate(errors.len() * 7 / 8);
+            }
+            let size = |squares: &[f32]| squares.iter().sum::<f32>().sqrt();
+            let share = size(&errors) / size(&squares(&exact));
             assert!(share < tolerance, "{architecture:?} in {dtype:?}: {share}");
         }
     }
@@ -157,7 +164,12 @@ fn an_observing_pass_shows_what_is_watched_and_multiplies_nothing_behind_it() {
         block.observe(&x, &batch, &ropes, &sites, &mut all).unwrap();
         assert_eq!(all.0.iter().map(|(site, _)| *site).collect::<Vec<_>>(), sites, "{architecture:?}");
         for (shown, (site, width)) in all.0.iter().zip(block.layout().sites()) {
-            assert_eq!(shown.1.len(), tokens.len() * width);
+            let reader = block.layout().modules().find(|(_, module)| module.site == site);
+            if reader.is_some_and(|(_, module)| module.expert.is_some()) {
+                assert!(shown.1.len().is_multiple_of(width) && shown.1.len() < tokens.len() * width);
+            } else {
+                assert_eq!(shown.1.len(), tokens.len() * width);
+            }
             // Weights that nothing can be multiplied by.
             let mut broken = block.clone();
             for (id, _) in block.layout().modules().filter(|(_, module)| module.site >= site) {
@@ -232,4 +244,43 @@ fn the_tokenizer_gives_texts_back() {
 fn a_vocabulary_without_room_for_the_bytes_is_refused() {
     let error = Synthetic { vocabulary: 100, ..Synthetic::default() }.write("unused".as_ref()).unwrap_err();
     assert!(error.to_string().contains("258"), "{error}");
+}
+
+#[test]
+fn experts_that_are_read_when_they_are_needed_give_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    Synthetic::tiny(&arch::mixtral::Mixtral).write(dir.path()).unwrap();
+    let folder = ModelFolder::open(dir.path()).unwrap();
+    let tokens: Vec<u32> = (0..4 * 64).map(|i| (i * 37 + 5) % 258).collect();
+    let (batch, ropes) = (Batch::windows(4, 64), folder.config.rope_tables(64));
+    let x = head::embed(&folder, &tokens, &batch, DType::F32, &Device::Cpu).unwrap();
+    let load = |experts| Block::load_with(&folder, 0, DType::F32, &Device::Cpu, experts).unwrap();
+    let (mut held, mut read) = (load(ExpertWeights::Held), load(ExpertWeights::ReadWhenNeeded));
+    let output = |block: &Block| {
+        let y = block.forward(&x, &batch, &ropes, None).unwrap();
+        y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let dense = output(&held);
+    assert_eq!(output(&read), dense);
+    // The same with most weights zero, once packed: an expert sees enough rows for that.
+    for (id, module) in folder.config.layout(0).modules() {
+        assert_eq!(read.reader(id).is_some(), module.expert.is_some());
+        assert!(held.reader(id).is_none());
+        let weight = held.module(id).unwrap().weight;
+        let keep = weight.abs().unwrap().ge(0.3).unwrap().to_dtype(DType::F32).unwrap();
+        let pruned = (weight * keep).unwrap();
+        match read.reader(id) {
+            None => read.set_weight(id, pruned.clone()),
+            Some(_) => {
+                let pruned = pruned.clone();
+                read.set_reader(id, std::sync::Arc::new(move || Ok(pruned.clone())));
+            }
+        }
+        held.set_weight(id, pruned);
+    }
+    held.pack().unwrap();
+    read.pack().unwrap();
+    let pruned = output(&held);
+    assert_ne!(pruned, dense);
+    assert_eq!(output(&read), pruned);
 }

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use secateur::model::arch::llama::Llama;
+use secateur::model::arch::mixtral::Mixtral;
 use secateur::model::weights::{INDEX_FILE, SINGLE_FILE};
 use secateur::model::{Architecture, ModelConfig, read_config};
 use secateur::{Error, Result};
@@ -105,6 +106,27 @@ impl Synthetic {
             sharded: Some(2),
             ..Self::default()
         }
+    }
+
+    /// Mixtral 8x7B's shape: 93 GB in bf16, 2.9 GB of them each block.
+    pub fn mixtral() -> Self {
+        Self {
+            architecture: &Mixtral,
+            hidden: 4096,
+            intermediate: 14_336,
+            blocks: 32,
+            heads: 32,
+            kv_heads: 8,
+            head_dim: 128,
+            vocabulary: 32_000,
+            max_positions: 32_768,
+            tied: false,
+            dtype: DType::BF16,
+            sharded: Some(8),
+            ..Self::default()
+        }
+        .with("num_local_experts", json!(8))
+        .with("num_experts_per_tok", json!(2))
     }
 
     /// A model of a few hundred kilobytes that has what is special about its family.

@@ -64,6 +64,12 @@ impl Exporter for CompressedTensors {
             let class = folder.config.architecture;
             return Some(format!("a {class} has its matrices as [in, out], which the format does not know"));
         }
+        if folder.config.layouts().any(|layout| layout.modules().any(|(_, module)| module.expert.is_some())) {
+            let class = folder.config.architecture;
+            return Some(format!(
+                "a {class} is a mixture of experts, and how readers of the format find its experts is not known"
+            ));
+        }
         match recipe {
             None => Some("it holds codes, and the base has none".into()),
             Some(recipe) if !recipe.steps().any(quantises) => {

@@ -104,7 +104,7 @@ impl Case {
         let mut read = reopen::Reopened::open(&self.path("out"), &self.folder)?;
         let block = read.load(0)?;
         let modules = self.folder.config.layout(0).modules();
-        modules.map(|(id, _)| Ok(block.module(id).weight.flatten_all()?.to_vec1()?)).collect()
+        modules.map(|(id, _)| Ok(block.module(id)?.weight.flatten_all()?.to_vec1()?)).collect()
     }
 
     /// What the reader says of other bytes in place of a file's; the file is then as before.

@@ -116,7 +116,7 @@ impl Exporter for Gguf {
                     continue;
                 }
                 let kind = layout::module_type(config, index, id, mixture);
-                let weight = rounded(kind, block.module(id).weight.clone())?;
+                let weight = rounded(kind, block.module(id)?.weight)?;
                 block.set_weight(id, weight);
             }
             Ok(block)

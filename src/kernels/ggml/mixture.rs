@@ -33,7 +33,7 @@ impl MatrixKind {
             "qkv_proj" | "query_key_value" | "c_attn" => Self::FusedInputs,
             "o_proj" | "out_proj" | "dense" => Self::AttentionOutput,
             "c_proj" if path.starts_with("attn.") => Self::AttentionOutput,
-            "down_proj" | "fc2" | "dense_4h_to_h" | "c_proj" => Self::Down,
+            "down_proj" | "fc2" | "dense_4h_to_h" | "c_proj" | "w2" => Self::Down,
             _ => Self::Other,
         }
     }

@@ -73,7 +73,7 @@ impl DeviceMethod for SparseGpt {
                 "a Hessian of {width} features for a matrix of {columns} columns"
             )));
         }
-        let damping = arguments.number(&DAMPING);
+        let damping = inputs.damping(arguments.number(&DAMPING));
         let factorise =
             |s: &InputStatistics| DeviceFactor::new(s.device_gram().ok_or_else(missing)?, sequences, damping);
         let (inputs, factor) = inputs.prepared(factorise)?;

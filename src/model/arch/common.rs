@@ -88,6 +88,8 @@ pub(super) struct Defaults {
     pub kv_heads: Option<usize>,
     /// Width of a head; `None` is the hidden size over the heads.
     pub head_dim: Option<usize>,
+    /// Width inside the MLP; `None` is as below.
+    pub intermediate: Option<usize>,
     /// Width inside the MLP over the hidden size; `None` has to be given.
     pub intermediate_times: Option<usize>,
     pub vocabulary: Option<usize>,
@@ -115,6 +117,7 @@ impl Defaults {
         grouped: true,
         kv_heads: None,
         head_dim: None,
+        intermediate: None,
         intermediate_times: None,
         vocabulary: None,
         max_positions: 2048,
@@ -169,9 +172,10 @@ impl<'a> Common<'a> {
         let mut common = Self {
             json,
             hidden,
-            intermediate: match defaults.intermediate_times {
-                Some(times) => json.positive_or(keys.intermediate, times * hidden)?,
-                None => json.positive(keys.intermediate)?,
+            intermediate: match (defaults.intermediate, defaults.intermediate_times) {
+                (Some(width), _) => json.positive_or(keys.intermediate, width)?,
+                (None, Some(times)) => json.positive_or(keys.intermediate, times * hidden)?,
+                (None, None) => json.positive(keys.intermediate)?,
             },
             blocks: json.positive_up_to(keys.blocks, 1 << 16)?,
             eps: json.number_or(keys.norm_eps, defaults.norm_eps, "a number above 0", |v| v > 0.0)?,

@@ -16,8 +16,11 @@ mod granite;
 pub mod llama;
 mod ministral3;
 pub mod mistral;
+pub mod mixtral;
+mod mixture;
 mod olmo2;
 mod olmo3;
+mod olmoe;
 mod opt;
 mod parallel;
 mod parts;
@@ -25,7 +28,9 @@ mod phi;
 mod phi3;
 mod pictures;
 pub mod qwen2;
+mod qwen2_moe;
 pub mod qwen3;
+mod qwen3_moe;
 mod sandwich;
 pub mod smollm3;
 mod stablelm;
@@ -67,6 +72,10 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &glm::Glm,
     &glm4::Glm4,
     &ministral3::Ministral3,
+    &mixtral::Mixtral,
+    &qwen3_moe::Qwen3Moe,
+    &olmoe::Olmoe,
+    &qwen2_moe::Qwen2Moe,
 ];
 
 /// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there

@@ -362,6 +362,12 @@ impl Mlp {
         Self { inputs, beside: true, down, activation }
     }
 
+    /// Whether a pass needs what it gives, see [`Forward::is_needed`].
+    pub fn is_needed(&self, cx: &Forward<'_>) -> bool {
+        let (MlpInputs::Gated([first, _]) | MlpInputs::Fused(first) | MlpInputs::Plain(first)) = self.inputs;
+        cx.is_needed(&[first, self.down])
+    }
+
     /// The activations of `x`: the input of the last layer.
     pub fn activate(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<Activations> {
         match self.inputs {

@@ -92,7 +92,7 @@ fn module_row(theme: Theme, module: &ModuleResult, procedure: Option<&Procedure>
         0 => absent(),
         dead => Span::styled(dead.to_string(), theme.warn()),
     };
-    let name = module.name.rsplit('.').next().unwrap_or_default().to_owned();
+    let name = module.brief_name().to_owned();
     TableRow::new([
         Span::raw(module.block.to_string()),
         Span::raw(name),

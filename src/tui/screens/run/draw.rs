@@ -7,7 +7,7 @@ use ratatui::widgets::Widget;
 
 use crate::engine::ResourceSample;
 use crate::human;
-use crate::results::{CellResult, CellState};
+use crate::results::{CellResult, CellState, ModuleKind, ModuleResult};
 use crate::scores::PERPLEXITY;
 use crate::tui::state::{EngineState, LogLevel, Panel, State, StudyView, model_name};
 use crate::tui::view::parts::{first_shown, framed, mark, nothing};
@@ -231,7 +231,7 @@ fn map(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
     let finite = |value: f64| value.is_finite().then_some(value);
     let values = cell.modules.iter();
     // Errors are far apart: what counts is their order of magnitude.
-    let figure = |m: &crate::results::ModuleResult| {
+    let figure = |m: &ModuleResult| {
         if errors {
             finite(m.reconstruction_error).filter(|e| *e > 0.0).map(f64::log10)
         } else {
@@ -245,25 +245,53 @@ fn map(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
         (0.0, 1.0)
     };
     let span = if high > low { high - low } else { 1.0 };
-    let modules = study_view.model.modules.iter();
-    let rows: Vec<HeatRow> = modules
-        .map(|path| {
-            let mut row = vec![None; study_view.model.blocks];
-            for module in values.clone().filter(|m| m.path() == path) {
-                if let Some(place) = row.get_mut(module.block) {
-                    *place = figure(module).map(|v| ((v - low) / span).clamp(0.0, 1.0));
-                }
-            }
-            let name = path.rsplit('.').next().unwrap_or(path);
-            HeatRow { label: name.trim_end_matches("_proj").to_owned(), values: row }
-        })
-        .collect();
+    let kinds = study_view.model.module_kinds();
+    let figures = values.clone().map(|module| (module, figure(module).map(|v| (v - low) / span)));
+    let rows = heat_rows(&kinds, study_view.model.blocks, figures);
     let scale = match (errors, low.is_finite()) {
         (false, _) => ("0%".to_owned(), "100%".to_owned()),
         (true, true) => (format!("{:.0e}", 10f64.powf(low)), format!("{:.0e}", 10f64.powf(high))),
         (true, false) => ("none".into(), "none".into()),
     };
     HeatMap::new(theme, &rows).scale(scale.0, scale.1).render(inner, buffer);
+}
+
+/// A row for every kind of module, in which the experts of a block share a field: their mean.
+fn heat_rows<'a>(
+    kinds: &[ModuleKind],
+    blocks: usize,
+    figures: impl Iterator<Item = (&'a ModuleResult, Option<f64>)>,
+) -> Vec<HeatRow> {
+    let mut sums = vec![vec![(0.0, 0_u32); blocks]; kinds.len()];
+    // Modules come in the order of the kinds, or nearly.
+    let mut last = 0;
+    for (module, value) in figures {
+        let path = module.kind();
+        let is_it = |at: &usize| kinds.get(*at).is_some_and(|kind| kind.path == path);
+        let nearby = [last, last + 1].into_iter().find(is_it);
+        let Some(at) = nearby.or_else(|| (0..kinds.len()).find(is_it)) else { continue };
+        last = at;
+        if let (Some((sum, count)), Some(value)) = (sums[at].get_mut(module.block), value) {
+            *sum += value.clamp(0.0, 1.0);
+            *count += 1;
+        }
+    }
+    let row = |(kind, sums): (&ModuleKind, Vec<(f64, u32)>)| {
+        let mean = |(sum, count): (f64, u32)| (count > 0).then(|| sum / f64::from(count));
+        HeatRow { label: heat_label(kind), values: sums.into_iter().map(mean).collect() }
+    };
+    kinds.iter().zip(sums).map(row).collect()
+}
+
+/// What a row is called: `q`, `gate x128`, `shared gate`.
+fn heat_label(kind: &ModuleKind) -> String {
+    let mut parts = kind.path.rsplit('.');
+    let name = parts.next().unwrap_or_default().trim_end_matches("_proj");
+    match (kind.modules, parts.next(), parts.next()) {
+        (1, Some(parent), Some(_)) => format!("{} {name}", parent.trim_end_matches("_expert")),
+        (1, ..) => name.to_owned(),
+        (modules, ..) => format!("{name} x{modules}"),
+    }
 }
 
 fn machine(state: &State, area: Rect, buffer: &mut Buffer) {

@@ -132,3 +132,38 @@ fn a_gpu_has_its_use_and_its_memory() {
     assert!(text.contains("gpu") && text.contains("90%"), "{text}");
     assert!(text.contains("vram") && text.contains("39.0 GB of 80.0 GB"), "{text}");
 }
+
+#[test]
+fn experts_share_a_row_and_a_field_for_each_block() {
+    let mut state = mid_run((80, 24), false);
+    let study_view = state.study_view.as_mut().unwrap();
+    let experts =
+        (0..128).flat_map(|e| ["gate", "up", "down"].map(|name| format!("mlp.experts.{e}.{name}_proj")));
+    let others = ["self_attn.q_proj", "mlp.shared_expert.up_proj"].map(str::to_owned);
+    study_view.model.modules = others.into_iter().chain(experts).collect();
+    let cell = study_view.cells.iter_mut().find(|cell| cell.id == RUNNING).unwrap();
+    let of_block = |block| study_view.model.modules.iter().map(move |path| sample::module(block, path, None));
+    cell.modules = (0..2).flat_map(of_block).collect();
+    let mut half = cell.clone();
+    // Block 1 is not there yet.
+    half.modules.retain(|module| module.block == 0 || !module.name.contains(".experts."));
+    let shown = text(&state, 80, 24);
+    for (label, fields) in [("q", 2), ("shared up", 2), ("gate x128", 2), ("up x128", 2), ("down x128", 2)] {
+        let line = shown
+            .lines()
+            .find(|line| line.contains(&format!("│{label} ")))
+            .unwrap_or_else(|| panic!("{label}: {shown}"));
+        let (_, row) = line.split_once(label).unwrap();
+        let none_yet = row.matches('·').count();
+        assert_eq!(none_yet, study_view_blocks(&state) - fields, "{label}: {shown}");
+    }
+    let study_view = state.study_view.as_mut().unwrap();
+    *study_view.cells.iter_mut().find(|cell| cell.id == RUNNING).unwrap() = half;
+    let shown = text(&state, 80, 24);
+    let gate = shown.lines().find(|line| line.contains("gate x128")).unwrap();
+    assert_eq!(gate.matches('·').count(), study_view_blocks(&state) - 1, "{shown}");
+}
+
+fn study_view_blocks(state: &State) -> usize {
+    state.study_view.as_ref().unwrap().model.blocks
+}
