@@ -5,6 +5,7 @@
 //! file in this folder and a line in [`METHODS`].
 
 mod completion;
+mod depth;
 pub mod device;
 mod factor;
 mod family;
@@ -15,6 +16,7 @@ mod magnitude;
 mod parameters;
 mod profile;
 pub(crate) mod quantise;
+mod removal;
 mod ria;
 mod rtn;
 mod selection;
@@ -22,16 +24,18 @@ mod solver;
 mod sparsegpt;
 mod stage;
 mod statistics;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod wanda;
 mod warning;
 
 pub(crate) use completion::{Completion, complete, understand};
+pub use depth::Depth;
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
-pub(crate) use family::{BITS, Bits, USUAL_BITS};
+pub(crate) use family::{BITS, Bits, STRUCTURE_LEVELS, StructureLevel, USUAL_BITS, USUAL_SHARE};
 pub use formats::{EndFormat, EndFormats};
 pub(crate) use formats::{FORMATS, KnownFormat, USUAL_FORMAT, usual_format};
 pub use gptq::Gptq;
@@ -39,6 +43,7 @@ pub use kquant::KQuant;
 pub use magnitude::Magnitude;
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
+pub use removal::{BlockRemoval, DenseModel};
 pub(crate) use ria::Ria;
 pub use rtn::Rtn;
 pub use solver::{PreparedInputs, Target, solve};
@@ -46,6 +51,8 @@ pub use sparsegpt::SparseGpt;
 pub(crate) use stage::{GridChoice, grid_of};
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
+pub use survey::Survey;
+pub(crate) use survey::{cosine, span_angles};
 pub use wanda::Wanda;
 pub use warning::ModuleWarning;
 
@@ -62,7 +69,7 @@ use crate::results::ErrorBasis;
 use crate::study::{CellSpec, FormatName, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Every method, in the order in which they are shown.
-pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant];
+pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth];
 
 /// What a method needs to know of a module's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,6 +204,16 @@ pub trait Method: Sync {
         self.needs()
     }
 
+    /// Whether it looks at activations, so that a calibration set matters, given the values of the parameters.
+    fn looks_at_data(&self, arguments: &Arguments) -> bool {
+        self.needs_with(arguments) != Needs::Nothing
+    }
+
+    /// How it removes decoder blocks, if it does. Then it does nothing to matrices.
+    fn block_removal(&self) -> Option<&dyn BlockRemoval> {
+        None
+    }
+
     /// Whether weights that stay get new values. Else a mask is all there is to store.
     fn updates_weights(&self) -> bool;
 
@@ -212,7 +229,7 @@ pub trait Method: Sync {
     fn bits(&self, level: Level) -> Option<f64> {
         match level {
             Level::Bits(bits) => Some(f64::from(bits)),
-            Level::Sparsity(_) | Level::Format(_) => None,
+            _ => None,
         }
     }
 
@@ -257,7 +274,7 @@ pub trait Method: Sync {
 impl dyn Method {
     /// Whether the method looks at activations, so that a calibration set matters.
     pub fn needs_calibration(&self) -> bool {
-        self.needs() != Needs::Nothing
+        self.looks_at_data(&self.default_arguments())
     }
 }
 
@@ -308,7 +325,7 @@ pub(crate) fn needs_calibration(recipe: &Recipe) -> bool {
     recipe.steps().any(|step| match find(&step.method) {
         Ok(method) => method
             .arguments(&step.parameters, &Parameters::new())
-            .map_or(method.needs_calibration(), |arguments| method.needs_with(&arguments) != Needs::Nothing),
+            .map_or(method.needs_calibration(), |arguments| method.looks_at_data(&arguments)),
         Err(_) => true,
     })
 }
@@ -324,6 +341,8 @@ pub struct GridLevels {
     pub group_sizes: Vec<String>,
     /// Of methods that write formats.
     pub formats: Vec<FormatName>,
+    /// Of methods that remove parts of the model.
+    pub structure: Vec<Level>,
 }
 
 impl GridLevels {
@@ -335,10 +354,14 @@ impl GridLevels {
         if self.formats.is_empty() {
             self.formats.extend(FormatName::from(USUAL_FORMAT));
         }
+        if self.structure.is_empty() {
+            self.structure.push(USUAL_SHARE);
+        }
     }
 
     fn of(&self, method: &str, family: Family) -> Vec<Step> {
         match family {
+            Family::Structure => self.structure.iter().map(|level| Step::new(method, *level)).collect(),
             Family::Prune => self.sparsities.iter().map(|level| Step::new(method, *level)).collect(),
             Family::Format => {
                 self.formats.iter().map(|name| Step::new(method, Level::Format(*name))).collect()
