@@ -2,6 +2,7 @@
 
 mod compare;
 mod imatrix;
+mod survey;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::config::{Basics, Given};
 use crate::data::{self, Fetch, FieldNames};
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::export::{self, ExportFormat, ExportModel, ExportOptions, ExportedForm, Verification, with_ends};
+use crate::export::{self, ExportFormat, ExportModel, ExportOptions, ExportedForm, Verification, cell_model};
 use crate::hub::{self, Hub};
 use crate::human::date;
 use crate::methods::Procedure;
@@ -20,7 +21,7 @@ use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
 use crate::results::{CellResult, CellState};
 use crate::scores::{self, BASE};
-use crate::store::{Store, StudyRecord};
+use crate::store::{Store, StudyRecord, checkpoint};
 use crate::study::StudySpec;
 use crate::text::{escape, pad, width};
 
@@ -57,6 +58,9 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
         None => newest(&store)?,
     };
     let record = store.study(id)?;
+    if args.survey {
+        return survey::show(&store, &record, args.format);
+    }
     let result = record.result(scores::rank_done_cells(&record.base.metrics, &record.cells));
     Ok(match args.format {
         ShowFormat::Table => report::table(&result, width),
@@ -152,16 +156,17 @@ pub(crate) fn export_cell(
     let folder = ModelFolder::open(&hub::model_folder(&spec.model, request.offline)?)?;
     let texts = request.verify.then(|| verification_texts(&spec, &folder, request.offline)).transpose()?;
     let checkpoints = cell.map(|cell| store.folder(record.id, Some(&cell.id)));
-    let rounded;
-    let model = match (&checkpoints, cell) {
+    let model;
+    let exported = match (&checkpoints, cell) {
         (Some(checkpoints), Some(cell)) => {
             let procedure = Procedure::of(&cell.spec.recipe, &spec.prune.parameters())?;
-            rounded = with_ends(&folder, &procedure)?;
-            ExportModel::cell(&rounded, checkpoints, cell)
+            let dropped = checkpoint::dropped_blocks(checkpoints, folder.config.blocks)?;
+            model = cell_model(&folder, &procedure, &dropped)?;
+            ExportModel::cell(&model, checkpoints, cell)
         }
         _ => ExportModel::base(&folder),
     };
-    export::export(request.format.0, &model, &request.options, target, texts.as_deref())
+    export::export(request.format.0, &exported, &request.options, target, texts.as_deref())
 }
 
 /// Data sets of the hub.

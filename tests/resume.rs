@@ -32,6 +32,7 @@ fn study(place: &Place, store: &str, resume: bool) -> Command {
 fn study_of(place: &Place, store: &str, resume: bool, [windows, tokens, prompts]: [&str; 3]) -> Command {
     let mut line = "run --model model --methods magnitude,wanda,sparsegpt --sparsity 0.5,2:4 \
                     --recipe sparsegpt@2:4+gptq@4bit,group=32 --recipe kquant@q5_1,imatrix,head=q8_0 \
+                    --recipe depth@1block+wanda@50% \
                     --calibration calibration.txt --seq-len 32 --corpus corpus.txt --tasks tasks.jsonl \
                     --batch-tokens 128 --dtype f32 --format jsonl --store"
         .split_whitespace()
@@ -102,7 +103,7 @@ fn weights(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn assert_same(place: &Place, store: &str, reference: &str) {
     let (got, want) = (weights(&place.path(store)), weights(&place.path(reference)));
-    assert_eq!(want.len(), 8 * BLOCKS);
+    assert_eq!(want.len(), 9 * BLOCKS);
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (path, bytes) in want {
         assert!(got[&path] == bytes, "{} differs", path.display());
@@ -209,6 +210,8 @@ fn moments() -> Vec<Moment> {
         at("the last block is safe", |e| {
             is(e, "checkpoint", "sparsegpt-2of4") && e["block"] == BLOCKS as u64 - 1
         }),
+        at("the blocks are surveyed", |e| is(e, "phase", "depth") && e["phase"] == "survey"),
+        at("blocks are left out and one is safe", |e| is(e, "checkpoint", "depth")),
     ]
 }
 

@@ -299,6 +299,9 @@ pub struct ShowArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = ShowFormat::Table)]
     pub format: ShowFormat,
+    /// Print what the surveys of the study's calibration sets say of every block: influence and angles
+    #[arg(long)]
+    pub survey: bool,
 }
 
 /// `secateur compare`.

@@ -33,7 +33,8 @@ pub struct AllButCells;
 
 impl Selection for AllButCells {
     fn takes(setting: &Setting) -> bool {
-        !["methods", "sparsity", "bits", "group-size", "formats", "recipe"].contains(&setting.flag())
+        !["methods", "sparsity", "bits", "group-size", "formats", "structure", "recipe"]
+            .contains(&setting.flag())
     }
 }
 

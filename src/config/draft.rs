@@ -13,7 +13,7 @@ use crate::export::ExportFormat;
 use crate::kernels::ggml::GgmlMixture;
 use crate::methods::{self, Family, GridLevels, METHODS, Method, MethodName, grid};
 use crate::study::{
-    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, FormatName, PruneSpec, Recipe, Sampling,
+    CalibrationSpec, CellSpec, ComputeSpec, EvaluationSpec, FormatName, Level, PruneSpec, Recipe, Sampling,
     ScoredPositions, ShotsSpec, Sparsity, StudySpec,
 };
 
@@ -26,6 +26,7 @@ pub(super) struct SettingsDraft {
     pub bits: Vec<u8>,
     pub group_sizes: Vec<String>,
     pub formats: Vec<FormatName>,
+    pub structure: Vec<Level>,
     pub recipes: Vec<Recipe>,
     /// How strong the word was that methods or sparsities were given with, and that of the recipes.
     pub grid_strength: u8,
@@ -71,6 +72,7 @@ impl SettingsDraft {
             bits: Vec::new(),
             group_sizes: Vec::new(),
             formats: Vec::new(),
+            structure: Vec::new(),
             recipes: Vec::new(),
             grid_strength: 0,
             recipes_strength: 0,
@@ -153,6 +155,7 @@ impl SettingsDraft {
         let asked = [
             (Family::Quantise, !(self.bits.is_empty() && self.group_sizes.is_empty())),
             (Family::Format, !self.formats.is_empty()),
+            (Family::Structure, !self.structure.is_empty()),
         ];
         for (family, _) in asked.into_iter().filter(|(_, asked)| *asked) {
             if methods.iter().all(|method| method.family() != family) {
@@ -165,6 +168,7 @@ impl SettingsDraft {
             bits: self.bits.clone(),
             group_sizes: self.group_sizes.clone(),
             formats: self.formats.clone(),
+            structure: self.structure.clone(),
         };
         levels.fill_up();
         methods::recipes(&names, &levels)

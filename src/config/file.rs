@@ -179,7 +179,7 @@ mod tests {
         let message = refused("[study]\nmodel = \"x\"\nseqlen = 3\n");
         assert_eq!(
             message,
-            "c.toml:3: unknown key `seqlen`; accepted are `model`, `methods`, `sparsity`, `bits`, `group_size`, `formats`, `recipes`, `seq_len`, `seed`"
+            "c.toml:3: unknown key `seqlen`; accepted are `model`, `methods`, `sparsity`, `bits`, `group_size`, `formats`, `structure`, `recipes`, `seq_len`, `seed`"
         );
         let message = refused("[studi]\n");
         assert!(message.starts_with("c.toml:1: unknown key `studi`; accepted are `study`, "), "{message}");

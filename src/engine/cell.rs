@@ -1,5 +1,6 @@
 //! One pass over the blocks: prune a cell (or leave the base as it is), carry its hidden states to the end, measure.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use super::finding::{Finding, Findings};
 use super::place::Place;
 use super::snapshot::Snapshots;
 use super::stream::{HiddenStates, Placement, shapes};
+use super::structure::{dropped_modules, untouched};
 use super::study::Study;
 use super::written::BlockWriter;
 use crate::error::{Error, Result};
@@ -27,11 +29,14 @@ use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, Tree};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::{self, States, Stored};
+use crate::store::stored::footprint;
 use crate::study::CellSpec;
 
 /// A pass over the blocks in the making.
 struct Pass<'a> {
     study: &'a Study,
+    /// The model that comes out: without the blocks that are left out.
+    model: Cow<'a, ModelFolder>,
     place: &'a Place,
     assignment: &'a Assignment,
     reporter: &'a mut Reporter,
@@ -72,17 +77,20 @@ pub(super) fn pass<'a>(
     let dir = &assignment.folder;
     std::fs::create_dir_all(dir).map_err(|e| Error::io("cannot create", dir, e))?;
     let is_cell = assignment.cell.is_some();
+    let procedure = assignment.cell.as_ref().map(|cell| study.procedure(cell)).transpose()?;
+    let needs = procedure.as_ref().map_or(Needs::Nothing, Procedure::needs);
     let pruned = if is_cell { checkpoint::blocks_done(dir)? } else { study.folder.config.blocks };
     let (first, calibration, evaluation) =
-        starting_states(study, place, assignment, pruned, &mut || reporter.boundary())?;
-    let procedure = assignment.cell.as_ref().map(|cell| study.procedure(cell)).transpose()?;
+        starting_states(study, place, (assignment, needs), pruned, &mut || reporter.boundary())?;
     match &procedure {
         Some(procedure) => reporter.tracker.unit(&study.sizes.cell(procedure, first, pruned)),
         None if !assignment.is_known => reporter.tracker.unit(&study.sizes.base(first)),
         None => {}
     }
+    let model = study.model_of(assignment.cell.as_ref(), &assignment.dropped)?;
     let mut pass = Pass {
         study,
+        model,
         place,
         assignment,
         reporter,
@@ -107,12 +115,14 @@ pub(super) fn pass<'a>(
 fn starting_states(
     study: &Study,
     place: &Place,
-    assignment: &Assignment,
+    (assignment, needs): (&Assignment, Needs),
     pruned: usize,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<(usize, Option<HiddenStates>, HiddenStates)> {
     let placement = Placement { batch_tokens: study.spec.compute.batch_tokens, home: &place.home };
-    let calibration = assignment.calibration.as_ref().map(|windows| windows.as_slice());
+    // What only chose the blocks that are left out was read for that.
+    let calibration = assignment.calibration.as_ref().filter(|_| needs != Needs::Nothing);
+    let calibration = calibration.map(|windows| windows.as_slice());
     let sequences = study.evaluation_sequences();
     if let Some((block, saved)) = checkpoint::read_states(&assignment.folder, &Device::Cpu)?
         && block <= pruned
@@ -133,7 +143,7 @@ fn starting_states(
             return Ok((block, calibrated, evaluation));
         }
     }
-    let model = study.model_of(assignment.cell.as_ref())?;
+    let model = study.model_of(assignment.cell.as_ref(), &assignment.dropped)?;
     let calibration =
         calibration.map(|windows| HiddenStates::embed(&model, windows, study.dtype, placement, check));
     let evaluation = HiddenStates::embed_trees(&model, &sequences, study.dtype, placement, check)?;
@@ -143,28 +153,23 @@ fn starting_states(
 impl Pass<'_> {
     /// Blocks before `pruned` are loaded from their checkpoints, those from there on are pruned.
     fn run(&mut self, first: usize, pruned: usize) -> Result<()> {
-        let (study, place) = (self.study, self.place);
+        let study = self.study;
         let blocks = study.folder.config.blocks;
         let is_cell = self.assignment.cell.is_some();
         let phase = if is_cell { Phase::Prune } else { Phase::Evaluate };
         self.reporter.phase(self.assignment.id.as_deref(), phase, blocks as u64, "blocks");
         self.reporter.tracker.step(first as u64);
+        self.tell_dropped()?;
         for index in first..blocks {
             self.reporter.check()?;
             let (started, spent) = (self.reporter.clock(), self.reporter.tracker.spent());
-            let mut block = study.load_block(index, &place.device)?;
-            if is_cell && index < pruned {
-                apply_checkpoint(&mut block, study, place, &self.assignment.folder, index)?;
+            let is_there = !self.assignment.dropped.contains(&index);
+            if is_there {
+                self.run_block(index, is_cell && index >= pruned)?;
+            } else if index >= pruned {
+                self.finish_writing()?;
+                self.tell_checkpoint(Some(index))?;
             }
-            self.seconds.load += self.reporter.clock() - started;
-            if is_cell && index >= pruned {
-                self.prune_block(&mut block, index)?;
-            }
-            let packing = self.reporter.clock();
-            block.pack()?;
-            self.seconds.load += self.reporter.clock() - packing;
-            self.forward(&block, index)?;
-            drop(block);
             if index + 1 == blocks || self.snapshots.is_due()? {
                 // States that are ahead of the checkpoints would be of no use.
                 self.finish_writing()?;
@@ -173,8 +178,10 @@ impl Pass<'_> {
             if !is_cell {
                 (self.findings)(Finding::Seconds { seconds: *self.seconds })?;
             }
-            let beside = self.reporter.clock() - started - (self.reporter.tracker.spent() - spent);
-            self.reporter.tracker.did(Work::Block, study.sizes.block(), beside.max(0.0));
+            if is_there {
+                let beside = self.reporter.clock() - started - (self.reporter.tracker.spent() - spent);
+                self.reporter.tracker.did(Work::Block, study.sizes.block(), beside.max(0.0));
+            }
             self.reporter.tracker.step(index as u64 + 1);
             let stopping = self.reporter.boundary();
             if stopping.is_err() && index + 1 < blocks {
@@ -184,6 +191,35 @@ impl Pass<'_> {
             }
         }
         self.finish_writing()
+    }
+
+    /// Tells what became of the modules of blocks that are left out, unless an earlier run has.
+    fn tell_dropped(&mut self) -> Result<()> {
+        let Assignment { dropped, modules: known, .. } = self.assignment;
+        for module in dropped.iter().flat_map(|block| dropped_modules(self.study, *block)) {
+            if known.iter().all(|known| known.name != module.name) {
+                (self.findings)(Finding::Module { module })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads a block, prunes it or takes up what was pruned, and sends the states through.
+    fn run_block(&mut self, index: usize, to_prune: bool) -> Result<()> {
+        let (study, place) = (self.study, self.place);
+        let started = self.reporter.clock();
+        let mut block = study.load_block(index, &place.device)?;
+        if self.assignment.cell.is_some() && !to_prune {
+            apply_checkpoint(&mut block, study, place, &self.assignment.folder, index)?;
+        }
+        self.seconds.load += self.reporter.clock() - started;
+        if to_prune {
+            self.prune_block(&mut block, index)?;
+        }
+        let packing = self.reporter.clock();
+        block.pack()?;
+        self.seconds.load += self.reporter.clock() - packing;
+        self.forward(&block, index)
     }
 
     fn finish_writing(&mut self) -> Result<()> {
@@ -200,7 +236,12 @@ impl Pass<'_> {
         let (study, Some(procedure)) = (self.study, self.procedure.clone()) else { return Ok(()) };
         let (first, end) = study.sizes.blocks;
         let mut written = Vec::new();
-        if (first..end).contains(&index) {
+        if procedure.stages().is_empty() {
+            for &id in study.modules[index].iter().filter(|_| (first..end).contains(&index)) {
+                let module = self.unchanged(block, index, id)?;
+                (self.findings)(Finding::Module { module })?;
+            }
+        } else if (first..end).contains(&index) {
             let procedure = procedure.with_levels(|level| study.block_level(index, level))?;
             let modules = &study.modules[index];
             let groups = grouped(block.layout(), modules, procedure.needs(), study.sizes.held_experts);
@@ -264,6 +305,15 @@ impl Pass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A module that stays as it is in a cell that only leaves blocks out.
+    fn unchanged(&self, block: &Block, index: usize, id: ModuleId) -> Result<ModuleResult> {
+        let weights = self.source_weights(block, id)?;
+        let module = block.layout().module(id);
+        let zeros = weights.iter().filter(|weight| **weight == 0.0).count() as u64;
+        let bits = 8 * self.study.folder.stored_dtype(module).size_in_bytes();
+        Ok(untouched(index, &module.full_name, footprint(weights.len() as u64, zeros, bits)))
     }
 
     /// The dense pass: statistics of the inputs of some modules that this method needs.
@@ -350,7 +400,8 @@ impl Pass<'_> {
             inputs.move_to_host()?;
         }
         let control = self.reporter.control();
-        let place = self.study.folder.config.matrix_place(index, id);
+        let left_out = self.assignment.dropped.iter().filter(|dropped| **dropped < index).count();
+        let place = self.model.config.matrix_place(index - left_out, id);
         let matrix = Matrix { dtype: source, place, ..Matrix::new(&mut weights, columns) };
         let stop = || control.cancelled();
         let mut outcome = procedure.run(matrix, inputs, &stop)?;
@@ -489,7 +540,7 @@ pub(super) fn load_heads(
     own: Option<LmHead>,
 ) -> Result<Heads> {
     let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
-    let model = study.model_of(cell)?;
+    let model = study.model_of(cell, &[])?;
     let base = model.ends.head.map(|_| load(&study.folder)).transpose()?;
     Ok(Heads::new(own.map_or_else(|| load(&model), Ok)?, base))
 }

@@ -5,6 +5,7 @@ use super::finding::{Finding, Findings};
 use super::ledger::replace_module;
 use super::place::Place;
 use super::stream::HiddenStates;
+use super::structure::savings;
 use super::study::Study;
 use super::{Reporter, answer, cell, choices, warnings};
 use crate::error::{Error, Result};
@@ -74,8 +75,9 @@ fn measure_and_answer(
     let mut all_warnings = assignment.calibration_warnings.clone();
     all_warnings.extend(about_modules);
     findings(Finding::Seconds { seconds: *seconds })?;
-    let saved_at_ends = study.model_of(assignment.cell.as_ref())?.saved_at_ends();
-    findings(Finding::Measured { metrics, warnings: all_warnings, saved_at_ends })?;
+    let model = study.model_of(assignment.cell.as_ref(), &assignment.dropped)?;
+    let (saved_at_ends, removed) = savings(study, &model);
+    findings(Finding::Measured { metrics, warnings: all_warnings, saved_at_ends, removed })?;
     let choices = choices::score(study, place, assignment, reporter, (&states, seconds), findings)?;
     // A whole model answers: what is not needed any more makes room for it.
     let states = kept(study, assignment, states)?;

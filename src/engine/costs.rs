@@ -296,13 +296,15 @@ impl Sizes {
 
     /// What is left of one cell when its states are those after `first` blocks and `pruned` blocks are pruned.
     pub fn cell(&self, procedure: &Procedure, first: usize, pruned: usize) -> Amounts {
-        let blocks = self.config.blocks.saturating_sub(first) as f64;
-        let to_prune = self.blocks.1.saturating_sub(self.blocks.0.max(pruned)) as f64;
+        let kept = self.kept_share(procedure);
+        let blocks = self.config.blocks.saturating_sub(first) as f64 * kept;
+        let to_prune = self.blocks.1.saturating_sub(self.blocks.0.max(pruned)) as f64 * kept;
         // Passes of `tokens` through the blocks from `first` to `end`, pruned or not.
         let passes = |tokens: usize, end: usize| {
             let pruned = end.min(self.blocks.1).saturating_sub(first.max(self.blocks.0));
             let dense = end.saturating_sub(first).saturating_sub(pruned);
-            self.forward(tokens) * dense as f64 + self.pruned_forward(tokens, procedure) * pruned as f64
+            kept * (self.forward(tokens) * dense as f64
+                + self.pruned_forward(tokens, procedure) * pruned as f64)
         };
         let mut forward = passes(self.evaluation_tokens(), self.config.blocks);
         let mut amounts = Vec::new();
@@ -317,9 +319,39 @@ impl Sizes {
         amounts.push((Work::Block, self.block() * blocks));
         amounts.push((Work::compressing(procedure), self.prune(procedure) * to_prune));
         amounts.push((Work::Head, self.head(2) + self.choice_head()));
-        amounts.push((Work::Answer, self.answers()));
+        amounts.push((Work::Answer, self.answers() * kept));
         amounts.push((Work::Compare, self.compare()));
         amounts
+    }
+
+    /// The share of the blocks that a cell keeps.
+    fn kept_share(&self, procedure: &Procedure) -> f64 {
+        let blocks = self.config.blocks;
+        let removed = procedure.blocks_removed(blocks).unwrap_or(0);
+        1.0 - removed as f64 / blocks as f64
+    }
+
+    /// The survey of one calibration set.
+    pub fn survey(&self) -> Amounts {
+        let blocks = self.config.blocks as f64;
+        vec![
+            (Work::Forward, self.forward(self.calibration_tokens()) * blocks),
+            (Work::Block, self.block() * blocks),
+        ]
+    }
+
+    /// What a cell tries before it has chosen the blocks that it leaves out: `windows` windows through half of the blocks,
+    /// and through the head.
+    pub fn trials(&self, procedure: &Procedure, windows: usize) -> Amounts {
+        let blocks = self.config.blocks;
+        let Some((stage, removal)) = procedure.removal() else { return Vec::new() };
+        let removed = procedure.blocks_removed(blocks).unwrap_or(0);
+        let trials = removal.trials(blocks, removed, &stage.arguments) as f64;
+        let tokens = windows.min(self.calibration_windows) * self.seq_len;
+        vec![
+            (Work::Forward, trials * self.forward(tokens) * blocks as f64 / 2.0),
+            (Work::Head, trials * self.head_rows(tokens)),
+        ]
     }
 
     /// Peak memory of host and device, and bytes on disk, for a study of these cells. Seconds are left at 0.
@@ -332,7 +364,7 @@ impl Sizes {
         let held_blocks: usize = c.layouts().map(|layout| self.held_elements(layout)).sum();
         let largest =
             self.largest_block(|layout| layout.modules().map(|(_, m)| m.elements()).max().unwrap_or(0));
-        let calibrated = cells.iter().any(|procedure| procedure.needs() != Needs::Nothing);
+        let calibrated = cells.iter().any(|procedure| procedure.looks_at_data().is_some());
         let hessians = cells.iter().any(|procedure| procedure.needs() == Needs::Hessian);
         // Evaluation states, the base's, calibration states, and one stream's copy while it is replaced or written.
         let mut kept = states(self.evaluation_tokens()) * if cells.is_empty() { 1 } else { 2 };
@@ -403,12 +435,14 @@ impl Sizes {
             disk += usize::try_from(self.prompt_rows_bytes().min(KEPT_AT_MOST)).unwrap_or(usize::MAX);
         }
         for procedure in cells {
-            disk += match procedure.bits() {
+            let of_all = match procedure.bits() {
                 // Scales and zeros of groups of 32 take this much more at most.
                 Some(bits) => (all_blocks as f64 * (bits + 2.0) / 8.0) as usize,
                 None if procedure.updates_weights() => all_blocks * self.disk_bytes,
+                None if procedure.stages().is_empty() => 0,
                 None => all_blocks / 8,
             };
+            disk += (of_all as f64 * self.kept_share(procedure)) as usize;
         }
         if !cells.is_empty() {
             disk += states(self.evaluation_tokens())

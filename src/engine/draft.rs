@@ -19,6 +19,7 @@ use super::gpu::Gpu;
 use super::place::Place;
 use super::prompts::PreparedTask;
 use super::speed;
+use super::structure::LOSS_WINDOWS;
 use super::study::Study;
 use crate::data::{self, FieldNames, Task, TaskRecords};
 use crate::device;
@@ -223,7 +224,10 @@ impl StudyDraft {
     pub fn estimate(&self, store: &Path) -> ResourceEstimate {
         let sizes = &self.study.sizes;
         let amounts = self.procedures.iter().flat_map(|procedure| sizes.cell(procedure, 0, 0));
-        let work: f64 = sizes.base(0).into_iter().chain(amounts).map(|(_, amount)| amount).sum();
+        let trials = self.procedures.iter().flat_map(|procedure| sizes.trials(procedure, LOSS_WINDOWS));
+        let surveys = self.surveyed_sets().flat_map(|_| sizes.survey());
+        let work = sizes.base(0).into_iter().chain(amounts).chain(trials).chain(surveys);
+        let work: f64 = work.map(|(_, amount)| amount).sum();
         ResourceEstimate {
             host_available: sysinfo::host_memory().available + sysinfo::process_memory().resident,
             device_available: self.gpu.as_ref().and_then(Gpu::sample).map(|gpu| gpu.free),
@@ -231,6 +235,22 @@ impl StudyDraft {
             seconds: work / self.speed,
             ..sizes.memory(&self.procedures)
         }
+    }
+
+    /// The calibration sets that a survey is made of, once each.
+    fn surveyed_sets(&self) -> impl Iterator<Item = (&str, u64)> {
+        let blocks = self.study.folder.config.blocks;
+        let cells = self.study.spec.cells.iter().zip(&self.procedures);
+        let surveys = move |procedure: &Procedure| {
+            let removed = procedure.blocks_removed(blocks).unwrap_or(0);
+            let (stage, removal) = procedure.removal()?;
+            (removal.trials(blocks, removed, &stage.arguments) == 0).then_some(())
+        };
+        let sets = cells.filter_map(move |(cell, procedure)| {
+            surveys(procedure)?;
+            Some((cell.calibration.as_deref()?, cell.seed))
+        });
+        sets.collect::<std::collections::BTreeSet<_>>().into_iter()
     }
 
     /// The plan of a study that is not in the store.

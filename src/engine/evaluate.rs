@@ -87,7 +87,7 @@ pub(super) fn evaluate(
 }
 
 /// One window: the logits of the positions that count are computed a chunk at a time, for cell and base together.
-fn window(
+pub(super) fn window(
     heads: &Heads,
     device: &Device,
     (tokens, scored): (&[u32], ScoredPositions),

@@ -64,6 +64,8 @@ pub enum Phase {
     Download,
     /// Reading weights, tokenising texts.
     Load,
+    /// Reading a calibration set with the dense model, to choose what is removed.
+    Survey,
     /// Choosing and updating weights.
     Prune,
     /// Perplexity and divergences.
@@ -79,6 +81,7 @@ impl Phase {
         match self {
             Self::Download => "downloading",
             Self::Load => "loading",
+            Self::Survey => "surveying blocks",
             Self::Prune => "pruning",
             Self::Evaluate => "evaluating",
             Self::Answer => "answering tasks",

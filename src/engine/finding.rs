@@ -22,8 +22,11 @@ pub(super) enum Finding {
         metrics: Metrics,
         /// Everything that a person should know of the cell.
         warnings: Vec<String>,
-        /// Bits that embedding and head take less than in the source.
+        /// Bits that what is not compressed takes less than in the source.
         saved_at_ends: u64,
+        /// Parameters that are gone.
+        #[serde(default)]
+        removed: u64,
     },
     /// Task records were answered: one batch.
     Answers { answers: Vec<Answer> },
@@ -85,6 +88,7 @@ mod tests {
                 metrics: Metrics::default(),
                 warnings: vec!["odd".into()],
                 saved_at_ends: 12,
+                removed: 3,
             },
             Finding::Answers { answers: Vec::new() },
             Finding::Disagreements { task: "squad".into(), found: vec![found] },

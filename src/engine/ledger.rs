@@ -175,7 +175,7 @@ impl Ledger {
                     Some(position) => &mut self.cells[position].seconds,
                 } = seconds;
             }
-            Finding::Measured { metrics, warnings, saved_at_ends } => {
+            Finding::Measured { metrics, warnings, saved_at_ends, removed } => {
                 *self.metrics(position) = metrics;
                 match position {
                     None => self.store.put_base(self.study, &self.base, CellState::Running)?,
@@ -183,7 +183,7 @@ impl Ledger {
                         let cell = &mut self.cells[position];
                         cell.warnings = warnings;
                         let of_modules: Footprint = cell.modules.iter().map(|m| m.footprint).sum();
-                        cell.footprint = Some(Footprint { saved_at_ends, ..of_modules });
+                        cell.footprint = Some(Footprint { saved_at_ends, removed, ..of_modules });
                         self.put_cell(position)?;
                     }
                 }

@@ -74,6 +74,7 @@ impl Session {
             base_folder: ledger.folder(None),
             calibration: None,
             calibration_warnings: Vec::new(),
+            dropped: Vec::new(),
             modules: Vec::new(),
             answers: ledger.store.answers(ledger.study, None)?,
             // What only brings back the states of a base that is done does not count as its measurement.
@@ -105,6 +106,7 @@ impl Session {
             base_folder: ledger.folder(None),
             calibration,
             calibration_warnings,
+            dropped: Vec::new(),
             modules: known.modules.clone(),
             answers: ledger.store.answers(ledger.study, Some(&known.id))?,
             seconds: known.seconds,

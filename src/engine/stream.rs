@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 use crate::model::{Batch, Block, InputSite, ModelFolder, RopeTables, Tree, head};
 
 /// Hidden states of token sequences of any lengths, or of trees of them, some a batch, in the precision of the device.
-#[derive(Debug)]
+///
+/// A copy shares the states until either is sent through a block.
+#[derive(Debug, Clone)]
 pub(super) struct HiddenStates {
     batches: Vec<Tensor>,
     shapes: Vec<Batch>,
@@ -134,12 +136,38 @@ impl HiddenStates {
         device: &Device,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
+        self.forward_seen(block, ropes, device, check, &mut |_, _, _| Ok(()))
+    }
+
+    /// The same, and shows the states of every batch before the block and behind it, where they are between blocks.
+    pub fn forward_seen(
+        &mut self,
+        block: &Block,
+        ropes: &RopeTables,
+        device: &Device,
+        check: &mut dyn FnMut() -> Result<()>,
+        seen: &mut dyn FnMut(&Tensor, &Tensor, &Batch) -> Result<()>,
+    ) -> Result<()> {
         for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
             check()?;
-            let y = block.forward(&x.to_device(device)?, shape, ropes, None)?;
-            *x = y.to_device(&self.home)?;
+            let y = block.forward(&x.to_device(device)?, shape, ropes, None)?.to_device(&self.home)?;
+            seen(x, &y, shape)?;
+            *x = y;
         }
         Ok(device.synchronize()?)
+    }
+
+    /// The states of the last token of every sequence, on the host in `f32`, sequence after sequence.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn last_states(&self) -> Result<Vec<f32>> {
+        let mut last = Vec::new();
+        for place in &self.places {
+            let row = self.batches[place.batch].narrow(0, place.row + place.rows - 1, 1)?;
+            last.extend(row.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(last)
     }
 
     /// Shows a collector module inputs of a block, `sites` in their order.

@@ -11,7 +11,7 @@ use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
-use crate::export::with_ends;
+use crate::export::cell_model;
 use crate::methods::{Procedure, Profile};
 use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RopeTables, Tree};
 use crate::results::{Environment, ModelInfo};
@@ -52,13 +52,14 @@ impl Study {
         Procedure::of(&cell.recipe, &self.spec.prune.parameters())
     }
 
-    /// The model that a cell begins and ends with (the base: `None`): its embedding and head are as the recipe has them.
+    /// The model that a cell begins and ends with (the base: `None`): its embedding and head are as the recipe has them,
+    /// and the blocks `dropped` are left out.
     ///
     /// # Errors
     /// A recipe that is not understood, or that the model does not fit.
-    pub fn model_of(&self, cell: Option<&CellSpec>) -> Result<Cow<'_, ModelFolder>> {
+    pub fn model_of(&self, cell: Option<&CellSpec>, dropped: &[usize]) -> Result<Cow<'_, ModelFolder>> {
         let Some(cell) = cell else { return Ok(Cow::Borrowed(&self.folder)) };
-        with_ends(&self.folder, &self.procedure(cell)?)
+        cell_model(&self.folder, &self.procedure(cell)?, dropped)
     }
 
     /// Loads a block of the base. Experts that would take too much memory are read when they are needed.
@@ -90,7 +91,10 @@ impl Study {
                 procedure.check(module.shape.1, module.short_name())?;
             }
         }
-        self.model_of(Some(cell))?;
+        procedure
+            .blocks_removed(self.folder.config.blocks)
+            .map_err(|e| Error::mistake(format!("{}: {e}", cell.label())))?;
+        self.model_of(Some(cell), &[])?;
         if let Some(profile) = &self.profile {
             for block in 0..self.folder.config.blocks {
                 procedure.with_levels(|level| profile.at(block, level))?;

@@ -13,6 +13,7 @@ use super::options::EngineOptions;
 use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::Session;
+use super::structure::dropped_blocks;
 use super::study::Study;
 use crate::demo;
 use crate::error::{Error, Result};
@@ -282,8 +283,11 @@ impl Worker {
 
 /// One cell from wherever it was left to its export.
 fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize) -> Result<()> {
-    let assignment = session.cell_assignment(position, reporter)?;
+    let mut assignment = session.cell_assignment(position, reporter)?;
     let Session { study, place, ledger, .. } = session;
+    let started = reporter.clock();
+    assignment.dropped = dropped_blocks(study, place, &assignment, reporter)?;
+    assignment.seconds.calibrate += reporter.clock() - started;
     compute(study, place, &assignment, reporter, &mut |finding| ledger.record(Some(position), finding))?;
     checkpoint::remove_states(&assignment.folder)?;
     save_model(session, reporter, position);
@@ -354,7 +358,8 @@ fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
     let path = format.path_in(folder, &cell.id);
     let checkpoints = session.ledger.folder(Some(&cell.id));
     let saved = verification_texts(&session.study).and_then(|texts| {
-        let folder = session.study.model_of(Some(&cell.spec))?;
+        let dropped = checkpoint::dropped_blocks(&checkpoints, session.study.folder.config.blocks)?;
+        let folder = session.study.model_of(Some(&cell.spec), &dropped)?;
         let model = ExportModel::cell(&folder, &checkpoints, cell);
         export::export(format, &model, &session.options.save_options, &path, Some(&texts))
     });

@@ -104,7 +104,7 @@ impl dyn Exporter + '_ {
     }
 
     /// Where a cell goes below a folder of models.
-    pub(crate) fn path_in(&self, folder: &Path, cell: &str) -> PathBuf {
+    pub fn path_in(&self, folder: &Path, cell: &str) -> PathBuf {
         folder.join(self.extension().map_or_else(|| cell.to_owned(), |ending| format!("{cell}.{ending}")))
     }
 

@@ -5,6 +5,7 @@
 //! licence) is copied, and `sparsity.json` says what was done. Tensors are streamed: never more than one block's
 //! checkpoint is in memory.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -12,10 +13,11 @@ use std::io::Read;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::exporter::{ExportOptions, Exporter};
-use super::model::{Blocks, ExportModel};
+use super::model::{Blocks, ExportModel, removes_blocks};
 use super::part::{Output, PartialExport};
 use super::report::{Count, SparsityReport};
 use super::source::{CHUNK, SourceFile, SourceTensor};
@@ -23,11 +25,14 @@ use super::verify::{self, Passage};
 use crate::error::{Error, Result};
 use crate::kernels::ggml::{self, GgmlType};
 use crate::model::convert::round_to;
+use crate::model::renumber::{self, TensorNames};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
 use crate::model::{ModelFolder, ModuleId};
 use crate::store::checkpoint::Stored;
 use crate::store::stored::unpack_mask;
 use crate::study::Recipe;
+
+pub(super) const CONFIG: &str = "config.json";
 
 /// The report that lies beside the weights.
 const REPORT_FILE: &str = "sparsity.json";
@@ -54,35 +59,41 @@ impl Exporter for HuggingFace {
 
     fn refuses(
         &self,
-        _folder: &ModelFolder,
-        _recipe: Option<&Recipe>,
+        folder: &ModelFolder,
+        recipe: Option<&Recipe>,
         _options: &ExportOptions,
     ) -> Option<String> {
-        None
+        recipe.filter(|recipe| removes_blocks(recipe)).and_then(|_| renumber::refuses(folder))
     }
 
     fn write(&self, model: &ExportModel<'_>, _options: &ExportOptions, out: &PartialExport) -> Result<()> {
         let folder = model.folder;
         let files = weight_files(folder)?;
-        let mut writer = WeightWriter::new(model);
+        let mut writer = WeightWriter::new(model)?;
         for file in &files {
             let mut source = SourceFile::open(&folder.root.join(file))?;
-            out.write(OsStr::new(file), |out| writer.write(&mut source, out))?;
+            if source.tensors.iter().any(|tensor| writer.names.new_name(&tensor.name).is_some()) {
+                out.write(OsStr::new(file), |out| writer.write(&mut source, out))?;
+            }
         }
         for name in companions(&folder.root, !files.contains(SINGLE_FILE))? {
             let path = folder.root.join(&name);
-            out.write(&name, |out| copy(&path, out))?;
+            let rewritten = match name.to_str() {
+                _ if writer.names.are_the_same() => None,
+                Some(CONFIG) => Some(json_text(CONFIG, &renumber::config_of(folder)?)?),
+                Some(INDEX_FILE) => Some(renumbered_index(&path, &writer.names)?),
+                _ => None,
+            };
+            match rewritten {
+                Some(text) => out.write(&name, |out| out.put(text.as_bytes()))?,
+                None => out.write(&name, |out| copy(&path, out))?,
+            }
         }
         let Some(cell) = model.cell else { return Ok(()) };
         let mut counts = writer.counts;
         counts.sort_unstable_by_key(|c: &Count| (c.block, c.module));
         let report = SparsityReport::new(folder, cell.result, &counts);
-        out.write(OsStr::new(REPORT_FILE), |out| {
-            let json = serde_json::to_string_pretty(&report)
-                .map_err(|e| Error::failure(format!("cannot make {REPORT_FILE}: {e}")))?;
-            out.put(json.as_bytes())?;
-            out.put(b"\n")
-        })
+        out.write(OsStr::new(REPORT_FILE), |out| out.put(json_text(REPORT_FILE, &report)?.as_bytes()))
     }
 
     fn read_back(
@@ -112,6 +123,29 @@ impl Exporter for HuggingFace {
         // rounded to the dtype of the model's files.
         if model.has_products() { 0.005 } else { 1e-6 }
     }
+}
+
+/// A file of JSON.
+pub(super) fn json_text(name: &str, value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    Ok(text.map_err(|e| Error::failure(format!("cannot make {name}: {e}")))? + "\n")
+}
+
+/// The index of the shards, with new names of tensors and without those that are gone.
+fn renumbered_index(path: &Path, names: &TensorNames) -> Result<String> {
+    let wrong = |what: &str| Error::mistake(format!("{}: {what}", path.display()));
+    let text = fs::read(path).map_err(|e| Error::io("cannot read", path, e))?;
+    let mut index: Map<String, Value> = serde_json::from_slice(&text).map_err(|e| wrong(&e.to_string()))?;
+    let map = index.get_mut("weight_map").and_then(Value::as_object_mut);
+    let map = map.ok_or_else(|| wrong("no `weight_map`"))?;
+    let renamed = std::mem::take(map).into_iter();
+    map.extend(renamed.filter_map(|(name, file)| Some((names.new_name(&name)?.into_owned(), file))));
+    // The size of all tensors is no longer that, and whoever reads the index does without.
+    if let Some(notes) = index.get_mut("metadata").and_then(Value::as_object_mut) {
+        notes.remove("total_size");
+        notes.remove("total_parameters");
+    }
+    json_text(INDEX_FILE, &index)
 }
 
 /// What counts in `model.safetensors.index.json`.
@@ -181,12 +215,15 @@ struct WeightWriter<'a> {
     ends: HashMap<String, (String, GgmlType)>,
     /// Names in the files of all tensors that could have been compressed.
     modules: HashMap<String, (usize, ModuleId)>,
+    /// What tensors are called now; those of blocks that are left out have no name.
+    names: TensorNames,
     counts: Vec<Count>,
 }
 
 impl<'a> WeightWriter<'a> {
-    fn new(model: &ExportModel<'a>) -> Self {
+    fn new(model: &ExportModel<'a>) -> Result<Self> {
         let folder = model.folder;
+        let names = TensorNames::of(folder)?;
         let layouts = folder.config.layouts().enumerate();
         let modules =
             layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
@@ -203,7 +240,7 @@ impl<'a> WeightWriter<'a> {
                 Some((folder.weights.stored_name(name).to_owned(), (name.clone(), kind?)))
             })
             .collect();
-        Self { folder, blocks: Blocks::new(model), ends, modules, counts: Vec::new() }
+        Ok(Self { folder, blocks: Blocks::new(model), ends, modules, names, counts: Vec::new() })
     }
 
     /// Writes embedding or head as their format leaves them, some rows at a time.
@@ -231,9 +268,19 @@ impl<'a> WeightWriter<'a> {
     }
 
     fn write(&mut self, source: &mut SourceFile, out: &mut Output<'_>) -> Result<()> {
-        out.put(&source.head)?;
-        for tensor in std::mem::take(&mut source.tensors) {
-            self.write_tensor(source, &tensor, out)?;
+        let tensors = std::mem::take(&mut source.tensors);
+        let new_name = |tensor: &SourceTensor| self.names.new_name(&tensor.name).map(Cow::into_owned);
+        if self.names.are_the_same() {
+            out.put(&source.head)?;
+        } else {
+            let named = tensors.iter().filter_map(|tensor| Some((tensor, new_name(tensor)?)));
+            out.put(&source.head_of(named)?)?;
+        }
+        for tensor in tensors {
+            match self.names.new_name(&tensor.name) {
+                Some(_) => self.write_tensor(source, &tensor, out)?,
+                None => source.skip(tensor.bytes)?,
+            }
         }
         Ok(())
     }
@@ -317,6 +364,7 @@ fn write_stored<const N: usize>(
             zeros += write_values::<N>(&rounded, out)?;
             source.skip(bytes)?;
         }
+        Stored::Dropped(_) => return Err(Error::failure(format!("{} is gone", tensor.name))),
         Stored::Codes(codes) => {
             // Scales have the dtype of the model's files, and here the products get it too.
             let rounded = round_to(&mut codes.values(), &codes.shape, codes.grid.scale_dtype)?;

@@ -21,7 +21,7 @@ mod write;
 
 pub use exporter::{ExportOptions, Exporter};
 pub(crate) use gguf::{BlockSums, InputSums, refuses_sums, write_sums};
-pub use model::{ExportModel, with_ends};
+pub use model::{ExportModel, cell_model};
 pub use registry::{EXPORTERS, ExportFormat, ExportedForm};
 pub use verify::Passage;
 pub(crate) use verify::passages;

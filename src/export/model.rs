@@ -10,7 +10,7 @@ use crate::methods::{Family, Procedure, find};
 use crate::model::{Block, ModelFolder, ModuleId};
 use crate::results::CellResult;
 use crate::store::checkpoint::{self, Stored};
-use crate::study::Step;
+use crate::study::{Recipe, Step};
 
 /// A model to be written.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ impl<'a> ExportModel<'a> {
     /// [`Error::Mistake`] with how many are.
     pub(super) fn check_finished(&self) -> Result<()> {
         let Some(ExportCell { checkpoints, result }) = self.cell else { return Ok(()) };
-        let blocks = self.folder.config.blocks;
+        let blocks = self.folder.config.blocks_in_files();
         // Whether a file is sound shows when it is read.
         let done = (0..blocks).filter(|&b| checkpoint::block_path(checkpoints, b).is_file()).count();
         if done == blocks {
@@ -72,14 +72,28 @@ impl<'a> ExportModel<'a> {
     }
 }
 
-/// The model that a cell begins and ends with: its embedding and head are as the recipe has them.
+/// The model that a cell begins and ends with: its embedding and head are as the recipe has them, and the blocks `dropped`
+/// are left out.
 ///
 /// # Errors
 /// [`Error::Mistake`] where the recipe gives two formats to what is one matrix in this model.
-pub fn with_ends<'a>(folder: &'a ModelFolder, procedure: &Procedure) -> Result<Cow<'a, ModelFolder>> {
-    let config = &folder.config;
+pub fn cell_model<'a>(
+    folder: &'a ModelFolder,
+    procedure: &Procedure,
+    dropped: &[usize],
+) -> Result<Cow<'a, ModelFolder>> {
+    let model = folder.without_blocks(dropped);
+    let config = &model.config;
     let ends = procedure.end_types(config.embedding.width, config.blocks, config.head.tied)?;
-    Ok(folder.with_ends(ends))
+    if ends == model.ends {
+        return Ok(model);
+    }
+    Ok(Cow::Owned(ModelFolder { ends, ..model.into_owned() }))
+}
+
+/// Whether a recipe removes blocks.
+pub(super) fn removes_blocks(recipe: &Recipe) -> bool {
+    recipe.steps().any(|step| find(&step.method).is_ok_and(|method| method.block_removal().is_some()))
 }
 
 /// Whether a step puts weights on a grid.
@@ -108,7 +122,8 @@ impl<'a> Blocks<'a> {
         if self.held.as_ref().is_none_or(|(held, _)| *held != block) {
             // Let go of one before the next is read.
             self.held = None;
-            self.held = Some((block, checkpoint::read_block(checkpoints, block, &Device::Cpu)?));
+            let number = self.folder.config.number_in_files(block);
+            self.held = Some((block, checkpoint::read_block(checkpoints, number, &Device::Cpu)?));
         }
         let module = self.folder.config.layout(block).module(id);
         let modules = self.held.iter().flat_map(|(_, modules)| modules);
@@ -122,7 +137,7 @@ impl<'a> Blocks<'a> {
         }
         Err(Error::mistake(format!(
             "{}: {name} does not fit `{tensor}` of {}, which is {:?} of {}: the checkpoints are of another model",
-            checkpoint::block_path(checkpoints, block).display(),
+            checkpoint::block_path(checkpoints, self.folder.config.number_in_files(block)).display(),
             self.folder.root.display(),
             shape,
             info.dtype.as_str().to_uppercase()

@@ -33,6 +33,9 @@ pub(super) struct SparsityReport<'a> {
     weights: usize,
     calibration: Option<&'a str>,
     seed: u64,
+    /// Blocks of the source that are left out. Modules are called as in the source.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dropped_blocks: Vec<usize>,
     modules: Vec<ModuleReport>,
 }
 
@@ -77,6 +80,7 @@ impl<'a> SparsityReport<'a> {
             weights,
             calibration: cell.spec.calibration.as_deref(),
             seed: cell.spec.seed,
+            dropped_blocks: folder.config.dropped_blocks(),
             modules: counts.iter().map(module).collect(),
         }
     }

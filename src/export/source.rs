@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+
+/// What a header says besides its tensors.
+const METADATA: &str = "__metadata__";
 
 /// Bytes of a tensor that are in memory at once; a multiple of every element's size.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -77,7 +80,7 @@ impl SourceFile {
         file.read_exact(&mut head[8..]).map_err(cannot)?;
 
         let mut json: Map<String, Value> = serde_json::from_slice(&head[8..]).map_err(|_| changed())?;
-        json.remove("__metadata__");
+        json.remove(METADATA);
         let mut entries = json
             .into_iter()
             .map(|(name, value)| Ok((name, SourceEntry::deserialize(value).map_err(|_| changed())?)))
@@ -96,6 +99,24 @@ impl SourceFile {
             return Err(changed());
         }
         Ok(Self { path: path.to_path_buf(), file, head, tensors, buffer: Vec::new() })
+    }
+
+    /// The header, and its length before it, of a file with some of these tensors, by new names, in the order of their
+    /// data. All else that the header says stays.
+    pub fn head_of<'a>(&self, tensors: impl Iterator<Item = (&'a SourceTensor, String)>) -> Result<Vec<u8>> {
+        let changed = || Error::mistake(format!("{}: it was changed while in use", self.path.display()));
+        let before: Map<String, Value> = serde_json::from_slice(&self.head[8..]).map_err(|_| changed())?;
+        let mut header = Map::new();
+        header.extend(before.get_key_value(METADATA).map(|(key, value)| (key.clone(), value.clone())));
+        let mut start = 0;
+        for (SourceTensor { dtype, shape, bytes, .. }, name) in tensors {
+            let end = start + bytes;
+            header.insert(name, json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+            start = end;
+        }
+        let mut text = Value::Object(header).to_string();
+        text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+        Ok([&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat())
     }
 
     /// Hands the next `count` bytes on in pieces of at most [`CHUNK`], which may be changed on the way.

@@ -106,6 +106,9 @@ impl Lines {
         let _ = write!(line, ": done in {}", duration(seconds.total()));
         if let Some(footprint) = footprint {
             let _ = write!(line, ", {:.2}% zeros", footprint.sparsity() * 100.0);
+            if footprint.removed > 0 {
+                let _ = write!(line, ", {} parameters removed", count(footprint.removed));
+            }
         }
         if let Some(metrics) = self.metrics.get(&cell.map(str::to_owned)) {
             line.push_str(&figures(metrics));

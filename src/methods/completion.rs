@@ -3,7 +3,9 @@
 //! Nothing is listed here: names, parameters and their choices are what the methods say, and only what [`Procedure`]
 //! accepts is offered. A new family of methods needs its levels in [`levels`].
 
-use super::{BITS, FORMATS, Family, METHODS, Method, Parameter, ParameterKind, Procedure, find};
+use super::{
+    BITS, FORMATS, Family, METHODS, Method, Parameter, ParameterKind, Procedure, STRUCTURE_LEVELS, find,
+};
 use crate::error::{Error, Result};
 use crate::study::{Level, Parameters, Recipe};
 
@@ -24,6 +26,11 @@ pub(crate) struct Completion {
 fn levels(family: Family) -> (Vec<Level>, String) {
     let list = |levels: &[Level]| levels.iter().map(|level| level.label()).collect::<Vec<_>>().join(", ");
     match family {
+        Family::Structure => {
+            let usual =
+                ["10%", "20%", "30%", "1block", "8blocks"].iter().filter_map(|text| text.parse().ok());
+            (usual.map(|level| family.own(level)).collect(), STRUCTURE_LEVELS.into())
+        }
         Family::Prune => {
             let usual = ["50%", "60%", "70%", "2:4", "4:8"].iter().filter_map(|text| text.parse().ok());
             (usual.collect(), "a fraction (0.5 or 50%) or N:M (2:4)".into())
@@ -250,7 +257,8 @@ mod tests {
                 let accepted = Procedure::of(&text.parse().unwrap(), &Parameters::new()).is_ok();
                 assert_eq!(offered.iter().any(|word| word == second.name()), accepted, "{text}");
             }
-            assert_eq!(offered.is_empty(), first.family() != Family::Prune, "{before}");
+            let goes_on = matches!(first.family(), Family::Prune | Family::Structure);
+            assert_eq!(offered.is_empty(), !goes_on, "{before}");
         }
     }
 
@@ -283,6 +291,10 @@ mod tests {
             ("magnitude@50%,", "a parameter: swaps"),
             ("ria@50%,a=0.5,compare=row,swaps,", "ria has no other parameter to give"),
             ("gptq@4bit,depth=", "gptq has no parameter `depth`; accepted: group, sym"),
+            ("depth@", "a level of depth: a share above 0 (0.25 or 25%) and a number of blocks (8blocks)"),
+            ("depth@8blocks,by=", "by: influence or angular or loss"),
+            ("depth@25%+", "a method: magnitude, wanda, sparsegpt, ria, rtn, gptq, kquant"),
+            ("wanda@50%+depth@", "comes first"),
             ("wandb@", "unknown method `wandb`: accepted are magnitude"),
             ("wanda@4bit,", "wanda@4bit: accepted behind `wanda@` is a fraction"),
             ("gptq@4bit+", "do not go together"),
@@ -301,6 +313,8 @@ mod tests {
             ("wanda@150%", "wanda@150%: accepted behind `wanda@` is a fraction"),
             ("wanda@50%+rtn@5bit", "rtn@5bit: accepted behind `rtn@` is 8bit"),
             ("gptq@4bit,groups=64", "gptq has no parameter `groups`; accepted: group"),
+            ("depth@0", "depth@0: accepted behind `depth@` is a share above 0"),
+            ("depth@2:4", "accepted behind `depth@` is a share"),
             ("gptq@4bit,group=65", "group `65`: accepted is 64 or row"),
         ] {
             let error = understand(text).unwrap_err();

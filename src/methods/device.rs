@@ -31,7 +31,7 @@ pub(super) fn can_select(level: Level) -> bool {
     match level {
         Level::Sparsity(Sparsity::Fraction(_)) => true,
         Level::Sparsity(Sparsity::SemiStructured { group, .. }) => group <= MOST_NEIGHBOURS,
-        Level::Bits(_) | Level::Format(_) => false,
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::formats::{FORMATS, is_format};
 use crate::error::{Error, Result};
-use crate::study::{Level, parse_bits};
+use crate::study::{Level, Sparsity, parse_bits};
 
 /// Bits that the methods here know. Fewer than 2 are no grid, and more than 8 no compression.
 pub(crate) const BITS: [u8; 4] = [8, 4, 3, 2];
@@ -12,9 +12,17 @@ pub(crate) const BITS: [u8; 4] = [8, 4, 3, 2];
 /// Bits where none are given.
 pub(crate) const USUAL_BITS: u8 = 4;
 
+/// The levels of methods that remove parts of a model, in words.
+pub(crate) const STRUCTURE_LEVELS: &str = "a share above 0 (0.25 or 25%) and a number of blocks (8blocks)";
+
+/// Level of methods that remove parts of a model where none is given.
+pub(crate) const USUAL_SHARE: Level = Level::Share(0.25);
+
 /// What a method does to weights. Each family has its own kind of level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
+    /// Whole parts of the model go.
+    Structure,
     /// Some become zero.
     Prune,
     /// All go on a grid of a few bits.
@@ -24,12 +32,25 @@ pub enum Family {
 }
 
 impl Family {
+    /// A level as methods of this family have it: shares are read as fractions.
+    pub fn own(self, level: Level) -> Level {
+        match (self, level) {
+            (Self::Structure, Level::Sparsity(Sparsity::Fraction(share))) => Level::Share(share),
+            _ => level,
+        }
+    }
+
     /// Refuses a level of another family.
     ///
     /// # Errors
     /// [`Error::Mistake`] with what is accepted.
     pub(super) fn check(self, method: &str, level: Level) -> Result<()> {
-        match (self, level) {
+        match (self, self.own(level)) {
+            (Self::Structure, Level::Share(share)) if share > 0.0 => Ok(()),
+            (Self::Structure, Level::Blocks(count)) if count > 0 => Ok(()),
+            (Self::Structure, _) => Err(Error::mistake(format!(
+                "{method} removes parts of the model, and `{level}` is none of its levels; accepted are {STRUCTURE_LEVELS}"
+            ))),
             (Self::Prune, Level::Sparsity(_)) => Ok(()),
             (Self::Quantise, Level::Bits(bits)) if BITS.contains(&bits) => Ok(()),
             (Self::Format, Level::Format(name)) if is_format(&name) => Ok(()),
@@ -47,6 +68,22 @@ impl Family {
                 )))
             }
         }
+    }
+}
+
+/// A level of methods that remove parts of a model, as a word of a list.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct StructureLevel(pub Level);
+
+impl FromStr for StructureLevel {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let level = text.parse().map(|level| Family::Structure.own(level)).ok();
+        let known = level.filter(|level| Family::Structure.check("", *level).is_ok());
+        known
+            .map(Self)
+            .ok_or_else(|| Error::mistake(format!("structure `{text}`: accepted are {STRUCTURE_LEVELS}")))
     }
 }
 

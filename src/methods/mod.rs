@@ -5,6 +5,7 @@
 //! file in this folder and a line in [`METHODS`].
 
 mod completion;
+mod depth;
 pub mod device;
 mod factor;
 mod family;
@@ -15,6 +16,7 @@ mod magnitude;
 mod parameters;
 mod profile;
 pub(crate) mod quantise;
+mod removal;
 mod ria;
 mod routed;
 mod rtn;
@@ -23,6 +25,7 @@ mod solver;
 mod sparsegpt;
 mod stage;
 mod statistics;
+mod survey;
 mod swaps;
 #[cfg(test)]
 mod tests;
@@ -30,10 +33,11 @@ mod wanda;
 mod warning;
 
 pub(crate) use completion::{Completion, complete, understand};
+pub use depth::Depth;
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
-pub(crate) use family::{BITS, Bits, USUAL_BITS};
+pub(crate) use family::{BITS, Bits, STRUCTURE_LEVELS, StructureLevel, USUAL_BITS, USUAL_SHARE};
 pub use formats::{EndFormat, EndFormats};
 pub(crate) use formats::{FORMATS, KnownFormat, USUAL_FORMAT, usual_format};
 pub use gptq::Gptq;
@@ -41,6 +45,7 @@ pub use kquant::KQuant;
 pub use magnitude::Magnitude;
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
+pub use removal::{BlockRemoval, DenseModel};
 pub(crate) use ria::Ria;
 pub use routed::RoutedTokens;
 pub use rtn::Rtn;
@@ -49,6 +54,8 @@ pub use sparsegpt::SparseGpt;
 pub(crate) use stage::{GridChoice, grid_of};
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
+pub use survey::Survey;
+pub(crate) use survey::{cosine, span_angles};
 pub use wanda::Wanda;
 pub use warning::ModuleWarning;
 
@@ -65,7 +72,7 @@ use crate::results::ErrorBasis;
 use crate::study::{CellSpec, FormatName, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Every method, in the order in which they are shown.
-pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant];
+pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth];
 
 /// What a method needs to know of a module's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,6 +207,16 @@ pub trait Method: Sync {
         self.needs()
     }
 
+    /// Whether it looks at activations, so that a calibration set matters, given the values of the parameters.
+    fn looks_at_data(&self, arguments: &Arguments) -> bool {
+        self.needs_with(arguments) != Needs::Nothing
+    }
+
+    /// How it removes decoder blocks, if it does. Then it does nothing to matrices.
+    fn block_removal(&self) -> Option<&dyn BlockRemoval> {
+        None
+    }
+
     /// Whether weights that stay get new values. Else a mask is all there is to store.
     fn updates_weights(&self) -> bool;
 
@@ -215,7 +232,7 @@ pub trait Method: Sync {
     fn bits(&self, level: Level) -> Option<f64> {
         match level {
             Level::Bits(bits) => Some(f64::from(bits)),
-            Level::Sparsity(_) | Level::Format(_) => None,
+            _ => None,
         }
     }
 
@@ -260,7 +277,7 @@ pub trait Method: Sync {
 impl dyn Method {
     /// Whether the method looks at activations, so that a calibration set matters.
     pub fn needs_calibration(&self) -> bool {
-        self.needs() != Needs::Nothing
+        self.looks_at_data(&self.default_arguments())
     }
 }
 
@@ -310,7 +327,7 @@ pub(crate) fn names() -> String {
 pub(crate) fn needs_calibration(recipe: &Recipe) -> bool {
     recipe.steps().any(|step| match find(&step.method) {
         Ok(method) => Stage::of(step, &Parameters::new())
-            .map_or(method.needs_calibration(), |stage| stage.needs() != Needs::Nothing),
+            .map_or(method.needs_calibration(), |stage| stage.looks_at_data()),
         Err(_) => true,
     })
 }
@@ -326,6 +343,8 @@ pub struct GridLevels {
     pub group_sizes: Vec<String>,
     /// Of methods that write formats.
     pub formats: Vec<FormatName>,
+    /// Of methods that remove parts of the model.
+    pub structure: Vec<Level>,
 }
 
 impl GridLevels {
@@ -337,10 +356,14 @@ impl GridLevels {
         if self.formats.is_empty() {
             self.formats.extend(FormatName::from(USUAL_FORMAT));
         }
+        if self.structure.is_empty() {
+            self.structure.push(USUAL_SHARE);
+        }
     }
 
     fn of(&self, method: &str, family: Family) -> Vec<Step> {
         match family {
+            Family::Structure => self.structure.iter().map(|level| Step::new(method, *level)).collect(),
             Family::Prune => self.sparsities.iter().map(|level| Step::new(method, *level)).collect(),
             Family::Format => {
                 self.formats.iter().map(|name| Step::new(method, Level::Format(*name))).collect()

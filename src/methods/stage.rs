@@ -1,5 +1,6 @@
 //! Recipes, understood: each step with everything that running it takes.
 
+use super::removal::{BlockRemoval, blocks_removed};
 use super::solver::output_energy;
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, EndFormat, Family, InputStatistics, Matrix,
@@ -22,9 +23,12 @@ pub struct Stage {
     pub arguments: Arguments,
 }
 
-/// The stages of a recipe in their order: one that prunes, one that quantises, or both in this order.
+/// The stages of a recipe in their order: one that removes parts of the model; then, of what is left, one that prunes, one
+/// that quantises, or both in this order. There is at least one in all.
 #[derive(Debug, Clone)]
 pub struct Procedure {
+    structure: Option<Stage>,
+    /// Those that change matrices.
     stages: Vec<Stage>,
 }
 
@@ -64,10 +68,14 @@ impl Stage {
         }
         method.family().check(method.name(), step.level)?;
         let arguments = method.arguments(&step.parameters, study)?;
-        Ok(Self { method, level: step.level, arguments })
+        Ok(Self { method, level: method.family().own(step.level), arguments })
     }
 
-    pub(super) fn needs(&self) -> Needs {
+    pub(super) fn looks_at_data(&self) -> bool {
+        self.method.looks_at_data(&self.arguments) || swaps::is_asked(&self.arguments)
+    }
+
+    fn needs(&self) -> Needs {
         let needs = self.method.needs_with(&self.arguments);
         if swaps::is_asked(&self.arguments) { Needs::Hessian } else { needs }
     }
@@ -107,7 +115,7 @@ impl Stage {
         match self.level {
             Level::Sparsity(sparsity) => check_divides(sparsity, columns, module),
             // A format that does not fit gives way to one that does.
-            Level::Format(_) => Ok(()),
+            Level::Format(_) | Level::Share(_) | Level::Blocks(_) => Ok(()),
             Level::Bits(_) => quantise::check_group(&self.arguments, columns, module),
         }
     }
@@ -127,8 +135,22 @@ impl Procedure {
         let steps: Vec<_> = recipe.steps().collect();
         let methods = steps.iter().map(|step| find(&step.method)).collect::<Result<Vec<_>>>()?;
         let families: Vec<Family> = methods.iter().map(|method| method.family()).collect();
-        match families[..] {
-            [_] | [Family::Prune, Family::Quantise] => {}
+        let structural = families.iter().filter(|family| **family == Family::Structure).count();
+        if structural > 1 {
+            return Err(Error::mistake(
+                "only one step can remove parts of the model; accepted is one such step, at the level \
+                                       of both together",
+            ));
+        }
+        if structural == 1 && families[0] != Family::Structure {
+            return Err(Error::mistake(
+                "what removes parts of the model comes first, since nothing needs to be done to what goes; accepted is \
+                 depth@25%+wanda@50%, not wanda@50%+depth@25%",
+            ));
+        }
+        let (structure, matrices) = steps.split_at(structural);
+        match families[structural..] {
+            [] | [_] | [Family::Prune, Family::Quantise] => {}
             _ => {
                 return Err(Error::mistake(
                     "these steps do not go together; accepted are one step, or one that prunes and behind it one \
@@ -136,29 +158,49 @@ impl Procedure {
                 ));
             }
         }
-        let is_joint = matches!(methods[..], [first, second] if joins(first, second));
+        let is_joint = matches!(methods[structural..], [first, second] if joins(first, second));
         let stage = |step: &&Step| {
             let mut step = (*step).clone();
             if is_joint {
-                share_parameters(&steps, find(&step.method)?, &mut step.parameters)?;
+                share_parameters(matrices, find(&step.method)?, &mut step.parameters)?;
             }
             Stage::of(&step, study)
         };
-        Ok(Self { stages: steps.iter().map(stage).collect::<Result<_>>()? })
+        let structure = structure.first().map(|step| Stage::of(step, study)).transpose()?;
+        Ok(Self { structure, stages: matrices.iter().map(stage).collect::<Result<_>>()? })
     }
 
-    /// The stages.
+    /// The stages that change matrices.
     pub fn stages(&self) -> &[Stage] {
         &self.stages
     }
 
-    /// The same with other levels.
+    /// The stage that removes blocks, if there is one, and how.
+    pub fn removal(&self) -> Option<(&Stage, &'static dyn BlockRemoval)> {
+        let stage = self.structure.as_ref()?;
+        let method: &'static dyn Method = stage.method;
+        Some((stage, method.block_removal()?))
+    }
+
+    /// How many of a model's blocks it removes.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a level at which none would go, or more than can.
+    pub fn blocks_removed(&self, blocks: usize) -> Result<usize> {
+        let Some((stage, removal)) = self.removal() else { return Ok(0) };
+        let most = removal.most(blocks, &stage.arguments);
+        blocks_removed(stage.level, blocks, most)
+            .map_err(|e| Error::mistake(format!("{}: {e}", stage.method.name())))
+    }
+
+    /// The same with other levels of the stages that change matrices.
     ///
     /// # Errors
     /// What `level` says.
     pub fn with_levels(&self, level: impl Fn(Level) -> Result<Level>) -> Result<Self> {
         let stage = |stage: &Stage| Ok(Stage { level: level(stage.level)?, ..stage.clone() });
-        Ok(Self { stages: self.stages.iter().map(stage).collect::<Result<_>>()? })
+        let stages = self.stages.iter().map(stage).collect::<Result<_>>()?;
+        Ok(Self { structure: self.structure.clone(), stages })
     }
 
     /// What has to be collected of a module's inputs first.
@@ -168,7 +210,8 @@ impl Procedure {
 
     /// The first method that looks at activations, so that a calibration set matters.
     pub fn looks_at_data(&self) -> Option<&'static dyn Method> {
-        self.stages.iter().find(|stage| stage.needs() != Needs::Nothing).map(|stage| stage.method)
+        let mut all = self.structure.iter().chain(&self.stages);
+        all.find(|stage| stage.looks_at_data()).map(|stage| stage.method)
     }
 
     /// Whether weights that stay get new values. Else a mask is all there is to store.

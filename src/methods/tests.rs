@@ -51,7 +51,8 @@ fn names_are_words_and_stand_for_one_method() {
         assert!(METHODS[..i].iter().all(|other| other.name() != name), "{name} is there twice");
         assert_eq!(find(&format!(" {} ", name.to_uppercase())).unwrap().name(), name);
         assert!(!method.about().is_empty() && !method.about().contains('\n'), "{name}");
-        assert!(method.cost(64, 32).operations > method.cost(32, 32).operations, "{name}");
+        let grows = method.cost(64, 32).operations > method.cost(32, 32).operations;
+        assert_eq!(grows, method.family() != Family::Structure, "{name}");
         for parameter in method.parameters() {
             let parameters = [(parameter.name.into(), parameter.default())].into();
             let step = Step { parameters, ..Step::new(name, usual(*method)) };
@@ -65,6 +66,7 @@ fn names_are_words_and_stand_for_one_method() {
 /// A level of the method's family.
 fn usual(method: &dyn Method) -> Level {
     match method.family() {
+        Family::Structure => Level::Blocks(2),
         Family::Prune => Sparsity::Fraction(0.5).into(),
         Family::Quantise => Level::Bits(4),
         Family::Format => "q4_0".parse().unwrap(),
@@ -102,8 +104,8 @@ fn every_method_that_prunes_keeps_what_it_says_at_every_kind_of_level() {
 fn groups_that_do_not_fill_a_row_are_refused_by_every_method() {
     for method in METHODS {
         let (recipe, part) = match method.family() {
-            // What does not fit a format gets another.
-            Family::Format => continue,
+            // What does not fit a format gets another, and what is removed whole has no groups.
+            Family::Format | Family::Structure => continue,
             Family::Prune => (format!("{}@1:5", method.name()), "1:5"),
             Family::Quantise => (format!("{}@4bit,group=128", method.name()), "accepted is 32, row"),
         };
@@ -120,9 +122,93 @@ fn groups_that_do_not_fill_a_row_are_refused_by_every_method() {
     }
 }
 
+/// Blocks whose figures all rise with their number.
+struct RisingModel(usize);
+
+impl DenseModel for RisingModel {
+    fn survey(&mut self) -> Result<Survey> {
+        let figures = |count: usize| (0..count).map(|block| 0.1 + block as f64).collect::<Vec<_>>();
+        let angles = (0..self.0).map(|spanned| figures(self.0 - spanned)).collect();
+        Ok(Survey { windows: 1, influence: figures(self.0), angles })
+    }
+
+    fn losses_without(&mut self, _removed: &[usize], candidates: &[usize]) -> Result<Vec<f64>> {
+        Ok(candidates.iter().map(|block| *block as f64).collect())
+    }
+}
+
+#[test]
+fn every_method_that_removes_blocks_removes_as_many_as_it_says_and_refuses_what_leaves_none() {
+    for method in of(Family::Structure) {
+        let name = method.name();
+        assert!(method.needs_calibration() && !method.updates_weights(), "{name}");
+        let removal = method.block_removal().unwrap();
+        for parameter in method.parameters() {
+            let ParameterKind::Choice(words) = parameter.kind else { continue };
+            for word in words {
+                for (level, blocks, expected) in
+                    [("25%", 30, 8), ("10%", 30, 3), ("1block", 4, 1), ("8blocks", 12, 8)]
+                {
+                    let recipe: Recipe = format!("{name}@{level},{}={word}", parameter.name).parse().unwrap();
+                    let procedure = Procedure::of(&recipe, &Parameters::new()).unwrap();
+                    assert_eq!(procedure.blocks_removed(blocks).unwrap(), expected, "{recipe}");
+                    let (stage, _) = procedure.removal().unwrap();
+                    let chosen =
+                        removal.choose(&mut RisingModel(blocks), blocks, expected, &stage.arguments).unwrap();
+                    assert_eq!(chosen.len(), expected, "{recipe}");
+                    assert!(
+                        chosen.is_sorted_by(|a, b| a < b) && chosen.iter().all(|b| *b < blocks),
+                        "{chosen:?}"
+                    );
+                    // Nothing is left to do with matrices, and nothing is zero.
+                    assert!(procedure.stages().is_empty() && procedure.zeros() == 0.0, "{recipe}");
+                    assert_eq!(procedure.needs(), Needs::Nothing);
+                    assert_eq!(procedure.looks_at_data(), Some(method));
+                }
+                for (level, part) in [
+                    ("99%", "removes 4 of the 4 blocks"),
+                    ("4blocks", "accepted are 1 to"),
+                    ("1%", "removes 0 of"),
+                ] {
+                    let recipe: Recipe = format!("{name}@{level},{}={word}", parameter.name).parse().unwrap();
+                    let procedure = Procedure::of(&recipe, &Parameters::new()).unwrap();
+                    let error = procedure.blocks_removed(4).unwrap_err();
+                    assert!(error.exit_code() == 2 && error.to_string().contains(part), "{recipe}: {error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_removed_comes_first_and_once() {
+    for text in [
+        "depth@25%+wanda@50%",
+        "depth@8blocks+gptq@4bit,group=64",
+        "depth@25%+sparsegpt@50%+gptq@4bit",
+        "depth@25%+kquant@q4_k",
+    ] {
+        let procedure = Procedure::of(&text.parse().unwrap(), &Parameters::new()).unwrap();
+        assert_eq!(procedure.stages().len(), text.matches('+').count(), "{text}");
+        assert_eq!(procedure.blocks_removed(4).is_ok(), text.contains("25%"), "{text}");
+    }
+    for (text, part) in [
+        ("wanda@50%+depth@25%", "comes first"),
+        ("depth@25%+depth@1block", "only one step can remove"),
+        ("depth@25%+gptq@4bit+wanda@50%", "do not go together"),
+        ("depth@0", "accepted are a share above 0"),
+        ("depth@4bit", "none of its levels"),
+        ("depth@0blocks", "none of its levels"),
+        ("wanda@8blocks", "is no sparsity"),
+    ] {
+        let error = Procedure::of(&text.parse().unwrap(), &Parameters::new()).unwrap_err();
+        assert!(error.to_string().contains(part), "{text}: {error}");
+    }
+}
+
 #[test]
 fn a_method_without_its_inputs_fails_and_says_so() {
-    for method in METHODS.iter().filter(|method| method.needs_calibration()) {
+    for method in METHODS.iter().filter(|method| method.needs() != Needs::Nothing) {
         let mut weights = random(ROWS * COLUMNS, 3);
         let matrix = Matrix::new(&mut weights, COLUMNS);
         let level = usual(*method);

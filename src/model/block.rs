@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::batch::Batch;
 use super::cache::BlockCache;
-use super::config::BlockPlan;
+use super::config::{BlockPlan, BlockPlans};
 use super::folder::ModelFolder;
 use super::forward::{ActivationObserver, Forward, Halt, Linear, ModuleWeights, Watch, WeightReader};
 use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
@@ -26,7 +26,7 @@ pub enum ExpertWeights {
 /// A decoder block on a device.
 #[derive(Debug, Clone)]
 pub struct Block {
-    plans: Arc<[BlockPlan]>,
+    plans: BlockPlans,
     index: usize,
     modules: Vec<ModuleWeights>,
     tensors: Vec<Tensor>,
@@ -79,7 +79,7 @@ impl Block {
     }
 
     fn plan(&self) -> &BlockPlan {
-        &self.plans[self.index]
+        self.plans.at(self.index)
     }
 
     /// What the block is made of.

@@ -38,7 +38,7 @@ pub struct ModelConfig {
     pub bos: Option<u32>,
     /// What a person should know of settings that contradict each other.
     pub warnings: Vec<String>,
-    pub(super) plans: Arc<[BlockPlan]>,
+    pub(super) plans: BlockPlans,
 }
 
 /// How token ids become hidden states.
@@ -112,6 +112,41 @@ impl HeadDef {
     }
 }
 
+/// The blocks of a model, of which some may be left out.
+#[derive(Debug, Clone)]
+pub(super) struct BlockPlans {
+    /// All blocks that the files have.
+    all: Arc<[BlockPlan]>,
+    /// Numbers of those that are there, where it is not all.
+    kept: Option<Arc<[usize]>>,
+}
+
+impl BlockPlans {
+    /// Number in the files of the block at a place.
+    fn number(&self, place: usize) -> usize {
+        self.kept.as_ref().map_or(place, |kept| kept[place])
+    }
+
+    /// The block at a place.
+    pub fn at(&self, place: usize) -> &BlockPlan {
+        &self.all[self.number(place)]
+    }
+
+    fn len(&self) -> usize {
+        self.kept.as_ref().map_or(self.all.len(), |kept| kept.len())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &BlockPlan> {
+        (0..self.len()).map(|place| self.at(place))
+    }
+}
+
+impl FromIterator<BlockPlan> for BlockPlans {
+    fn from_iter<I: IntoIterator<Item = BlockPlan>>(plans: I) -> Self {
+        Self { all: plans.into_iter().collect(), kept: None }
+    }
+}
+
 /// One block: what it is made of and how hidden states go through it.
 #[derive(Debug)]
 pub(super) struct BlockPlan {
@@ -125,7 +160,35 @@ impl ModelConfig {
     /// # Panics
     /// There is no such block.
     pub fn layout(&self, block: usize) -> &BlockLayout {
-        &self.plans[block].layout
+        &self.plans.at(block).layout
+    }
+
+    /// The number that a block has in the model's files: blocks before it may be left out.
+    ///
+    /// # Panics
+    /// There is no such block.
+    pub(crate) fn number_in_files(&self, block: usize) -> usize {
+        self.plans.number(block)
+    }
+
+    /// How many blocks the model's files have.
+    pub(crate) fn blocks_in_files(&self) -> usize {
+        self.plans.all.len()
+    }
+
+    /// The blocks of the files that are left out, in ascending order.
+    pub(crate) fn dropped_blocks(&self) -> Vec<usize> {
+        let kept: BTreeSet<usize> = (0..self.blocks).map(|block| self.plans.number(block)).collect();
+        (0..self.blocks_in_files()).filter(|number| !kept.contains(number)).collect()
+    }
+
+    /// The same model without some blocks, by their numbers in the files. Those that stay are numbered anew, and stay
+    /// what they are: with the window and the rotary embedding of their numbers in the files.
+    pub(crate) fn without_blocks(&self, removed: &[usize]) -> Self {
+        let kept = (0..self.blocks).map(|block| self.plans.number(block));
+        let kept: Arc<[usize]> = kept.filter(|number| !removed.contains(number)).collect();
+        let plans = BlockPlans { all: self.plans.all.clone(), kept: Some(kept) };
+        Self { blocks: plans.len(), plans, ..self.clone() }
     }
 
     pub(crate) fn layouts(&self) -> impl Iterator<Item = &BlockLayout> {
@@ -137,7 +200,7 @@ impl ModelConfig {
     /// # Panics
     /// There is no such block.
     pub fn attention(&self, block: usize) -> AttentionShape {
-        self.plans[block].decoder.attention()
+        self.plans.at(block).decoder.attention()
     }
 
     /// Where a module stands, as far as mixtures of formats care.
@@ -203,7 +266,7 @@ impl ModelConfig {
             name.insert_str(0, prefix);
         }
         // A configuration that was just read is nobody else's.
-        if let Some(plans) = Arc::get_mut(&mut self.plans) {
+        if let Some(plans) = Arc::get_mut(&mut self.plans.all) {
             for plan in plans {
                 plan.layout.put_below(prefix);
             }

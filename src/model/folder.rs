@@ -77,6 +77,19 @@ impl ModelFolder {
         if ends == self.ends { Cow::Borrowed(self) } else { Cow::Owned(Self { ends, ..self.clone() }) }
     }
 
+    /// The same model without some blocks, by their numbers in the files.
+    pub fn without_blocks(&self, removed: &[usize]) -> Cow<'_, Self> {
+        if removed.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { config: self.config.without_blocks(removed), ..self.clone() })
+    }
+
+    /// Parameters of the model; a tied head counts once.
+    pub fn parameters(&self) -> u64 {
+        self.config.tensors().iter().map(|(_, shape)| size(shape)).sum()
+    }
+
     /// Bits that embedding and head take less than in the files.
     pub fn saved_at_ends(&self) -> u64 {
         let config = &self.config;
@@ -119,11 +132,10 @@ impl ModelFolder {
     /// What reports say about the model; `source` is what the user called it, `compressed` are the modules that cells
     /// compress.
     pub fn info<'a>(&self, source: &str, compressed: impl Iterator<Item = &'a ModuleDef>) -> ModelInfo {
-        let parameters = self.config.tensors().iter().map(|(_, shape)| size(shape)).sum();
         ModelInfo {
             source: source.to_string(),
             architecture: self.config.architecture.to_string(),
-            parameters,
+            parameters: self.parameters(),
             prunable_parameters: self.config.layouts().map(|layout| layout.elements() as u64).sum(),
             modules: self.config.module_names(),
             blocks: self.config.blocks,
@@ -133,7 +145,8 @@ impl ModelFolder {
         }
     }
 
-    fn source_bits<'a>(&self, compressed: impl Iterator<Item = &'a ModuleDef>) -> SourceBits {
+    /// What the tensors of the model take in its files, where cells compress these modules.
+    pub fn source_bits<'a>(&self, compressed: impl Iterator<Item = &'a ModuleDef>) -> SourceBits {
         // Opening the folder has found every tensor of the configuration in its files.
         let bits = |name: &str| {
             let info = self.weights.info(name);

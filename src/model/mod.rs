@@ -17,6 +17,7 @@ pub(crate) mod layout;
 pub(crate) mod ops;
 mod prompt;
 mod reconcile;
+pub(crate) mod renumber;
 mod rope;
 mod rope_settings;
 #[cfg(test)]

@@ -16,10 +16,13 @@ pub struct Footprint {
     /// Bits with one a weight that says whether it is zero, and nothing else for those that are. No runtime reaches
     /// this bound for unstructured zeros.
     pub packed_bits: u64,
-    /// Of a whole cell: bits that the embedding and the output head take less than in the source, where the recipe gives
-    /// them formats of their own.
+    /// Of a whole cell: bits that what it does not compress takes less than in the source: the embedding and the output
+    /// head where the recipe gives them formats of their own, and the norms and biases of blocks that are gone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub saved_at_ends: u64,
+    /// Of a whole cell: parameters that are gone. They are none of the weights above.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub removed: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -47,6 +50,7 @@ impl std::iter::Sum for Footprint {
             stored_bits: a.stored_bits + b.stored_bits,
             packed_bits: a.packed_bits + b.packed_bits,
             saved_at_ends: a.saved_at_ends + b.saved_at_ends,
+            removed: a.removed + b.removed,
         })
     }
 }
@@ -64,7 +68,7 @@ pub struct SourceBits {
 /// embedding and head as the recipe has them, all other tensors as in the source's files, headers of files not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ModelFootprint {
-    /// All parameters; a tied head counts once.
+    /// All parameters that are there; a tied head counts once.
     pub parameters: u64,
     /// Zeros of the compressed modules, counted; `None` for the base. Other weights are not looked at.
     pub zeros: Option<u64>,
@@ -89,7 +93,7 @@ impl ModelFootprint {
         let untouched = source.untouched.saturating_sub(compressed.saved_at_ends);
         let whole = |bits: u64| untouched.saturating_add(bits);
         let (stored, packed) = (whole(compressed.stored_bits), whole(compressed.packed_bits));
-        Self::new(parameters, Some(compressed.zeros), stored, packed)
+        Self::new(parameters.saturating_sub(compressed.removed), Some(compressed.zeros), stored, packed)
     }
 
     fn new(parameters: u64, zeros: Option<u64>, stored_bits: u64, packed_bits: u64) -> Self {
@@ -143,6 +147,10 @@ mod tests {
         let cell = ModelFootprint::of_cell(1400, SOURCE, &codes);
         assert_eq!((cell.size_bytes, cell.packed_size_bytes), (800 + 520, 800 + 520));
         assert_eq!(cell.bits_per_weight, (400.0 * 16.0 + 4160.0) / 1400.0);
+        // Where half of the modules' weights are gone, with 10 of what is beside them.
+        let removed = Footprint { weights: 500, stored_bits: 500 * 16, removed: 510, ..Footprint::default() };
+        let cell = ModelFootprint::of_cell(1400, SOURCE, &Footprint { saved_at_ends: 10 * 16, ..removed });
+        assert_eq!((cell.parameters, cell.size_bytes, cell.bits_per_weight), (890, 890 * 2, 16.0));
         // What a recipe saves at the ends comes off the rest.
         let cell = ModelFootprint::of_cell(1400, SOURCE, &Footprint { saved_at_ends: 1600, ..codes });
         assert_eq!(cell.size_bytes, 800 - 200 + 520);

@@ -17,6 +17,7 @@ use candle_core::{Device, Tensor};
 pub use super::atomic::write_atomically;
 use super::container::{self, Contents, Data, NamedTensor, TensorContent, Unreadable};
 pub use super::stored::Stored;
+use super::stored::is_dropped;
 use crate::error::{Error, Result};
 
 const BLOCK_KEY: &str = "block";
@@ -77,6 +78,24 @@ pub fn blocks_done(dir: &Path) -> Result<usize> {
             Err(e) => return Err(unreadable(&path, e)),
         }
     }
+}
+
+/// The blocks that a cell has removed, of `blocks` of its model, in ascending order.
+///
+/// # Errors
+/// [`Error::Io`] when a file cannot be read.
+pub fn dropped_blocks(dir: &Path, blocks: usize) -> Result<Vec<usize>> {
+    let mut dropped = Vec::new();
+    for block in 0..blocks {
+        let path = block_path(dir, block);
+        match container::names(&path) {
+            Ok(names) if names.iter().any(|name| is_dropped(name)) => dropped.push(block),
+            // What is damaged is found out when it is read.
+            Ok(_) | Err(Unreadable::Missing | Unreadable::Broken(_)) => {}
+            Err(e) => return Err(unreadable(&path, e)),
+        }
+    }
+    Ok(dropped)
 }
 
 /// Writes the hidden states after `block` blocks in place of those that were there.

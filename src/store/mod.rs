@@ -14,6 +14,7 @@ mod fingerprint;
 mod lock;
 mod read;
 pub mod stored;
+pub(crate) mod survey;
 mod versions;
 mod write;
 

@@ -309,6 +309,7 @@ fn modules(t: &Transaction<'_>, study: i64, cell: &str) -> Result<Vec<ModuleResu
             name: row.get(1)?,
             footprint: Footprint {
                 saved_at_ends: 0,
+                removed: 0,
                 weights: row.get::<_, Unsigned>(2)?.0,
                 zeros: row.get::<_, Unsigned>(3)?.0,
                 stored_bits: row.get::<_, Unsigned>(4)?.0,

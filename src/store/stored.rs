@@ -22,6 +22,8 @@ const ZEROS: &str = ".zeros";
 const BLOCKS: &str = ".blocks";
 const FORMAT: &str = ".format";
 const GRID: &str = ".grid";
+/// Of modules whose block is gone: there is nothing else to keep.
+const DROPPED: &str = ".dropped";
 const SYMMETRIC: &str = "symmetric";
 const ASYMMETRIC: &str = "asymmetric";
 
@@ -44,6 +46,8 @@ pub enum Stored {
     Codes(Codes),
     /// Weights in blocks of a format.
     Blocks(BlockMatrix),
+    /// Nothing: the whole decoder block is gone. The shape is the source's, `[out, in]`.
+    Dropped([usize; 2]),
 }
 
 impl Stored {
@@ -85,7 +89,7 @@ impl Stored {
     /// Values that are no matrix.
     pub fn shape(&self) -> Result<[usize; 2]> {
         match self {
-            Self::Mask { shape, .. } => Ok(*shape),
+            Self::Mask { shape, .. } | Self::Dropped(shape) => Ok(*shape),
             Self::Values(values) => Ok(values.dims2()?.into()),
             Self::Codes(codes) => Ok(codes.shape),
             Self::Blocks(blocks) => Ok(blocks.shape),
@@ -95,7 +99,7 @@ impl Stored {
     /// Whether this is of a matrix with such a shape and such a dtype (as safetensors spells it).
     pub fn fits(&self, shape: &[usize], dtype: &str) -> bool {
         let same_dtype = match self {
-            Self::Mask { .. } | Self::Codes(_) | Self::Blocks(_) => true,
+            Self::Mask { .. } | Self::Codes(_) | Self::Blocks(_) | Self::Dropped(_) => true,
             Self::Values(values) => values.dtype().as_str().eq_ignore_ascii_case(dtype),
         };
         same_dtype && self.shape().is_ok_and(|own| own == shape)
@@ -120,6 +124,7 @@ impl Stored {
             Self::Blocks(blocks) => {
                 Ok(Tensor::from_vec(blocks.values()?, (blocks.shape[0], blocks.shape[1]), &Device::Cpu)?)
             }
+            Self::Dropped(_) => Err(Error::failure("a block that was removed has no weights")),
         }
     }
 
@@ -131,7 +136,7 @@ impl Stored {
     pub fn for_device(&self, weights: &mut [f32], source: DType) -> Result<Tensor> {
         match self {
             Self::Values(values) => Ok(values.clone()),
-            Self::Mask { shape, .. } => round_to(weights, shape, source),
+            Self::Mask { shape, .. } | Self::Dropped(shape) => round_to(weights, shape, source),
             Self::Codes(Codes { shape: [rows, columns], .. })
             | Self::Blocks(BlockMatrix { shape: [rows, columns], .. }) => {
                 Ok(Tensor::from_slice(weights, (*rows, *columns), &Device::Cpu)?)
@@ -144,6 +149,7 @@ impl Stored {
         let zeros = weights.par_iter().with_min_len(1 << 16).filter(|w| **w == 0.0).count() as u64;
         match self {
             Self::Mask { .. } | Self::Values(_) => footprint(weights.len() as u64, zeros, source_bits),
+            Self::Dropped(_) => Footprint::default(),
             Self::Codes(codes) => {
                 let count = weights.len() as u64;
                 let of_codes = (count - zeros) * u64::from(codes.grid.bits) + codes.group_bits();
@@ -172,7 +178,8 @@ impl Stored {
     /// the metadata as `self_attn.q_proj.shape`: `576,1536`. Codes are `self_attn.q_proj.codes`, packed
     /// ([`Codes::packed`]), with `.scales` and `.zeros` of their groups, and in the metadata, besides the shape,
     /// `self_attn.q_proj.grid`: `4,64,asymmetric`, that is bits and group. Blocks are `self_attn.q_proj.blocks`, as ggml
-    /// has them, with `self_attn.q_proj.format`: `q4_k`.
+    /// has them, with `self_attn.q_proj.format`: `q4_k`. Of a module that is gone there is `self_attn.q_proj.dropped`,
+    /// which is empty.
     ///
     /// # Errors
     /// [`Error::Failure`] for a mask that does not fit its shape, or a scale dtype that no model has.
@@ -199,6 +206,10 @@ impl Stored {
                 note(SHAPE, format!("{rows},{columns}"));
                 note(FORMAT, kind.name().into());
                 Ok(vec![named(BLOCKS, Data::Bytes(bytes.into()))])
+            }
+            Self::Dropped([rows, columns]) => {
+                note(SHAPE, format!("{rows},{columns}"));
+                Ok(vec![named(DROPPED, Data::Bytes(Vec::new().into()))])
             }
             Self::Codes(codes) => {
                 let ([rows, columns], grid) = (codes.shape, codes.grid);
@@ -254,6 +265,8 @@ impl Stored {
                         let blocks =
                             BlockMatrix::new(kind, shape(module)?, packed).map_err(|e| e.to_string())?;
                         (module.to_owned(), Self::Blocks(blocks))
+                    } else if let Some(module) = of(DROPPED) {
+                        (module.to_owned(), Self::Dropped(shape(module)?))
                     } else {
                         let module = of(MASK).ok_or_else(|| format!("`{name}` is no module"))?;
                         let shape = shape(module)?;
@@ -303,8 +316,13 @@ fn read_codes(
     Codes::unpack(shape, grid, packed, groups).map_err(|e| e.to_string())
 }
 
+/// Whether an entry of a container is of a module that is gone.
+pub(super) fn is_dropped(name: &str) -> bool {
+    name.ends_with(DROPPED)
+}
+
 /// Of `count` weights of `source_bits` each, `zeros` of them zero.
-fn footprint(count: u64, zeros: u64, source_bits: usize) -> Footprint {
+pub(crate) fn footprint(count: u64, zeros: u64, source_bits: usize) -> Footprint {
     let bits = source_bits as u64;
     // Exports know no sparse format that loads anywhere: a zero is stored like any other value.
     Footprint {

@@ -1,4 +1,4 @@
-//! How far a step goes: a sparsity, bits, or a format.
+//! How far a step goes: a sparsity, bits, a format, or what of the model is removed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -85,17 +85,23 @@ pub enum Level {
     Bits(u8),
     /// For methods that write weights in blocks: a format's name, `q4_k`.
     Format(FormatName),
+    /// For methods that remove parts of the model: a share `0 < s < 1` of them. It is written as a fraction is, and read as
+    /// one: what a method removes is known to the method.
+    Share(f64),
+    /// For methods that remove decoder blocks: how many, written `8blocks`.
+    Blocks(usize),
 }
 
 /// The name of a format, in small letters: `q4_k_m`.
 pub type FormatName = ArrayString<16>;
 
 impl Level {
-    /// The share of a matrix that becomes zero, `0 … 1`.
+    /// The share of the weights that becomes zero or goes, `0 … 1`, as far as the level alone says it.
     pub fn zeros(self) -> f64 {
         match self {
             Self::Sparsity(sparsity) => sparsity.fraction(),
-            Self::Bits(_) | Self::Format(_) => 0.0,
+            Self::Share(share) => share,
+            Self::Bits(_) | Self::Format(_) | Self::Blocks(_) => 0.0,
         }
     }
 
@@ -103,22 +109,25 @@ impl Level {
     pub fn sparsity(self) -> Option<Sparsity> {
         match self {
             Self::Sparsity(sparsity) => Some(sparsity),
-            Self::Bits(_) | Self::Format(_) => None,
+            Self::Bits(_) | Self::Format(_) | Self::Share(_) | Self::Blocks(_) => None,
         }
     }
 
-    /// As it stands in file names: `0.5`, `2of4`, `4bit`, `q4_k`.
+    /// As it stands in file names: `0.5`, `2of4`, `4bit`, `q4_k`, `8blocks`.
     pub fn slug(self) -> String {
         match self {
             Self::Sparsity(sparsity) => sparsity.to_string().replace(':', "of"),
-            Self::Bits(_) | Self::Format(_) => self.label(),
+            Self::Share(share) => share.to_string(),
+            Self::Bits(_) | Self::Format(_) | Self::Blocks(_) => self.label(),
         }
     }
 
     /// As people read it: `50%`, `2:4`, `4bit`, `q4_k`; a fraction is rounded to a ten thousandth of a percent.
     pub fn label(self) -> String {
         match self {
-            Self::Sparsity(Sparsity::Fraction(s)) => format!("{}%", (s * 1e6).round() / 1e4),
+            Self::Sparsity(Sparsity::Fraction(s)) | Self::Share(s) => format!("{}%", (s * 1e6).round() / 1e4),
+            Self::Blocks(1) => "1block".to_owned(),
+            Self::Blocks(count) => format!("{count}blocks"),
             Self::Sparsity(groups) => groups.to_string(),
             Self::Bits(bits) => format!("{bits}bit"),
             Self::Format(name) => name.to_string(),
@@ -131,6 +140,7 @@ impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = self.label();
         match self {
+            Self::Share(share) => Self::Sparsity(Sparsity::Fraction(*share)).fmt(f),
             Self::Sparsity(sparsity) if !label.parse().is_ok_and(|read: Self| read == *self) => {
                 f.pad(&sparsity.to_string())
             }
@@ -145,6 +155,9 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, Error> {
         if let Some(bits) = text.trim().to_ascii_lowercase().strip_suffix("bit") {
             return parse_bits(bits).map(Self::Bits);
+        }
+        if let Some(count) = parse_blocks(text) {
+            return Ok(Self::Blocks(count));
         }
         match parse_format(text) {
             Ok(name) => Ok(Self::Format(name)),
@@ -163,6 +176,13 @@ pub fn parse_format(text: &str) -> Result<FormatName, Error> {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let name = FormatName::from(&name).ok().filter(|_| is_name);
     name.ok_or_else(|| Error::mistake(format!("format `{text}`: accepted is a name such as q4_k")))
+}
+
+/// A number of decoder blocks: `8blocks`, `1block`.
+pub fn parse_blocks(text: &str) -> Option<usize> {
+    let text = text.trim().to_ascii_lowercase();
+    let number = text.strip_suffix("blocks").or_else(|| text.strip_suffix("block"))?;
+    number.trim().parse().ok()
 }
 
 /// Bits of a weight: `4`, `4bit`.
@@ -226,6 +246,21 @@ mod tests {
             prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
             prop_assert_eq!(level.slug(), format!("{bits}bit"));
             prop_assert_eq!(parse_bits(&bits.to_string()).unwrap(), bits);
+        }
+
+        #[test]
+        fn numbers_of_blocks_read_back_as_they_are_written(count in 0usize..200) {
+            let level = Level::Blocks(count);
+            prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
+            prop_assert_eq!(format!("{count} Blocks").parse::<Level>().unwrap(), level);
+            prop_assert_eq!(level.slug(), level.label());
+        }
+
+        #[test]
+        fn a_share_is_written_as_the_fraction_that_it_is_read_as(share in 0.0f64..1.0) {
+            let (level, fraction) = (Level::Share(share), Level::Sparsity(Sparsity::Fraction(share)));
+            prop_assert_eq!(level.to_string().parse::<Level>().unwrap(), fraction);
+            prop_assert_eq!((level.slug(), level.label()), (fraction.slug(), fraction.label()));
         }
 
         #[test]

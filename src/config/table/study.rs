@@ -2,7 +2,7 @@
 
 use crate::config::entry::SettingEntry;
 use crate::methods::quantise::GroupSize;
-use crate::methods::{self, Bits, FORMATS, KnownFormat, METHODS};
+use crate::methods::{self, Bits, FORMATS, KnownFormat, METHODS, StructureLevel};
 
 /// What a study compares by default. Other methods have to be named.
 const USUAL_METHODS: [&str; 3] = ["magnitude", "wanda", "sparsegpt"];
@@ -78,6 +78,20 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         .choices(&FORMATS)
         .unset("q4_k_m, if a method writes formats")
         .example("q8_0"),
+        SettingEntry::list("structure", "study.structure", &[], |draft, found| {
+            let levels = found.parse_all::<StructureLevel>()?;
+            draft.structure = levels.into_iter().map(|StructureLevel(level)| level).collect();
+            draft.grid_strength = draft.grid_strength.max(found.layer.strength());
+            Ok(())
+        })
+        .about("What goes, for methods that remove parts of the model: a share (25%) or a number of blocks (8blocks)")
+        .detail(
+            "Every method that removes parts of the model runs at all of them. If `methods` names none, all that there are \
+             run besides. Shares are rounded to whole blocks.",
+        )
+        .value_name("P")
+        .unset("25%, if a method removes parts")
+        .example("8blocks"),
         SettingEntry::list("recipe", "study.recipes", &[], |draft, found| {
             draft.recipes = found.recipes()?;
             draft.recipes_strength = found.layer.strength();

@@ -8,6 +8,7 @@
 
 mod reopen;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -17,13 +18,14 @@ use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 
 use super::exporter::{ExportOptions, Exporter};
-use super::hf::{companions, copy, weight_files};
-use super::model::{Blocks, ExportModel, quantises};
+use super::hf::{CONFIG, companions, copy, json_text, weight_files};
+use super::model::{Blocks, ExportModel, quantises, removes_blocks};
 use super::part::PartialExport;
 use super::source::SourceFile;
 use super::verify::{self, Passage};
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid, pack};
+use crate::model::renumber::{self, TensorNames};
 use crate::model::weights::SINGLE_FILE;
 use crate::model::{ModelFolder, ModuleId};
 use crate::store::checkpoint::Stored;
@@ -34,8 +36,6 @@ const PACKED: &str = "weight_packed";
 const SCALE: &str = "weight_scale";
 const SHAPE: &str = "weight_shape";
 const ZERO_POINT: &str = "weight_zero_point";
-
-const CONFIG: &str = "config.json";
 
 /// The format of vLLM and transformers.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +75,7 @@ impl Exporter for CompressedTensors {
             Some(recipe) if !recipe.steps().any(quantises) => {
                 Some("it holds codes of rtn and gptq, and the recipe has neither".into())
             }
+            Some(recipe) if removes_blocks(recipe) => renumber::refuses(folder),
             Some(_) => None,
         }
     }
@@ -91,6 +92,10 @@ impl Exporter for CompressedTensors {
             for file in &files {
                 let mut source = SourceFile::open(&folder.root.join(file))?;
                 for tensor in std::mem::take(&mut source.tensors) {
+                    if contents.names.new_name(&tensor.name).is_none() {
+                        source.skip(tensor.bytes)?;
+                        continue;
+                    }
                     let Some((block, id)) = contents.modules.get(&tensor.name).copied() else {
                         source.pass(tensor.bytes, |bytes| out.put(bytes))?;
                         continue;
@@ -214,8 +219,10 @@ struct PackedFile {
     tensors: Vec<(String, String, Vec<usize>, u64)>,
     /// Names in the source's files of the matrices that have codes.
     modules: HashMap<String, (usize, ModuleId)>,
-    /// Modules that stay as they are.
+    /// Modules that stay as they are, by their new names.
     ignored: Vec<String>,
+    /// What tensors are called now; those of blocks that are left out have no name.
+    names: TensorNames,
     grid: Grid,
     columns: usize,
 }
@@ -226,6 +233,7 @@ impl PackedFile {
         let mut blocks = Blocks::new(model);
         let (mut modules, mut ignored, mut layouts) = (HashMap::new(), Vec::new(), HashMap::new());
         let mut first = None;
+        let names = TensorNames::of(folder)?;
         for (block, layout) in folder.config.layouts().enumerate() {
             for (id, module) in layout.modules() {
                 match blocks.stored(block, id)? {
@@ -243,7 +251,7 @@ impl PackedFile {
                         modules.insert(name, (block, id));
                     }
                     Some(_) => return Err(not_codes(&module.weight())),
-                    None => ignored.push(module.full_name.clone()),
+                    None => ignored.extend(names.new_name(&module.full_name).map(Cow::into_owned)),
                 }
             }
         }
@@ -253,11 +261,12 @@ impl PackedFile {
         let mut tensors = Vec::new();
         for file in files {
             for tensor in SourceFile::open(&folder.root.join(file))?.tensors {
+                let Some(new_name) = names.new_name(&tensor.name) else { continue };
                 let Some(parts) = layouts.get(&tensor.name) else {
-                    tensors.push((tensor.name, tensor.dtype, tensor.shape, tensor.bytes));
+                    tensors.push((new_name.into_owned(), tensor.dtype, tensor.shape, tensor.bytes));
                     continue;
                 };
-                let module = tensor.name.strip_suffix("weight").unwrap_or(&tensor.name);
+                let module = new_name.strip_suffix("weight").unwrap_or(&new_name);
                 for part in parts {
                     let bytes = part.shape.iter().product::<usize>() * width(part.dtype);
                     let name = format!("{module}{}", part.name);
@@ -265,7 +274,7 @@ impl PackedFile {
                 }
             }
         }
-        Ok(Self { tensors, modules, ignored, grid, columns })
+        Ok(Self { tensors, modules, ignored, names, grid, columns })
     }
 
     /// The header of the safetensors file, filled up to a multiple of 8.
@@ -288,10 +297,7 @@ impl PackedFile {
 
     /// The source's configuration with how its codes are to be read.
     fn config(&self, folder: &ModelFolder) -> Result<String> {
-        let path = folder.root.join(CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read", &path, e))?;
-        let mut config: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|e| Error::mistake(format!("{}: {e}", path.display())))?;
+        let mut config = renumber::config_of(folder)?;
         let mut weights = json!({
             "num_bits": self.grid.bits,
             "type": "int",
@@ -313,9 +319,7 @@ impl PackedFile {
                 "ignore": ignored,
             }),
         );
-        let text = serde_json::to_string_pretty(&config)
-            .map_err(|e| Error::failure(format!("cannot make {CONFIG}: {e}")))?;
-        Ok(text + "\n")
+        json_text(CONFIG, &config)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading what was written, bit by bit as the format's description has it, and by none of the code that wrote it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,6 +11,7 @@ use half::{bf16, f16};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::model::renumber::TensorNames;
 use crate::model::weights::SINGLE_FILE;
 use crate::model::{Block, ModelFolder};
 
@@ -20,6 +22,8 @@ const LARGEST_HEADER: u64 = 100_000_000;
 pub(super) struct Reopened<'a> {
     file: TensorFile,
     source: &'a ModelFolder,
+    /// What the source's tensors are called here.
+    names: TensorNames,
     scheme: CodeScheme,
 }
 
@@ -68,7 +72,7 @@ impl<'a> Reopened<'a> {
         let config: Value = serde_json::from_str(&text).map_err(|_| wrong())?;
         let scheme = CodeScheme::of(&config["quantization_config"]).ok_or_else(wrong)?;
         let file = TensorFile::open(&folder.join(SINGLE_FILE))?;
-        let mut read = Self { file, source, scheme };
+        let mut read = Self { file, source, names: TensorNames::of(source)?, scheme };
         read.compare_with_source()?;
         Ok(read)
     }
@@ -76,7 +80,8 @@ impl<'a> Reopened<'a> {
     /// Compares every tensor that is not quantised with the source's, byte for byte.
     fn compare_with_source(&mut self) -> Result<()> {
         for name in self.source.weights.names() {
-            let stored = self.source.weights.stored_name(name).to_owned();
+            let stored = self.source.weights.stored_name(name);
+            let Some(stored) = self.names.new_name(stored).map(Cow::into_owned) else { continue };
             let packed = stored.strip_suffix("weight").map(|module| format!("{module}weight_packed"));
             let is_packed = packed.is_some_and(|packed| self.file.entries.contains_key(&packed));
             // Buffers of other dtypes are no part of the model that is computed with.
@@ -99,7 +104,10 @@ impl<'a> Reopened<'a> {
         let folder = self.source;
         let mut loaded = Block::load(folder, block, DType::F32, &Device::Cpu)?;
         for (id, module) in folder.config.layout(block).modules() {
-            let name = folder.weights.stored_name(&module.weight()).to_owned();
+            let weight = module.weight();
+            let name = self.names.new_name(folder.weights.stored_name(&weight));
+            let gone = || Error::failure(format!("`{weight}` belongs to a block that is left out"));
+            let name = name.ok_or_else(gone)?.into_owned();
             let prefix = name.strip_suffix("weight").unwrap_or(&name);
             let (rows, columns) = module.shape;
             let values = if self.file.entries.contains_key(&name) {

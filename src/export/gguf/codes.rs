@@ -35,7 +35,7 @@ pub(super) fn mixture(model: &ExportModel<'_>, options: &ExportOptions) -> Optio
 fn format_of(recipe: Option<&Recipe>) -> Option<FormatName> {
     recipe?.steps().find_map(|step| match step.level {
         Level::Format(name) => Some(name),
-        Level::Sparsity(_) | Level::Bits(_) => None,
+        _ => None,
     })
 }
 

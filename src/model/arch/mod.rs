@@ -86,15 +86,7 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
 /// or the model needs something unknown.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let json = JsonFile::read(path)?;
-    let mut config = if let Some(outer) = PictureModel::find(&json)? {
-        outer.read(&json, ARCHITECTURES)?
-    } else {
-        let (architecture, note) = find(&json)?;
-        refuse_quantised(&json)?;
-        let mut config = architecture.read(&json)?;
-        config.warnings.extend(note);
-        config
-    };
+    let mut config = read_model(&json)?;
     let generation = path.with_file_name("generation_config.json");
     if generation.is_file() {
         for token in JsonFile::read(&generation)?.tokens("eos_token_id")? {
@@ -103,6 +95,21 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
             }
         }
     }
+    Ok(config)
+}
+
+/// Reads and checks what a `config.json` says of the model.
+///
+/// # Errors
+/// As [`read_config`].
+pub(super) fn read_model(json: &JsonFile<'_>) -> Result<ModelConfig> {
+    if let Some(outer) = PictureModel::find(json)? {
+        return outer.read(json, ARCHITECTURES);
+    }
+    let (architecture, note) = find(json)?;
+    refuse_quantised(json)?;
+    let mut config = architecture.read(json)?;
+    config.warnings.extend(note);
     Ok(config)
 }
 

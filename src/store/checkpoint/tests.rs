@@ -66,7 +66,7 @@ proptest! {
             .iter()
             .map(|(_, weight)| match weight {
                 Stored::Values(tensor) => tensor,
-                Stored::Mask { .. } | Stored::Codes(_) | Stored::Blocks(_) => panic!("values became something else"),
+                _ => panic!("values became something else"),
             })
             .collect();
         prop_assert_eq!(values[0].dims(), [1, bits.len()]);
@@ -196,6 +196,30 @@ fn weights_that_make_no_sense_are_refused_and_leave_nothing() {
         assert_eq!(error.exit_code(), 1, "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_block_that_is_gone_is_known_by_its_checkpoint_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert_eq!(dropped_blocks(dir, 4).unwrap(), [0usize; 0]);
+    let gone = || [("self_attn.q_proj", Stored::Dropped([4, 6])), ("mlp.up_proj", Stored::Dropped([8, 4]))];
+    write_block(dir, 1, &gone()).unwrap();
+    write_block(dir, 3, &gone()).unwrap();
+    write_block(dir, 0, &[("self_attn.q_proj", mask([4, 6]))]).unwrap();
+    assert_eq!(dropped_blocks(dir, 4).unwrap(), [1, 3]);
+    assert_eq!(blocks_done(dir).unwrap(), 2, "block 2 is still to be done");
+    let read = read_block(dir, 1, &Device::Cpu).unwrap();
+    let [(first, Stored::Dropped([4, 6])), (_, Stored::Dropped([8, 4]))] = &read[..] else {
+        panic!("{read:?}")
+    };
+    assert_eq!(first, "self_attn.q_proj");
+    assert_eq!(read[0].1.footprint(&[], 16), crate::results::Footprint::default());
+    assert!(read[0].1.weights(|| Ok(vec![0.0; 24])).is_err());
+    let path = block_path(dir, 3);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(dropped_blocks(dir, 4).unwrap(), [1], "a torn file says nothing");
 }
 
 #[test]

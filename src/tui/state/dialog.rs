@@ -4,7 +4,8 @@ use super::grid::{GridRow, GridSection};
 use super::line::Line;
 use super::search::SearchDialog;
 use crate::methods::{
-    BITS, Bits, Completion, FORMATS, Family, KnownFormat, complete, needs_calibration, understand,
+    BITS, Bits, Completion, FORMATS, Family, KnownFormat, StructureLevel, complete, needs_calibration,
+    understand,
 };
 use crate::scores::comparison::ModelComparison;
 use crate::study::{CellSpec, Level, Recipe, Sparsity};
@@ -75,6 +76,7 @@ impl LevelDialog {
     /// Moves the slider: percentages by `by`, bits and formats to the next choice.
     pub(crate) fn step(&mut self, by: i32) {
         match self.family() {
+            Family::Structure => self.percent = (i32::from(self.percent) + by).clamp(1, 99) as u16,
             Family::Prune => self.percent = (i32::from(self.percent) + by).clamp(0, 99) as u16,
             Family::Quantise => {
                 // More bits stand to the left.
@@ -106,6 +108,13 @@ impl LevelDialog {
                 let name = if text.is_empty() { FORMATS[self.format.min(FORMATS.len() - 1)] } else { text };
                 let format: Result<KnownFormat, crate::error::Error> = name.parse();
                 format.map(|KnownFormat(name)| Level::Format(name)).map_err(|e| e.to_string())
+            }
+            Family::Structure if text.is_empty() => Ok(Level::Share(f64::from(self.percent.max(1)) / 100.0)),
+            Family::Structure => {
+                let bare = text.parse::<f64>().ok().filter(|value| *value >= 1.0);
+                let text = if bare.is_some() { format!("{text}%") } else { text.to_owned() };
+                let level: Result<StructureLevel, crate::error::Error> = text.parse();
+                level.map(|StructureLevel(level)| level).map_err(|e| e.to_string())
             }
             Family::Prune => {
                 // A bare number above 1 can only be meant as a percentage.

@@ -159,7 +159,8 @@ impl Form {
             GridSection::Family(Family::Prune) => 0,
             GridSection::Family(Family::Quantise) => 1,
             GridSection::Family(Family::Format) => 2,
-            GridSection::Recipes => 3,
+            GridSection::Family(Family::Structure) => 3,
+            GridSection::Recipes => 4,
         });
         rows
     }

@@ -9,7 +9,8 @@ use crate::study::{CellSpec, Level, Parameters, Recipe, Sparsity, Step, short_na
 /// calibration set. Recipes of several steps have a section of their own, and one cell a row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct StudyGrid {
-    /// The columns of all sections: fractions by size, then N:M, then bits, then formats.
+    /// The columns of all sections: fractions by size, then N:M, then bits, then formats, then
+    /// what is removed.
     pub(super) levels: Vec<Level>,
     /// Methods with parameters of their own, which have rows beside those of the plain methods.
     pub(super) variants: Vec<(String, Parameters)>,
@@ -35,6 +36,7 @@ impl GridSection {
             Self::Family(Family::Prune) => "sparsity",
             Self::Family(Family::Quantise) => "bits",
             Self::Family(Family::Format) => "formats",
+            Self::Family(Family::Structure) => "structure",
             Self::Recipes => "recipes",
         }
     }
@@ -44,6 +46,7 @@ impl GridSection {
         match self {
             Self::Family(Family::Quantise) => "bits",
             Self::Family(Family::Format) => "a format",
+            Self::Family(Family::Structure) => "a share",
             Self::Family(Family::Prune) | Self::Recipes => "a sparsity",
         }
     }
@@ -59,8 +62,9 @@ impl StudyGrid {
             }
             return;
         };
-        if !self.levels.contains(&step.level) {
-            self.levels.push(step.level);
+        let level = find(&step.method).map_or(step.level, |method| method.family().own(step.level));
+        if !self.levels.contains(&level) {
+            self.levels.push(level);
             self.levels.sort_by(|a, b| order(*a, *b));
         }
         let variant = (step.method.clone(), step.parameters.clone());
@@ -87,6 +91,7 @@ pub(super) fn family_of(level: Level) -> Family {
         Level::Sparsity(_) => Family::Prune,
         Level::Bits(_) => Family::Quantise,
         Level::Format(_) => Family::Format,
+        Level::Share(_) | Level::Blocks(_) => Family::Structure,
     }
 }
 
@@ -168,7 +173,7 @@ impl GridRow {
     }
 }
 
-/// Fractions by size, then N:M by their share, then bits, then formats, the most first.
+/// Fractions by size, then N:M by their share, then bits and formats, the most first, then what is removed.
 pub(super) fn order(a: Level, b: Level) -> std::cmp::Ordering {
     let rank = |level| match level {
         Level::Sparsity(Sparsity::Fraction(s)) => (0, s, 0),
@@ -179,6 +184,8 @@ pub(super) fn order(a: Level, b: Level) -> std::cmp::Ordering {
             let known = FORMATS.iter().position(|format| *format == name.as_str());
             (3, known.unwrap_or(FORMATS.len()) as f64, 0)
         }
+        Level::Share(share) => (4, share, 0),
+        Level::Blocks(count) => (5, count as f64, 0),
     };
     let (a, b) = (rank(a), rank(b));
     a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))

@@ -176,6 +176,7 @@ fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) 
         Wanted::Column if chooser.recipe().is_some() => ("Add a recipe", 0),
         Wanted::Column if chooser.family() == Family::Quantise => ("Add bits", 0),
         Wanted::Column if chooser.family() == Family::Format => ("Add a format", 0),
+        Wanted::Column if chooser.family() == Family::Structure => ("Add a share or a number of blocks", 0),
         Wanted::Column => ("Add a sparsity", 0),
         Wanted::Cell => ("Add a cell", chooser.rows.len().min(6) + 1),
     };
@@ -207,6 +208,7 @@ fn level(state: &State, chooser: &LevelDialog, area: Rect, buffer: &mut Buffer) 
         Family::Prune => "37.5, 2:4",
         Family::Quantise => "4",
         Family::Format => "q4_k",
+        Family::Structure => "25, 8blocks",
     };
     // A recipe is long: it gets the room.
     let hint = if recipe { "recipe: ".to_owned() } else { format!("or type {levels} or a recipe: ") };
@@ -243,7 +245,7 @@ fn help_of_level(state: &State, chooser: &LevelDialog, width: u16) -> Vec<Line<'
         let steps = match chooser.family() {
             // The arrows move within what was typed.
             _ if !chooser.line.text().is_empty() => String::new(),
-            Family::Prune => format!("{arrows} 5%  -/+ 1%  "),
+            Family::Prune | Family::Structure => format!("{arrows} 5%  -/+ 1%  "),
             Family::Quantise => format!("{arrows} bits  "),
             Family::Format => format!("{arrows} format  "),
         };
@@ -278,6 +280,9 @@ fn slider(chooser: &LevelDialog) -> (String, f64) {
         Ok(level @ Level::Format(name)) => {
             let bits = METHODS.iter().find_map(|method| method.bits(level)).unwrap_or(0.0);
             (format!("{name}: {bits:.2} bits a weight"), 100.0 * (1.0 - bits / 16.0))
+        }
+        Ok(level @ (Level::Share(_) | Level::Blocks(_))) => {
+            (format!("removes {}", level.label().replace("block", " block")), 100.0 * level.zeros())
         }
         Err(_) => ("?".into(), f64::from(chooser.percent)),
     }

@@ -36,7 +36,9 @@ pub(super) fn lines(form: &Form) -> Vec<GridLine> {
 /// A level as a column's heading.
 fn heading(level: Option<Level>) -> String {
     match level {
-        Some(Level::Sparsity(Sparsity::Fraction(s))) => format!("{}%", (s * 1e4).round() / 1e2),
+        Some(Level::Sparsity(Sparsity::Fraction(s)) | Level::Share(s)) => {
+            format!("{}%", (s * 1e4).round() / 1e2)
+        }
         Some(level) => level.label(),
         None => String::new(),
     }

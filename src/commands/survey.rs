@@ -1,0 +1,89 @@
+//! `secateur show --survey`: what is known of the blocks of a study's model.
+
+use serde_json::json;
+
+use super::aligned;
+use crate::cli::ShowFormat;
+use crate::error::{Error, Result};
+use crate::methods::Survey;
+use crate::store::{Store, StudyRecord, survey};
+
+/// The surveys of a study, in any of the formats of `show`.
+///
+/// # Errors
+/// [`Error::Mistake`] where there is none.
+pub(super) fn show(store: &Store, record: &StudyRecord, format: ShowFormat) -> Result<String> {
+    let surveys = survey::all(&store.folder(record.id, None), record.model.blocks)?;
+    if surveys.is_empty() {
+        return Err(Error::mistake(format!(
+            "study {} has no survey: a cell that removes blocks makes one of its calibration set",
+            record.id
+        )));
+    }
+    match format {
+        ShowFormat::Json => {
+            let all = surveys.iter().map(|(set, survey)| json!({ "calibration": set, "survey": survey }));
+            let all = json!({ "study": record.id, "surveys": all.collect::<Vec<_>>() });
+            serde_json::to_string_pretty(&all).map_err(|e| Error::failure(format!("cannot make JSON: {e}")))
+        }
+        ShowFormat::Csv => Ok(csv(&surveys)),
+        ShowFormat::Table => Ok(aligned(&rows(&surveys))),
+        ShowFormat::Markdown => {
+            let lines = rows(&surveys).into_iter().enumerate().map(|(at, row)| {
+                let line = format!("| {} |", row.join(" | "));
+                if at == 0 { format!("{line}\n| --- | --- | --- | --- |") } else { line }
+            });
+            Ok(lines.collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+/// For people: influence, and the angle across every single block.
+fn rows(surveys: &[(String, Survey)]) -> Vec<[String; 4]> {
+    let mut rows = vec![["calibration", "block", "influence", "angle"].map(str::to_owned)];
+    for (set, survey) in surveys {
+        let alone = survey.angles.first().map_or(&[][..], Vec::as_slice);
+        for (block, (influence, angle)) in survey.influence.iter().zip(alone).enumerate() {
+            rows.push([set.clone(), block.to_string(), format!("{influence:.4}"), format!("{angle:.4}")]);
+        }
+    }
+    rows
+}
+
+/// Everything: a row a block, and a column for the angle across one block, two blocks and so on from there.
+fn csv(surveys: &[(String, Survey)]) -> String {
+    let longest = surveys.iter().map(|(_, survey)| survey.blocks()).max().unwrap_or(0);
+    let spans = (1..=longest).map(|spanned| format!(",angle_{spanned}"));
+    let mut text = format!("calibration,block,influence{}\n", spans.collect::<String>());
+    for (set, survey) in surveys {
+        for (block, influence) in survey.influence.iter().enumerate() {
+            let angle = |spanned: usize| {
+                let angle = survey.angles.get(spanned - 1).and_then(|angles| angles.get(block));
+                angle.map_or(",".to_owned(), |angle| format!(",{angle}"))
+            };
+            let angles = (1..=longest).map(angle).collect::<String>();
+            text += &format!("{set},{block},{influence}{angles}\n");
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_has_a_row_and_every_span_that_begins_there_a_figure() {
+        let survey =
+            Survey { windows: 4, influence: vec![0.5, 0.25], angles: vec![vec![0.125, 0.0625], vec![0.375]] };
+        let surveys = [("c4-s0".to_owned(), survey)];
+        assert_eq!(
+            csv(&surveys),
+            "calibration,block,influence,angle_1,angle_2\nc4-s0,0,0.5,0.125,0.375\nc4-s0,1,0.25,0.0625,"
+        );
+        let [_, first, second] = &rows(&surveys)[..] else { panic!("two blocks") };
+        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250");
+        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625");
+    }
+}

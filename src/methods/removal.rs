@@ -1,0 +1,60 @@
+//! Methods that remove decoder blocks as a whole.
+
+use super::{Arguments, Survey};
+use crate::error::{Error, Result};
+use crate::study::Level;
+
+/// The dense model, as far as a choice of blocks may ask for it.
+pub trait DenseModel {
+    /// What one pass over the calibration set shows of every block.
+    ///
+    /// # Errors
+    /// A pass that fails or is stopped.
+    fn survey(&mut self) -> Result<Survey>;
+
+    /// The mean negative log-likelihood of the first calibration windows, in nats a token, without the blocks `removed`
+    /// and, in turn, without each of `candidates` besides.
+    ///
+    /// # Errors
+    /// A pass that fails or is stopped.
+    fn losses_without(&mut self, removed: &[usize], candidates: &[usize]) -> Result<Vec<f64>>;
+}
+
+/// A method that removes decoder blocks.
+pub trait BlockRemoval: Sync {
+    /// Most blocks of a model that it can remove.
+    fn most(&self, blocks: usize, arguments: &Arguments) -> usize;
+
+    /// Models with some blocks left out that it tries before it has chosen; 0 where the survey says enough.
+    fn trials(&self, blocks: usize, count: usize, arguments: &Arguments) -> usize;
+
+    /// Chooses `count` blocks of a model of `blocks`, at most [`Self::most`]; they come back in ascending order.
+    ///
+    /// # Errors
+    /// What the model says.
+    fn choose(
+        &self,
+        model: &mut dyn DenseModel,
+        blocks: usize,
+        count: usize,
+        arguments: &Arguments,
+    ) -> Result<Vec<usize>>;
+}
+
+/// How many of a model's blocks a level removes; shares are rounded to whole blocks.
+///
+/// # Errors
+/// [`Error::Mistake`] where none would go, or more than can.
+pub(super) fn blocks_removed(level: Level, blocks: usize, most: usize) -> Result<usize> {
+    let count = match level {
+        Level::Share(share) => (share * blocks as f64).round() as usize,
+        Level::Blocks(count) => count,
+        _ => return Err(Error::failure("a method that removes blocks needs a share or a number of them")),
+    };
+    if (1..=most).contains(&count) {
+        return Ok(count);
+    }
+    Err(Error::mistake(format!(
+        "level `{level}` removes {count} of the {blocks} blocks of the model: accepted are 1 to {most}"
+    )))
+}

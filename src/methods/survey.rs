@@ -1,0 +1,74 @@
+//! What one pass of the dense model over a calibration set shows of its blocks.
+
+use serde::{Deserialize, Serialize};
+
+/// The figures of every block, by which parts of a model are chosen.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Survey {
+    /// Windows that were read.
+    pub windows: usize,
+    /// Block Influence: the mean over all positions of all windows of `1 − cos(h_i, h_i+1)`, where `h_i` are the hidden
+    /// states before block `i` and `h_i+1` those behind it, before any final norm (ShortGPT, arXiv 2403.03853).
+    pub influence: Vec<f64>,
+    /// Angular distances of spans of blocks: entry `[n − 1][l]` is the mean over the windows of
+    /// `arccos(cos(h_l, h_l+n)) / π` at their last position (Gromov et al., arXiv 2403.17887).
+    pub angles: Vec<Vec<f64>>,
+}
+
+impl Survey {
+    /// Blocks that it is about.
+    pub fn blocks(&self) -> usize {
+        self.influence.len()
+    }
+}
+
+/// The cosine of the angle between two states. Of a state that is zero there is none: it counts as 0.5, as in ShortGPT's
+/// code.
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let (mut product, mut a_squared, mut b_squared) = (0.0, 0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        product += a * b;
+        a_squared += a * a;
+        b_squared += b * b;
+    }
+    let cosine = product / (a_squared * b_squared).sqrt();
+    if cosine.is_nan() { 0.5 } else { cosine.clamp(-1.0, 1.0) }
+}
+
+/// Mean angles of all spans from the last states of the windows: `states[i]` are those before block `i`, and at the end
+/// those behind the last, `[windows, hidden]` each.
+pub(crate) fn span_angles(states: &[Vec<f32>], hidden: usize) -> Vec<Vec<f64>> {
+    let mean = |from: &[f32], to: &[f32]| {
+        let pairs = from.chunks_exact(hidden).zip(to.chunks_exact(hidden));
+        let angles = pairs.map(|(from, to)| cosine(from, to).acos() / std::f64::consts::PI);
+        angles.sum::<f64>() / (from.len() / hidden).max(1) as f64
+    };
+    let of_length = |n: usize| states.iter().zip(&states[n..]).map(|(from, to)| mean(from, to)).collect();
+    (1..states.len()).map(of_length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cosine_is_that_of_the_angle_and_a_half_where_there_is_none() {
+        assert!((cosine(&[1.0, 0.0], &[3.0, 3.0]) - 0.5_f64.sqrt()).abs() < 1e-12);
+        assert!((cosine(&[1.0, 2.0], &[-2.0, -4.0]) + 1.0).abs() < 1e-12);
+        assert!((cosine(&[0.0, 0.0], &[1.0, 2.0]) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn angles_are_the_mean_over_windows_for_every_span() {
+        // Two windows in the plane, turned by a right angle by the first block; by the second only one is turned back.
+        let states = [vec![1.0, 0.0, 0.0, 1.0], vec![0.0, 1.0, 1.0, 0.0], vec![2.0, 0.0, 5.0, 0.0]];
+        let angles = span_angles(&states, 2);
+        let expected = [vec![0.5, 0.25], vec![0.25]];
+        assert_eq!(angles.len(), 2);
+        for (found, expected) in angles.iter().zip(&expected) {
+            assert_eq!(found.len(), expected.len());
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{angles:?}");
+        }
+    }
+}

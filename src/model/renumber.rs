@@ -1,0 +1,229 @@
+//! A model of which blocks are left out, as files that any program reads: its blocks are numbered anew, and so are the
+//! names of their tensors and whatever `config.json` says of single blocks.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, json};
+
+use super::arch::read_model;
+use super::config::ModelConfig;
+use super::folder::ModelFolder;
+use super::json::JsonFile;
+use crate::error::{Error, Result};
+
+/// The configuration of the text model inside another one.
+const TEXT: &str = "text_config";
+
+/// The keys that families have the number of blocks under.
+const COUNTS: [&str; 4] = ["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
+
+/// The kinds of blocks as a list with an entry for each, and what these are called.
+const TYPES: &str = "layer_types";
+const SLIDING: &str = "sliding_attention";
+const FULL: &str = "full_attention";
+
+/// New names of tensors.
+#[derive(Debug, Clone)]
+pub(crate) struct TensorNames {
+    /// What stands in front of a block's number in the files' names; `None` where nothing is left out.
+    prefix: Option<String>,
+    /// The new number of every block of the files, where it stays.
+    numbers: Vec<Option<usize>>,
+}
+
+impl TensorNames {
+    /// Of a model, some blocks of which may be left out.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where names do not show which block they belong to.
+    pub fn of(folder: &ModelFolder) -> Result<Self> {
+        let config = &folder.config;
+        let mut numbers = vec![None; config.blocks_in_files()];
+        for block in 0..config.blocks {
+            numbers[config.number_in_files(block)] = Some(block);
+        }
+        if numbers.iter().all(Option::is_some) {
+            return Ok(Self { prefix: None, numbers });
+        }
+        let number = config.number_in_files(0);
+        let names = config.layout(0).tensors();
+        let first = names.first().map(|(name, _)| folder.weights.stored_name(name));
+        let prefix = first.and_then(|name| prefix(name, number));
+        let unknown =
+            || Error::failure("the names of the model's tensors do not say which block they belong to");
+        Ok(Self { prefix: Some(prefix.ok_or_else(unknown)?), numbers })
+    }
+
+    /// The new name of a tensor of the files; `None` where its block is left out.
+    pub fn new_name<'a>(&self, name: &'a str) -> Option<Cow<'a, str>> {
+        let Some(prefix) = &self.prefix else { return Some(Cow::Borrowed(name)) };
+        let Some((number, rest)) = name.strip_prefix(prefix.as_str()).and_then(|rest| rest.split_once('.'))
+        else {
+            return Some(Cow::Borrowed(name));
+        };
+        match number.parse::<usize>().ok().and_then(|number| self.numbers.get(number)) {
+            None => Some(Cow::Borrowed(name)),
+            Some(new) => new.map(|new| Cow::Owned(format!("{prefix}{new}.{rest}"))),
+        }
+    }
+
+    /// Whether all names stay.
+    pub fn are_the_same(&self) -> bool {
+        self.prefix.is_none()
+    }
+}
+
+/// What stands in front of a block's number, a part of the name by itself: `model.layers.`.
+fn prefix(name: &str, number: usize) -> Option<String> {
+    let number = number.to_string();
+    let mut at = 0;
+    for part in name.split('.') {
+        if part == number {
+            return Some(name[..at].to_owned());
+        }
+        at += part.len() + 1;
+    }
+    None
+}
+
+/// The `config.json` of a model, some blocks of which are left out. What it says is read again: every block has to be what
+/// it was.
+///
+/// # Errors
+/// [`Error::Mistake`] where a configuration of this family cannot say what a block is that has another number now.
+pub(crate) fn config_of(folder: &ModelFolder) -> Result<Map<String, Value>> {
+    let path = folder.root.join("config.json");
+    let source = JsonFile::read(&path)?;
+    let names = TensorNames::of(folder)?;
+    if names.are_the_same() {
+        return Ok(source.map);
+    }
+    let mut wrong = String::new();
+    for with_types in [false, true] {
+        let mut map = source.map.clone();
+        let has_text = folder.config.inside.is_some();
+        let keys = if has_text { map.get_mut(TEXT).and_then(Value::as_object_mut) } else { Some(&mut map) };
+        let Some(keys) = keys else { continue };
+        rewrite(keys, &folder.config);
+        if with_types {
+            keys.insert(TYPES.to_owned(), types(&folder.config));
+        }
+        let file = JsonFile { path: &path, prefix: String::new(), map };
+        match read_model(&file).map(|read| difference(folder, &names, &read)) {
+            Ok(None) => return Ok(file.map),
+            Ok(Some(found)) => wrong = found,
+            Err(error) => wrong = error.to_string(),
+        }
+    }
+    Err(Error::mistake(format!(
+        "the configuration of a {} cannot say what its blocks are when some are left out: {wrong}",
+        folder.config.architecture
+    )))
+}
+
+/// Why no block of a model can be left out of its files; `None` is nothing.
+pub(crate) fn refuses(folder: &ModelFolder) -> Option<String> {
+    let blocks = folder.config.blocks;
+    let with_fewer = |removed: usize| config_of(&folder.without_blocks(&[removed])).err();
+    (0..blocks).filter(|_| blocks > 1).find_map(with_fewer).map(|error| error.to_string())
+}
+
+/// Writes the number of blocks, and leaves out what lists say of those that are gone.
+fn rewrite(keys: &mut Map<String, Value>, config: &ModelConfig) {
+    let before = config.blocks_in_files();
+    for (key, value) in keys {
+        match value {
+            Value::Number(count)
+                if COUNTS.contains(&key.as_str()) && count.as_u64() == Some(before as u64) =>
+            {
+                *value = json!(config.blocks);
+            }
+            Value::Array(list) if key.contains("layer") && list.len() == before => {
+                let kept = (0..config.blocks).map(|block| list[config.number_in_files(block)].clone());
+                *value = kept.collect();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The kinds of the blocks that stay.
+fn types(config: &ModelConfig) -> Value {
+    let kind = |block| if config.attention(block).window.is_some() { SLIDING } else { FULL };
+    (0..config.blocks).map(|block| json!(kind(block))).collect()
+}
+
+/// What a configuration that was read again says otherwise of a block; `None` is nothing.
+fn difference(folder: &ModelFolder, names: &TensorNames, read: &ModelConfig) -> Option<String> {
+    let config = &folder.config;
+    if read.blocks != config.blocks {
+        return Some(format!("it has {} blocks, and {} are left", read.blocks, config.blocks));
+    }
+    let differs = |block: &usize| {
+        let renamed = config.layout(*block).tensors().into_iter().map(|(name, shape)| {
+            let stored = folder.weights.stored_name(&name);
+            // A name that the files do not have is another word for one that they have.
+            let bare = name.len() - stored.len().min(name.len());
+            let new = names.new_name(stored).map(|new| format!("{}{new}", &name[..bare]));
+            (new.unwrap_or_default(), shape)
+        });
+        // How a block computes is what it prints of itself: numbers of its tensors, shapes and settings.
+        let print = |config: &ModelConfig| format!("{:?}", config.plans.at(*block).decoder);
+        !renamed.eq(read.layout(*block).tensors()) || print(config) != print(read)
+    };
+    let block = (0..config.blocks).find(differs)?;
+    let number = config.number_in_files(block);
+    Some(format!("block {number} would be another kind of block as number {block}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ARCHITECTURES, Synthetic};
+
+    fn opened(architecture: &'static dyn crate::model::Architecture) -> (tempfile::TempDir, ModelFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        Synthetic::tiny(architecture).write(dir.path()).unwrap();
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn every_architecture_says_what_its_blocks_are_when_one_is_left_out() {
+        for &architecture in ARCHITECTURES {
+            let (_dir, folder) = opened(architecture);
+            assert!(folder.config.blocks > 1, "{architecture:?}");
+            assert_eq!(refuses(&folder), None, "{architecture:?}");
+            for removed in 0..folder.config.blocks {
+                let less = folder.without_blocks(&[removed]);
+                let config = config_of(&less).unwrap();
+                let file = JsonFile { path: &folder.root, prefix: String::new(), map: config };
+                let read = read_model(&file).unwrap();
+                for block in 0..less.config.blocks {
+                    let number = block + usize::from(block >= removed);
+                    assert_eq!(less.config.number_in_files(block), number);
+                    assert_eq!(read.attention(block), folder.config.attention(number), "{architecture:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tensors_of_blocks_that_stay_get_their_new_number_and_others_go() {
+        for &architecture in ARCHITECTURES {
+            let (_dir, folder) = opened(architecture);
+            let less = folder.without_blocks(&[1]);
+            let names = TensorNames::of(&less).unwrap();
+            let (first, second) = (folder.config.layout(0).tensors(), folder.config.layout(1).tensors());
+            assert_eq!(names.new_name(&first[0].0).as_deref(), Some(first[0].0.as_str()));
+            assert!(second.iter().all(|(name, _)| names.new_name(name).is_none()), "{architecture:?}");
+            for (after, before) in folder.config.layout(2).tensors().iter().zip(&second) {
+                // The third block becomes the second.
+                assert_eq!(names.new_name(&after.0).as_deref(), Some(before.0.as_str()), "{architecture:?}");
+            }
+            let embedding = &folder.config.embedding.tensor;
+            assert_eq!(names.new_name(embedding).as_deref(), Some(embedding.as_str()));
+            assert!(TensorNames::of(&folder).unwrap().are_the_same());
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What removes parts of a model, through everything that a user can do with a cell. `golden_structure.rs` compares the
+//! choices with their authors' code.
+
+mod common;
+
+use std::path::Path;
+
+use candle_core::DType;
+use common::{Place, Synthetic};
+use secateur::engine::{Event, Phase, RunOptions};
+use secateur::export::ExportFormat;
+use secateur::model::{ARCHITECTURES, ModelFolder};
+use secateur::results::CellResult;
+use secateur::scores::{JS_DIVERGENCE, PERPLEXITY};
+use secateur::store::Store;
+use secateur::store::checkpoint::{dropped_blocks, read_block};
+use secateur::study::{CellSpec, StudySpec};
+
+fn cell(place: &Place, recipe: &str) -> CellSpec {
+    let calibration = Some(place.path("calibration.txt").display().to_string());
+    CellSpec { recipe: recipe.parse().unwrap(), calibration, seed: 0 }
+}
+
+fn with_tasks(place: &Place, recipes: &[&str]) -> StudySpec {
+    let mut spec = place.spec(recipes.iter().map(|recipe| cell(place, recipe)).collect());
+    spec.evaluation.tasks = vec![place.path("tasks.jsonl").display().to_string()];
+    spec.evaluation.task_limit = Some(2);
+    spec
+}
+
+/// The tokens of all answers.
+fn answers(store: &Path, cell: Option<&str>) -> Vec<Vec<u32>> {
+    let answers = Store::open_read_only(store).unwrap().answers(1, cell).unwrap();
+    answers.into_iter().map(|answer| answer.tokens).collect()
+}
+
+/// The blocks of which nothing is left.
+fn gone(cell: &CellResult) -> Vec<usize> {
+    let mut blocks: Vec<usize> =
+        cell.modules.iter().filter(|m| m.footprint.weights == 0).map(|m| m.block).collect();
+    blocks.dedup();
+    blocks
+}
+
+/// The windows and kinds of rotation of blocks are those of their numbers in the source: kinds that follow from the number
+/// alone would make it another model.
+#[test]
+fn a_model_of_every_architecture_loses_blocks_and_is_exported_as_what_was_measured() {
+    for architecture in ARCHITECTURES {
+        let model = Synthetic { dtype: DType::BF16, ..Synthetic::tiny(*architecture) };
+        let place = Place::new(&model);
+        let spec = with_tasks(&place, &["depth@1block", "depth@1block,by=angular+wanda@2:4"]);
+        let (store, saved) = (place.path("studies.db"), place.path("saved"));
+        let options = RunOptions { save_models: Some(saved.clone()), ..RunOptions::default() };
+        let (result, events) = common::run(&store, spec.clone(), options);
+        let source = ModelFolder::open(&place.path("model")).unwrap();
+        let surveys =
+            events.iter().filter(|event| matches!(event, Event::Phase { phase: Phase::Survey, .. }));
+        assert_eq!(surveys.count(), 1, "{architecture:?}: one survey serves both cells");
+        for cell in &result.cells {
+            let what = format!("{architecture:?} {}", cell.id);
+            let names = source.config.module_names();
+            assert_eq!(cell.modules.len(), result.model.blocks * names.len(), "{what}");
+            assert_eq!(gone(cell).len(), 1, "{what}");
+            let dir = Store::open_read_only(&store).unwrap().folder(1, Some(&cell.id));
+            assert_eq!(dropped_blocks(&dir, result.model.blocks).unwrap(), gone(cell), "{what}");
+            assert!(cell.metrics.first(&JS_DIVERGENCE).unwrap().value > 1e-4, "{what}");
+
+            let path = saved.join(&cell.id);
+            let exported = ModelFolder::open(&path).unwrap();
+            assert_eq!(exported.config.blocks, source.config.blocks - 1, "{what}");
+            assert_eq!(exported.config.warnings, source.config.warnings, "{what}");
+            let whole = cell.whole_model.unwrap();
+            assert_eq!(whole.parameters, exported.parameters(), "{what}");
+            assert_eq!(
+                whole.size_bytes * 8,
+                exported.source_bits(std::iter::empty()).all,
+                "{what}: what is said of its size is what the export takes"
+            );
+            // What is exported is what was measured, and answers alike.
+            let mut again = spec.clone();
+            again.model = path.display().to_string();
+            again.cells.clear();
+            let again_store = place.path(&format!("again-{}.db", cell.id));
+            let (again, _) = common::run(&again_store, again, RunOptions::default());
+            assert_eq!(again.base.metrics.first(&PERPLEXITY), cell.metrics.first(&PERPLEXITY), "{what}");
+            let (own, read) = (answers(&store, Some(&cell.id)), answers(&again_store, None));
+            assert_eq!(own.len(), 2);
+            assert_eq!(own, read, "{what}");
+        }
+    }
+}
+
+#[test]
+fn steps_behind_it_work_on_what_is_left_and_every_format_holds_it() {
+    let model = Synthetic { blocks: 5, dtype: DType::BF16, ..Synthetic::default() };
+    let place = Place::new(&model);
+    let formats = [
+        ("hf", "depth@2blocks+sparsegpt@50%"),
+        ("gguf", "depth@2blocks+magnitude@50%"),
+        ("gguf", "depth@40%,by=angular+kquant@q8_0"),
+        ("gguf", "depth@40%+gptq@4bit,group=32,sym"),
+        ("compressed-tensors", "depth@40%,by=loss+rtn@4bit,group=32"),
+        ("compressed-tensors", "depth@40%+sparsegpt@50%+gptq@4bit,group=32"),
+    ];
+    for (format, recipe) in formats {
+        let saved = place.path(&format!("saved-{format}"));
+        let save_as: ExportFormat = format.parse().unwrap();
+        let options = RunOptions { save_models: Some(saved.clone()), save_as, ..RunOptions::default() };
+        let (result, _) = common::run(
+            &place.path(&format!("{format}.db")),
+            place.spec(vec![cell(&place, recipe)]),
+            options,
+        );
+        let cell = &result.cells[0];
+        assert_eq!(gone(cell).len(), 2, "{recipe}");
+        let left = cell.footprint.unwrap();
+        assert_eq!(left.weights * 5, result.model.prunable_parameters * 3, "{recipe}");
+        assert!((left.sparsity() - 0.5).abs() < 0.05 || !recipe.contains("50%"), "{recipe}");
+        // It was opened again and compared, or it would not be there.
+        let path = save_as.0.path_in(&saved, &cell.id);
+        assert!(path.exists(), "{recipe}");
+    }
+}
+
+#[test]
+fn weights_of_blocks_that_stay_are_the_sources_where_nothing_else_is_done() {
+    let place = Place::new(&Synthetic { blocks: 4, ..Synthetic::default() });
+    let mut spec = place.spec(vec![cell(&place, "depth@50%")]);
+    // The study's choice of modules and blocks is about what is compressed.
+    spec.prune.blocks = Some((0, 2));
+    spec.prune.modules = vec!["q_proj".into()];
+    let store = place.path("studies.db");
+    let (result, _) = common::run(&store, spec, RunOptions::default());
+    let found = &result.cells[0];
+    let gone = gone(found);
+    assert_eq!(gone.len(), 2);
+    let dir = Store::open_read_only(&store).unwrap().folder(1, Some(&found.id));
+    for block in 0..4 {
+        let modules = read_block(&dir, block, &candle_core::Device::Cpu).unwrap();
+        assert_eq!(modules.len(), if gone.contains(&block) { 7 } else { 0 });
+    }
+    let half = found.whole_model.unwrap().size_bytes as f64;
+    let all = result.base.whole_model.unwrap().size_bytes as f64;
+    let blocks = ModelFolder::open(&place.path("model")).unwrap();
+    let of_blocks: u64 = (0..4)
+        .flat_map(|block| blocks.config.layout(block).tensors())
+        .map(|(_, shape)| shape.iter().product::<usize>() as u64)
+        .sum();
+    let bytes = f64::from(blocks.dtype().size_in_bytes() as u32);
+    assert!((all - half - of_blocks as f64 * bytes / 2.0).abs() < 1.0, "{all} {half}");
+}
+
+#[test]
+fn what_cannot_be_removed_is_refused_before_anything_runs() {
+    let place = Place::new(&Synthetic { blocks: 4, ..Synthetic::default() });
+    for (recipe, part) in [
+        (
+            "depth@4blocks",
+            "depth: level `4blocks` removes 4 of the 4 blocks of the model: accepted are 1 to 3",
+        ),
+        ("depth@3blocks,by=loss", "accepted are 1 to 2"),
+        ("depth@5%", "removes 0 of the 4 blocks"),
+        ("wanda@50%+depth@25%", "comes first"),
+        ("depth@25%+depth@1block", "only one step can remove"),
+        ("depth@2:4", "accepted are a share above 0"),
+    ] {
+        let line =
+            ["run", "--model", "model", "--calibration", "calibration.txt", "--seq-len", "32", "--corpus"];
+        let line = [&line[..], &["corpus.txt", "--dry-run", "--recipe", recipe]].concat();
+        let output = place.program(&line).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{recipe}: {said}");
+        assert!(said.contains(part), "{recipe}: {said}");
+    }
+}
