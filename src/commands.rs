@@ -23,7 +23,7 @@ use crate::results::{CellResult, CellState};
 use crate::scores::{self, BASE};
 use crate::store::{Store, StudyRecord, checkpoint};
 use crate::study::StudySpec;
-use crate::text::{escape, pad, width};
+use crate::text::{aligned, escape};
 
 /// The studies of a store, one a line.
 ///
@@ -254,15 +254,4 @@ fn no_cell(cell: &str, place: &str, mut known: Vec<String>) -> Error {
     let known =
         if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
     Error::mistake(format!("no cell `{cell}` in {place}; {known}"))
-}
-
-/// Rows with columns as wide as their widest entry; the last column is left as it is.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let widest = |column: usize| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { widest(column) } else { 0 }).collect();
-    let line = |row: &[String; N]| {
-        let entries = row.iter().zip(&widths).map(|(entry, &width)| pad(entry, width, false));
-        entries.collect::<Vec<_>>().join("  ")
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }

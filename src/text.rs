@@ -92,6 +92,17 @@ pub(crate) fn pad(text: &str, width: usize, right: bool) -> String {
     if right { blanks + text } else { text.to_owned() + &blanks }
 }
 
+/// Rows with columns as wide as their widest entry; the last column is left as it is.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let widest = |column: usize| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { widest(column) } else { 0 }).collect();
+    let line = |row: &[String; N]| {
+        let entries = row.iter().zip(&widths).map(|(entry, &width)| pad(entry, width, false));
+        entries.collect::<Vec<_>>().join("  ")
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Words in lines of at most `width` columns, those after the first behind `indent`. A word that is longer stays whole, so
 /// that a path can be copied.
 pub(crate) fn wrap_words(text: &str, width: usize, indent: &str) -> String {

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::aligned;
 use crate::cli::ShowFormat;
 use crate::error::{Error, Result};
 use crate::methods::Survey;
 use crate::store::{Store, StudyRecord, survey};
+use crate::text::aligned;
 
 /// The surveys of a study, in any of the formats of `show`.
 ///

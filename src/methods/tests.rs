@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::*;
 use crate::kernels::matmul::gram_lower;
 use crate::store::stored::Stored;
-use crate::study::Step;
+use crate::study::{CellSpec, Recipe, Step};
 
 const ROWS: usize = 24;
 const COLUMNS: usize = 32;
@@ -233,7 +233,7 @@ fn parameters_of_a_recipe_go_before_the_studys_and_are_checked() {
     for (recipe, part) in [
         ("random@50%", "unknown method `random`"),
         ("magnitude@50%,damping=1", "magnitude has no parameter `damping`; accepted: swaps"),
-        ("magnitude@50%+gptq", "gptq has no level; accepted is METHOD@LEVEL"),
+        ("magnitude@50%,gptq", "gptq has no level; accepted is METHOD@LEVEL"),
         ("sparsegpt@50%,a=1", "accepted: damping, block_size"),
         ("sparsegpt@50%,damping=-1", "damping `-1`: accepted is a number from 0"),
         ("sparsegpt@50%,block_size=0", "block_size `0`: accepted is a whole number from 1"),

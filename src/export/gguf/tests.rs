@@ -191,7 +191,7 @@ fn models_of_other_programs_are_read_back_as_they_are_in_memory() {
 #[test]
 fn other_families_are_refused_by_name() {
     for &architecture in crate::model::ARCHITECTURES {
-        let case = Case::new(&model(architecture));
+        let case = Case::new(&Synthetic::tiny(architecture));
         let why = Gguf.refuses(&case.folder, None, &ExportOptions::default());
         if layout::family(&case.folder.config).is_some() {
             assert_eq!(why, None, "{architecture:?}");

@@ -210,10 +210,10 @@ fn a_block_that_is_gone_is_known_by_its_checkpoint_alone() {
     assert_eq!(dropped_blocks(dir, 4).unwrap(), [1, 3]);
     assert_eq!(blocks_done(dir).unwrap(), 2, "block 2 is still to be done");
     let read = read_block(dir, 1, &Device::Cpu).unwrap();
-    let [(first, Stored::Dropped([4, 6])), (_, Stored::Dropped([8, 4]))] = &read[..] else {
+    let [(first, Stored::Dropped([8, 4])), (_, Stored::Dropped([4, 6]))] = &read[..] else {
         panic!("{read:?}")
     };
-    assert_eq!(first, "self_attn.q_proj");
+    assert_eq!(first, "mlp.up_proj");
     assert_eq!(read[0].1.footprint(&[], 16), crate::results::Footprint::default());
     assert!(read[0].1.weights(|| Ok(vec![0.0; 24])).is_err());
     let path = block_path(dir, 3);
