@@ -60,6 +60,17 @@ struct Compressed {
     outcome: CompressionOutcome,
 }
 
+/// What became of the modules of a block so far.
+#[derive(Default)]
+struct PrunedModules {
+    /// Whether statistics are collected for one part of the modules after the other.
+    in_parts: bool,
+    written: Vec<(String, Stored)>,
+    /// Statistics are those of the dense block: what the inputs of other parts depend on stays as it is until the last
+    /// part is pruned.
+    waiting: Vec<(ModuleId, Stored, Tensor)>,
+}
+
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
 /// it was left; returns the final hidden states of the evaluation windows, and what may still be putting them on the
 /// disk. Time is added to `seconds` as it is spent. Every pruned module is told.
@@ -245,22 +256,14 @@ impl Pass<'_> {
             let procedure = procedure.with_levels(|level| study.block_level(index, level))?;
             let modules = &study.modules[index];
             let groups = grouped(block.layout(), modules, procedure.needs(), study.sizes.held_experts);
-            let mut waiting = Vec::new();
-            for group in &groups {
-                let pruned = self.prune_group(block, index, &modules[group.clone()], &procedure)?;
-                for (id, stored, weight) in pruned {
-                    let module = block.layout().module(id);
-                    written.push((module.name.clone(), stored.clone()));
-                    // Statistics are those of the dense block: what the inputs of other groups depend on stays as it is
-                    // until these are collected.
-                    if groups.len() > 1 && module.expert.is_none() {
-                        waiting.push((id, stored, weight));
-                    } else {
-                        self.put(block, id, stored, &weight)?;
-                    }
-                }
+            let mut pruned = PrunedModules { in_parts: groups.len() > 1, ..PrunedModules::default() };
+            for group in groups {
+                self.prune_group(block, index, &modules[group], &procedure, &mut pruned)?;
             }
-            waiting.into_iter().try_for_each(|(id, stored, weight)| self.put(block, id, stored, &weight))?;
+            for (id, stored, weight) in pruned.waiting {
+                self.put(block, id, &stored, &weight)?;
+            }
+            written = pruned.written;
         }
         // In this order: a block on disk is not pruned again, so its time has to be known by then.
         (self.findings)(Finding::Seconds { seconds: *self.seconds })?;
@@ -275,33 +278,38 @@ impl Pass<'_> {
         index: usize,
         modules: &[ModuleId],
         procedure: &Procedure,
-    ) -> Result<Vec<(ModuleId, Stored, Tensor)>> {
+        pruned: &mut PrunedModules,
+    ) -> Result<()> {
         let study = self.study;
         let mut statistics = self.observe(block, index, modules)?;
         let work = study.sizes.prune(procedure) / study.modules[index].len().max(1) as f64;
-        let mut pruned = Vec::with_capacity(modules.len());
         for &id in modules {
             self.reporter.check()?;
             let started = self.reporter.clock();
-            let site = block.layout().module(id).site;
-            let of_site = statistics.iter_mut().find(|(s, _)| *s == site).map(|(_, s)| s);
+            let module = block.layout().module(id).clone();
+            let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
             let (result, stored, weight) = self.prune_module(block, index, id, procedure, of_site)?;
             let seconds = self.reporter.clock() - started;
             self.seconds.prune += seconds;
             self.reporter.tracker.did(Work::compressing(procedure), work, seconds);
             (self.findings)(Finding::Module { module: result })?;
-            pruned.push((id, stored, weight));
+            if pruned.in_parts && module.expert.is_none() {
+                pruned.waiting.push((id, stored.clone(), weight));
+            } else {
+                self.put(block, id, &stored, &weight)?;
+            }
+            pruned.written.push((module.name, stored));
         }
-        Ok(pruned)
+        Ok(())
     }
 
     /// Puts what became of a module into its block.
-    fn put(&self, block: &mut Block, id: ModuleId, stored: Stored, weight: &Tensor) -> Result<()> {
+    fn put(&self, block: &mut Block, id: ModuleId, stored: &Stored, weight: &Tensor) -> Result<()> {
         match block.reader(id) {
             None => block.set_weight(id, weight.to_dtype(self.study.dtype)?),
             Some(source) => {
                 let device = self.place.device.clone();
-                block.set_reader(id, compressed_reader(source, stored, self.study.dtype, device));
+                block.set_reader(id, compressed_reader(source, stored.clone(), self.study.dtype, device));
             }
         }
         Ok(())
