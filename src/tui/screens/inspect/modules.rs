@@ -92,10 +92,13 @@ fn module_row(theme: Theme, module: &ModuleResult, procedure: Option<&Procedure>
         0 => absent(),
         dead => Span::styled(dead.to_string(), theme.warn()),
     };
-    let name = module.brief_name().to_owned();
-    TableRow::new([
-        Span::raw(module.block.to_string()),
-        Span::raw(name),
+    let place = [Span::raw(module.block.to_string()), Span::raw(module.brief_name().to_owned())];
+    if module.footprint.weights == 0 {
+        // Its block is gone: there is nothing to tell of it.
+        let rest = std::iter::repeat_with(absent).take(7);
+        return TableRow::new(place.into_iter().chain([Span::styled("removed", theme.warn())]).chain(rest));
+    }
+    TableRow::new(place.into_iter().chain([
         Span::raw(format!("{:.2}%", module.footprint.sparsity() * 100.0)),
         Span::raw(human::count(module.footprint.zeros)),
         Span::raw(format!("{:.2}", module.footprint.bits_per_weight())),
@@ -104,7 +107,7 @@ fn module_row(theme: Theme, module: &ModuleResult, procedure: Option<&Procedure>
         details,
         dead,
         Span::styled(human::duration(module.seconds), theme.dim()),
-    ])
+    ]))
 }
 
 fn error(theme: Theme, error: f64) -> String {
