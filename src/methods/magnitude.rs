@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::device::{self, DeviceMethod};
+use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::selection::zero_marked;
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, Needs, share, weighted_error,
@@ -85,7 +85,7 @@ impl Method for Magnitude {
 impl DeviceMethod for Magnitude {
     fn run_on_device(
         &self,
-        weights: &Tensor,
+        DeviceMatrix { weights, .. }: DeviceMatrix<'_>,
         _: Option<&mut InputStatistics>,
         level: Level,
         _: &Arguments,

@@ -28,6 +28,7 @@ mod wanda;
 mod warning;
 
 pub(crate) use completion::{Completion, complete, understand};
+pub use device::DeviceMatrix;
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
