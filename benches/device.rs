@@ -1,22 +1,40 @@
 //! The methods where the weights lie, beside the same on the host: one matrix of each shape of a block of LLaMA-2-7B.
 //!
 //! `cargo bench --features cuda --bench device [-- DEVICE [ROUNDS]]`; DEVICE is as `--device` takes it, `auto` unless told.
-//! Prints the median of the rounds; on a GPU a round ends when the GPU has done its work.
+//! Prints the median of the rounds, alone and as the second matrix of an input; on a GPU a round ends when the GPU has done
+//! its work. Besides, how many entries of the masks differ, and the distance of the matrices by the size of the host's.
 
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use secateur::methods::{InputStatistics, METHODS, Matrix, Method, Needs, Statistics};
-use secateur::study::{Level, Sparsity};
+use secateur::methods::{DeviceMatrix, InputStatistics, Matrix, Procedure, Statistics};
+use secateur::study::Parameters;
 
-const SPARSITIES: [Sparsity; 2] = [Sparsity::Fraction(0.5), Sparsity::SemiStructured { zeros: 2, group: 4 }];
+/// `sparsegpt@0%` prunes nothing: what is left is the factor, which all matrices of an input share.
+const RECIPES: [&str; 12] = [
+    "magnitude@50%",
+    "magnitude@2:4",
+    "wanda@50%",
+    "wanda@2:4",
+    "ria@50%",
+    "rtn@4bit",
+    "sparsegpt@0%",
+    "sparsegpt@50%",
+    "sparsegpt@2:4",
+    "gptq@4bit",
+    "gptq@4bit,act_order",
+    "sparsegpt@50%+gptq@4bit",
+];
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
     let device = arguments.next().unwrap_or_else(|| "auto".into());
     let rounds = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(3);
     let device = secateur::device::choose_device(&device).unwrap();
-    println!("{:38} {:>10} {:>10} {:>12}", "", "host", "device", "masks differ");
+    println!(
+        "{:42} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "milliseconds", "host", "device", "as 2nd", "masks, %", "apart"
+    );
     let shapes: &[(usize, usize)] =
         if device.is_cpu() { &[(512, 512)] } else { &[(4096, 4096), (11008, 4096), (4096, 11008)] };
     for &(rows, columns) in shapes {
@@ -30,7 +48,6 @@ struct Bench {
     weights: Vec<f32>,
     on_device: Tensor,
     gram: Tensor,
-    sums: Vec<f64>,
     device: Device,
     rounds: usize,
 }
@@ -45,66 +62,56 @@ impl Bench {
         let x = Tensor::randn(0f32, 1.0, (tokens, columns), &device).unwrap().broadcast_add(&shared).unwrap();
         let x = x.broadcast_mul(&sizes).unwrap();
         let gram = x.t().unwrap().matmul(&x).unwrap();
-        let sums =
-            x.sqr().unwrap().sum(0).unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect();
-        let weights = on_device.flatten_all().unwrap().to_vec1().unwrap();
-        Self { shape: format!("{rows} x {columns}"), columns, weights, on_device, gram, sums, device, rounds }
+        Self { shape: format!("{rows} x {columns}"), columns, weights, on_device, gram, device, rounds }
     }
 
     fn run(&self) {
-        for &method in METHODS {
-            let (mut host, mut device) = (self.inputs(method, false), self.inputs(method, true));
-            if method.needs() == Needs::Hessian {
-                // Nothing pruned: what is left is the factor, which all matrices of an input share.
-                let nothing = Sparsity::Fraction(0.0).into();
-                let what = format!("{}, the factor", method.name());
-                let seconds = self.seconds_on_host(method, nothing, &mut host).1;
-                let fresh = || self.inputs(method, true);
-                let on_device = self.rounds(|| drop(self.on_device(method, nothing, &mut fresh())));
-                self.line(&what, seconds, on_device, None);
-            }
-            for sparsity in SPARSITIES {
-                let level = sparsity.into();
-                let (expected, seconds) = self.seconds_on_host(method, level, &mut host);
-                let found = self.on_device(method, level, &mut device);
-                let on_device = self.rounds(|| drop(self.on_device(method, level, &mut device)));
-                let found: Vec<f32> = found.flatten_all().unwrap().to_vec1().unwrap();
-                let differ =
-                    found.iter().zip(&expected).filter(|(a, b)| (**a == 0.0) != (**b == 0.0)).count();
-                let what = format!("{} {sparsity}", method.name());
-                self.line(&what, seconds, on_device, Some(100.0 * differ as f64 / found.len() as f64));
-            }
+        for recipe in RECIPES {
+            let procedure = Procedure::of(&recipe.parse().unwrap(), &Parameters::new()).unwrap();
+            let (expected, host) = self.on_host(&procedure);
+            let found = self.on_device(&procedure, &mut self.inputs(true)).flatten_all().unwrap();
+            let found: Vec<f32> = found.to_vec1().unwrap();
+            let alone = self.rounds(|| drop(self.on_device(&procedure, &mut self.inputs(true))));
+            let mut shared = self.inputs(true);
+            drop(self.on_device(&procedure, &mut shared));
+            let beside = self.rounds(|| drop(self.on_device(&procedure, &mut shared)));
+            let pairs = found.iter().zip(&expected);
+            let masks = pairs.clone().filter(|(a, b)| (**a == 0.0) != (**b == 0.0)).count();
+            let apart: f64 = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            let size: f64 = expected.iter().map(|w| f64::from(*w).powi(2)).sum();
+            println!(
+                "{:42} {:>9.1} {:>9.1} {:>9.1} {:>9.4} {:>9.1e}",
+                format!("{recipe}, {}", self.shape),
+                host * 1e3,
+                alone * 1e3,
+                beside * 1e3,
+                100.0 * masks as f64 / found.len() as f64,
+                (apart / size).sqrt()
+            );
         }
     }
 
-    fn inputs(&self, method: &dyn Method, on_device: bool) -> InputStatistics {
-        let host = || self.gram.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let statistics = match method.needs() {
-            Needs::Hessian if on_device => Statistics::DeviceGram(self.gram.clone()),
-            Needs::Hessian => Statistics::Gram(host()),
-            Needs::ColumnNorms | Needs::Nothing => Statistics::ColumnNorms(self.sums.clone()),
+    fn inputs(&self, on_device: bool) -> InputStatistics {
+        let gram = if on_device {
+            Statistics::DeviceGram(self.gram.clone())
+        } else {
+            Statistics::Gram(self.gram.flatten_all().unwrap().to_vec1().unwrap())
         };
-        InputStatistics::new(statistics, self.columns, 1)
+        InputStatistics::new(gram, self.columns, 1)
     }
 
     /// Once: the host is slow.
-    fn seconds_on_host(
-        &self,
-        method: &dyn Method,
-        level: Level,
-        inputs: &mut InputStatistics,
-    ) -> (Vec<f32>, f64) {
-        let mut weights = self.weights.clone();
+    fn on_host(&self, procedure: &Procedure) -> (Vec<f32>, f64) {
+        let (mut weights, mut inputs) = (self.weights.clone(), self.inputs(false));
         let started = Instant::now();
         let matrix = Matrix::new(&mut weights, self.columns);
-        method.run(matrix, Some(inputs), level, &method.default_arguments(), &|| false).unwrap();
+        procedure.run(matrix, Some(&mut inputs), &|| false).unwrap();
         (weights, started.elapsed().as_secs_f64())
     }
 
-    fn on_device(&self, method: &dyn Method, level: Level, inputs: &mut InputStatistics) -> Tensor {
-        let form = method.on_device(level).unwrap();
-        let arguments = method.default_arguments();
-        form.run_on_device(&self.on_device, Some(inputs), level, &arguments, &|| false).unwrap().0
+    fn on_device(&self, procedure: &Procedure, inputs: &mut InputStatistics) -> Tensor {
+        let matrix = DeviceMatrix::new(&self.on_device);
+        procedure.run_on_device(matrix, Some(inputs), &|| false).unwrap().0
     }
 
     /// The median of the rounds.
@@ -120,11 +127,5 @@ impl Bench {
             .collect();
         seconds.sort_by(f64::total_cmp);
         seconds[self.rounds / 2]
-    }
-
-    fn line(&self, what: &str, host: f64, device: f64, differ: Option<f64>) {
-        let differ = differ.map_or_else(String::new, |differ| format!("{differ:.4}%"));
-        let what = format!("{what}, {}", self.shape);
-        println!("{what:38} {:>8.1}ms {:>8.1}ms {differ:>12}", host * 1e3, device * 1e3);
     }
 }

@@ -1,11 +1,13 @@
 //! The methods on a device, beside the same on the host: on the CPU, where they are composed of operations on tensors, or
 //! where `SECATEUR_TEST_DEVICE` says.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use secateur::Error;
+use secateur::kernels::codes::Codes;
 use secateur::methods::{
-    CompressionOutcome, Family, InputStatistics, METHODS, Matrix, Needs, Stage, Statistics,
+    CompressionOutcome, DeviceMatrix, Encoded, Family, InputStatistics, METHODS, Matrix, Needs, Procedure,
+    Stage, Statistics,
 };
 use secateur::study::{Parameters, Sparsity};
 
@@ -101,7 +103,7 @@ fn on_device(
     stop: &dyn Fn() -> bool,
 ) -> Result<(Tensor, CompressionOutcome), Error> {
     let method = stage.method.on_device(stage.level).unwrap();
-    method.run_on_device(weights, inputs, stage.level, &stage.arguments, stop)
+    method.run_on_device(DeviceMatrix::new(weights), inputs, stage.level, &stage.arguments, stop)
 }
 
 fn assert_same_outcome(case: &str, device: &CompressionOutcome, host: &CompressionOutcome, tolerance: f64) {
@@ -115,7 +117,8 @@ fn assert_same_outcome(case: &str, device: &CompressionOutcome, host: &Compressi
 
 /// Every method that keeps the weights that stay, with what it may be told.
 fn masking_stages(sparsity: Sparsity) -> Vec<Stage> {
-    let masks = METHODS.iter().copied().filter(|method| !method.updates_weights());
+    let masks = METHODS.iter().copied();
+    let masks = masks.filter(|method| method.family() == Family::Prune && !method.updates_weights());
     let mut stages: Vec<Stage> = masks
         .map(|method| Stage { method, level: sparsity.into(), arguments: method.default_arguments() })
         .collect();
@@ -325,10 +328,168 @@ fn levels_that_do_not_fit_are_refused_or_left_to_the_host() {
     }
 }
 
+fn procedure(recipe: &str) -> Procedure {
+    Procedure::of(&recipe.parse().unwrap(), &Parameters::new()).unwrap()
+}
+
+/// What a recipe makes of a matrix on the host and on a device.
+fn both(
+    recipe: &str,
+    weights: &[f32],
+    columns: usize,
+    dtype: DType,
+    inputs: Option<&Inputs>,
+) -> [(Vec<f32>, CompressionOutcome); 2] {
+    let procedure = procedure(recipe);
+    assert!(procedure.works_on_device(), "{recipe}");
+    let mut compressed = weights.to_vec();
+    let matrix = Matrix { dtype, ..Matrix::new(&mut compressed, columns) };
+    let mut of_host = inputs.map(Inputs::host);
+    let outcome = procedure.run(matrix, of_host.as_mut(), &never).unwrap();
+    let lying = tensor(weights, columns);
+    let matrix = DeviceMatrix { dtype, ..DeviceMatrix::new(&lying) };
+    let mut of_device = inputs.map(Inputs::device);
+    let (found, of_it) = procedure.run_on_device(matrix, of_device.as_mut(), &never).unwrap();
+    [(compressed, outcome), (values(&found), of_it)]
+}
+
+fn codes_of(outcome: &CompressionOutcome) -> &Codes {
+    let Some(Encoded::Codes(codes)) = &outcome.encoded else { panic!("no codes: {outcome:?}") };
+    codes
+}
+
+#[test]
+fn rounding_to_nearest_gives_the_hosts_codes() {
+    let mut random = Random::new(8);
+    for weights in [random.weights(9, 256), random.coarse_weights(9, 256), vec![0.0; 9 * 256]] {
+        for recipe in [
+            "rtn@4bit",
+            "rtn@8bit,sym",
+            "rtn@3bit,group=row",
+            "rtn@2bit,sym,group=32",
+            "magnitude@50%+rtn@4bit",
+            "magnitude@2:4+rtn@4bit,group=128",
+        ] {
+            for dtype in [DType::F32, DType::BF16, DType::F16] {
+                let [(host, expected), (device, found)] = both(recipe, &weights, 256, dtype, None);
+                let case = format!("{recipe} in {dtype:?}");
+                assert_eq!(codes_of(&found), codes_of(&expected), "{case}");
+                assert_eq!(device, host, "{case}");
+                assert_same_outcome(&case, &found, &expected, 1e-9);
+            }
+        }
+    }
+}
+
+/// Recipes that put weights on a grid while they are solved, or behind a step that pruned.
+const SOLVED_RECIPES: [&str; 12] = [
+    "gptq@4bit",
+    "gptq@3bit,sym",
+    "gptq@2bit,group=row",
+    "gptq@4bit,group=32,block_size=7",
+    "gptq@4bit,group=128,block_size=300",
+    "gptq@4bit,act_order",
+    "gptq@4bit,act_order,group=row",
+    "sparsegpt@50%+gptq@4bit",
+    "sparsegpt@2:4+gptq@4bit,group=row",
+    "sparsegpt@30%+gptq@8bit,act_order,block_size=50",
+    "wanda@50%+gptq@4bit",
+    "magnitude@2:4+gptq@4bit,sym",
+];
+
+/// How many codes of a recipe differ; whatever does not hang on near ties is compared here.
+fn differing_codes(recipe: &str, weights: &[f32], inputs: &Inputs, dtype: DType) -> usize {
+    let columns = inputs.columns;
+    let [(host, expected), (device, found)] = both(recipe, weights, columns, dtype, Some(inputs));
+    assert_same_outcome(recipe, &found, &expected, 1e-2);
+    let (codes, expected) = (codes_of(&found), codes_of(&expected));
+    assert_eq!((codes.shape, codes.grid), (expected.shape, expected.grid), "{recipe}");
+    assert_eq!(codes.values(), device, "{recipe}: the codes stand for the weights");
+    let (mut differing, mut apart, mut size) = (0, 0.0, 0.0);
+    let rows = codes.codes.chunks(columns).zip(expected.codes.chunks(columns));
+    for (row, (codes, expected)) in rows.enumerate() {
+        let differ = codes.iter().zip(expected).filter(|(a, b)| a != b).count();
+        differing += differ;
+        // One weight that went to the other neighbour changes all that follows in its row.
+        if differ == 0 {
+            let of = row * columns..(row + 1) * columns;
+            for (got, want) in device[of.clone()].iter().zip(&host[of]) {
+                apart += f64::from(got - want).powi(2);
+                size += f64::from(*want).powi(2);
+            }
+        }
+    }
+    assert!(apart.sqrt() <= 1e-4 * size.sqrt(), "{recipe}: weights {} apart", (apart / size).sqrt());
+    differing
+}
+
+#[test]
+fn weights_are_solved_onto_a_grid_as_on_the_host() {
+    let mut random = Random::new(9);
+    let mut sizes: Vec<f64> = (0..256).map(|_| random.0.random_range(0.5..2.0)).collect();
+    // Some features are always zero, and features of one size keep their order.
+    for dead in [0, 77, 255] {
+        sizes[dead] = 0.0;
+    }
+    let inputs = Inputs { gram: random.gram(1500, &sizes), columns: 256, sequences: 5 };
+    let weights = random.weights(24, 256);
+    for recipe in SOLVED_RECIPES {
+        for dtype in [DType::F32, DType::BF16] {
+            let differing = differing_codes(recipe, &weights, &inputs, dtype);
+            assert!(differing * 200 <= weights.len(), "{recipe}: {differing} of {}", weights.len());
+        }
+    }
+}
+
+#[test]
+fn on_hard_inputs_few_codes_go_to_the_other_neighbour() {
+    let mut random = Random::new(10);
+    let inputs = Inputs { gram: random.hard_gram(256), columns: 256, sequences: 5 };
+    let weights = random.weights(24, 256);
+    for recipe in SOLVED_RECIPES {
+        let differing = differing_codes(recipe, &weights, &inputs, DType::F32);
+        assert!(differing * 50 <= weights.len(), "{recipe}: {differing} of {}", weights.len());
+    }
+}
+
+#[test]
+fn what_a_step_made_zero_stays_zero() {
+    let mut random = Random::new(11);
+    let inputs = Inputs { gram: random.hard_gram(128), columns: 128, sequences: 5 };
+    let weights = random.weights(16, 128);
+    for recipe in ["magnitude@2:4+gptq@4bit", "sparsegpt@2:4+gptq@4bit", "sparsegpt@2:4+rtn@4bit"] {
+        let [_, (device, _)] = both(recipe, &weights, 128, DType::F32, Some(&inputs));
+        let groups = device.chunks(4);
+        assert!(groups.clone().all(|group| group.iter().filter(|w| **w == 0.0).count() >= 2), "{recipe}");
+    }
+}
+
+#[test]
+fn recipes_of_which_a_step_has_no_form_for_a_device_are_left_to_the_host() {
+    for (recipe, works) in [
+        ("kquant@q4_k_m", false),
+        ("wanda@30:100", false),
+        ("sparsegpt@30:100+gptq@4bit", false),
+        ("wanda@50%+rtn@4bit", true),
+        ("sparsegpt@50%+gptq@4bit", true),
+    ] {
+        assert_eq!(procedure(recipe).works_on_device(), works, "{recipe}");
+    }
+    let stop = || true;
+    let inputs = Inputs { gram: Random::new(12).hard_gram(64), columns: 64, sequences: 5 };
+    let weights = tensor(&[1.0; 128], 64);
+    for recipe in ["gptq@4bit", "sparsegpt@50%+gptq@4bit"] {
+        let matrix = DeviceMatrix::new(&weights);
+        let result = procedure(recipe).run_on_device(matrix, Some(&mut inputs.device()), &stop);
+        assert!(matches!(result, Err(Error::Cancelled)), "{recipe}");
+    }
+}
+
 #[test]
 fn statistics_move_to_the_host() {
     let mut inputs = InputStatistics::new(Statistics::DeviceGram(tensor(&[1.0, 2.0, 2.0, 5.0], 2)), 2, 1);
     assert!(inputs.gram().is_none());
+    assert_eq!(inputs.input_norms_squared().unwrap(), [1.0, 5.0]);
     inputs.move_to_host().unwrap();
     assert_eq!(inputs.gram().unwrap(), [1.0, 2.0, 2.0, 5.0]);
     assert!(inputs.device_gram().is_none());

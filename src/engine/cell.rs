@@ -23,7 +23,7 @@ use super::written::BlockWriter;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
 use crate::methods::{
-    CompressionOutcome, DeviceMethod, Encoded, InputStatistics, Matrix, Needs, Procedure, RoutedTokens, Stage,
+    CompressionOutcome, DeviceMatrix, Encoded, InputStatistics, Matrix, Needs, Procedure, RoutedTokens,
 };
 use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, Tree};
@@ -373,10 +373,10 @@ impl Pass<'_> {
         let started = Instant::now();
         let module = block.layout().module(id).clone();
         let routed = inputs.as_ref().and_then(|inputs| inputs.routed);
-        let on_device = procedure.on_device().filter(|_| !self.place.device.is_cpu());
-        let compressed = match on_device {
-            Some((method, stage)) => self.compress_on_device(method, block, id, stage, inputs)?,
-            None => self.compress_on_host(block, (index, id), procedure, inputs)?,
+        let compressed = if procedure.works_on_device() && !self.place.device.is_cpu() {
+            self.compress_on_device(block, id, procedure, inputs)?
+        } else {
+            self.compress_on_host(block, (index, id), procedure, inputs)?
         };
         let Compressed { mut outcome, stored, footprint, weight } = compressed;
         outcome.details.extend(routed.map(RoutedTokens::details));
@@ -431,10 +431,9 @@ impl Pass<'_> {
     /// As on the host, except that only what is stored comes there.
     fn compress_on_device(
         &self,
-        method: &dyn DeviceMethod,
         block: &Block,
         id: ModuleId,
-        stage: &Stage,
+        procedure: &Procedure,
         inputs: Option<&mut InputStatistics>,
     ) -> Result<Compressed> {
         let module = block.layout().module(id);
@@ -448,10 +447,13 @@ impl Pass<'_> {
         };
         let control = self.reporter.control();
         let stop = || control.cancelled();
-        let (weights, outcome) =
-            method.run_on_device(&weights, inputs, stage.level, &stage.arguments, &stop)?;
-        let (stored, weight, footprint) =
-            Stored::keep_from_device(&weights, source, stage.method.updates_weights())?;
+        let matrix = DeviceMatrix { dtype: source, ..DeviceMatrix::new(&weights) };
+        let (weights, mut outcome) = procedure.run_on_device(matrix, inputs, &stop)?;
+        let (stored, weight, footprint) = match outcome.encoded.take() {
+            Some(Encoded::Codes(codes)) => Stored::keep_codes_from_device(codes, weights)?,
+            Some(Encoded::Blocks(_)) => return Err(Error::failure("blocks of a format came from a device")),
+            None => Stored::keep_from_device(&weights, source, procedure.updates_weights())?,
+        };
         Ok(Compressed { weight, stored, footprint, outcome })
     }
 

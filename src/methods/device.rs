@@ -1,24 +1,43 @@
 //! What the methods' forms for devices share: weights and statistics lie there already, and no matrix crosses over.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use super::{Arguments, CompressionOutcome, InputStatistics, share};
+use super::{Arguments, CompressionOutcome, InputStatistics, Zeroing, share};
 use crate::error::Result;
+use crate::kernels::device::columns::output_energy;
 use crate::kernels::device::limits::MOST_NEIGHBOURS;
 use crate::kernels::device::select::{kth_smallest_magnitude, lowest_of_groups, lowest_of_rows, zero_where};
 use crate::kernels::device::{squared_norm, weighted_squares};
+use crate::results::ErrorBasis;
 use crate::study::{Level, Sparsity};
+
+/// A matrix to compress where it lies.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceMatrix<'a> {
+    /// `[rows, columns]`, that is `[out, in]`, in `f32`.
+    pub weights: &'a Tensor,
+    /// What the model's files hold it in, and scales are rounded to: f32, f16 or bf16.
+    pub dtype: DType,
+    /// What is zero already, or is to become so besides.
+    pub zeroing: Zeroing,
+}
+
+impl<'a> DeviceMatrix<'a> {
+    /// A matrix of a model in `f32`, as it came.
+    pub fn new(weights: &'a Tensor) -> Self {
+        Self { weights, dtype: DType::F32, zeroing: Zeroing::None }
+    }
+}
 
 /// A method of compression that works where a matrix lies.
 pub trait DeviceMethod: Sync {
-    /// Compresses a matrix `[out, in]` in `f32` to a new one on its device: what [`super::Method::run`] makes of it, but
-    /// for near ties.
+    /// Compresses a matrix to a new one on its device: what [`super::Method::run`] makes of it, but for near ties.
     ///
     /// # Errors
     /// As [`super::Method::run`]; a tensor operation that fails.
     fn run_on_device(
         &self,
-        weights: &Tensor,
+        matrix: DeviceMatrix<'_>,
         inputs: Option<&mut InputStatistics>,
         level: Level,
         arguments: &Arguments,
@@ -49,6 +68,23 @@ pub(super) fn zero_lowest_of_rows(weights: &Tensor, scores: &Tensor, sparsity: S
         Sparsity::SemiStructured { zeros, group } => lowest_of_groups(scores, zeros, group)?,
     };
     zero_where(&gone, weights)
+}
+
+/// The relative squared error of two stages together, by what is known of the inputs.
+pub(super) fn error_of_all(
+    before: &Tensor,
+    after: &Tensor,
+    inputs: Option<&InputStatistics>,
+) -> Result<(f64, ErrorBasis)> {
+    if let Some((gram, inputs)) = inputs.and_then(|inputs| Some((inputs.device_gram()?, inputs))) {
+        let scale = 2.0 / inputs.sequences.max(1) as f64;
+        let lost = output_energy(&(before - after)?, gram, scale, 0.0)?;
+        let all = output_energy(before, gram, scale, 0.0)?;
+        return Ok((if all > 0.0 { lost / all } else { 0.0 }, ErrorBasis::Hessian));
+    }
+    let norms = inputs.map(InputStatistics::input_norms_squared).transpose()?;
+    let basis = if norms.is_some() { ErrorBasis::ColumnNorms } else { ErrorBasis::Weights };
+    Ok((weighted_error(before, after, norms.as_deref())?, basis))
 }
 
 /// Relative squared error `Σ s_j (w − w')² / Σ s_j w²`, with a factor per column.

@@ -1,6 +1,9 @@
 //! GPTQ (Frantar et al., arXiv 2210.17323): columns go on the grid one after another, and those behind make up for what
 //! rounding lost.
 
+use candle_core::Tensor;
+
+use super::device::{DeviceMatrix, DeviceMethod};
 use super::factor::{self, DAMPING};
 use super::quantise::{self, GROUP, SYMMETRIC, grid, warn_of_empty_groups};
 use super::solver::{self, BLOCK_SIZE};
@@ -69,14 +72,40 @@ impl Method for Gptq {
         arguments: &Arguments,
         stop: &dyn Fn() -> bool,
     ) -> Result<CompressionOutcome> {
-        let grid = grid(level, arguments, &matrix)?;
+        let grid = grid(level, arguments, matrix.columns, matrix.dtype)?;
         let by_importance = arguments.text(&ACT_ORDER) == "yes";
-        let mut outcome = solver::compress(matrix, inputs, Some(grid), by_importance, arguments, stop)?;
-        let Some(Encoded::Codes(codes)) = &outcome.encoded else {
-            return Err(Error::failure("the solver gave no codes"));
-        };
-        let details = quantise::details(codes);
-        outcome.details.extend([details]);
-        Ok(outcome)
+        let outcome = solver::compress(matrix, inputs, Some(grid), by_importance, arguments, stop)?;
+        with_details(outcome)
     }
+
+    fn on_device(&self, _: Level) -> Option<&dyn DeviceMethod> {
+        Some(self)
+    }
+}
+
+impl DeviceMethod for Gptq {
+    fn run_on_device(
+        &self,
+        matrix: DeviceMatrix<'_>,
+        inputs: Option<&mut InputStatistics>,
+        level: Level,
+        arguments: &Arguments,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(Tensor, CompressionOutcome)> {
+        let grid = Some(grid(level, arguments, matrix.weights.dim(1)?, matrix.dtype)?);
+        let by_importance = arguments.text(&ACT_ORDER) == "yes";
+        let (weights, outcome) =
+            solver::compress_on_device(matrix, inputs, grid, by_importance, arguments, stop)?;
+        Ok((weights, with_details(outcome)?))
+    }
+}
+
+/// Tells of the grid too.
+fn with_details(mut outcome: CompressionOutcome) -> Result<CompressionOutcome> {
+    let Some(Encoded::Codes(codes)) = &outcome.encoded else {
+        return Err(Error::failure("the solver gave no codes"));
+    };
+    let details = quantise::details(codes);
+    outcome.details.extend([details]);
+    Ok(outcome)
 }

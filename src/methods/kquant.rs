@@ -102,7 +102,7 @@ impl Method for KQuant {
         let sums = if self.needs_with(arguments) == Needs::Nothing {
             None
         } else {
-            let sums = inputs.and_then(|inputs| inputs.input_norms_squared());
+            let sums = inputs.map(|inputs| inputs.input_norms_squared()).transpose()?;
             Some(sums.ok_or_else(|| Error::failure("importance needs the sums of squares of the inputs"))?)
         };
         let importance = sums.as_deref().map(importance);

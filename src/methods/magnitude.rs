@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::device::{self, DeviceMethod};
+use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::selection::zero_marked;
 use super::swaps::SWAPS;
 use super::{
@@ -91,7 +91,7 @@ impl Method for Magnitude {
 impl DeviceMethod for Magnitude {
     fn run_on_device(
         &self,
-        weights: &Tensor,
+        DeviceMatrix { weights, .. }: DeviceMatrix<'_>,
         _: Option<&mut InputStatistics>,
         level: Level,
         _: &Arguments,

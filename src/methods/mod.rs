@@ -35,6 +35,7 @@ mod warning;
 
 pub(crate) use completion::{Completion, complete, understand};
 pub use depth::Depth;
+pub use device::DeviceMatrix;
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;

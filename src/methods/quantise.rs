@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use super::{Arguments, Matrix, ModuleWarning, Parameter, ParameterKind};
+use candle_core::DType;
+
+use super::{Arguments, ModuleWarning, Parameter, ParameterKind};
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid};
 use crate::number::NamedNumbers;
@@ -54,18 +56,18 @@ pub(super) fn group(arguments: &Arguments) -> Option<usize> {
     arguments.text(&GROUP).parse().ok()
 }
 
-/// The grid for a matrix.
+/// The grid for a matrix of so many columns, whose scales are rounded to `dtype`.
 ///
 /// # Errors
 /// [`Error::Mistake`] where groups do not fill its rows, [`Error::Failure`] for a level that is no number of bits.
-pub(super) fn grid(level: Level, arguments: &Arguments, matrix: &Matrix<'_>) -> Result<Grid> {
+pub(super) fn grid(level: Level, arguments: &Arguments, columns: usize, dtype: DType) -> Result<Grid> {
     let Level::Bits(bits) = level else { return Err(Error::failure("a method that quantises needs bits")) };
-    check_group(arguments, matrix.columns, "the matrix")?;
+    check_group(arguments, columns, "the matrix")?;
     Ok(Grid {
         bits,
-        group: group(arguments).unwrap_or(matrix.columns),
+        group: group(arguments).unwrap_or(columns),
         symmetric: is_symmetric(arguments),
-        scale_dtype: matrix.dtype,
+        scale_dtype: dtype,
     })
 }
 

@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::device::{self, DeviceMethod};
+use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::selection::RowSelection;
 use super::swaps::SWAPS;
 use super::{
@@ -98,7 +98,7 @@ impl Method for Ria {
 impl DeviceMethod for Ria {
     fn run_on_device(
         &self,
-        weights: &Tensor,
+        DeviceMatrix { weights, .. }: DeviceMatrix<'_>,
         inputs: Option<&mut InputStatistics>,
         level: Level,
         arguments: &Arguments,
@@ -123,8 +123,8 @@ impl DeviceMethod for Ria {
 }
 
 fn scalers(inputs: Option<&mut InputStatistics>, columns: usize) -> Result<Vec<f64>> {
-    inputs
-        .and_then(|inputs| inputs.input_norms_squared())
+    let scalers = inputs.map(|inputs| inputs.input_norms_squared()).transpose()?;
+    scalers
         .filter(|s| s.len() == columns)
         .ok_or_else(|| Error::failure("RIA was called without the norms of its inputs"))
 }

@@ -1,5 +1,8 @@
 //! Rounding to nearest: every weight goes to the closest point of its group's grid. No data is looked at.
 
+use candle_core::Tensor;
+
+use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::quantise::{GROUP, SYMMETRIC, grid, warn_of_empty_groups};
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, Encoded, Family, InputStatistics, Matrix, Method,
@@ -7,6 +10,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::kernels::codes::Codes;
+use crate::kernels::device::grid::Grids;
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::Level;
@@ -57,7 +61,7 @@ impl Method for Rtn {
         _: &dyn Fn() -> bool,
     ) -> Result<CompressionOutcome> {
         // A zero is on every grid, so those of a step before stay what they are.
-        let grid = grid(level, arguments, &matrix)?;
+        let grid = grid(level, arguments, matrix.columns, matrix.dtype)?;
         let before = matrix.weights.to_vec();
         let codes = Codes::nearest(matrix.weights, matrix.columns, grid);
         Ok(CompressionOutcome {
@@ -67,5 +71,34 @@ impl Method for Rtn {
             details: super::quantise::details(&codes),
             encoded: Some(Encoded::Codes(codes)),
         })
+    }
+
+    fn on_device(&self, _: Level) -> Option<&dyn DeviceMethod> {
+        Some(self)
+    }
+}
+
+impl DeviceMethod for Rtn {
+    fn run_on_device(
+        &self,
+        matrix: DeviceMatrix<'_>,
+        _: Option<&mut InputStatistics>,
+        level: Level,
+        arguments: &Arguments,
+        _: &dyn Fn() -> bool,
+    ) -> Result<(Tensor, CompressionOutcome)> {
+        let grids =
+            Grids::fit(matrix.weights, grid(level, arguments, matrix.weights.dim(1)?, matrix.dtype)?)?;
+        let (codes, values) = grids.nearest(matrix.weights)?;
+        let error = device::weighted_error(matrix.weights, &values, None)?;
+        let codes = grids.to_host(&codes)?;
+        let outcome = CompressionOutcome {
+            error,
+            basis: ErrorBasis::Weights,
+            dead_columns: 0,
+            details: super::quantise::details(&codes),
+            encoded: Some(Encoded::Codes(codes)),
+        };
+        Ok((values, outcome))
     }
 }

@@ -2,9 +2,13 @@
 //! over the columns of a matrix, in which what a column loses is made up for by all columns behind it. What a column
 //! becomes is asked of a [`Target`]: it loses weights, is put on a grid, or both.
 
+mod device;
+
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
+
+pub(super) use device::compress_on_device;
 
 use super::factor::{DAMPING, DAMPING_USED, Factor};
 use super::{
@@ -60,7 +64,8 @@ pub struct PreparedInputs {
 impl PreparedInputs {
     fn new(gram: &[f32], width: usize, sequences: usize, damping: f64, by_importance: bool) -> Result<Self> {
         let ordered = by_importance.then(|| {
-            let order = by_importance_order(gram, width, sequences);
+            let diagonal: Vec<f32> = gram.iter().step_by(width + 1).copied().collect();
+            let order = by_importance_order(&diagonal, sequences);
             let moved = reordered_gram(gram, &order);
             (order, moved)
         });
@@ -146,16 +151,16 @@ pub(super) fn compress(
     })
 }
 
-/// Columns by descending diagonal of the Hessian, of equal ones the lower first. A dead one counts as 1, as in the
-/// authors' code.
-fn by_importance_order(gram: &[f32], width: usize, sequences: usize) -> Vec<usize> {
+/// Columns by descending diagonal of the Hessian, of equal ones the lower first, given the diagonal of `Σ x xᵀ`. A dead
+/// one counts as 1, as in the authors' code.
+fn by_importance_order(diagonal: &[f32], sequences: usize) -> Vec<usize> {
     let scale = 2.0 / sequences.max(1) as f32;
-    let diagonal = |i: usize| match gram[i * width + i] {
+    let importance = |i: usize| match diagonal[i] {
         0.0 => 1.0,
         sum => sum * scale,
     };
-    let mut order: Vec<usize> = (0..width).collect();
-    order.sort_by(|a, b| diagonal(*b).total_cmp(&diagonal(*a)));
+    let mut order: Vec<usize> = (0..diagonal.len()).collect();
+    order.sort_by(|a, b| importance(*b).total_cmp(&importance(*a)));
     order
 }
 

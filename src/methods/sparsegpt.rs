@@ -1,12 +1,13 @@
 //! SparseGPT (Frantar & Alistarh, arXiv 2301.00774): weights go where the others can best make up for them, and do.
 
-mod device;
+use candle_core::Tensor;
 
+use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::factor::{self, DAMPING};
 use super::solver::{self, BLOCK_SIZE};
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, InputStatistics, Matrix, Method, ModuleWarning,
-    Needs, Parameter, Zeroing,
+    Arguments, Bound, CompressionOutcome, Cost, InputStatistics, Matrix, Method, ModuleWarning, Needs,
+    Parameter, Zeroing,
 };
 use crate::error::Result;
 use crate::number::NamedNumbers;
@@ -51,7 +52,7 @@ impl Method for SparseGpt {
     }
 
     fn on_device(&self, level: Level) -> Option<&dyn DeviceMethod> {
-        super::device::can_select(level).then_some(self as _)
+        device::can_select(level).then_some(self as _)
     }
 
     fn run(
@@ -64,5 +65,19 @@ impl Method for SparseGpt {
     ) -> Result<CompressionOutcome> {
         let matrix = Matrix { zeroing: Zeroing::Chosen(super::sparsity(level)?), ..matrix };
         solver::compress(matrix, inputs, None, false, arguments, stop)
+    }
+}
+
+impl DeviceMethod for SparseGpt {
+    fn run_on_device(
+        &self,
+        matrix: DeviceMatrix<'_>,
+        inputs: Option<&mut InputStatistics>,
+        level: Level,
+        arguments: &Arguments,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(Tensor, CompressionOutcome)> {
+        let matrix = DeviceMatrix { zeroing: Zeroing::Chosen(super::sparsity(level)?), ..matrix };
+        solver::compress_on_device(matrix, inputs, None, false, arguments, stop)
     }
 }

@@ -1,10 +1,13 @@
 //! Recipes, understood: each step with everything that running it takes.
 
+use candle_core::Tensor;
+
+use super::device::{self, DeviceMatrix};
 use super::removal::{BlockRemoval, blocks_removed};
 use super::solver::output_energy;
 use super::{
-    Arguments, Bound, CompressionOutcome, Cost, DeviceMethod, EndFormat, Family, InputStatistics, Matrix,
-    Method, ModuleWarning, Needs, Zeroing, check_divides, find, quantise, swaps, weighted_error,
+    Arguments, Bound, CompressionOutcome, Cost, EndFormat, Family, InputStatistics, Matrix, Method,
+    ModuleWarning, Needs, Zeroing, check_divides, find, quantise, swaps, weighted_error,
 };
 use crate::error::{Error, Result};
 use crate::kernels::ggml::EndTypes;
@@ -267,13 +270,12 @@ impl Procedure {
         warnings
     }
 
-    /// The form that works where the matrix lies, if there is one: its only stage.
-    pub fn on_device(&self) -> Option<(&'static dyn DeviceMethod, &Stage)> {
-        let [stage] = &self.stages[..] else { return None };
-        if swaps::is_asked(&stage.arguments) {
-            return None;
-        }
-        Some((stage.method.on_device(stage.level)?, stage))
+    /// Whether there is a form that works where the matrix lies ([`Procedure::run_on_device`]): every stage has one.
+    pub fn works_on_device(&self) -> bool {
+        let has_form = |stage: &Stage| {
+            !swaps::is_asked(&stage.arguments) && stage.method.on_device(stage.level).is_some()
+        };
+        self.stages.iter().all(has_form)
     }
 
     /// Refuses groups that do not fill a row.
@@ -307,14 +309,43 @@ impl Procedure {
             [first, second] => {
                 let before = weights.to_vec();
                 let pruned = run(first, weights, zeroing)?;
-                let mut outcome = run(second, weights, Zeroing::Kept)?;
-                outcome.dead_columns = outcome.dead_columns.max(pruned.dead_columns);
-                let details = std::mem::replace(&mut outcome.details, pruned.details);
-                outcome.details.extend([details]);
-                (outcome.error, outcome.basis) = error_of_all(&before, weights, columns, inputs.as_deref());
-                Ok(outcome)
+                let outcome = run(second, weights, Zeroing::Kept)?;
+                Ok(of_both(pruned, outcome, error_of_all(&before, weights, columns, inputs.as_deref())?))
             }
             [only] => run(only, weights, zeroing),
+            _ => Err(Error::failure("a recipe with no stage or with three was not refused")),
+        }
+    }
+
+    /// As [`Procedure::run`], where the matrix and the statistics lie; returns the new matrix.
+    ///
+    /// # Errors
+    /// As [`Procedure::run`]; a tensor operation that fails.
+    pub fn run_on_device(
+        &self,
+        matrix: DeviceMatrix<'_>,
+        mut inputs: Option<&mut InputStatistics>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(Tensor, CompressionOutcome)> {
+        let mut run = |stage: &Stage, matrix| {
+            let name = stage.method.name();
+            let form = stage.method.on_device(stage.level);
+            let form = form.ok_or_else(|| Error::failure(format!("{name} has no form for a device")))?;
+            form.run_on_device(matrix, inputs.as_deref_mut(), stage.level, &stage.arguments, stop)
+        };
+        match &self.stages[..] {
+            [first, second] if joins(first.method, second.method) => {
+                let zeroing = Zeroing::Chosen(super::sparsity(first.level)?);
+                run(second, DeviceMatrix { zeroing, ..matrix })
+            }
+            [first, second] => {
+                let (weights, pruned) = run(first, matrix)?;
+                let kept = DeviceMatrix { weights: &weights, zeroing: Zeroing::Kept, ..matrix };
+                let (weights, outcome) = run(second, kept)?;
+                let error = device::error_of_all(matrix.weights, &weights, inputs.as_deref())?;
+                Ok((weights, of_both(pruned, outcome, error)))
+            }
+            [only] => run(only, matrix),
             _ => Err(Error::failure("a recipe with no stage or with three was not refused")),
         }
     }
@@ -345,20 +376,32 @@ fn share_parameters(steps: &[&Step], method: &dyn Method, parameters: &mut Param
     Ok(())
 }
 
+/// What two stages that ran one after the other did, given the error of both together.
+fn of_both(
+    pruned: CompressionOutcome,
+    mut outcome: CompressionOutcome,
+    (error, basis): (f64, ErrorBasis),
+) -> CompressionOutcome {
+    outcome.dead_columns = outcome.dead_columns.max(pruned.dead_columns);
+    let details = std::mem::replace(&mut outcome.details, pruned.details);
+    outcome.details.extend([details]);
+    CompressionOutcome { error, basis, ..outcome }
+}
+
 /// The relative squared error of two stages together, by what is known of the inputs.
 fn error_of_all(
     before: &[f32],
     after: &[f32],
     columns: usize,
     inputs: Option<&InputStatistics>,
-) -> (f64, ErrorBasis) {
+) -> Result<(f64, ErrorBasis)> {
     if let Some((gram, inputs)) = inputs.and_then(|inputs| Some((inputs.gram()?, inputs))) {
         let lost: Vec<f32> = before.iter().zip(after).map(|(before, after)| before - after).collect();
         let [lost, all] = [&lost[..], before].map(|w| output_energy(w, gram, 0.0, inputs.sequences));
-        return (if all > 0.0 { lost / all } else { 0.0 }, ErrorBasis::Hessian);
+        return Ok((if all > 0.0 { lost / all } else { 0.0 }, ErrorBasis::Hessian));
     }
-    match inputs.and_then(InputStatistics::input_norms_squared) {
+    Ok(match inputs.map(InputStatistics::input_norms_squared).transpose()? {
         Some(norms) => (weighted_error(before, after, Some(&norms), columns), ErrorBasis::ColumnNorms),
         None => (weighted_error(before, after, None, columns), ErrorBasis::Weights),
-    }
+    })
 }

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::Needs;
 use super::routed::RoutedTokens;
 use crate::error::Result;
+use crate::kernels::device::factor::diagonal_of;
 
 /// Statistics of one input, shared by all modules that read it.
 #[derive(Debug)]
@@ -79,16 +80,17 @@ impl InputStatistics {
     }
 
     /// Mean over sequences of every feature's sum of squares (`scaler_row` in the Wanda authors' code), `[in]`.
-    pub fn input_norms_squared(&self) -> Option<Vec<f64>> {
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn input_norms_squared(&self) -> Result<Vec<f64>> {
         let n = self.sequences.max(1) as f64;
-        match &self.statistics {
-            Statistics::ColumnNorms(sums) => Some(sums.iter().map(|s| s / n).collect()),
-            Statistics::Gram(gram) => {
-                let diagonal = gram.iter().step_by(self.width + 1);
-                Some(diagonal.map(|&s| f64::from(s) / n).collect())
-            }
-            Statistics::DeviceGram(_) => None,
-        }
+        let mean = |sum: f32| f64::from(sum) / n;
+        Ok(match &self.statistics {
+            Statistics::ColumnNorms(sums) => sums.iter().map(|s| s / n).collect(),
+            Statistics::Gram(gram) => gram.iter().step_by(self.width + 1).map(|&sum| mean(sum)).collect(),
+            Statistics::DeviceGram(gram) => diagonal_of(gram)?.into_iter().map(mean).collect(),
+        })
     }
 
     /// `Σ x xᵀ` where that was collected and lies on the host.

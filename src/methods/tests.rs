@@ -297,7 +297,7 @@ fn every_format_keeps_what_its_blocks_stand_for_with_importance_and_without() {
                 let mut inputs = inputs(Needs::ColumnNorms);
                 let outcome =
                     procedure.run(Matrix::new(&mut weights, COLUMNS), inputs.as_mut(), &|| false).unwrap();
-                let norms = inputs.as_ref().and_then(InputStatistics::input_norms_squared).unwrap();
+                let norms = inputs.as_ref().unwrap().input_norms_squared().unwrap();
                 errors.push(weighted_error(&source, &weights, Some(&norms), COLUMNS));
                 assert!((0.0..0.02).contains(&outcome.error), "{recipe}: {}", outcome.error);
                 let Some(Encoded::Blocks(blocks)) = outcome.encoded else { panic!("{recipe}: no blocks") };

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::device::{self, DeviceMethod};
+use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::selection::RowSelection;
 use super::swaps::SWAPS;
 use super::{
@@ -78,7 +78,7 @@ impl Method for Wanda {
 impl DeviceMethod for Wanda {
     fn run_on_device(
         &self,
-        weights: &Tensor,
+        DeviceMatrix { weights, .. }: DeviceMatrix<'_>,
         inputs: Option<&mut InputStatistics>,
         level: Level,
         _: &Arguments,
@@ -99,8 +99,8 @@ impl DeviceMethod for Wanda {
 }
 
 fn scalers(inputs: Option<&mut InputStatistics>, columns: usize) -> Result<Vec<f64>> {
-    inputs
-        .and_then(|inputs| inputs.input_norms_squared())
+    let scalers = inputs.map(|inputs| inputs.input_norms_squared()).transpose()?;
+    scalers
         .filter(|s| s.len() == columns)
         .ok_or_else(|| Error::failure("Wanda was called without the norms of its inputs"))
 }

@@ -83,6 +83,16 @@ impl Stored {
         Ok((stored, rounded, footprint(count, zeros, 8 * source.size_in_bytes())))
     }
 
+    /// As [`Stored::keep_from_device`], of codes whose values lie on a device in `f32`, where they are computed with.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn keep_codes_from_device(codes: Codes, values: Tensor) -> Result<(Self, Tensor, Footprint)> {
+        let (count, zeros) = (values.elem_count() as u64, count_zeros(&values)? as u64);
+        let footprint = footprint_of_codes(&codes, count, zeros);
+        Ok((Self::Codes(codes), values, footprint))
+    }
+
     /// The shape, `[out, in]`.
     ///
     /// # Errors
@@ -150,17 +160,7 @@ impl Stored {
         match self {
             Self::Mask { .. } | Self::Values(_) => footprint(weights.len() as u64, zeros, source_bits),
             Self::Dropped(_) => Footprint::default(),
-            Self::Codes(codes) => {
-                let count = weights.len() as u64;
-                let of_codes = (count - zeros) * u64::from(codes.grid.bits) + codes.group_bits();
-                Footprint {
-                    weights: count,
-                    zeros,
-                    stored_bits: codes.bits(),
-                    packed_bits: count + of_codes,
-                    ..Footprint::default()
-                }
-            }
+            Self::Codes(codes) => footprint_of_codes(codes, weights.len() as u64, zeros),
             // Zeros are values of blocks like others, whose scales nobody could leave out.
             Self::Blocks(blocks) => Footprint {
                 weights: weights.len() as u64,
@@ -279,6 +279,18 @@ impl Stored {
             });
         }
         Ok(modules)
+    }
+}
+
+/// Of codes of so many weights, of which so many are zero.
+fn footprint_of_codes(codes: &Codes, weights: u64, zeros: u64) -> Footprint {
+    let of_codes = (weights - zeros) * u64::from(codes.grid.bits) + codes.group_bits();
+    Footprint {
+        weights,
+        zeros,
+        stored_bits: codes.bits(),
+        packed_bits: weights + of_codes,
+        ..Footprint::default()
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "a kernel's arguments cannot be checked by the compiler; each start says what holds"
 )]
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::cuda_backend::cudarc::cublas::sys::cublasOperation_t::CUBLAS_OP_N;
@@ -18,9 +19,11 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor};
 
+use super::grid::{Grids, largest};
 use super::limits::{LEAF, MOST_NEIGHBOURS};
-use super::projection::{Projection, Solved, Tile, Zeros};
+use super::projection::{GridTarget, Projection, Solved, Tile, Zeros};
 use crate::error::Error;
+use crate::kernels::codes::Grid;
 
 const SOURCE: &str = include_str!("kernels.cu");
 /// As the constants of these names in `kernels.cu`.
@@ -29,6 +32,10 @@ const ROW_THREADS: u32 = 256;
 const PICK_THREADS: u32 = 1024;
 const BINS: usize = 2048;
 const MOST_COLUMNS: usize = 128;
+const ZEROS_NONE: i32 = 0;
+const ZEROS_KEPT: i32 = 1;
+const ZEROS_UP_TO: i32 = 2;
+const ZEROS_OF_GROUPS: i32 = 3;
 /// Threads of a block where a kernel leaves their number open.
 const THREADS: u32 = 256;
 /// Blocks that count magnitudes: enough for every GPU, few enough that adding up their counts costs little.
@@ -179,11 +186,113 @@ pub(super) fn factor_leaf(h: &Tensor) -> crate::Result<Tensor> {
     })
 }
 
+/// As [`Grids::fit`].
+pub(super) fn fit(weights: &Tensor, grid: Grid) -> crate::Result<Grids> {
+    let (rows, columns) = weights.dims2()?;
+    with_floats(weights, |device, weights| {
+        let mut groups = GroupGrids::new(device, rows, columns, grid)?;
+        groups.fit(device, &weights, 0..grid.groups(columns))?;
+        Ok(groups.into_grids(device))
+    })
+}
+
+/// The grids of a matrix in the making.
+struct GroupGrids {
+    grid: Grid,
+    rows: usize,
+    columns: usize,
+    /// `[rows, groups]`
+    scales: CudaSlice<f32>,
+    /// `[rows, groups]`
+    zeros: CudaSlice<f32>,
+}
+
+impl GroupGrids {
+    fn new(device: &CudaDevice, rows: usize, columns: usize, grid: Grid) -> Result<Self> {
+        let numel = rows * grid.groups(columns);
+        let (scales, zeros) = (device.alloc_zeros(numel)?, device.alloc_zeros(numel)?);
+        Ok(Self { grid, rows, columns, scales, zeros })
+    }
+
+    /// Those that were found before, to write on in a copy.
+    fn of(device: &CudaDevice, grids: &Grids, columns: usize) -> Result<Self> {
+        let stream = device.cuda_stream();
+        let copy = |x: &Tensor| with_floats(x, |_, x| stream.clone_dtod(&x).w());
+        let (scales, zeros) = (copy(&grids.scales)?, copy(&grids.zeros)?);
+        Ok(Self { grid: grids.grid, rows: grids.scales.dim(0)?, columns, scales, zeros })
+    }
+
+    /// Finds the grids of some groups, which have to fill the rows.
+    fn fit(&mut self, device: &CudaDevice, weights: &CudaView<f32>, groups: Range<usize>) -> Result<()> {
+        let tasks = self.rows * groups.len();
+        if tasks == 0 {
+            return Ok(());
+        }
+        let function = kernel(device, "fit_groups")?;
+        let [columns, size, first, count, symmetric] =
+            [self.columns, self.grid.group, groups.start, groups.len(), usize::from(self.grid.symmetric)]
+                .map(|v| v as i32);
+        let precision = match self.grid.scale_dtype {
+            DType::F16 => 1i32,
+            DType::BF16 => 2,
+            _ => 0,
+        };
+        let (largest, count_of_tasks) = (largest(self.grid), tasks as u64);
+        let mut start = function.builder();
+        start.arg(weights).arg(&count_of_tasks).arg(&columns).arg(&size).arg(&first).arg(&count);
+        start.arg(&largest).arg(&symmetric).arg(&precision).arg(&mut self.scales).arg(&mut self.zeros);
+        // SAFETY: `weights` has `rows` rows of `columns` elements, which groups of `size` fill; `groups` are some of a
+        // row's, and both outputs have an element for each of those.
+        unsafe { start.launch(grid(tasks.div_ceil(THREADS as usize / 32), THREADS)) }.w()?;
+        Ok(())
+    }
+
+    fn into_grids(self, device: &CudaDevice) -> Grids {
+        let shape = (self.rows, self.grid.groups(self.columns));
+        Grids {
+            grid: self.grid,
+            scales: tensor(self.scales, device, shape),
+            zeros: tensor(self.zeros, device, shape),
+        }
+    }
+}
+
+/// A matrix on its way to a grid.
+struct CodesOnDevice {
+    grids: GroupGrids,
+    /// The group of every column.
+    group_of: CudaSlice<i32>,
+    /// `[rows, columns]`
+    codes: CudaSlice<u8>,
+}
+
+impl CodesOnDevice {
+    fn new(device: &CudaDevice, target: &GridTarget<'_>, rows: usize, columns: usize) -> Result<Self> {
+        let grids = match &target.fitted {
+            Some(grids) => GroupGrids::of(device, grids, columns)?,
+            None => GroupGrids::new(device, rows, columns, target.grid)?,
+        };
+        if grids.scales.len() != rows * target.grid.groups(columns) {
+            candle_core::bail!("{} grids for {rows} rows of {columns}", grids.scales.len());
+        }
+        let group_of: Vec<i32> = (0..columns).map(|column| target.group_of(column) as i32).collect();
+        let codes = device.alloc_zeros(rows * columns)?;
+        Ok(Self { grids, group_of: device.clone_htod(&group_of)?, codes })
+    }
+
+    /// What takes the place of one where there is no grid: the kernel looks at none of it.
+    fn none(device: &CudaDevice) -> Result<Self> {
+        let grid = Grid { bits: 0, group: 1, symmetric: false, scale_dtype: DType::F32 };
+        let grids = GroupGrids::new(device, 1, 1, grid)?;
+        Ok(Self { grids, group_of: device.alloc_zeros(1)?, codes: device.alloc_zeros(1)? })
+    }
+}
+
 /// As [`super::columns::solve`]: the weights are solved in place in a copy of them, and only the loss comes back.
 pub(super) fn solve(
     weights: &Tensor,
     upper: &Tensor,
-    projection: Projection,
+    projection: &Projection<'_>,
     stop: &dyn Fn() -> bool,
 ) -> crate::Result<Solved> {
     let (rows, columns) = weights.dims2()?;
@@ -196,16 +305,22 @@ pub(super) fn solve(
             return Err(Error::failure(format!("groups of {m} do not fill {columns} columns")));
         }
     }
-    with_floats(weights, |device, weights| {
+    with_floats(weights, |device, before| {
         with_floats(upper, |_, upper| {
+            let target = projection.grid.as_ref();
             let mut columns_left = ColumnLoop {
                 device,
-                weights: device.cuda_stream().clone_dtod(&weights).w()?,
+                weights: device.cuda_stream().clone_dtod(&before).w()?,
+                before,
                 upper,
                 errors: device.alloc_zeros::<f32>(rows * projection.tile().min(columns))?,
                 losses: device.alloc_zeros::<f64>(rows)?,
                 scores: device.alloc_zeros::<f32>(1)?,
                 threshold: device.alloc_zeros::<f32>(1)?,
+                quantised: match target {
+                    Some(target) => CodesOnDevice::new(device, target, rows, columns)?,
+                    None => CodesOnDevice::none(device)?,
+                },
                 rows,
                 columns,
             };
@@ -213,14 +328,20 @@ pub(super) fn solve(
                 if stop() {
                     return Err(Error::Cancelled);
                 }
+                if let Some(target) = target {
+                    let weights = columns_left.weights.as_view();
+                    columns_left.quantised.grids.fit(device, &weights, target.groups_to_fit(tile))?;
+                }
                 if let (Zeros::Share(share), 0) = (projection.zeros, tile.in_block) {
                     columns_left.choose(tile, share)?;
                 }
-                columns_left.solve(tile, projection.zeros)?;
+                columns_left.solve(tile, projection)?;
                 columns_left.pass_on(tile)?;
             }
             let loss = device.clone_dtoh(&columns_left.losses)?.iter().sum();
-            Ok(Solved { weights: tensor(columns_left.weights, device, (rows, columns)), loss })
+            let ColumnLoop { weights, quantised: CodesOnDevice { grids, codes, .. }, .. } = columns_left;
+            let codes = target.map(|_| (tensor(codes, device, (rows, columns)), grids.into_grids(device)));
+            Ok(Solved { weights: tensor(weights, device, (rows, columns)), loss, codes })
         })
     })
 }
@@ -229,6 +350,8 @@ pub(super) fn solve(
 struct ColumnLoop<'a> {
     device: &'a CudaDevice,
     weights: CudaSlice<f32>,
+    /// The weights as they came.
+    before: CudaView<'a, f32>,
     upper: CudaView<'a, f32>,
     /// Of the tile.
     errors: CudaSlice<f32>,
@@ -238,6 +361,7 @@ struct ColumnLoop<'a> {
     scores: CudaSlice<f32>,
     /// Of the block.
     threshold: CudaSlice<f32>,
+    quantised: CodesOnDevice,
     rows: usize,
     columns: usize,
 }
@@ -262,21 +386,34 @@ impl ColumnLoop<'_> {
         Ok(())
     }
 
-    fn solve(&mut self, tile: Tile, zeros: Zeros) -> Result<()> {
+    fn solve(&mut self, tile: Tile, projection: &Projection<'_>) -> Result<()> {
         let function = kernel(self.device, "solve_tile")?;
-        let (n, m) = match zeros {
-            Zeros::Share(_) => (0, 0),
-            Zeros::OfGroups { n, m } => (n as i32, m as i32),
+        let (zeroing, n, m) = match projection.zeros {
+            Zeros::None => (ZEROS_NONE, 0, 0),
+            Zeros::Kept => (ZEROS_KEPT, 0, 0),
+            Zeros::Share(_) => (ZEROS_UP_TO, 0, 0),
+            Zeros::OfGroups { n, m } => (ZEROS_OF_GROUPS, n as i32, m as i32),
         };
         assert!(tile.width <= MOST_COLUMNS, "a warp holds {MOST_COLUMNS} columns");
         let [rows, columns, first, width, block, in_block] =
             [self.rows, self.columns, tile.first, tile.width, tile.block, tile.in_block].map(|v| v as i32);
+        let CodesOnDevice { grids, group_of, codes } = &mut self.quantised;
+        // 0 says that there is no grid.
+        let largest = projection.grid.as_ref().map_or(0.0, |target| largest(target.grid));
+        let groups = grids.grid.groups(self.columns) as i32;
         let mut start = function.builder();
-        start.arg(&mut self.weights).arg(&self.upper).arg(&self.scores).arg(&self.threshold);
+        start
+            .arg(&mut self.weights)
+            .arg(&self.before)
+            .arg(&self.upper)
+            .arg(&self.scores)
+            .arg(&self.threshold);
         start.arg(&rows).arg(&columns).arg(&first).arg(&width).arg(&block).arg(&in_block);
-        start.arg(&n).arg(&m).arg(&mut self.errors).arg(&mut self.losses);
-        // SAFETY: the tile's columns lie in the matrix and in its block, whose scores were computed before where `m` is 0;
-        // `errors` has room for a tile, `losses` for every row.
+        start.arg(&zeroing).arg(&n).arg(&m).arg(&largest).arg(&*group_of).arg(&groups);
+        start.arg(&grids.scales).arg(&grids.zeros).arg(&mut self.errors).arg(codes).arg(&mut self.losses);
+        // SAFETY: the tile's columns lie in the matrix and in its block, whose scores were computed before where a
+        // threshold chooses; `errors` has room for a tile, `losses` for every row. With a grid, `group_of` and `codes`
+        // have an element for every column and weight, and the grids one for every group of every row, found by now.
         unsafe { start.launch(grid(self.rows.div_ceil(SOLVE_WARPS), 32 * SOLVE_WARPS as u32)) }.w()?;
         Ok(())
     }

@@ -197,15 +197,76 @@ extern "C" __global__ void score_block(
     scores[i] = w * w * (1.0f / (d * d));
 }
 
-// What a weight becomes. (A grid would round what stays.)
-__device__ float project(float weight, bool gone) { return gone ? 0.0f : weight; }
+// ---- Grids ---------------------------------------------------------------------------------------------------------
+
+// A scale as an export holds it, in f32 (0), f16 (1) or bf16 (2); never 0.
+__device__ float round_scale(float scale, int precision) {
+    if (precision == 1) {
+        unsigned short half;
+        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(scale));
+        asm("cvt.f32.f16 %0, %1;" : "=f"(scale) : "h"(half));
+        return fmaxf(scale, __uint_as_float(0x33800000u));
+    }
+    if (precision == 2) {
+        u32 bits = __float_as_uint(scale);
+        bits += 0x7fffu + (bits >> 16 & 1u);
+        return fmaxf(__uint_as_float(bits & 0xffff0000u), __uint_as_float(0x00010000u));
+    }
+    return fmaxf(scale, __uint_as_float(1u));
+}
+
+// The grids of the `count` groups of a row from the group `first` on. A warp takes a group of `size` columns; `tasks` are
+// the groups of all rows.
+extern "C" __global__ void fit_groups(
+    const float *weights, u64 tasks, int columns, int size, int first, int count, float largest, int symmetric,
+    int precision, float *scales, float *zeros
+) {
+    int lane = threadIdx.x % 32;
+    u64 task = (blockIdx.x * (u64)blockDim.x + threadIdx.x) / 32;
+    if (task >= tasks) return;
+    u64 row = task / count;
+    int group = first + (int)(task % count);
+    weights += row * columns + (u64)group * size;
+    float low = 0.0f, high = 0.0f;
+    for (int j = lane; j < size; j += 32) {
+        low = fminf(low, weights[j]);
+        high = fmaxf(high, weights[j]);
+    }
+    for (int step = 16; step > 0; step /= 2) {
+        low = fminf(low, __shfl_xor_sync(WHOLE_WARP, low, step));
+        high = fmaxf(high, __shfl_xor_sync(WHOLE_WARP, high, step));
+    }
+    if (lane != 0) return;
+    if (symmetric) {
+        high = fmaxf(high, -low);
+        low = -high;
+    }
+    if (low == 0.0f && high == 0.0f) {
+        low = -1.0f;
+        high = 1.0f;
+    }
+    float scale = round_scale((high - low) / largest, precision);
+    u64 at = row * (columns / size) + group;
+    scales[at] = scale;
+    zeros[at] = symmetric ? (largest + 1.0f) / 2.0f : fminf(fmaxf(rintf(-low / scale), 0.0f), largest);
+}
+
+// ---- A tile of columns ---------------------------------------------------------------------------------------------
+
+// How it is known what goes: as `Zeros` of projection.rs.
+#define ZEROS_NONE 0
+#define ZEROS_KEPT 1
+#define ZEROS_UP_TO 2
+#define ZEROS_OF_GROUPS 3
 
 // A tile of at most 128 columns. A warp takes a row and holds it in registers, lane `l` columns l, l + 32, l + 64 and
-// l + 96. What goes is known from `scores` and `threshold` where `m` is 0; else the `n` lowest of `m` neighbours go, as
-// they are when the loop reaches the first of them.
+// l + 96. What goes is what is zero in `before`, or what `scores` and `threshold` say, or the `n` lowest of `m`
+// neighbours, as they are when the loop reaches the first of them. Where `largest` is not 0, what stays goes on a grid:
+// scale and zero of a column are those of its group, of which a row has `groups`.
 extern "C" __global__ void solve_tile(
-    float *weights, const float *upper, const float *scores, const float *threshold, int rows, int columns, int first,
-    int width, int block, int in_block, int n, int m, float *errors, double *losses
+    float *weights, const float *before, const float *upper, const float *scores, const float *threshold, int rows,
+    int columns, int first, int width, int block, int in_block, int zeroing, int n, int m, float largest,
+    const int *group_of, int groups, const float *scales, const float *zeros, float *errors, u8 *codes, double *losses
 ) {
     __shared__ float values[SOLVE_WARPS][MOST_NEIGHBOURS];
     __shared__ int places[SOLVE_WARPS][MOST_NEIGHBOURS];
@@ -213,11 +274,12 @@ extern "C" __global__ void solve_tile(
     int row = blockIdx.x * SOLVE_WARPS + warp;
     if (row >= rows) return;
     weights += (u64)row * columns + first;
+    before += (u64)row * columns + first;
     errors += (u64)row * width;
     const float *corner = upper + (u64)first * columns + first;
 
-    float x[HELD], error[HELD], inverse[HELD], inverse_squared[HELD];
-    u32 gone[HELD];
+    float x[HELD], error[HELD], inverse[HELD], inverse_squared[HELD], scale[HELD], zero[HELD], code[HELD];
+    bool gone[HELD];
     #pragma unroll
     for (int c = 0; c < HELD; c++) {
         int j = c * 32 + lane;
@@ -225,10 +287,16 @@ extern "C" __global__ void solve_tile(
         float d = inside ? corner[(u64)j * columns + j] : 1.0f;
         x[c] = inside ? weights[j] : 0.0f;
         error[c] = 0.0f;
+        code[c] = 0.0f;
         inverse[c] = 1.0f / d;
         inverse_squared[c] = 1.0f / (d * d);
-        bool goes = inside && m == 0 && scores[(u64)row * block + in_block + j] <= *threshold;
-        gone[c] = __ballot_sync(WHOLE_WARP, goes);
+        gone[c] = false;
+        if (inside && zeroing == ZEROS_KEPT) gone[c] = before[j] == 0.0f;
+        if (inside && zeroing == ZEROS_UP_TO) gone[c] = scores[(u64)row * block + in_block + j] <= *threshold;
+        bool on_grid = inside && largest > 0.0f;
+        u64 group = on_grid ? (u64)row * groups + group_of[first + j] : 0;
+        scale[c] = on_grid ? scales[group] : 1.0f;
+        zero[c] = on_grid ? zeros[group] : 0.0f;
     }
 
     int next_group = 0;
@@ -236,7 +304,7 @@ extern "C" __global__ void solve_tile(
     for (int c = 0; c < HELD; c++) {
         for (int l = 0; l < 32 && c * 32 + l < width; l++) {
             int i = c * 32 + l;
-            if (m > 0 && i == next_group) {
+            if (zeroing == ZEROS_OF_GROUPS && i == next_group) {
                 #pragma unroll
                 for (int k = 0; k < HELD; k++) {
                     int at = k * 32 + lane - i;
@@ -248,17 +316,24 @@ extern "C" __global__ void solve_tile(
                 #pragma unroll
                 for (int k = 0; k < HELD; k++) {
                     int at = k * 32 + lane - i;
-                    bool goes = at >= 0 && at < m && (marks >> at & 1);
-                    gone[k] |= __ballot_sync(WHOLE_WARP, goes);
+                    if (at >= 0 && at < m) gone[k] = marks >> at & 1;
                 }
                 next_group += m;
             }
-            float weight = __shfl_sync(WHOLE_WARP, x[c], l);
-            float projected = project(weight, gone[c] >> l & 1);
-            float missing = (weight - projected) * __shfl_sync(WHOLE_WARP, inverse[c], l);
+            // Every lane projects its own column; that of lane `l` is the one whose turn it is. What is rounded here is not
+            // fused with the difference, as on the host.
+            float projected = gone[c] ? 0.0f : x[c];
+            float own_code = 0.0f;
+            if (largest > 0.0f) {
+                own_code = fminf(fmaxf(rintf(projected / scale[c]) + zero[c], 0.0f), largest);
+                projected = __fmul_rn(scale[c], own_code - zero[c]);
+            }
+            float own = (x[c] - projected) * inverse[c];
+            float missing = __shfl_sync(WHOLE_WARP, own, l);
             if (lane == l) {
                 x[c] = projected;
-                error[c] = missing;
+                error[c] = own;
+                code[c] = own_code;
             }
             // The same for all lanes.
             if (missing == 0.0f) continue;
@@ -278,6 +353,7 @@ extern "C" __global__ void solve_tile(
         if (j >= width) continue;
         weights[j] = x[c];
         errors[j] = error[c];
+        if (largest > 0.0f) codes[(u64)row * columns + first + j] = (u8)code[c];
         loss += (double)error[c] * error[c] / 2.0;
     }
     for (int step = 16; step > 0; step /= 2) loss += __shfl_down_sync(WHOLE_WARP, loss, step);
