@@ -10,7 +10,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::kernels::codes::Codes;
-use crate::kernels::device::grid::Grids;
+use crate::kernels::device::fit::fit_grids;
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::Level;
@@ -87,8 +87,7 @@ impl DeviceMethod for Rtn {
         arguments: &Arguments,
         _: &dyn Fn() -> bool,
     ) -> Result<(Tensor, CompressionOutcome)> {
-        let grids =
-            Grids::fit(matrix.weights, grid(level, arguments, matrix.weights.dim(1)?, matrix.dtype)?)?;
+        let grids = fit_grids(matrix.weights, grid(level, arguments, matrix.weights.dim(1)?, matrix.dtype)?)?;
         let (codes, values) = grids.nearest(matrix.weights)?;
         let error = device::weighted_error(matrix.weights, &values, None)?;
         let codes = grids.to_host(&codes)?;

@@ -3,6 +3,7 @@
 
 use candle_core::Tensor;
 
+use super::fit::fit_grids;
 use super::grid::{GridPart, Grids, check_groups, largest};
 use super::projection::{GridTarget, Projection, Solved, Tile, Zeros};
 use super::select::{kth_smallest_magnitude, lowest_of_groups};
@@ -106,7 +107,7 @@ impl<'a> FittedGrids<'a> {
         let grid = self.target.grid;
         for group in self.target.groups_to_fit(tile) {
             let weights = left.narrow(1, group * grid.group - tile.first, grid.group)?;
-            self.groups.push(Grids::fit(&weights, grid)?.part(0)?);
+            self.groups.push(fit_grids(&weights, grid)?.part(0)?);
         }
         Ok(())
     }

@@ -186,8 +186,8 @@ pub(super) fn factor_leaf(h: &Tensor) -> crate::Result<Tensor> {
     })
 }
 
-/// As [`Grids::fit`].
-pub(super) fn fit(weights: &Tensor, grid: Grid) -> crate::Result<Grids> {
+/// As [`super::fit::fit_grids`].
+pub(super) fn fit_grids(weights: &Tensor, grid: Grid) -> crate::Result<Grids> {
     let (rows, columns) = weights.dims2()?;
     with_floats(weights, |device, weights| {
         let mut groups = GroupGrids::new(device, rows, columns, grid)?;

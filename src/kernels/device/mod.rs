@@ -8,6 +8,7 @@ pub(crate) mod columns;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 pub(crate) mod factor;
+pub(crate) mod fit;
 pub(crate) mod grid;
 pub(crate) mod limits;
 pub(crate) mod projection;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::codes::Grid;
 use crate::kernels::device::columns::{output_energy, solve};
 use crate::kernels::device::factor::{add_to_diagonal, diagonal_of, inverse_factor};
+use crate::kernels::device::fit::fit_grids;
 use crate::kernels::device::grid::Grids;
 use crate::kernels::device::projection::{GridTarget, Projection, Zeros};
 use crate::kernels::device::select::zero_where;
@@ -182,7 +183,7 @@ fn weights_to_solve(
     grid: Option<Grid>,
 ) -> Result<(Tensor, Option<Grids>)> {
     let whole_rows = grid.is_some_and(|grid| grid.group >= factor.dead.elem_count());
-    let fit = |weights: &Tensor| grid.map(|grid| Grids::fit(weights, grid)).transpose();
+    let fit = |weights: &Tensor| grid.map(|grid| fit_grids(weights, grid)).transpose();
     // Of the row as it came: later grids see dead columns as zeros.
     let of_rows = if whole_rows { fit(weights)? } else { None };
     let mut weights = weights.clone();
