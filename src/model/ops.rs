@@ -88,8 +88,7 @@ impl Activations {
     ///
     /// # Errors
     /// A tensor that is no matrix.
-    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
-    pub fn len(&self) -> Result<usize> {
+    pub(crate) fn len(&self) -> Result<usize> {
         match self {
             Self::Host { data, width } => Ok(data.len() / (*width).max(1)),
             Self::Device(x) => Ok(x.dims2()?.0),
