@@ -1,4 +1,4 @@
-//! A model of which blocks are left out, as files that any program reads: its blocks are numbered anew, and so are the
+//! A model of which blocks are left out, as files that any program reads: its blocks get new numbers, and so do the
 //! names of their tensors and whatever `config.json` says of single blocks.
 
 use std::borrow::Cow;
