@@ -151,6 +151,29 @@ fn a_study_of_methods_without_data_has_no_calibration_set() {
 }
 
 #[test]
+fn parameters_of_every_step_belong_to_the_recipe_that_a_list_was_split_in() {
+    let line = "--model m --calibration c4 --recipe depth@25%,by=angular+gptq@4bit,group=64,sym,wanda@50%";
+    let study = settings(line).unwrap().study;
+    let recipes: Vec<String> = study.cells.iter().map(|cell| cell.recipe.to_string()).collect();
+    assert_eq!(recipes, ["depth@25%,by=angular+gptq@4bit,group=64,sym", "wanda@50%"]);
+}
+
+#[test]
+fn what_is_removed_has_levels_of_its_own_and_the_methods_that_do_it_run_at_them() {
+    let ids = |line: &str| -> Vec<String> {
+        settings(line).unwrap().study.cells.iter().map(CellSpec::id).collect()
+    };
+    let line = "--model m --methods magnitude --sparsity 50% --calibration c4";
+    assert_eq!(
+        ids(&format!("{line} --structure 20%,8blocks")),
+        ["magnitude-0.5", "depth-0.2-c4-s0", "depth-8blocks-c4-s0"]
+    );
+    assert_eq!(ids("--model m --methods depth --calibration c4"), ["depth-0.25-c4-s0"]);
+    let error = settings(&format!("{line} --structure 2:4")).unwrap_err().to_string();
+    assert!(error.contains("--structure") && error.contains("a share above 0"), "{error}");
+}
+
+#[test]
 fn mistakes_name_the_flag_what_was_found_and_what_is_accepted() {
     for (line, parts) in [
         ("", &["no model", "--model", "SECATEUR_MODEL", "[study]"][..]),

@@ -160,7 +160,7 @@ fn what_cannot_be_removed_is_refused_before_anything_runs() {
             "depth: level `4blocks` removes 4 of the 4 blocks of the model: accepted are 1 to 3",
         ),
         ("depth@3blocks,by=loss", "accepted are 1 to 2"),
-        ("depth@5%", "removes 0 of the 4 blocks"),
+        ("depth@95%", "removes 4 of the 4 blocks"),
         ("wanda@50%+depth@25%", "comes first"),
         ("depth@25%+depth@1block", "only one step can remove"),
         ("depth@2:4", "accepted are a share above 0"),

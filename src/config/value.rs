@@ -181,11 +181,13 @@ impl SettingValue<Vec<String>> {
         Ok(all)
     }
 
-    /// The words as recipes. A word without `@` is a parameter of the recipe before it, since lists are split at commas.
+    /// The words as recipes. A word whose first step has no `@` begins with a parameter of the recipe before it, since lists
+    /// are split at commas: `depth@25%`, `by=angular+gptq@4bit`.
     pub fn recipes(&self) -> Result<Vec<Recipe>> {
         let mut texts: Vec<String> = Vec::new();
         for word in self.words() {
-            match texts.last_mut().filter(|_| !word.contains('@')) {
+            let begins = word.split('+').next().is_some_and(|step| step.contains('@'));
+            match texts.last_mut().filter(|_| !begins) {
                 Some(recipe) => *recipe += &format!(",{word}"),
                 None => texts.push(word.to_owned()),
             }

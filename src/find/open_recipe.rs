@@ -123,8 +123,8 @@ fn levels(method: &dyn Method) -> Vec<Level> {
     match method.family() {
         Family::Prune => sparsities(USUAL_STEP),
         Family::Quantise => BITS.map(Level::Bits).to_vec(),
-        // Shares are rounded to whole blocks: smaller steps would give the same again and again.
-        Family::Structure => (1..20).map(|twentieths| Level::Share(f64::from(twentieths) / 20.0)).collect(),
+        // Shares are rounded to whole blocks: smaller steps would give the same again and again, and more is hardly a model.
+        Family::Structure => (1..=15).map(|twentieths| Level::Share(f64::from(twentieths) / 20.0)).collect(),
         Family::Format => {
             let mut levels: Vec<Level> = FORMATS.iter().filter_map(|name| name.parse().ok()).collect();
             let bits = |level: &Level| method.bits(*level).unwrap_or(f64::INFINITY);

@@ -41,13 +41,13 @@ pub trait BlockRemoval: Sync {
     ) -> Result<Vec<usize>>;
 }
 
-/// How many of a model's blocks a level removes; shares are rounded to whole blocks.
+/// How many of a model's blocks a level removes; shares are rounded to whole blocks, and to at least one.
 ///
 /// # Errors
 /// [`Error::Mistake`] where none would go, or more than can.
 pub(super) fn blocks_removed(level: Level, blocks: usize, most: usize) -> Result<usize> {
     let count = match level {
-        Level::Share(share) => (share * blocks as f64).round() as usize,
+        Level::Share(share) => ((share * blocks as f64).round() as usize).max(1),
         Level::Blocks(count) => count,
         _ => return Err(Error::failure("a method that removes blocks needs a share or a number of them")),
     };

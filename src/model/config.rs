@@ -182,7 +182,7 @@ impl ModelConfig {
         (0..self.blocks_in_files()).filter(|number| !kept.contains(number)).collect()
     }
 
-    /// The same model without some blocks, by their numbers in the files. Those that stay are numbered anew, and stay
+    /// The same model without some blocks, by their numbers in the files. Those that stay get new numbers, and stay
     /// what they are: with the window and the rotary embedding of their numbers in the files.
     pub(crate) fn without_blocks(&self, removed: &[usize]) -> Self {
         let kept = (0..self.blocks).map(|block| self.plans.number(block));

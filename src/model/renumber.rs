@@ -1,4 +1,4 @@
-//! A model of which blocks are left out, as files that any program reads: its blocks are numbered anew, and so are the
+//! A model of which blocks are left out, as files that any program reads: its blocks get new numbers, and so do the
 //! names of their tensors and whatever `config.json` says of single blocks.
 
 use std::borrow::Cow;
@@ -121,9 +121,13 @@ pub(crate) fn config_of(folder: &ModelFolder) -> Result<Map<String, Value>> {
     )))
 }
 
-/// Why no block of a model can be left out of its files; `None` is nothing.
+/// Why the files of a model cannot do without the blocks that are left out, or without any one where none is yet; `None` is
+/// nothing.
 pub(crate) fn refuses(folder: &ModelFolder) -> Option<String> {
     let blocks = folder.config.blocks;
+    if blocks < folder.config.blocks_in_files() {
+        return config_of(folder).err().map(|error| error.to_string());
+    }
     let with_fewer = |removed: usize| config_of(&folder.without_blocks(&[removed])).err();
     (0..blocks).filter(|_| blocks > 1).find_map(with_fewer).map(|error| error.to_string())
 }
