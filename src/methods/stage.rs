@@ -109,7 +109,7 @@ impl Stage {
         let sparsity = super::sparsity(self.level)?;
         let count = swaps::refine(&before, weights, inputs.as_deref_mut(), sparsity, stop)?;
         outcome.details.put(swaps::SWAPS_DETAIL, count as f64);
-        (outcome.error, outcome.basis) = error_of_all(&before, weights, columns, inputs.as_deref());
+        (outcome.error, outcome.basis) = error_of_all(&before, weights, columns, inputs.as_deref())?;
         Ok(outcome)
     }
 
