@@ -46,7 +46,8 @@ fn agree(what: &str, cpu: &Value, gpu: &Value, perplexity: f64, js: f64, exact_m
             println!("{cell}: JS {on_cpu} bits on the CPU, {on_gpu} on the GPU");
             assert!((on_gpu - on_cpu).abs() < js, "{cell}");
         }
-        if cpu["method"] != "sparsegpt" {
+        // What is solved may round to zero on one of the two.
+        if !cpu["id"].as_str().is_some_and(|id| id.starts_with("sparsegpt")) {
             assert_eq!(cpu["footprint"], gpu["footprint"], "{cell}");
         }
     }

@@ -287,7 +287,9 @@ fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize)
     let Session { study, place, ledger, .. } = session;
     let started = reporter.clock();
     assignment.dropped = dropped_blocks(study, place, &assignment, reporter)?;
-    assignment.seconds.calibrate += reporter.clock() - started;
+    if !assignment.dropped.is_empty() {
+        assignment.seconds.calibrate += reporter.clock() - started;
+    }
     compute(study, place, &assignment, reporter, &mut |finding| ledger.record(Some(position), finding))?;
     checkpoint::remove_states(&assignment.folder)?;
     save_model(session, reporter, position);
