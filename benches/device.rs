@@ -55,6 +55,7 @@ struct Bench {
 impl Bench {
     fn new(rows: usize, columns: usize, device: Device, rounds: usize) -> Self {
         let on_device = Tensor::randn(0f32, 0.02, (rows, columns), &device).unwrap();
+        let weights = on_device.flatten_all().unwrap().to_vec1().unwrap();
         // Features of different sizes that share some of what they say.
         let sizes = Tensor::randn(0f32, 1.0, (1, columns), &device).unwrap().exp().unwrap();
         let tokens = 2 * columns;

@@ -76,6 +76,7 @@ mod tests {
     use crate::model::{ModelFolder, Synthetic};
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "a list of one group is meant")]
     fn experts_are_grouped_by_what_their_hessians_take_and_dense_blocks_never() {
         let groups = |model: Synthetic, needs, most| {
             let dir = tempfile::tempdir().unwrap();

@@ -37,7 +37,9 @@ fn choose_of_row(choices: &mut [ExpertChoice], logits: &[f32], order: &mut Vec<u
     }
     if renormalise {
         let total: f32 = choices.iter().map(|choice| choice.weight).sum();
-        choices.iter_mut().for_each(|choice| choice.weight /= total);
+        for choice in choices.iter_mut() {
+            choice.weight /= total;
+        }
     }
 }
 

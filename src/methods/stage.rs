@@ -107,7 +107,9 @@ impl Stage {
         let mut outcome =
             self.method.run(matrix, inputs.as_deref_mut(), self.level, &self.arguments, stop)?;
         let sparsity = super::sparsity(self.level)?;
-        let count = swaps::refine(&before, weights, inputs.as_deref_mut(), sparsity, stop)?;
+        let missing = || Error::failure("a mask was to be refined without statistics of its inputs");
+        let statistics = inputs.as_deref_mut().ok_or_else(missing)?;
+        let count = swaps::refine(&before, weights, statistics, sparsity, stop)?;
         outcome.details.put(swaps::SWAPS_DETAIL, count as f64);
         (outcome.error, outcome.basis) = error_of_all(&before, weights, columns, inputs.as_deref())?;
         Ok(outcome)

@@ -45,11 +45,11 @@ pub(super) fn operations(rows: usize, columns: usize) -> f64 {
 pub(super) fn refine(
     before: &[f32],
     weights: &mut [f32],
-    inputs: Option<&mut InputStatistics>,
+    inputs: &mut InputStatistics,
     sparsity: Sparsity,
     stop: &dyn Fn() -> bool,
 ) -> Result<usize> {
-    let Some(InputStatistics { statistics: Statistics::Gram(gram), width: columns, .. }) = inputs else {
+    let InputStatistics { statistics: Statistics::Gram(gram), width: columns, .. } = inputs else {
         return Err(Error::failure("a mask was to be refined without products of its inputs"));
     };
     mirror(gram, *columns);
@@ -255,6 +255,8 @@ fn least_change<T: Copy + Into<f64>>(out: f64, twice: f64, back: &[f64], lost: &
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "exact values are meant")]
+
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -357,8 +359,8 @@ mod tests {
                         assert!((got - want).abs() <= rounding, "{name}: {got} for {want}");
                     }
                 }
-                let spans = (0..12).step_by(span);
-                assert_eq!(spans.filter_map(|start| row.best_pair(start, start + span, enough)).next(), None);
+                let mut spans = (0..12).step_by(span);
+                assert_eq!(spans.find_map(|start| row.best_pair(start, start + span, enough)), None);
             }
         }
     }

@@ -279,12 +279,11 @@ fn experts_that_are_read_when_they_are_needed_give_the_same() {
         let weight = held.module(id).unwrap().weight;
         let keep = weight.abs().unwrap().ge(0.3).unwrap().to_dtype(DType::F32).unwrap();
         let pruned = (weight * keep).unwrap();
-        match read.reader(id) {
-            None => read.set_weight(id, pruned.clone()),
-            Some(_) => {
-                let pruned = pruned.clone();
-                read.set_reader(id, std::sync::Arc::new(move || Ok(pruned.clone())));
-            }
+        if read.reader(id).is_none() {
+            read.set_weight(id, pruned.clone());
+        } else {
+            let pruned = pruned.clone();
+            read.set_reader(id, std::sync::Arc::new(move || Ok(pruned.clone())));
         }
         held.set_weight(id, pruned);
     }
