@@ -13,7 +13,7 @@ use super::study::Study;
 use super::survey::take_survey;
 use crate::error::{Error, Result};
 use crate::methods::{DenseModel, Survey};
-use crate::model::{Block, LmHead, ModelFolder};
+use crate::model::{LmHead, ModelFolder};
 use crate::results::{ErrorBasis, Footprint, ModuleResult};
 use crate::store::checkpoint::{self, Stored};
 use crate::store::survey as kept_survey;
@@ -125,7 +125,7 @@ impl SurveyedModel<'_> {
         for index in (0..study.folder.config.blocks).filter(|index| !removed.contains(index)) {
             self.reporter.boundary()?;
             let started = self.reporter.clock();
-            let block = Block::load(&study.folder, index, study.dtype, &place.device)?;
+            let block = study.load_block(index, &place.device)?;
             let loaded = self.reporter.clock();
             self.reporter.tracker.did(Work::Block, study.sizes.block(), loaded - started);
             let is_candidate = candidates.contains(&index);

@@ -11,7 +11,6 @@ use super::stream::{HiddenStates, Placement};
 use super::study::Study;
 use crate::error::Result;
 use crate::methods::{Survey, cosine, span_angles};
-use crate::model::Block;
 use crate::model::ops::with_elements;
 
 /// Sends the windows through the dense model, block by block; `cell` is the one that is waiting for it.
@@ -36,7 +35,7 @@ pub(super) fn take_survey(
     for index in 0..blocks {
         reporter.boundary()?;
         let started = reporter.clock();
-        let block = Block::load(&study.folder, index, study.dtype, &place.device)?;
+        let block = study.load_block(index, &place.device)?;
         let loaded = reporter.clock();
         let mut turned = 0.0;
         states.forward_seen(

@@ -31,7 +31,8 @@ impl<'a> DeviceMatrix<'a> {
 
 /// A method of compression that works where a matrix lies.
 pub trait DeviceMethod: Sync {
-    /// Compresses a matrix to a new one on its device: what [`super::Method::run`] makes of it, but for near ties.
+    /// Compresses a matrix on its device and returns the new one. It is the one that [`super::Method::run`] makes, except where
+    /// two scores are nearly equal.
     ///
     /// # Errors
     /// As [`super::Method::run`]; a tensor operation that fails.

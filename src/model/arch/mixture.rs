@@ -146,7 +146,7 @@ impl Mixture {
         }
     }
 
-    /// What the mixture makes of `x`: every expert runs once, over the tokens that are routed to it.
+    /// The mixture's output for `x`. Every expert runs once, on the tokens that the router sends to it.
     pub fn forward(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<Activations> {
         let logits = cx.project(self.router, self.experts.len(), x)?;
         let routed = ops::route(&logits, self.chosen, self.renormalise)?;
