@@ -106,7 +106,7 @@ pub struct HeadDef {
 
 impl HeadDef {
     /// The bias of the last norm, `[hidden]`, where it has one.
-    pub(super) fn norm_bias(&self) -> Option<String> {
+    pub(crate) fn norm_bias(&self) -> Option<String> {
         let module = self.norm.strip_suffix("weight").unwrap_or(&self.norm);
         matches!(self.norm_kind, Some(NormKind::Layer { bias: true })).then(|| format!("{module}bias"))
     }

@@ -34,6 +34,7 @@ pub(crate) use batch::{Sequence, Tree};
 pub use block::{Block, ExpertWeights};
 pub(crate) use cache::BlockCache;
 pub use config::ModelConfig;
+pub(crate) use config::NormKind;
 pub use folder::ModelFolder;
 pub use forward::ActivationObserver;
 pub(crate) use forward::WeightReader;

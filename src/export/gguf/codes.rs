@@ -102,13 +102,23 @@ pub(super) fn choose(
     let of_codes = kind_of(model, options);
     let mut blocks = Blocks::new(model);
     for tensor in tensors {
-        let TensorSource::Module { block, module, as_stored, .. } = &mut tensor.content else { continue };
-        let kind = match blocks.stored(*block, *module)? {
-            Some(Stored::Codes(_)) => of_codes,
-            Some(Stored::Blocks(blocks)) => Some(blocks.kind),
-            _ => None,
-        };
-        if let Some(kind) = kind {
+        let TensorSource::Modules { block, modules, as_stored, .. } = &mut tensor.content else { continue };
+        let mut kinds = Vec::with_capacity(modules.len());
+        for module in modules.iter() {
+            kinds.push(match blocks.stored(*block, *module)? {
+                Some(Stored::Codes(_)) => of_codes,
+                Some(Stored::Blocks(blocks)) => Some(blocks.kind),
+                _ => None,
+            });
+        }
+        if kinds.iter().any(|kind| *kind != kinds[0]) {
+            return Err(Error::mistake(format!(
+                "{} cannot be written as it is stored: some of its experts are quantised and others not; {}",
+                tensor.entry.name,
+                alternatives()
+            )));
+        }
+        if let Some(kind) = kinds.into_iter().next().flatten() {
             *as_stored = true;
             tensor.entry.kind = kind;
         }

@@ -12,10 +12,11 @@ use candle_core::quantized::gguf_file::Content;
 
 use super::super::part::{PartialExport, TargetKind};
 use super::container::{KeyValue, Keys, TensorEntry, finish_tensor, header};
+use super::families::GgufFamily;
 use super::layout;
 use crate::error::{Error, Result};
 use crate::kernels::ggml::GgmlType;
-use crate::model::{InputSite, ModelFolder};
+use crate::model::{BlockLayout, InputSite, ModelFolder};
 use crate::panics;
 
 /// For every input of a block the sum over all tokens of the square of each feature.
@@ -42,7 +43,10 @@ struct SumsTensor {
 
 /// Why there can be none of a model; `None` where there can.
 pub(crate) fn refuses_sums(folder: &ModelFolder) -> Option<String> {
-    layout::refuses(&folder.config)
+    let has_experts =
+        folder.config.layouts().flat_map(BlockLayout::modules).any(|(_, module)| module.expert.is_some());
+    let experts = has_experts.then(|| "the sums of experts are not written yet".to_owned());
+    layout::refuses(folder).or(experts)
 }
 
 /// Writes an importance matrix to `out`, a file that is there whole or not at all, and reads it again.
@@ -86,10 +90,11 @@ fn count(n: usize) -> KeyValue {
 fn entries(folder: &ModelFolder, sums: &InputSums) -> Vec<SumsTensor> {
     let tokens = (sums.windows * sums.window_tokens) as f32;
     let mut entries = Vec::new();
+    let Some(family) = GgufFamily::of(&folder.config) else { return entries };
     for (block, sites) in sums.blocks.iter().enumerate() {
         for (_, module) in folder.config.layout(block).modules() {
             let found = sites.iter().find(|(site, _)| *site == module.site);
-            let (Some(name), Some((_, values))) = (layout::name(&module.name), found) else { continue };
+            let (Some(name), Some((_, values))) = (family.name_of(&module.name), found) else { continue };
             let mut add = |kind: &str, values: Vec<f32>| {
                 let name = format!("blk.{block}.{name}.weight.{kind}");
                 let entry = TensorEntry { name, shape: vec![values.len()], kind: GgmlType::F32 };
@@ -174,10 +179,10 @@ mod tests {
     #[test]
     fn a_family_that_llama_cpp_calls_otherwise_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let granite = ARCHITECTURES.iter().find(|a| a.name() == "GraniteForCausalLM").unwrap();
-        Synthetic::tiny(*granite).write(dir.path()).unwrap();
+        let opt = ARCHITECTURES.iter().find(|a| a.name() == "OPTForCausalLM").unwrap();
+        Synthetic::tiny(*opt).write(dir.path()).unwrap();
         let folder = ModelFolder::open(dir.path()).unwrap();
         let error = write_sums(&folder, &sums(&folder), &dir.path().join("out")).unwrap_err();
-        assert!(error.exit_code() == 2 && error.to_string().contains("GraniteForCausalLM"), "{error}");
+        assert!(error.exit_code() == 2 && error.to_string().contains("OPTForCausalLM"), "{error}");
     }
 }

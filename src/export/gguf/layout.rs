@@ -1,9 +1,15 @@
 //! Which tensors a file has: llama.cpp's names for what the source calls otherwise, and what is done to them.
 
+use std::borrow::Cow;
+
+use candle_core::{DType, Device};
+
 use super::super::model::ExportModel;
 use super::container::TensorEntry;
+use super::families::{Biases, GgufFamily, RowRule, known};
+use crate::error::Result;
 use crate::kernels::ggml::{GgmlMixture, GgmlType, MatrixKind, MatrixPlace};
-use crate::model::{ModelConfig, ModelFolder, ModuleId, RopeScaling};
+use crate::model::{BlockLayout, ModelConfig, ModelFolder, ModuleDef, ModuleId, NormKind, RopeScaling};
 
 /// A tensor to be written.
 #[derive(Debug, Clone)]
@@ -15,88 +21,98 @@ pub(super) struct GgufTensor {
 /// Where a tensor's values come from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum TensorSource {
-    /// A tensor of the source as it is.
-    Source(String),
-    /// A bias whose values are in another order.
-    Turned { tensor: String, heads: usize },
-    /// A matrix that may be compressed; `heads` says of how many heads its rows are, where these are in another order.
-    /// With `as_stored` it has codes or blocks, which are written as they are.
-    Module { block: usize, module: ModuleId, heads: Option<usize>, as_stored: bool },
+    /// The embedding or the head.
+    End(String),
+    /// Tensors of the source that are nobody's matrix.
+    Small(SmallTensor),
+    /// Matrices that may be compressed, one behind the other: one, or that of every expert. With `as_stored` they have codes
+    /// or blocks, which are written as they are.
+    Modules { block: usize, modules: Vec<ModuleId>, order: RowOrder, as_stored: bool },
     /// These.
     Values(Vec<f32>),
 }
 
-/// A family of models as llama.cpp knows it.
+/// A norm, a bias, a router, or the like.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SmallTensor {
+    /// Names in the source, one behind the other.
+    names: Vec<String>,
+    /// What every value gets.
+    plus: f32,
+    order: RowOrder,
+}
+
+impl SmallTensor {
+    /// Its values as they are written.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub fn values(&self, folder: &ModelFolder) -> Result<Vec<f32>> {
+        let mut all = Vec::new();
+        for name in &self.names {
+            let tensor = folder.weights.tensor(name, DType::F32, &Device::Cpu)?;
+            all.extend(tensor.flatten_all()?.to_vec1::<f32>()?.iter().map(|value| value + self.plus));
+        }
+        Ok(self.order.apply(&all, 1))
+    }
+}
+
+/// The order of rows in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct GgufFamily {
-    /// `general.architecture`.
-    pub name: &'static str,
-    /// Rows of queries and keys are in llama.cpp's own order.
-    turns_rows: bool,
-    biases: Biases,
-    /// Whether it reads factors for single frequencies of the rotary embedding.
-    pub has_rope_factors: bool,
+pub(super) enum RowOrder {
+    AsStored,
+    /// Of every head the first of the first half, the first of the second half, the second of the first half, and so on.
+    Halves {
+        heads: usize,
+    },
+    /// The queries of all heads, then the keys, then the values, where the source has those of a head together.
+    ByPart {
+        heads: usize,
+    },
 }
 
-/// Which biases llama.cpp reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Biases {
-    None,
-    /// Those of queries, keys and values.
-    Inputs,
-    All,
+impl RowOrder {
+    /// Puts rows of `columns` values in this order.
+    pub fn apply<T: Copy>(self, values: &[T], columns: usize) -> Vec<T> {
+        let rows = values.len() / columns.max(1);
+        match self {
+            Self::AsStored => values.to_vec(),
+            Self::Halves { heads } => exchange(values, [heads, 2, rows / (2 * heads).max(1)], columns),
+            Self::ByPart { heads } => exchange(values, [1, heads, 3], rows / (3 * heads).max(1) * columns),
+        }
+    }
+
+    /// Undoes [`Self::apply`].
+    pub fn undo<T: Copy>(self, values: &[T], columns: usize) -> Vec<T> {
+        let rows = values.len() / columns.max(1);
+        match self {
+            Self::AsStored => values.to_vec(),
+            Self::Halves { heads } => exchange(values, [heads, rows / (2 * heads).max(1), 2], columns),
+            Self::ByPart { heads } => exchange(values, [1, 3, heads], rows / (3 * heads).max(1) * columns),
+        }
+    }
 }
 
-/// Families by the class in `transformers`.
-const FAMILIES: &[(&str, GgufFamily)] = &[
-    ("LlamaForCausalLM", LLAMA),
-    ("MistralForCausalLM", LLAMA),
-    ("Qwen2ForCausalLM", GgufFamily { name: "qwen2", biases: Biases::Inputs, ..QWEN3 }),
-    ("Qwen3ForCausalLM", QWEN3),
-];
-
-const LLAMA: GgufFamily =
-    GgufFamily { name: "llama", turns_rows: true, biases: Biases::All, has_rope_factors: true };
-
-const QWEN3: GgufFamily =
-    GgufFamily { name: "qwen3", turns_rows: false, biases: Biases::None, has_rope_factors: false };
-
-/// Modules of a block with llama.cpp's names.
-const MODULES: [(&str, &str); 7] = [
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-];
-
-/// Other tensors of a block.
-const NORMS: [(&str, &str); 4] = [
-    ("input_layernorm.weight", "attn_norm.weight"),
-    ("post_attention_layernorm.weight", "ffn_norm.weight"),
-    ("self_attn.q_norm.weight", "attn_q_norm.weight"),
-    ("self_attn.k_norm.weight", "attn_k_norm.weight"),
-];
-
-/// The family of a model.
-pub(super) fn family(config: &ModelConfig) -> Option<GgufFamily> {
-    FAMILIES.iter().find(|(class, _)| *class == config.architecture).map(|(_, family)| *family)
+/// Takes pieces of `length` values for a table `[a, b, c]` and makes it `[a, c, b]`.
+fn exchange<T: Copy>(values: &[T], [a, b, c]: [usize; 3], length: usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(values.len());
+    for first in 0..a {
+        for (third, second) in (0..c).flat_map(|third| (0..b).map(move |second| (third, second))) {
+            let start = ((first * b + second) * c + third) * length;
+            out.extend_from_slice(&values[start..start + length]);
+        }
+    }
+    out
 }
 
-/// What llama.cpp calls a module of a block.
-pub(super) fn name(module: &str) -> Option<&'static str> {
-    MODULES.iter().find(|(name, _)| *name == module).map(|(_, name)| *name)
-}
-
-/// What stands in the way of a model's shape; `None` is nothing.
-pub(super) fn refuses(config: &ModelConfig) -> Option<String> {
+/// What stands in the way of a model; `None` is nothing.
+pub(super) fn refuses(folder: &ModelFolder) -> Option<String> {
+    let config = &folder.config;
     if let Some(class) = config.inside {
         return Some(format!("the model is a {class}, of which only the text part could be written"));
     }
-    let Some(family) = family(config) else {
-        let known = FAMILIES.iter().map(|(class, _)| *class).collect::<Vec<_>>().join(", ");
+    let Some(family) = GgufFamily::of(config) else {
+        let known = known();
         return Some(format!("{} is none of the families that are written: {known}", config.architecture));
     };
     let first = config.attention(0);
@@ -108,58 +124,135 @@ pub(super) fn refuses(config: &ModelConfig) -> Option<String> {
         {
             return Some(format!("block {block} has another shape than block 0"));
         }
-        for (_, module) in config.layout(block).modules() {
-            let is_input = MODULES[..3].iter().any(|(name, _)| *name == module.name);
-            let reads_bias = family.biases == Biases::All || (family.biases == Biases::Inputs && is_input);
-            if module.bias && !reads_bias {
-                return Some(format!(
-                    "{} has a bias, which llama.cpp's {} does not read",
-                    module.name, family.name
-                ));
-            }
-            if !MODULES.iter().any(|(name, _)| *name == module.name) {
-                return Some(format!("llama.cpp's {} has no {}", family.name, module.name));
-            }
+        if let Some(why) = unread(family, config.layout(block)) {
+            return Some(why);
         }
     }
-    for embedding in &config.ropes {
-        let known = matches!(
-            embedding.rope.scaling,
-            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }
-        );
-        if !known || embedding.dim != first.dim || embedding.neighbours || config.ropes.len() > 1 {
-            return Some(
-                "its rotary embedding is stretched in a way that is not written: accepted are none, linear \
-                 and llama3"
-                    .to_owned(),
-            );
+    if config.embedding.projection.is_some() || config.head.norm_kind.is_none() {
+        return Some(format!("llama.cpp's {} has a last norm, and no projections at its ends", family.name));
+    }
+    family.refuses(folder)
+}
+
+/// A tensor of a block that llama.cpp does not read, or one that it misses.
+fn unread(family: &GgufFamily, layout: &BlockLayout) -> Option<String> {
+    for (_, module) in layout.modules() {
+        let Some(name) = family.name_of(&known_path(module)) else {
+            return Some(format!("llama.cpp's {} has no {}", family.name, module.name));
+        };
+        let reads_bias = match family.biases {
+            Biases::None => false,
+            Biases::Inputs => ["attn_q", "attn_k", "attn_v"].contains(&name),
+            Biases::All | Biases::Always => true,
+        };
+        if module.bias && !reads_bias {
+            return Some(format!(
+                "{} has a bias, which llama.cpp's {} does not read",
+                module.name, family.name
+            ));
+        }
+        if !module.bias && family.biases == Biases::Always {
+            return Some(format!("{} has no bias, and llama.cpp's {} wants one", module.name, family.name));
         }
     }
-    let has_factors = config.ropes.iter().any(|rope| rope.rope.frequency_factors(rope.dim).is_some());
-    (has_factors && !family.has_rope_factors)
-        .then(|| format!("llama.cpp's {} does not know Llama 3's stretched frequencies", family.name))
+    let unknown = small_tensors(layout).into_iter().find(|small| family.name_of(&small.path).is_none());
+    unknown.map(|small| format!("llama.cpp's {} has no {}", family.name, small.path))
+}
+
+/// The path of a module within its block, without the number of an expert.
+pub(super) fn known_path(module: &ModuleDef) -> Cow<'_, str> {
+    match module.expert {
+        Some(expert) => Cow::Owned(module.name.replace(&format!(".{}.", expert.index), ".")),
+        None => Cow::Borrowed(&module.name),
+    }
+}
+
+/// Tensors of a block beside its modules that belong together.
+struct BlockTensor {
+    /// The path within the block, without `.weight` and `.bias`.
+    path: String,
+    /// `weight` or `bias`.
+    part: String,
+    names: Vec<String>,
+    shape: Vec<usize>,
+}
+
+fn small_tensors(layout: &BlockLayout) -> Vec<BlockTensor> {
+    let prefix = layout
+        .modules()
+        .next()
+        .map_or("", |(_, module)| module.full_name.strip_suffix(module.name.as_str()).unwrap_or_default());
+    let of_modules: Vec<String> =
+        layout.modules().flat_map(|(_, module)| [Some(module.weight()), module.bias()]).flatten().collect();
+    let mut all: Vec<BlockTensor> = Vec::new();
+    for (name, shape) in layout.tensors().into_iter().filter(|(name, _)| !of_modules.contains(name)) {
+        let path = name.strip_prefix(prefix).unwrap_or(&name);
+        let (path, part) = path.rsplit_once('.').unwrap_or((path, ""));
+        // The norms of all heads are one tensor there.
+        let (path, by_head) = path.split_once(".norms.").map_or((path, false), |(path, _)| (path, true));
+        if let Some(last) = all.last_mut().filter(|last| by_head && last.path == path && last.part == part) {
+            last.names.push(name);
+            last.shape[0] += 1;
+            continue;
+        }
+        let shape = if by_head { [&[1], &shape[..]].concat() } else { shape };
+        let (path, part) = (path.to_owned(), part.to_owned());
+        all.push(BlockTensor { path, part, names: vec![name], shape });
+    }
+    all
 }
 
 /// Every tensor of a file, in order.
 pub(super) fn tensors(model: &ExportModel<'_>, mixture: GgmlMixture) -> Vec<GgufTensor> {
     let folder = model.folder;
     let config = &folder.config;
-    let Some(family) = family(config) else { return Vec::new() };
+    let Some(family) = GgufFamily::of(config) else { return Vec::new() };
+    let plus = plus(config);
     let mut all = vec![end(folder, "token_embd.weight", &config.embedding.tensor, mixture)];
+    let positions = config.embedding.positions.iter();
+    all.extend(positions.map(|table| {
+        let shape = vec![table.rows, config.hidden_size];
+        small("position_embd.weight".into(), vec![table.tensor.clone()], shape, 0.0)
+    }));
     for block in 0..config.blocks {
         block_tensors(folder, family, block, mixture, &mut all);
     }
-    all.push(plain("output_norm.weight".into(), config.head.norm.clone(), vec![config.hidden_size]));
-    if !config.head.tied {
-        all.push(end(folder, "output.weight", &config.head.tensor, mixture));
+    let (head, hidden) = (&config.head, vec![config.hidden_size]);
+    all.push(small("output_norm.weight".into(), vec![head.norm.clone()], hidden.clone(), plus));
+    let bias = head.norm_bias();
+    all.extend(bias.map(|name| small("output_norm.bias".into(), vec![name], hidden, 0.0)));
+    if !head.tied {
+        all.push(end(folder, "output.weight", &head.tensor, mixture));
     }
-    let factors = config.ropes.first().and_then(|rope| rope.rope.frequency_factors(rope.dim));
-    if let Some(factors) = factors {
-        let name = "rope_freqs.weight".to_owned();
-        let entry = TensorEntry { name, shape: vec![factors.len()], kind: GgmlType::F32 };
-        all.push(GgufTensor { entry, content: TensorSource::Values(factors) });
-    }
+    let bias = head.bias.iter();
+    all.extend(
+        bias.map(|name| small("output.bias".into(), vec![name.clone()], vec![config.vocabulary], 0.0)),
+    );
+    all.extend(rope_factors(config));
     all
+}
+
+/// What norms get: llama.cpp has no norms that multiply by one more than their weight.
+fn plus(config: &ModelConfig) -> f32 {
+    if config.head.norm_kind == Some(NormKind::RmsPlusOne) { 1.0 } else { 0.0 }
+}
+
+/// What single frequencies of the rotary embedding are divided by.
+fn rope_factors(config: &ModelConfig) -> Vec<GgufTensor> {
+    let values = |name: &str, values: Vec<f32>| {
+        let entry = TensorEntry { name: name.to_owned(), shape: vec![values.len()], kind: GgmlType::F32 };
+        GgufTensor { entry, content: TensorSource::Values(values) }
+    };
+    let Some(embedding) = config.ropes.first() else { return Vec::new() };
+    if let RopeScaling::LongRope { short_factor, long_factor, .. } = &embedding.rope.scaling {
+        let single = |factors: &[f64]| factors.iter().map(|factor| *factor as f32).collect();
+        return vec![
+            values("rope_factors_long.weight", single(long_factor)),
+            values("rope_factors_short.weight", single(short_factor)),
+        ];
+    }
+    let factors = embedding.rope.frequency_factors(embedding.dim);
+    factors.into_iter().map(|factors| values("rope_freqs.weight", factors)).collect()
 }
 
 /// The type of the embedding or the head in a file: the cell's own, or that of the mixture.
@@ -194,84 +287,77 @@ fn end(folder: &ModelFolder, name: &str, tensor: &str, mixture: GgmlMixture) -> 
     let kind = end_type(folder, tensor, mixture);
     let shape = vec![config.vocabulary, config.hidden_size];
     let entry = TensorEntry { name: name.into(), shape, kind };
-    GgufTensor { entry, content: TensorSource::Source(tensor.into()) }
+    GgufTensor { entry, content: TensorSource::End(tensor.into()) }
 }
 
-fn plain(name: String, tensor: String, shape: Vec<usize>) -> GgufTensor {
+fn small(name: String, names: Vec<String>, shape: Vec<usize>, plus: f32) -> GgufTensor {
     let entry = TensorEntry { name, shape, kind: GgmlType::F32 };
-    GgufTensor { entry, content: TensorSource::Source(tensor) }
+    GgufTensor { entry, content: TensorSource::Small(SmallTensor { names, plus, order: RowOrder::AsStored }) }
 }
 
 fn block_tensors(
     folder: &ModelFolder,
-    family: GgufFamily,
+    family: &GgufFamily,
     block: usize,
     mixture: GgmlMixture,
     all: &mut Vec<GgufTensor>,
 ) {
     let config = &folder.config;
-    let (layout, attention) = (config.layout(block), config.attention(block));
-    for (tensor, shape) in layout.tensors() {
-        if let Some((_, name)) = NORMS.iter().find(|(end, _)| tensor.ends_with(&format!(".{end}"))) {
-            all.push(plain(format!("blk.{block}.{name}"), tensor, shape));
-        }
+    let layout = config.layout(block);
+    for BlockTensor { path, part, names, shape } in small_tensors(layout) {
+        let Some(name) = family.name_of(&path) else { continue };
+        // The gate of a shared expert is one row.
+        let shape = if shape.first() == Some(&1) { shape[1..].to_vec() } else { shape };
+        let plus = if name.ends_with("_norm") { plus(config) } else { 0.0 };
+        all.push(small(format!("blk.{block}.{name}.{part}"), names, shape, plus));
     }
     for (id, module) in layout.modules() {
-        let Some((_, name)) = MODULES.iter().find(|(name, _)| *name == module.name) else { continue };
-        let heads = match *name {
-            "attn_q" => Some(attention.query),
-            "attn_k" => Some(attention.key),
-            _ => None,
-        };
-        let heads = heads.filter(|_| family.turns_rows);
+        let path = known_path(module);
+        let Some(name) = family.name_of(&path) else { continue };
+        if let Some(expert) = module.expert {
+            // All experts are in the tensor of the first.
+            if expert.index == 0 {
+                let same = layout.modules().filter(|(_, other)| known_path(other) == path);
+                let modules: Vec<ModuleId> = same.map(|(id, _)| id).collect();
+                let shape = vec![modules.len(), module.shape.0, module.shape.1];
+                let kind = module_type(config, block, id, mixture);
+                let entry = TensorEntry { name: format!("blk.{block}.{name}.weight"), shape, kind };
+                let order = RowOrder::AsStored;
+                let content = TensorSource::Modules { block, modules, order, as_stored: false };
+                all.push(GgufTensor { entry, content });
+            }
+            continue;
+        }
+        let order = row_order(family, config, block, name);
         let (rows, columns) = module.shape;
         let entry = TensorEntry {
             name: format!("blk.{block}.{name}.weight"),
             shape: vec![rows, columns],
             kind: module_type(config, block, id, mixture),
         };
-        all.push(GgufTensor {
-            entry,
-            content: TensorSource::Module { block, module: id, heads, as_stored: false },
-        });
+        let content = TensorSource::Modules { block, modules: vec![id], order, as_stored: false };
+        all.push(GgufTensor { entry, content });
         if let Some(tensor) = module.bias() {
-            let name = format!("blk.{block}.{name}.bias");
-            let mut bias = plain(name, tensor.clone(), vec![rows]);
-            if let Some(heads) = heads {
-                bias.content = TensorSource::Turned { tensor, heads };
-            }
-            all.push(bias);
+            let entry = TensorEntry {
+                name: format!("blk.{block}.{name}.bias"),
+                shape: vec![rows],
+                kind: GgmlType::F32,
+            };
+            let content = TensorSource::Small(SmallTensor { names: vec![tensor], plus: 0.0, order });
+            all.push(GgufTensor { entry, content });
         }
     }
 }
 
-/// Puts the rows of queries or keys in the order in which llama.cpp turns them: of every head the first of the first
-/// half, the first of the second half, the second of the first half, and so on. A row has `columns` values.
-pub(super) fn interleave_halves<T: Copy>(values: &[T], heads: usize, columns: usize) -> Vec<T> {
-    let mut out = Vec::with_capacity(values.len());
-    let head = values.len() / heads.max(1);
-    for head in values.chunks(head.max(1)) {
-        let (first, second) = head.split_at(head.len() / 2);
-        for (a, b) in first.chunks(columns).zip(second.chunks(columns)) {
-            out.extend_from_slice(a);
-            out.extend_from_slice(b);
-        }
+/// In which order the rows of a matrix are, and the values of its bias.
+fn row_order(family: &GgufFamily, config: &ModelConfig, block: usize, name: &str) -> RowOrder {
+    let attention = config.attention(block);
+    match (family.rows, name) {
+        (RowRule::Halves, "attn_q") => RowOrder::Halves { heads: attention.query },
+        (RowRule::Halves, "attn_k") => RowOrder::Halves { heads: attention.key },
+        (RowRule::ByPart, "attn_qkv") => RowOrder::ByPart { heads: attention.query },
+        _ => RowOrder::AsStored,
     }
-    out
-}
-
-/// Undoes [`interleave_halves`].
-pub(super) fn separate_halves(values: &[f32], heads: usize, columns: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len());
-    let head = values.len() / heads.max(1);
-    for head in values.chunks(head.max(1)) {
-        for half in [0, 1] {
-            for row in head.chunks(columns).skip(half).step_by(2) {
-                out.extend_from_slice(row);
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -282,14 +368,26 @@ mod tests {
     fn rows_of_a_head_are_interleaved_and_come_back() {
         // Two heads of four rows of two values.
         let rows: Vec<f32> = (0..8).flat_map(|row| [row as f32, row as f32 + 0.5]).collect();
-        let turned = interleave_halves(&rows, 2, 2);
-        let order: Vec<f32> = turned.iter().copied().step_by(2).collect();
-        assert_eq!(order, [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
-        assert_eq!(separate_halves(&turned, 2, 2), rows);
+        let order = RowOrder::Halves { heads: 2 };
+        let turned = order.apply(&rows, 2);
+        let numbers: Vec<f32> = turned.iter().copied().step_by(2).collect();
+        assert_eq!(numbers, [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+        assert_eq!(order.undo(&turned, 2), rows);
         // As FORMATS.md has it: row r goes to 2r in the first half, to 2(r - h/2) + 1 in the second.
         for (row, head) in [(0, 4), (1, 4), (2, 4), (3, 4)] {
             let to = if row < head / 2 { 2 * row } else { 2 * (row - head / 2) + 1 };
-            assert!((order[to] - row as f32).abs() < 1e-9);
+            assert!((numbers[to] - row as f32).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn queries_keys_and_values_of_every_head_are_sorted_and_come_back() {
+        // Two heads of two rows each: q, q, k, k, v, v of the first, then of the second.
+        let rows: Vec<u8> = (0..12).flat_map(|row| [row, 100 + row]).collect();
+        let order = RowOrder::ByPart { heads: 2 };
+        let sorted = order.apply(&rows, 2);
+        let numbers: Vec<u8> = sorted.iter().copied().step_by(2).collect();
+        assert_eq!(numbers, [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]);
+        assert_eq!(order.undo(&sorted, 2), rows);
     }
 }

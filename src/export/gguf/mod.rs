@@ -5,10 +5,12 @@
 
 mod codes;
 mod container;
+mod families;
 mod imatrix;
 mod keys;
 mod layout;
 mod reopen;
+mod settings;
 mod tokenizer;
 
 use std::path::Path;
@@ -26,7 +28,7 @@ use crate::store::checkpoint::Stored;
 use crate::study::Recipe;
 use container::{TensorEntry, finish_tensor, header};
 pub(crate) use imatrix::{BlockSums, InputSums, refuses_sums, write_sums};
-use layout::{GgufTensor, TensorSource, interleave_halves};
+use layout::{GgufTensor, TensorSource};
 
 /// Values of a tensor that are in memory at once, unless it is a matrix that may be compressed.
 const PIECE: usize = 1 << 22;
@@ -62,7 +64,7 @@ impl Exporter for Gguf {
         recipe: Option<&Recipe>,
         options: &ExportOptions,
     ) -> Option<String> {
-        let of_model = layout::refuses(&folder.config).or_else(|| tokenizer::refuses(folder));
+        let of_model = layout::refuses(folder).or_else(|| tokenizer::refuses(folder));
         of_model.or_else(|| codes::refuses(folder, recipe, options))
     }
 
@@ -168,37 +170,31 @@ fn write_tensor(
         written += bytes.len();
         out.put(&bytes)
     };
-    let whole = |name: &str| -> Result<Vec<f32>> {
-        Ok(folder.weights.tensor(name, DType::F32, &Device::Cpu)?.flatten_all()?.to_vec1()?)
-    };
     match content {
         TensorSource::Values(values) => put(values)?,
-        TensorSource::Source(name) if entry.shape.len() == 2 => {
+        TensorSource::Small(small) => put(&small.values(folder)?)?,
+        TensorSource::End(name) => {
             let ids: Vec<u32> = (0..entry.shape[0] as u32).collect();
             for ids in ids.chunks((PIECE / columns.max(1)).max(1)) {
                 let rows = folder.weights.rows(name, ids, DType::F32, &Device::Cpu)?;
                 put(&rows.flatten_all()?.to_vec1::<f32>()?)?;
             }
         }
-        TensorSource::Source(name) => put(&whole(name)?)?,
-        TensorSource::Turned { tensor, heads } => put(&interleave_halves(&whole(tensor)?, *heads, 1))?,
-        TensorSource::Module { block, module, heads, as_stored: true } => {
-            let bytes = match blocks.stored(*block, *module)? {
-                Some(Stored::Codes(codes)) => codes::bytes(&entry.name, entry.kind, codes)?,
-                Some(Stored::Blocks(blocks)) => blocks.bytes.clone(),
-                _ => return Err(Error::failure(format!("{} is not as it was", entry.name))),
-            };
-            written += bytes.len();
-            match heads {
-                Some(heads) => out.put(&interleave_halves(&bytes, *heads, entry.kind.row_bytes(columns)))?,
-                None => out.put(&bytes)?,
+        TensorSource::Modules { block, modules, order, as_stored: true } => {
+            for module in modules {
+                let bytes = match blocks.stored(*block, *module)? {
+                    Some(Stored::Codes(codes)) => codes::bytes(&entry.name, entry.kind, codes)?,
+                    Some(Stored::Blocks(blocks)) => blocks.bytes.clone(),
+                    _ => return Err(Error::failure(format!("{} is not as it was", entry.name))),
+                };
+                written += bytes.len();
+                out.put(&order.apply(&bytes, entry.kind.row_bytes(columns)))?;
             }
         }
-        TensorSource::Module { block, module, heads, as_stored: false } => {
-            let values = blocks.weight(*block, *module)?.flatten_all()?.to_vec1::<f32>()?;
-            match heads {
-                Some(heads) => put(&interleave_halves(&values, *heads, columns))?,
-                None => put(&values)?,
+        TensorSource::Modules { block, modules, order, as_stored: false } => {
+            for module in modules {
+                let values = blocks.weight(*block, *module)?.flatten_all()?.to_vec1::<f32>()?;
+                put(&order.apply(&values, columns))?;
             }
         }
     }

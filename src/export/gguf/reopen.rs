@@ -14,10 +14,13 @@ use candle_transformers::models::{quantized_llama, quantized_qwen2, quantized_qw
 
 use super::super::model::{Blocks, ExportModel};
 use super::super::verify::{self, Passage};
-use super::layout::{self, TensorSource, separate_halves};
+use super::container::KeyValue;
+use super::families::GgufFamily;
+use super::keys;
+use super::layout::{self, TensorSource};
 use crate::error::{Error, Result};
 use crate::kernels::ggml::GgmlMixture;
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, ModelFolder};
 
 /// Longest text that is read; candle's models make tables for a whole context.
 const LONGEST: u32 = 4096;
@@ -51,6 +54,19 @@ impl OpenFile {
         Ok(value.ok_or_else(|| Error::failure(format!("it has no key {key}")))?.to_u32()?)
     }
 
+    /// Refuses a file that does not say of its model what was written.
+    fn check_sizes(&self, folder: &ModelFolder) -> Result<()> {
+        for (key, wanted) in keys::sizes(folder) {
+            let found = self.content.metadata.get(&key);
+            if !found.is_some_and(|found| is_same(&wanted, found)) {
+                return Err(Error::failure(format!(
+                    "its key {key} is {found:?}, and {wanted:?} was written"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses numbers that contradict the tensors: candle asks for as much memory as they say.
     fn check(&self, family: &str) -> Result<()> {
         let number = |key: &str| self.number(&format!("{family}.{key}"));
@@ -67,7 +83,7 @@ impl OpenFile {
         let (turned, dim) = (number("rope.dimension_count")?, number("attention.key_length")?);
         let has_block =
             |block: usize| self.content.tensor_infos.contains_key(&format!("blk.{block}.attn_q.weight"));
-        // One that this program never writes.
+        // One that this program never writes where candle reads it.
         let has_experts = self.content.metadata.contains_key(&format!("{family}.expert_count"));
         let is_sound = hidden == width
             && (0..=blocks.min(tensors)).all(|block| has_block(block) == (block < blocks))
@@ -77,6 +93,16 @@ impl OpenFile {
             && u64::from(key_heads) * u64::from(dim) == rows("attn_k")
             && !has_experts;
         if is_sound { Ok(()) } else { Err(Error::failure("its keys contradict its tensors")) }
+    }
+}
+
+fn is_same(wanted: &KeyValue, found: &Value) -> bool {
+    match (wanted, found) {
+        (KeyValue::U32(wanted), Value::U32(found)) => wanted == found,
+        (KeyValue::F32(wanted), Value::F32(found)) => wanted.to_bits() == found.to_bits(),
+        (KeyValue::Bool(wanted), Value::Bool(found)) => wanted == found,
+        (KeyValue::Text(wanted), Value::String(found)) => wanted == found,
+        _ => false,
     }
 }
 
@@ -114,13 +140,14 @@ pub(super) fn mean_nll(
 ) -> Result<f64> {
     let config = &model.folder.config;
     let file = OpenFile::open(path)?;
-    let family = layout::family(config).map_or("", |family| family.name);
+    let family = GgufFamily::of(config).map_or("", |family| family.name);
     let said = file.content.metadata.get("general.architecture").map(Value::to_string).transpose()?;
     if said.map(String::as_str) != Some(family) {
         return Err(Error::failure(format!("its architecture is not {family}")));
     }
-    file.check(family)?;
+    file.check_sizes(model.folder)?;
     if !exact && candle_has(config, family) {
+        file.check(family)?;
         by_candle(file, family, passages)
     } else {
         by_tensors(model, mixture, file, passages)
@@ -138,8 +165,10 @@ fn candle_has(config: &ModelConfig, family: &str) -> bool {
     };
     let biases = ["q_proj", "k_proj", "v_proj"].map(|name| has_bias(&format!("self_attn.{name}")));
     let others = has_bias("self_attn.o_proj") || has_bias("mlp.down_proj");
+    let has_experts = config.layout(0).modules().any(|(_, module)| module.expert.is_some());
     is_plain
         && !others
+        && !has_experts
         && match family {
             "llama" => fills && biases == [false; 3],
             "qwen2" => fills && biases == [true; 3],
@@ -224,19 +253,12 @@ fn by_tensors(
             return Err(Error::failure(format!("{name} has another shape")));
         }
         match &tensor.content {
-            TensorSource::Module { block, module, heads, .. } => {
-                matrices.push((*block, *module, *heads, name));
+            TensorSource::Modules { block, modules, order, .. } => {
+                matrices.push((*block, modules, *order, name));
             }
-            TensorSource::Source(source) if tensor.entry.shape.len() == 2 => {
-                ends.push((source.as_str(), read));
-            }
-            TensorSource::Source(source) => {
-                let wanted = model.folder.weights.tensor(source, candle_core::DType::F32, &Device::Cpu)?;
-                same(name, &read.to_vec1()?, &wanted.to_vec1()?)?;
-            }
-            TensorSource::Turned { tensor, heads } => {
-                let wanted = model.folder.weights.tensor(tensor, candle_core::DType::F32, &Device::Cpu)?;
-                same(name, &separate_halves(&read.to_vec1()?, *heads, 1), &wanted.to_vec1()?)?;
+            TensorSource::End(source) => ends.push((source.as_str(), read)),
+            TensorSource::Small(small) => {
+                same(name, &read.flatten_all()?.to_vec1()?, &small.values(model.folder)?)?;
             }
             TensorSource::Values(values) => same(name, &read.to_vec1()?, values)?,
         }
@@ -244,17 +266,14 @@ fn by_tensors(
     let mut blocks = Blocks::new(&ExportModel::base(model.folder));
     let mut load = |index: usize| {
         let mut block = blocks.load(index)?;
-        for (_, id, heads, name) in matrices.iter().filter(|(block, ..)| *block == index) {
-            let read = file.tensor(name)?;
-            let (rows, columns) = read.dims2()?;
-            let weight = match heads {
-                Some(heads) => {
-                    let values = separate_halves(&read.flatten_all()?.to_vec1()?, *heads, columns);
-                    Tensor::from_vec(values, (rows, columns), &Device::Cpu)?
-                }
-                None => read,
-            };
-            block.set_weight(*id, weight);
+        for (_, modules, order, name) in matrices.iter().filter(|(block, ..)| *block == index) {
+            let read = file.tensor(name)?.flatten_all()?.to_vec1::<f32>()?;
+            let length = read.len() / modules.len().max(1);
+            for (id, values) in modules.iter().zip(read.chunks(length.max(1))) {
+                let (rows, columns) = model.folder.config.layout(index).module(*id).shape;
+                let values = order.undo(values, columns);
+                block.set_weight(*id, Tensor::from_vec(values, (rows, columns), &Device::Cpu)?);
+            }
         }
         Ok(block)
     };
