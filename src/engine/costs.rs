@@ -1,6 +1,7 @@
 //! What a study will cost: floating-point work, memory, disk. Pure arithmetic over sizes.
 
 use super::event::ResourceEstimate;
+use super::experts::are_held;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::sparse;
 use crate::methods::{Bound, Needs, Procedure};
@@ -134,9 +135,7 @@ impl Sizes {
 
     /// Whether all experts of a block are held. Else they are read one after the other.
     pub fn holds_experts(&self, layout: &BlockLayout) -> bool {
-        let experts = layout.modules().filter(|(_, module)| module.expert.is_some());
-        let elements: usize = experts.map(|(_, module)| module.elements()).sum();
-        elements * self.compute_bytes <= self.held_experts
+        are_held(layout, self.compute_bytes, self.held_experts)
     }
 
     /// Weights of a block that are in memory.
