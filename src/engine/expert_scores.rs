@@ -39,7 +39,7 @@ mod tests {
     use crate::model::{ARCHITECTURES, Architecture, Batch, ModelFolder, Synthetic};
 
     /// What a family calls things, and what its router does.
-    struct Family {
+    struct MixtureFamily {
         architecture: &'static dyn Architecture,
         router: &'static str,
         experts: &'static str,
@@ -52,8 +52,8 @@ mod tests {
 
     const USUAL: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
 
-    fn families() -> [Family; 4] {
-        let usual = |class: &str, chosen, renormalised| Family {
+    fn families() -> [MixtureFamily; 4] {
+        let usual = |class: &str, chosen, renormalised| MixtureFamily {
             architecture: *ARCHITECTURES.iter().find(|known| known.name() == class).unwrap(),
             router: "mlp.gate.weight",
             experts: "mlp.experts",
@@ -62,7 +62,7 @@ mod tests {
             renormalised,
         };
         [
-            Family {
+            MixtureFamily {
                 router: "block_sparse_moe.gate.weight",
                 experts: "block_sparse_moe.experts",
                 layers: ["w1", "w3", "w2"],
@@ -74,29 +74,29 @@ mod tests {
         ]
     }
 
-    type Rows = Vec<Vec<f64>>;
+    type Matrix64 = Vec<Vec<f64>>;
 
-    fn rows(x: &Tensor) -> Rows {
+    fn rows(x: &Tensor) -> Matrix64 {
         let rows = x.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap();
         rows.into_iter().map(|row| row.into_iter().map(f64::from).collect()).collect()
     }
 
     /// `W · x`
-    fn times(weight: &Rows, x: &[f64]) -> Vec<f64> {
+    fn times(weight: &Matrix64, x: &[f64]) -> Vec<f64> {
         weight.iter().map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
     }
 
     /// `S_j = mean over the tokens that are routed to j of g_j(x) · ‖f_j(x)‖₂`, where `x` is what the norm before the
     /// mixture makes of the states behind attention, `g` the softmax of the router's logits (over their sum for the chosen,
     /// where the family does that), and `f_j(x) = W_down · (silu(W_gate · x) ∘ (W_up · x))`.
-    fn scores(folder: &ModelFolder, family: &Family, block: usize, attended: &Rows) -> Vec<f64> {
+    fn scores(folder: &ModelFolder, family: &MixtureFamily, block: usize, attended: &Matrix64) -> Vec<f64> {
         let tensor = |name: &str| {
             let name = format!("model.layers.{block}.{name}");
             folder.weights.tensor(&name, DType::F32, &Device::Cpu).unwrap()
         };
         let gains = tensor("post_attention_layernorm.weight").to_vec1::<f32>().unwrap();
         let router = rows(&tensor(family.router));
-        let experts: Vec<[Rows; 3]> = (0..router.len())
+        let experts: Vec<[Matrix64; 3]> = (0..router.len())
             .map(|e| family.layers.map(|l| rows(&tensor(&format!("{}.{e}.{l}.weight", family.experts)))))
             .collect();
         let mut seen = vec![(0.0, 0.0); experts.len()];

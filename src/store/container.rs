@@ -187,11 +187,11 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>, Unreadable> {
 }
 
 /// A file that is sound, of which single tensors are read.
-pub(super) struct OpenFile {
+pub(super) struct OpenContainer {
     reader: Reader,
 }
 
-impl OpenFile {
+impl OpenContainer {
     /// Opens a file and tests its checksum.
     pub fn open(path: &Path) -> Result<Self, Unreadable> {
         verify(path)?;

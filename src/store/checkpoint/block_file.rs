@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device};
 
-use super::super::container::OpenFile;
+use super::super::container::OpenContainer;
 use super::super::stored::Stored;
 use super::{BLOCK_KEY, block_path, broken, unreadable};
 use crate::error::Result;
@@ -16,7 +16,7 @@ use crate::model::ops::with_elements;
 /// The checkpoint of one block, found sound when it was opened.
 pub(crate) struct BlockFile {
     path: PathBuf,
-    file: OpenFile,
+    file: OpenContainer,
     /// Of its tensors.
     names: Vec<String>,
     metadata: HashMap<String, String>,
@@ -29,7 +29,7 @@ impl BlockFile {
     /// As [`super::read_block`].
     pub fn open(dir: &Path, block: usize) -> Result<Self> {
         let path = block_path(dir, block);
-        let file = OpenFile::open(&path).map_err(|e| unreadable(&path, e))?;
+        let file = OpenContainer::open(&path).map_err(|e| unreadable(&path, e))?;
         let (names, metadata) = (file.names(), file.metadata());
         if metadata.get(BLOCK_KEY) != Some(&block.to_string()) {
             return Err(broken(&path, "it belongs to another block"));
