@@ -160,8 +160,8 @@ pub(crate) fn export_cell(
     let exported = match (&checkpoints, cell) {
         (Some(checkpoints), Some(cell)) => {
             let procedure = Procedure::of(&cell.spec.recipe, &spec.prune.parameters())?;
-            let dropped = checkpoint::dropped_blocks(checkpoints, folder.config.blocks)?;
-            model = cell_model(&folder, &procedure, &dropped)?;
+            let removed = checkpoint::removed::removed_parts(checkpoints, folder.config.blocks)?;
+            model = cell_model(&folder, &procedure, &removed)?;
             ExportModel::cell(&model, checkpoints, cell)
         }
         _ => ExportModel::base(&folder),

@@ -13,6 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Place, Synthetic};
+use secateur::model::arch::mixtral::Mixtral;
 use secateur::results::{Answer, CellResult, CellState, Metrics, Seconds};
 use secateur::store::Store;
 use serde_json::Value;
@@ -102,14 +103,19 @@ fn weights(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn assert_same(place: &Place, store: &str, reference: &str) {
+    assert_same_of(place, store, reference, (9, 7));
+}
+
+/// The same of a study of so many cells, whose blocks have so many modules.
+fn assert_same_of(place: &Place, store: &str, reference: &str, (cells, modules): (usize, usize)) {
     let (got, want) = (weights(&place.path(store)), weights(&place.path(reference)));
-    assert_eq!(want.len(), 9 * BLOCKS);
+    assert_eq!(want.len(), cells * BLOCKS);
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (path, bytes) in want {
         assert!(got[&path] == bytes, "{} differs", path.display());
     }
     let (got, want) = (found(&place.path(store)), found(&place.path(reference)));
-    assert!(want.cells.iter().all(|c| c.state == CellState::Done && c.modules.len() == 7 * BLOCKS));
+    assert!(want.cells.iter().all(|c| c.state == CellState::Done && c.modules.len() == modules * BLOCKS));
     assert!(want.answers.iter().all(|a| a.len() == 8));
     assert_eq!(got, want);
 }
@@ -232,6 +238,48 @@ fn killed_at_many_moments_it_ends_as_if_it_never_stopped() {
     assert!(Run::start(&mut study(&place, "killed.db", true)).end().success());
     assert_same(&place, "killed.db", "whole.db");
     assert_eq!(Store::open_read_only(&place.path("killed.db")).unwrap().studies().unwrap().len(), 1);
+}
+
+/// A study of a mixture, some experts of which are removed before others are compressed.
+fn mixture_study(place: &Place, store: &str, resume: bool) -> Command {
+    let device = common::device_name();
+    let mut line = "run --model model --recipe experts@25%+sparsegpt@50% --recipe experts@50%+wanda@2:4 \
+                    --recipe depth@1block+experts@25%+gptq@4bit,group=32 \
+                    --calibration calibration.txt --calibration-samples 12 --seq-len 32 --corpus corpus.txt \
+                    --max-windows 12 --tasks tasks.jsonl --max-new-tokens 12 --batch-prompts 2 --batch-tokens 128 \
+                    --dtype f32 --format jsonl --store"
+        .split_whitespace()
+        .collect::<Vec<_>>();
+    line.extend([store, "--device", device.as_str()]);
+    line.extend(resume.then_some("--resume"));
+    place.program(&line)
+}
+
+#[test]
+fn a_mixture_that_is_killed_loses_the_same_experts_and_chooses_them_once() {
+    let place = Place::new(&Synthetic { blocks: BLOCKS, ..Synthetic::tiny(&Mixtral) });
+    assert!(mixture_study(&place, "whole.db", false).stdout(Stdio::null()).status().unwrap().success());
+    let is_survey = |e: &Value| e["event"] == "phase" && e["phase"] == "survey";
+    let moments: [(&str, &dyn Fn(&Value) -> bool); 5] = [
+        ("the survey has begun", &is_survey),
+        ("a block is safe", &|e| is(e, "checkpoint", "experts-0.25")),
+        ("in the middle of a block", &|e| {
+            is(e, "module", "experts-0.25") && e["module"]["name"].as_str().unwrap().contains("layers.2")
+        }),
+        ("another cell has chosen", &|e| is(e, "checkpoint", "experts-0.5") && e["block"] == 1),
+        ("blocks and experts are gone", &|e| is(e, "checkpoint", "depth") && e["block"] == 1),
+    ];
+    for (at, (moment, wanted)) in moments.iter().enumerate() {
+        let mut run = Run::start(&mut mixture_study(&place, "killed.db", at > 0));
+        run.wait_for(&mut |event| {
+            assert!(at < 2 || !is_survey(event), "{moment}: the survey was there");
+            wanted(event)
+        });
+        run.signal(rustix::process::Signal::KILL);
+        assert_eq!(run.child.wait().unwrap().signal(), Some(9), "{moment}: it had ended before");
+    }
+    assert!(Run::start(&mut mixture_study(&place, "killed.db", true)).end().success());
+    assert_same_of(&place, "killed.db", "whole.db", (3, 4 + 3 * 4));
 }
 
 #[test]

@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use common::{Place, Synthetic};
 use secateur::engine::{Event, Phase, RunOptions};
 use secateur::export::ExportFormat;
-use secateur::model::{ARCHITECTURES, ModelFolder};
+use secateur::model::arch::mixtral::Mixtral;
+use secateur::model::{ARCHITECTURES, Architecture, ModelFolder};
 use secateur::results::CellResult;
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY};
 use secateur::store::Store;
@@ -40,6 +42,153 @@ fn gone(cell: &CellResult) -> Vec<usize> {
         cell.modules.iter().filter(|m| m.footprint.weights == 0).map(|m| m.block).collect();
     blocks.dedup();
     blocks
+}
+
+/// The experts that a token of a block goes through, and all of them.
+fn experts(folder: &ModelFolder) -> Option<(usize, usize)> {
+    let place = folder.config.layout(0).modules().find_map(|(_, module)| module.expert)?;
+    Some((place.chosen, place.experts))
+}
+
+/// Every architecture whose blocks have experts.
+fn mixtures() -> impl Iterator<Item = &'static dyn Architecture> {
+    ARCHITECTURES.iter().copied().filter(|architecture| {
+        let folder = tempfile::tempdir().unwrap();
+        Synthetic::tiny(*architecture).write(folder.path()).unwrap();
+        experts(&ModelFolder::open(folder.path()).unwrap()).is_some()
+    })
+}
+
+/// The experts of every block of which nothing is left, by the survey of a study.
+fn lowest(store: &Path, count: usize) -> Vec<Vec<usize>> {
+    let path = Store::open_read_only(store).unwrap().folder(1, None).join("survey-calibration-s0.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let survey: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let of_block = |scores: &serde_json::Value| {
+        let scores: Vec<f64> = scores.as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        order.truncate(count);
+        order.sort_unstable();
+        order
+    };
+    survey["experts"].as_array().unwrap().iter().map(of_block).collect()
+}
+
+/// Writes what is exported, measures it by itself, and compares.
+fn assert_same_when_opened(
+    place: &Place,
+    spec: &StudySpec,
+    (store, saved): (&Path, &Path),
+    cell: &CellResult,
+) {
+    let mut again = spec.clone();
+    again.model = saved.display().to_string();
+    again.cells.clear();
+    let again_store = place.path(&format!("again-{}.db", cell.id));
+    let (again, _) = common::run(&again_store, again, RunOptions::default());
+    assert_eq!(again.base.metrics.first(&PERPLEXITY), cell.metrics.first(&PERPLEXITY), "{}", cell.id);
+    let (own, read) = (answers(store, Some(&cell.id)), answers(&again_store, None));
+    assert_eq!(own.len(), 2);
+    assert_eq!(own, read, "{}", cell.id);
+}
+
+#[test]
+fn a_mixture_of_every_architecture_loses_experts_and_is_exported_as_what_was_measured() {
+    let mut seen = 0;
+    for architecture in mixtures() {
+        seen += 1;
+        let place = Place::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(architecture) });
+        let recipes = ["experts@50%", "experts@25%+wanda@2:4", "depth@1block+experts@50%+sparsegpt@50%"];
+        let spec = with_tasks(&place, &recipes);
+        let (store, saved) = (place.path("studies.db"), place.path("saved"));
+        let options = RunOptions { save_models: Some(saved.clone()), ..RunOptions::default() };
+        let (result, events) = common::run(&store, spec.clone(), options);
+        let source = ModelFolder::open(&place.path("model")).unwrap();
+        let (chosen, all) = experts(&source).unwrap();
+        let surveys =
+            events.iter().filter(|event| matches!(event, Event::Phase { phase: Phase::Survey, .. }));
+        assert_eq!(surveys.count(), 1, "{architecture:?}: one survey serves all cells");
+        for cell in &result.cells {
+            let what = format!("{architecture:?} {}", cell.id);
+            assert_eq!(
+                cell.modules.len(),
+                result.model.blocks * source.config.module_names().len(),
+                "{what}"
+            );
+            let has_depth = cell.id.starts_with("depth");
+            let gone = if cell.id.contains("experts-0.25") { all / 4 } else { all / 2 };
+            let blocks: Vec<usize> = if has_depth {
+                let dir = Store::open_read_only(&store).unwrap().folder(1, Some(&cell.id));
+                dropped_blocks(&dir, result.model.blocks).unwrap()
+            } else {
+                Vec::new()
+            };
+            // Those with the lowest scores, in every block that stays.
+            let lowest = lowest(&store, gone);
+            for module in cell.modules.iter().filter(|module| !blocks.contains(&module.block)) {
+                let layout = source.config.layout(module.block);
+                let def = layout.modules().find(|(_, def)| def.full_name == module.name).unwrap().1;
+                let goes = def.expert.is_some_and(|expert| lowest[module.block].contains(&expert.index));
+                assert_eq!(module.footprint.weights == 0, goes, "{what} {}", module.name);
+            }
+            assert!(cell.metrics.first(&JS_DIVERGENCE).unwrap().value > 1e-5, "{what}");
+
+            let path = saved.join(&cell.id);
+            let exported = ModelFolder::open(&path).unwrap();
+            assert_eq!(exported.config.blocks, source.config.blocks - blocks.len(), "{what}");
+            assert_eq!(experts(&exported), Some((chosen, all - gone)), "{what}");
+            assert_eq!(exported.config.warnings, source.config.warnings, "{what}");
+            let whole = cell.whole_model.unwrap();
+            assert_eq!(whole.parameters, exported.parameters(), "{what}");
+            assert_eq!(whole.size_bytes * 8, exported.source_bits(std::iter::empty()).all, "{what}");
+            assert_same_when_opened(&place, &spec, (&store, &path), cell);
+        }
+    }
+    assert!(seen >= 4, "{seen} mixtures");
+}
+
+/// Names, rows of the router and the number of experts, where nothing else is done.
+#[test]
+fn experts_that_stay_are_the_sources_and_get_new_numbers() {
+    let place = Place::new(&Synthetic { dtype: DType::BF16, ..Synthetic::tiny(&Mixtral) });
+    let mut spec = place.spec(vec![cell(&place, "experts@25%")]);
+    // The study's choice of modules and blocks is about what is compressed.
+    spec.prune.blocks = Some((0, 1));
+    spec.prune.modules = vec!["q_proj".into()];
+    let (store, saved) = (place.path("studies.db"), place.path("saved"));
+    let options = RunOptions { save_models: Some(saved.clone()), ..RunOptions::default() };
+    let (result, _) = common::run(&store, spec, options);
+    let source = ModelFolder::open(&place.path("model")).unwrap();
+    let saved = saved.join(&result.cells[0].id);
+    let exported = ModelFolder::open(&saved).unwrap();
+    let read = |folder: &ModelFolder, name: &str| {
+        let tensor = folder.weights.tensor(name, DType::F32, &Device::Cpu).unwrap();
+        tensor.to_vec2::<f32>().unwrap()
+    };
+    let (_, all) = experts(&source).unwrap();
+    for (block, gone) in lowest(&store, 1).iter().enumerate() {
+        let kept: Vec<usize> = (0..all).filter(|expert| !gone.contains(expert)).collect();
+        let prefix = format!("model.layers.{block}.block_sparse_moe");
+        let rows = read(&source, &format!("{prefix}.gate.weight"));
+        let expected: Vec<Vec<f32>> = kept.iter().map(|expert| rows[*expert].clone()).collect();
+        assert_eq!(read(&exported, &format!("{prefix}.gate.weight")), expected);
+        for (new, old) in kept.iter().enumerate() {
+            for layer in ["w1", "w2", "w3"] {
+                let name = |expert: usize| format!("{prefix}.experts.{expert}.{layer}.weight");
+                assert_eq!(read(&exported, &name(new)), read(&source, &name(*old)), "{layer} of {old}");
+            }
+        }
+        assert!(!exported.weights.contains(&format!("{prefix}.experts.{}.w1.weight", all - 1)));
+    }
+    let json = |path: &Path| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    assert_eq!(json(&saved.join("config.json"))["num_local_experts"], all - 1);
+    let report = json(&saved.join("sparsity.json"));
+    let told: BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(report["dropped_experts"].clone()).unwrap();
+    assert_eq!(told.into_values().collect::<Vec<_>>(), lowest(&store, 1));
 }
 
 /// The windows and kinds of rotation of blocks are those of their numbers in the source: kinds that follow from the number
@@ -149,6 +298,33 @@ fn weights_of_blocks_that_stay_are_the_sources_where_nothing_else_is_done() {
         .sum();
     let bytes = f64::from(blocks.dtype().size_in_bytes() as u32);
     assert!((all - half - of_blocks as f64 * bytes / 2.0).abs() < 1.0, "{all} {half}");
+}
+
+#[test]
+fn experts_are_refused_where_there_are_none_or_too_few_would_stay() {
+    let mixture = Place::new(&Synthetic::tiny(&Mixtral));
+    let dense = Place::new(&Synthetic { blocks: 2, ..Synthetic::default() });
+    for (place, recipe, part) in [
+        (&dense, "experts@25%", "experts removes experts, and the model is no mixture of experts"),
+        (
+            &mixture,
+            "experts@75%",
+            "level `75%` removes 3 of the 4 experts of a block: a token goes through 2 of them",
+        ),
+        (&mixture, "experts@10%", "removes 0 of the 4 experts"),
+        (&mixture, "experts@2blocks", "accepted is a share above 0"),
+        (&mixture, "experts@25%+depth@1block", "blocks go before parts of blocks"),
+        (&mixture, "wanda@50%+experts@25%", "comes first"),
+        (&mixture, "experts@25%+experts@50%", "only one step can remove"),
+    ] {
+        let line =
+            ["run", "--model", "model", "--calibration", "calibration.txt", "--seq-len", "32", "--corpus"];
+        let line = [&line[..], &["corpus.txt", "--dry-run", "--recipe", recipe]].concat();
+        let output = place.program(&line).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{recipe}: {said}");
+        assert!(said.contains(part), "{recipe}: {said}");
+    }
 }
 
 #[test]

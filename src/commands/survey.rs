@@ -16,7 +16,7 @@ pub(super) fn show(store: &Store, record: &StudyRecord, format: ShowFormat) -> R
     let surveys = survey::all(&store.folder(record.id, None), record.model.blocks)?;
     if surveys.is_empty() {
         return Err(Error::mistake(format!(
-            "study {} has no survey: a cell that removes blocks makes one of its calibration set",
+            "study {} has no survey: a cell that removes blocks or experts makes one of its calibration set",
             record.id
         )));
     }
@@ -50,11 +50,14 @@ fn rows(surveys: &[(String, Survey)]) -> Vec<[String; 4]> {
     rows
 }
 
-/// Everything: a row a block, and a column for the angle across one block, two blocks and so on from there.
+/// Everything: a row a block, a column for the angle across one block, two blocks and so on from there, and one for each
+/// expert.
 fn csv(surveys: &[(String, Survey)]) -> String {
     let longest = surveys.iter().map(|(_, survey)| survey.blocks()).max().unwrap_or(0);
     let spans = (1..=longest).map(|spanned| format!(",angle_{spanned}"));
-    let mut text = format!("calibration,block,influence{}\n", spans.collect::<String>());
+    let most = surveys.iter().flat_map(|(_, survey)| &survey.experts).map(Vec::len).max().unwrap_or(0);
+    let experts = (0..most).map(|expert| format!(",expert_{expert}"));
+    let mut text = format!("calibration,block,influence{}\n", spans.chain(experts).collect::<String>());
     for (set, survey) in surveys {
         for (block, influence) in survey.influence.iter().enumerate() {
             let angle = |spanned: usize| {
@@ -62,7 +65,12 @@ fn csv(surveys: &[(String, Survey)]) -> String {
                 angle.map_or(",".to_owned(), |angle| format!(",{angle}"))
             };
             let angles = (1..=longest).map(angle).collect::<String>();
-            text += &format!("{set},{block},{influence}{angles}\n");
+            let score = |expert: usize| {
+                let score = survey.experts.get(block).and_then(|scores| scores.get(expert));
+                score.map_or(",".to_owned(), |score| format!(",{score}"))
+            };
+            let scores = (0..most).map(score).collect::<String>();
+            text += &format!("{set},{block},{influence}{angles}{scores}\n");
         }
     }
     text.truncate(text.trim_end().len());
@@ -74,9 +82,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_block_has_a_row_and_every_span_that_begins_there_a_figure() {
-        let survey =
-            Survey { windows: 4, influence: vec![0.5, 0.25], angles: vec![vec![0.125, 0.0625], vec![0.375]] };
+    fn every_block_has_a_row_and_every_span_that_begins_there_and_every_expert_a_figure() {
+        let survey = Survey {
+            windows: 4,
+            influence: vec![0.5, 0.25],
+            angles: vec![vec![0.125, 0.0625], vec![0.375]],
+            ..Survey::default()
+        };
+        let with_experts = Survey { experts: vec![vec![0.5, 2.0], vec![1.0]], ..survey.clone() };
+        let of_experts = csv(&[("c4-s0".to_owned(), with_experts)]);
+        assert!(of_experts.starts_with("calibration,block,influence,angle_1,angle_2,expert_0,expert_1\n"));
+        assert!(of_experts.contains(",0.375,0.5,2\n") && of_experts.ends_with(",0.0625,,1,"), "{of_experts}");
         let surveys = [("c4-s0".to_owned(), survey)];
         assert_eq!(
             csv(&surveys),

@@ -149,7 +149,8 @@ impl SettingsDraft {
         })
     }
 
-    /// The recipes of the grid. Levels of a family of which no method is named are those of all its methods.
+    /// The recipes of the grid. Levels of a family of which no method is named are those of all its methods that
+    /// suit every model.
     fn grid(&self) -> Vec<Recipe> {
         let mut methods: Vec<&dyn Method> = self.methods.iter().map(|MethodName(method)| *method).collect();
         let asked = [
@@ -159,7 +160,8 @@ impl SettingsDraft {
         ];
         for (family, _) in asked.into_iter().filter(|(_, asked)| *asked) {
             if methods.iter().all(|method| method.family() != family) {
-                methods.extend(METHODS.iter().copied().filter(|method| method.family() == family));
+                let usual = |method: &&dyn Method| method.family() == family && method.suits_every_model();
+                methods.extend(METHODS.iter().copied().filter(usual));
             }
         }
         let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();

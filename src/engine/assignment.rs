@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::model::RemovedParts;
 use crate::results::{Answer, ModuleResult, Seconds};
 use crate::study::CellSpec;
 
@@ -19,8 +20,8 @@ pub(super) struct Assignment {
     /// The windows that statistics come from, and what a person should know of them.
     pub calibration: Option<Arc<Vec<Vec<u32>>>>,
     pub calibration_warnings: Vec<String>,
-    /// Blocks that are left out of the model, in ascending order.
-    pub dropped: Vec<usize>,
+    /// Blocks and experts that are left out of the model.
+    pub removed: RemovedParts,
     /// Modules that are compressed already.
     pub modules: Vec<ModuleResult>,
     /// Records that are answered already.

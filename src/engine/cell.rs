@@ -1,7 +1,9 @@
 //! One pass over the blocks: prune a cell (or leave the base as it is), carry its hidden states to the end, measure.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
@@ -26,8 +28,9 @@ use crate::methods::{
     CompressionOutcome, DeviceMatrix, Encoded, InputStatistics, Matrix, Needs, Procedure, RoutedTokens,
 };
 use crate::model::ops::with_elements;
-use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, Tree};
+use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, RemovedParts, Tree};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
+use crate::store::checkpoint::block_file::BlockFile;
 use crate::store::checkpoint::{self, States, Stored};
 use crate::store::stored::footprint;
 use crate::study::CellSpec;
@@ -98,7 +101,7 @@ pub(super) fn pass<'a>(
         None if !assignment.is_known => reporter.tracker.unit(&study.sizes.base(first)),
         None => {}
     }
-    let model = study.model_of(assignment.cell.as_ref(), &assignment.dropped)?;
+    let model = study.model_of(assignment.cell.as_ref(), &assignment.removed)?;
     let mut pass = Pass {
         study,
         model,
@@ -154,7 +157,7 @@ fn starting_states(
             return Ok((block, calibrated, evaluation));
         }
     }
-    let model = study.model_of(assignment.cell.as_ref(), &assignment.dropped)?;
+    let model = study.model_of(assignment.cell.as_ref(), &assignment.removed)?;
     let calibration =
         calibration.map(|windows| HiddenStates::embed(&model, windows, study.dtype, placement, check));
     let evaluation = HiddenStates::embed_trees(&model, &sequences, study.dtype, placement, check)?;
@@ -174,7 +177,7 @@ impl Pass<'_> {
         for index in first..blocks {
             self.reporter.check()?;
             let (started, spent) = (self.reporter.clock(), self.reporter.tracker.spent());
-            let is_there = !self.assignment.dropped.contains(&index);
+            let is_there = !self.assignment.removed.blocks.contains(&index);
             if is_there {
                 self.run_block(index, is_cell && index >= pruned)?;
             } else if index >= pruned {
@@ -204,11 +207,12 @@ impl Pass<'_> {
         self.finish_writing()
     }
 
-    /// Tells what became of the modules of blocks that are left out, unless an earlier run has.
+    /// Tells what became of the modules of blocks and experts that are left out, unless an earlier run has.
     fn tell_dropped(&mut self) -> Result<()> {
-        let Assignment { dropped, modules: known, .. } = self.assignment;
-        for module in dropped.iter().flat_map(|block| dropped_modules(self.study, *block)) {
-            if known.iter().all(|known| known.name != module.name) {
+        let Assignment { removed, modules: known, .. } = self.assignment;
+        let known: HashSet<&str> = known.iter().map(|known| known.name.as_str()).collect();
+        for module in dropped_modules(self.study, removed) {
+            if !known.contains(module.name.as_str()) {
                 (self.findings)(Finding::Module { module })?;
             }
         }
@@ -219,7 +223,7 @@ impl Pass<'_> {
     fn run_block(&mut self, index: usize, to_prune: bool) -> Result<()> {
         let (study, place) = (self.study, self.place);
         let started = self.reporter.clock();
-        let mut block = study.load_block(index, &place.device)?;
+        let mut block = study.load_block_of(&self.model, index, &place.device)?;
         if self.assignment.cell.is_some() && !to_prune {
             apply_checkpoint(&mut block, study, place, &self.assignment.folder, index)?;
         }
@@ -246,16 +250,17 @@ impl Pass<'_> {
     fn prune_block(&mut self, block: &mut Block, index: usize) -> Result<()> {
         let (study, Some(procedure)) = (self.study, self.procedure.clone()) else { return Ok(()) };
         let (first, end) = study.sizes.blocks;
+        let modules = study.modules[index].iter().copied().filter(|id| block.layout().has(*id));
+        let modules: Vec<ModuleId> = modules.collect();
         let mut written = Vec::new();
         if procedure.stages().is_empty() {
-            for &id in study.modules[index].iter().filter(|_| (first..end).contains(&index)) {
+            for &id in modules.iter().filter(|_| (first..end).contains(&index)) {
                 let module = self.unchanged(block, index, id)?;
                 (self.findings)(Finding::Module { module })?;
             }
         } else if (first..end).contains(&index) {
             let procedure = procedure.with_levels(|level| study.block_level(index, level))?;
-            let modules = &study.modules[index];
-            let groups = grouped(block.layout(), modules, procedure.needs(), study.sizes.held_experts);
+            let groups = grouped(block.layout(), &modules, procedure.needs(), study.sizes.held_experts);
             let mut pruned = PrunedModules { in_parts: groups.len() > 1, ..PrunedModules::default() };
             for group in groups {
                 self.prune_group(block, index, &modules[group], &procedure, &mut pruned)?;
@@ -408,7 +413,7 @@ impl Pass<'_> {
             inputs.move_to_host()?;
         }
         let control = self.reporter.control();
-        let left_out = self.assignment.dropped.iter().filter(|dropped| **dropped < index).count();
+        let left_out = self.assignment.removed.blocks.iter().filter(|dropped| **dropped < index).count();
         let place = self.model.config.matrix_place(index - left_out, id);
         let matrix = Matrix { dtype: source, place, ..Matrix::new(&mut weights, columns) };
         let stop = || control.cancelled();
@@ -519,7 +524,10 @@ pub(super) fn apply_checkpoint(
     dir: &Path,
     index: usize,
 ) -> Result<()> {
-    for (name, stored) in checkpoint::read_block(dir, index, &Device::Cpu)? {
+    let file = Arc::new(Mutex::new(BlockFile::open(dir, index)?));
+    let open = || file.lock().unwrap_or_else(PoisonError::into_inner);
+    let names = open().modules();
+    for name in names {
         let id = block.layout().find(&name).ok_or_else(|| {
             Error::failure(format!(
                 "the checkpoint {} is damaged: `{name}` is no module",
@@ -527,10 +535,11 @@ pub(super) fn apply_checkpoint(
             ))
         })?;
         if let Some(source) = block.reader(id) {
-            let device = place.device.clone();
-            block.set_reader(id, compressed_reader(source, stored, study.dtype, device));
+            let target = (study.dtype, place.device.clone());
+            block.set_reader(id, BlockFile::reader(file.clone(), name, source, target));
             continue;
         }
+        let Some(stored) = open().module(&name)? else { continue };
         let source = block.module(id)?.weight;
         let weights = stored.weights(|| {
             // What stays is the source's, which the block holds; zeros are exact in any precision.
@@ -550,7 +559,7 @@ pub(super) fn load_heads(
     own: Option<LmHead>,
 ) -> Result<Heads> {
     let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
-    let model = study.model_of(cell, &[])?;
+    let model = study.model_of(cell, &RemovedParts::default())?;
     let base = model.ends.head.map(|_| load(&study.folder)).transpose()?;
     Ok(Heads::new(own.map_or_else(|| load(&model), Ok)?, base))
 }

@@ -1,6 +1,7 @@
 //! What a study will cost: floating-point work, memory, disk. Pure arithmetic over sizes.
 
 use super::event::ResourceEstimate;
+use super::experts::are_held;
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::sparse;
 use crate::methods::{Bound, Needs, Procedure};
@@ -134,9 +135,7 @@ impl Sizes {
 
     /// Whether all experts of a block are held. Else they are read one after the other.
     pub fn holds_experts(&self, layout: &BlockLayout) -> bool {
-        let experts = layout.modules().filter(|(_, module)| module.expert.is_some());
-        let elements: usize = experts.map(|(_, module)| module.elements()).sum();
-        elements * self.compute_bytes <= self.held_experts
+        are_held(layout, self.compute_bytes, self.held_experts)
     }
 
     /// Weights of a block that are in memory.
@@ -317,7 +316,8 @@ impl Sizes {
         }
         amounts.push((Work::Forward, forward));
         amounts.push((Work::Block, self.block() * blocks));
-        amounts.push((Work::compressing(procedure), self.prune(procedure) * to_prune));
+        let compressed = self.prune(procedure) * to_prune * self.kept_weights(procedure);
+        amounts.push((Work::compressing(procedure), compressed));
         amounts.push((Work::Head, self.head(2) + self.choice_head()));
         amounts.push((Work::Answer, self.answers() * kept));
         amounts.push((Work::Compare, self.compare()));
@@ -329,6 +329,17 @@ impl Sizes {
         let blocks = self.config.blocks;
         let removed = procedure.blocks_removed(blocks).unwrap_or(0);
         1.0 - removed as f64 / blocks as f64
+    }
+
+    /// The share of the weights of a block that stays where a cell removes experts. A token goes through as many as before.
+    fn kept_weights(&self, procedure: &Procedure) -> f64 {
+        let Some((experts, _)) = self.config.experts() else { return 1.0 };
+        let removed = procedure.experts_removed(self.config.experts()).unwrap_or(0) as f64 / experts as f64;
+        let of_experts = |layout: &BlockLayout| {
+            let experts = layout.modules().filter(|(_, module)| module.expert.is_some());
+            experts.map(|(_, module)| module.elements()).sum::<usize>() as f64
+        };
+        1.0 - removed * self.mean_block(|_, layout| of_experts(layout)) / self.block_parameters()
     }
 
     /// The survey of one calibration set.
@@ -442,7 +453,7 @@ impl Sizes {
                 None if procedure.stages().is_empty() => 0,
                 None => all_blocks / 8,
             };
-            disk += (of_all as f64 * self.kept_share(procedure)) as usize;
+            disk += (of_all as f64 * self.kept_share(procedure) * self.kept_weights(procedure)) as usize;
         }
         if !cells.is_empty() {
             disk += states(self.evaluation_tokens())

@@ -241,15 +241,8 @@ impl StudyDraft {
     fn surveyed_sets(&self) -> impl Iterator<Item = (&str, u64)> {
         let blocks = self.study.folder.config.blocks;
         let cells = self.study.spec.cells.iter().zip(&self.procedures);
-        let surveys = move |procedure: &Procedure| {
-            let removed = procedure.blocks_removed(blocks).unwrap_or(0);
-            let (stage, removal) = procedure.removal()?;
-            (removal.trials(blocks, removed, &stage.arguments) == 0).then_some(())
-        };
-        let sets = cells.filter_map(move |(cell, procedure)| {
-            surveys(procedure)?;
-            Some((cell.calibration.as_deref()?, cell.seed))
-        });
+        let surveyed = cells.filter(move |(_, procedure)| procedure.reads_survey(blocks));
+        let sets = surveyed.filter_map(|(cell, _)| Some((cell.calibration.as_deref()?, cell.seed)));
         sets.collect::<std::collections::BTreeSet<_>>().into_iter()
     }
 

@@ -21,6 +21,14 @@ pub(super) fn most_held(free: Option<u64>) -> usize {
     free.map_or(MOST_HELD, |free| usize::try_from(free / 3).unwrap_or(MOST_HELD).min(MOST_HELD))
 }
 
+/// Whether all experts of a block are held, if each of their weights takes so many bytes, and at most `most` may be held.
+/// Else they are read one after the other.
+pub(super) fn are_held(layout: &BlockLayout, bytes: usize, most: usize) -> bool {
+    let experts = layout.modules().filter(|(_, module)| module.expert.is_some());
+    let elements: usize = experts.map(|(_, module)| module.elements()).sum();
+    elements.saturating_mul(bytes) <= most
+}
+
 /// The modules in groups whose statistics are collected together: all of them, unless these take more than `most` bytes.
 /// Then there are several groups of experts, each as large as may be. An expert is never divided.
 pub(super) fn grouped(

@@ -3,14 +3,16 @@
 use candle_core::{DType, Device};
 
 use super::collector::Collector;
+use super::experts::{are_held, most_held};
 use super::stream::{HiddenStates, Placement};
 use crate::error::{Error, Result};
 use crate::export::BlockSums;
 use crate::methods::{Needs, Statistics};
-use crate::model::{Block, InputSite, ModelFolder};
+use crate::model::{Block, ExpertWeights, InputSite, ModelFolder};
+use crate::sysinfo::host_memory;
 
 /// The sum over all tokens of the square of every feature, for every input of every block. One block is in memory at a
-/// time, in `f32` on the host, and `batch_tokens` tokens go through it together. `told` hears of every block before it is
+/// time, in `f32` on the host, or less where its experts take too much; and `batch_tokens` tokens go through it together. `told` hears of every block before it is
 /// read and of every batch before it goes through; what it says ends the work.
 ///
 /// # Errors
@@ -25,10 +27,13 @@ pub(crate) fn sums_of_squares(
     let placement = Placement { batch_tokens, home: &device };
     let mut states = HiddenStates::embed(folder, windows, dtype, placement, &mut || told(0))?;
     let ropes = folder.config.rope_tables(windows.iter().map(Vec::len).max().unwrap_or(0));
+    let most = most_held(Some(host_memory().available).filter(|free| *free > 0));
     let mut all = Vec::with_capacity(folder.config.blocks);
     for index in 0..folder.config.blocks {
         told(index)?;
-        let block = Block::load(folder, index, dtype, &device)?;
+        let held = are_held(folder.config.layout(index), dtype.size_in_bytes(), most);
+        let experts = if held { ExpertWeights::Held } else { ExpertWeights::ReadWhenNeeded };
+        let block = Block::load_with(folder, index, dtype, &device, experts)?;
         let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
         let mut collector = Collector::new(Needs::ColumnNorms);
         states.observe(&block, &ropes, &device, &sites, &mut collector, &mut || told(index))?;

@@ -19,6 +19,7 @@ mod disagreement;
 mod draft;
 mod evaluate;
 mod event;
+mod expert_scores;
 mod experts;
 mod files;
 mod finding;

@@ -12,6 +12,7 @@ use super::ledger::Ledger;
 use super::place::Place;
 use super::study::Study;
 use crate::error::Result;
+use crate::model::RemovedParts;
 use crate::results::{CellState, Seconds};
 use crate::store::Store;
 use crate::study::{CellSpec, StudyContent};
@@ -74,7 +75,7 @@ impl Session {
             base_folder: ledger.folder(None),
             calibration: None,
             calibration_warnings: Vec::new(),
-            dropped: Vec::new(),
+            removed: RemovedParts::default(),
             modules: Vec::new(),
             answers: ledger.store.answers(ledger.study, None)?,
             // What only brings back the states of a base that is done does not count as its measurement.
@@ -106,7 +107,7 @@ impl Session {
             base_folder: ledger.folder(None),
             calibration,
             calibration_warnings,
-            dropped: Vec::new(),
+            removed: RemovedParts::default(),
             modules: known.modules.clone(),
             answers: ledger.store.answers(ledger.study, Some(&known.id))?,
             seconds: known.seconds,

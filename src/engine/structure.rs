@@ -1,4 +1,4 @@
-//! Which blocks a cell removes: chosen once, from the dense model, and kept as their checkpoints.
+//! Which blocks and experts a cell removes: chosen once, from the dense model, and kept in its folder.
 
 use std::fs;
 
@@ -13,8 +13,9 @@ use super::study::Study;
 use super::survey::take_survey;
 use crate::error::{Error, Result};
 use crate::methods::{DenseModel, Survey};
-use crate::model::{LmHead, ModelFolder};
+use crate::model::{LmHead, ModelFolder, ModuleDef, RemovedParts};
 use crate::results::{ErrorBasis, Footprint, ModuleResult};
+use crate::store::checkpoint::removed::{read_experts, write_experts};
 use crate::store::checkpoint::{self, Stored};
 use crate::store::survey as kept_survey;
 use crate::study::StudyContent;
@@ -25,12 +26,50 @@ pub(super) const LOSS_WINDOWS: usize = 8;
 /// Most bytes of hidden states of models that are tried together.
 const TRIAL_BYTES: usize = 1 << 30;
 
+/// The parts of the model that a cell removes, chosen when they are first asked for.
+///
+/// # Errors
+/// [`Error::Cancelled`] when it is to end; anything that fails.
+pub(super) fn removed_parts(
+    study: &Study,
+    place: &Place,
+    assignment: &Assignment,
+    reporter: &mut Reporter,
+) -> Result<RemovedParts> {
+    let blocks = dropped_blocks(study, place, assignment, reporter)?;
+    Ok(RemovedParts { blocks, experts: dropped_experts(study, place, assignment, reporter)? })
+}
+
+/// The experts of every block of the files that a cell removes, in ascending order; an empty list where it removes none.
+fn dropped_experts(
+    study: &Study,
+    place: &Place,
+    assignment: &Assignment,
+    reporter: &mut Reporter,
+) -> Result<Vec<Vec<usize>>> {
+    let Some(cell) = &assignment.cell else { return Ok(Vec::new()) };
+    let procedure = study.procedure(cell)?;
+    let Some((_, removal)) = procedure.expert_removal() else { return Ok(Vec::new()) };
+    let config = &study.folder.config;
+    let count = procedure.experts_removed(config.experts())?;
+    let dir = &assignment.folder;
+    let known = read_experts(dir, config.blocks)?;
+    if let Some(known) = known.filter(|known| known.iter().all(|experts| experts.len() == count)) {
+        return Ok(known);
+    }
+    let mut model = SurveyedModel { study, place, assignment, reporter };
+    let chosen = removal.choose(&mut model, count)?;
+    fs::create_dir_all(dir).map_err(|e| Error::io("cannot create", dir, e))?;
+    write_experts(dir, &chosen)?;
+    Ok(chosen)
+}
+
 /// The blocks that a cell removes, in ascending order. They are chosen when they are first asked for, and get their
 /// checkpoints with that.
 ///
 /// # Errors
 /// [`Error::Cancelled`] when it is to end; anything that fails.
-pub(super) fn dropped_blocks(
+fn dropped_blocks(
     study: &Study,
     place: &Place,
     assignment: &Assignment,
@@ -59,10 +98,19 @@ pub(super) fn dropped_blocks(
     Ok(chosen)
 }
 
-/// What becomes of the modules of a block that is gone.
-pub(super) fn dropped_modules(study: &Study, block: usize) -> Vec<ModuleResult> {
-    let modules = study.folder.config.layout(block).modules();
-    modules.map(|(_, module)| untouched(block, &module.full_name, Footprint::default())).collect()
+/// What becomes of the modules of blocks and experts that are gone.
+pub(super) fn dropped_modules(study: &Study, removed: &RemovedParts) -> Vec<ModuleResult> {
+    let config = &study.folder.config;
+    let of_block = |block: usize| {
+        let is_gone = removed.blocks.contains(&block);
+        let experts = removed.experts.get(block).map_or(&[][..], Vec::as_slice);
+        let goes = move |module: &ModuleDef| {
+            is_gone || module.expert.is_some_and(|expert| experts.contains(&expert.index))
+        };
+        let modules = config.layout(block).modules().filter(move |(_, module)| goes(module));
+        modules.map(move |(_, module)| untouched(block, &module.full_name, Footprint::default()))
+    };
+    (0..config.blocks).flat_map(of_block).collect()
 }
 
 /// A module that no method worked on.
@@ -90,7 +138,8 @@ pub(super) fn savings(study: &Study, model: &ModelFolder) -> (u64, u64) {
         let chosen = (0..config.blocks).flat_map(|block| {
             let number = config.number_in_files(block);
             let ids = study.modules[number].iter().filter(move |_| (first..end).contains(&number));
-            ids.map(move |id| config.layout(block).module(*id))
+            let layout = config.layout(block);
+            ids.filter(|id| layout.has(**id)).map(|id| layout.module(*id))
         });
         let bits = folder.source_bits(chosen);
         bits.all - bits.untouched

@@ -13,7 +13,7 @@ use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
 use crate::export::cell_model;
 use crate::methods::{Procedure, Profile};
-use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RopeTables, Tree};
+use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RemovedParts, RopeTables, Tree, renumber};
 use crate::results::{Environment, ModelInfo};
 use crate::study::{CellSpec, Level, StudySpec};
 
@@ -53,13 +53,13 @@ impl Study {
     }
 
     /// The model that a cell begins and ends with (the base: `None`): its embedding and head are as the recipe has them,
-    /// and the blocks `dropped` are left out.
+    /// and the parts `removed` are left out.
     ///
     /// # Errors
     /// A recipe that is not understood, or that the model does not fit.
-    pub fn model_of(&self, cell: Option<&CellSpec>, dropped: &[usize]) -> Result<Cow<'_, ModelFolder>> {
+    pub fn model_of(&self, cell: Option<&CellSpec>, removed: &RemovedParts) -> Result<Cow<'_, ModelFolder>> {
         let Some(cell) = cell else { return Ok(Cow::Borrowed(&self.folder)) };
-        cell_model(&self.folder, &self.procedure(cell)?, dropped)
+        cell_model(&self.folder, &self.procedure(cell)?, removed)
     }
 
     /// Loads a block of the base. Experts that would take too much memory are read when they are needed.
@@ -67,9 +67,19 @@ impl Study {
     /// # Errors
     /// As [`Block::load`].
     pub fn load_block(&self, index: usize, device: &Device) -> Result<Block> {
-        let held = self.sizes.holds_experts(self.folder.config.layout(index));
+        self.load_block_of(&self.folder, index, device)
+    }
+
+    /// Loads the block of a cell's model that has the number `index` in the files, with the weights of these.
+    ///
+    /// # Errors
+    /// As [`Block::load`]; a block that the model is without.
+    pub fn load_block_of(&self, model: &ModelFolder, index: usize, device: &Device) -> Result<Block> {
+        let gone = || Error::failure(format!("block {index} is left out of the model"));
+        let place = model.config.place_of(index).ok_or_else(gone)?;
+        let held = self.sizes.holds_experts(model.config.layout(place));
         let experts = if held { ExpertWeights::Held } else { ExpertWeights::ReadWhenNeeded };
-        Block::load_with(&self.folder, index, self.dtype, device, experts)
+        Block::load_with(model, place, self.dtype, device, experts)
     }
 
     /// The level of one block of a cell.
@@ -91,10 +101,14 @@ impl Study {
                 procedure.check(module.shape.1, module.short_name())?;
             }
         }
-        procedure
-            .blocks_removed(self.folder.config.blocks)
-            .map_err(|e| Error::mistake(format!("{}: {e}", cell.label())))?;
-        self.model_of(Some(cell), &[])?;
+        let of_cell = |e: Error| Error::mistake(format!("{}: {e}", cell.label()));
+        procedure.blocks_removed(self.folder.config.blocks).map_err(of_cell)?;
+        if procedure.experts_removed(self.folder.config.experts()).map_err(of_cell)? > 0
+            && let Some(why) = renumber::refuses_experts(&self.folder)
+        {
+            return Err(of_cell(Error::mistake(why)));
+        }
+        self.model_of(Some(cell), &RemovedParts::default())?;
         if let Some(profile) = &self.profile {
             for block in 0..self.folder.config.blocks {
                 procedure.with_levels(|level| profile.at(block, level))?;

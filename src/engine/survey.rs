@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::Reporter;
 use super::costs::Work;
 use super::event::Phase;
+use super::expert_scores::ShownExperts;
 use super::place::Place;
 use super::stream::{HiddenStates, Placement};
 use super::study::Study;
@@ -32,23 +33,27 @@ pub(super) fn take_survey(
     let tokens = states.tokens();
     let mut influence = Vec::with_capacity(blocks);
     let mut last = vec![states.last_states()?];
+    let mut experts = Vec::with_capacity(blocks);
     for index in 0..blocks {
         reporter.boundary()?;
         let started = reporter.clock();
         let block = study.load_block(index, &place.device)?;
         let loaded = reporter.clock();
         let mut turned = 0.0;
+        let mut scores = ShownExperts::of(&block);
         states.forward_seen(
             &block,
             &study.ropes,
             &place.device,
             &mut || reporter.check(),
+            &mut scores,
             &mut |before, after, _| {
                 turned += total_turning(before, after)?;
                 Ok(())
             },
         )?;
         influence.push(turned / tokens.max(1) as f64);
+        experts.push(scores.finish());
         last.push(states.last_states()?);
         reporter.tracker.did(Work::Block, study.sizes.block(), loaded - started);
         reporter.tracker.did(Work::Forward, study.sizes.forward(tokens), reporter.clock() - loaded);
@@ -56,7 +61,7 @@ pub(super) fn take_survey(
         reporter.tracker.step(index as u64 + 1);
     }
     let angles = span_angles(&last, study.folder.config.hidden_size);
-    Ok(Survey { windows: windows.len(), influence, angles })
+    Ok(Survey { windows: windows.len(), influence, angles, experts })
 }
 
 /// The sum over rows of `1 − cos(before, after)`.

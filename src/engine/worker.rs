@@ -13,7 +13,7 @@ use super::options::EngineOptions;
 use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::Session;
-use super::structure::dropped_blocks;
+use super::structure::removed_parts;
 use super::study::Study;
 use crate::demo;
 use crate::error::{Error, Result};
@@ -286,8 +286,8 @@ fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize)
     let mut assignment = session.cell_assignment(position, reporter)?;
     let Session { study, place, ledger, .. } = session;
     let started = reporter.clock();
-    assignment.dropped = dropped_blocks(study, place, &assignment, reporter)?;
-    if !assignment.dropped.is_empty() {
+    assignment.removed = removed_parts(study, place, &assignment, reporter)?;
+    if !assignment.removed.is_empty() {
         assignment.seconds.calibrate += reporter.clock() - started;
     }
     compute(study, place, &assignment, reporter, &mut |finding| ledger.record(Some(position), finding))?;
@@ -360,8 +360,9 @@ fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
     let path = format.path_in(folder, &cell.id);
     let checkpoints = session.ledger.folder(Some(&cell.id));
     let saved = verification_texts(&session.study).and_then(|texts| {
-        let dropped = checkpoint::dropped_blocks(&checkpoints, session.study.folder.config.blocks)?;
-        let folder = session.study.model_of(Some(&cell.spec), &dropped)?;
+        let blocks = session.study.folder.config.blocks;
+        let removed = checkpoint::removed::removed_parts(&checkpoints, blocks)?;
+        let folder = session.study.model_of(Some(&cell.spec), &removed)?;
         let model = ExportModel::cell(&folder, &checkpoints, cell);
         export::export(format, &model, &session.options.save_options, &path, Some(&texts))
     });

@@ -2,8 +2,8 @@
 //!
 //! The weights keep the source's files, names, order, dtypes and metadata, byte for byte except for the compressed
 //! matrices, whose zeros are real ones. What belongs to the model besides (configuration, tokenizer, templates,
-//! licence) is copied, and `sparsity.json` says what was done. Tensors are streamed: never more than one block's
-//! checkpoint is in memory.
+//! licence) is copied, and `sparsity.json` says what was done. Tensors are streamed: never more than one matrix
+//! of a checkpoint is in memory.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::exporter::{ExportOptions, Exporter};
-use super::model::{Blocks, ExportModel, removes_blocks};
+use super::model::{Blocks, ExportModel, refuses_removal};
 use super::part::{Output, PartialExport};
 use super::report::{Count, SparsityReport};
 use super::source::{CHUNK, SourceFile, SourceTensor};
@@ -63,7 +63,7 @@ impl Exporter for HuggingFace {
         recipe: Option<&Recipe>,
         _options: &ExportOptions,
     ) -> Option<String> {
-        recipe.filter(|recipe| removes_blocks(recipe)).and_then(|_| renumber::refuses(folder))
+        recipe.and_then(|recipe| refuses_removal(folder, recipe))
     }
 
     fn write(&self, model: &ExportModel<'_>, _options: &ExportOptions, out: &PartialExport) -> Result<()> {
@@ -273,13 +273,49 @@ impl<'a> WeightWriter<'a> {
         if self.names.are_the_same() {
             out.put(&source.head)?;
         } else {
-            let named = tensors.iter().filter_map(|tensor| Some((tensor, new_name(tensor)?)));
+            let cut: Vec<SourceTensor> = tensors.iter().map(|tensor| self.cut(tensor)).collect();
+            let named = cut.iter().filter_map(|tensor| Some((tensor, new_name(tensor)?)));
             out.put(&source.head_of(named)?)?;
         }
         for tensor in tensors {
             match self.names.new_name(&tensor.name) {
                 Some(_) => self.write_tensor(source, &tensor, out)?,
                 None => source.skip(tensor.bytes)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A tensor as it will be listed: with the entries of experts that stay.
+    fn cut(&self, tensor: &SourceTensor) -> SourceTensor {
+        match (self.names.kept_entries(&tensor.name), tensor.shape.first()) {
+            (Some(kept), Some(&entries)) => {
+                let mut shape = tensor.shape.clone();
+                shape[0] = kept.len();
+                SourceTensor {
+                    shape,
+                    bytes: tensor.bytes / entries as u64 * kept.len() as u64,
+                    ..tensor.clone()
+                }
+            }
+            _ => tensor.clone(),
+        }
+    }
+
+    /// Writes the entries of experts that stay.
+    fn write_entries(
+        source: &mut SourceFile,
+        tensor: &SourceTensor,
+        kept: &[usize],
+        out: &mut Output<'_>,
+    ) -> Result<()> {
+        let entries = tensor.shape.first().copied().unwrap_or(0);
+        let bytes = tensor.bytes / entries.max(1) as u64;
+        for entry in 0..entries {
+            if kept.contains(&entry) {
+                source.pass(bytes, |bytes| out.put(bytes))?;
+            } else {
+                source.skip(bytes)?;
             }
         }
         Ok(())
@@ -297,9 +333,10 @@ impl<'a> WeightWriter<'a> {
             None => None,
         };
         let Some((block, module, stored)) = stored else {
-            return match self.ends.get(&tensor.name) {
-                Some(end) => self.write_end(source, tensor, end, out),
-                None => source.pass(tensor.bytes, |bytes| out.put(bytes)),
+            return match (self.ends.get(&tensor.name), self.names.kept_entries(&tensor.name)) {
+                (Some(end), _) => self.write_end(source, tensor, end, out),
+                (None, Some(kept)) => Self::write_entries(source, tensor, kept, out),
+                (None, None) => source.pass(tensor.bytes, |bytes| out.put(bytes)),
             };
         };
         if self.folder.config.layout(block).module(module).turned {
@@ -308,8 +345,8 @@ impl<'a> WeightWriter<'a> {
             return Ok(());
         }
         let zeros = match tensor.dtype.as_str() {
-            "F32" => write_stored::<4>(source, tensor, stored, out)?,
-            _ => write_stored::<2>(source, tensor, stored, out)?,
+            "F32" => write_stored::<4>(source, tensor, &stored, out)?,
+            _ => write_stored::<2>(source, tensor, &stored, out)?,
         };
         self.counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
         Ok(())

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::methods::{Family, Procedure, find};
-use crate::model::{Block, ModelFolder, ModuleId};
+use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RemovedParts, renumber};
 use crate::results::CellResult;
+use crate::store::checkpoint::block_file::BlockFile;
 use crate::store::checkpoint::{self, Stored};
 use crate::study::{Recipe, Step};
 
@@ -72,7 +74,7 @@ impl<'a> ExportModel<'a> {
     }
 }
 
-/// The model that a cell begins and ends with: its embedding and head are as the recipe has them, and the blocks `dropped`
+/// The model that a cell begins and ends with: its embedding and head are as the recipe has them, and the parts `removed`
 /// are left out.
 ///
 /// # Errors
@@ -80,9 +82,9 @@ impl<'a> ExportModel<'a> {
 pub fn cell_model<'a>(
     folder: &'a ModelFolder,
     procedure: &Procedure,
-    dropped: &[usize],
+    removed: &RemovedParts,
 ) -> Result<Cow<'a, ModelFolder>> {
-    let model = folder.without_blocks(dropped);
+    let model = folder.without(removed);
     let config = &model.config;
     let ends = procedure.end_types(config.embedding.width, config.blocks, config.head.tied)?;
     if ends == model.ends {
@@ -91,9 +93,13 @@ pub fn cell_model<'a>(
     Ok(Cow::Owned(ModelFolder { ends, ..model.into_owned() }))
 }
 
-/// Whether a recipe removes blocks.
-pub(super) fn removes_blocks(recipe: &Recipe) -> bool {
-    recipe.steps().any(|step| find(&step.method).is_ok_and(|method| method.block_removal().is_some()))
+/// Why a folder of files cannot hold what a recipe leaves of a model; `None` is nothing.
+pub(super) fn refuses_removal(folder: &ModelFolder, recipe: &Recipe) -> Option<String> {
+    let methods = || recipe.steps().filter_map(|step| find(&step.method).ok());
+    let blocks = methods().any(|method| method.block_removal().is_some());
+    let experts = methods().any(|method| method.expert_removal().is_some());
+    let of_blocks = blocks.then(|| renumber::refuses(folder)).flatten();
+    of_blocks.or_else(|| experts.then(|| renumber::refuses_experts(folder)).flatten())
 }
 
 /// Whether a step puts weights on a grid.
@@ -101,34 +107,30 @@ pub(super) fn quantises(step: &Step) -> bool {
     find(&step.method).is_ok_and(|method| method.family() == Family::Quantise)
 }
 
-/// The blocks of a model to be written, of which one checkpoint is held.
+/// The blocks of a model to be written, of which one matrix is held.
 pub(super) struct Blocks<'a> {
     folder: &'a ModelFolder,
     checkpoints: Option<&'a Path>,
-    held: Option<(usize, Vec<(String, Stored)>)>,
+    /// The checkpoint that was read last, and its block.
+    open: Option<(usize, Arc<Mutex<BlockFile>>)>,
 }
 
 impl<'a> Blocks<'a> {
     pub fn new(model: &ExportModel<'a>) -> Self {
-        Self { folder: model.folder, checkpoints: model.cell.map(|cell| cell.checkpoints), held: None }
+        Self { folder: model.folder, checkpoints: model.cell.map(|cell| cell.checkpoints), open: None }
     }
 
     /// What became of a matrix; `None` when it was left alone.
     ///
     /// # Errors
     /// A checkpoint that is damaged or of another model.
-    pub fn stored(&mut self, block: usize, id: ModuleId) -> Result<Option<&Stored>> {
+    pub fn stored(&mut self, block: usize, id: ModuleId) -> Result<Option<Stored>> {
         let Some(checkpoints) = self.checkpoints else { return Ok(None) };
-        if self.held.as_ref().is_none_or(|(held, _)| *held != block) {
-            // Let go of one before the next is read.
-            self.held = None;
-            let number = self.folder.config.number_in_files(block);
-            self.held = Some((block, checkpoint::read_block(checkpoints, number, &Device::Cpu)?));
-        }
+        let file = self.file(checkpoints, block)?;
         let module = self.folder.config.layout(block).module(id);
-        let modules = self.held.iter().flat_map(|(_, modules)| modules);
-        let found = modules.into_iter().find(|(name, _)| *name == module.name);
-        let Some((name, stored)) = found else { return Ok(None) };
+        let Some(stored) = file.lock().unwrap_or_else(PoisonError::into_inner).module(&module.name)? else {
+            return Ok(None);
+        };
         let tensor = module.weight();
         let info = self.folder.weights.required(&tensor)?;
         let shape = [module.shape.0, module.shape.1];
@@ -136,12 +138,26 @@ impl<'a> Blocks<'a> {
             return Ok(Some(stored));
         }
         Err(Error::mistake(format!(
-            "{}: {name} does not fit `{tensor}` of {}, which is {:?} of {}: the checkpoints are of another model",
+            "{}: {} does not fit `{tensor}` of {}, which is {:?} of {}: the checkpoints are of another model",
             checkpoint::block_path(checkpoints, self.folder.config.number_in_files(block)).display(),
+            module.name,
             self.folder.root.display(),
             shape,
             info.dtype.as_str().to_uppercase()
         )))
+    }
+
+    /// The checkpoint of a block.
+    fn file(&mut self, checkpoints: &Path, block: usize) -> Result<Arc<Mutex<BlockFile>>> {
+        match &self.open {
+            Some((open, file)) if *open == block => Ok(file.clone()),
+            _ => {
+                let number = self.folder.config.number_in_files(block);
+                let file = Arc::new(Mutex::new(BlockFile::open(checkpoints, number)?));
+                self.open = Some((block, file.clone()));
+                Ok(file)
+            }
+        }
     }
 
     /// A matrix as it is computed with, `[out, in]` in `f32`.
@@ -161,16 +177,24 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    /// A block as it is computed with, in `f32` on the host.
+    /// A block as it is computed with, in `f32` on the host. Experts are read when tokens reach them, so that a large
+    /// mixture is never in memory as a whole.
     ///
     /// # Errors
     /// As [`Self::weight`].
     pub fn load(&mut self, block: usize) -> Result<Block> {
         let folder = self.folder;
-        let mut loaded = Block::load(folder, block, DType::F32, &Device::Cpu)?;
-        if self.checkpoints.is_some() {
-            for (id, _) in folder.config.layout(block).modules() {
-                loaded.set_weight(id, self.weight(block, id)?);
+        let (dtype, device) = (DType::F32, Device::Cpu);
+        let mut loaded = Block::load_with(folder, block, dtype, &device, ExpertWeights::ReadWhenNeeded)?;
+        let Some(checkpoints) = self.checkpoints else { return Ok(loaded) };
+        for (id, module) in folder.config.layout(block).modules() {
+            match loaded.reader(id) {
+                None => loaded.set_weight(id, self.weight(block, id)?),
+                Some(source) => {
+                    let file = self.file(checkpoints, block)?;
+                    let target = (dtype, device.clone());
+                    loaded.set_reader(id, BlockFile::reader(file, module.name.clone(), source, target));
+                }
             }
         }
         Ok(loaded)

@@ -1,6 +1,6 @@
 //! `sparsity.json`: what was done to a model, beside its weights.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -36,6 +36,9 @@ pub(super) struct SparsityReport<'a> {
     /// Blocks of the source that are left out. Modules are called as in the source.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     dropped_blocks: Vec<usize>,
+    /// Experts that are left out, for each block of the source that stays and has lost some.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    dropped_experts: BTreeMap<usize, Vec<usize>>,
     modules: Vec<ModuleReport>,
 }
 
@@ -81,6 +84,7 @@ impl<'a> SparsityReport<'a> {
             calibration: cell.spec.calibration.as_deref(),
             seed: cell.spec.seed,
             dropped_blocks: folder.config.dropped_blocks(),
+            dropped_experts: folder.config.dropped_experts(),
             modules: counts.iter().map(module).collect(),
         }
     }

@@ -17,6 +17,7 @@ const METADATA: &str = "__metadata__";
 pub(super) const CHUNK: usize = 1 << 20;
 
 /// A tensor as a file's header lists it.
+#[derive(Debug, Clone)]
 pub(super) struct SourceTensor {
     pub name: String,
     /// As the file spells it: `BF16`.

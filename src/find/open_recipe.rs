@@ -120,6 +120,9 @@ fn open_steps(steps: &[String]) -> Vec<usize> {
 
 /// The levels that a search among a method's levels goes through, the least compression first.
 fn levels(method: &dyn Method) -> Vec<Level> {
+    if let Some(levels) = method.searched_levels() {
+        return levels;
+    }
     match method.family() {
         Family::Prune => sparsities(USUAL_STEP),
         Family::Quantise => BITS.map(Level::Bits).to_vec(),

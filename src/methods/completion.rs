@@ -22,8 +22,15 @@ pub(crate) struct Completion {
     pub expected: String,
 }
 
-/// Levels to offer for methods of a family, and what is accepted, in words.
-fn levels(family: Family) -> (Vec<Level>, String) {
+/// Levels to offer for a method, and what is accepted, in words.
+fn levels(method: &dyn Method) -> (Vec<Level>, String) {
+    let (mut levels, words) = levels_of(method.family());
+    levels.retain(|level| method.takes(*level));
+    (levels, method.levels().map_or(words, str::to_owned))
+}
+
+/// The same for all methods of a family.
+fn levels_of(family: Family) -> (Vec<Level>, String) {
     let list = |levels: &[Level]| levels.iter().map(|level| level.label()).collect::<Vec<_>>().join(", ");
     match family {
         Family::Structure => {
@@ -77,7 +84,7 @@ impl RecipeWord {
     fn all(&self) -> Vec<String> {
         match self {
             Self::Method => METHODS.iter().map(|method| method.name().to_owned()).collect(),
-            Self::Level(method) => levels(method.family()).0.into_iter().map(Level::label).collect(),
+            Self::Level(method) => levels(*method).0.into_iter().map(Level::label).collect(),
             Self::Parameter(method) => method.parameters().iter().map(parameter).collect(),
             Self::Value(parameter) => match parameter.kind {
                 ParameterKind::Choice(words) => words.iter().map(|&word| word.to_owned()).collect(),
@@ -103,7 +110,7 @@ impl RecipeWord {
 
     /// Why no word fits behind `before`: what is wrong with that, or with `first`, the first of all words.
     fn why_nothing(&self, before: &str, first: &str) -> String {
-        let level = find(first).map(|method| levels(method.family()).0).unwrap_or_default();
+        let level = find(first).map(|method| levels(method).0).unwrap_or_default();
         let tried = match (self, level.first()) {
             (Self::Method, Some(level)) => format!("{before}{first}@{level}"),
             (Self::Parameter(_), _) => before.trim_end().trim_end_matches(',').to_owned(),
@@ -124,7 +131,7 @@ impl RecipeWord {
     fn expected(&self, fitting: &[String]) -> String {
         match self {
             Self::Method => format!("a method: {}", fitting.join(", ")),
-            Self::Level(method) => format!("a level of {}: {}", method.name(), levels(method.family()).1),
+            Self::Level(method) => format!("a level of {}: {}", method.name(), levels(*method).1),
             Self::Parameter(_) => format!("a parameter: {}", fitting.join(", ")),
             Self::Value(parameter) => format!("{}: {}", parameter.name, parameter.accepted()),
         }
@@ -181,8 +188,8 @@ pub(crate) fn understand(text: &str) -> Result<Recipe> {
         let (name, level) = head.split_once('@').unwrap_or((head, ""));
         let method = find(name)?;
         let known: Result<Level> = level.parse();
-        if known.and_then(|level| method.family().check(method.name(), level)).is_err() {
-            let (name, accepted) = (method.name(), levels(method.family()).1);
+        if known.and_then(|level| method.check_level(level)).is_err() {
+            let (name, accepted) = (method.name(), levels(method).1);
             let level = level.trim();
             return Err(Error::mistake(format!("{name}@{level}: accepted behind `{name}@` is {accepted}")));
         }
@@ -293,7 +300,9 @@ mod tests {
             ("gptq@4bit,depth=", "gptq has no parameter `depth`; accepted: group, sym"),
             ("depth@", "a level of depth: a share above 0 (0.25 or 25%) and a number of blocks (8blocks)"),
             ("depth@8blocks,by=", "by: influence or angular or loss"),
-            ("depth@25%+", "a method: magnitude, wanda, sparsegpt, ria, rtn, gptq, kquant"),
+            ("experts@", "a level of experts: a share above 0 (0.25 or 25%)"),
+            ("experts@25%,", "experts has no parameters"),
+            ("depth@25%+", "a method: magnitude, wanda, sparsegpt, ria, rtn, gptq, kquant, experts"),
             ("wanda@50%+depth@", "comes first"),
             ("wandb@", "unknown method `wandb`: accepted are magnitude"),
             ("wanda@4bit,", "wanda@4bit: accepted behind `wanda@` is a fraction"),
@@ -315,6 +324,10 @@ mod tests {
             ("gptq@4bit,groups=64", "gptq has no parameter `groups`; accepted: group"),
             ("depth@0", "depth@0: accepted behind `depth@` is a share above 0"),
             ("depth@2:4", "accepted behind `depth@` is a share"),
+            (
+                "experts@8blocks",
+                "experts@8blocks: accepted behind `experts@` is a share above 0 (0.25 or 25%)",
+            ),
             ("gptq@4bit,group=65", "group `65`: accepted is 64 or row"),
         ] {
             let error = understand(text).unwrap_err();

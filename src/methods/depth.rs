@@ -4,7 +4,7 @@
 //! 2403.17887) the span of neighbours across which the last state of a text turns least; by loss (SLEB, arXiv 2402.09025)
 //! one after the other, each time the block without which a text is predicted best.
 
-use super::removal::{BlockRemoval, DenseModel};
+use super::removal::{BlockRemoval, DenseModel, lowest};
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, Family, InputStatistics, Matrix, Method, Needs, Parameter,
     ParameterKind,
@@ -107,14 +107,6 @@ impl BlockRemoval for Depth {
     }
 }
 
-/// The `count` lowest, of equals the first.
-fn lowest(figures: &[f64], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..figures.len()).collect();
-    order.sort_by(|a, b| figures[*a].total_cmp(&figures[*b]));
-    order.truncate(count);
-    order
-}
-
 /// The blocks of the span with the least angle, which does not reach the last block.
 fn least_turning(angles: &[Vec<f64>], count: usize) -> Result<Vec<usize>> {
     let spans = count.checked_sub(1).and_then(|place| angles.get(place)).map_or(&[][..], Vec::as_slice);
@@ -158,6 +150,7 @@ mod tests {
                     vec![0.5, 0.3, 0.4, 0.4, 0.1],
                     vec![0.5, 0.4, 0.3, 0.1],
                 ],
+                ..Survey::default()
             })
         }
 

@@ -7,6 +7,7 @@
 mod completion;
 mod depth;
 pub mod device;
+mod experts;
 mod factor;
 mod family;
 mod formats;
@@ -37,6 +38,8 @@ pub(crate) use completion::{Completion, complete, understand};
 pub use depth::Depth;
 pub use device::DeviceMatrix;
 pub(crate) use device::DeviceMethod;
+pub(crate) use experts::ExpertScores;
+pub use experts::Experts;
 pub use factor::Factor;
 pub use family::Family;
 pub(crate) use family::{BITS, Bits, STRUCTURE_LEVELS, StructureLevel, USUAL_BITS, USUAL_SHARE};
@@ -49,7 +52,7 @@ pub use kquant::KQuant;
 pub use magnitude::Magnitude;
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
-pub use removal::{BlockRemoval, DenseModel};
+pub use removal::{BlockRemoval, DenseModel, ExpertRemoval};
 pub(crate) use ria::Ria;
 pub use routed::RoutedTokens;
 pub use rtn::Rtn;
@@ -76,7 +79,8 @@ use crate::results::ErrorBasis;
 use crate::study::{Level, Parameters, Sparsity};
 
 /// Every method, in the order in which they are shown.
-pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth];
+pub const METHODS: &[&dyn Method] =
+    &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth, &Experts];
 
 /// What a method needs to know of a module's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,6 +225,32 @@ pub trait Method: Sync {
         None
     }
 
+    /// How it removes experts of every block, if it does. Then it does nothing to matrices.
+    fn expert_removal(&self) -> Option<&dyn ExpertRemoval> {
+        None
+    }
+
+    /// Whether it can work at a level of its family.
+    fn takes(&self, _level: Level) -> bool {
+        true
+    }
+
+    /// The levels that it can work at, in words, where these are not all of its family.
+    fn levels(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether it works on every model. Only such methods run where somebody gives a level of their family and names none.
+    fn suits_every_model(&self) -> bool {
+        true
+    }
+
+    /// The levels that a search goes through where it is given none, the least compression first; `None` are those of its
+    /// family.
+    fn searched_levels(&self) -> Option<Vec<Level>> {
+        None
+    }
+
     /// Whether weights that stay get new values. Else a mask is all there is to store.
     fn updates_weights(&self) -> bool;
 
@@ -279,6 +309,21 @@ pub trait Method: Sync {
 }
 
 impl dyn Method {
+    /// Refuses a level of another family, and one that the method cannot work at.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] with what is accepted.
+    pub(crate) fn check_level(&self, level: Level) -> Result<()> {
+        self.family().check(self.name(), level)?;
+        match self.levels().filter(|_| !self.takes(self.family().own(level))) {
+            None => Ok(()),
+            Some(accepted) => Err(Error::mistake(format!(
+                "{} knows no level `{level}`; accepted is {accepted}",
+                self.name()
+            ))),
+        }
+    }
+
     /// Whether the method looks at activations, so that a calibration set matters.
     pub fn needs_calibration(&self) -> bool {
         self.looks_at_data(&self.default_arguments())

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::device::{self, DeviceMatrix};
-use super::removal::{BlockRemoval, blocks_removed};
+use super::removal::{BlockRemoval, ExpertRemoval, blocks_removed, experts_removed};
 use super::solver::output_energy;
 use super::{
     Arguments, Bound, CompressionOutcome, Cost, EndFormat, Family, InputStatistics, Matrix, Method,
@@ -26,11 +26,11 @@ pub struct Stage {
     pub arguments: Arguments,
 }
 
-/// The stages of a recipe in their order: one that removes parts of the model; then, of what is left, one that prunes, one
-/// that quantises, or both in this order. There is at least one in all.
+/// The stages of a recipe in their order: those that remove parts of the model, blocks before experts; then, of what is
+/// left, one that prunes, one that quantises, or both in this order. There is at least one in all.
 #[derive(Debug, Clone)]
 pub struct Procedure {
-    structure: Option<Stage>,
+    structure: Vec<Stage>,
     /// Those that change matrices.
     stages: Vec<Stage>,
 }
@@ -69,7 +69,7 @@ impl Stage {
         if let Some(name) = step.parameters.keys().find(|name| find(name).is_ok()) {
             return Err(Error::mistake(format!("{name} has no level; accepted is METHOD@LEVEL (gptq@4bit)")));
         }
-        method.family().check(method.name(), step.level)?;
+        method.check_level(step.level)?;
         let arguments = method.arguments(&step.parameters, study)?;
         Ok(Self { method, level: method.family().own(step.level), arguments })
     }
@@ -126,6 +126,23 @@ impl Stage {
     }
 }
 
+/// Refuses steps that remove parts of a model and do not go together.
+fn check_structure(methods: &[&'static dyn Method]) -> Result<()> {
+    let is_twice = methods.iter().enumerate().any(|(at, method)| methods[..at].contains(method));
+    if is_twice {
+        return Err(Error::mistake(
+            "only one step can remove parts of one kind; accepted is one such step, at the level of both together",
+        ));
+    }
+    if !methods.is_sorted_by_key(|method| method.block_removal().is_none()) {
+        return Err(Error::mistake(
+            "blocks go before parts of blocks, since nothing needs to be chosen in a block that goes; accepted is \
+             depth@25%+experts@25%, not experts@25%+depth@25%",
+        ));
+    }
+    Ok(())
+}
+
 impl Procedure {
     /// Understands a recipe. `study` are the study's values of parameters that the recipe does not give.
     ///
@@ -141,18 +158,13 @@ impl Procedure {
         let methods = steps.iter().map(|step| find(&step.method)).collect::<Result<Vec<_>>>()?;
         let families: Vec<Family> = methods.iter().map(|method| method.family()).collect();
         let structural = families.iter().filter(|family| **family == Family::Structure).count();
-        if structural > 1 {
-            return Err(Error::mistake(
-                "only one step can remove parts of the model; accepted is one such step, at the level \
-                                       of both together",
-            ));
-        }
-        if structural == 1 && families[0] != Family::Structure {
+        if !families[..structural].iter().all(|family| *family == Family::Structure) {
             return Err(Error::mistake(
                 "what removes parts of the model comes first, since nothing needs to be done to what goes; accepted is \
                  depth@25%+wanda@50%, not wanda@50%+depth@25%",
             ));
         }
+        check_structure(&methods[..structural])?;
         let (structure, matrices) = steps.split_at(structural);
         match families[structural..] {
             [] | [_] | [Family::Prune, Family::Quantise] => {}
@@ -171,7 +183,7 @@ impl Procedure {
             }
             Stage::of(&step, study)
         };
-        let structure = structure.first().map(|step| Stage::of(step, study)).transpose()?;
+        let structure = structure.iter().map(|step| Stage::of(step, study)).collect::<Result<_>>()?;
         Ok(Self { structure, stages: matrices.iter().map(stage).collect::<Result<_>>()? })
     }
 
@@ -182,9 +194,44 @@ impl Procedure {
 
     /// The stage that removes blocks, if there is one, and how.
     pub fn removal(&self) -> Option<(&Stage, &'static dyn BlockRemoval)> {
-        let stage = self.structure.as_ref()?;
-        let method: &'static dyn Method = stage.method;
-        Some((stage, method.block_removal()?))
+        self.structure.iter().find_map(|stage| {
+            let method: &'static dyn Method = stage.method;
+            Some((stage, method.block_removal()?))
+        })
+    }
+
+    /// The stage that removes experts, if there is one, and how.
+    pub fn expert_removal(&self) -> Option<(&Stage, &'static dyn ExpertRemoval)> {
+        self.structure.iter().find_map(|stage| {
+            let method: &'static dyn Method = stage.method;
+            Some((stage, method.expert_removal()?))
+        })
+    }
+
+    /// How many experts of every block it removes. `experts` are how many a block has and how many of them a token goes
+    /// through; `None` where the blocks have none.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a model without experts, and for a level at which none would go, or too few would stay.
+    pub fn experts_removed(&self, experts: Option<(usize, usize)>) -> Result<usize> {
+        let Some((stage, _)) = self.expert_removal() else { return Ok(0) };
+        let name = stage.method.name();
+        let experts = experts.ok_or_else(|| {
+            Error::mistake(format!(
+                "{name} removes experts, and the model is no mixture of experts: its blocks have one MLP for all tokens; \
+                 accepted here are depth and methods for matrices"
+            ))
+        })?;
+        experts_removed(stage.level, experts).map_err(|e| Error::mistake(format!("{name}: {e}")))
+    }
+
+    /// Whether the survey of the dense model is all that it takes to choose what is removed of a model of `blocks` blocks.
+    pub fn reads_survey(&self, blocks: usize) -> bool {
+        let by_survey = |(stage, removal): (&Stage, &'static dyn BlockRemoval)| {
+            let removed = self.blocks_removed(blocks).unwrap_or(0);
+            removal.trials(blocks, removed, &stage.arguments) == 0
+        };
+        self.expert_removal().is_some() || self.removal().is_some_and(by_survey)
     }
 
     /// How many of a model's blocks it removes.

@@ -13,6 +13,11 @@ pub struct Survey {
     /// Angular distances of spans of blocks: entry `[n − 1][l]` is the mean over the windows of
     /// `arccos(cos(h_l, h_l+n)) / π` at their last position (Gromov et al., arXiv 2403.17887).
     pub angles: Vec<Vec<f64>>,
+    /// Of every block, the score of each of its experts: the mean, over the tokens that are routed to it, of what the router
+    /// has its output multiplied by, times the Euclidean length of that output (REAP, arXiv 2510.13999). A block without
+    /// experts has none.
+    #[serde(default)]
+    pub experts: Vec<Vec<f64>>,
 }
 
 impl Survey {

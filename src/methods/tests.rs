@@ -66,7 +66,7 @@ fn names_are_words_and_stand_for_one_method() {
 /// A level of the method's family.
 fn usual(method: &dyn Method) -> Level {
     match method.family() {
-        Family::Structure => Level::Blocks(2),
+        Family::Structure => Level::Share(0.5),
         Family::Prune => Sparsity::Fraction(0.5).into(),
         Family::Quantise => Level::Bits(4),
         Family::Format => "q4_0".parse().unwrap(),
@@ -129,7 +129,7 @@ impl DenseModel for RisingModel {
     fn survey(&mut self) -> Result<Survey> {
         let figures = |count: usize| (0..count).map(|block| 0.1 + block as f64).collect::<Vec<_>>();
         let angles = (0..self.0).map(|spanned| figures(self.0 - spanned)).collect();
-        Ok(Survey { windows: 1, influence: figures(self.0), angles })
+        Ok(Survey { windows: 1, influence: figures(self.0), angles, ..Survey::default() })
     }
 
     fn losses_without(&mut self, _removed: &[usize], candidates: &[usize]) -> Result<Vec<f64>> {
@@ -142,7 +142,7 @@ fn every_method_that_removes_blocks_removes_as_many_as_it_says_and_refuses_what_
     for method in of(Family::Structure) {
         let name = method.name();
         assert!(method.needs_calibration() && !method.updates_weights(), "{name}");
-        let removal = method.block_removal().unwrap();
+        let Some(removal) = method.block_removal() else { continue };
         for parameter in method.parameters() {
             let ParameterKind::Choice(words) = parameter.kind else { continue };
             for word in words {
@@ -178,17 +178,49 @@ fn every_method_that_removes_blocks_removes_as_many_as_it_says_and_refuses_what_
 }
 
 #[test]
+fn as_many_experts_go_as_a_share_says_and_as_many_stay_as_a_token_goes_through() {
+    let procedure = |level: &str| {
+        Procedure::of(&format!("experts@{level}").parse().unwrap(), &Parameters::new()).unwrap()
+    };
+    for (level, experts, count) in [
+        ("25%", (8, 2), 2),
+        ("75%", (8, 2), 6),
+        ("20%", (8, 2), 1),
+        ("58%", (50, 4), 29),
+        ("0.5", (128, 8), 64),
+    ] {
+        assert_eq!(procedure(level).experts_removed(Some(experts)).unwrap(), count, "{level} of {experts:?}");
+        assert_eq!(procedure(level).blocks_removed(4).unwrap(), 0);
+        assert!(procedure(level).stages().is_empty() && procedure(level).reads_survey(4));
+    }
+    for (level, experts, part) in [
+        ("10%", Some((8, 2)), "removes 0 of the 8 experts of a block"),
+        ("90%", Some((8, 2)), "a token goes through 2 of them, so accepted are 1 to 6, that is 13% to 75%"),
+        ("50%", Some((2, 2)), "a token goes through all of them, so none can go"),
+        ("25%", None, "the model is no mixture of experts"),
+    ] {
+        let error = procedure(level).experts_removed(experts).unwrap_err();
+        assert!(error.to_string().contains(part) && error.exit_code() == 2, "{error}");
+    }
+}
+
+#[test]
 fn what_is_removed_comes_first_and_once() {
     for text in [
         "depth@25%+wanda@50%",
         "depth@8blocks+gptq@4bit,group=64",
         "depth@25%+sparsegpt@50%+gptq@4bit",
         "depth@25%+kquant@q4_k",
+        "experts@25%+wanda@50%+gptq@4bit",
     ] {
         let procedure = Procedure::of(&text.parse().unwrap(), &Parameters::new()).unwrap();
         assert_eq!(procedure.stages().len(), text.matches('+').count(), "{text}");
         assert_eq!(procedure.blocks_removed(4).is_ok(), text.contains("25%"), "{text}");
     }
+    let both =
+        Procedure::of(&"depth@25%+experts@50%+gptq@4bit".parse().unwrap(), &Parameters::new()).unwrap();
+    assert_eq!((both.blocks_removed(4).unwrap(), both.experts_removed(Some((8, 2))).unwrap()), (1, 4));
+    assert_eq!(both.stages().len(), 1);
     for (text, part) in [
         ("wanda@50%+depth@25%", "comes first"),
         ("depth@25%+depth@1block", "only one step can remove"),
@@ -197,6 +229,11 @@ fn what_is_removed_comes_first_and_once() {
         ("depth@4bit", "none of its levels"),
         ("depth@0blocks", "none of its levels"),
         ("wanda@8blocks", "is no sparsity"),
+        ("wanda@50%+experts@25%", "comes first"),
+        ("experts@25%+experts@50%", "only one step can remove"),
+        ("experts@25%+depth@25%", "blocks go before parts of blocks"),
+        ("experts@2blocks", "accepted is a share above 0"),
+        ("experts@25%,by=loss", "no parameter"),
     ] {
         let error = Procedure::of(&text.parse().unwrap(), &Parameters::new()).unwrap_err();
         assert!(error.to_string().contains(part), "{text}: {error}");

@@ -8,7 +8,9 @@ use super::batch::Batch;
 use super::cache::BlockCache;
 use super::config::{BlockPlan, BlockPlans};
 use super::folder::ModelFolder;
-use super::forward::{ActivationObserver, Forward, Halt, Linear, ModuleWeights, Watch, WeightReader};
+use super::forward::{
+    ActivationObserver, ExpertObserver, Forward, Halt, Linear, ModuleWeights, Watch, WeightReader,
+};
 use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
 use super::ops::{self, Activations};
 use super::rope::RopeTables;
@@ -59,12 +61,22 @@ impl Block {
             let dtype = if definition.plus_one { DType::F32 } else { dtype };
             let parts = definition.names.iter().map(|name| folder.weights.tensor(name, dtype, device));
             let parts = parts.collect::<Result<Vec<_>>>()?;
+            let parts = if definition.is_of_experts() { kept_entries(layout, parts)? } else { parts };
             let whole = if let [one] = &parts[..] { one.flatten_all()? } else { Tensor::cat(&parts, 0)? };
             Ok(if definition.plus_one { (whole + 1.0)? } else { whole })
         };
         let tensors = layout.other_tensors().map(other).collect::<Result<_>>()?;
         let files = (experts == ExpertWeights::ReadWhenNeeded).then(|| Arc::new(folder.clone()));
-        let module = |(_, module): (ModuleId, &ModuleDef)| -> Result<ModuleWeights> {
+        let module = |(id, module): (ModuleId, &ModuleDef)| -> Result<ModuleWeights> {
+            if !layout.has(id) {
+                // It keeps its number, and nobody asks for it.
+                let gone = || Err(Error::failure("an expert that is left out has no weights"));
+                return Ok(ModuleWeights::ReadWhenNeeded {
+                    reader: Arc::new(gone),
+                    bias: None,
+                    packs: false,
+                });
+            }
             let bias = module.bias().map(|name| tensor(&name)).transpose()?;
             let Some(files) = files.clone().filter(|_| module.expert.is_some()) else {
                 let weight = folder.matrix(module, dtype, device)?;
@@ -74,7 +86,7 @@ impl Block {
             let reader = Arc::new(move || files.matrix(&module, dtype, &device));
             Ok(ModuleWeights::ReadWhenNeeded { reader, bias, packs: false })
         };
-        let modules = layout.modules().map(module).collect::<Result<_>>()?;
+        let modules = layout.modules_in_files().map(module).collect::<Result<_>>()?;
         Ok(Self { plans: folder.config.plans.clone(), index, modules, tensors })
     }
 
@@ -158,7 +170,25 @@ impl Block {
         ropes: &RopeTables,
         cache: Option<&BlockCache>,
     ) -> Result<Tensor> {
-        match self.plan().decoder.forward(Activations::of(x)?, &mut self.pass(batch, ropes, cache, None)) {
+        self.run(x, &mut self.pass(batch, ropes, cache, None))
+    }
+
+    /// The same without a cache, and shows an observer what every expert makes of the rows that are routed to it.
+    ///
+    /// # Errors
+    /// A tensor operation that fails, and what the observer says.
+    pub fn forward_shown(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        ropes: &RopeTables,
+        experts: &mut dyn ExpertObserver,
+    ) -> Result<Tensor> {
+        self.run(x, &mut Forward { experts: Some(experts), ..self.pass(batch, ropes, None, None) })
+    }
+
+    fn run(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<Tensor> {
+        match self.plan().decoder.forward(Activations::of(x)?, pass) {
             Ok(y) => y.into_tensor(),
             Err(Halt::Failed(error)) => Err(error),
             Err(Halt::Observed) => Err(Error::failure("a pass that nobody watches ended early")),
@@ -223,6 +253,20 @@ impl Block {
             ropes,
             cache,
             watch,
+            experts: None,
         }
     }
+}
+
+/// Of tensors with an entry for every expert of the files, those of the experts that are there.
+fn kept_entries(layout: &BlockLayout, parts: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    if layout.removed_experts().is_empty() {
+        return Ok(parts);
+    }
+    let kept: Vec<u32> = layout.kept_experts().into_iter().map(|expert| expert as u32).collect();
+    let entries = |whole: Tensor| {
+        let kept = Tensor::from_slice(&kept, kept.len(), whole.device())?;
+        Ok(whole.index_select(&kept, 0)?)
+    };
+    parts.into_iter().map(entries).collect()
 }

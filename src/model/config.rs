@@ -1,6 +1,6 @@
 //! What `config.json` says of a model, checked: its sizes, both of its ends, and the layout of every block.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::forward::DecoderBlock;
@@ -148,10 +148,10 @@ impl FromIterator<BlockPlan> for BlockPlans {
 }
 
 /// One block: what it is made of and how hidden states go through it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct BlockPlan {
     pub layout: BlockLayout,
-    pub decoder: Box<dyn DecoderBlock>,
+    pub decoder: Arc<dyn DecoderBlock>,
 }
 
 impl ModelConfig {
@@ -182,6 +182,12 @@ impl ModelConfig {
         (0..self.blocks_in_files()).filter(|number| !kept.contains(number)).collect()
     }
 
+    /// Experts that are left out of the blocks that are there, by the numbers that the files have for both.
+    pub(crate) fn dropped_experts(&self) -> BTreeMap<usize, Vec<usize>> {
+        let of = |block| (self.plans.number(block), self.layout(block).removed_experts().to_vec());
+        (0..self.blocks).map(of).filter(|(_, experts)| !experts.is_empty()).collect()
+    }
+
     /// The same model without some blocks, by their numbers in the files. Those that stay get new numbers, and stay
     /// what they are: with the window and the rotary embedding of their numbers in the files.
     pub(crate) fn without_blocks(&self, removed: &[usize]) -> Self {
@@ -189,6 +195,40 @@ impl ModelConfig {
         let kept: Arc<[usize]> = kept.filter(|number| !removed.contains(number)).collect();
         let plans = BlockPlans { all: self.plans.all.clone(), kept: Some(kept) };
         Self { blocks: plans.len(), plans, ..self.clone() }
+    }
+
+    /// The place of the block that has a number in the model's files; `None` where it is left out.
+    pub(crate) fn place_of(&self, number: usize) -> Option<usize> {
+        (0..self.blocks).find(|block| self.plans.number(*block) == number)
+    }
+
+    /// The same model without some experts: a list for every block of the files, of experts by their numbers there.
+    pub(crate) fn without_experts(&self, removed: &[Vec<usize>]) -> Self {
+        self.with_layouts(|number, layout| {
+            layout.without_experts(removed.get(number).map_or(&[][..], Vec::as_slice))
+        })
+    }
+
+    /// The same model with all experts that the files have.
+    pub(super) fn with_all_experts(&self) -> Self {
+        self.with_layouts(|_, layout| layout.with_all_experts())
+    }
+
+    fn with_layouts(&self, layout: impl Fn(usize, &BlockLayout) -> BlockLayout) -> Self {
+        let plan = |(number, plan): (usize, &BlockPlan)| BlockPlan {
+            layout: layout(number, &plan.layout),
+            decoder: plan.decoder.clone(),
+        };
+        let all = self.plans.all.iter().enumerate().map(plan).collect();
+        Self { plans: BlockPlans { all, kept: self.plans.kept.clone() }, ..self.clone() }
+    }
+
+    /// How many experts every block has, and how many of them a token goes through; `None` where a block has none, or
+    /// blocks differ.
+    pub(crate) fn experts(&self) -> Option<(usize, usize)> {
+        let mut counts = self.layouts().map(BlockLayout::experts);
+        let first = counts.next()??;
+        counts.all(|count| count == Some(first)).then_some(first)
     }
 
     pub(crate) fn layouts(&self) -> impl Iterator<Item = &BlockLayout> {

@@ -9,6 +9,7 @@ use super::arch::read_config;
 use super::config::ModelConfig;
 use super::layout::{BlockLayout, ModuleDef};
 use super::reconcile::reconcile;
+use super::removed::RemovedParts;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::kernels::ggml::{EndTypes, GgmlType};
@@ -85,6 +86,16 @@ impl ModelFolder {
         Cow::Owned(Self { config: self.config.without_blocks(removed), ..self.clone() })
     }
 
+    /// The same model without some of its parts.
+    pub fn without(&self, removed: &RemovedParts) -> Cow<'_, Self> {
+        let model = self.without_blocks(&removed.blocks);
+        if removed.experts.iter().all(Vec::is_empty) {
+            return model;
+        }
+        let config = model.config.without_experts(&removed.experts);
+        Cow::Owned(Self { config, ..model.into_owned() })
+    }
+
     /// Parameters of the model; a tied head counts once.
     pub fn parameters(&self) -> u64 {
         self.config.tensors().iter().map(|(_, shape)| size(shape)).sum()
@@ -147,13 +158,14 @@ impl ModelFolder {
 
     /// What the tensors of the model take in its files, where cells compress these modules.
     pub fn source_bits<'a>(&self, compressed: impl Iterator<Item = &'a ModuleDef>) -> SourceBits {
-        // Opening the folder has found every tensor of the configuration in its files.
-        let bits = |name: &str| {
+        // Opening the folder has found every tensor of the configuration in its files, where a router may have rows of
+        // experts that are left out.
+        let bits = |name: &str, elements: u64| {
             let info = self.weights.info(name);
-            info.map_or(0, |info| info.elements() as u64 * 8 * info.dtype.size_in_bytes() as u64)
+            info.map_or(0, |info| elements * 8 * info.dtype.size_in_bytes() as u64)
         };
-        let all: u64 = self.config.tensors().iter().map(|(name, _)| bits(name)).sum();
-        let touched: u64 = compressed.map(|module| bits(&module.weight())).sum();
+        let all: u64 = self.config.tensors().iter().map(|(name, shape)| bits(name, size(shape))).sum();
+        let touched: u64 = compressed.map(|module| bits(&module.weight(), module.elements() as u64)).sum();
         SourceBits { all, untouched: all - touched }
     }
 }

@@ -24,6 +24,16 @@ pub trait ActivationObserver {
     fn input(&mut self, site: InputSite, x: &Activations) -> Result<()>;
 }
 
+/// Is shown what the experts of a block make of the rows that are routed to them.
+pub trait ExpertObserver {
+    /// `output` is `[rows, hidden]`, one row for each that reached the expert, and not multiplied by anything yet; `gates`
+    /// are what the router has these rows multiplied by. `expert` is its number in the model's files.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    fn output(&mut self, expert: usize, output: &Activations, gates: &[f32]) -> Result<()>;
+}
+
 /// Why a pass ends before the block's output is there.
 #[derive(Debug)]
 pub(super) enum Halt {
@@ -162,6 +172,8 @@ pub(super) struct Forward<'a> {
     pub ropes: &'a RopeTables,
     pub cache: Option<&'a BlockCache>,
     pub watch: Option<Watch<'a>>,
+    /// Who is shown the outputs of experts.
+    pub experts: Option<&'a mut dyn ExpertObserver>,
 }
 
 impl Forward<'_> {
@@ -216,6 +228,19 @@ impl Forward<'_> {
     pub fn is_needed(&self, modules: &[ModuleId]) -> bool {
         let site = |id: &ModuleId| self.layout.module(*id).site;
         self.watch.as_ref().is_none_or(|watch| modules.iter().any(|id| watch.sites.contains(&site(id))))
+    }
+
+    /// Whether a module is there: its expert may be left out.
+    pub fn has(&self, module: ModuleId) -> bool {
+        self.layout.has(module)
+    }
+
+    /// Shows what the expert of a module made of the rows that were routed to it, before they are multiplied by `gates`.
+    pub fn show_expert(&mut self, module: ModuleId, output: &Activations, gates: &[f32]) -> Result<()> {
+        match (&mut self.experts, self.layout.module(module).expert) {
+            (Some(observer), Some(expert)) => observer.output(expert.index, output, gates),
+            _ => Ok(()),
+        }
     }
 
     pub fn norm(&self, norm: Norm, x: &Activations) -> Result<Activations> {

@@ -22,6 +22,13 @@ pub struct InputSite(usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TensorId(usize);
 
+impl TensorDef {
+    /// Whether its first dimension counts the experts of the block.
+    pub fn is_of_experts(&self) -> bool {
+        self.of_experts
+    }
+}
+
 impl TensorId {
     pub(super) fn index(self) -> usize {
         self.0
@@ -106,6 +113,8 @@ pub(super) struct TensorDef {
     shape: Vec<usize>,
     /// It is used as one more than the files say, in `f32`.
     pub plus_one: bool,
+    /// Its first dimension counts the experts of the block: a router.
+    of_experts: bool,
 }
 
 /// All tensors of a block, in the order in which a forward pass needs the modules.
@@ -114,12 +123,72 @@ pub struct BlockLayout {
     modules: Vec<ModuleDef>,
     tensors: Vec<TensorDef>,
     sites: usize,
+    /// Experts of the files that are left out, in ascending order. Their modules keep their numbers, and are nowhere else.
+    removed_experts: Vec<usize>,
 }
 
 impl BlockLayout {
     /// The modules with their numbers.
     pub fn modules(&self) -> impl Iterator<Item = (ModuleId, &ModuleDef)> {
+        self.modules_in_files().filter(|(id, _)| self.has(*id))
+    }
+
+    /// The same with those of experts that are left out.
+    pub(crate) fn modules_in_files(&self) -> impl Iterator<Item = (ModuleId, &ModuleDef)> {
         self.modules.iter().enumerate().map(|(i, module)| (ModuleId(i), module))
+    }
+
+    /// Whether a module is there: its expert may be left out.
+    pub(crate) fn has(&self, id: ModuleId) -> bool {
+        self.module(id).expert.is_none_or(|expert| !self.removed_experts.contains(&expert.index))
+    }
+
+    /// How many experts there are, and how many of them a token goes through; `None` where there is one dense MLP.
+    pub(crate) fn experts(&self) -> Option<(usize, usize)> {
+        self.modules.iter().find_map(|module| module.expert).map(|expert| (expert.experts, expert.chosen))
+    }
+
+    /// Experts of the files that are left out, in ascending order.
+    pub(crate) fn removed_experts(&self) -> &[usize] {
+        &self.removed_experts
+    }
+
+    /// Experts of the files that are there, in ascending order.
+    pub(crate) fn kept_experts(&self) -> Vec<usize> {
+        let all = self.experts().map_or(0, |(experts, _)| experts) + self.removed_experts.len();
+        (0..all).filter(|expert| !self.removed_experts.contains(expert)).collect()
+    }
+
+    /// The same block without some experts, by their numbers in the files. What has an entry for every expert has one for
+    /// those that stay.
+    pub(super) fn without_experts(&self, removed: &[usize]) -> Self {
+        let gone = |expert: &usize| self.removed_experts.contains(expert) || removed.contains(expert);
+        let all = self.experts().map_or(0, |(experts, _)| experts) + self.removed_experts.len();
+        self.with_experts_removed((0..all).filter(gone).collect())
+    }
+
+    /// The same block with all experts that the files have.
+    pub(super) fn with_all_experts(&self) -> Self {
+        self.with_experts_removed(Vec::new())
+    }
+
+    fn with_experts_removed(&self, removed: Vec<usize>) -> Self {
+        let all = self.experts().map_or(0, |(experts, _)| experts) + self.removed_experts.len();
+        let left = all - removed.len();
+        let mut layout = Self { removed_experts: removed, ..self.clone() };
+        for expert in layout.modules.iter_mut().filter_map(|module| module.expert.as_mut()) {
+            expert.experts = left;
+        }
+        for tensor in layout.tensors.iter_mut().filter(|tensor| tensor.of_experts) {
+            tensor.shape[0] = left;
+        }
+        layout
+    }
+
+    /// Names of the tensors of which only the entries of [`Self::kept_experts`] are left; none where all experts are there.
+    pub(crate) fn cut_tensors(&self) -> impl Iterator<Item = &str> {
+        let cut = self.tensors.iter().filter(|tensor| tensor.of_experts && !self.removed_experts.is_empty());
+        cut.flat_map(|tensor| tensor.names.iter().map(String::as_str))
     }
 
     pub(crate) fn module(&self, id: ModuleId) -> &ModuleDef {
@@ -128,23 +197,23 @@ impl BlockLayout {
 
     /// The module of a path within the block.
     pub fn find(&self, name: &str) -> Option<ModuleId> {
-        self.modules.iter().position(|module| module.name == name).map(ModuleId)
+        self.modules().find(|(_, module)| module.name == name).map(|(id, _)| id)
     }
 
     /// Input sites with the number of features that each has.
     pub fn sites(&self) -> impl Iterator<Item = (InputSite, usize)> {
-        let width = |site| self.modules.iter().find(|m| m.site == site).map(|m| (site, m.shape.1));
+        let width = |site| self.modules().find(|(_, m)| m.site == site).map(|(_, m)| (site, m.shape.1));
         (0..self.sites).map(InputSite).filter_map(width)
     }
 
     /// Weights of all modules.
     pub fn elements(&self) -> usize {
-        self.modules.iter().map(ModuleDef::elements).sum()
+        self.modules().map(|(_, module)| module.elements()).sum()
     }
 
     /// Weights that a token is multiplied with, in the mean.
     pub fn elements_per_token(&self) -> f64 {
-        self.modules.iter().map(ModuleDef::elements_per_token).sum()
+        self.modules().map(|(_, module)| module.elements_per_token()).sum()
     }
 
     /// Every tensor with its shape: those beside the modules first.
@@ -153,7 +222,7 @@ impl BlockLayout {
         for tensor in &self.tensors {
             all.extend(tensor.names.iter().map(|name| (name.clone(), tensor.shape.clone())));
         }
-        for module in &self.modules {
+        for (_, module) in self.modules() {
             all.push((module.weight(), module.stored_shape().to_vec()));
             all.extend(module.bias().map(|name| (name, vec![module.shape.0])));
         }
@@ -195,7 +264,8 @@ pub(super) type LinearDef<'a> = (&'a str, usize, bool);
 impl LayoutBuilder {
     /// For a block whose tensors begin with `prefix`: `model.layers.3`.
     pub fn new(prefix: String) -> Self {
-        let layout = BlockLayout { modules: Vec::new(), tensors: Vec::new(), sites: 0 };
+        let (modules, tensors) = (Vec::new(), Vec::new());
+        let layout = BlockLayout { modules, tensors, sites: 0, removed_experts: Vec::new() };
         Self { prefix, turned: false, expert: None, layout }
     }
 
@@ -247,6 +317,14 @@ impl LayoutBuilder {
         self.stacked(&[name.to_owned()], shape, false)
     }
 
+    /// Another tensor whose first dimension counts the experts of the block: a router, its bias, a factor for each expert.
+    /// It loses the entries of experts that are left out.
+    pub fn tensor_of_experts(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        let id = self.tensor(name, shape);
+        self.layout.tensors[id.0].of_experts = true;
+        id
+    }
+
     /// Another tensor, which is used as one more than the files say.
     pub fn tensor_plus_one(&mut self, name: &str, shape: &[usize]) -> TensorId {
         self.stacked(&[name.to_owned()], shape, true)
@@ -255,7 +333,7 @@ impl LayoutBuilder {
     /// Several tensors of one shape, which are used as one.
     pub fn stacked(&mut self, names: &[String], shape: &[usize], plus_one: bool) -> TensorId {
         let names = names.iter().map(|name| format!("{}.{name}", self.prefix)).collect();
-        self.layout.tensors.push(TensorDef { names, shape: shape.to_vec(), plus_one });
+        self.layout.tensors.push(TensorDef { names, shape: shape.to_vec(), plus_one, of_experts: false });
         TensorId(self.layout.tensors.len() - 1)
     }
 
@@ -358,6 +436,36 @@ mod tests {
         assert_eq!(shape("text.h.0.mlp.up.weight"), Some(vec![6, 8]));
         assert_eq!(shape("text.h.0.mlp.up.bias"), Some(vec![8]));
         assert_eq!(tensors.len(), 7);
+    }
+
+    #[test]
+    fn experts_that_are_left_out_take_their_modules_and_their_rows_of_the_router_along() {
+        let mut builder = LayoutBuilder::new("layers.0".into());
+        builder.tensor("norm.weight", &[6]);
+        builder.tensor_of_experts("gate.weight", &[4, 6]);
+        let q = builder.linear(6, ("attn.q", 6, false));
+        let expert = |index| ExpertPlace { index, experts: 4, chosen: 2 };
+        let ups = [0, 1, 2, 3].map(|index| {
+            builder.within_expert(expert(index), |b| b.linear(6, (&format!("experts.{index}.up"), 8, true)))
+        });
+        let shared = builder.linear(6, ("shared.up", 3, false));
+        let whole = builder.finish();
+        assert_eq!((whole.experts(), whole.kept_experts()), (Some((4, 2)), vec![0, 1, 2, 3]));
+        assert_eq!(whole.cut_tensors().count(), 0);
+        let left = whole.without_experts(&[1]).without_experts(&[1, 3]);
+        assert_eq!((left.experts(), left.kept_experts()), (Some((2, 2)), vec![0, 2]));
+        assert_eq!(left.removed_experts(), [1, 3]);
+        let ids: Vec<ModuleId> = left.modules().map(|(id, _)| id).collect();
+        assert_eq!(ids, [q, ups[0], ups[2], shared], "numbers stay");
+        assert!(left.has(ups[2]) && !left.has(ups[3]) && left.find("experts.1.up").is_none());
+        assert_eq!(left.sites().count(), 4);
+        assert_eq!(left.elements(), 36 + 2 * 48 + 18);
+        assert!((left.elements_per_token() - (36.0 + 2.0 * 48.0 + 18.0)).abs() < 1e-9);
+        assert_eq!(left.cut_tensors().collect::<Vec<_>>(), ["layers.0.gate.weight"]);
+        let shape = |name: &str| left.tensors().into_iter().find(|(known, _)| known == name).map(|(_, s)| s);
+        assert_eq!(shape("layers.0.gate.weight"), Some(vec![2, 6]));
+        assert_eq!(shape("layers.0.experts.1.up.weight"), None);
+        assert_eq!(left.with_all_experts(), whole);
     }
 
     #[test]

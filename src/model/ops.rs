@@ -9,6 +9,7 @@ mod routing;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 
+pub(crate) use self::routing::row_norms;
 pub(super) use self::routing::{RoutedRows, add_at_rows, route, sigmoids, zeros_like};
 use super::batch::Batch;
 use super::rope::RopeTable;

@@ -1,12 +1,14 @@
 //! Checkpoints: each pruned block in a file of its own, and the hidden states that a resumed run starts from.
 //!
 //! A cell's folder holds `block-0000.safetensors`, `block-0001.safetensors`, … and at most one `states.safetensors`;
-//! [`answers`] and [`positions`] have what else there may be.
+//! [`answers`], [`positions`] and [`removed`] have what else there may be.
 //! A file counts only when it is whole: a torn or damaged one is treated as not there, so that a resumed run
 //! writes it again.
 
 pub(crate) mod answers;
+pub(crate) mod block_file;
 pub mod positions;
+pub mod removed;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -55,12 +57,11 @@ pub fn write_block<S: AsRef<str>>(dir: &Path, block: usize, modules: &[(S, Store
 /// [`Error::Failure`] when the file is missing or damaged, [`Error::Io`] when reading fails otherwise.
 pub fn read_block(dir: &Path, block: usize, device: &Device) -> Result<Vec<(String, Stored)>> {
     let path = block_path(dir, block);
-    let broken = |why: &str| unreadable(&path, Unreadable::Broken(why.into()));
     let Contents { entries, metadata } = container::read(&path).map_err(|e| unreadable(&path, e))?;
     if metadata.get(BLOCK_KEY) != Some(&block.to_string()) {
-        return Err(broken("it belongs to another block"));
+        return Err(broken(&path, "it belongs to another block"));
     }
-    Stored::from_entries(entries, &metadata, device).map_err(|why| broken(&why))
+    Stored::from_entries(entries, &metadata, device).map_err(|why| broken(&path, &why))
 }
 
 /// How many whole blocks there are without a gap from block 0. Every one is read and its checksum tested; a broken
@@ -142,6 +143,10 @@ pub(crate) fn remove_states(dir: &Path) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", &path, e)),
         _ => Ok(()),
     }
+}
+
+fn broken(path: &Path, why: &str) -> Error {
+    unreadable(path, Unreadable::Broken(why.into()))
 }
 
 fn unreadable(path: &Path, why: Unreadable) -> Error {

@@ -186,6 +186,36 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>, Unreadable> {
     Ok(Reader::open(path)?.header.offset_keys())
 }
 
+/// A file that is sound, of which single tensors are read.
+pub(super) struct OpenContainer {
+    reader: Reader,
+}
+
+impl OpenContainer {
+    /// Opens a file and tests its checksum.
+    pub fn open(path: &Path) -> Result<Self, Unreadable> {
+        verify(path)?;
+        Ok(Self { reader: Reader::open(path)? })
+    }
+
+    /// The names of its tensors, in the order in which they were written.
+    pub fn names(&self) -> Vec<String> {
+        self.reader.header.offset_keys()
+    }
+
+    pub fn metadata(&self) -> HashMap<String, String> {
+        self.reader.header.metadata().clone().unwrap_or_default()
+    }
+
+    /// Reads a tensor.
+    pub fn read(&mut self, name: &str) -> Result<TensorContent, Unreadable> {
+        let info = self.reader.header.info(name).cloned();
+        let info = info.ok_or_else(|| Unreadable::Broken(format!("it has no `{name}`")))?;
+        self.reader.file.seek(SeekFrom::Start(self.reader.data + info.data_offsets.0 as u64))?;
+        self.reader.content(name, &info)
+    }
+}
+
 /// Reads a whole file only to see that it is sound.
 pub(super) fn verify(path: &Path) -> Result<(), Unreadable> {
     let mut reader = Reader::open(path)?;
@@ -201,6 +231,8 @@ pub(super) fn verify(path: &Path) -> Result<(), Unreadable> {
 
 struct Reader {
     file: BufReader<File>,
+    /// Where the tensors begin.
+    data: u64,
     header: Metadata,
     crc: Crc,
     expected: u32,
@@ -234,7 +266,7 @@ impl Reader {
         let mut crc = Crc::new();
         crc.update(&prefix);
         crc.update(text.as_bytes());
-        Ok(Self { file, header, crc, expected })
+        Ok(Self { file, data: 8 + header_length, header, crc, expected })
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), Unreadable> {

@@ -27,7 +27,10 @@ pub(crate) fn read(path: &Path, blocks: usize) -> Result<Option<Survey>> {
         Err(e) => return Err(Error::io("cannot read", path, e)),
     };
     let survey = serde_json::from_slice::<Survey>(&bytes).ok();
-    Ok(survey.filter(|survey| survey.blocks() == blocks && survey.angles.len() == blocks))
+    Ok(survey.filter(|survey| {
+        // Earlier versions knew nothing of experts.
+        [survey.blocks(), survey.angles.len(), survey.experts.len()] == [blocks; 3]
+    }))
 }
 
 /// Keeps a survey.
@@ -79,6 +82,7 @@ mod tests {
             windows: 3,
             influence: vec![0.1 + 0.2, 1.0 / 3.0],
             angles: vec![vec![0.25, 1e-9], vec![0.5]],
+            experts: vec![vec![0.125, 1e-7], Vec::new()],
         };
         write(&file, &survey).unwrap();
         assert_eq!(read(&file, 2).unwrap(), Some(survey.clone()));

@@ -86,8 +86,8 @@ pub(super) fn entries() -> Vec<SettingEntry> {
         })
         .about("What goes, for methods that remove parts of the model: a share (25%) or a number of blocks (8blocks)")
         .detail(
-            "Every method that removes parts of the model runs at all of them. If `methods` names none, all that there are \
-             run besides. Shares are rounded to whole blocks.",
+            "Every method that removes parts of the model runs at all of them. If `methods` names none, those that work on \
+             every model run besides. Shares are rounded to whole blocks, and down to whole experts.",
         )
         .value_name("P")
         .unset("25%, if a method removes parts")

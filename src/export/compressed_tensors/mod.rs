@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::exporter::{ExportOptions, Exporter};
 use super::hf::{CONFIG, companions, copy, json_text, weight_files};
-use super::model::{Blocks, ExportModel, quantises, removes_blocks};
+use super::model::{Blocks, ExportModel, quantises, refuses_removal};
 use super::part::PartialExport;
 use super::source::SourceFile;
 use super::verify::{self, Passage};
@@ -75,8 +75,7 @@ impl Exporter for CompressedTensors {
             Some(recipe) if !recipe.steps().any(quantises) => {
                 Some("it holds codes of rtn and gptq, and the recipe has neither".into())
             }
-            Some(recipe) if removes_blocks(recipe) => renumber::refuses(folder),
-            Some(_) => None,
+            Some(recipe) => refuses_removal(folder, recipe),
         }
     }
 
@@ -104,8 +103,8 @@ impl Exporter for CompressedTensors {
                     let Some(Stored::Codes(codes)) = blocks.stored(block, id)? else {
                         return Err(not_codes(&tensor.name));
                     };
-                    for part in parts_of(codes) {
-                        out.put(&(part.bytes)(codes))?;
+                    for part in parts_of(&codes) {
+                        out.put(&(part.bytes)(&codes))?;
                     }
                 }
             }
@@ -247,7 +246,7 @@ impl PackedFile {
                                 module.full_name
                             )));
                         }
-                        layouts.insert(name.clone(), parts_of(codes));
+                        layouts.insert(name.clone(), parts_of(&codes));
                         modules.insert(name, (block, id));
                     }
                     Some(_) => return Err(not_codes(&module.weight())),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 use super::super::model::ExportModel;
 use super::container::TensorEntry;
@@ -40,6 +40,8 @@ pub(super) struct SmallTensor {
     /// What every value gets.
     plus: f32,
     order: RowOrder,
+    /// Entries that are written, where it is not all of them: those of experts that are there.
+    kept: Option<Vec<usize>>,
 }
 
 impl SmallTensor {
@@ -50,7 +52,11 @@ impl SmallTensor {
     pub fn values(&self, folder: &ModelFolder) -> Result<Vec<f32>> {
         let mut all = Vec::new();
         for name in &self.names {
-            let tensor = folder.weights.tensor(name, DType::F32, &Device::Cpu)?;
+            let mut tensor = folder.weights.tensor(name, DType::F32, &Device::Cpu)?;
+            if let Some(kept) = &self.kept {
+                let kept: Vec<u32> = kept.iter().map(|entry| *entry as u32).collect();
+                tensor = tensor.index_select(&Tensor::new(kept, &Device::Cpu)?, 0)?;
+            }
             all.extend(tensor.flatten_all()?.to_vec1::<f32>()?.iter().map(|value| value + self.plus));
         }
         Ok(self.order.apply(&all, 1))
@@ -292,7 +298,8 @@ fn end(folder: &ModelFolder, name: &str, tensor: &str, mixture: GgmlMixture) -> 
 
 fn small(name: String, names: Vec<String>, shape: Vec<usize>, plus: f32) -> GgufTensor {
     let entry = TensorEntry { name, shape, kind: GgmlType::F32 };
-    GgufTensor { entry, content: TensorSource::Small(SmallTensor { names, plus, order: RowOrder::AsStored }) }
+    let source = SmallTensor { names, plus, order: RowOrder::AsStored, kept: None };
+    GgufTensor { entry, content: TensorSource::Small(source) }
 }
 
 fn block_tensors(
@@ -309,16 +316,20 @@ fn block_tensors(
         // The gate of a shared expert is one row.
         let shape = if shape.first() == Some(&1) { shape[1..].to_vec() } else { shape };
         let plus = if name.ends_with("_norm") { plus(config) } else { 0.0 };
-        all.push(small(format!("blk.{block}.{name}.{part}"), names, shape, plus));
+        let is_cut = layout.cut_tensors().any(|cut| names.iter().any(|name| name == cut));
+        let kept = is_cut.then(|| layout.kept_experts());
+        let entry = TensorEntry { name: format!("blk.{block}.{name}.{part}"), shape, kind: GgmlType::F32 };
+        let source = SmallTensor { names, plus, order: RowOrder::AsStored, kept };
+        all.push(GgufTensor { entry, content: TensorSource::Small(source) });
     }
     for (id, module) in layout.modules() {
         let path = known_path(module);
         let Some(name) = family.name_of(&path) else { continue };
-        if let Some(expert) = module.expert {
+        if module.expert.is_some() {
+            let same = layout.modules().filter(|(_, other)| known_path(other) == path);
+            let modules: Vec<ModuleId> = same.map(|(id, _)| id).collect();
             // All experts are in the tensor of the first.
-            if expert.index == 0 {
-                let same = layout.modules().filter(|(_, other)| known_path(other) == path);
-                let modules: Vec<ModuleId> = same.map(|(id, _)| id).collect();
+            if modules.first() == Some(&id) {
                 let shape = vec![modules.len(), module.shape.0, module.shape.1];
                 let kind = module_type(config, block, id, mixture);
                 let entry = TensorEntry { name: format!("blk.{block}.{name}.weight"), shape, kind };
@@ -343,7 +354,8 @@ fn block_tensors(
                 shape: vec![rows],
                 kind: GgmlType::F32,
             };
-            let content = TensorSource::Small(SmallTensor { names: vec![tensor], plus: 0.0, order });
+            let content =
+                TensorSource::Small(SmallTensor { names: vec![tensor], plus: 0.0, order, kept: None });
             all.push(GgufTensor { entry, content });
         }
     }

@@ -114,7 +114,7 @@ impl Exporter for Gguf {
         let mut load = |index: usize| {
             let mut block = blocks.load(index)?;
             for (id, _) in config.layout(index).modules() {
-                if is_kept && codes::is_kept(blocks.stored(index, id)?) {
+                if is_kept && codes::is_kept(blocks.stored(index, id)?.as_ref()) {
                     continue;
                 }
                 let kind = layout::module_type(config, index, id, mixture);
@@ -183,8 +183,8 @@ fn write_tensor(
         TensorSource::Modules { block, modules, order, as_stored: true } => {
             for module in modules {
                 let bytes = match blocks.stored(*block, *module)? {
-                    Some(Stored::Codes(codes)) => codes::bytes(&entry.name, entry.kind, codes)?,
-                    Some(Stored::Blocks(blocks)) => blocks.bytes.clone(),
+                    Some(Stored::Codes(codes)) => codes::bytes(&entry.name, entry.kind, &codes)?,
+                    Some(Stored::Blocks(blocks)) => blocks.bytes,
                     _ => return Err(Error::failure(format!("{} is not as it was", entry.name))),
                 };
                 written += bytes.len();

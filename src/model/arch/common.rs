@@ -1,5 +1,7 @@
 //! The keys of `config.json` that most families share.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::parts::{AttentionSettings, MlpSettings};
@@ -306,7 +308,7 @@ impl<'a> Common<'a> {
         let names = defaults.names;
         let plan = |index: usize| {
             let mut layout = LayoutBuilder::new(format!("{}.{index}", names.blocks));
-            let decoder = Box::new(block(index, &mut layout));
+            let decoder = Arc::new(block(index, &mut layout));
             BlockPlan { layout: layout.finish(), decoder }
         };
         let tied = json.bool_or("tie_word_embeddings", defaults.tied_head)?;

@@ -124,7 +124,7 @@ impl Mixture {
     /// Declares the layers of a mixture. Routers are no modules: nothing compresses them.
     pub fn new(layout: &mut LayoutBuilder, settings: MixtureSettings) -> Self {
         let MixtureSettings { names, hidden, intermediate, experts, chosen, .. } = settings;
-        let router = layout.tensor(names.router, &[experts, hidden]);
+        let router = layout.tensor_of_experts(names.router, &[experts, hidden]);
         let shared_gate =
             settings.shared.map(|_| layout.tensor("mlp.shared_expert_gate.weight", &[1, hidden]));
         let expert = |index: usize| {
@@ -148,10 +148,11 @@ impl Mixture {
 
     /// The mixture's output for `x`. Every expert runs once, on the tokens that the router sends to it.
     pub fn forward(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<Activations> {
-        let logits = cx.project(self.router, self.experts.len(), x)?;
+        let experts: Vec<&Expert> = self.experts.iter().filter(|expert| cx.has(expert.down)).collect();
+        let logits = cx.project(self.router, experts.len(), x)?;
         let routed = ops::route(&logits, self.chosen, self.renormalise)?;
         let mut sum = ops::zeros_like(x)?;
-        for (expert, ops::RoutedRows { rows, weights }) in self.experts.iter().zip(routed) {
+        for (expert, ops::RoutedRows { rows, weights }) in experts.into_iter().zip(routed) {
             let [gate, _] = expert.inputs;
             if rows.is_empty() || !cx.is_needed(&[gate, expert.down]) {
                 continue;
@@ -162,6 +163,7 @@ impl Mixture {
             let inner = ops::gated(&gate, &up, self.activation)?;
             drop((gate, up));
             let [output] = cx.linear([expert.down], &inner)?;
+            cx.show_expert(expert.down, &output, &weights)?;
             sum = ops::add_at_rows(sum, &ops::scale_rows(output, &weights)?, &rows)?;
         }
         let Some(shared) = self.shared.as_ref().filter(|shared| shared.mlp.is_needed(cx)) else {

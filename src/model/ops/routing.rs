@@ -48,6 +48,16 @@ pub(in crate::model) fn sigmoids(x: &Activations) -> Result<Vec<f32>> {
     with_values(x, |x| x.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect())
 }
 
+/// The Euclidean length of every row.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(crate) fn row_norms(x: &Activations) -> Result<Vec<f64>> {
+    let width = x.width()?.max(1);
+    let norm = |row: &[f32]| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    with_values(x, |x| x.chunks_exact(width).map(norm).collect())
+}
+
 /// A matrix of zeros like another one.
 ///
 /// # Errors

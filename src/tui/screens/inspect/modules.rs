@@ -94,7 +94,7 @@ fn module_row(theme: Theme, module: &ModuleResult, procedure: Option<&Procedure>
     };
     let place = [Span::raw(module.block.to_string()), Span::raw(module.brief_name().to_owned())];
     if module.footprint.weights == 0 {
-        // Its block is gone: there is nothing to tell of it.
+        // Its block or its expert is gone: there is nothing to tell of it.
         let rest = std::iter::repeat_with(absent).take(7);
         return TableRow::new(place.into_iter().chain([Span::styled("removed", theme.warn())]).chain(rest));
     }

@@ -235,7 +235,7 @@ fn map(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
         if errors {
             finite(m.reconstruction_error).filter(|e| *e > 0.0).map(f64::log10)
         } else {
-            // Of a block that is gone nothing is left at all.
+            // Of a block or an expert that is gone nothing is left at all.
             Some(if m.footprint.weights == 0 { 1.0 } else { m.footprint.sparsity() })
         }
     };
