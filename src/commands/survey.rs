@@ -16,7 +16,8 @@ pub(super) fn show(store: &Store, record: &StudyRecord, format: ShowFormat) -> R
     let surveys = survey::all(&store.folder(record.id, None), record.model.blocks)?;
     if surveys.is_empty() {
         return Err(Error::mistake(format!(
-            "study {} has no survey: a cell that removes blocks makes one of its calibration set",
+            "study {} has no survey: a cell that removes blocks, or spreads a fraction over them, \
+             makes one of its calibration set",
             record.id
         )));
     }
@@ -31,30 +32,32 @@ pub(super) fn show(store: &Store, record: &StudyRecord, format: ShowFormat) -> R
         ShowFormat::Markdown => {
             let lines = rows(&surveys).into_iter().enumerate().map(|(at, row)| {
                 let line = format!("| {} |", row.join(" | "));
-                if at == 0 { format!("{line}\n| --- | --- | --- | --- |") } else { line }
+                if at == 0 { format!("{line}\n|{}", " --- |".repeat(row.len())) } else { line }
             });
             Ok(lines.collect::<Vec<_>>().join("\n"))
         }
     }
 }
 
-/// For people: influence, and the angle across every single block.
-fn rows(surveys: &[(String, Survey)]) -> Vec<[String; 4]> {
-    let mut rows = vec![["calibration", "block", "influence", "angle"].map(str::to_owned)];
+/// For people: influence, the angle across every single block, and its outliers.
+fn rows(surveys: &[(String, Survey)]) -> Vec<[String; 5]> {
+    let mut rows = vec![["calibration", "block", "influence", "angle", "outliers"].map(str::to_owned)];
     for (set, survey) in surveys {
         let alone = survey.angles.first().map_or(&[][..], Vec::as_slice);
         for (block, (influence, angle)) in survey.influence.iter().zip(alone).enumerate() {
-            rows.push([set.clone(), block.to_string(), format!("{influence:.4}"), format!("{angle:.4}")]);
+            let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, |d| format!("{d:.3}%"));
+            let [influence, angle] = [influence, angle].map(|figure| format!("{figure:.4}"));
+            rows.push([set.clone(), block.to_string(), influence, angle, outliers]);
         }
     }
     rows
 }
 
-/// Everything: a row a block, and a column for the angle across one block, two blocks and so on from there.
+/// Everything: a row a block, its outliers in percent, and a column for the angle across one block, two blocks and so on from there.
 fn csv(surveys: &[(String, Survey)]) -> String {
     let longest = surveys.iter().map(|(_, survey)| survey.blocks()).max().unwrap_or(0);
     let spans = (1..=longest).map(|spanned| format!(",angle_{spanned}"));
-    let mut text = format!("calibration,block,influence{}\n", spans.collect::<String>());
+    let mut text = format!("calibration,block,influence,outlier_ratio{}\n", spans.collect::<String>());
     for (set, survey) in surveys {
         for (block, influence) in survey.influence.iter().enumerate() {
             let angle = |spanned: usize| {
@@ -62,7 +65,8 @@ fn csv(surveys: &[(String, Survey)]) -> String {
                 angle.map_or(",".to_owned(), |angle| format!(",{angle}"))
             };
             let angles = (1..=longest).map(angle).collect::<String>();
-            text += &format!("{set},{block},{influence}{angles}\n");
+            let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, f64::to_string);
+            text += &format!("{set},{block},{influence},{outliers}{angles}\n");
         }
     }
     text.truncate(text.trim_end().len());
@@ -75,15 +79,20 @@ mod tests {
 
     #[test]
     fn every_block_has_a_row_and_every_span_that_begins_there_a_figure() {
-        let survey =
-            Survey { windows: 4, influence: vec![0.5, 0.25], angles: vec![vec![0.125, 0.0625], vec![0.375]] };
+        let survey = Survey {
+            windows: 4,
+            influence: vec![0.5, 0.25],
+            angles: vec![vec![0.125, 0.0625], vec![0.375]],
+            outlier_ratio: vec![1.5, 0.4872],
+        };
         let surveys = [("c4-s0".to_owned(), survey)];
         assert_eq!(
             csv(&surveys),
-            "calibration,block,influence,angle_1,angle_2\nc4-s0,0,0.5,0.125,0.375\nc4-s0,1,0.25,0.0625,"
+            "calibration,block,influence,outlier_ratio,angle_1,angle_2\nc4-s0,0,0.5,1.5,0.125,0.375\n\
+             c4-s0,1,0.25,0.4872,0.0625,"
         );
         let [_, first, second] = &rows(&surveys)[..] else { panic!("two blocks") };
-        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250");
-        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625");
+        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250 1.500%");
+        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625 0.487%");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::methods::Profile;
 use crate::results::{Answer, ModuleResult, Seconds};
 use crate::study::CellSpec;
 
@@ -21,6 +22,8 @@ pub(super) struct Assignment {
     pub calibration_warnings: Vec<String>,
     /// Blocks that are left out of the model, in ascending order.
     pub dropped: Vec<usize>,
+    /// How the cell's fraction is spread over the blocks, where its recipe says how.
+    pub profile: Option<Profile>,
     /// Modules that are compressed already.
     pub modules: Vec<ModuleResult>,
     /// Records that are answered already.

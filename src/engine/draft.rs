@@ -25,7 +25,7 @@ use crate::data::{self, FieldNames, Task, TaskRecords};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::interrupt::{GoOn, interruptible};
-use crate::methods::{Procedure, Profile};
+use crate::methods::{BlockRemoval, Procedure, Profile, Stage};
 use crate::model::{ModelFolder, PromptFormat, Tree, empty_text_token, load_tokenizer};
 use crate::results::{CellState, Environment};
 use crate::study::{CellSpec, EvaluationSpec, StudyContent, StudySpec};
@@ -241,15 +241,16 @@ impl StudyDraft {
     fn surveyed_sets(&self) -> impl Iterator<Item = (&str, u64)> {
         let blocks = self.study.folder.config.blocks;
         let cells = self.study.spec.cells.iter().zip(&self.procedures);
-        let surveys = move |procedure: &Procedure| {
+        let removes_by_it = move |procedure: &Procedure| {
             let removed = procedure.blocks_removed(blocks).unwrap_or(0);
-            let (stage, removal) = procedure.removal()?;
-            (removal.trials(blocks, removed, &stage.arguments) == 0).then_some(())
+            let trials = |(stage, removal): (&Stage, &dyn BlockRemoval)| {
+                removal.trials(blocks, removed, &stage.arguments)
+            };
+            procedure.removal().is_some_and(|removal| trials(removal) == 0)
         };
-        let sets = cells.filter_map(move |(cell, procedure)| {
-            surveys(procedure)?;
-            Some((cell.calibration.as_deref()?, cell.seed))
-        });
+        let surveyed =
+            cells.filter(move |(_, procedure)| removes_by_it(procedure) || procedure.allocation().is_some());
+        let sets = surveyed.filter_map(|(cell, _)| Some((cell.calibration.as_deref()?, cell.seed)));
         sets.collect::<std::collections::BTreeSet<_>>().into_iter()
     }
 

@@ -157,6 +157,26 @@ impl HiddenStates {
         Ok(device.synchronize()?)
     }
 
+    /// The same, while a collector sees module inputs of the block, `sites` in their order.
+    pub fn forward_collecting(
+        &mut self,
+        block: &Block,
+        (ropes, device): (&RopeTables, &Device),
+        (sites, collector): (&[InputSite], &mut Collector),
+        check: &mut dyn FnMut() -> Result<()>,
+        seen: &mut dyn FnMut(&Tensor, &Tensor, &Batch) -> Result<()>,
+    ) -> Result<()> {
+        for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
+            check()?;
+            let y = block.forward_observed(&x.to_device(device)?, shape, ropes, sites, collector)?;
+            collector.count(shape.len());
+            let y = y.to_device(&self.home)?;
+            seen(x, &y, shape)?;
+            *x = y;
+        }
+        Ok(device.synchronize()?)
+    }
+
     /// The states of the last token of every sequence, on the host in `f32`, sequence after sequence.
     ///
     /// # Errors

@@ -129,7 +129,7 @@ impl DenseModel for RisingModel {
     fn survey(&mut self) -> Result<Survey> {
         let figures = |count: usize| (0..count).map(|block| 0.1 + block as f64).collect::<Vec<_>>();
         let angles = (0..self.0).map(|spanned| figures(self.0 - spanned)).collect();
-        Ok(Survey { windows: 1, influence: figures(self.0), angles })
+        Ok(Survey { windows: 1, influence: figures(self.0), angles, ..Survey::default() })
     }
 
     fn losses_without(&mut self, _removed: &[usize], candidates: &[usize]) -> Result<Vec<f64>> {

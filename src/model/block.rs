@@ -158,10 +158,30 @@ impl Block {
         ropes: &RopeTables,
         cache: Option<&BlockCache>,
     ) -> Result<Tensor> {
-        match self.plan().decoder.forward(Activations::of(x)?, &mut self.pass(batch, ropes, cache, None)) {
+        self.output(x, &mut self.pass(batch, ropes, cache, None))
+    }
+
+    /// The block's output, while an observer is shown the inputs of modules on the way, `sites` in their order.
+    ///
+    /// # Errors
+    /// A tensor operation that fails, and what the observer says.
+    pub fn forward_observed(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        ropes: &RopeTables,
+        sites: &[InputSite],
+        observer: &mut dyn ActivationObserver,
+    ) -> Result<Tensor> {
+        let watch = Some(Watch { sites, observer, ends_there: false });
+        self.output(x, &mut self.pass(batch, ropes, None, watch))
+    }
+
+    fn output(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<Tensor> {
+        match self.plan().decoder.forward(Activations::of(x)?, pass) {
             Ok(y) => y.into_tensor(),
             Err(Halt::Failed(error)) => Err(error),
-            Err(Halt::Observed) => Err(Error::failure("a pass that nobody watches ended early")),
+            Err(Halt::Observed) => Err(Error::failure("a pass whose output is wanted ended early")),
         }
     }
 
@@ -201,7 +221,7 @@ impl Block {
         sites: &[InputSite],
         observer: &mut dyn ActivationObserver,
     ) -> Result<()> {
-        let watch = Some(Watch { sites, observer });
+        let watch = Some(Watch { sites, observer, ends_there: true });
         match self.plan().decoder.forward(Activations::of(x)?, &mut self.pass(batch, ropes, None, watch)) {
             Ok(_) | Err(Halt::Observed) => Ok(()),
             Err(Halt::Failed(error)) => Err(error),

@@ -150,6 +150,8 @@ pub(super) struct Watch<'a> {
     /// The sites that are shown, in their order.
     pub sites: &'a [InputSite],
     pub observer: &'a mut dyn ActivationObserver,
+    /// Whether the pass ends behind the last of them. Else the block's output is wanted too.
+    pub ends_there: bool,
 }
 
 /// A pass through one block: its weights, the batch, and who watches.
@@ -215,7 +217,8 @@ impl Forward<'_> {
     /// it may leave out what nothing that is watched depends on, such as an expert beside others.
     pub fn is_needed(&self, modules: &[ModuleId]) -> bool {
         let site = |id: &ModuleId| self.layout.module(*id).site;
-        self.watch.as_ref().is_none_or(|watch| modules.iter().any(|id| watch.sites.contains(&site(id))))
+        let is_watched = |watch: &Watch<'_>| modules.iter().any(|id| watch.sites.contains(&site(id)));
+        self.watch.as_ref().is_none_or(|watch| !watch.ends_there || is_watched(watch))
     }
 
     pub fn norm(&self, norm: Norm, x: &Activations) -> Result<Activations> {
@@ -261,6 +264,7 @@ impl Forward<'_> {
             watch.observer.input(site, x)?;
         }
         // A site may be passed without being shown: an expert that no token is routed to.
-        if watch.sites.last().is_none_or(|last| *last <= site) { Err(Halt::Observed) } else { Ok(()) }
+        let is_last = watch.sites.last().is_none_or(|last| *last <= site);
+        if watch.ends_there && is_last { Err(Halt::Observed) } else { Ok(()) }
     }
 }
