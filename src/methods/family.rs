@@ -2,10 +2,9 @@
 
 use std::str::FromStr;
 
-use super::find;
 use super::formats::{FORMATS, is_format};
 use crate::error::{Error, Result};
-use crate::study::{Level, Recipe, Sparsity, parse_bits};
+use crate::study::{Level, Sparsity, parse_bits};
 
 /// Bits that the methods here know. Fewer than 2 are no grid, and more than 8 no compression.
 pub(crate) const BITS: [u8; 4] = [8, 4, 3, 2];
@@ -37,7 +36,7 @@ pub(crate) const KINDS: [&str; 4] = ["cut-down", "pruned", "quantised", "combine
 
 impl Family {
     /// What a model is called to which nothing else was done: one of [`KINDS`].
-    fn kind(self) -> &'static str {
+    pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Structure => KINDS[0],
             Self::Prune => KINDS[1],
@@ -82,13 +81,6 @@ impl Family {
             }
         }
     }
-}
-
-/// What a model of a recipe is called: one of [`KINDS`]. `None` of a method that is unknown here.
-pub(crate) fn kind_of(recipe: &Recipe) -> Option<&'static str> {
-    let mut steps = recipe.steps();
-    let first = find(&steps.next()?.method).ok()?.family().kind();
-    Some(if steps.next().is_some() { KINDS[3] } else { first })
 }
 
 /// A level of methods that remove parts of a model, as a word of a list.

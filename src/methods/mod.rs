@@ -42,14 +42,12 @@ pub use device::DeviceMatrix;
 pub(crate) use device::DeviceMethod;
 pub use factor::Factor;
 pub use family::Family;
-pub(crate) use family::{
-    BITS, Bits, KINDS, STRUCTURE_LEVELS, StructureLevel, USUAL_BITS, USUAL_SHARE, kind_of,
-};
+pub(crate) use family::{BITS, Bits, KINDS, STRUCTURE_LEVELS, StructureLevel, USUAL_BITS, USUAL_SHARE};
 pub use formats::{EndFormat, EndFormats};
 pub(crate) use formats::{FORMATS, KnownFormat, USUAL_FORMAT, usual_format};
 pub use gptq::Gptq;
-pub(crate) use grid::needs_calibration;
 pub use grid::{GridLevels, grid, recipes};
+pub(crate) use grid::{kind_of, needs_calibration};
 pub use kquant::KQuant;
 pub use magnitude::Magnitude;
 pub(crate) use outliers::{ScoreSum, count_above};

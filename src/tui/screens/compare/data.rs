@@ -435,7 +435,7 @@ fn lost(cell: &CellResult, study_view: &StudyView) -> f64 {
     }
     let all = study_view.model.prunable_parameters as f64;
     let left = match &cell.footprint {
-        Some(found) if all > 0.0 => (found.weights - found.zeros) as f64 / all,
+        Some(found) if all > 0.0 => found.weights.saturating_sub(found.zeros) as f64 / all,
         _ => {
             let left = |level: Level| match level {
                 Level::Blocks(count) => 1.0 - count as f64 / (study_view.model.blocks as f64).max(1.0),
@@ -444,7 +444,7 @@ fn lost(cell: &CellResult, study_view: &StudyView) -> f64 {
             recipe.steps().map(|step| left(step.level)).product()
         }
     };
-    // Zeros that a model brings along do not move a cell that only removes blocks.
+    // To a tenth of a percent, so that the few zeros of the base itself move no cell.
     ((1.0 - left).clamp(0.0, 1.0) * 1e3).round() / 10.0
 }
 
