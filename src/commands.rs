@@ -21,7 +21,7 @@ use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
 use crate::results::{CellResult, CellState};
 use crate::scores::{self, BASE};
-use crate::store::{Store, StudyRecord, checkpoint};
+use crate::store::{Store, StudyRecord, checkpoint, profile};
 use crate::study::StudySpec;
 use crate::text::{aligned, escape};
 
@@ -61,12 +61,30 @@ pub fn show(config: Option<&Path>, args: &ShowArgs, width: usize) -> Result<Stri
     if args.survey {
         return survey::show(&store, &record, args.format);
     }
+    if let Some(cell) = &args.profile {
+        return profile_of(&store, &record, cell);
+    }
     let result = record.result(scores::rank_done_cells(&record.base.metrics, &record.cells));
     Ok(match args.format {
         ShowFormat::Table => report::table(&result, width),
         ShowFormat::Json => report::json(&result),
         ShowFormat::Csv => report::csv(&result),
         ShowFormat::Markdown => report::markdown(&result),
+    })
+}
+
+/// The profile that an allocation chose for a cell, as a study reads one.
+fn profile_of(store: &Store, record: &StudyRecord, cell: &str) -> Result<String> {
+    if !record.cells.iter().any(|found| found.id == cell) {
+        let known = record.cells.iter().map(|found| found.id.clone()).collect();
+        return Err(no_cell(cell, &format!("study {}", record.id), known));
+    }
+    let text = profile::text(&store.folder(record.id, Some(cell)))?;
+    text.map(|text| text.trim_end().to_owned()).ok_or_else(|| {
+        Error::mistake(format!(
+            "cell `{cell}` of study {} has no profile: one is chosen for a cell with `allocation` when it runs",
+            record.id
+        ))
     })
 }
 

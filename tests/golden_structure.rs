@@ -9,6 +9,8 @@ use secateur::methods::{DenseModel, Depth, Method, Survey, grid};
 use secateur::results::CellResult;
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY, TOP1_AGREEMENT};
 use secateur::store::Store;
+use secateur::store::checkpoint::read_block;
+use secateur::store::stored::mask_of;
 use secateur::study::{Parameters, StudySpec};
 use serde_json::Value;
 
@@ -144,4 +146,100 @@ fn blocks_have_the_authors_influence_and_angles_and_models_without_them_their_pe
         println!("{recipe}: {own:.1} s of evaluation, the base {base:.1} s");
     }
     assert!(all, "not all within their bounds");
+}
+
+/// The share of equal bits between the masks of a cell's block and the golden ones, of the module where they differ most.
+fn least_mask_agreement(setting: &Setting, cell: &CellResult, golden: &str, block: usize) -> f64 {
+    let path = common::skip::shared("golden/structure").unwrap().join("masks.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let masks = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let dir = Store::open_read_only(&setting.store()).unwrap().folder(1, Some(&cell.id));
+    let modules = read_block(&dir, block, &candle_core::Device::Cpu).unwrap();
+    let agreement = |(path, weight): (String, secateur::store::checkpoint::Stored)| {
+        let count = weight.shape().unwrap().iter().product::<usize>();
+        // Whatever the source's weights are where a mask keeps them.
+        let weights = weight.weights(|| Ok(vec![1.0; count])).unwrap();
+        let weights = weights.to_dtype(candle_core::DType::F32).unwrap().flatten_all().unwrap();
+        let bits = mask_of(&weights.to_vec1::<f32>().unwrap());
+        let want = masks.tensor(&format!("{golden}/model.layers.{block}.{path}.weight")).unwrap();
+        let wrong: u32 = bits.iter().zip(want.data()).map(|(a, b)| (a ^ b).count_ones()).sum();
+        1.0 - f64::from(wrong) / count as f64
+    };
+    modules.into_iter().map(agreement).fold(1.0, f64::min)
+}
+
+/// Modules whose zeros are not the golden number.
+fn other_zeros(cell: &CellResult, golden: &Value) -> Vec<(String, u64, u64)> {
+    let counts = golden["zeros_by_module"].as_object().unwrap();
+    assert_eq!(cell.modules.len(), counts.len());
+    let pairs = cell.modules.iter().map(|module| {
+        let want = counts[module.name.strip_prefix("model.layers.").unwrap()].as_u64().unwrap();
+        (module.name.clone(), module.footprint.zeros, want)
+    });
+    pairs.filter(|(_, found, want)| found != want).collect()
+}
+
+#[test]
+fn outliers_and_the_shares_that_owl_makes_of_them_are_the_authors() {
+    let Some(setting) = Setting::new() else { return };
+    let recipes = ["wanda@70%,allocation=owl", "wanda@70%", "sparsegpt@70%,allocation=owl"];
+    let mut spec = setting.study(&recipes, 32);
+    spec.evaluation.max_windows = Some(16);
+    let (result, _) = common::run(&setting.store(), spec, RunOptions::default());
+    let golden = &setting.golden["owl"];
+    let survey = survey(&setting.store());
+    // The weights of a block of SmolLM2.
+    let weights = 3_538_944.0;
+    let counted =
+        apart(&survey.outlier_ratio, &numbers(&golden["survey"]["outlier_ratio"])) / 100.0 * weights;
+    println!("outliers: at most {counted:.2} of a block apart");
+    assert!(counted < 3.5);
+    let mut all = true;
+    let cells = [("wanda-owl-0.7", 0.015), ("wanda-0.7", 0.015), ("sparsegpt-owl-0.7", 0.08)];
+    for (cell, (name, tolerance)) in result.cells.iter().zip(cells) {
+        let cells = golden["cells"].as_array().unwrap();
+        let known = cells.iter().find(|cell| cell["cell"] == name).unwrap();
+        if name.contains("owl") {
+            let first = |block| cell.modules.iter().find(|module| module.block == block).unwrap();
+            let shares: Vec<f64> = (0..BLOCKS).map(|block| first(block).details["share"]).collect();
+            let shares = apart(&shares, &numbers(&golden["survey"]["block_sparsity"]));
+            println!("{name}: shares at most {shares:.2e} apart");
+            assert!(shares < 1e-5);
+        }
+        if name.starts_with("wanda") {
+            let other = other_zeros(cell, known);
+            assert!(other.is_empty(), "{name}: {other:?}");
+        }
+        if name == "wanda-owl-0.7" {
+            let agreement = least_mask_agreement(&setting, cell, name, 0);
+            println!("{name}: masks of block 0 agree on {:.5}%", 100.0 * agreement);
+            assert!(agreement >= 0.9999);
+        }
+        // Out there perplexity is steep: what counts is its logarithm, the mean loss.
+        let loss = cell.metrics.first(&PERPLEXITY).unwrap().value.ln();
+        let want = known["perplexity"].as_f64().unwrap().ln();
+        all &= is_close(&format!("{name} loss"), loss, want, tolerance);
+        println!("{name}: perplexity {:.1}, {:.1} s", loss.exp(), cell.seconds.total());
+    }
+    assert!(all, "not all within their bounds");
+}
+
+/// One round of the search, which tries 28 models. The calibration text is measured on too: its loss without the block is
+/// the one that the block was chosen by.
+#[test]
+fn the_first_block_that_goes_by_loss_is_the_authors() {
+    let Some(setting) = Setting::new() else { return };
+    let mut spec = setting.study(&["depth@1block,by=loss"], 8);
+    spec.evaluation.corpora = spec.calibration.sets.clone();
+    let (result, _) = common::run(&setting.store(), spec, RunOptions::default());
+    let golden = &setting.golden["depth"]["sleb"];
+    let (first, cell) = (&golden["phases"][0], &result.cells[0]);
+    assert_eq!(gone(cell), [first["chosen"].as_u64().unwrap() as usize]);
+    assert_eq!(golden["removed"][0], first["chosen"]);
+    let loss = |metrics: &secateur::results::Metrics| metrics.first(&PERPLEXITY).unwrap().value.ln();
+    let dense = numbers(&golden["dense_nll"]);
+    let mean = dense.iter().sum::<f64>() / dense.len() as f64;
+    assert!(is_close("loss of the base", loss(&result.base.metrics), mean, 5e-4));
+    let mean = first["mean_nll"].as_f64().unwrap();
+    assert!(is_close("loss without the block", loss(&cell.metrics), mean, 5e-4));
 }

@@ -16,7 +16,8 @@ pub(super) fn show(store: &Store, record: &StudyRecord, format: ShowFormat) -> R
     let surveys = survey::all(&store.folder(record.id, None), record.model.blocks)?;
     if surveys.is_empty() {
         return Err(Error::mistake(format!(
-            "study {} has no survey: a cell that removes blocks or experts makes one of its calibration set",
+            "study {} has no survey: a cell that removes blocks or experts, or spreads a fraction over them, makes one of its \
+             calibration set",
             record.id
         )));
     }
@@ -31,33 +32,36 @@ pub(super) fn show(store: &Store, record: &StudyRecord, format: ShowFormat) -> R
         ShowFormat::Markdown => {
             let lines = rows(&surveys).into_iter().enumerate().map(|(at, row)| {
                 let line = format!("| {} |", row.join(" | "));
-                if at == 0 { format!("{line}\n| --- | --- | --- | --- |") } else { line }
+                if at == 0 { format!("{line}\n|{}", " --- |".repeat(row.len())) } else { line }
             });
             Ok(lines.collect::<Vec<_>>().join("\n"))
         }
     }
 }
 
-/// For people: influence, and the angle across every single block.
-fn rows(surveys: &[(String, Survey)]) -> Vec<[String; 4]> {
-    let mut rows = vec![["calibration", "block", "influence", "angle"].map(str::to_owned)];
+/// For people: influence, the angle across every single block, and its outliers.
+fn rows(surveys: &[(String, Survey)]) -> Vec<[String; 5]> {
+    let mut rows = vec![["calibration", "block", "influence", "angle", "outliers"].map(str::to_owned)];
     for (set, survey) in surveys {
         let alone = survey.angles.first().map_or(&[][..], Vec::as_slice);
         for (block, (influence, angle)) in survey.influence.iter().zip(alone).enumerate() {
-            rows.push([set.clone(), block.to_string(), format!("{influence:.4}"), format!("{angle:.4}")]);
+            let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, |d| format!("{d:.3}%"));
+            let [influence, angle] = [influence, angle].map(|figure| format!("{figure:.4}"));
+            rows.push([set.clone(), block.to_string(), influence, angle, outliers]);
         }
     }
     rows
 }
 
-/// Everything: a row a block, a column for the angle across one block, two blocks and so on from there, and one for each
-/// expert.
+/// Everything: a row a block, its outliers in percent, a column for the angle across one block, two blocks and so on from
+/// there, and one for each expert.
 fn csv(surveys: &[(String, Survey)]) -> String {
     let longest = surveys.iter().map(|(_, survey)| survey.blocks()).max().unwrap_or(0);
     let spans = (1..=longest).map(|spanned| format!(",angle_{spanned}"));
     let most = surveys.iter().flat_map(|(_, survey)| &survey.experts).map(Vec::len).max().unwrap_or(0);
     let experts = (0..most).map(|expert| format!(",expert_{expert}"));
-    let mut text = format!("calibration,block,influence{}\n", spans.chain(experts).collect::<String>());
+    let columns = spans.chain(experts).collect::<String>();
+    let mut text = format!("calibration,block,influence,outlier_ratio{columns}\n");
     for (set, survey) in surveys {
         for (block, influence) in survey.influence.iter().enumerate() {
             let angle = |spanned: usize| {
@@ -70,7 +74,8 @@ fn csv(surveys: &[(String, Survey)]) -> String {
                 score.map_or(",".to_owned(), |score| format!(",{score}"))
             };
             let scores = (0..most).map(score).collect::<String>();
-            text += &format!("{set},{block},{influence}{angles}{scores}\n");
+            let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, f64::to_string);
+            text += &format!("{set},{block},{influence},{outliers}{angles}{scores}\n");
         }
     }
     text.truncate(text.trim_end().len());
@@ -87,19 +92,22 @@ mod tests {
             windows: 4,
             influence: vec![0.5, 0.25],
             angles: vec![vec![0.125, 0.0625], vec![0.375]],
+            outlier_ratio: vec![1.5, 0.4872],
             ..Survey::default()
         };
         let with_experts = Survey { experts: vec![vec![0.5, 2.0], vec![1.0]], ..survey.clone() };
         let of_experts = csv(&[("c4-s0".to_owned(), with_experts)]);
-        assert!(of_experts.starts_with("calibration,block,influence,angle_1,angle_2,expert_0,expert_1\n"));
+        let columns = "calibration,block,influence,outlier_ratio,angle_1,angle_2,expert_0,expert_1\n";
+        assert!(of_experts.starts_with(columns), "{of_experts}");
         assert!(of_experts.contains(",0.375,0.5,2\n") && of_experts.ends_with(",0.0625,,1,"), "{of_experts}");
         let surveys = [("c4-s0".to_owned(), survey)];
         assert_eq!(
             csv(&surveys),
-            "calibration,block,influence,angle_1,angle_2\nc4-s0,0,0.5,0.125,0.375\nc4-s0,1,0.25,0.0625,"
+            "calibration,block,influence,outlier_ratio,angle_1,angle_2\nc4-s0,0,0.5,1.5,0.125,0.375\n\
+             c4-s0,1,0.25,0.4872,0.0625,"
         );
         let [_, first, second] = &rows(&surveys)[..] else { panic!("two blocks") };
-        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250");
-        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625");
+        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250 1.500%");
+        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625 0.487%");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::methods::Profile;
 use crate::model::RemovedParts;
 use crate::results::{Answer, ModuleResult, Seconds};
 use crate::study::CellSpec;
@@ -22,6 +23,8 @@ pub(super) struct Assignment {
     pub calibration_warnings: Vec<String>,
     /// Blocks and experts that are left out of the model.
     pub removed: RemovedParts,
+    /// How the cell's fraction is spread over the blocks, where its recipe says how.
+    pub profile: Option<Profile>,
     /// Modules that are compressed already.
     pub modules: Vec<ModuleResult>,
     /// Records that are answered already.

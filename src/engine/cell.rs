@@ -9,6 +9,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 
 use super::Reporter;
+use super::allocation::SHARE_DETAIL;
 use super::assignment::Assignment;
 use super::collector::Collector;
 use super::costs::Work;
@@ -259,7 +260,8 @@ impl Pass<'_> {
                 (self.findings)(Finding::Module { module })?;
             }
         } else if (first..end).contains(&index) {
-            let procedure = procedure.with_levels(|level| study.block_level(index, level))?;
+            let own = self.assignment.profile.as_ref();
+            let procedure = procedure.with_levels(|level| study.block_level(own, index, level))?;
             let groups = grouped(block.layout(), &modules, procedure.needs(), study.sizes.held_experts);
             let mut pruned = PrunedModules { in_parts: groups.len() > 1, ..PrunedModules::default() };
             for group in groups {
@@ -385,6 +387,10 @@ impl Pass<'_> {
         };
         let Compressed { mut outcome, stored, footprint, weight } = compressed;
         outcome.details.extend(routed.map(RoutedTokens::details));
+        if self.assignment.profile.is_some() {
+            // As people read it; the profile has all digits.
+            outcome.details.put(SHARE_DETAIL, (procedure.zeros() * 1e6).round() / 1e6);
+        }
         let result = ModuleResult {
             block: index,
             name: module.full_name,

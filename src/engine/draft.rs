@@ -241,7 +241,8 @@ impl StudyDraft {
     fn surveyed_sets(&self) -> impl Iterator<Item = (&str, u64)> {
         let blocks = self.study.folder.config.blocks;
         let cells = self.study.spec.cells.iter().zip(&self.procedures);
-        let surveyed = cells.filter(move |(_, procedure)| procedure.reads_survey(blocks));
+        let surveyed = cells
+            .filter(move |(_, procedure)| procedure.reads_survey(blocks) || procedure.allocation().is_some());
         let sets = surveyed.filter_map(|(cell, _)| Some((cell.calibration.as_deref()?, cell.seed)));
         sets.collect::<std::collections::BTreeSet<_>>().into_iter()
     }

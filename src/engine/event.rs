@@ -181,6 +181,13 @@ pub enum Event {
         /// What begins.
         phase: Phase,
     },
+    /// A calibration set was read with the dense model.
+    Surveyed {
+        /// The set's key within the study, as `secateur show --survey` names it.
+        calibration: String,
+        /// Influence of every block.
+        influence: Vec<f64>,
+    },
     /// A module was pruned.
     Module {
         /// Id of the cell.

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
     use crate::model::arch::mixtral::Mixtral;
     use crate::model::head::embed;
-    use crate::model::{ARCHITECTURES, Architecture, Batch, ModelFolder, Synthetic};
+    use crate::model::{ARCHITECTURES, Architecture, Batch, ModelFolder, Onlookers, Synthetic};
 
     /// What a family calls things, and what its router does.
     struct MixtureFamily {
@@ -123,6 +123,10 @@ mod tests {
         seen.into_iter().map(|(sum, tokens)| if tokens > 0.0 { sum / tokens } else { 0.0 }).collect()
     }
 
+    fn onlookers(shown: &mut ShownExperts) -> Onlookers<'_> {
+        Onlookers { inputs: None, experts: Some(shown) }
+    }
+
     #[test]
     fn scores_are_those_of_the_formula_in_f64() {
         for family in families() {
@@ -145,7 +149,7 @@ mod tests {
                 }
                 let attended = silent.forward(&x, &batch, &ropes, None).unwrap();
                 let mut shown = ShownExperts::of(&block);
-                let output = block.forward_shown(&x, &batch, &ropes, &mut shown).unwrap();
+                let output = block.forward_observed(&x, &batch, &ropes, onlookers(&mut shown)).unwrap();
                 let plain = block.forward(&x, &batch, &ropes, None).unwrap();
                 assert_eq!(rows(&output), rows(&plain), "{:?}", family.architecture);
                 let (got, want) = (shown.finish(), scores(&folder, &family, index, &rows(&attended)));
@@ -172,7 +176,7 @@ mod tests {
         let x = embed(&folder, &tokens, &batch, DType::F32, &Device::Cpu).unwrap();
         let load = |folder: &ModelFolder| Block::load(folder, 0, DType::F32, &Device::Cpu).unwrap();
         let mut shown = ShownExperts(ExpertScores::new(4));
-        let less = load(&fewer).forward_shown(&x, &batch, &ropes, &mut shown).unwrap();
+        let less = load(&fewer).forward_observed(&x, &batch, &ropes, onlookers(&mut shown)).unwrap();
         assert_eq!(shown.finish()[1].to_bits(), 0.0_f64.to_bits(), "nothing goes through it");
         assert_ne!(rows(&less), rows(&load(&folder).forward(&x, &batch, &ropes, None).unwrap()));
         assert_eq!(fewer.config.layout(1), folder.config.layout(1));

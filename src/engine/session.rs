@@ -76,6 +76,7 @@ impl Session {
             calibration: None,
             calibration_warnings: Vec::new(),
             removed: RemovedParts::default(),
+            profile: None,
             modules: Vec::new(),
             answers: ledger.store.answers(ledger.study, None)?,
             // What only brings back the states of a base that is done does not count as its measurement.
@@ -108,6 +109,7 @@ impl Session {
             calibration,
             calibration_warnings,
             removed: RemovedParts::default(),
+            profile: None,
             modules: known.modules.clone(),
             answers: ledger.store.answers(ledger.study, Some(&known.id))?,
             seconds: known.seconds,

@@ -6,7 +6,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::collector::Collector;
 use crate::error::{Error, Result};
-use crate::model::{Batch, Block, ExpertObserver, InputSite, ModelFolder, RopeTables, Tree, head};
+use crate::model::{
+    ActivationObserver, Batch, Block, ExpertObserver, InputSite, ModelFolder, Onlookers, RopeTables, Tree,
+    head,
+};
 
 /// Hidden states of token sequences of any lengths, or of trees of them, some a batch, in the precision of the device.
 ///
@@ -119,7 +122,7 @@ impl HiddenStates {
         (Self { batches: Vec::new(), shapes, places, home: placement.home.clone() }, groups)
     }
 
-    #[cfg(test)]
+    /// How many sequences, or trees, there are.
     pub fn sequences(&self) -> usize {
         self.places.len()
     }
@@ -143,20 +146,20 @@ impl HiddenStates {
         Ok(device.synchronize()?)
     }
 
-    /// The same, and shows the states of every batch before the block and behind it, where they are between blocks, and
-    /// what experts make of the rows that are routed to them.
+    /// The same, and shows the states of every batch before the block and behind it, where they are between blocks, inputs of
+    /// modules, `sites` in their order, and what experts make of the rows that are routed to them.
     pub fn forward_seen(
         &mut self,
         block: &Block,
-        ropes: &RopeTables,
-        device: &Device,
+        (ropes, device): (&RopeTables, &Device),
+        (sites, inputs, experts): (&[InputSite], &mut dyn ActivationObserver, &mut dyn ExpertObserver),
         check: &mut dyn FnMut() -> Result<()>,
-        experts: &mut dyn ExpertObserver,
         seen: &mut dyn FnMut(&Tensor, &Tensor, &Batch) -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
             check()?;
-            let y = block.forward_shown(&x.to_device(device)?, shape, ropes, experts)?;
+            let onlookers = Onlookers { inputs: Some((sites, &mut *inputs)), experts: Some(&mut *experts) };
+            let y = block.forward_observed(&x.to_device(device)?, shape, ropes, onlookers)?;
             let y = y.to_device(&self.home)?;
             seen(x, &y, shape)?;
             *x = y;

@@ -6,7 +6,7 @@ use super::Reporter;
 use super::assignment::Assignment;
 use super::costs::Work;
 use super::evaluate::{Heads, window};
-use super::event::Phase;
+use super::event::{Event, Phase};
 use super::place::Place;
 use super::stream::{HiddenStates, Placement};
 use super::study::Study;
@@ -149,17 +149,17 @@ pub(super) fn savings(study: &Study, model: &ModelFolder) -> (u64, u64) {
 }
 
 /// The dense model of a study, which is surveyed once for each calibration set.
-struct SurveyedModel<'a> {
-    study: &'a Study,
-    place: &'a Place,
-    assignment: &'a Assignment,
-    reporter: &'a mut Reporter,
+pub(super) struct SurveyedModel<'a> {
+    pub study: &'a Study,
+    pub place: &'a Place,
+    pub assignment: &'a Assignment,
+    pub reporter: &'a mut Reporter,
 }
 
 impl SurveyedModel<'_> {
     fn windows(&self) -> Result<&[Vec<u32>]> {
         let windows = self.assignment.calibration.as_ref().map(|windows| windows.as_slice());
-        windows.ok_or_else(|| Error::failure("a cell that removes blocks has no calibration windows"))
+        windows.ok_or_else(|| Error::failure("a cell that needs a survey has no calibration windows"))
     }
 
     /// The losses of some candidates, which are tried together: each is a stream of states that leaves one block out.
@@ -200,14 +200,17 @@ impl DenseModel for SurveyedModel<'_> {
         let cell = assignment.cell.as_ref();
         let set = cell.and_then(|cell| Some((cell.calibration.as_deref()?, cell.seed)));
         let (set, seed) = set.ok_or_else(|| Error::failure("a survey needs a calibration set"))?;
-        let path = kept_survey::path(&assignment.base_folder, &StudyContent::calibration_key(set, seed));
-        if let Some(known) = kept_survey::read(&path, study.folder.config.blocks)? {
+        let key = StudyContent::calibration_key(set, seed);
+        let path = kept_survey::path(&assignment.base_folder, &key);
+        let known = kept_survey::read(&path, study.folder.config.blocks)?;
+        if let Some(known) = known.filter(Survey::is_complete) {
             return Ok(known);
         }
         let windows = self.windows()?.to_vec();
         self.reporter.tracker.unit(&study.sizes.survey());
         let found = take_survey(study, self.place, &windows, assignment.id.as_deref(), self.reporter)?;
         kept_survey::write(&path, &found)?;
+        self.reporter.event(Event::Surveyed { calibration: key, influence: found.influence.clone() });
         Ok(found)
     }
 

@@ -82,12 +82,12 @@ impl Study {
         Block::load_with(model, place, self.dtype, device, experts)
     }
 
-    /// The level of one block of a cell.
+    /// The level of one block of a cell, by the cell's own profile or the study's.
     ///
     /// # Errors
     /// A level that the profile takes out of its range.
-    pub fn block_level(&self, block: usize, level: Level) -> Result<Level> {
-        self.profile.as_ref().map_or(Ok(level), |p| p.at(block, level))
+    pub fn block_level(&self, own: Option<&Profile>, block: usize, level: Level) -> Result<Level> {
+        own.or(self.profile.as_ref()).map_or(Ok(level), |p| p.at(block, level))
     }
 
     /// Understands a cell's recipe, and checks what can be wrong with it, given the model.
@@ -110,6 +110,15 @@ impl Study {
         }
         self.model_of(Some(cell), &RemovedParts::default())?;
         if let Some(profile) = &self.profile {
+            if let Some((allocation, _)) = procedure.allocation() {
+                return Err(Error::mistake(format!(
+                    "{}: allocation={} chooses what every block loses, and the study's profile does so too; accepted is \
+                     one of both (--profile, or the parameter `allocation`)",
+                    cell.label(),
+                    allocation.name()
+                ))
+                .at("profile"));
+            }
             for block in 0..self.folder.config.blocks {
                 procedure.with_levels(|level| profile.at(block, level))?;
             }

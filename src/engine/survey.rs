@@ -4,14 +4,17 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::Reporter;
+use super::collector::Collector;
 use super::costs::Work;
 use super::event::Phase;
 use super::expert_scores::ShownExperts;
+use super::outliers::outlier_ratio;
 use super::place::Place;
 use super::stream::{HiddenStates, Placement};
 use super::study::Study;
 use crate::error::Result;
-use crate::methods::{Survey, cosine, span_angles};
+use crate::methods::{Needs, Survey, cosine, span_angles};
+use crate::model::InputSite;
 use crate::model::ops::with_elements;
 
 /// Sends the windows through the dense model, block by block; `cell` is the one that is waiting for it.
@@ -31,7 +34,7 @@ pub(super) fn take_survey(
     let mut states =
         HiddenStates::embed(&study.folder, windows, study.dtype, placement, &mut || reporter.boundary())?;
     let tokens = states.tokens();
-    let mut influence = Vec::with_capacity(blocks);
+    let (mut influence, mut outliers) = (Vec::with_capacity(blocks), Vec::with_capacity(blocks));
     let mut last = vec![states.last_states()?];
     let mut experts = Vec::with_capacity(blocks);
     for index in 0..blocks {
@@ -40,13 +43,14 @@ pub(super) fn take_survey(
         let block = study.load_block(index, &place.device)?;
         let loaded = reporter.clock();
         let mut turned = 0.0;
+        let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
+        let mut collector = Collector::new(Needs::ColumnNorms);
         let mut scores = ShownExperts::of(&block);
         states.forward_seen(
             &block,
-            &study.ropes,
-            &place.device,
+            (&study.ropes, &place.device),
+            (&sites, &mut collector, &mut scores),
             &mut || reporter.check(),
-            &mut scores,
             &mut |before, after, _| {
                 turned += total_turning(before, after)?;
                 Ok(())
@@ -55,13 +59,18 @@ pub(super) fn take_survey(
         influence.push(turned / tokens.max(1) as f64);
         experts.push(scores.finish());
         last.push(states.last_states()?);
-        reporter.tracker.did(Work::Block, study.sizes.block(), loaded - started);
-        reporter.tracker.did(Work::Forward, study.sizes.forward(tokens), reporter.clock() - loaded);
+        let forwarded = reporter.clock();
+        collector.count(states.sequences());
+        let statistics = collector.finish(block.layout(), &sites, &place.device)?;
+        outliers.push(outlier_ratio(study, &block, &statistics)?);
+        let beside = loaded - started + reporter.clock() - forwarded;
+        reporter.tracker.did(Work::Block, study.sizes.block(), beside);
+        reporter.tracker.did(Work::Forward, study.sizes.forward(tokens), forwarded - loaded);
         reporter.tracker.throughput(tokens as f64, 1.0);
         reporter.tracker.step(index as u64 + 1);
     }
     let angles = span_angles(&last, study.folder.config.hidden_size);
-    Ok(Survey { windows: windows.len(), influence, angles, experts })
+    Ok(Survey { windows: windows.len(), influence, angles, experts, outlier_ratio: outliers })
 }
 
 /// The sum over rows of `1 − cos(before, after)`.

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::allocation::allocate;
 use super::compute::compute;
 use super::control::{Control, Job, Next};
 use super::draft::StudyDraft;
@@ -287,7 +288,8 @@ fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize)
     let Session { study, place, ledger, .. } = session;
     let started = reporter.clock();
     assignment.removed = removed_parts(study, place, &assignment, reporter)?;
-    if !assignment.removed.is_empty() {
+    allocate(study, place, &mut assignment, reporter)?;
+    if !assignment.removed.is_empty() || assignment.profile.is_some() {
         assignment.seconds.calibrate += reporter.clock() - started;
     }
     compute(study, place, &assignment, reporter, &mut |finding| ledger.record(Some(position), finding))?;

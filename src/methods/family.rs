@@ -31,7 +31,19 @@ pub enum Family {
     Format,
 }
 
+/// What models are called by what was done to them, the last where that is more than one thing.
+pub(crate) const KINDS: [&str; 4] = ["cut-down", "pruned", "quantised", "combined"];
+
 impl Family {
+    /// What a model is called to which nothing else was done: one of [`KINDS`].
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Structure => KINDS[0],
+            Self::Prune => KINDS[1],
+            Self::Quantise | Self::Format => KINDS[2],
+        }
+    }
+
     /// A level as methods of this family have it: shares are read as fractions.
     pub fn own(self, level: Level) -> Level {
         match (self, level) {

@@ -1,6 +1,6 @@
 //! The grid of a study: methods and their levels, multiplied out into cells.
 
-use super::{Family, Method, Stage, USUAL_BITS, USUAL_FORMAT, USUAL_SHARE, find};
+use super::{Family, KINDS, Method, Stage, USUAL_BITS, USUAL_FORMAT, USUAL_SHARE, find};
 use crate::study::{CellSpec, FormatName, Level, Parameters, Recipe, Sparsity, Step};
 
 /// Whether cells of a recipe differ by calibration set. A method that is unknown here is taken to look at data.
@@ -10,6 +10,13 @@ pub(crate) fn needs_calibration(recipe: &Recipe) -> bool {
             .map_or(method.needs_calibration(), |stage| stage.looks_at_data()),
         Err(_) => true,
     })
+}
+
+/// What a model of a recipe is called: one of [`KINDS`]. `None` of a method that is unknown here.
+pub(crate) fn kind_of(recipe: &Recipe) -> Option<&'static str> {
+    let mut steps = recipe.steps();
+    let first = find(&steps.next()?.method).ok()?.family().kind();
+    Some(if steps.next().is_some() { KINDS[3] } else { first })
 }
 
 /// The levels of a grid, for each family of methods.

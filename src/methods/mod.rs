@@ -4,6 +4,7 @@
 //! ([`Method::on_device`]), where they lie; it knows neither models nor the engine. Everything that the rest of the program wants to know of it, it is asked: adding one is a
 //! file in this folder and a line in [`METHODS`].
 
+mod allocation;
 mod completion;
 mod depth;
 pub mod device;
@@ -15,6 +16,7 @@ mod gptq;
 mod grid;
 mod kquant;
 mod magnitude;
+mod outliers;
 mod parameters;
 mod profile;
 pub(crate) mod quantise;
@@ -34,6 +36,7 @@ mod tests;
 mod wanda;
 mod warning;
 
+pub use allocation::Allocation;
 pub(crate) use completion::{Completion, complete, understand};
 pub use depth::Depth;
 pub use device::DeviceMatrix;
@@ -42,14 +45,15 @@ pub(crate) use experts::ExpertScores;
 pub use experts::Experts;
 pub use factor::Factor;
 pub use family::Family;
-pub(crate) use family::{BITS, Bits, STRUCTURE_LEVELS, StructureLevel, USUAL_BITS, USUAL_SHARE};
+pub(crate) use family::{BITS, Bits, KINDS, STRUCTURE_LEVELS, StructureLevel, USUAL_BITS, USUAL_SHARE};
 pub use formats::{EndFormat, EndFormats};
 pub(crate) use formats::{FORMATS, KnownFormat, USUAL_FORMAT, usual_format};
 pub use gptq::Gptq;
-pub(crate) use grid::needs_calibration;
 pub use grid::{GridLevels, grid, recipes};
+pub(crate) use grid::{kind_of, needs_calibration};
 pub use kquant::KQuant;
 pub use magnitude::Magnitude;
+pub(crate) use outliers::{ScoreSum, count_above};
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
 pub use removal::{BlockRemoval, DenseModel, ExpertRemoval};

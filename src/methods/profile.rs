@@ -48,6 +48,29 @@ impl Profile {
         Ok(Self { factors, name })
     }
 
+    /// The profile by which blocks of a model of `blocks` lose given shares of their weights where a cell has a fraction
+    /// above 0. Blocks that are not named lose the fraction itself.
+    pub fn of_shares(name: &str, blocks: usize, shares: &[(usize, f64)], fraction: f64) -> Self {
+        let mut factors = vec![1.0; blocks];
+        for (block, share) in shares {
+            if let Some(factor) = factors.get_mut(*block) {
+                *factor = share / fraction;
+            }
+        }
+        Self { factors, name: name.to_owned() }
+    }
+
+    /// Whether all blocks lose the same.
+    pub fn is_uniform(&self) -> bool {
+        self.factors.iter().all(|factor| (factor - 1.0).abs() < 1e-12)
+    }
+
+    /// As [`Self::read`] reads it: `about` as comments, then a factor a line, each the same number when it is read.
+    pub fn to_text(&self, about: &str) -> String {
+        let comments = about.lines().map(|line| format!("# {line}\n"));
+        comments.chain(self.factors.iter().map(|factor| format!("{factor}\n"))).collect()
+    }
+
     /// The level of a block when the cell as a whole is to have `level`. N:M is the same everywhere.
     ///
     /// # Errors
@@ -83,6 +106,18 @@ mod tests {
         let nm = Level::Sparsity(Sparsity::SemiStructured { zeros: 2, group: 4 });
         assert_eq!(profile.at(2, nm).unwrap(), nm);
         assert!(profile.at(2, Sparsity::Fraction(0.8).into()).unwrap_err().to_string().contains("block 2"));
+    }
+
+    #[test]
+    fn a_profile_of_shares_reads_back_and_gives_them() {
+        let shares = [(0, 0.666_351_722), (2, 0.75)];
+        let profile = Profile::of_shares("owl", 3, &shares, 0.7);
+        let again = read(&profile.to_text("of a cell\nand more"), 3).unwrap();
+        assert_eq!(again.factors, profile.factors);
+        let share = |block| profile.at(block, Sparsity::Fraction(0.7).into()).unwrap().zeros();
+        assert!((share(0) - 0.666_351_722).abs() < 1e-12 && (share(2) - 0.75).abs() < 1e-12);
+        assert!((share(1) - 0.7).abs() < 1e-12);
+        assert!(!profile.is_uniform() && Profile::of_shares("owl", 3, &[(1, 0.7)], 0.7).is_uniform());
     }
 
     #[test]

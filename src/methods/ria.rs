@@ -4,6 +4,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::allocation::ALLOCATION;
 use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::selection::RowSelection;
 use super::swaps::SWAPS;
@@ -50,7 +51,7 @@ impl Method for Ria {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        &[EXPONENT, COMPARE, SWAPS]
+        &[EXPONENT, COMPARE, SWAPS, ALLOCATION]
     }
 
     fn needs(&self) -> Needs {

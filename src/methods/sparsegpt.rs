@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::allocation::ALLOCATION;
 use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::factor::{self, DAMPING};
 use super::solver::{self, BLOCK_SIZE};
@@ -27,7 +28,7 @@ impl Method for SparseGpt {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        &[DAMPING, BLOCK_SIZE]
+        &[DAMPING, BLOCK_SIZE, ALLOCATION]
     }
 
     fn needs(&self) -> Needs {

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::allocation::{self, Allocation};
 use super::device::{self, DeviceMatrix};
 use super::removal::{BlockRemoval, ExpertRemoval, blocks_removed, experts_removed};
 use super::solver::output_energy;
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::kernels::ggml::EndTypes;
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
-use crate::study::{Level, Parameters, Recipe, Step};
+use crate::study::{Level, Parameters, Recipe, Sparsity, Step};
 
 /// A step of a recipe with everything that running it takes.
 #[derive(Debug, Clone)]
@@ -71,11 +72,21 @@ impl Stage {
         }
         method.check_level(step.level)?;
         let arguments = method.arguments(&step.parameters, study)?;
+        allocation::check(step.level, &arguments)?;
         Ok(Self { method, level: method.family().own(step.level), arguments })
     }
 
     pub(super) fn looks_at_data(&self) -> bool {
-        self.method.looks_at_data(&self.arguments) || swaps::is_asked(&self.arguments)
+        self.method.looks_at_data(&self.arguments)
+            || swaps::is_asked(&self.arguments)
+            || allocation::asked(&self.arguments).is_some()
+    }
+
+    /// How its fraction is spread over the blocks, if not evenly, and the fraction.
+    fn allocation(&self) -> Option<(&'static dyn Allocation, f64)> {
+        let Level::Sparsity(Sparsity::Fraction(fraction)) = self.level else { return None };
+        // Where nothing goes there is nothing to spread.
+        allocation::asked(&self.arguments).filter(|_| fraction > 0.0).map(|found| (found, fraction))
     }
 
     fn needs(&self) -> Needs {
@@ -243,6 +254,11 @@ impl Procedure {
         let most = removal.most(blocks, &stage.arguments);
         blocks_removed(stage.level, blocks, most)
             .map_err(|e| Error::mistake(format!("{}: {e}", stage.method.name())))
+    }
+
+    /// How a fraction is spread over the blocks by what the survey says of them, if it is, and the fraction.
+    pub fn allocation(&self) -> Option<(&'static dyn Allocation, f64)> {
+        self.stages.iter().find_map(Stage::allocation)
     }
 
     /// The same with other levels of the stages that change matrices.

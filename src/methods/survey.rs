@@ -18,12 +18,21 @@ pub struct Survey {
     /// experts has none.
     #[serde(default)]
     pub experts: Vec<Vec<f64>>,
+    /// Weights whose score `|W_ij| · sqrt(scaler_j)` is above five times the mean over all modules of their block, in
+    /// percent (OWL, arXiv 2310.05175). Empty in surveys of before these were counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outlier_ratio: Vec<f64>,
 }
 
 impl Survey {
     /// Blocks that it is about.
     pub fn blocks(&self) -> usize {
         self.influence.len()
+    }
+
+    /// Whether it has all that a survey has today: one of an earlier version may not.
+    pub fn is_complete(&self) -> bool {
+        self.outlier_ratio.len() == self.blocks()
     }
 }
 

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::allocation::ALLOCATION;
 use super::device::{self, DeviceMatrix, DeviceMethod};
 use super::selection::RowSelection;
 use super::swaps::SWAPS;
@@ -30,7 +31,7 @@ impl Method for Wanda {
     }
 
     fn parameters(&self) -> &'static [Parameter] {
-        &[SWAPS]
+        &[SWAPS, ALLOCATION]
     }
 
     fn needs(&self) -> Needs {

@@ -9,7 +9,7 @@ use super::cache::BlockCache;
 use super::config::{BlockPlan, BlockPlans};
 use super::folder::ModelFolder;
 use super::forward::{
-    ActivationObserver, ExpertObserver, Forward, Halt, Linear, ModuleWeights, Watch, WeightReader,
+    ActivationObserver, Forward, Halt, Linear, ModuleWeights, Onlookers, Watch, WeightReader,
 };
 use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
 use super::ops::{self, Activations};
@@ -173,25 +173,30 @@ impl Block {
         self.run(x, &mut self.pass(batch, ropes, cache, None))
     }
 
-    /// The same without a cache, and shows an observer what every expert makes of the rows that are routed to it.
+    /// The same without a cache, while others look on.
     ///
     /// # Errors
-    /// A tensor operation that fails, and what the observer says.
-    pub fn forward_shown(
+    /// A tensor operation that fails, and what an observer says.
+    pub fn forward_observed(
         &self,
         x: &Tensor,
         batch: &Batch,
         ropes: &RopeTables,
-        experts: &mut dyn ExpertObserver,
+        onlookers: Onlookers<'_>,
     ) -> Result<Tensor> {
-        self.run(x, &mut Forward { experts: Some(experts), ..self.pass(batch, ropes, None, None) })
+        let watch = onlookers.inputs.map(|(sites, observer)| Watch { sites, observer, ends_there: false });
+        let mut pass = self.pass(batch, ropes, None, watch);
+        if let Some(experts) = onlookers.experts {
+            pass.experts = Some(experts);
+        }
+        self.run(x, &mut pass)
     }
 
     fn run(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<Tensor> {
         match self.plan().decoder.forward(Activations::of(x)?, pass) {
             Ok(y) => y.into_tensor(),
             Err(Halt::Failed(error)) => Err(error),
-            Err(Halt::Observed) => Err(Error::failure("a pass that nobody watches ended early")),
+            Err(Halt::Observed) => Err(Error::failure("a pass whose output is wanted ended early")),
         }
     }
 
@@ -231,7 +236,7 @@ impl Block {
         sites: &[InputSite],
         observer: &mut dyn ActivationObserver,
     ) -> Result<()> {
-        let watch = Some(Watch { sites, observer });
+        let watch = Some(Watch { sites, observer, ends_there: true });
         match self.plan().decoder.forward(Activations::of(x)?, &mut self.pass(batch, ropes, None, watch)) {
             Ok(_) | Err(Halt::Observed) => Ok(()),
             Err(Halt::Failed(error)) => Err(error),

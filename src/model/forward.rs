@@ -34,6 +34,22 @@ pub trait ExpertObserver {
     fn output(&mut self, expert: usize, output: &Activations, gates: &[f32]) -> Result<()>;
 }
 
+/// Who looks on while states go through a block to its end.
+#[derive(Default)]
+pub struct Onlookers<'a> {
+    /// Is shown the inputs of modules, these sites in their order.
+    pub inputs: Option<(&'a [InputSite], &'a mut dyn ActivationObserver)>,
+    /// Is shown the outputs of experts.
+    pub experts: Option<&'a mut dyn ExpertObserver>,
+}
+
+impl std::fmt::Debug for Onlookers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sites = self.inputs.as_ref().map(|(sites, _)| sites);
+        f.debug_struct("Onlookers").field("inputs", &sites).finish_non_exhaustive()
+    }
+}
+
 /// Why a pass ends before the block's output is there.
 #[derive(Debug)]
 pub(super) enum Halt {
@@ -160,6 +176,8 @@ pub(super) struct Watch<'a> {
     /// The sites that are shown, in their order.
     pub sites: &'a [InputSite],
     pub observer: &'a mut dyn ActivationObserver,
+    /// Whether the pass ends behind the last of them. Else the block's output is wanted too.
+    pub ends_there: bool,
 }
 
 /// A pass through one block: its weights, the batch, and who watches.
@@ -227,7 +245,8 @@ impl Forward<'_> {
     /// it may leave out what nothing that is watched depends on, such as an expert beside others.
     pub fn is_needed(&self, modules: &[ModuleId]) -> bool {
         let site = |id: &ModuleId| self.layout.module(*id).site;
-        self.watch.as_ref().is_none_or(|watch| modules.iter().any(|id| watch.sites.contains(&site(id))))
+        let is_watched = |watch: &Watch<'_>| modules.iter().any(|id| watch.sites.contains(&site(id)));
+        self.watch.as_ref().is_none_or(|watch| !watch.ends_there || is_watched(watch))
     }
 
     /// Whether a module is there: its expert may be left out.
@@ -286,6 +305,7 @@ impl Forward<'_> {
             watch.observer.input(site, x)?;
         }
         // A site may be passed without being shown: an expert that no token is routed to.
-        if watch.sites.last().is_none_or(|last| *last <= site) { Err(Halt::Observed) } else { Ok(()) }
+        let is_last = watch.sites.last().is_none_or(|last| *last <= site);
+        if watch.ends_there && is_last { Err(Halt::Observed) } else { Ok(()) }
     }
 }

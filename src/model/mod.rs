@@ -38,7 +38,7 @@ pub use config::ModelConfig;
 pub(crate) use config::NormKind;
 pub use folder::ModelFolder;
 pub(crate) use forward::WeightReader;
-pub use forward::{ActivationObserver, ExpertObserver};
+pub use forward::{ActivationObserver, ExpertObserver, Onlookers};
 pub use generate::Generator;
 pub use head::LmHead;
 pub(crate) use layout::{BlockLayout, ModuleDef, ModuleId};

@@ -4,12 +4,14 @@ mod comparison;
 mod figures;
 mod layout;
 pub(crate) mod rank_correlations;
+mod smallest;
 
 use std::fmt::Write as _;
 
 pub(crate) use self::comparison::comparison;
 use self::figures::Row;
 use self::layout::{Align, Column, Group};
+pub(crate) use self::smallest::smallest_models;
 use crate::human;
 use crate::number;
 use crate::results::{CellState, DataSetName, Estimate, Measurement, StudyResult};
@@ -37,6 +39,9 @@ pub fn table(result: &StudyResult, width: usize) -> String {
         out += &(wrap_words(&line, width, "") + "\n");
     }
     out += &(wrap_words(&verdict_words(result), width, "") + "\n");
+    for line in smallest(result) {
+        out += &(wrap_words(&line, width, "  ") + "\n");
+    }
     if let Some(table) = rank_correlations::text(&result.rank_correlations, width, true) {
         out += &format!("\n{table}{}\n\n", wrap_words(rank_correlations::LEGEND, width, ""));
     }
@@ -57,6 +62,9 @@ pub fn markdown(result: &StudyResult) -> String {
         let _ = writeln!(out, "\n{}", layout::escape(&line));
     }
     let _ = writeln!(out, "\n{}", layout::escape(&verdict_words(result)));
+    for line in smallest(result) {
+        let _ = writeln!(out, "\n{}", layout::escape(&line));
+    }
     if let Some(table) = rank_correlations::markdown(&result.rank_correlations, MARKDOWN_WIDTH) {
         let _ = writeln!(out, "\n{table}\n{}", layout::escape(rank_correlations::LEGEND));
     }
@@ -316,6 +324,12 @@ fn verdict_words(result: &StudyResult) -> String {
         return format!("{} No task was asked, so this study cannot tell.", verdict::QUESTION);
     }
     verdict::sentence(&result.rank_correlations, true)
+}
+
+/// How small models of each kind are within limits of three measures.
+fn smallest(result: &StudyResult) -> Vec<String> {
+    let cells: Vec<_> = result.cells.iter().map(|cell| (cell, cell.whole_model)).collect();
+    smallest_models((&result.base.metrics, result.base.whole_model), &cells)
 }
 
 /// What is needed to read the figures.

@@ -12,6 +12,7 @@ mod convert;
 mod database;
 mod fingerprint;
 mod lock;
+pub(crate) mod profile;
 mod read;
 pub mod stored;
 pub(crate) mod survey;

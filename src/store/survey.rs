@@ -83,6 +83,7 @@ mod tests {
             influence: vec![0.1 + 0.2, 1.0 / 3.0],
             angles: vec![vec![0.25, 1e-9], vec![0.5]],
             experts: vec![vec![0.125, 1e-7], Vec::new()],
+            outlier_ratio: vec![1.25, 1.0 / 3.0],
         };
         write(&file, &survey).unwrap();
         assert_eq!(read(&file, 2).unwrap(), Some(survey.clone()));

@@ -94,8 +94,8 @@ impl Effects {
     pub(crate) fn open(&self, study: i64, purpose: OpenReason) {
         let path = self.store.clone();
         self.run(move || {
-            let record = Store::open_read_only(&path)?.study(study)?;
-            Ok(EffectOutcome::Study(Box::new(StudyView::of_record(record)), purpose))
+            let found = StudyView::of_store(&Store::open_read_only(&path)?, study)?;
+            Ok(EffectOutcome::Study(Box::new(found), purpose))
         });
     }
 

@@ -60,7 +60,7 @@ pub fn take(config: Option<&Path>, args: &SnapshotArgs) -> Result<String> {
     let mut desk = Desk { store: &store, state: &mut state };
     desk.message(Message::Done(EffectOutcome::Studies(store.studies()?)))?;
     desk.message(Message::Done(EffectOutcome::Study(
-        Box::new(StudyView::of_record(record)),
+        Box::new(StudyView::of_store(&store, study)?),
         OpenReason::Open,
     )))?;
     if let Some(cell) = args.cell.as_deref().map(str::to_owned).or_else(|| last_done(desk.state)) {

@@ -1,16 +1,17 @@
 //! The study that is shown: as the store and the engine's events describe it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::demo;
 use crate::engine::{Event, PlannedCell};
+use crate::error::Result;
 use crate::results::{
     Answer, BaseResult, CellResult, CellState, Environment, Metrics, ModelInfo, ModuleResult,
     RankCorrelations, StudyResult,
 };
 use crate::scores;
-use crate::store::StudyRecord;
-use crate::study::{CellSpec, Contamination, StudySpec, contamination_warning, short_name};
+use crate::store::{Store, StudyRecord, survey};
+use crate::study::{CellSpec, Contamination, StudyContent, StudySpec, contamination_warning, short_name};
 
 /// What a model is called: the path or hub id that was given, and a name for the built-in one, whose path tells nobody
 /// anything.
@@ -41,6 +42,8 @@ pub(crate) struct StudyView {
     pub answers: HashMap<Option<String>, Vec<Answer>>,
     /// Blocks of a cell that are safe on disk.
     pub blocks_done: HashMap<String, usize>,
+    /// Influence of every block by the key of the calibration set that was surveyed.
+    pub influence: BTreeMap<String, Vec<f64>>,
 }
 
 impl StudyView {
@@ -65,6 +68,7 @@ impl StudyView {
             failures: HashMap::new(),
             answers: HashMap::new(),
             blocks_done: cells.iter().map(|cell| (cell.id.clone(), cell.blocks_done)).collect(),
+            influence: BTreeMap::new(),
         }
     }
 
@@ -85,7 +89,29 @@ impl StudyView {
             failures: HashMap::new(),
             answers: HashMap::new(),
             blocks_done,
+            influence: BTreeMap::new(),
         }
+    }
+
+    /// A study of a store, with the surveys that lie beside it.
+    ///
+    /// # Errors
+    /// A study or a survey that cannot be read.
+    pub(crate) fn of_store(store: &Store, study: i64) -> Result<Self> {
+        let record = store.study(study)?;
+        let surveys = survey::all(&store.folder(study, None), record.model.blocks)?;
+        let influence = surveys.into_iter().map(|(key, survey)| (key, survey.influence)).collect();
+        Ok(Self { influence, ..Self::of_record(record) })
+    }
+
+    /// The influence of every block on the calibration set of a cell, if that was surveyed; of a cell without data, on any
+    /// set that was.
+    pub(crate) fn influence_for(&self, cell: &CellSpec) -> Option<&[f64]> {
+        let found = match &cell.calibration {
+            Some(set) => self.influence.get(&StudyContent::calibration_key(set, cell.seed)),
+            None => self.influence.values().next(),
+        };
+        found.map(Vec::as_slice)
     }
 
     /// Takes over what another look at the same study found, and keeps what only this one knows.
@@ -93,6 +119,7 @@ impl StudyView {
         let engine = std::mem::replace(self, found);
         self.failures = engine.failures;
         self.answers = engine.answers;
+        self.influence.extend(engine.influence);
         for (id, blocks) in engine.blocks_done {
             let known = self.blocks_done.entry(id).or_default();
             *known = (*known).max(blocks);
@@ -197,6 +224,9 @@ impl StudyView {
                     cell.seconds = *seconds;
                     cell.footprint = *footprint;
                 }
+            }
+            Event::Surveyed { calibration, influence } => {
+                self.influence.insert(calibration.clone(), influence.clone());
             }
             Event::RankCorrelations { found } => self.rank_correlations.clone_from(found),
             Event::Warning { cell: Some(id), message } => {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::axis::XAxis;
 use super::charted::{leading, measured};
-use crate::methods::METHODS;
+use crate::methods::{Family, METHODS, find};
 use crate::results::{CellResult, CellState, DataSetName, Estimate, Metrics, ModelFootprint};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{SCORES, Score, Subject, Tradeoff, best_within, data_sets, is_measured, pareto_front};
@@ -63,8 +63,11 @@ pub(crate) struct ModelRow<'a> {
     /// How people call it; one of an overlay begins with the number of its study.
     pub label: String,
     pub state: CellState,
-    /// Sparsity that was asked for, in percent; `None` for the base.
+    /// Sparsity that was asked for, in percent; of a cell that removes parts of the model, the share of the weights that is
+    /// gone or zero. `None` for the base.
     pub sparsity: Option<f64>,
+    /// Whether it removes parts of the model.
+    pub structural: bool,
     /// The whole model as it is exported, where that is known.
     pub whole: Option<ModelFootprint>,
     /// Where it stands on the charts' x axis; `None` for the base, and where that is not known.
@@ -246,6 +249,7 @@ impl<'a> Comparison<'a> {
             label: format!("{prefix}base"),
             state: study_view.base_state,
             sparsity: None,
+            structural: false,
             whole: study_view.model.base_footprint(),
             x: None,
             front: false,
@@ -276,7 +280,8 @@ impl<'a> Comparison<'a> {
                 cell: Some(cell),
                 label: format!("{prefix}{}", cell.spec.label()),
                 state: cell.state,
-                sparsity: Some(percent(recipe)),
+                sparsity: Some(lost(cell, study_view)),
+                structural: is_structural(recipe),
                 whole: cell.footprint.as_ref().and_then(|found| study_view.model.cell_footprint(found)),
                 x: None,
                 front: false,
@@ -305,6 +310,14 @@ impl<'a> Comparison<'a> {
         let taken: Vec<usize> =
             used.chain(study_view.cells.iter().filter_map(|cell| own(&cell.spec))).collect();
         (0..=taken.len()).find(|style| !taken.contains(style)).unwrap_or(0)
+    }
+
+    /// The name of the x axis, with its unit.
+    pub(crate) fn axis_label(&self) -> String {
+        match self.axis {
+            XAxis::Sparsity if self.rows.iter().any(|row| row.structural) => "zero or gone %".into(),
+            _ => self.axis.label(),
+        }
     }
 
     pub(crate) fn row(&self, key: &RowKey) -> Option<&ModelRow<'a>> {
@@ -406,6 +419,33 @@ fn by_x(a: &ModelRow<'_>, b: &ModelRow<'_>) -> Ordering {
 /// A sparsity in percent, as people write it: rounding hides that 0.3 is not 30/100 exactly.
 pub(crate) fn percent(recipe: &Recipe) -> f64 {
     (recipe.zeros() * 1e6).round() / 1e4
+}
+
+/// Whether a recipe removes parts of the model.
+fn is_structural(recipe: &Recipe) -> bool {
+    recipe.steps().any(|step| find(&step.method).is_ok_and(|method| method.family() == Family::Structure))
+}
+
+/// Where a cell stands on an axis of sparsity, in percent: at the sparsity that was asked for; where parts of the model go,
+/// at the share of the prunable weights that is gone or zero, which until it is known follows from the levels.
+fn lost(cell: &CellResult, study_view: &StudyView) -> f64 {
+    let recipe = &cell.spec.recipe;
+    if !is_structural(recipe) {
+        return percent(recipe);
+    }
+    let all = study_view.model.prunable_parameters as f64;
+    let left = match &cell.footprint {
+        Some(found) if all > 0.0 => found.weights.saturating_sub(found.zeros) as f64 / all,
+        _ => {
+            let left = |level: Level| match level {
+                Level::Blocks(count) => 1.0 - count as f64 / (study_view.model.blocks as f64).max(1.0),
+                level => 1.0 - level.zeros(),
+            };
+            recipe.steps().map(|step| left(step.level)).product()
+        }
+    };
+    // To a tenth of a percent, so that the few zeros of the base itself move no cell.
+    ((1.0 - left).clamp(0.0, 1.0) * 1e3).round() / 10.0
 }
 
 /// Every corpus that something was measured on, in the order in which it is first met.

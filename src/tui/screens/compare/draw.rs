@@ -21,6 +21,9 @@ const WIDE: u16 = 100;
 const NARROWEST: u16 = 20;
 /// Charts of task scores that have the room of a chart each.
 const MOST_CHARTS: u16 = 3;
+/// From this height on there is room for more than the verdict above the charts, and for so many lines.
+const TALL: u16 = 36;
+const SMALLEST_LINES: usize = 4;
 /// Rows below which charts leave no room for the table.
 const SHARED: u16 = 13;
 
@@ -124,15 +127,19 @@ fn verdict_lines(state: &State, study_view: &StudyView, area: Rect) -> Vec<Strin
         6..30 => 1,
         _ => 2,
     };
-    verdict::lines(study_view, most, width, state.theme)
+    let mut lines = verdict::lines(study_view, most, width, state.theme);
+    if area.height >= TALL {
+        lines.extend(verdict::smallest(study_view, SMALLEST_LINES, width, state.theme));
+    }
+    lines
 }
 
 fn draw_verdict(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     for (i, (line, row)) in lines.iter().zip(area.rows()).enumerate() {
         let sign = if i == 0 { theme.symbols().chevron } else { " " };
-        let spans =
-            vec![Span::styled(format!(" {sign} "), theme.key()), Span::styled(line.clone(), theme.title())];
+        let style = if line.starts_with("Smallest") { theme.text() } else { theme.title() };
+        let spans = vec![Span::styled(format!(" {sign} "), theme.key()), Span::styled(line.clone(), style)];
         Line::from(spans).render(row, buffer);
     }
 }
@@ -182,7 +189,7 @@ fn draw_chart(
     let mut chart = Chart::new(&theme, &lines)
         .title(title)
         .unit(unit)
-        .x_label(found.axis.label())
+        .x_label(found.axis_label())
         .x_names(names)
         .front(if scores.len() > 1 { None } else { front(found, view, score) })
         .scale(scale)

@@ -1,5 +1,7 @@
-//! Which metric ranks the cells as the tasks do, as long as there is room for.
+//! Which metric ranks the cells as the tasks do, as long as there is room for; and how small models may be.
 
+use crate::report::smallest_models;
+use crate::results::CellResult;
 use crate::scores::verdict::{brief_sentence, sentence};
 use crate::scores::{Subject, is_measured};
 use crate::tui::state::StudyView;
@@ -18,6 +20,20 @@ pub(crate) fn lines(study_view: &StudyView, most: usize, width: usize, theme: Th
         return vec![text::truncate(&brief, width, theme.symbols().ellipsis).into_owned()];
     }
     text::wrap(&brief, width).into_iter().take(most).collect()
+}
+
+/// How small models of each kind are within limits of three measures: a line of a width at most for every kind, none where
+/// there are not as many lines.
+pub(crate) fn smallest(study_view: &StudyView, most: usize, width: usize, theme: Theme) -> Vec<String> {
+    let (model, base) = (&study_view.model, &study_view.base.metrics);
+    let whole = |cell: &CellResult| cell.footprint.as_ref().and_then(|found| model.cell_footprint(found));
+    let cells: Vec<_> = study_view.cells.iter().map(|cell| (cell, whole(cell))).collect();
+    let lines = smallest_models((base, model.base_footprint()), &cells);
+    if lines.len() > most {
+        return Vec::new();
+    }
+    let cut = |line: &String| text::truncate(line, width, theme.symbols().ellipsis).into_owned();
+    lines.iter().map(cut).collect()
 }
 
 /// The sentence, or why there cannot be one.

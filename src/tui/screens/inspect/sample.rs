@@ -168,6 +168,7 @@ pub(in crate::tui) fn study_view() -> StudyView {
         failures: [(Some(FAILED.to_owned()), why.to_owned())].into(),
         answers: HashMap::new(),
         blocks_done: HashMap::new(),
+        influence: std::collections::BTreeMap::new(),
     }
 }
 

@@ -32,7 +32,8 @@ fn places(state: &State, area: Rect) -> RunPlaces {
     let gpu = state.engine.samples.back().is_some_and(|sample| sample.gpu.is_some());
     let machine = if gpu { 6 } else { 4 };
     let tall = area.height >= 32;
-    let map = if tall { 18 } else { 10 };
+    let surveyed = state.study_view.as_ref().is_some_and(|study_view| influence(state, study_view).is_some());
+    let map = if tall { 18 } else { 10 } + u16::from(surveyed);
     // On a small screen the machine goes first, then the log.
     let (machine, log) = if area.height >= 21 + machine { (machine, 3) } else { (0, 2) };
     let [progress, map, machine, log] = Layout::vertical([
@@ -217,6 +218,14 @@ fn mapped<'a>(state: &State, study_view: &'a StudyView) -> Option<&'a CellResult
     selected.or_else(|| study_view.cells.iter().rev().find(|cell| !cell.modules.is_empty()))
 }
 
+/// The influence of the blocks as bars, as shares of the largest, where the set of the cell that is mapped was surveyed.
+fn influence(state: &State, study_view: &StudyView) -> Option<HeatRow> {
+    let found = study_view.influence_for(&mapped(state, study_view)?.spec)?;
+    let largest = found.iter().copied().fold(0.0, f64::max);
+    let share = |value: &f64| (largest > 0.0).then(|| (value / largest).clamp(0.0, 1.0));
+    Some(HeatRow { label: "influence".into(), values: found.iter().map(share).collect() })
+}
+
 fn map(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let Some(cell) = mapped(state, study_view) else {
@@ -254,7 +263,8 @@ fn map(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
         (true, true) => (format!("{:.0e}", 10f64.powf(low)), format!("{:.0e}", 10f64.powf(high))),
         (true, false) => ("none".into(), "none".into()),
     };
-    HeatMap::new(theme, &rows).scale(scale.0, scale.1).render(inner, buffer);
+    let bars = influence(state, study_view);
+    HeatMap::new(theme, &rows).bars(bars.as_ref()).scale(scale.0, scale.1).render(inner, buffer);
 }
 
 /// A row for every kind of module, in which the experts of a block share a field: their mean.

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Color;
 
 use crate::engine::{Event, Phase, Progress, ResourceSample};
-use crate::results::CellState;
+use crate::results::{CellState, Footprint};
+use crate::study::StudyContent;
 use crate::tui::message::Message;
 use crate::tui::screens::inspect::sample::{self, FAILED, QUEUED, RUNNING, WANDA, theme};
 use crate::tui::state::{EngineState, Screen, State};
@@ -90,6 +91,12 @@ fn it_looks_as_it_did() {
         snapshot("ascii", &state);
         snapshot("gpu", &mid_run(size, true));
 
+        let mut surveyed = mid_run(size, false);
+        survey(&mut surveyed);
+        snapshot("surveyed", &surveyed);
+        surveyed.theme = theme(ColorMode::None, true);
+        snapshot("surveyed-ascii", &surveyed);
+
         let mut warned = mid_run(size, false);
         let wanda = warned.study_view.as_ref().and_then(|b| b.cells.iter().position(|c| c.id == WANDA));
         warned.run.chosen = wanda.map(|at| at + 1);
@@ -114,10 +121,28 @@ fn it_looks_as_it_did() {
     }
 }
 
+/// The running cell's calibration set is read: the blocks in the middle change least. Two blocks of the cell are gone.
+fn survey(state: &mut State) {
+    let cell = state.study_view.as_ref().and_then(|found| found.cell(RUNNING)).unwrap();
+    let (set, seed) = (cell.spec.calibration.clone().unwrap(), cell.spec.seed);
+    let influence = (0..30).map(|block| 0.02 + f64::from(block - 15_i32).abs() / 60.0).collect();
+    let calibration = StudyContent::calibration_key(&set, seed);
+    update(state, Message::Engine(Event::Surveyed { calibration, influence }));
+    for block in [14, 15] {
+        let of_block = state.study_view.as_ref().unwrap().model.modules.clone();
+        for path in of_block {
+            let mut module = sample::module(block, &path, None);
+            module.footprint = Footprint::default();
+            update(state, Message::Engine(Event::Module { cell: RUNNING.into(), module }));
+        }
+    }
+}
+
 #[test]
 fn without_colours_none_is_used() {
     for (columns, rows) in SIZES {
         let mut state = mid_run((columns, rows), true);
+        survey(&mut state);
         state.theme = theme(ColorMode::None, false);
         let area = Rect::new(0, 0, columns, rows);
         let mut buffer = Buffer::empty(area);

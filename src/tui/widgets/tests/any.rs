@@ -88,7 +88,9 @@ proptest! {
         // Rows of different lengths.
         let row = |(i, label)| HeatRow { label, values: values[i * values.len() / 10..].to_vec() };
         let rows: Vec<_> = labels.into_iter().enumerate().map(row).collect();
-        stays_inside(HeatMap::new(&theme, &rows).scale(scale.clone(), scale), width, height);
+        let map = HeatMap::new(&theme, &rows).scale(scale.clone(), scale);
+        stays_inside(map.clone().bars(rows.first()), width, height);
+        stays_inside(map, width, height);
     }
 
     #[test]

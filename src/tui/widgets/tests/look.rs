@@ -7,7 +7,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use super::super::chart::View;
-use super::super::{Chart, ChartWindow, Gauge, HeatMap, Slider, Spark, Table, TableColumn, TableRow, YScale};
+use super::super::{
+    Chart, ChartWindow, Gauge, HeatMap, HeatRow, Slider, Spark, Table, TableColumn, TableRow, YScale,
+};
 use super::{ASCII, FULL, PLAIN, drawn, half_filled, perplexities, point, series};
 use crate::tui::theme::Theme;
 
@@ -148,12 +150,19 @@ fn heat_map_at_several_sizes() {
         insta::assert_snapshot!(format!("heatmap_{width}x{height}"), drawn(map, width, height));
     }
     let map = HeatMap::new(&ASCII, &rows).scale("0%", "70%");
-    insta::assert_snapshot!("heatmap_ascii_50x9", drawn(map, 50, 9));
+    insta::assert_snapshot!("heatmap_ascii_50x9", drawn(map.clone(), 50, 9));
+
+    let bars = HeatRow { label: "bars".into(), values: (0..32).map(|i| Some(f64::from(i) / 31.0)).collect() };
+    for (width, height) in [(80, 17), (50, 9), (24, 8)] {
+        let map = HeatMap::new(&PLAIN, &rows).bars(Some(&bars));
+        insta::assert_snapshot!(format!("heatmap_bars_{width}x{height}"), drawn(map, width, height));
+    }
+    insta::assert_snapshot!("heatmap_bars_ascii_50x9", drawn(map.bars(Some(&bars)), 50, 9));
 }
 
 #[test]
 fn a_field_that_several_columns_share_shows_their_mean() {
-    let rows = [super::HeatRow {
+    let rows = [HeatRow {
         label: String::new(),
         values: vec![Some(0.0), Some(1.0), None, Some(0.25), None, None, Some(f64::NAN), Some(1.0)],
     }];

@@ -145,6 +145,7 @@ fn study_view(study: i64, cells: Vec<CellResult>) -> StudyView {
         failures: HashMap::new(),
         answers: HashMap::new(),
         blocks_done: HashMap::new(),
+        influence: std::collections::BTreeMap::new(),
     }
 }
 

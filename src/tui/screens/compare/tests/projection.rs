@@ -83,6 +83,32 @@ fn cells_of_one_sparsity_have_places_of_their_own() {
 }
 
 #[test]
+fn a_cell_that_removes_blocks_stands_at_the_share_that_is_gone_or_zero() {
+    let cut = |recipe: &str, found: Option<Footprint>| {
+        let spec = CellSpec { recipe: recipe.parse().unwrap(), calibration: Some("c4".into()), seed: 0 };
+        CellResult { footprint: found, ..CellResult::queued(&spec) }
+    };
+    let all = zeros(0.5);
+    let left = Footprint { weights: all.weights / 30 * 24, zeros: 0, ..all };
+    let cells = vec![
+        cut("depth@6blocks", None),
+        cut("depth@20%,by=angular", Some(left)),
+        cut("depth@6blocks+wanda@50%", Some(Footprint { zeros: left.weights / 2, ..left })),
+        cut("depth@20%+wanda@50%", None),
+        cut("depth@6blocks+rtn@4bit", None),
+        done("wanda", fraction(50.0), Some("c4")),
+    ];
+    let mut study_view = study_view(1, cells);
+    let found = compared(&study_view, &[], 0);
+    let places: Vec<f64> = found.rows.iter().filter_map(|row| row.x).collect();
+    assert_eq!(places, [20.0, 20.0, 60.0, 60.0, 20.0, 50.0]);
+    assert_eq!(found.axis_label(), "zero or gone %");
+    study_view.cells.drain(..5);
+    study_view.cells.push(done("wanda", fraction(60.0), Some("c4")));
+    assert_eq!(compared(&study_view, &[], 0).axis_label(), "sparsity %");
+}
+
+#[test]
 fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
     let shown = study_view(3, vec![done("wanda", fraction(50.0), Some("c4"))]);
     let mut other = study_view(7, vec![done("wanda", fraction(50.0), Some("c4"))]);
