@@ -299,7 +299,8 @@ pub struct ShowArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = ShowFormat::Table)]
     pub format: ShowFormat,
-    /// Print what the surveys of the study's calibration sets say of every block: influence and angles
+    /// Print what the surveys of the study's calibration sets say of every block: influence, angles and how much the inputs of
+    /// its output layers vary
     #[arg(long)]
     pub survey: bool,
 }

@@ -159,7 +159,12 @@ impl SettingsDraft {
         ];
         for (family, _) in asked.into_iter().filter(|(_, asked)| *asked) {
             if methods.iter().all(|method| method.family() != family) {
-                methods.extend(METHODS.iter().copied().filter(|method| method.family() == family));
+                // Of what was not named, only that runs to which a level says something.
+                let takes = |method: &dyn Method| {
+                    family != Family::Structure || self.structure.iter().any(|level| method.accepts(*level))
+                };
+                let all = METHODS.iter().copied().filter(|method| method.family() == family);
+                methods.extend(all.filter(|method| takes(*method)));
             }
         }
         let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();

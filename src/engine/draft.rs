@@ -243,8 +243,10 @@ impl StudyDraft {
         let cells = self.study.spec.cells.iter().zip(&self.procedures);
         let surveys = move |procedure: &Procedure| {
             let removed = procedure.blocks_removed(blocks).unwrap_or(0);
-            let (stage, removal) = procedure.removal()?;
-            (removal.trials(blocks, removed, &stage.arguments) == 0).then_some(())
+            let by_survey = procedure
+                .removal()
+                .is_some_and(|(stage, removal)| removal.trials(blocks, removed, &stage.arguments) == 0);
+            (by_survey || procedure.narrowing().is_some()).then_some(())
         };
         let sets = cells.filter_map(move |(cell, procedure)| {
             surveys(procedure)?;

@@ -25,6 +25,7 @@ mod finding;
 mod gpu;
 mod importance;
 mod ledger;
+mod moments;
 mod options;
 mod place;
 mod plan;
@@ -40,6 +41,7 @@ mod structure;
 mod study;
 mod survey;
 mod warnings;
+mod width;
 mod worker;
 mod written;
 

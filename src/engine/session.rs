@@ -75,6 +75,7 @@ impl Session {
             calibration: None,
             calibration_warnings: Vec::new(),
             dropped: Vec::new(),
+            narrowed: None,
             modules: Vec::new(),
             answers: ledger.store.answers(ledger.study, None)?,
             // What only brings back the states of a base that is done does not count as its measurement.
@@ -107,6 +108,7 @@ impl Session {
             calibration,
             calibration_warnings,
             dropped: Vec::new(),
+            narrowed: None,
             modules: known.modules.clone(),
             answers: ledger.store.answers(ledger.study, Some(&known.id))?,
             seconds: known.seconds,

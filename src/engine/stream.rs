@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::collector::Collector;
 use crate::error::{Error, Result};
-use crate::model::{Batch, Block, InputSite, ModelFolder, RopeTables, Tree, head};
+use crate::model::{ActivationObserver, Batch, Block, InputSite, ModelFolder, RopeTables, Tree, head};
 
 /// Hidden states of token sequences of any lengths, or of trees of them, some a batch, in the precision of the device.
 ///
@@ -136,21 +136,28 @@ impl HiddenStates {
         device: &Device,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        self.forward_seen(block, ropes, device, check, &mut |_, _, _| Ok(()))
+        for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
+            check()?;
+            *x = block.forward(&x.to_device(device)?, shape, ropes, None)?.to_device(&self.home)?;
+        }
+        Ok(device.synchronize()?)
     }
 
-    /// The same, and shows the states of every batch before the block and behind it, where they are between blocks.
+    /// The same, and shows the states of every batch before the block and behind it, where they are between blocks, and a
+    /// collector the module inputs `sites` in their order.
     pub fn forward_seen(
         &mut self,
         block: &Block,
         ropes: &RopeTables,
         device: &Device,
+        (sites, observer): (&[InputSite], &mut dyn ActivationObserver),
         check: &mut dyn FnMut() -> Result<()>,
         seen: &mut dyn FnMut(&Tensor, &Tensor, &Batch) -> Result<()>,
     ) -> Result<()> {
         for (x, shape) in self.batches.iter_mut().zip(&self.shapes) {
             check()?;
-            let y = block.forward(&x.to_device(device)?, shape, ropes, None)?.to_device(&self.home)?;
+            let y = block.forward_observed(&x.to_device(device)?, shape, ropes, sites, observer)?;
+            let y = y.to_device(&self.home)?;
             seen(x, &y, shape)?;
             *x = y;
         }

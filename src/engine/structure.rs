@@ -1,6 +1,7 @@
 //! Which blocks a cell removes: chosen once, from the dense model, and kept as their checkpoints.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::Reporter;
 use super::assignment::Assignment;
@@ -13,7 +14,7 @@ use super::study::Study;
 use super::survey::take_survey;
 use crate::error::{Error, Result};
 use crate::methods::{DenseModel, Survey};
-use crate::model::{LmHead, ModelFolder};
+use crate::model::{LmHead, ModelFolder, ModuleDef};
 use crate::results::{ErrorBasis, Footprint, ModuleResult};
 use crate::store::checkpoint::{self, Stored};
 use crate::store::survey as kept_survey;
@@ -84,27 +85,39 @@ pub(super) fn savings(study: &Study, model: &ModelFolder) -> (u64, u64) {
     let all = study.folder.source_bits(std::iter::empty()).all;
     let left = model.source_bits(std::iter::empty()).all;
     // Modules that are compressed count as they are kept: those that are gone take nothing already.
-    let compressed = |folder: &ModelFolder| {
+    let (first, end) = study.sizes.blocks;
+    let chosen = |folder: &ModelFolder| -> Vec<ModuleDef> {
         let config = &folder.config;
-        let (first, end) = study.sizes.blocks;
-        let chosen = (0..config.blocks).flat_map(|block| {
+        let modules = (0..config.blocks).flat_map(|block| {
             let number = config.number_in_files(block);
             let ids = study.modules[number].iter().filter(move |_| (first..end).contains(&number));
-            ids.map(move |id| config.layout(block).module(*id))
+            ids.map(move |id| config.layout(block).module(*id).clone())
         });
-        let bits = folder.source_bits(chosen);
+        modules.collect()
+    };
+    let compressed = |folder: &ModelFolder| {
+        let bits = folder.source_bits(chosen(folder).iter());
         bits.all - bits.untouched
     };
-    let gone = (all - left) - (compressed(&study.folder) - compressed(model));
+    // Biases that the files do not have count with their modules.
+    let added: u64 = chosen(model).iter().map(|module| added_bias_bits(study, model, module)).sum();
+    let gone = (all + added).saturating_sub(left + compressed(&study.folder) - compressed(model));
     (model.saved_at_ends() + gone, study.folder.parameters() - model.parameters())
 }
 
+/// Bits of the biases of a module that the files do not have.
+pub(super) fn added_bias_bits(study: &Study, model: &ModelFolder, module: &ModuleDef) -> u64 {
+    let added = module.bias().filter(|name| study.folder.weights.info(name).is_none());
+    let info = added.as_ref().and_then(|name| model.weights.info(name));
+    info.map_or(0, |info| (info.elements() * 8 * info.dtype.size_in_bytes()) as u64)
+}
+
 /// The dense model of a study, which is surveyed once for each calibration set.
-struct SurveyedModel<'a> {
-    study: &'a Study,
-    place: &'a Place,
-    assignment: &'a Assignment,
-    reporter: &'a mut Reporter,
+pub(super) struct SurveyedModel<'a> {
+    pub study: &'a Study,
+    pub place: &'a Place,
+    pub assignment: &'a Assignment,
+    pub reporter: &'a mut Reporter,
 }
 
 impl SurveyedModel<'_> {
@@ -145,19 +158,51 @@ impl SurveyedModel<'_> {
     }
 }
 
-impl DenseModel for SurveyedModel<'_> {
-    fn survey(&mut self) -> Result<Survey> {
-        let (study, assignment) = (self.study, self.assignment);
+impl SurveyedModel<'_> {
+    /// A survey that also knows what the inputs of modules are like. Of a model of which blocks are left out, it is that of
+    /// the others, and is not kept: what is chosen by it is.
+    ///
+    /// # Errors
+    /// As [`DenseModel::survey`].
+    pub fn survey_with_sites(&mut self) -> Result<Survey> {
+        if !self.assignment.dropped.is_empty() {
+            return self.take();
+        }
+        let found = self.survey()?;
+        if found.sites.iter().any(|sites| !sites.is_empty()) {
+            return Ok(found);
+        }
+        let path = self.path()?;
+        let found = self.take()?;
+        kept_survey::write(&path, &found)?;
+        Ok(found)
+    }
+
+    /// Where the survey of the cell's calibration set is kept.
+    fn path(&self) -> Result<PathBuf> {
+        let assignment = self.assignment;
         let cell = assignment.cell.as_ref();
         let set = cell.and_then(|cell| Some((cell.calibration.as_deref()?, cell.seed)));
         let (set, seed) = set.ok_or_else(|| Error::failure("a survey needs a calibration set"))?;
-        let path = kept_survey::path(&assignment.base_folder, &StudyContent::calibration_key(set, seed));
-        if let Some(known) = kept_survey::read(&path, study.folder.config.blocks)? {
-            return Ok(known);
-        }
+        Ok(kept_survey::path(&assignment.base_folder, &StudyContent::calibration_key(set, seed)))
+    }
+
+    fn take(&mut self) -> Result<Survey> {
+        let (study, assignment) = (self.study, self.assignment);
         let windows = self.windows()?.to_vec();
         self.reporter.tracker.unit(&study.sizes.survey());
-        let found = take_survey(study, self.place, &windows, assignment.id.as_deref(), self.reporter)?;
+        let read = (windows.as_slice(), assignment.dropped.as_slice());
+        take_survey(study, self.place, read, assignment.id.as_deref(), self.reporter)
+    }
+}
+
+impl DenseModel for SurveyedModel<'_> {
+    fn survey(&mut self) -> Result<Survey> {
+        let path = self.path()?;
+        if let Some(known) = kept_survey::read(&path, self.study.folder.config.blocks)? {
+            return Ok(known);
+        }
+        let found = self.take()?;
         kept_survey::write(&path, &found)?;
         Ok(found)
     }

@@ -11,7 +11,7 @@ use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
-use crate::export::cell_model;
+use crate::export::{cell_model, narrow_config};
 use crate::methods::{Procedure, Profile};
 use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RopeTables, Tree};
 use crate::results::{Environment, ModelInfo};
@@ -52,14 +52,13 @@ impl Study {
         Procedure::of(&cell.recipe, &self.spec.prune.parameters())
     }
 
-    /// The model that a cell begins and ends with (the base: `None`): its embedding and head are as the recipe has them,
-    /// and the blocks `dropped` are left out.
+    /// The model with embedding and head as a cell's recipe has them (the base: `None`).
     ///
     /// # Errors
     /// A recipe that is not understood, or that the model does not fit.
-    pub fn model_of(&self, cell: Option<&CellSpec>, dropped: &[usize]) -> Result<Cow<'_, ModelFolder>> {
+    pub fn model_of(&self, cell: Option<&CellSpec>) -> Result<Cow<'_, ModelFolder>> {
         let Some(cell) = cell else { return Ok(Cow::Borrowed(&self.folder)) };
-        cell_model(&self.folder, &self.procedure(cell)?, dropped)
+        cell_model(&self.folder, &self.procedure(cell)?, &[])
     }
 
     /// Loads a block of the base. Experts that would take too much memory are read when they are needed.
@@ -67,9 +66,17 @@ impl Study {
     /// # Errors
     /// As [`Block::load`].
     pub fn load_block(&self, index: usize, device: &Device) -> Result<Block> {
-        let held = self.sizes.holds_experts(self.folder.config.layout(index));
+        self.load_block_of(&self.folder, index, device)
+    }
+
+    /// The same of a model that was made of the base's files.
+    ///
+    /// # Errors
+    /// As [`Block::load`].
+    pub fn load_block_of(&self, folder: &ModelFolder, index: usize, device: &Device) -> Result<Block> {
+        let held = self.sizes.holds_experts(folder.config.layout(index));
         let experts = if held { ExpertWeights::Held } else { ExpertWeights::ReadWhenNeeded };
-        Block::load_with(&self.folder, index, self.dtype, device, experts)
+        Block::load_with(folder, index, self.dtype, device, experts)
     }
 
     /// The level of one block of a cell.
@@ -86,15 +93,16 @@ impl Study {
     /// [`Error::Mistake`] naming the cell's recipe, what of the model it does not fit, and what does.
     pub fn check_cell(&self, cell: &CellSpec) -> Result<Procedure> {
         let procedure = self.procedure(cell)?;
-        for (layout, chosen) in self.folder.config.layouts().zip(&self.modules) {
+        let of_cell = |e: Error| Error::mistake(format!("{}: {e}", cell.label()));
+        let narrow = narrow_config(&self.folder, &procedure).map_err(of_cell)?;
+        let config = narrow.as_ref().map_or(&self.folder.config, |narrow| &narrow.config);
+        for (layout, chosen) in config.layouts().zip(&self.modules) {
             for module in chosen.iter().map(|id| layout.module(*id)) {
                 procedure.check(module.shape.1, module.short_name())?;
             }
         }
-        procedure
-            .blocks_removed(self.folder.config.blocks)
-            .map_err(|e| Error::mistake(format!("{}: {e}", cell.label())))?;
-        self.model_of(Some(cell), &[])?;
+        procedure.blocks_removed(self.folder.config.blocks).map_err(of_cell)?;
+        self.model_of(Some(cell))?;
         if let Some(profile) = &self.profile {
             for block in 0..self.folder.config.blocks {
                 procedure.with_levels(|level| profile.at(block, level))?;

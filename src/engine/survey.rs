@@ -6,21 +6,24 @@ use rayon::prelude::*;
 use super::Reporter;
 use super::costs::Work;
 use super::event::Phase;
+use super::moments::MomentCollector;
 use super::place::Place;
 use super::stream::{HiddenStates, Placement};
 use super::study::Study;
 use crate::error::Result;
 use crate::methods::{Survey, cosine, span_angles};
 use crate::model::ops::with_elements;
+use crate::model::{InputSite, ModuleId, WidthPart};
 
-/// Sends the windows through the dense model, block by block; `cell` is the one that is waiting for it.
+/// Sends the windows through the dense model, block by block, without the blocks `dropped`, which have no figures of module
+/// inputs; `cell` is the one that is waiting for it.
 ///
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled) when it is to end; anything that fails.
 pub(super) fn take_survey(
     study: &Study,
     place: &Place,
-    windows: &[Vec<u32>],
+    (windows, dropped): (&[Vec<u32>], &[usize]),
     cell: Option<&str>,
     reporter: &mut Reporter,
 ) -> Result<Survey> {
@@ -31,23 +34,29 @@ pub(super) fn take_survey(
         HiddenStates::embed(&study.folder, windows, study.dtype, placement, &mut || reporter.boundary())?;
     let tokens = states.tokens();
     let mut influence = Vec::with_capacity(blocks);
+    let mut sites = vec![Vec::new(); blocks];
     let mut last = vec![states.last_states()?];
-    for index in 0..blocks {
+    for index in (0..blocks).filter(|index| !dropped.contains(index)) {
         reporter.boundary()?;
         let started = reporter.clock();
         let block = study.load_block(index, &place.device)?;
         let loaded = reporter.clock();
+        let outputs: Vec<ModuleId> = block.widths().parts().map(|part: &WidthPart| part.output).collect();
+        let inputs: Vec<InputSite> = outputs.iter().map(|id| block.layout().module(*id).site).collect();
+        let mut moments = MomentCollector::default();
         let mut turned = 0.0;
         states.forward_seen(
             &block,
             &study.ropes,
             &place.device,
+            (&inputs, &mut moments),
             &mut || reporter.check(),
             &mut |before, after, _| {
                 turned += total_turning(before, after)?;
                 Ok(())
             },
         )?;
+        sites[index] = moments.finish(block.layout(), &outputs);
         influence.push(turned / tokens.max(1) as f64);
         last.push(states.last_states()?);
         reporter.tracker.did(Work::Block, study.sizes.block(), loaded - started);
@@ -56,7 +65,7 @@ pub(super) fn take_survey(
         reporter.tracker.step(index as u64 + 1);
     }
     let angles = span_angles(&last, study.folder.config.hidden_size);
-    Ok(Survey { windows: windows.len(), influence, angles })
+    Ok(Survey { windows: windows.len(), influence, angles, sites })
 }
 
 /// The sum over rows of `1 − cos(before, after)`.

@@ -15,6 +15,7 @@ use super::resources::Sampler;
 use super::session::Session;
 use super::structure::dropped_blocks;
 use super::study::Study;
+use super::width::{self, narrowed_model};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::export::{self, ExportModel};
@@ -287,7 +288,9 @@ fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize)
     let Session { study, place, ledger, .. } = session;
     let started = reporter.clock();
     assignment.dropped = dropped_blocks(study, place, &assignment, reporter)?;
-    if !assignment.dropped.is_empty() {
+    assignment.narrowed = narrowed_model(study, place, &assignment, reporter)?;
+    assignment.calibration_warnings.extend(width::warnings(study, &assignment)?);
+    if !assignment.dropped.is_empty() || assignment.narrowed.is_some() {
         assignment.seconds.calibrate += reporter.clock() - started;
     }
     compute(study, place, &assignment, reporter, &mut |finding| ledger.record(Some(position), finding))?;
@@ -360,8 +363,8 @@ fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
     let path = format.path_in(folder, &cell.id);
     let checkpoints = session.ledger.folder(Some(&cell.id));
     let saved = verification_texts(&session.study).and_then(|texts| {
-        let dropped = checkpoint::dropped_blocks(&checkpoints, session.study.folder.config.blocks)?;
-        let folder = session.study.model_of(Some(&cell.spec), &dropped)?;
+        let procedure = session.study.procedure(&cell.spec)?;
+        let folder = export::stored_model(&session.study.folder, &procedure, &checkpoints)?;
         let model = ExportModel::cell(&folder, &checkpoints, cell);
         export::export(format, &model, &session.options.save_options, &path, Some(&texts))
     });

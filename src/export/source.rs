@@ -17,6 +17,7 @@ const METADATA: &str = "__metadata__";
 pub(super) const CHUNK: usize = 1 << 20;
 
 /// A tensor as a file's header lists it.
+#[derive(Debug, Clone)]
 pub(super) struct SourceTensor {
     pub name: String,
     /// As the file spells it: `BF16`.
@@ -99,6 +100,11 @@ impl SourceFile {
             return Err(changed());
         }
         Ok(Self { path: path.to_path_buf(), file, head, tensors, buffer: Vec::new() })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The header, and its length before it, of a file with some of these tensors, by new names, in the order of their

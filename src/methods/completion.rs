@@ -47,6 +47,13 @@ fn levels(family: Family) -> (Vec<Level>, String) {
     }
 }
 
+/// The same for one method.
+fn levels_of(method: &dyn Method) -> (Vec<Level>, String) {
+    let (levels, accepted) = levels(method.family());
+    let own = levels.into_iter().filter(|level| method.accepts(*level)).collect();
+    (own, method.accepted_levels().map_or(accepted, str::to_owned))
+}
+
 /// What a word of a recipe is.
 enum RecipeWord {
     Method,
@@ -77,7 +84,7 @@ impl RecipeWord {
     fn all(&self) -> Vec<String> {
         match self {
             Self::Method => METHODS.iter().map(|method| method.name().to_owned()).collect(),
-            Self::Level(method) => levels(method.family()).0.into_iter().map(Level::label).collect(),
+            Self::Level(method) => levels_of(*method).0.into_iter().map(Level::label).collect(),
             Self::Parameter(method) => method.parameters().iter().map(parameter).collect(),
             Self::Value(parameter) => match parameter.kind {
                 ParameterKind::Choice(words) => words.iter().map(|&word| word.to_owned()).collect(),
@@ -103,7 +110,7 @@ impl RecipeWord {
 
     /// Why no word fits behind `before`: what is wrong with that, or with `first`, the first of all words.
     fn why_nothing(&self, before: &str, first: &str) -> String {
-        let level = find(first).map(|method| levels(method.family()).0).unwrap_or_default();
+        let level = find(first).map(|method| levels_of(method).0).unwrap_or_default();
         let tried = match (self, level.first()) {
             (Self::Method, Some(level)) => format!("{before}{first}@{level}"),
             (Self::Parameter(_), _) => before.trim_end().trim_end_matches(',').to_owned(),
@@ -124,7 +131,7 @@ impl RecipeWord {
     fn expected(&self, fitting: &[String]) -> String {
         match self {
             Self::Method => format!("a method: {}", fitting.join(", ")),
-            Self::Level(method) => format!("a level of {}: {}", method.name(), levels(method.family()).1),
+            Self::Level(method) => format!("a level of {}: {}", method.name(), levels_of(*method).1),
             Self::Parameter(_) => format!("a parameter: {}", fitting.join(", ")),
             Self::Value(parameter) => format!("{}: {}", parameter.name, parameter.accepted()),
         }
@@ -181,8 +188,11 @@ pub(crate) fn understand(text: &str) -> Result<Recipe> {
         let (name, level) = head.split_once('@').unwrap_or((head, ""));
         let method = find(name)?;
         let known: Result<Level> = level.parse();
-        if known.and_then(|level| method.family().check(method.name(), level)).is_err() {
-            let (name, accepted) = (method.name(), levels(method.family()).1);
+        let fits = |level: Level| {
+            method.family().check(method.name(), level).is_ok() && method.accepts(method.family().own(level))
+        };
+        if !known.is_ok_and(fits) {
+            let (name, accepted) = (method.name(), levels_of(method).1);
             let level = level.trim();
             return Err(Error::mistake(format!("{name}@{level}: accepted behind `{name}@` is {accepted}")));
         }

@@ -14,6 +14,8 @@ mod gptq;
 mod grid;
 mod kquant;
 mod magnitude;
+mod narrowing;
+mod order;
 mod parameters;
 mod profile;
 pub(crate) mod quantise;
@@ -32,6 +34,7 @@ mod swaps;
 mod tests;
 mod wanda;
 mod warning;
+mod width;
 
 pub(crate) use completion::{Completion, complete, understand};
 pub use depth::Depth;
@@ -47,6 +50,9 @@ pub(crate) use grid::needs_calibration;
 pub use grid::{GridLevels, grid, recipes};
 pub use kquant::KQuant;
 pub use magnitude::Magnitude;
+pub use narrowing::{BlockWeights, WidthCounts, WidthRemoval};
+pub(crate) use narrowing::{mean_output, units_that_stay};
+pub(crate) use order::least_common_multiple;
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
 pub use removal::{BlockRemoval, DenseModel};
@@ -58,10 +64,11 @@ pub use sparsegpt::SparseGpt;
 pub(crate) use stage::{GridChoice, grid_of};
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
-pub use survey::Survey;
+pub use survey::{SiteFigures, Survey};
 pub(crate) use survey::{cosine, span_angles};
 pub use wanda::Wanda;
 pub use warning::ModuleWarning;
+pub use width::Width;
 
 use std::fmt;
 use std::str::FromStr;
@@ -76,7 +83,8 @@ use crate::results::ErrorBasis;
 use crate::study::{Level, Parameters, Sparsity};
 
 /// Every method, in the order in which they are shown.
-pub const METHODS: &[&dyn Method] = &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth];
+pub const METHODS: &[&dyn Method] =
+    &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth, &Width];
 
 /// What a method needs to know of a module's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,6 +193,16 @@ pub trait Method: Sync {
         Family::Prune
     }
 
+    /// Whether it takes a level of its family.
+    fn accepts(&self, _level: Level) -> bool {
+        true
+    }
+
+    /// The levels that it takes, in words, where these are not all of its family.
+    fn accepted_levels(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The parameters that a recipe may give.
     fn parameters(&self) -> &'static [Parameter] {
         &[]
@@ -218,6 +236,11 @@ pub trait Method: Sync {
 
     /// How it removes decoder blocks, if it does. Then it does nothing to matrices.
     fn block_removal(&self) -> Option<&dyn BlockRemoval> {
+        None
+    }
+
+    /// How it makes blocks narrower, if it does. Then it does nothing to matrices besides.
+    fn width_removal(&self) -> Option<&dyn WidthRemoval> {
         None
     }
 

@@ -3,6 +3,8 @@
 use candle_core::Tensor;
 
 use super::device::{self, DeviceMatrix};
+use super::narrowing::WidthRemoval;
+use super::order::{check_structure, least_common_multiple};
 use super::removal::{BlockRemoval, blocks_removed};
 use super::solver::output_energy;
 use super::{
@@ -13,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::kernels::ggml::EndTypes;
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
-use crate::study::{Level, Parameters, Recipe, Step};
+use crate::study::{Level, Parameters, Recipe, Sparsity, Step};
 
 /// A step of a recipe with everything that running it takes.
 #[derive(Debug, Clone)]
@@ -26,11 +28,12 @@ pub struct Stage {
     pub arguments: Arguments,
 }
 
-/// The stages of a recipe in their order: one that removes parts of the model; then, of what is left, one that prunes, one
-/// that quantises, or both in this order. There is at least one in all.
+/// The stages of a recipe in their order: one that removes blocks and one that makes those that are left narrower; then, of
+/// what is left, one that prunes, one that quantises, or both in this order. There is at least one in all.
 #[derive(Debug, Clone)]
 pub struct Procedure {
-    structure: Option<Stage>,
+    /// Those that remove parts of the model.
+    structure: Vec<Stage>,
     /// Those that change matrices.
     stages: Vec<Stage>,
 }
@@ -70,8 +73,17 @@ impl Stage {
             return Err(Error::mistake(format!("{name} has no level; accepted is METHOD@LEVEL (gptq@4bit)")));
         }
         method.family().check(method.name(), step.level)?;
+        let level = method.family().own(step.level);
+        if !method.accepts(level) {
+            let accepted = method.accepted_levels().unwrap_or_default();
+            return Err(Error::mistake(format!(
+                "{} knows no level `{}`; accepted is {accepted}",
+                method.name(),
+                step.level
+            )));
+        }
         let arguments = method.arguments(&step.parameters, study)?;
-        Ok(Self { method, level: method.family().own(step.level), arguments })
+        Ok(Self { method, level, arguments })
     }
 
     pub(super) fn looks_at_data(&self) -> bool {
@@ -141,18 +153,7 @@ impl Procedure {
         let methods = steps.iter().map(|step| find(&step.method)).collect::<Result<Vec<_>>>()?;
         let families: Vec<Family> = methods.iter().map(|method| method.family()).collect();
         let structural = families.iter().filter(|family| **family == Family::Structure).count();
-        if structural > 1 {
-            return Err(Error::mistake(
-                "only one step can remove parts of the model; accepted is one such step, at the level \
-                                       of both together",
-            ));
-        }
-        if structural == 1 && families[0] != Family::Structure {
-            return Err(Error::mistake(
-                "what removes parts of the model comes first, since nothing needs to be done to what goes; accepted is \
-                 depth@25%+wanda@50%, not wanda@50%+depth@25%",
-            ));
-        }
+        check_structure(&methods)?;
         let (structure, matrices) = steps.split_at(structural);
         match families[structural..] {
             [] | [_] | [Family::Prune, Family::Quantise] => {}
@@ -171,7 +172,7 @@ impl Procedure {
             }
             Stage::of(&step, study)
         };
-        let structure = structure.first().map(|step| Stage::of(step, study)).transpose()?;
+        let structure = structure.iter().map(|step| Stage::of(step, study)).collect::<Result<_>>()?;
         Ok(Self { structure, stages: matrices.iter().map(stage).collect::<Result<_>>()? })
     }
 
@@ -182,9 +183,40 @@ impl Procedure {
 
     /// The stage that removes blocks, if there is one, and how.
     pub fn removal(&self) -> Option<(&Stage, &'static dyn BlockRemoval)> {
-        let stage = self.structure.as_ref()?;
-        let method: &'static dyn Method = stage.method;
-        Some((stage, method.block_removal()?))
+        let removal = |stage| {
+            let Stage { method, .. }: &Stage = stage;
+            let method: &'static dyn Method = *method;
+            Some((stage, method.block_removal()?))
+        };
+        self.structure.iter().find_map(removal)
+    }
+
+    /// The stage that makes blocks narrower, if there is one, and how.
+    pub fn narrowing(&self) -> Option<(&Stage, &'static dyn WidthRemoval)> {
+        let narrowing = |stage| {
+            let Stage { method, .. }: &Stage = stage;
+            let method: &'static dyn Method = *method;
+            Some((stage, method.width_removal()?))
+        };
+        self.structure.iter().find_map(narrowing)
+    }
+
+    /// The share of a block's weights that it removes, about, `0 … 1`.
+    pub fn narrowed_share(&self) -> f64 {
+        match self.narrowing() {
+            Some((Stage { level: Level::Share(share), .. }, _)) => *share,
+            _ => 0.0,
+        }
+    }
+
+    /// What the columns of a matrix have to be a multiple of, so that the stages that change matrices can work on it.
+    pub fn column_multiple(&self) -> usize {
+        let of_stage = |stage: &Stage| match stage.level {
+            Level::Sparsity(Sparsity::SemiStructured { group, .. }) => group,
+            Level::Bits(_) => quantise::group(&stage.arguments).unwrap_or(1),
+            _ => 1,
+        };
+        self.stages.iter().map(of_stage).fold(1, least_common_multiple)
     }
 
     /// How many of a model's blocks it removes.

@@ -13,12 +13,32 @@ pub struct Survey {
     /// Angular distances of spans of blocks: entry `[n − 1][l]` is the mean over the windows of
     /// `arccos(cos(h_l, h_l+n)) / π` at their last position (Gromov et al., arXiv 2403.17887).
     pub angles: Vec<Vec<f64>>,
+    /// Of every block, what the inputs of the modules that give the outputs of attention and of the MLP are like, in their
+    /// order. A survey that an earlier version made has none.
+    #[serde(default)]
+    pub sites: Vec<Vec<SiteFigures>>,
+}
+
+/// What the input of a module is like, feature by feature, over all tokens of all windows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SiteFigures {
+    /// The module's path within the block.
+    pub module: String,
+    /// The mean of every feature.
+    pub mean: Vec<f64>,
+    /// Its variance, over one less than the tokens.
+    pub variance: Vec<f64>,
 }
 
 impl Survey {
     /// Blocks that it is about.
     pub fn blocks(&self) -> usize {
         self.influence.len()
+    }
+
+    /// What the input of a module of a block is like; `None` where that was not looked at.
+    pub fn site(&self, block: usize, module: &str) -> Option<&SiteFigures> {
+        self.sites.get(block)?.iter().find(|site| site.module == module)
     }
 }
 

@@ -12,6 +12,7 @@ use super::forward::{ActivationObserver, Forward, Halt, Linear, ModuleWeights, W
 use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
 use super::ops::{self, Activations};
 use super::rope::RopeTables;
+use super::widths::BlockWidths;
 use crate::error::{Error, Result};
 
 /// Where a block has the weights of its experts.
@@ -87,6 +88,11 @@ impl Block {
         &self.plan().layout
     }
 
+    /// Which of its parts can be narrower.
+    pub(crate) fn widths(&self) -> BlockWidths {
+        self.plan().decoder.widths(self.layout())
+    }
+
     /// A module with its weights, which are read where they are not held.
     ///
     /// # Errors
@@ -158,10 +164,30 @@ impl Block {
         ropes: &RopeTables,
         cache: Option<&BlockCache>,
     ) -> Result<Tensor> {
-        match self.plan().decoder.forward(Activations::of(x)?, &mut self.pass(batch, ropes, cache, None)) {
+        self.to_the_end(x, self.pass(batch, ropes, cache, None))
+    }
+
+    /// The same, and shows an observer the inputs of modules on the way, `sites` in their order.
+    ///
+    /// # Errors
+    /// A tensor operation that fails, and what the observer says.
+    pub(crate) fn forward_observed(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        ropes: &RopeTables,
+        sites: &[InputSite],
+        observer: &mut dyn ActivationObserver,
+    ) -> Result<Tensor> {
+        let watch = Some(Watch { sites, observer, to_the_end: true });
+        self.to_the_end(x, self.pass(batch, ropes, None, watch))
+    }
+
+    fn to_the_end(&self, x: &Tensor, mut pass: Forward<'_>) -> Result<Tensor> {
+        match self.plan().decoder.forward(Activations::of(x)?, &mut pass) {
             Ok(y) => y.into_tensor(),
             Err(Halt::Failed(error)) => Err(error),
-            Err(Halt::Observed) => Err(Error::failure("a pass that nobody watches ended early")),
+            Err(Halt::Observed) => Err(Error::failure("a pass to the block's end ended early")),
         }
     }
 
@@ -201,7 +227,7 @@ impl Block {
         sites: &[InputSite],
         observer: &mut dyn ActivationObserver,
     ) -> Result<()> {
-        let watch = Some(Watch { sites, observer });
+        let watch = Some(Watch { sites, observer, to_the_end: false });
         match self.plan().decoder.forward(Activations::of(x)?, &mut self.pass(batch, ropes, None, watch)) {
             Ok(_) | Err(Halt::Observed) => Ok(()),
             Err(Halt::Failed(error)) => Err(error),

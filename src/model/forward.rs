@@ -14,6 +14,7 @@ use super::cache::BlockCache;
 use super::layout::{BlockLayout, InputSite, ModuleId, TensorId};
 use super::ops::{self, Activations};
 use super::rope::RopeTables;
+use super::widths::BlockWidths;
 use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::sparse::Packed;
@@ -48,6 +49,11 @@ pub(super) trait DecoderBlock: fmt::Debug + Send + Sync {
 
     /// Shape of the block's heads.
     fn attention(&self) -> AttentionShape;
+
+    /// Which of its parts can be narrower; `layout` is the block's.
+    fn widths(&self, _layout: &BlockLayout) -> BlockWidths {
+        BlockWidths::UNKNOWN
+    }
 }
 
 /// Rows from which on packed weights are used: fewer would leave most of a tile of theirs empty.
@@ -150,6 +156,8 @@ pub(super) struct Watch<'a> {
     /// The sites that are shown, in their order.
     pub sites: &'a [InputSite],
     pub observer: &'a mut dyn ActivationObserver,
+    /// Whether the pass goes on to the block's output behind the last of them.
+    pub to_the_end: bool,
 }
 
 /// A pass through one block: its weights, the batch, and who watches.
@@ -215,7 +223,8 @@ impl Forward<'_> {
     /// it may leave out what nothing that is watched depends on, such as an expert beside others.
     pub fn is_needed(&self, modules: &[ModuleId]) -> bool {
         let site = |id: &ModuleId| self.layout.module(*id).site;
-        self.watch.as_ref().is_none_or(|watch| modules.iter().any(|id| watch.sites.contains(&site(id))))
+        let is_watched = |watch: &Watch<'_>| modules.iter().any(|id| watch.sites.contains(&site(id)));
+        self.watch.as_ref().is_none_or(|watch| watch.to_the_end || is_watched(watch))
     }
 
     pub fn norm(&self, norm: Norm, x: &Activations) -> Result<Activations> {
@@ -259,6 +268,9 @@ impl Forward<'_> {
         let Some(watch) = &mut self.watch else { return Ok(()) };
         if watch.sites.contains(&site) {
             watch.observer.input(site, x)?;
+        }
+        if watch.to_the_end {
+            return Ok(());
         }
         // A site may be passed without being shown: an expert that no token is routed to.
         if watch.sites.last().is_none_or(|last| *last <= site) { Err(Halt::Observed) } else { Ok(()) }

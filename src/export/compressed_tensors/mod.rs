@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::exporter::{ExportOptions, Exporter};
 use super::hf::{CONFIG, companions, copy, json_text, weight_files};
-use super::model::{Blocks, ExportModel, quantises, removes_blocks};
+use super::model::{Blocks, ExportModel, narrows, quantises, removes_blocks};
 use super::part::PartialExport;
 use super::source::SourceFile;
 use super::verify::{self, Passage};
@@ -75,6 +75,9 @@ impl Exporter for CompressedTensors {
             Some(recipe) if !recipe.steps().any(quantises) => {
                 Some("it holds codes of rtn and gptq, and the recipe has neither".into())
             }
+            Some(recipe) if narrows(recipe) => Some(
+                "the recipe makes blocks narrower, which is not written in this format; hf holds it".into(),
+            ),
             Some(recipe) if removes_blocks(recipe) => renumber::refuses(folder),
             Some(_) => None,
         }

@@ -18,12 +18,14 @@ use candle_core::{DType, Device, Tensor};
 use super::exporter::{ExportOptions, Exporter};
 use super::model::{Blocks, ExportModel};
 use super::part::{Output, PartialExport};
+use super::structure::narrow_config;
 use super::verify::{self, Passage};
 use crate::error::{Error, Result};
 use crate::kernels::ggml::{self, GgmlMixture, GgmlType};
-use crate::model::ModelFolder;
+use crate::methods::Procedure;
+use crate::model::{ModelConfig, ModelFolder};
 use crate::store::checkpoint::Stored;
-use crate::study::Recipe;
+use crate::study::{Parameters, Recipe};
 use container::{TensorEntry, finish_tensor, header};
 pub(crate) use imatrix::{BlockSums, InputSums, refuses_sums, write_sums};
 use layout::{GgufTensor, TensorSource, interleave_halves};
@@ -62,7 +64,11 @@ impl Exporter for Gguf {
         recipe: Option<&Recipe>,
         options: &ExportOptions,
     ) -> Option<String> {
-        let of_model = layout::refuses(&folder.config).or_else(|| tokenizer::refuses(folder));
+        // Of a cell that is not there yet, the model that it will be.
+        let narrow =
+            recipe.filter(|_| !folder.is_narrowed()).and_then(|recipe| narrowed_config(folder, recipe));
+        let config = narrow.as_ref().unwrap_or(&folder.config);
+        let of_model = layout::refuses(config).or_else(|| tokenizer::refuses(folder));
         of_model.or_else(|| codes::refuses(folder, recipe, options))
     }
 
@@ -134,6 +140,13 @@ impl Exporter for Gguf {
         // Readers of block formats round what is multiplied with them to eight bits.
         if options.quantize.is_none_or(GgmlMixture::is_float) { 0.005 } else { 0.02 }
     }
+}
+
+/// The configuration of what a recipe makes of a model, where that is narrower.
+fn narrowed_config(folder: &ModelFolder, recipe: &Recipe) -> Option<ModelConfig> {
+    let procedure = Procedure::of(recipe, &Parameters::new()).ok()?;
+    // What does not fit the model is refused with its reason when the recipe is checked.
+    narrow_config(folder, &procedure).ok().flatten().map(|narrow| narrow.config)
 }
 
 /// The types of a file: those that were asked for, else floats. llama.cpp computes with F16 everywhere, and with BF16 only
