@@ -32,7 +32,7 @@ fn study(place: &Place, store: &str, resume: bool) -> Command {
 fn study_of(place: &Place, store: &str, resume: bool, [windows, tokens, prompts]: [&str; 3]) -> Command {
     let mut line = "run --model model --methods magnitude,wanda,sparsegpt --sparsity 0.5,2:4 \
                     --recipe sparsegpt@2:4+gptq@4bit,group=32 --recipe kquant@q5_1,imatrix,head=q8_0 \
-                    --recipe depth@1block+wanda@50% \
+                    --recipe depth@1block+wanda@50% --recipe width@20%+wanda@50% \
                     --calibration calibration.txt --seq-len 32 --corpus corpus.txt --tasks tasks.jsonl \
                     --batch-tokens 128 --dtype f32 --format jsonl --store"
         .split_whitespace()
@@ -92,7 +92,7 @@ fn weights(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.starts_with("block-") {
+            } else if name.starts_with("block-") || name.starts_with("width.") {
                 let below = path.strip_prefix(&root).unwrap().components().skip(1).collect();
                 files.insert(below, std::fs::read(&path).unwrap());
             }
@@ -103,7 +103,7 @@ fn weights(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn assert_same(place: &Place, store: &str, reference: &str) {
     let (got, want) = (weights(&place.path(store)), weights(&place.path(reference)));
-    assert_eq!(want.len(), 9 * BLOCKS);
+    assert_eq!(want.len(), 10 * BLOCKS + 1, "the blocks of ten cells, and a choice of neurons");
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (path, bytes) in want {
         assert!(got[&path] == bytes, "{} differs", path.display());
@@ -212,6 +212,7 @@ fn moments() -> Vec<Moment> {
         }),
         at("the blocks are surveyed", |e| is(e, "phase", "depth") && e["phase"] == "survey"),
         at("blocks are left out and one is safe", |e| is(e, "checkpoint", "depth")),
+        at("neurons are chosen and a block is safe", |e| is(e, "checkpoint", "width")),
     ]
 }
 

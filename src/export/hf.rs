@@ -16,6 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::edited::{as_written, new_tensors};
 use super::exporter::{ExportOptions, Exporter};
 use super::model::{Blocks, ExportModel, removes_blocks};
 use super::part::{Output, PartialExport};
@@ -27,7 +28,7 @@ use crate::kernels::ggml::{self, GgmlType};
 use crate::model::convert::round_to;
 use crate::model::renumber::{self, TensorNames};
 use crate::model::weights::{INDEX_FILE, SINGLE_FILE};
-use crate::model::{ModelFolder, ModuleId, TensorInfo};
+use crate::model::{ModelFolder, ModuleId};
 use crate::store::checkpoint::Stored;
 use crate::store::stored::unpack_mask;
 use crate::study::Recipe;
@@ -275,12 +276,12 @@ impl<'a> WeightWriter<'a> {
     fn write(&mut self, source: &mut SourceFile, out: &mut Output<'_>) -> Result<()> {
         let tensors = std::mem::take(&mut source.tensors);
         let new_name = |tensor: &SourceTensor| self.names.new_name(&tensor.name).map(Cow::into_owned);
-        let new = self.new_tensors(source, &tensors);
+        let new = new_tensors(self.folder, source, &tensors);
         if self.is_as_it_was() {
             out.put(&source.head)?;
         } else {
             let written: Vec<_> =
-                tensors.iter().map(|tensor| self.as_written(tensor)).chain(new.clone()).collect();
+                tensors.iter().map(|tensor| as_written(self.folder, tensor)).chain(new.clone()).collect();
             let named = written.iter().filter_map(|tensor| Some((tensor, new_name(tensor)?)));
             out.put(&source.head_of(named)?)?;
         }
@@ -288,7 +289,7 @@ impl<'a> WeightWriter<'a> {
             match self.names.new_name(&tensor.name) {
                 Some(_) if self.folder.weights.is_edited(&tensor.name) => {
                     source.skip(tensor.bytes)?;
-                    self.write_edited(&self.as_written(&tensor), out)?;
+                    self.write_edited(&as_written(self.folder, &tensor), out)?;
                 }
                 Some(_) => self.write_tensor(source, &tensor, out)?,
                 None => source.skip(tensor.bytes)?,
@@ -303,23 +304,6 @@ impl<'a> WeightWriter<'a> {
     /// Whether files that have no weights are copied as they are.
     fn is_as_it_was(&self) -> bool {
         self.names.are_the_same() && !self.folder.is_narrowed()
-    }
-
-    /// A tensor as it is written: smaller, where only a part of it is read.
-    fn as_written(&self, tensor: &SourceTensor) -> SourceTensor {
-        let info =
-            self.folder.weights.info(&tensor.name).filter(|_| self.folder.weights.is_edited(&tensor.name));
-        info.map_or_else(|| tensor.clone(), |info| source_tensor(&tensor.name, info))
-    }
-
-    /// The tensors that no file has, and that belong into this one.
-    fn new_tensors(&self, source: &SourceFile, tensors: &[SourceTensor]) -> Vec<SourceTensor> {
-        let weights = &self.folder.weights;
-        let of_file = weights.given().filter_map(|name| {
-            let info = weights.info(name).filter(|info| info.file == source.path())?;
-            tensors.iter().all(|tensor| tensor.name != name).then(|| source_tensor(name, info))
-        });
-        of_file.collect()
     }
 
     /// Writes a tensor of which only a part is read, and what became of it.
@@ -382,16 +366,6 @@ impl<'a> WeightWriter<'a> {
             DType::F32 => write_values::<4>(&rounded, out),
             _ => write_values::<2>(&rounded, out),
         }
-    }
-}
-
-/// A tensor of a model as a file lists it.
-fn source_tensor(name: &str, info: &TensorInfo) -> SourceTensor {
-    SourceTensor {
-        name: name.to_owned(),
-        dtype: info.dtype.as_str().to_uppercase(),
-        shape: info.shape.clone(),
-        bytes: (info.elements() * info.dtype.size_in_bytes()) as u64,
     }
 }
 

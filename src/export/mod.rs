@@ -6,6 +6,7 @@
 //! one: it is written beside its place, opened again, compared with what is in memory, and only then gets its name.
 
 mod compressed_tensors;
+mod edited;
 mod exporter;
 mod gguf;
 mod hf;

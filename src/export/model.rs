@@ -96,11 +96,6 @@ pub(super) fn removes_blocks(recipe: &Recipe) -> bool {
     recipe.steps().any(|step| find(&step.method).is_ok_and(|method| method.block_removal().is_some()))
 }
 
-/// Whether a recipe makes blocks narrower.
-pub(super) fn narrows(recipe: &Recipe) -> bool {
-    recipe.steps().any(|step| find(&step.method).is_ok_and(|method| method.width_removal().is_some()))
-}
-
 /// Whether a step puts weights on a grid.
 pub(super) fn quantises(step: &Step) -> bool {
     find(&step.method).is_ok_and(|method| method.family() == Family::Quantise)
