@@ -13,7 +13,9 @@ use crate::config::{Basics, Given};
 use crate::data::{self, Fetch, FieldNames};
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::export::{self, ExportFormat, ExportModel, ExportOptions, ExportedForm, Verification, cell_model};
+use crate::export::{
+    self, ExportFormat, ExportModel, ExportOptions, ExportedForm, Verification, stored_model,
+};
 use crate::hub::{self, Hub};
 use crate::human::date;
 use crate::methods::Procedure;
@@ -21,7 +23,7 @@ use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
 use crate::results::{CellResult, CellState};
 use crate::scores::{self, BASE};
-use crate::store::{Store, StudyRecord, checkpoint, profile};
+use crate::store::{Store, StudyRecord, profile};
 use crate::study::StudySpec;
 use crate::text::{aligned, escape};
 
@@ -178,8 +180,7 @@ pub(crate) fn export_cell(
     let exported = match (&checkpoints, cell) {
         (Some(checkpoints), Some(cell)) => {
             let procedure = Procedure::of(&cell.spec.recipe, &spec.prune.parameters())?;
-            let removed = checkpoint::removed::removed_parts(checkpoints, folder.config.blocks)?;
-            model = cell_model(&folder, &procedure, &removed)?;
+            model = stored_model(&folder, &procedure, checkpoints)?;
             ExportModel::cell(&model, checkpoints, cell)
         }
         _ => ExportModel::base(&folder),

@@ -93,10 +93,13 @@ pub(crate) fn pad(text: &str, width: usize, right: bool) -> String {
 }
 
 /// Rows with columns as wide as their widest entry; the last column is left as it is.
-pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn aligned<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let rows: Vec<&[String]> = rows.iter().map(AsRef::as_ref).collect();
+    let columns = rows.first().map_or(0, |row| row.len());
     let widest = |column: usize| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { widest(column) } else { 0 }).collect();
-    let line = |row: &[String; N]| {
+    let widths: Vec<usize> =
+        (0..columns).map(|column| if column + 1 < columns { widest(column) } else { 0 }).collect();
+    let line = |row: &&[String]| {
         let entries = row.iter().zip(&widths).map(|(entry, &width)| pad(entry, width, false));
         entries.collect::<Vec<_>>().join("  ")
     };

@@ -4,8 +4,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device, Tensor};
 use secateur::engine::RunOptions;
-use secateur::methods::{DenseModel, Depth, Method, Survey, grid};
+use secateur::methods::{DenseModel, Depth, Method, Survey, Width, grid};
+use secateur::model::ModelFolder;
 use secateur::results::CellResult;
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY, TOP1_AGREEMENT};
 use secateur::store::Store;
@@ -242,4 +244,86 @@ fn the_first_block_that_goes_by_loss_is_the_authors() {
     assert!(is_close("loss of the base", loss(&result.base.metrics), mean, 5e-4));
     let mean = first["mean_nll"].as_f64().unwrap();
     assert!(is_close("loss without the block", loss(&cell.metrics), mean, 5e-4));
+}
+
+/// The features of a module's input by how much they make its output fluctuate, and units of so many of them by their
+/// squares.
+fn scores(folder: &ModelFolder, survey: &Survey, block: usize, module: &str, features: usize) -> Vec<f64> {
+    let layout = folder.config.layout(block);
+    let (_, module) = layout.modules().find(|(_, known)| known.name == module).unwrap();
+    let weights = folder.weights.tensor(&module.weight(), DType::F32, &Device::Cpu).unwrap();
+    let weights = weights.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    Width.width_removal().unwrap().scores(&weights, survey.site(block, &module.name).unwrap(), features)
+}
+
+/// The places of numbers from the lowest on.
+fn order(figures: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..figures.len()).collect();
+    order.sort_by(|a, b| figures[*a].total_cmp(&figures[*b]));
+    order.into_iter().map(|place| place as f64).collect()
+}
+
+fn relative(got: f64, want: f64) -> f64 {
+    (got / want - 1.0).abs()
+}
+
+fn bytes(tensor: &Tensor) -> Vec<u8> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn features_fluctuate_as_flap_says_and_models_without_the_least_of_them_have_its_perplexity() {
+    let Some(setting) = Setting::new() else { return };
+    let (result, _) = common::run(&setting.store(), setting.study(&["width@15%"], 32), RunOptions::default());
+    let survey = survey(&setting.store());
+    let folder = ModelFolder::open(&setting.model).unwrap();
+    let golden = &setting.golden["width"];
+    let blocks = golden["flap"]["blocks"].as_object().unwrap();
+    for (block, known) in blocks {
+        let number: usize = block.parse().unwrap();
+        let neurons = scores(&folder, &survey, number, "mlp.down_proj", 1);
+        let sum = relative(neurons.iter().sum(), known["neuron_variance_metric_sum"].as_f64().unwrap());
+        assert!(sum < 1e-4, "block {block}: sums are {sum:.1e} apart");
+        let groups = scores(&folder, &survey, number, "self_attn.o_proj", 3 * 64);
+        assert_eq!(order(&groups), numbers(&known["kv_group_order_variance"]), "block {block}");
+        let lowest = order(&neurons)[..8].to_vec();
+        assert_eq!(lowest, numbers(&known["lowest_8_neurons_variance"]), "block {block}");
+        let Some(first) = known.get("neuron_variance_metric_first8") else { continue };
+        for (got, want) in neurons.iter().zip(numbers(first)) {
+            assert!(relative(*got, want) < 1e-3, "block {block}: {got} {want}");
+        }
+        let heads = scores(&folder, &survey, number, "self_attn.o_proj", 64);
+        for (got, want) in heads.iter().zip(numbers(&known["head_variance_metric_squared_sums"])) {
+            assert!(relative(*got, want) < 1e-3, "block {block}: {got} {want}");
+        }
+    }
+    let cells = golden["cells"].as_array().unwrap();
+    let known = cells.iter().find(|cell| cell["cell"] == "width-mlp-307-variance").unwrap();
+    let cell = &result.cells[0];
+    let dir = Store::open_read_only(&setting.store()).unwrap().folder(1, Some(&cell.id));
+    let chosen = candle_core::safetensors::load(dir.join("width.safetensors"), &Device::Cpu).unwrap();
+    let masks = common::skip::shared("golden/structure/masks.safetensors").unwrap();
+    let masks = candle_core::safetensors::load(masks, &Device::Cpu).unwrap();
+    let (mut same, mut all) = (0, 0);
+    for block in 0..BLOCKS {
+        let kept = bytes(&chosen[&format!("{block}.mlp.kept")]);
+        let mask = bytes(&masks[&format!("width-mlp-307-variance/model.layers.{block}.mlp.neurons")]);
+        let bit = |neuron: usize| (mask[neuron / 8] >> (7 - neuron % 8)) & 1;
+        assert_eq!(kept.iter().filter(|kept| **kept == 0).count(), 307);
+        same += kept.iter().enumerate().filter(|(neuron, kept)| bit(*neuron) == **kept).count();
+        all += kept.len();
+        let mean = chosen[&format!("{block}.mlp.mean")].to_vec1::<f32>().unwrap();
+        let norm = mean.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let want = numbers(&known["mlp_bias_norms"])[block];
+        assert!(relative(norm, want) < 0.005, "block {block}: bias {norm} {want}");
+    }
+    println!("{same} of {all} neurons as golden");
+    assert!(same as f64 >= 0.998 * all as f64);
+    let perplexity = known["perplexity"].as_f64().unwrap();
+    let value = cell.metrics.first(&PERPLEXITY).unwrap().value;
+    assert!(is_close("perplexity", value, perplexity, 0.002 * perplexity));
+    let js = known["js_bits"].as_f64().unwrap();
+    assert!(is_close("JS", cell.metrics.first(&JS_DIVERGENCE).unwrap().value, js, 0.005 * js));
+    let (own, base) = (cell.seconds.evaluate, result.base.seconds.evaluate);
+    println!("{own:.1} s of evaluation, the base {base:.1} s");
 }

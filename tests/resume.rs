@@ -33,7 +33,7 @@ fn study(place: &Place, store: &str, resume: bool) -> Command {
 fn study_of(place: &Place, store: &str, resume: bool, [windows, tokens, prompts]: [&str; 3]) -> Command {
     let mut line = "run --model model --methods magnitude,wanda,sparsegpt --sparsity 0.5,2:4 \
                     --recipe sparsegpt@2:4+gptq@4bit,group=32 --recipe kquant@q5_1,imatrix,head=q8_0 \
-                    --recipe depth@1block+wanda@50% \
+                    --recipe depth@1block+wanda@50% --recipe width@20%+wanda@50% \
                     --calibration calibration.txt --seq-len 32 --corpus corpus.txt --tasks tasks.jsonl \
                     --batch-tokens 128 --dtype f32 --format jsonl --store"
         .split_whitespace()
@@ -93,7 +93,7 @@ fn weights(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.starts_with("block-") {
+            } else if name.starts_with("block-") || name.starts_with("width.") {
                 let below = path.strip_prefix(&root).unwrap().components().skip(1).collect();
                 files.insert(below, std::fs::read(&path).unwrap());
             }
@@ -103,13 +103,14 @@ fn weights(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn assert_same(place: &Place, store: &str, reference: &str) {
-    assert_same_of(place, store, reference, (9, 7));
+    assert_same_of(place, store, reference, (10, 7));
 }
 
 /// The same of a study of so many cells, whose blocks have so many modules.
 fn assert_same_of(place: &Place, store: &str, reference: &str, (cells, modules): (usize, usize)) {
     let (got, want) = (weights(&place.path(store)), weights(&place.path(reference)));
-    assert_eq!(want.len(), cells * BLOCKS);
+    let choices = want.keys().filter(|path| path.ends_with("width.safetensors")).count();
+    assert_eq!(want.len() - choices, cells * BLOCKS);
     assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (path, bytes) in want {
         assert!(got[&path] == bytes, "{} differs", path.display());
@@ -218,6 +219,7 @@ fn moments() -> Vec<Moment> {
         }),
         at("the blocks are surveyed", |e| is(e, "phase", "depth") && e["phase"] == "survey"),
         at("blocks are left out and one is safe", |e| is(e, "checkpoint", "depth")),
+        at("neurons are chosen and a block is safe", |e| is(e, "checkpoint", "width")),
     ]
 }
 

@@ -226,16 +226,7 @@ fn a_model_of_every_architecture_loses_blocks_and_is_exported_as_what_was_measur
                 exported.source_bits(std::iter::empty()).all,
                 "{what}: what is said of its size is what the export takes"
             );
-            // What is exported is what was measured, and answers alike.
-            let mut again = spec.clone();
-            again.model = path.display().to_string();
-            again.cells.clear();
-            let again_store = place.path(&format!("again-{}.db", cell.id));
-            let (again, _) = common::run(&again_store, again, RunOptions::default());
-            assert_eq!(again.base.metrics.first(&PERPLEXITY), cell.metrics.first(&PERPLEXITY), "{what}");
-            let (own, read) = (answers(&store, Some(&cell.id)), answers(&again_store, None));
-            assert_eq!(own.len(), 2);
-            assert_eq!(own, read, "{what}");
+            assert_same_when_opened(&place, &spec, (&store, &path), cell);
         }
     }
 }
@@ -349,4 +340,139 @@ fn what_cannot_be_removed_is_refused_before_anything_runs() {
         assert_eq!(output.status.code(), Some(2), "{recipe}: {said}");
         assert!(said.contains(part), "{recipe}: {said}");
     }
+}
+
+#[test]
+fn a_model_of_every_architecture_of_one_mlp_gets_narrower_and_is_exported_as_what_was_measured() {
+    let mut narrower = 0;
+    for architecture in ARCHITECTURES {
+        let model = Synthetic { dtype: DType::BF16, ..Synthetic::tiny(*architecture) };
+        let place = Place::new(&model);
+        let line =
+            ["run", "--model", "model", "--calibration", "calibration.txt", "--seq-len", "32", "--corpus"];
+        let line = [&line[..], &["corpus.txt", "--dry-run", "--recipe", "width@20%"]].concat();
+        let output = place.program(&line).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        if !output.status.success() {
+            assert_eq!(output.status.code(), Some(2), "{architecture:?}: {said}");
+            assert!(
+                said.contains("width: the blocks of a") && said.contains("cannot be made narrower"),
+                "{said}"
+            );
+            continue;
+        }
+        narrower += 1;
+        let recipes = ["width@20%", "depth@1block+width@40%+wanda@2:4"];
+        let spec = with_tasks(&place, &recipes);
+        let (store, saved) = (place.path("studies.db"), place.path("saved"));
+        let options = RunOptions { save_models: Some(saved.clone()), ..RunOptions::default() };
+        let (result, _) = common::run(&store, spec.clone(), options);
+        for cell in &result.cells {
+            let what = format!("{architecture:?} {}", cell.id);
+            assert_eq!(gone(cell).len(), usize::from(cell.id.contains("depth")), "{what}");
+            assert!(cell.metrics.first(&JS_DIVERGENCE).unwrap().value > 1e-5, "{what}");
+            let path = saved.join(&cell.id);
+            let exported = ModelFolder::open(&path).unwrap();
+            assert_eq!(exported.config.warnings, [""; 0], "{what}");
+            let whole = cell.whole_model.unwrap();
+            assert_eq!(whole.parameters, exported.parameters(), "{what}");
+            let bits = exported.source_bits(std::iter::empty()).all;
+            assert_eq!(
+                whole.size_bytes * 8,
+                bits,
+                "{what}: what is said of its size is what the export takes"
+            );
+            assert_same_when_opened(&place, &spec, (&store, &path), cell);
+        }
+    }
+    assert!(narrower >= 20, "{narrower}");
+}
+
+#[test]
+fn heads_go_with_their_groups_and_every_format_that_holds_narrower_blocks_is_opened_again() {
+    let model = Synthetic {
+        heads: 8,
+        kv_heads: 4,
+        head_dim: 16,
+        intermediate: 192,
+        dtype: DType::BF16,
+        ..Synthetic::default()
+    };
+    for (format, sharded, recipe) in [
+        ("hf", None, "width@30%,of=both"),
+        ("hf", Some(3), "width@30%,of=both+sparsegpt@2:4"),
+        ("gguf", None, "width@30%,of=both"),
+        ("compressed-tensors", Some(2), "depth@1block+width@30%,of=both+rtn@4bit,group=32"),
+        ("gguf", Some(2), "depth@1block+width@30%,of=both,multiple=32+kquant@q8_0"),
+    ] {
+        let place = Place::new(&Synthetic { sharded, ..model.clone() });
+        let saved = place.path("saved");
+        let save_as: ExportFormat = format.parse().unwrap();
+        let options = RunOptions { save_models: Some(saved.clone()), save_as, ..RunOptions::default() };
+        let spec = with_tasks(&place, &[recipe]);
+        let (result, events) = common::run(&place.path("studies.db"), spec.clone(), options);
+        let cell = &result.cells[0];
+        let failures: Vec<_> =
+            events.iter().filter(|event| matches!(event, Event::CellFailed { .. })).collect();
+        assert!(failures.is_empty(), "{recipe}: {failures:?}");
+        let path = save_as.0.path_in(&saved, &cell.id);
+        assert!(path.exists(), "{recipe}");
+        // A Llama has biases for what is gone.
+        assert_eq!(cell.warnings, [""; 0], "{recipe}");
+        if format == "hf" {
+            let exported = ModelFolder::open(&path).unwrap();
+            let heads = exported.config.attention(0);
+            assert_eq!((heads.query, heads.key, heads.dim), (6, 3, 16), "{recipe}");
+            let modules: Vec<_> =
+                exported.config.layout(0).modules().map(|(_, m)| (m.shape, m.bias)).collect();
+            assert!(modules.iter().all(|(_, bias)| *bias), "{recipe}: {modules:?}");
+            let store = place.path("studies.db");
+            assert_same_when_opened(&place, &spec, (&store, &path), cell);
+        }
+    }
+}
+
+#[test]
+fn a_share_that_leaves_nothing_or_takes_nothing_is_refused_and_a_bias_that_has_no_place_is_told() {
+    use secateur::model::arch::mistral::Mistral;
+    let place = Place::new(&Synthetic { architecture: &Mistral, ..Synthetic::default() });
+    for (recipe, part) in [
+        ("width@90%", "accepted is less than"),
+        ("width@0.01%", "none would go"),
+        ("width@20%,multiple=128", "none would go"),
+        ("width@8blocks", "accepted is a share above 0"),
+        ("width@20%+depth@1block", "whole blocks go before others get narrower"),
+        ("wanda@50%+width@20%", "comes first"),
+    ] {
+        let line =
+            ["run", "--model", "model", "--calibration", "calibration.txt", "--seq-len", "32", "--corpus"];
+        let line = [&line[..], &["corpus.txt", "--dry-run", "--recipe", recipe]].concat();
+        let output = place.program(&line).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{recipe}: {said}");
+        assert!(said.contains(part), "{recipe}: {said}");
+    }
+    let spec = place.spec(vec![cell(&place, "width@20%")]);
+    let (result, _) = common::run(&place.path("studies.db"), spec, RunOptions::default());
+    let [said] = &result.cells[0].warnings[..] else { panic!("{:?}", result.cells[0].warnings) };
+    assert!(said.contains("removed neurons") && said.contains("MistralForCausalLM has no bias"), "{said}");
+}
+
+/// A survey of a former version says nothing of module inputs: it is made again, and depth still reads it.
+#[test]
+fn a_survey_without_module_inputs_is_made_again_where_they_are_needed() {
+    let place = Place::new(&Synthetic::default());
+    let store = place.path("studies.db");
+    let (_, _) = common::run(&store, place.spec(vec![cell(&place, "depth@1block")]), RunOptions::default());
+    let folder = Store::open_read_only(&store).unwrap().folder(1, None);
+    let path = folder.join("survey-calibration-s0.json");
+    let mut survey: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let sites = survey.as_object_mut().unwrap().remove("sites").unwrap();
+    std::fs::write(&path, survey.to_string()).unwrap();
+    let spec = place.spec(vec![cell(&place, "depth@1block"), cell(&place, "width@20%")]);
+    let options = RunOptions { resume: true, ..RunOptions::default() };
+    let (result, _) = common::run(&store, spec, options);
+    assert!(result.cells.iter().all(|cell| cell.whole_model.is_some()));
+    let survey: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(survey["sites"], sites);
 }

@@ -39,43 +39,72 @@ pub(super) fn show(store: &Store, record: &StudyRecord, format: ShowFormat) -> R
     }
 }
 
-/// For people: influence, the angle across every single block, and its outliers.
-fn rows(surveys: &[(String, Survey)]) -> Vec<[String; 5]> {
-    let mut rows = vec![["calibration", "block", "influence", "angle", "outliers"].map(str::to_owned)];
+/// The modules whose inputs are known, each once.
+fn watched(surveys: &[(String, Survey)]) -> Vec<&str> {
+    let mut modules = Vec::new();
+    for site in surveys.iter().flat_map(|(_, survey)| survey.sites.iter().flatten()) {
+        if !modules.contains(&site.module.as_str()) {
+            modules.push(&site.module);
+        }
+    }
+    modules
+}
+
+fn short(module: &str) -> &str {
+    module.rsplit('.').next().unwrap_or(module)
+}
+
+/// The mean over the features of a module's input of their variances.
+fn mean_variance(survey: &Survey, block: usize, module: &str) -> Option<f64> {
+    let variance = &survey.site(block, module)?.variance;
+    Some(variance.iter().sum::<f64>() / variance.len().max(1) as f64)
+}
+
+/// For people: influence, the angle across every single block, its outliers, and how much the inputs of its output layers
+/// vary.
+fn rows(surveys: &[(String, Survey)]) -> Vec<Vec<String>> {
+    let modules = watched(surveys);
+    let mut header = ["calibration", "block", "influence", "angle", "outliers"].map(str::to_owned).to_vec();
+    header.extend(modules.iter().map(|module| format!("{} variance", short(module))));
+    let mut rows = vec![header];
     for (set, survey) in surveys {
         let alone = survey.angles.first().map_or(&[][..], Vec::as_slice);
         for (block, (influence, angle)) in survey.influence.iter().zip(alone).enumerate() {
             let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, |d| format!("{d:.3}%"));
             let [influence, angle] = [influence, angle].map(|figure| format!("{figure:.4}"));
-            rows.push([set.clone(), block.to_string(), influence, angle, outliers]);
+            let mut row = vec![set.clone(), block.to_string(), influence, angle, outliers];
+            row.extend(modules.iter().map(|module| {
+                mean_variance(survey, block, module).map_or("-".to_owned(), |found| format!("{found:.3e}"))
+            }));
+            rows.push(row);
         }
     }
     rows
 }
 
-/// Everything: a row a block, its outliers in percent, a column for the angle across one block, two blocks and so on from
-/// there, and one for each expert.
+/// A row a block, its outliers in percent, a column for the angle across one block, two blocks and so on from there, one for
+/// the mean variance of every input that is known, and one for each expert. JSON has the inputs feature by feature.
 fn csv(surveys: &[(String, Survey)]) -> String {
+    let modules = watched(surveys);
     let longest = surveys.iter().map(|(_, survey)| survey.blocks()).max().unwrap_or(0);
     let spans = (1..=longest).map(|spanned| format!(",angle_{spanned}"));
+    let variances = modules.iter().map(|module| format!(",{}_variance", short(module)));
     let most = surveys.iter().flat_map(|(_, survey)| &survey.experts).map(Vec::len).max().unwrap_or(0);
     let experts = (0..most).map(|expert| format!(",expert_{expert}"));
-    let columns = spans.chain(experts).collect::<String>();
+    let columns = spans.chain(variances).chain(experts).collect::<String>();
     let mut text = format!("calibration,block,influence,outlier_ratio{columns}\n");
     for (set, survey) in surveys {
         for (block, influence) in survey.influence.iter().enumerate() {
+            let field = |found: Option<f64>| found.map_or(",".to_owned(), |found| format!(",{found}"));
             let angle = |spanned: usize| {
-                let angle = survey.angles.get(spanned - 1).and_then(|angles| angles.get(block));
-                angle.map_or(",".to_owned(), |angle| format!(",{angle}"))
+                field(survey.angles.get(spanned - 1).and_then(|angles| angles.get(block)).copied())
             };
-            let angles = (1..=longest).map(angle).collect::<String>();
-            let score = |expert: usize| {
-                let score = survey.experts.get(block).and_then(|scores| scores.get(expert));
-                score.map_or(",".to_owned(), |score| format!(",{score}"))
-            };
-            let scores = (0..most).map(score).collect::<String>();
+            let variances = modules.iter().map(|module| field(mean_variance(survey, block, module)));
+            let scores = survey.experts.get(block);
+            let scores = (0..most).map(|expert| field(scores.and_then(|scores| scores.get(expert)).copied()));
+            let fields = (1..=longest).map(angle).chain(variances).chain(scores).collect::<String>();
             let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, f64::to_string);
-            text += &format!("{set},{block},{influence},{outliers}{angles}{scores}\n");
+            text += &format!("{set},{block},{influence},{outliers}{fields}\n");
         }
     }
     text.truncate(text.trim_end().len());
@@ -85,29 +114,36 @@ fn csv(surveys: &[(String, Survey)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods::SiteFigures;
 
     #[test]
     fn every_block_has_a_row_and_every_span_that_begins_there_and_every_expert_a_figure() {
+        let site = SiteFigures { module: "a.o".into(), mean: vec![0.0; 2], variance: vec![0.25, 0.75] };
         let survey = Survey {
             windows: 4,
             influence: vec![0.5, 0.25],
             angles: vec![vec![0.125, 0.0625], vec![0.375]],
             outlier_ratio: vec![1.5, 0.4872],
+            sites: vec![vec![site], Vec::new()],
             ..Survey::default()
         };
         let with_experts = Survey { experts: vec![vec![0.5, 2.0], vec![1.0]], ..survey.clone() };
         let of_experts = csv(&[("c4-s0".to_owned(), with_experts)]);
-        let columns = "calibration,block,influence,outlier_ratio,angle_1,angle_2,expert_0,expert_1\n";
+        let columns =
+            "calibration,block,influence,outlier_ratio,angle_1,angle_2,o_variance,expert_0,expert_1\n";
         assert!(of_experts.starts_with(columns), "{of_experts}");
-        assert!(of_experts.contains(",0.375,0.5,2\n") && of_experts.ends_with(",0.0625,,1,"), "{of_experts}");
+        assert!(
+            of_experts.contains(",0.375,0.5,0.5,2\n") && of_experts.ends_with(",0.0625,,,1,"),
+            "{of_experts}"
+        );
         let surveys = [("c4-s0".to_owned(), survey)];
         assert_eq!(
             csv(&surveys),
-            "calibration,block,influence,outlier_ratio,angle_1,angle_2\nc4-s0,0,0.5,1.5,0.125,0.375\n\
-             c4-s0,1,0.25,0.4872,0.0625,"
+            "calibration,block,influence,outlier_ratio,angle_1,angle_2,o_variance\nc4-s0,0,0.5,1.5,0.125,0.375,0.5\n\
+             c4-s0,1,0.25,0.4872,0.0625,,"
         );
         let [_, first, second] = &rows(&surveys)[..] else { panic!("two blocks") };
-        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250 1.500%");
-        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625 0.487%");
+        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250 1.500% 5.000e-1");
+        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625 0.487% -");
     }
 }

@@ -160,7 +160,13 @@ impl SettingsDraft {
         ];
         for (family, _) in asked.into_iter().filter(|(_, asked)| *asked) {
             if methods.iter().all(|method| method.family() != family) {
-                let usual = |method: &&dyn Method| method.family() == family && method.suits_every_model();
+                // Of what was not named, only that runs on every model, and to which a level says something.
+                let takes = |method: &dyn Method| {
+                    family != Family::Structure || self.structure.iter().any(|level| method.takes(*level))
+                };
+                let usual = |method: &&dyn Method| {
+                    method.family() == family && method.suits_every_model() && takes(*method)
+                };
                 methods.extend(METHODS.iter().copied().filter(usual));
             }
         }

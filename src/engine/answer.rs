@@ -254,8 +254,8 @@ impl Answering<'_> {
 }
 
 /// Loads every block of the model, with the cell's checkpoints in place.
-fn load<'a>(study: &'a Study, place: &Place, assignment: &Assignment) -> Result<Generator<'a>> {
-    let model = study.model_of(assignment.cell.as_ref(), &assignment.removed)?;
+fn load<'a>(study: &'a Study, place: &Place, assignment: &'a Assignment) -> Result<Generator<'a>> {
+    let model = assignment.model(study)?;
     let mut blocks = Vec::with_capacity(model.config.blocks);
     for index in (0..model.config.blocks).map(|block| model.config.number_in_files(block)) {
         let mut block = study.load_block_of(&model, index, &place.device)?;

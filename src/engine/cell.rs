@@ -20,7 +20,7 @@ use super::finding::{Finding, Findings};
 use super::place::Place;
 use super::snapshot::Snapshots;
 use super::stream::{HiddenStates, Placement, shapes};
-use super::structure::{dropped_modules, untouched};
+use super::structure::{added_bias_bits, dropped_modules, untouched};
 use super::study::Study;
 use super::written::BlockWriter;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ use crate::methods::{
     CompressionOutcome, DeviceMatrix, Encoded, InputStatistics, Matrix, Needs, Procedure, RoutedTokens,
 };
 use crate::model::ops::with_elements;
-use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, RemovedParts, Tree};
+use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, Tree};
 use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
 use crate::store::checkpoint::block_file::BlockFile;
 use crate::store::checkpoint::{self, States, Stored};
@@ -102,7 +102,7 @@ pub(super) fn pass<'a>(
         None if !assignment.is_known => reporter.tracker.unit(&study.sizes.base(first)),
         None => {}
     }
-    let model = study.model_of(assignment.cell.as_ref(), &assignment.removed)?;
+    let model = assignment.model(study)?;
     let mut pass = Pass {
         study,
         model,
@@ -158,7 +158,7 @@ fn starting_states(
             return Ok((block, calibrated, evaluation));
         }
     }
-    let model = study.model_of(assignment.cell.as_ref(), &assignment.removed)?;
+    let model = assignment.model(study)?;
     let calibration =
         calibration.map(|windows| HiddenStates::embed(&model, windows, study.dtype, placement, check));
     let evaluation = HiddenStates::embed_trees(&model, &sequences, study.dtype, placement, check)?;
@@ -218,6 +218,11 @@ impl Pass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The model that blocks are loaded of.
+    fn files(&self) -> &ModelFolder {
+        self.assignment.files(self.study)
     }
 
     /// Loads a block, prunes it or takes up what was pruned, and sends the states through.
@@ -327,8 +332,9 @@ impl Pass<'_> {
         let weights = self.source_weights(block, id)?;
         let module = block.layout().module(id);
         let zeros = weights.iter().filter(|weight| **weight == 0.0).count() as u64;
-        let bits = 8 * self.study.folder.stored_dtype(module).size_in_bytes();
-        Ok(untouched(index, &module.full_name, footprint(weights.len() as u64, zeros, bits)))
+        let bits = 8 * self.files().stored_dtype(module).size_in_bytes();
+        let footprint = footprint(weights.len() as u64, zeros, bits);
+        Ok(untouched(index, &module.full_name, self.with_bias((index, id), footprint)))
     }
 
     /// The dense pass: statistics of the inputs of some modules that this method needs.
@@ -369,6 +375,14 @@ impl Pass<'_> {
         Ok(statistics)
     }
 
+    /// What a module takes, with the bias that it has only because its block is narrower.
+    fn with_bias(&self, (index, id): (usize, ModuleId), footprint: Footprint) -> Footprint {
+        let module = self.files().config.layout(index).module(id);
+        let bits = added_bias_bits(self.study, self.files(), module);
+        let (stored_bits, packed_bits) = (footprint.stored_bits + bits, footprint.packed_bits + bits);
+        Footprint { stored_bits, packed_bits, ..footprint }
+    }
+
     fn prune_module(
         &self,
         block: &Block,
@@ -394,7 +408,7 @@ impl Pass<'_> {
         let result = ModuleResult {
             block: index,
             name: module.full_name,
-            footprint,
+            footprint: self.with_bias((index, id), footprint),
             reconstruction_error: outcome.error,
             error_basis: outcome.basis,
             dead_columns: outcome.dead_columns,
@@ -413,7 +427,7 @@ impl Pass<'_> {
     ) -> Result<Compressed> {
         let module = block.layout().module(id);
         let (rows, columns) = module.shape;
-        let source = self.study.folder.stored_dtype(module);
+        let source = self.files().stored_dtype(module);
         let mut weights = self.source_weights(block, id)?;
         if let Some(inputs) = &mut inputs {
             inputs.move_to_host()?;
@@ -448,13 +462,13 @@ impl Pass<'_> {
         inputs: Option<&mut InputStatistics>,
     ) -> Result<Compressed> {
         let module = block.layout().module(id);
-        let source = self.study.folder.stored_dtype(module);
+        let source = self.files().stored_dtype(module);
         let loaded = block.module(id)?.weight;
         let weights = if loaded.dtype() == source || loaded.dtype() == DType::F32 {
             loaded.to_dtype(DType::F32)?
         } else {
             // The block's weights were rounded to the precision that is computed in.
-            self.study.folder.matrix(module, DType::F32, &self.place.device)?
+            self.files().matrix(module, DType::F32, &self.place.device)?
         };
         let control = self.reporter.control();
         let stop = || control.cancelled();
@@ -475,7 +489,7 @@ impl Pass<'_> {
             return with_elements(&weight, <[f32]>::to_vec);
         }
         let module = block.layout().module(id);
-        let weight = self.study.folder.matrix(module, DType::F32, &Device::Cpu)?;
+        let weight = self.files().matrix(module, DType::F32, &Device::Cpu)?;
         with_elements(&weight, <[f32]>::to_vec)
     }
 
@@ -565,7 +579,7 @@ pub(super) fn load_heads(
     own: Option<LmHead>,
 ) -> Result<Heads> {
     let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
-    let model = study.model_of(cell, &RemovedParts::default())?;
+    let model = study.model_of(cell)?;
     let base = model.ends.head.map(|_| load(&study.folder)).transpose()?;
     Ok(Heads::new(own.map_or_else(|| load(&model), Ok)?, base))
 }

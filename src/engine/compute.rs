@@ -75,7 +75,7 @@ fn measure_and_answer(
     let mut all_warnings = assignment.calibration_warnings.clone();
     all_warnings.extend(about_modules);
     findings(Finding::Seconds { seconds: *seconds })?;
-    let model = study.model_of(assignment.cell.as_ref(), &assignment.removed)?;
+    let model = assignment.model(study)?;
     let (saved_at_ends, removed) = savings(study, &model);
     findings(Finding::Measured { metrics, warnings: all_warnings, saved_at_ends, removed })?;
     let choices = choices::score(study, place, assignment, reporter, (&states, seconds), findings)?;

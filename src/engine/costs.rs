@@ -198,7 +198,7 @@ impl Sizes {
     pub fn pruned_forward(&self, tokens: usize, procedure: &Procedure) -> f64 {
         let pruned = self.mean_pruned(|module| 2.0 * module.elements_per_token());
         let saved = if self.on_host { 1.0 - sparse::relative_time(procedure.zeros()) } else { 0.0 };
-        self.forward(tokens) - tokens as f64 * pruned * saved
+        (self.forward(tokens) - tokens as f64 * pruned * saved) * (1.0 - procedure.narrowed_share())
     }
 
     /// One block's dense pass: all but the last product.
@@ -225,7 +225,7 @@ impl Sizes {
     /// Pruning one block's modules, which the host does: in operations of the device that take as long.
     pub fn prune(&self, procedure: &Procedure) -> f64 {
         let operations = |module: &ModuleDef| procedure.cost(module.shape.0, module.shape.1).operations;
-        self.mean_pruned(operations) * self.host_slower
+        self.mean_pruned(operations) * self.host_slower * (1.0 - procedure.narrowed_share())
     }
 
     /// Head over all evaluation windows, for `models` models.
@@ -319,7 +319,7 @@ impl Sizes {
         let compressed = self.prune(procedure) * to_prune * self.kept_weights(procedure);
         amounts.push((Work::compressing(procedure), compressed));
         amounts.push((Work::Head, self.head(2) + self.choice_head()));
-        amounts.push((Work::Answer, self.answers() * kept));
+        amounts.push((Work::Answer, self.answers() * kept * (1.0 - procedure.narrowed_share())));
         amounts.push((Work::Compare, self.compare()));
         amounts
     }

@@ -27,6 +27,7 @@ mod finding;
 mod gpu;
 mod importance;
 mod ledger;
+mod moments;
 mod options;
 mod outliers;
 mod place;
@@ -43,6 +44,7 @@ mod structure;
 mod study;
 mod survey;
 mod warnings;
+mod width;
 mod worker;
 mod written;
 

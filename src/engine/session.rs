@@ -77,6 +77,7 @@ impl Session {
             calibration_warnings: Vec::new(),
             removed: RemovedParts::default(),
             profile: None,
+            narrowed: None,
             modules: Vec::new(),
             answers: ledger.store.answers(ledger.study, None)?,
             // What only brings back the states of a base that is done does not count as its measurement.
@@ -110,6 +111,7 @@ impl Session {
             calibration_warnings,
             removed: RemovedParts::default(),
             profile: None,
+            narrowed: None,
             modules: known.modules.clone(),
             answers: ledger.store.answers(ledger.study, Some(&known.id))?,
             seconds: known.seconds,

@@ -1,6 +1,7 @@
 //! Which blocks and experts a cell removes: chosen once, from the dense model, and kept in its folder.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::Reporter;
 use super::assignment::Assignment;
@@ -132,20 +133,32 @@ pub(super) fn savings(study: &Study, model: &ModelFolder) -> (u64, u64) {
     let all = study.folder.source_bits(std::iter::empty()).all;
     let left = model.source_bits(std::iter::empty()).all;
     // Modules that are compressed count as they are kept: those that are gone take nothing already.
-    let compressed = |folder: &ModelFolder| {
+    let (first, end) = study.sizes.blocks;
+    let chosen = |folder: &ModelFolder| -> Vec<ModuleDef> {
         let config = &folder.config;
-        let (first, end) = study.sizes.blocks;
-        let chosen = (0..config.blocks).flat_map(|block| {
+        let modules = (0..config.blocks).flat_map(|block| {
             let number = config.number_in_files(block);
             let ids = study.modules[number].iter().filter(move |_| (first..end).contains(&number));
             let layout = config.layout(block);
-            ids.filter(|id| layout.has(**id)).map(|id| layout.module(*id))
+            ids.filter(|id| layout.has(**id)).map(|id| layout.module(*id).clone())
         });
-        let bits = folder.source_bits(chosen);
+        modules.collect()
+    };
+    let compressed = |folder: &ModelFolder| {
+        let bits = folder.source_bits(chosen(folder).iter());
         bits.all - bits.untouched
     };
-    let gone = (all - left) - (compressed(&study.folder) - compressed(model));
+    // Biases that the files do not have count with their modules.
+    let added: u64 = chosen(model).iter().map(|module| added_bias_bits(study, model, module)).sum();
+    let gone = (all + added).saturating_sub(left + compressed(&study.folder) - compressed(model));
     (model.saved_at_ends() + gone, study.folder.parameters() - model.parameters())
+}
+
+/// Bits of the biases of a module that the files do not have.
+pub(super) fn added_bias_bits(study: &Study, model: &ModelFolder, module: &ModuleDef) -> u64 {
+    let added = module.bias().filter(|name| study.folder.weights.info(name).is_none());
+    let info = added.as_ref().and_then(|name| model.weights.info(name));
+    info.map_or(0, |info| (info.elements() * 8 * info.dtype.size_in_bytes()) as u64)
 }
 
 /// The dense model of a study, which is surveyed once for each calibration set.
@@ -194,21 +207,44 @@ impl SurveyedModel<'_> {
     }
 }
 
-impl DenseModel for SurveyedModel<'_> {
-    fn survey(&mut self) -> Result<Survey> {
-        let (study, assignment) = (self.study, self.assignment);
+impl SurveyedModel<'_> {
+    /// A survey that also knows what the inputs of modules are like. Of a model of which blocks are left out, it is that of
+    /// the others, and is not kept: what is chosen by it is.
+    ///
+    /// # Errors
+    /// As [`DenseModel::survey`].
+    pub fn survey_with_sites(&mut self) -> Result<Survey> {
+        if self.assignment.removed.blocks.is_empty() { self.survey() } else { self.take() }
+    }
+
+    /// The calibration set, and where its survey is kept.
+    fn path(&self) -> Result<(String, PathBuf)> {
+        let assignment = self.assignment;
         let cell = assignment.cell.as_ref();
         let set = cell.and_then(|cell| Some((cell.calibration.as_deref()?, cell.seed)));
         let (set, seed) = set.ok_or_else(|| Error::failure("a survey needs a calibration set"))?;
         let key = StudyContent::calibration_key(set, seed);
         let path = kept_survey::path(&assignment.base_folder, &key);
-        let known = kept_survey::read(&path, study.folder.config.blocks)?;
+        Ok((key, path))
+    }
+
+    fn take(&mut self) -> Result<Survey> {
+        let (study, assignment) = (self.study, self.assignment);
+        let windows = self.windows()?.to_vec();
+        self.reporter.tracker.unit(&study.sizes.survey());
+        let read = (windows.as_slice(), assignment.removed.blocks.as_slice());
+        take_survey(study, self.place, read, assignment.id.as_deref(), self.reporter)
+    }
+}
+
+impl DenseModel for SurveyedModel<'_> {
+    fn survey(&mut self) -> Result<Survey> {
+        let (key, path) = self.path()?;
+        let known = kept_survey::read(&path, self.study.folder.config.blocks)?;
         if let Some(known) = known.filter(Survey::is_complete) {
             return Ok(known);
         }
-        let windows = self.windows()?.to_vec();
-        self.reporter.tracker.unit(&study.sizes.survey());
-        let found = take_survey(study, self.place, &windows, assignment.id.as_deref(), self.reporter)?;
+        let found = self.take()?;
         kept_survey::write(&path, &found)?;
         self.reporter.event(Event::Surveyed { calibration: key, influence: found.influence.clone() });
         Ok(found)

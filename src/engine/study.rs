@@ -11,7 +11,7 @@ use super::costs::Sizes;
 use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
-use crate::export::cell_model;
+use crate::export::{cell_model, narrow_config};
 use crate::methods::{Procedure, Profile};
 use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RemovedParts, RopeTables, Tree, renumber};
 use crate::results::{Environment, ModelInfo};
@@ -52,14 +52,13 @@ impl Study {
         Procedure::of(&cell.recipe, &self.spec.prune.parameters())
     }
 
-    /// The model that a cell begins and ends with (the base: `None`): its embedding and head are as the recipe has them,
-    /// and the parts `removed` are left out.
+    /// The model with embedding and head as a cell's recipe has them (the base: `None`).
     ///
     /// # Errors
     /// A recipe that is not understood, or that the model does not fit.
-    pub fn model_of(&self, cell: Option<&CellSpec>, removed: &RemovedParts) -> Result<Cow<'_, ModelFolder>> {
+    pub fn model_of(&self, cell: Option<&CellSpec>) -> Result<Cow<'_, ModelFolder>> {
         let Some(cell) = cell else { return Ok(Cow::Borrowed(&self.folder)) };
-        cell_model(&self.folder, &self.procedure(cell)?, removed)
+        cell_model(&self.folder, &self.procedure(cell)?, &RemovedParts::default())
     }
 
     /// Loads a block of the base. Experts that would take too much memory are read when they are needed.
@@ -96,19 +95,21 @@ impl Study {
     /// [`Error::Mistake`] naming the cell's recipe, what of the model it does not fit, and what does.
     pub fn check_cell(&self, cell: &CellSpec) -> Result<Procedure> {
         let procedure = self.procedure(cell)?;
-        for (layout, chosen) in self.folder.config.layouts().zip(&self.modules) {
+        let of_cell = |e: Error| Error::mistake(format!("{}: {e}", cell.label()));
+        let narrow = narrow_config(&self.folder, &procedure).map_err(of_cell)?;
+        let config = narrow.as_ref().map_or(&self.folder.config, |narrow| &narrow.config);
+        for (layout, chosen) in config.layouts().zip(&self.modules) {
             for module in chosen.iter().map(|id| layout.module(*id)) {
                 procedure.check(module.shape.1, module.short_name())?;
             }
         }
-        let of_cell = |e: Error| Error::mistake(format!("{}: {e}", cell.label()));
         procedure.blocks_removed(self.folder.config.blocks).map_err(of_cell)?;
         if procedure.experts_removed(self.folder.config.experts()).map_err(of_cell)? > 0
             && let Some(why) = renumber::refuses_experts(&self.folder)
         {
             return Err(of_cell(Error::mistake(why)));
         }
-        self.model_of(Some(cell), &RemovedParts::default())?;
+        self.model_of(Some(cell))?;
         if let Some(profile) = &self.profile {
             if let Some((allocation, _)) = procedure.allocation() {
                 return Err(Error::mistake(format!(

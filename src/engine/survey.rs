@@ -8,23 +8,42 @@ use super::collector::Collector;
 use super::costs::Work;
 use super::event::Phase;
 use super::expert_scores::ShownExperts;
+use super::moments::MomentCollector;
 use super::outliers::outlier_ratio;
 use super::place::Place;
 use super::stream::{HiddenStates, Placement};
 use super::study::Study;
 use crate::error::Result;
 use crate::methods::{Needs, Survey, cosine, span_angles};
-use crate::model::InputSite;
 use crate::model::ops::with_elements;
+use crate::model::{ActivationObserver, Activations, InputSite, ModuleId, WidthPart};
 
-/// Sends the windows through the dense model, block by block; `cell` is the one that is waiting for it.
+/// What is collected of the inputs of a block's modules.
+struct SurveyedInputs {
+    norms: Collector,
+    moments: MomentCollector,
+    /// The inputs whose moments are taken.
+    outputs: Vec<InputSite>,
+}
+
+impl ActivationObserver for SurveyedInputs {
+    fn input(&mut self, site: InputSite, x: &Activations) -> Result<()> {
+        if self.outputs.contains(&site) {
+            self.moments.input(site, x)?;
+        }
+        self.norms.input(site, x)
+    }
+}
+
+/// Sends the windows through the dense model, block by block, without the blocks `dropped`, which have no figures of module
+/// inputs; `cell` is the one that is waiting for it.
 ///
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled) when it is to end; anything that fails.
 pub(super) fn take_survey(
     study: &Study,
     place: &Place,
-    windows: &[Vec<u32>],
+    (windows, dropped): (&[Vec<u32>], &[usize]),
     cell: Option<&str>,
     reporter: &mut Reporter,
 ) -> Result<Survey> {
@@ -36,20 +55,25 @@ pub(super) fn take_survey(
     let tokens = states.tokens();
     let (mut influence, mut outliers) = (Vec::with_capacity(blocks), Vec::with_capacity(blocks));
     let mut last = vec![states.last_states()?];
-    let mut experts = Vec::with_capacity(blocks);
-    for index in 0..blocks {
+    let (mut experts, mut figures) = (Vec::with_capacity(blocks), vec![Vec::new(); blocks]);
+    for index in (0..blocks).filter(|index| !dropped.contains(index)) {
         reporter.boundary()?;
         let started = reporter.clock();
         let block = study.load_block(index, &place.device)?;
         let loaded = reporter.clock();
-        let mut turned = 0.0;
+        let outputs: Vec<ModuleId> = block.widths().parts().map(|part: &WidthPart| part.output).collect();
         let sites: Vec<InputSite> = block.layout().sites().map(|(site, _)| site).collect();
-        let mut collector = Collector::new(Needs::ColumnNorms);
+        let mut inputs = SurveyedInputs {
+            norms: Collector::new(Needs::ColumnNorms),
+            moments: MomentCollector::default(),
+            outputs: outputs.iter().map(|id| block.layout().module(*id).site).collect(),
+        };
+        let mut turned = 0.0;
         let mut scores = ShownExperts::of(&block);
         states.forward_seen(
             &block,
             (&study.ropes, &place.device),
-            (&sites, &mut collector, &mut scores),
+            (&sites, &mut inputs, &mut scores),
             &mut || reporter.check(),
             &mut |before, after, _| {
                 turned += total_turning(before, after)?;
@@ -60,8 +84,10 @@ pub(super) fn take_survey(
         experts.push(scores.finish());
         last.push(states.last_states()?);
         let forwarded = reporter.clock();
-        collector.count(states.sequences());
-        let statistics = collector.finish(block.layout(), &sites, &place.device)?;
+        let SurveyedInputs { mut norms, moments, .. } = inputs;
+        figures[index] = moments.finish(block.layout(), &outputs);
+        norms.count(states.sequences());
+        let statistics = norms.finish(block.layout(), &sites, &place.device)?;
         outliers.push(outlier_ratio(study, &block, &statistics)?);
         let beside = loaded - started + reporter.clock() - forwarded;
         reporter.tracker.did(Work::Block, study.sizes.block(), beside);
@@ -70,7 +96,7 @@ pub(super) fn take_survey(
         reporter.tracker.step(index as u64 + 1);
     }
     let angles = span_angles(&last, study.folder.config.hidden_size);
-    Ok(Survey { windows: windows.len(), influence, angles, experts, outlier_ratio: outliers })
+    Ok(Survey { windows: windows.len(), influence, angles, experts, outlier_ratio: outliers, sites: figures })
 }
 
 /// The sum over rows of `1 − cos(before, after)`.

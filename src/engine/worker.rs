@@ -16,6 +16,7 @@ use super::resources::Sampler;
 use super::session::Session;
 use super::structure::removed_parts;
 use super::study::Study;
+use super::width::{self, narrowed_model};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::export::{self, ExportModel};
@@ -288,8 +289,10 @@ fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize)
     let Session { study, place, ledger, .. } = session;
     let started = reporter.clock();
     assignment.removed = removed_parts(study, place, &assignment, reporter)?;
+    assignment.narrowed = narrowed_model(study, place, &assignment, reporter)?;
+    assignment.calibration_warnings.extend(width::warnings(study, &assignment)?);
     allocate(study, place, &mut assignment, reporter)?;
-    if !assignment.removed.is_empty() || assignment.profile.is_some() {
+    if !assignment.removed.is_empty() || assignment.narrowed.is_some() || assignment.profile.is_some() {
         assignment.seconds.calibrate += reporter.clock() - started;
     }
     compute(study, place, &assignment, reporter, &mut |finding| ledger.record(Some(position), finding))?;
@@ -362,9 +365,8 @@ fn save_model(session: &Session, reporter: &mut Reporter, position: usize) {
     let path = format.path_in(folder, &cell.id);
     let checkpoints = session.ledger.folder(Some(&cell.id));
     let saved = verification_texts(&session.study).and_then(|texts| {
-        let blocks = session.study.folder.config.blocks;
-        let removed = checkpoint::removed::removed_parts(&checkpoints, blocks)?;
-        let folder = session.study.model_of(Some(&cell.spec), &removed)?;
+        let procedure = session.study.procedure(&cell.spec)?;
+        let folder = export::stored_model(&session.study.folder, &procedure, &checkpoints)?;
         let model = ExportModel::cell(&folder, &checkpoints, cell);
         export::export(format, &model, &session.options.save_options, &path, Some(&texts))
     });

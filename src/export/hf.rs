@@ -16,6 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::edited::{as_written, new_tensors};
 use super::exporter::{ExportOptions, Exporter};
 use super::model::{Blocks, ExportModel, refuses_removal};
 use super::part::{Output, PartialExport};
@@ -79,9 +80,9 @@ impl Exporter for HuggingFace {
         for name in companions(&folder.root, !files.contains(SINGLE_FILE))? {
             let path = folder.root.join(&name);
             let rewritten = match name.to_str() {
-                _ if writer.names.are_the_same() => None,
+                _ if writer.is_as_it_was() => None,
                 Some(CONFIG) => Some(json_text(CONFIG, &renumber::config_of(folder)?)?),
-                Some(INDEX_FILE) => Some(renumbered_index(&path, &writer.names)?),
+                Some(INDEX_FILE) => Some(renumbered_index(&path, folder, &writer.names)?),
                 _ => None,
             };
             match rewritten {
@@ -131,13 +132,18 @@ pub(super) fn json_text(name: &str, value: &impl Serialize) -> Result<String> {
     Ok(text.map_err(|e| Error::failure(format!("cannot make {name}: {e}")))? + "\n")
 }
 
-/// The index of the shards, with new names of tensors and without those that are gone.
-fn renumbered_index(path: &Path, names: &TensorNames) -> Result<String> {
+/// The index of the shards, with new names of tensors, with those that are new, and without those that are gone.
+fn renumbered_index(path: &Path, folder: &ModelFolder, names: &TensorNames) -> Result<String> {
     let wrong = |what: &str| Error::mistake(format!("{}: {what}", path.display()));
     let text = fs::read(path).map_err(|e| Error::io("cannot read", path, e))?;
     let mut index: Map<String, Value> = serde_json::from_slice(&text).map_err(|e| wrong(&e.to_string()))?;
     let map = index.get_mut("weight_map").and_then(Value::as_object_mut);
     let map = map.ok_or_else(|| wrong("no `weight_map`"))?;
+    let given = folder.weights.given().filter_map(|name| {
+        let file = folder.weights.info(name)?.file.file_name()?.to_string_lossy().into_owned();
+        Some((name.to_owned(), Value::String(file)))
+    });
+    map.extend(given);
     let renamed = std::mem::take(map).into_iter();
     map.extend(renamed.filter_map(|(name, file)| Some((names.new_name(&name)?.into_owned(), file))));
     // The size of all tensors is no longer that, and whoever reads the index does without.
@@ -270,20 +276,46 @@ impl<'a> WeightWriter<'a> {
     fn write(&mut self, source: &mut SourceFile, out: &mut Output<'_>) -> Result<()> {
         let tensors = std::mem::take(&mut source.tensors);
         let new_name = |tensor: &SourceTensor| self.names.new_name(&tensor.name).map(Cow::into_owned);
-        if self.names.are_the_same() {
+        let new = new_tensors(self.folder, source, &tensors);
+        if self.is_as_it_was() {
             out.put(&source.head)?;
         } else {
-            let cut: Vec<SourceTensor> = tensors.iter().map(|tensor| self.cut(tensor)).collect();
-            let named = cut.iter().filter_map(|tensor| Some((tensor, new_name(tensor)?)));
+            let written = tensors.iter().map(|tensor| self.cut(&as_written(self.folder, tensor)));
+            let written: Vec<_> = written.chain(new.clone()).collect();
+            let named = written.iter().filter_map(|tensor| Some((tensor, new_name(tensor)?)));
             out.put(&source.head_of(named)?)?;
         }
         for tensor in tensors {
             match self.names.new_name(&tensor.name) {
+                Some(_) if self.folder.weights.is_edited(&tensor.name) => {
+                    source.skip(tensor.bytes)?;
+                    self.write_edited(&as_written(self.folder, &tensor), out)?;
+                }
                 Some(_) => self.write_tensor(source, &tensor, out)?,
                 None => source.skip(tensor.bytes)?,
             }
         }
-        Ok(())
+        let stays = |tensor: &&SourceTensor| self.names.new_name(&tensor.name).is_some();
+        let new: Vec<&SourceTensor> = new.iter().filter(stays).collect();
+        new.into_iter()
+            .try_for_each(|tensor| self.folder.weights.bytes(&tensor.name, |bytes| out.put(bytes))?)
+    }
+
+    /// Whether files that have no weights are copied as they are.
+    fn is_as_it_was(&self) -> bool {
+        self.names.are_the_same() && !self.folder.is_narrowed()
+    }
+
+    /// Writes a tensor of which only a part is read, and what became of it.
+    fn write_edited(&mut self, tensor: &SourceTensor, out: &mut Output<'_>) -> Result<()> {
+        if let Some((block, module)) = self.modules.get(&tensor.name).copied()
+            && self.blocks.stored(block, module)?.is_some()
+        {
+            let zeros = self.write_weight(tensor, (block, module), out)?;
+            self.counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
+            return Ok(());
+        }
+        self.folder.weights.bytes(&tensor.name, |bytes| out.put(bytes))?
     }
 
     /// A tensor as it will be listed: with the entries of experts that stay.
@@ -340,7 +372,8 @@ impl<'a> WeightWriter<'a> {
             };
         };
         if self.folder.config.layout(block).module(module).turned {
-            let zeros = self.write_turned(source, tensor, (block, module), out)?;
+            let zeros = self.write_weight(tensor, (block, module), out)?;
+            source.skip(tensor.bytes)?;
             self.counts.push(Count { block, module, zeros, weights: tensor.shape.iter().product() });
             return Ok(());
         }
@@ -352,18 +385,19 @@ impl<'a> WeightWriter<'a> {
         Ok(())
     }
 
-    /// Writes a compressed matrix as `[in, out]`; returns its number of zeros.
-    fn write_turned(
+    /// Writes a compressed matrix in the shape of the files; returns its number of zeros.
+    fn write_weight(
         &mut self,
-        source: &mut SourceFile,
         tensor: &SourceTensor,
         (block, module): (usize, ModuleId),
         out: &mut Output<'_>,
     ) -> Result<usize> {
-        let turned = self.blocks.weight(block, module)?.t()?.contiguous()?;
-        let shape = turned.dims().to_vec();
-        let rounded = round_to(&mut turned.flatten_all()?.to_vec1::<f32>()?, &shape, tensor.float()?)?;
-        source.skip(tensor.bytes)?;
+        let mut weight = self.blocks.weight(block, module)?;
+        if self.folder.config.layout(block).module(module).turned {
+            weight = weight.t()?.contiguous()?;
+        }
+        let shape = weight.dims().to_vec();
+        let rounded = round_to(&mut weight.flatten_all()?.to_vec1::<f32>()?, &shape, tensor.float()?)?;
         match rounded.dtype() {
             DType::F32 => write_values::<4>(&rounded, out),
             _ => write_values::<2>(&rounded, out),

@@ -6,6 +6,7 @@
 //! one: it is written beside its place, opened again, compared with what is in memory, and only then gets its name.
 
 mod compressed_tensors;
+mod edited;
 mod exporter;
 mod gguf;
 mod hf;
@@ -14,6 +15,7 @@ mod part;
 mod registry;
 mod report;
 mod source;
+mod structure;
 #[cfg(test)]
 mod test_cells;
 mod verify;
@@ -23,6 +25,8 @@ pub use exporter::{ExportOptions, Exporter};
 pub(crate) use gguf::{BlockSums, InputSums, refuses_sums, write_sums};
 pub use model::{ExportModel, cell_model};
 pub use registry::{EXPORTERS, ExportFormat, ExportedForm};
+pub use structure::stored_model;
+pub(crate) use structure::{narrow_config, unit_counts};
 pub use verify::Passage;
 pub(crate) use verify::passages;
 pub(crate) use write::check_target;

@@ -102,6 +102,11 @@ impl SourceFile {
         Ok(Self { path: path.to_path_buf(), file, head, tensors, buffer: Vec::new() })
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The header, and its length before it, of a file with some of these tensors, by new names, in the order of their
     /// data. All else that the header says stays.
     pub fn head_of<'a>(&self, tensors: impl Iterator<Item = (&'a SourceTensor, String)>) -> Result<Vec<u8>> {

@@ -50,7 +50,13 @@ impl GridLevels {
 
     fn of(&self, method: &str, family: Family) -> Vec<Step> {
         match family {
-            Family::Structure => self.structure.iter().map(|level| Step::new(method, *level)).collect(),
+            Family::Structure => {
+                let takes = |level: &Level| find(method).is_ok_and(|method| method.takes(*level));
+                // Where none of them is, they stay to be refused with the reason.
+                let some = self.structure.iter().any(takes);
+                let levels = self.structure.iter().filter(|level| takes(level) || !some);
+                levels.map(|level| Step::new(method, *level)).collect()
+            }
             Family::Prune => self.sparsities.iter().map(|level| Step::new(method, *level)).collect(),
             Family::Format => {
                 self.formats.iter().map(|name| Step::new(method, Level::Format(*name))).collect()

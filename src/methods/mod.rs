@@ -16,6 +16,8 @@ mod gptq;
 mod grid;
 mod kquant;
 mod magnitude;
+mod narrowing;
+mod order;
 mod outliers;
 mod parameters;
 mod profile;
@@ -35,6 +37,7 @@ mod swaps;
 mod tests;
 mod wanda;
 mod warning;
+mod width;
 
 pub use allocation::Allocation;
 pub(crate) use completion::{Completion, complete, understand};
@@ -53,6 +56,9 @@ pub use grid::{GridLevels, grid, recipes};
 pub(crate) use grid::{kind_of, needs_calibration};
 pub use kquant::KQuant;
 pub use magnitude::Magnitude;
+pub use narrowing::{BlockWeights, WidthCounts, WidthRemoval};
+pub(crate) use narrowing::{mean_output, units_that_stay};
+pub(crate) use order::least_common_multiple;
 pub(crate) use outliers::{ScoreSum, count_above};
 pub(crate) use parameters::{Arguments, Parameter, ParameterKind};
 pub(crate) use profile::Profile;
@@ -65,10 +71,11 @@ pub use sparsegpt::SparseGpt;
 pub(crate) use stage::{GridChoice, grid_of};
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
-pub use survey::Survey;
+pub use survey::{SiteFigures, Survey};
 pub(crate) use survey::{cosine, span_angles};
 pub use wanda::Wanda;
 pub use warning::ModuleWarning;
+pub use width::Width;
 
 use std::fmt;
 use std::str::FromStr;
@@ -84,7 +91,7 @@ use crate::study::{Level, Parameters, Sparsity};
 
 /// Every method, in the order in which they are shown.
 pub const METHODS: &[&dyn Method] =
-    &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth, &Experts];
+    &[&Magnitude, &Wanda, &SparseGpt, &Ria, &Rtn, &Gptq, &KQuant, &Depth, &Width, &Experts];
 
 /// What a method needs to know of a module's inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,6 +233,11 @@ pub trait Method: Sync {
 
     /// How it removes decoder blocks, if it does. Then it does nothing to matrices.
     fn block_removal(&self) -> Option<&dyn BlockRemoval> {
+        None
+    }
+
+    /// How it makes blocks narrower, if it does. Then it does nothing to matrices besides.
+    fn width_removal(&self) -> Option<&dyn WidthRemoval> {
         None
     }
 

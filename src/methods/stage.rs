@@ -4,6 +4,8 @@ use candle_core::Tensor;
 
 use super::allocation::{self, Allocation};
 use super::device::{self, DeviceMatrix};
+use super::narrowing::WidthRemoval;
+use super::order::{check_structure, least_common_multiple};
 use super::removal::{BlockRemoval, ExpertRemoval, blocks_removed, experts_removed};
 use super::solver::output_energy;
 use super::{
@@ -27,10 +29,11 @@ pub struct Stage {
     pub arguments: Arguments,
 }
 
-/// The stages of a recipe in their order: those that remove parts of the model, blocks before experts; then, of what is
-/// left, one that prunes, one that quantises, or both in this order. There is at least one in all.
+/// The stages of a recipe in their order: those that remove parts of the model, blocks before parts of blocks; then, of what
+/// is left, one that prunes, one that quantises, or both in this order. There is at least one in all.
 #[derive(Debug, Clone)]
 pub struct Procedure {
+    /// Those that remove parts of the model.
     structure: Vec<Stage>,
     /// Those that change matrices.
     stages: Vec<Stage>,
@@ -137,23 +140,6 @@ impl Stage {
     }
 }
 
-/// Refuses steps that remove parts of a model and do not go together.
-fn check_structure(methods: &[&'static dyn Method]) -> Result<()> {
-    let is_twice = methods.iter().enumerate().any(|(at, method)| methods[..at].contains(method));
-    if is_twice {
-        return Err(Error::mistake(
-            "only one step can remove parts of one kind; accepted is one such step, at the level of both together",
-        ));
-    }
-    if !methods.is_sorted_by_key(|method| method.block_removal().is_none()) {
-        return Err(Error::mistake(
-            "blocks go before parts of blocks, since nothing needs to be chosen in a block that goes; accepted is \
-             depth@25%+experts@25%, not experts@25%+depth@25%",
-        ));
-    }
-    Ok(())
-}
-
 impl Procedure {
     /// Understands a recipe. `study` are the study's values of parameters that the recipe does not give.
     ///
@@ -169,13 +155,7 @@ impl Procedure {
         let methods = steps.iter().map(|step| find(&step.method)).collect::<Result<Vec<_>>>()?;
         let families: Vec<Family> = methods.iter().map(|method| method.family()).collect();
         let structural = families.iter().filter(|family| **family == Family::Structure).count();
-        if !families[..structural].iter().all(|family| *family == Family::Structure) {
-            return Err(Error::mistake(
-                "what removes parts of the model comes first, since nothing needs to be done to what goes; accepted is \
-                 depth@25%+wanda@50%, not wanda@50%+depth@25%",
-            ));
-        }
-        check_structure(&methods[..structural])?;
+        check_structure(&methods)?;
         let (structure, matrices) = steps.split_at(structural);
         match families[structural..] {
             [] | [_] | [Family::Prune, Family::Quantise] => {}
@@ -242,7 +222,35 @@ impl Procedure {
             let removed = self.blocks_removed(blocks).unwrap_or(0);
             removal.trials(blocks, removed, &stage.arguments) == 0
         };
-        self.expert_removal().is_some() || self.removal().is_some_and(by_survey)
+        self.expert_removal().is_some() || self.narrowing().is_some() || self.removal().is_some_and(by_survey)
+    }
+
+    /// The stage that makes blocks narrower, if there is one, and how.
+    pub fn narrowing(&self) -> Option<(&Stage, &'static dyn WidthRemoval)> {
+        let narrowing = |stage| {
+            let Stage { method, .. }: &Stage = stage;
+            let method: &'static dyn Method = *method;
+            Some((stage, method.width_removal()?))
+        };
+        self.structure.iter().find_map(narrowing)
+    }
+
+    /// The share of a block's weights that it removes, about, `0 … 1`.
+    pub fn narrowed_share(&self) -> f64 {
+        match self.narrowing() {
+            Some((Stage { level: Level::Share(share), .. }, _)) => *share,
+            _ => 0.0,
+        }
+    }
+
+    /// What the columns of a matrix have to be a multiple of, so that the stages that change matrices can work on it.
+    pub fn column_multiple(&self) -> usize {
+        let of_stage = |stage: &Stage| match stage.level {
+            Level::Sparsity(Sparsity::SemiStructured { group, .. }) => group,
+            Level::Bits(_) => quantise::group(&stage.arguments).unwrap_or(1),
+            _ => 1,
+        };
+        self.stages.iter().map(of_stage).fold(1, least_common_multiple)
     }
 
     /// How many of a model's blocks it removes.

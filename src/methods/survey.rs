@@ -22,6 +22,21 @@ pub struct Survey {
     /// percent (OWL, arXiv 2310.05175). Empty in surveys of before these were counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outlier_ratio: Vec<f64>,
+    /// Of every block, what the inputs of the modules that give the outputs of attention and of the MLP are like, in their
+    /// order. A survey that an earlier version made has none.
+    #[serde(default)]
+    pub sites: Vec<Vec<SiteFigures>>,
+}
+
+/// What the input of a module is like, feature by feature, over all tokens of all windows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SiteFigures {
+    /// The module's path within the block.
+    pub module: String,
+    /// The mean of every feature.
+    pub mean: Vec<f64>,
+    /// Its variance, over one less than the tokens.
+    pub variance: Vec<f64>,
 }
 
 impl Survey {
@@ -32,7 +47,12 @@ impl Survey {
 
     /// Whether it has all that a survey has today: one of an earlier version may not.
     pub fn is_complete(&self) -> bool {
-        self.outlier_ratio.len() == self.blocks()
+        self.outlier_ratio.len() == self.blocks() && self.sites.len() == self.blocks()
+    }
+
+    /// What the input of a module of a block is like; `None` where that was not looked at.
+    pub fn site(&self, block: usize, module: &str) -> Option<&SiteFigures> {
+        self.sites.get(block)?.iter().find(|site| site.module == module)
     }
 }
 

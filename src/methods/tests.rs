@@ -66,7 +66,7 @@ fn names_are_words_and_stand_for_one_method() {
 /// A level of the method's family.
 fn usual(method: &dyn Method) -> Level {
     match method.family() {
-        Family::Structure => Level::Share(0.5),
+        Family::Structure => Level::Share(0.25),
         Family::Prune => Sparsity::Fraction(0.5).into(),
         Family::Quantise => Level::Bits(4),
         Family::Format => "q4_0".parse().unwrap(),
@@ -142,7 +142,10 @@ fn every_method_that_removes_blocks_removes_as_many_as_it_says_and_refuses_what_
     for method in of(Family::Structure) {
         let name = method.name();
         assert!(method.needs_calibration() && !method.updates_weights(), "{name}");
-        let Some(removal) = method.block_removal() else { continue };
+        let Some(removal) = method.block_removal() else {
+            assert!(method.width_removal().is_some() || method.expert_removal().is_some(), "{name}");
+            continue;
+        };
         for parameter in method.parameters() {
             let ParameterKind::Choice(words) = parameter.kind else { continue };
             for word in words {
@@ -212,6 +215,7 @@ fn what_is_removed_comes_first_and_once() {
         "depth@25%+sparsegpt@50%+gptq@4bit",
         "depth@25%+kquant@q4_k",
         "experts@25%+wanda@50%+gptq@4bit",
+        "width@25%+sparsegpt@50%+gptq@4bit",
     ] {
         let procedure = Procedure::of(&text.parse().unwrap(), &Parameters::new()).unwrap();
         assert_eq!(procedure.stages().len(), text.matches('+').count(), "{text}");
@@ -221,9 +225,18 @@ fn what_is_removed_comes_first_and_once() {
         Procedure::of(&"depth@25%+experts@50%+gptq@4bit".parse().unwrap(), &Parameters::new()).unwrap();
     assert_eq!((both.blocks_removed(4).unwrap(), both.experts_removed(Some((8, 2))).unwrap()), (1, 4));
     assert_eq!(both.stages().len(), 1);
+    let both = "depth@25%+width@20%+wanda@2:4".parse().unwrap();
+    let both = Procedure::of(&both, &Parameters::new()).unwrap();
+    assert!(both.removal().is_some() && both.narrowing().is_some() && both.stages().len() == 1);
+    assert_eq!((both.narrowed_share(), both.column_multiple()), (0.2, 4));
     for (text, part) in [
         ("wanda@50%+depth@25%", "comes first"),
         ("depth@25%+depth@1block", "only one step can remove"),
+        ("width@25%+width@10%", "only one step can remove"),
+        ("width@20%+depth@25%", "whole blocks go before"),
+        ("wanda@50%+width@25%", "comes first"),
+        ("width@8blocks", "accepted is a share above 0"),
+        ("width@20%,of=heads", "auto or both or mlp"),
         ("depth@25%+gptq@4bit+wanda@50%", "do not go together"),
         ("depth@0", "accepted are a share above 0"),
         ("depth@4bit", "none of its levels"),

@@ -14,6 +14,7 @@ use super::forward::{
 use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
 use super::ops::{self, Activations};
 use super::rope::RopeTables;
+use super::widths::BlockWidths;
 use crate::error::{Error, Result};
 
 /// Where a block has the weights of its experts.
@@ -97,6 +98,11 @@ impl Block {
     /// What the block is made of.
     pub fn layout(&self) -> &BlockLayout {
         &self.plan().layout
+    }
+
+    /// Which of its parts can be narrower.
+    pub(crate) fn widths(&self) -> BlockWidths {
+        self.plan().decoder.widths(self.layout())
     }
 
     /// A module with its weights, which are read where they are not held.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::forward::DecoderBlock;
 use super::layout::{BlockLayout, ModuleId};
 use super::rope::{RopeTables, RotaryEmbedding};
+use super::widths::BlockWidths;
 use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::ggml::{MatrixKind, MatrixPlace};
@@ -241,6 +242,15 @@ impl ModelConfig {
     /// There is no such block.
     pub fn attention(&self, block: usize) -> AttentionShape {
         self.plans.at(block).decoder.attention()
+    }
+
+    /// Which parts of a block can be narrower.
+    ///
+    /// # Panics
+    /// There is no such block.
+    pub(crate) fn widths(&self, block: usize) -> BlockWidths {
+        let BlockPlan { layout, decoder } = self.plans.at(block);
+        decoder.widths(layout)
     }
 
     /// Where a module stands, as far as mixtures of formats care.

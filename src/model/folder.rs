@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use serde_json::{Map, Value};
 
 use super::arch::read_config;
 use super::config::ModelConfig;
+use super::json::JsonFile;
 use super::layout::{BlockLayout, ModuleDef};
 use super::reconcile::reconcile;
 use super::removed::RemovedParts;
@@ -34,6 +37,8 @@ pub struct ModelFolder {
     pub chat_template: Option<PathBuf>,
     /// What embedding and head are rounded to as they are read; nothing in a folder that was opened.
     pub ends: EndTypes,
+    /// What `config.json` would have to say, where the model is another one than that of its files.
+    pub(crate) rewritten: Option<Arc<Map<String, Value>>>,
 }
 
 impl ModelFolder {
@@ -70,6 +75,7 @@ impl ModelFolder {
             special_tokens_map: here("special_tokens_map.json"),
             chat_template: here("chat_template.jinja"),
             ends: EndTypes::default(),
+            rewritten: None,
         })
     }
 
@@ -94,6 +100,22 @@ impl ModelFolder {
         }
         let config = model.config.without_experts(&removed.experts);
         Cow::Owned(Self { config, ..model.into_owned() })
+    }
+
+    /// What `config.json` says, or has to say of a model that is narrower than that of its files.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn configuration(&self) -> Result<Map<String, Value>> {
+        match &self.rewritten {
+            Some(map) => Ok((**map).clone()),
+            None => Ok(JsonFile::read(&self.root.join("config.json"))?.map),
+        }
+    }
+
+    /// Whether its blocks are narrower than those of its files.
+    pub fn is_narrowed(&self) -> bool {
+        self.rewritten.is_some()
     }
 
     /// Parameters of the model; a tied head counts once.

@@ -14,6 +14,7 @@ use super::cache::BlockCache;
 use super::layout::{BlockLayout, InputSite, ModuleId, TensorId};
 use super::ops::{self, Activations};
 use super::rope::RopeTables;
+use super::widths::BlockWidths;
 use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
 use crate::kernels::sparse::Packed;
@@ -74,6 +75,11 @@ pub(super) trait DecoderBlock: fmt::Debug + Send + Sync {
 
     /// Shape of the block's heads.
     fn attention(&self) -> AttentionShape;
+
+    /// Which of its parts can be narrower; `layout` is the block's.
+    fn widths(&self, _layout: &BlockLayout) -> BlockWidths {
+        BlockWidths::UNKNOWN
+    }
 }
 
 /// Rows from which on packed weights are used: fewer would leave most of a tile of theirs empty.

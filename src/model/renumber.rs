@@ -168,10 +168,10 @@ fn prefix(name: &str, number: usize) -> Option<String> {
 /// [`Error::Mistake`] where a configuration of this family cannot say what a block is that has another number now.
 pub(crate) fn config_of(folder: &ModelFolder) -> Result<Map<String, Value>> {
     let path = folder.root.join("config.json");
-    let source = JsonFile::read(&path)?;
+    let source = folder.configuration()?;
     let names = TensorNames::of(folder)?;
     if names.are_the_same() {
-        return Ok(source.map);
+        return Ok(source);
     }
     if !names.experts.is_empty() && names.prefix.is_some() {
         // What blocks are without some others is compared with all their experts.
@@ -180,10 +180,8 @@ pub(crate) fn config_of(folder: &ModelFolder) -> Result<Map<String, Value>> {
     }
     let mut wrong = String::new();
     for with_types in [false, true] {
-        let mut map = source.map.clone();
-        let has_text = folder.config.inside.is_some();
-        let keys = if has_text { map.get_mut(TEXT).and_then(Value::as_object_mut) } else { Some(&mut map) };
-        let Some(keys) = keys else { continue };
+        let mut map = source.clone();
+        let Some(keys) = text_keys(&mut map, &folder.config) else { continue };
         rewrite(keys, &folder.config);
         if with_types {
             keys.insert(TYPES.to_owned(), types(&folder.config));
@@ -200,6 +198,14 @@ pub(crate) fn config_of(folder: &ModelFolder) -> Result<Map<String, Value>> {
         folder.config.architecture,
         if names.experts.is_empty() { "" } else { " of them or of its experts" }
     )))
+}
+
+/// The keys that a configuration has of the model's text part.
+pub(super) fn text_keys<'a>(
+    map: &'a mut Map<String, Value>,
+    config: &ModelConfig,
+) -> Option<&'a mut Map<String, Value>> {
+    if config.inside.is_some() { map.get_mut(TEXT).and_then(Value::as_object_mut) } else { Some(map) }
 }
 
 /// Why the files of a model cannot do without the blocks that are left out, or without any one where none is yet; `None` is

@@ -12,6 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 use serde_json::Value;
 
 use super::convert;
+use super::edits::{TensorBytes, TensorCut, TensorEdit, TensorEdits};
 use super::header::{self, HeaderTensor, TensorInfo};
 use super::json::JsonFile;
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ pub struct Weights {
     tensors: BTreeMap<String, HeaderTensor>,
     /// Names in the files of tensors that go by another one here.
     aliases: BTreeMap<String, String>,
+    /// Tensors that are read otherwise than they lie in the files; their shapes above are what they are read as.
+    edits: TensorEdits,
 }
 
 impl Weights {
@@ -86,7 +89,7 @@ impl Weights {
     }
 
     fn of(root: &Path, tensors: BTreeMap<String, HeaderTensor>) -> Self {
-        Self { root: root.to_path_buf(), tensors, aliases: BTreeMap::new() }
+        Self { root: root.to_path_buf(), tensors, aliases: BTreeMap::new(), edits: TensorEdits::new() }
     }
 
     /// Lets a tensor of the files be found by another name.
@@ -101,6 +104,66 @@ impl Weights {
         } else {
             self.aliases.get(name).map_or(name, String::as_str)
         }
+    }
+
+    /// Reads only some rows and columns of a matrix, or some elements of a vector, from now on.
+    ///
+    /// # Errors
+    /// As [`Self::required`].
+    pub(super) fn cut(
+        &mut self,
+        name: &str,
+        rows: Option<Vec<usize>>,
+        columns: Option<Vec<usize>>,
+    ) -> Result<()> {
+        let mut info = self.required(name)?.clone();
+        let width = info.shape.get(1).copied().unwrap_or(1);
+        if let (Some(rows), Some(size)) = (&rows, info.shape.first_mut()) {
+            *size = rows.len();
+        }
+        if let (Some(columns), Some(size)) = (&columns, info.shape.get_mut(1)) {
+            *size = columns.len();
+        }
+        let cut = TensorCut { width, rows: rows.map(Into::into), columns: columns.map(Into::into) };
+        self.edit(name, info, TensorEdit::Cut(cut));
+        Ok(())
+    }
+
+    /// Reads these values under the name of a tensor from now on, whether the files have it or not. It counts as one of the
+    /// file that `beside` is in.
+    ///
+    /// # Errors
+    /// As [`Self::required`]; values that are no numbers.
+    pub(super) fn put(&mut self, name: &str, beside: &str, values: &Tensor) -> Result<()> {
+        let mut bytes = Vec::new();
+        let flat = values.flatten_all()?;
+        flat.write_bytes(&mut bytes).map_err(|e| Error::failure(format!("cannot make `{name}`: {e}")))?;
+        let (dtype, shape) = (values.dtype(), values.dims().to_vec());
+        let info = TensorInfo { dtype, shape, ..self.required(beside)?.clone() };
+        self.edit(name, info, TensorEdit::Values(bytes.into()));
+        Ok(())
+    }
+
+    fn edit(&mut self, name: &str, info: TensorInfo, edit: TensorEdit) {
+        let stored = self.stored_name(name).to_owned();
+        self.tensors.insert(stored.clone(), HeaderTensor::Known(info));
+        self.edits.insert(stored, edit);
+    }
+
+    /// Whether a tensor is read otherwise than it lies in the files.
+    pub(crate) fn is_edited(&self, name: &str) -> bool {
+        self.edits.contains_key(self.stored_name(name))
+    }
+
+    /// Names of tensors whose values are given, as the files would have them.
+    pub(crate) fn given(&self) -> impl Iterator<Item = &str> {
+        let given = self.edits.iter().filter(|(_, edit)| matches!(edit, TensorEdit::Values(_)));
+        given.map(|(name, _)| name.as_str())
+    }
+
+    fn data(&self, name: &str, info: &TensorInfo) -> Result<TensorBytes> {
+        let edit = self.edits.get(self.stored_name(name));
+        TensorBytes::of(edit, info.dtype.size_in_bytes(), || map(name, info))
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -129,7 +192,7 @@ impl Weights {
     /// it was opened; [`Error::Io`] when it cannot be read; [`Error::Tensor`] when the device has no room.
     pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let info = self.required(name)?;
-        let map = map(name, info)?;
+        let map = self.data(name, info)?;
         let pieces: Vec<&[u8]> = map.chunks(convert::PIECE_BYTES).collect();
         convert::tensor(&pieces, info.dtype, info.shape.clone(), dtype, device)?
             .ok_or_else(|| not_finite(name, info))
@@ -154,7 +217,7 @@ impl Weights {
                 info.file.display()
             )));
         }
-        let map = map(name, info)?;
+        let map = self.data(name, info)?;
         let width = columns * info.dtype.size_in_bytes();
         let pieces: Vec<&[u8]> = ids.iter().map(|id| &map[*id as usize * width..][..width]).collect();
         convert::tensor(&pieces, info.dtype, vec![ids.len(), columns], dtype, device)?
@@ -168,7 +231,7 @@ impl Weights {
     /// cannot be read.
     pub fn bytes<R>(&self, name: &str, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let info = self.required(name)?;
-        Ok(f(&map(name, info)?))
+        Ok(f(&self.data(name, info)?))
     }
 
     /// Where a tensor is and what it is made of.

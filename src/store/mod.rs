@@ -17,6 +17,7 @@ mod read;
 pub mod stored;
 pub(crate) mod survey;
 mod versions;
+pub(crate) mod width;
 mod write;
 
 use std::fs;

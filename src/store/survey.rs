@@ -38,7 +38,7 @@ pub(crate) fn read(path: &Path, blocks: usize) -> Result<Option<Survey>> {
 /// # Errors
 /// A file that cannot be written.
 pub(crate) fn write(path: &Path, survey: &Survey) -> Result<()> {
-    let json = serde_json::to_vec_pretty(survey)
+    let json = serde_json::to_vec(survey)
         .map_err(|e| Error::failure(format!("cannot make {}: {e}", path.display())))?;
     write_atomically(path, |file| file.write_all(&json))
 }
@@ -72,26 +72,34 @@ pub(crate) fn all(base_folder: &Path, blocks: usize) -> Result<Vec<(String, Surv
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods::SiteFigures;
 
     #[test]
     fn a_survey_is_read_back_as_it_was_and_a_damaged_one_counts_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let file = path(dir.path(), "c4-s0");
         assert_eq!(read(&file, 2).unwrap(), None);
+        let site = SiteFigures { module: "o".into(), mean: vec![1.0 / 7.0], variance: vec![1e-30] };
         let survey = Survey {
             windows: 3,
             influence: vec![0.1 + 0.2, 1.0 / 3.0],
             angles: vec![vec![0.25, 1e-9], vec![0.5]],
             experts: vec![vec![0.125, 1e-7], Vec::new()],
             outlier_ratio: vec![1.25, 1.0 / 3.0],
+            sites: vec![vec![site], Vec::new()],
         };
         write(&file, &survey).unwrap();
         assert_eq!(read(&file, 2).unwrap(), Some(survey.clone()));
         std::fs::write(dir.path().join("positions.safetensors"), "something else").unwrap();
         assert_eq!(all(dir.path(), 2).unwrap(), [("c4-s0".to_owned(), survey)]);
         assert_eq!(read(&file, 3).unwrap(), None, "of another model");
+        // As version 0.3 wrote it.
+        fs::write(&file, r#"{"windows":1,"influence":[0.5],"angles":[[0.25]]}"#).unwrap();
+        assert_eq!(read(&file, 1).unwrap().unwrap().site(0, "o"), None);
+        write(&file, &Survey { influence: vec![0.5], angles: vec![vec![0.25]], ..Survey::default() })
+            .unwrap();
         let whole = fs::read(&file).unwrap();
         fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-        assert_eq!(read(&file, 2).unwrap(), None);
+        assert_eq!(read(&file, 1).unwrap(), None);
     }
 }

@@ -17,6 +17,7 @@ use candle_core::DType;
 use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 
+use super::edited::{as_written, new_tensors};
 use super::exporter::{ExportOptions, Exporter};
 use super::hf::{CONFIG, companions, copy, json_text, weight_files};
 use super::model::{Blocks, ExportModel, quantises, refuses_removal};
@@ -90,22 +91,32 @@ impl Exporter for CompressedTensors {
             let mut blocks = Blocks::new(model);
             for file in &files {
                 let mut source = SourceFile::open(&folder.root.join(file))?;
-                for tensor in std::mem::take(&mut source.tensors) {
+                let tensors = std::mem::take(&mut source.tensors);
+                let new = new_tensors(folder, &source, &tensors);
+                for tensor in tensors {
                     if contents.names.new_name(&tensor.name).is_none() {
                         source.skip(tensor.bytes)?;
                         continue;
                     }
-                    let Some((block, id)) = contents.modules.get(&tensor.name).copied() else {
+                    let place = contents.modules.get(&tensor.name).copied();
+                    if place.is_none() && !folder.weights.is_edited(&tensor.name) {
                         source.pass(tensor.bytes, |bytes| out.put(bytes))?;
                         continue;
-                    };
+                    }
                     source.skip(tensor.bytes)?;
+                    let Some((block, id)) = place else {
+                        folder.weights.bytes(&tensor.name, |bytes| out.put(bytes))??;
+                        continue;
+                    };
                     let Some(Stored::Codes(codes)) = blocks.stored(block, id)? else {
                         return Err(not_codes(&tensor.name));
                     };
                     for part in parts_of(&codes) {
                         out.put(&(part.bytes)(&codes))?;
                     }
+                }
+                for tensor in new.iter().filter(|tensor| contents.names.new_name(&tensor.name).is_some()) {
+                    folder.weights.bytes(&tensor.name, |bytes| out.put(bytes))??;
                 }
             }
             Ok(())
@@ -259,7 +270,9 @@ impl PackedFile {
         };
         let mut tensors = Vec::new();
         for file in files {
-            for tensor in SourceFile::open(&folder.root.join(file))?.tensors {
+            let source = SourceFile::open(&folder.root.join(file))?;
+            let new = new_tensors(folder, &source, &source.tensors);
+            for tensor in source.tensors.iter().map(|tensor| as_written(folder, tensor)).chain(new) {
                 let Some(new_name) = names.new_name(&tensor.name) else { continue };
                 let Some(parts) = layouts.get(&tensor.name) else {
                     tensors.push((new_name.into_owned(), tensor.dtype, tensor.shape, tensor.bytes));

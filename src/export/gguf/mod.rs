@@ -20,12 +20,14 @@ use candle_core::{DType, Device, Tensor};
 use super::exporter::{ExportOptions, Exporter};
 use super::model::{Blocks, ExportModel};
 use super::part::{Output, PartialExport};
+use super::structure::narrow_config;
 use super::verify::{self, Passage};
 use crate::error::{Error, Result};
 use crate::kernels::ggml::{self, GgmlMixture, GgmlType};
+use crate::methods::Procedure;
 use crate::model::ModelFolder;
 use crate::store::checkpoint::Stored;
-use crate::study::Recipe;
+use crate::study::{Parameters, Recipe};
 use container::{TensorEntry, finish_tensor, header};
 pub(crate) use imatrix::{BlockSums, InputSums, refuses_sums, write_sums};
 use layout::{GgufTensor, TensorSource};
@@ -64,7 +66,11 @@ impl Exporter for Gguf {
         recipe: Option<&Recipe>,
         options: &ExportOptions,
     ) -> Option<String> {
-        let of_model = layout::refuses(folder).or_else(|| tokenizer::refuses(folder));
+        // Of a cell that is not there yet, the model that it will be.
+        let narrow =
+            recipe.filter(|_| !folder.is_narrowed()).and_then(|recipe| narrowed_folder(folder, recipe));
+        let of_model =
+            layout::refuses(narrow.as_ref().unwrap_or(folder)).or_else(|| tokenizer::refuses(folder));
         of_model.or_else(|| codes::refuses(folder, recipe, options))
     }
 
@@ -136,6 +142,14 @@ impl Exporter for Gguf {
         // Readers of block formats round what is multiplied with them to eight bits.
         if options.quantize.is_none_or(GgmlMixture::is_float) { 0.005 } else { 0.02 }
     }
+}
+
+/// What a recipe will make of a model, where that is narrower: its configuration, not its weights.
+fn narrowed_folder(folder: &ModelFolder, recipe: &Recipe) -> Option<ModelFolder> {
+    let procedure = Procedure::of(recipe, &Parameters::new()).ok()?;
+    // What does not fit the model is refused with its reason when the recipe is checked.
+    let narrow = narrow_config(folder, &procedure).ok().flatten()?;
+    Some(narrow.of_folder(folder))
 }
 
 /// The types of a file: those that were asked for, else floats. llama.cpp computes with F16 everywhere, and with BF16 only

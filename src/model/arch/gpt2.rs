@@ -33,7 +33,8 @@ impl Architecture for Gpt2 {
         only(json, "scale_attn_by_inverse_layer_idx", false)?;
         only(json, "add_cross_attention", false)?;
         let common = Common::read(json, DEFAULTS)?;
-        let attention = AttentionSettings { names: &NAMES, ..common.attention().with_bias(true) };
+        let attention =
+            AttentionSettings { names: &NAMES, reads_head_dim: false, ..common.attention().with_bias(true) };
         let mlp = MlpSettings { bias: true, ..common.mlp().without_gate("mlp.c_fc", "mlp.c_proj") };
         let mut config = common.model(self.name(), |_, layout| {
             layout.turn();

@@ -30,6 +30,7 @@ impl Architecture for GptNeoX {
         let common = Common::read(json, DEFAULTS)?;
         let attention = AttentionSettings {
             names: &NAMES,
+            reads_head_dim: false,
             ..common.attention().with_bias(json.bool_or("attention_bias", true)?)
         };
         let mlp = common.mlp().without_gate("mlp.dense_h_to_4h", "mlp.dense_4h_to_h");

@@ -7,8 +7,9 @@ use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
 use crate::model::json::JsonFile;
-use crate::model::layout::{ExpertPlace, LayoutBuilder, ModuleId, TensorId};
+use crate::model::layout::{BlockLayout, ExpertPlace, LayoutBuilder, ModuleId, TensorId};
 use crate::model::ops::{self, Activations};
+use crate::model::widths::BlockWidths;
 
 /// How the tensors of a mixture are called.
 #[derive(Debug, Clone, Copy)]
@@ -223,5 +224,9 @@ impl DecoderBlock for MixtureBlock {
 
     fn attention(&self) -> AttentionShape {
         self.attention.shape
+    }
+
+    fn widths(&self, _layout: &BlockLayout) -> BlockWidths {
+        BlockWidths::none("they are mixtures of experts")
     }
 }

@@ -10,8 +10,9 @@ use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
 use crate::model::json::JsonFile;
-use crate::model::layout::LayoutBuilder;
+use crate::model::layout::{BlockLayout, LayoutBuilder};
 use crate::model::ops::{self, Activations};
+use crate::model::widths::BlockWidths;
 
 /// `Olmo2ForCausalLM`
 #[derive(Debug, Clone, Copy)]
@@ -81,5 +82,9 @@ impl DecoderBlock for PostNormBlock {
 
     fn attention(&self) -> AttentionShape {
         self.attention.shape
+    }
+
+    fn widths(&self, layout: &BlockLayout) -> BlockWidths {
+        BlockWidths { attention: self.attention.width_part(), mlp: Ok(self.mlp.width_part(layout)) }
     }
 }

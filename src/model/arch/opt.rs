@@ -13,8 +13,9 @@ use crate::model::architecture::Architecture;
 use crate::model::config::{ModelConfig, NormKind, PositionsDef};
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
 use crate::model::json::JsonFile;
-use crate::model::layout::LayoutBuilder;
+use crate::model::layout::{BlockLayout, LayoutBuilder};
 use crate::model::ops::Activations;
+use crate::model::widths::BlockWidths;
 
 /// `OPTForCausalLM`
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,8 @@ impl Architecture for Opt {
         only(json, "layer_norm_elementwise_affine", true)?;
         only(json, "_remove_final_layer_norm", false)?;
         let common = Common::read(json, DEFAULTS)?;
-        let attention = AttentionSettings { names: &NAMES, ..common.attention().with_bias(true) };
+        let attention =
+            AttentionSettings { names: &NAMES, reads_head_dim: false, ..common.attention().with_bias(true) };
         let mlp = MlpSettings { bias: true, ..common.mlp().without_gate("fc1", "fc2") };
         let before = json.bool_or("do_layer_norm_before", true)?;
         let mut config = if before {
@@ -137,5 +139,9 @@ impl DecoderBlock for PostSumBlock {
 
     fn attention(&self) -> AttentionShape {
         self.attention.shape
+    }
+
+    fn widths(&self, layout: &BlockLayout) -> BlockWidths {
+        BlockWidths { attention: self.attention.width_part(), mlp: Ok(self.mlp.width_part(layout)) }
     }
 }

@@ -3,8 +3,9 @@
 use super::parts::{Attention, AttentionSettings, Mlp, MlpInputs, MlpSettings};
 use crate::kernels::attention::AttentionShape;
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
-use crate::model::layout::LayoutBuilder;
+use crate::model::layout::{BlockLayout, LayoutBuilder};
 use crate::model::ops::Activations;
+use crate::model::widths::BlockWidths;
 
 /// `x += attention(N(x)) + mlp(N(x))`
 #[derive(Debug)]
@@ -59,5 +60,9 @@ impl DecoderBlock for ParallelBlock {
 
     fn attention(&self) -> AttentionShape {
         self.attention.shape
+    }
+
+    fn widths(&self, layout: &BlockLayout) -> BlockWidths {
+        BlockWidths { attention: self.attention.width_part(), mlp: Ok(self.mlp.width_part(layout)) }
     }
 }

@@ -5,9 +5,10 @@ use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;
 use crate::model::config::NormKind;
 use crate::model::forward::{Flow, Forward, LayerNormParts, Norm};
-use crate::model::layout::{LayoutBuilder, ModuleId};
+use crate::model::layout::{BlockLayout, LayoutBuilder, ModuleId};
 use crate::model::ops::{self, Activations, ColumnRuns};
 use crate::model::rope::RopeId;
+use crate::model::widths::{UnitRows, WidthPart};
 
 impl Norm {
     /// Declares a norm whose weight is `NAME.weight`, and its bias `NAME.bias`.
@@ -108,6 +109,8 @@ pub(super) struct AttentionSettings {
     pub input_bias: bool,
     pub output_bias: bool,
     pub query_key_norms: Option<QueryKeyNorms>,
+    /// Whether `transformers` reads the width of a head. Else it is the hidden size over the heads, and none can go.
+    pub reads_head_dim: bool,
     /// `None` does not rotate.
     pub rope: Option<RopeId>,
     pub growth: Option<QueryGrowth>,
@@ -124,6 +127,7 @@ impl AttentionSettings {
             input_bias: false,
             output_bias: false,
             query_key_norms: None,
+            reads_head_dim: true,
             rope: Some(RopeId::ONLY),
             growth: None,
         }
@@ -132,6 +136,20 @@ impl AttentionSettings {
     /// The same with a bias at all layers, or none.
     pub fn with_bias(self, bias: bool) -> Self {
         Self { input_bias: bias, output_bias: bias, ..self }
+    }
+
+    /// Why heads cannot go, where they cannot.
+    fn why_heads_stay(&self) -> Option<&'static str> {
+        match self.query_key_norms {
+            _ if !self.reads_head_dim => {
+                Some("in `transformers`, a head is as wide as the hidden size over the number of heads")
+            }
+            Some(QueryKeyNorms::Heads { .. }) => Some("every head has a norm of its own"),
+            Some(QueryKeyNorms::Widths([query, _])) if query != self.shape.dim => {
+                Some("all heads are normalised together")
+            }
+            _ => None,
+        }
     }
 
     /// The same with a window.
@@ -155,6 +173,8 @@ pub(super) struct Attention {
     inputs: AttentionInputs,
     pub output: ModuleId,
     norms: Option<[Norm; 2]>,
+    /// Why heads cannot go, where they cannot.
+    fixed: Option<&'static str>,
     pub shape: AttentionShape,
     rope: Option<RopeId>,
     growth: Option<QueryGrowth>,
@@ -174,6 +194,7 @@ impl Attention {
     ) -> (Self, T) {
         let AttentionSettings { hidden, shape, input_bias, output_bias, rope, growth, .. } = settings;
         let (queries, keys) = (shape.query * shape.dim, shape.key * shape.dim);
+        let fixed = settings.why_heads_stay();
         let norms = settings.query_key_norms.map(|norms| query_key_norms(layout, norms, settings));
         let inputs =
             match settings.names.inputs {
@@ -190,7 +211,7 @@ impl Attention {
             };
         let other = beside(layout);
         let output = layout.linear(queries, (settings.names.output, hidden, output_bias));
-        (Self { inputs, output, norms, shape, rope, growth }, other)
+        (Self { inputs, output, norms, fixed, shape, rope, growth }, other)
     }
 
     /// Queries, keys and values of `x`, normalised and rotated.
@@ -233,6 +254,28 @@ impl Attention {
                 Ok([part(0)?, part(1)?, part(2)?])
             }
         }
+    }
+
+    /// Key heads, each with the query heads that share it, or why they stay.
+    pub fn width_part(&self) -> std::result::Result<WidthPart, &'static str> {
+        if let Some(why) = self.fixed {
+            return Err(why);
+        }
+        let AttentionShape { query, key, dim, .. } = self.shape;
+        let queries = query / key * dim;
+        let rows = |module, start, length| UnitRows { module, start, length, stride: length };
+        let rows = match self.inputs {
+            AttentionInputs::Separate([q, k, v]) => {
+                vec![rows(q, 0, queries), rows(k, 0, dim), rows(v, 0, dim)]
+            }
+            AttentionInputs::Rows(module) => vec![
+                rows(module, 0, queries),
+                rows(module, query * dim, dim),
+                rows(module, (query + key) * dim, dim),
+            ],
+            AttentionInputs::Heads(module) => vec![rows(module, 0, 3 * dim)],
+        };
+        Ok(WidthPart { units: key, features: queries, output: self.output, rows })
     }
 
     /// What the heads make of them: the input of the output projection.
@@ -366,6 +409,18 @@ impl Mlp {
     pub fn is_needed(&self, cx: &Forward<'_>) -> bool {
         let (MlpInputs::Gated([first, _]) | MlpInputs::Fused(first) | MlpInputs::Plain(first)) = self.inputs;
         cx.is_needed(&[first, self.down])
+    }
+
+    /// The neurons.
+    pub fn width_part(&self, layout: &BlockLayout) -> WidthPart {
+        let units = layout.module(self.down).shape.1;
+        let rows = |module, start| UnitRows { module, start, length: 1, stride: 1 };
+        let rows = match self.inputs {
+            MlpInputs::Gated([gate, up]) => vec![rows(gate, 0), rows(up, 0)],
+            MlpInputs::Fused(both) => vec![rows(both, 0), rows(both, units)],
+            MlpInputs::Plain(up) => vec![rows(up, 0)],
+        };
+        WidthPart { units, features: 1, output: self.down, rows }
     }
 
     /// The activations of `x`: the input of the last layer.

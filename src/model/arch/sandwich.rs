@@ -3,8 +3,9 @@
 use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings};
 use crate::kernels::attention::AttentionShape;
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
-use crate::model::layout::LayoutBuilder;
+use crate::model::layout::{BlockLayout, LayoutBuilder};
 use crate::model::ops::{self, Activations};
+use crate::model::widths::BlockWidths;
 
 /// Names of the four norms, in the order in which a pass reaches them.
 #[derive(Debug, Clone, Copy)]
@@ -65,5 +66,9 @@ impl DecoderBlock for SandwichBlock {
 
     fn attention(&self) -> AttentionShape {
         self.attention.shape
+    }
+
+    fn widths(&self, layout: &BlockLayout) -> BlockWidths {
+        BlockWidths { attention: self.attention.width_part(), mlp: Ok(self.mlp.width_part(layout)) }
     }
 }

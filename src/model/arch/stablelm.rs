@@ -32,6 +32,7 @@ impl Architecture for StableLm {
             input_bias: json.bool_or("use_qkv_bias", false)?,
             query_key_norms: normed.then_some(QueryKeyNorms::Heads { own_tensors: true }),
             names: &NAMES,
+            reads_head_dim: false,
             ..common.attention()
         };
         let mlp = common.mlp();
