@@ -358,7 +358,7 @@ impl Sizes {
     pub fn memory(&self, cells: &[Procedure]) -> ResourceEstimate {
         let c = &self.config;
         let (host_element, device_element) = (4usize, self.compute_bytes);
-        let states = |tokens: usize| tokens * c.hidden_size * self.compute_bytes;
+        let states = |tokens: usize| tokens * c.widest_state() * self.compute_bytes;
         let block = self.largest_block(|layout| self.held_elements(layout));
         let all_blocks: usize = c.layouts().map(BlockLayout::elements).sum();
         let held_blocks: usize = c.layouts().map(|layout| self.held_elements(layout)).sum();
@@ -373,7 +373,7 @@ impl Sizes {
         }
         let tokens = self.evaluation_tokens().max(if calibrated { self.calibration_tokens() } else { 0 });
         let rows = self.batch_tokens.min(tokens).max(self.seq_len);
-        let of_rows = |rows: usize| rows * (3 * self.widest_output() + 6 * c.hidden_size) * device_element;
+        let of_rows = |rows: usize| rows * (3 * self.widest_output() + 6 * c.widest_state()) * device_element;
         // On a device the scores of some queries of every head, as they come, in `f32`, masked and as weights.
         let queries = rows / self.seq_len * self.seq_len.min(DEVICE_QUERIES);
         let scores = 3 * self.largest_heads(|heads| heads.query) * queries * self.seq_len * 4;

@@ -91,9 +91,16 @@ impl Study {
                 procedure.check(module.shape.1, module.short_name())?;
             }
         }
-        procedure
+        let removed = procedure
             .blocks_removed(self.folder.config.blocks)
             .map_err(|e| Error::mistake(format!("{}: {e}", cell.label())))?;
+        if let Some(why) = self.folder.config.needs_all_blocks.filter(|_| removed > 0) {
+            return Err(Error::mistake(format!(
+                "{}: no block of this {} can be left out: {why}",
+                cell.label(),
+                self.folder.config.architecture
+            )));
+        }
         self.model_of(Some(cell), &[])?;
         if let Some(profile) = &self.profile {
             for block in 0..self.folder.config.blocks {

@@ -24,14 +24,14 @@ pub(super) fn take_survey(
     cell: Option<&str>,
     reporter: &mut Reporter,
 ) -> Result<Survey> {
-    let blocks = study.folder.config.blocks;
+    let (blocks, hidden) = (study.folder.config.blocks, study.folder.config.hidden_size);
     reporter.phase(cell, Phase::Survey, blocks as u64, "blocks");
     let placement = Placement { batch_tokens: study.spec.compute.batch_tokens, home: &place.home };
     let mut states =
         HiddenStates::embed(&study.folder, windows, study.dtype, placement, &mut || reporter.boundary())?;
     let tokens = states.tokens();
     let mut influence = Vec::with_capacity(blocks);
-    let mut last = vec![states.last_states()?];
+    let mut last = vec![states.last_states(hidden)?];
     for index in 0..blocks {
         reporter.boundary()?;
         let started = reporter.clock();
@@ -49,13 +49,13 @@ pub(super) fn take_survey(
             },
         )?;
         influence.push(turned / tokens.max(1) as f64);
-        last.push(states.last_states()?);
+        last.push(states.last_states(hidden)?);
         reporter.tracker.did(Work::Block, study.sizes.block(), loaded - started);
         reporter.tracker.did(Work::Forward, study.sizes.forward(tokens), reporter.clock() - loaded);
         reporter.tracker.throughput(tokens as f64, 1.0);
         reporter.tracker.step(index as u64 + 1);
     }
-    let angles = span_angles(&last, study.folder.config.hidden_size);
+    let angles = span_angles(&last, hidden);
     Ok(Survey { windows: windows.len(), influence, angles })
 }
 

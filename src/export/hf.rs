@@ -213,8 +213,9 @@ struct WeightWriter<'a> {
     blocks: Blocks<'a>,
     /// Embedding and head, where these are rounded, by their names in the files: name and format.
     ends: HashMap<String, (String, GgmlType)>,
-    /// Names in the files of all tensors that could have been compressed.
-    modules: HashMap<String, (usize, ModuleId)>,
+    /// Names in the files of all tensors that could have been compressed, and which matrices lie in each, one behind the
+    /// other: those of all experts, or one.
+    modules: HashMap<String, Vec<(usize, ModuleId)>>,
     /// What tensors are called now; those of blocks that are left out have no name.
     names: TensorNames,
     counts: Vec<Count>,
@@ -225,11 +226,12 @@ impl<'a> WeightWriter<'a> {
         let folder = model.folder;
         let names = TensorNames::of(folder)?;
         let layouts = folder.config.layouts().enumerate();
-        let modules =
-            layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
-        let modules = modules
-            .map(|(module, place)| (folder.weights.stored_name(&module.weight()).to_owned(), place))
-            .collect();
+        let all = layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
+        let mut modules = HashMap::<String, Vec<_>>::new();
+        for (module, place) in all {
+            let tensor = module.fused_tensor().unwrap_or_else(|| module.weight());
+            modules.entry(folder.weights.stored_name(&tensor).to_owned()).or_default().push(place);
+        }
         let ends = [
             (&folder.config.embedding.tensor, folder.ends.embedding),
             (&folder.config.head.tensor, folder.ends.head),
@@ -291,16 +293,38 @@ impl<'a> WeightWriter<'a> {
         tensor: &SourceTensor,
         out: &mut Output<'_>,
     ) -> Result<()> {
-        let place = self.modules.get(&tensor.name).copied();
-        let stored = match place {
-            Some((block, module)) => self.blocks.stored(block, module)?.map(|stored| (block, module, stored)),
-            None => None,
-        };
-        let Some((block, module, stored)) = stored else {
+        let Some(places) = self.modules.get(&tensor.name).cloned() else {
             return match self.ends.get(&tensor.name) {
                 Some(end) => self.write_end(source, tensor, end, out),
                 None => source.pass(tensor.bytes, |bytes| out.put(bytes)),
             };
+        };
+        if let [place] = places[..] {
+            return self.write_matrix(source, tensor, place, out);
+        }
+        let shape: Vec<usize> = tensor.shape.iter().skip(1).copied().collect();
+        for place in &places {
+            let piece = SourceTensor {
+                name: tensor.name.clone(),
+                dtype: tensor.dtype.clone(),
+                shape: shape.clone(),
+                bytes: tensor.bytes / places.len() as u64,
+            };
+            self.write_matrix(source, &piece, *place, out)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a matrix that could have been compressed.
+    fn write_matrix(
+        &mut self,
+        source: &mut SourceFile,
+        tensor: &SourceTensor,
+        (block, module): (usize, ModuleId),
+        out: &mut Output<'_>,
+    ) -> Result<()> {
+        let Some(stored) = self.blocks.stored(block, module)? else {
+            return source.pass(tensor.bytes, |bytes| out.put(bytes));
         };
         if self.folder.config.layout(block).module(module).turned {
             let zeros = self.write_turned(source, tensor, (block, module), out)?;

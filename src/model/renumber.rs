@@ -17,10 +17,8 @@ const TEXT: &str = "text_config";
 /// The keys that families have the number of blocks under.
 const COUNTS: [&str; 4] = ["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
 
-/// The kinds of blocks as a list with an entry for each, and what these are called.
+/// The kinds of blocks as a list with an entry for each.
 const TYPES: &str = "layer_types";
-const SLIDING: &str = "sliding_attention";
-const FULL: &str = "full_attention";
 
 /// New names of tensors.
 #[derive(Debug, Clone)]
@@ -124,6 +122,9 @@ pub(crate) fn config_of(folder: &ModelFolder) -> Result<Map<String, Value>> {
 /// Why the files of a model cannot do without the blocks that are left out, or without any one where none is yet; `None` is
 /// nothing.
 pub(crate) fn refuses(folder: &ModelFolder) -> Option<String> {
+    if let Some(why) = folder.config.needs_all_blocks {
+        return Some(why.to_owned());
+    }
     let blocks = folder.config.blocks;
     if blocks < folder.config.blocks_in_files() {
         return config_of(folder).err().map(|error| error.to_string());
@@ -153,8 +154,7 @@ fn rewrite(keys: &mut Map<String, Value>, config: &ModelConfig) {
 
 /// The kinds of the blocks that stay.
 fn types(config: &ModelConfig) -> Value {
-    let kind = |block| if config.attention(block).window.is_some() { SLIDING } else { FULL };
-    (0..config.blocks).map(|block| json!(kind(block))).collect()
+    (0..config.blocks).map(|block| json!(config.plans.at(block).decoder.kind())).collect()
 }
 
 /// What a configuration that was read again says otherwise of a block; `None` is nothing.

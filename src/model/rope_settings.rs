@@ -83,7 +83,7 @@ impl RopeReader<'_> {
 
     /// The settings of one object.
     fn of(self, json: &JsonFile<'_>, settings: &JsonFile<'_>, warnings: &mut Vec<String>) -> Result<Rope> {
-        const ACCEPTED: &str = "default, linear, llama3, dynamic, yarn or longrope";
+        const ACCEPTED: &str = "default, linear, proportional, llama3, dynamic, yarn or longrope";
         let key = self.theta_key;
         let outer = json.number_or(key, self.theta, ABOVE_ZERO, |v| v > 0.0)?;
         let theta = settings.number_or("rope_theta", outer, ABOVE_ZERO, |v| v > 0.0)?;
@@ -124,6 +124,14 @@ impl RopeReader<'_> {
                     )));
                 }
                 RopeScaling::None
+            }
+            Some("proportional") => {
+                let accepted = "a number above 0, at most 1";
+                RopeScaling::Proportional {
+                    part: settings
+                        .number_or("partial_rotary_factor", 1.0, accepted, |v| v > 0.0 && v <= 1.0)?,
+                    factor: settings.number_or("factor", 1.0, "a number of at least 1", |v| v >= 1.0)?,
+                }
             }
             Some("linear") => RopeScaling::Linear { factor: factor(settings)? },
             Some("llama3") => self.llama3(json, settings, warnings)?,

@@ -29,6 +29,8 @@ pub struct Weights {
     tensors: BTreeMap<String, HeaderTensor>,
     /// Names in the files of tensors that go by another one here.
     aliases: BTreeMap<String, String>,
+    /// Pieces of tensors that go by names of their own here.
+    pieces: BTreeMap<String, TensorInfo>,
 }
 
 impl Weights {
@@ -86,12 +88,27 @@ impl Weights {
     }
 
     fn of(root: &Path, tensors: BTreeMap<String, HeaderTensor>) -> Self {
-        Self { root: root.to_path_buf(), tensors, aliases: BTreeMap::new() }
+        Self { root: root.to_path_buf(), tensors, aliases: BTreeMap::new(), pieces: BTreeMap::new() }
     }
 
     /// Lets a tensor of the files be found by another name.
     pub(super) fn alias(&mut self, name: String, stored: String) {
         self.aliases.insert(name, stored);
+    }
+
+    /// Lets piece `index` of a tensor of the files, which is cut along its first dimension, be found by a name of its own.
+    ///
+    /// # Errors
+    /// As [`Self::required`].
+    pub(super) fn cut(&mut self, name: String, tensor: &str, index: usize) -> Result<()> {
+        let mut info = self.required(tensor)?.clone();
+        let bytes =
+            (info.bytes.end - info.bytes.start) / info.shape.first().map_or(1, |pieces| *pieces as u64);
+        info.bytes.start += index as u64 * bytes;
+        info.bytes.end = info.bytes.start + bytes;
+        info.shape.remove(0);
+        self.pieces.insert(name, info);
+        Ok(())
     }
 
     /// The name that the files have for a tensor.
@@ -176,6 +193,9 @@ impl Weights {
     /// # Errors
     /// [`Error::Mistake`] when there is no such tensor, or it is made of something other than F32, F16 or BF16.
     pub fn required(&self, name: &str) -> Result<&TensorInfo> {
+        if let Some(piece) = self.pieces.get(name) {
+            return Ok(piece);
+        }
         match self.tensors.get(self.stored_name(name)) {
             Some(HeaderTensor::Known(info)) => Ok(info),
             Some(HeaderTensor::Foreign { dtype, file }) => Err(Error::mistake(format!(
