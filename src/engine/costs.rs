@@ -274,13 +274,7 @@ impl Sizes {
 
     /// Bytes of the keys and values that all prompts leave in all blocks.
     pub fn prompt_rows_bytes(&self) -> u64 {
-        (2 * self.cached_per_token() * self.compute_bytes * self.prompt_tokens) as u64
-    }
-
-    /// Keys that a token leaves in all blocks.
-    fn cached_per_token(&self) -> usize {
-        let heads = (0..self.config.blocks).map(|block| self.config.attention(block));
-        heads.map(|heads| heads.key * heads.dim).sum()
+        self.config.kept_bytes(self.prompts, self.prompt_tokens, self.compute_bytes) as u64
     }
 
     /// What is left of the base's measurement when its states are those after `first` blocks.
@@ -404,16 +398,16 @@ impl Sizes {
         let heads = 1 + usize::from(cells.iter().any(differs));
         let head = heads * c.vocabulary * c.hidden_size * device_element
             + logits * if self.on_host { 4 } else { 12 };
-        let cache = 2 * self.cached_per_token() * device_element;
         let answering = if self.prompts == 0 {
             0
         } else {
-            let together = self.batch_prompts.min(self.prompts) * self.longest_text;
+            let texts = self.batch_prompts.min(self.prompts);
+            let together = texts * self.longest_text;
+            let cache = c.kept_bytes(texts, together, device_element);
             // Beside the model that answered: a block of the base, with keys and values of one batch.
-            let base =
-                if self.disagreement { block * device_element + together * cache / c.blocks } else { 0 };
+            let base = if self.disagreement { block * device_element + cache / c.blocks } else { 0 };
             (held_blocks + c.vocabulary * c.hidden_size) * device_element
-                + together * cache
+                + cache
                 + of_rows(self.batch_tokens.min(together))
                 + base.max(packed)
         };

@@ -69,7 +69,7 @@ pub struct Sequence {
 
 /// The rows of a sequence, for what reads them one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct SequenceRun {
     /// The sequence's place in a cache.
     pub slot: usize,
     /// Tokens before the first row.
@@ -187,13 +187,13 @@ impl Batch {
     }
 
     /// The sequences in the order of their rows.
-    pub(super) fn runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::with_capacity(self.len());
+    pub(super) fn runs(&self) -> Vec<SequenceRun> {
+        let mut runs: Vec<SequenceRun> = Vec::with_capacity(self.len());
         for (number, (row, s)) in self.spans().enumerate() {
             let first = self.trunks.get(number).copied().flatten();
             let trunk =
                 first.and_then(|first| runs.iter().position(|run| run.trunk.is_none() && run.row == first));
-            runs.push(Run { slot: s.slot, past: s.past, row, rows: s.new, trunk });
+            runs.push(SequenceRun { slot: s.slot, past: s.past, row, rows: s.new, trunk });
         }
         runs
     }

@@ -217,6 +217,11 @@ impl ModelConfig {
         self.plans.iter().map(|plan| &plan.layout)
     }
 
+    /// Bytes of what all blocks keep of so many texts of `tokens` tokens together, where a number takes `element` of them.
+    pub(crate) fn kept_bytes(&self, texts: usize, tokens: usize, element: usize) -> usize {
+        self.plans.iter().map(|plan| plan.decoder.memory().bytes(texts, tokens, element)).sum()
+    }
+
     /// Features of the widest row of hidden states between two blocks: the residual, and what travels with it.
     pub(crate) fn widest_state(&self) -> usize {
         let inputs = self.embedding.block_inputs.as_ref().map_or(0, |inputs| self.blocks * inputs.width);

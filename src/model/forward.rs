@@ -82,6 +82,17 @@ impl BlockMemory {
     pub fn of_attention(shape: AttentionShape) -> Self {
         Self::KeysAndValues { width: shape.key * shape.dim }
     }
+
+    /// Bytes that it takes for so many texts of `tokens` tokens together, where a number takes `element` of them. Matrices
+    /// are of `f32`, and those before the last token are kept beside them.
+    pub fn bytes(self, texts: usize, tokens: usize, element: usize) -> usize {
+        match self {
+            Self::KeysAndValues { width } => 2 * width * tokens * element,
+            Self::DeltaNet(shape) => {
+                texts * (2 * shape.elements() + shape.taps * shape.channels()) * size_of::<f32>()
+            }
+        }
+    }
 }
 
 /// Heads that follow the gated delta rule.

@@ -26,6 +26,8 @@ pub(super) struct RopeReader<'a> {
     pub context: usize,
     /// Pairs of features that turn.
     pub pairs: usize,
+    /// Whether the family knows the kind `proportional`.
+    pub proportional: bool,
 }
 
 impl RopeReader<'_> {
@@ -83,7 +85,8 @@ impl RopeReader<'_> {
 
     /// The settings of one object.
     fn of(self, json: &JsonFile<'_>, settings: &JsonFile<'_>, warnings: &mut Vec<String>) -> Result<Rope> {
-        const ACCEPTED: &str = "default, linear, proportional, llama3, dynamic, yarn or longrope";
+        const ACCEPTED: &str = "default, linear, llama3, dynamic, yarn or longrope";
+        const WITH_PROPORTIONAL: &str = "default, proportional, linear, llama3, dynamic, yarn or longrope";
         let key = self.theta_key;
         let outer = json.number_or(key, self.theta, ABOVE_ZERO, |v| v > 0.0)?;
         let theta = settings.number_or("rope_theta", outer, ABOVE_ZERO, |v| v > 0.0)?;
@@ -125,7 +128,7 @@ impl RopeReader<'_> {
                 }
                 RopeScaling::None
             }
-            Some("proportional") => {
+            Some("proportional") if self.proportional => {
                 let accepted = "a number above 0, at most 1";
                 RopeScaling::Proportional {
                     part: settings
@@ -138,6 +141,7 @@ impl RopeReader<'_> {
             Some("dynamic") => self.dynamic(settings)?,
             Some("yarn") => self.yarn(json, settings, warnings)?,
             Some("longrope" | "su") => self.longrope(json, settings, warnings)?,
+            _ if self.proportional => return Err(settings.unexpected(key, kind, WITH_PROPORTIONAL)),
             _ => return Err(settings.unexpected(key, kind, ACCEPTED)),
         };
         Ok(Rope { theta, scaling })

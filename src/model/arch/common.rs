@@ -221,6 +221,7 @@ impl<'a> Common<'a> {
             theta: defaults.rope_theta,
             context: self.max_positions,
             pairs: dim / 2,
+            proportional: false,
         };
         Ok(RotaryReader { settings, dim, neighbours })
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults, window_or};
 use super::gemma2::{SECOND, softcap};
-use super::gemma4_block::{BlockParts, Carried, FULL, Gemma4Block, Role, SLIDING};
+use super::gemma4_block::{BlockParts, Carried, FULL, Gemma4Block, LendingRole, SLIDING};
 use super::mixture::{ExpertLayers, MixtureNames, MixtureSettings};
 use super::parts::{AttentionSettings, MlpSettings, QueryKeyNorms, ValueHeads};
 use crate::error::Result;
@@ -55,11 +55,11 @@ impl Architecture for Gemma4 {
         }
         let mut common = Common::read(json, DEFAULTS)?;
         let slides = kinds(&mut common)?;
-        let heads = Heads::read(&common)?;
+        let heads = KindsOfHeads::read(&common)?;
         read_ropes(&mut common, heads.full.shape.dim)?;
         let width = window_or(json, 512)?;
         let mixture = mixture(&common)?;
-        let shared = Shared::read(&common, &slides)?;
+        let shared = SharedParts::read(&common, &slides)?;
         let carried = shared.carried(&slides, &heads);
         let mut config = common.model(self.name(), |block, layout| {
             let attention = if slides[block] { heads.sliding.with_window(width) } else { heads.full };
@@ -90,7 +90,7 @@ impl Architecture for Gemma4 {
             "tie_word_embeddings": true, "sliding_window": 16, "final_logit_softcapping": 6.0,
             "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": true,
             "hidden_size_per_layer_input": 0, "enable_moe_block": true, "num_experts": 4, "top_k_experts": 2,
-            "moe_intermediate_size": 48,
+            "moe_intermediate_size": 64,
             "layer_types": ["sliding_attention", "full_attention", "full_attention"],
             "rope_parameters": {
                 "full_attention": { "rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000.0 },
@@ -117,23 +117,23 @@ fn kinds(common: &mut Common<'_>) -> Result<Vec<bool>> {
 }
 
 /// What blocks have of each other, and what comes to them beside the residual.
-struct Shared {
-    roles: Vec<Role>,
+struct SharedParts {
+    roles: Vec<LendingRole>,
     /// Features of the input that every block has of its own; 0 is none.
     input: usize,
     /// Whether the MLP of a block that borrows is twice as wide.
     double_wide: bool,
 }
 
-impl Shared {
+impl SharedParts {
     fn read(common: &Common<'_>, slides: &[bool]) -> Result<Self> {
         const KEY: &str = "num_kv_shared_layers";
         let json = common.json;
         let borrowers = json.count_or(KEY, 0)?;
         let first = slides.len().saturating_sub(borrowers);
-        let mut roles = vec![Role::Own; slides.len()];
+        let mut roles = vec![LendingRole::Own; slides.len()];
         for (block, role) in roles.iter_mut().enumerate().skip(first) {
-            *role = Role::Borrows;
+            *role = LendingRole::Borrows;
             if !slides[..first].contains(&slides[block]) {
                 return Err(json.wrong(&format!(
                     "`{KEY}` is {borrowers}: block {block} has no block of its kind before these to take keys and values from"
@@ -142,7 +142,7 @@ impl Shared {
         }
         for kind in [true, false].into_iter().filter(|kind| slides[first..].contains(kind)) {
             if let Some(lender) = slides[..first].iter().rposition(|slides| *slides == kind) {
-                roles[lender] = Role::Lends;
+                roles[lender] = LendingRole::Lends;
             }
         }
         let input = json.count_or("hidden_size_per_layer_input", 256)?;
@@ -150,21 +150,21 @@ impl Shared {
     }
 
     fn hands_on(&self) -> bool {
-        self.input > 0 || self.roles.contains(&Role::Borrows)
+        self.input > 0 || self.roles.contains(&LendingRole::Borrows)
     }
 
     fn mlp(&self, mlp: MlpSettings, block: usize) -> MlpSettings {
-        let times = if self.double_wide && self.roles[block] == Role::Borrows { 2 } else { 1 };
+        let times = if self.double_wide && self.roles[block] == LendingRole::Borrows { 2 } else { 1 };
         MlpSettings { intermediate: times * mlp.intermediate, ..mlp }
     }
 
     /// What rows of hidden states have behind the residual before every block, and behind the last: nothing.
-    fn carried(&self, slides: &[bool], heads: &Heads) -> Vec<Carried> {
+    fn carried(&self, slides: &[bool], heads: &KindsOfHeads) -> Vec<Carried> {
         let mut now = Carried { lent: [0; 2], inputs: slides.len() * self.input };
         let mut all = vec![now];
         for (role, slides) in self.roles.iter().zip(slides) {
             now.inputs -= self.input;
-            if *role == Role::Lends {
+            if *role == LendingRole::Lends {
                 let (kind, heads) = if *slides { (SLIDING, heads.sliding) } else { (FULL, heads.full) };
                 now.lent[kind] = heads.shape.key * heads.shape.dim;
             }
@@ -193,12 +193,12 @@ impl Shared {
 }
 
 /// Attention of both kinds of blocks.
-struct Heads {
+struct KindsOfHeads {
     sliding: AttentionSettings,
     full: AttentionSettings,
 }
 
-impl Heads {
+impl KindsOfHeads {
     fn read(common: &Common<'_>) -> Result<Self> {
         let json = common.json;
         let mut plain = common.attention().with_bias(json.bool_or("attention_bias", false)?);
@@ -243,7 +243,7 @@ fn read_ropes(common: &mut Common<'_>, full_dim: usize) -> Result<()> {
     }
     let mut read = |kind: &str, dim: usize| -> Result<RotaryEmbedding> {
         let mut settings = reader.settings;
-        settings.pairs = dim / 2;
+        (settings.pairs, settings.proportional) = (dim / 2, true);
         let rope = settings.read_kind(json, kind, &mut common.warnings)?.ok_or_else(|| {
             json.wrong(&format!(
                 "`{KEY}` is one for all blocks: accepted is an object for each kind of block"

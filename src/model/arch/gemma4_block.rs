@@ -35,7 +35,7 @@ impl Carried {
 
 /// Where a block has keys and values from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum LendingRole {
     /// Its own.
     Own,
     /// Its own, and the blocks behind take them.
@@ -53,7 +53,7 @@ pub(super) struct BlockParts {
     pub mixture: Option<MixtureSettings>,
     /// [`SLIDING`] or [`FULL`].
     pub kind: usize,
-    pub role: Role,
+    pub role: LendingRole,
     /// Features of its own input; 0 is none.
     pub input: usize,
     /// What rows have behind the residual when they come.
@@ -154,7 +154,7 @@ impl Gemma4Block {
         });
         let input_norm = (input > 0).then(|| declare("post_per_layer_input_norm"));
         let scalar = layout.tensor("layer_scalar", &[1]);
-        let attention = if role == Role::Borrows {
+        let attention = if role == LendingRole::Borrows {
             Gemma4Attention::Borrowing(Borrowing::new(layout, attention))
         } else {
             Gemma4Attention::Own(Attention::new(layout, attention))
@@ -178,7 +178,7 @@ impl Gemma4Block {
             norm,
             activation,
         });
-        let lends = role == Role::Lends;
+        let lends = role == LendingRole::Lends;
         Self {
             hidden,
             kind,

@@ -89,7 +89,7 @@ impl Architecture for Qwen35Moe {
     fn example(&self) -> Value {
         let mut keys = example();
         let own = json!({
-            "moe_intermediate_size": 48, "shared_expert_intermediate_size": 32, "num_experts": 4,
+            "moe_intermediate_size": 64, "shared_expert_intermediate_size": 32, "num_experts": 4,
             "num_experts_per_tok": 2,
         });
         if let (Value::Object(keys), Value::Object(own)) = (&mut keys, own) {

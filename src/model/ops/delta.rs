@@ -10,7 +10,7 @@ use super::{Activations, mixed, with_elements};
 use crate::error::{Error, Result};
 use crate::kernels::delta::{self, DeltaInputs, DeltaShape, DeltaState, LENGTH_EPSILON};
 use crate::kernels::scratch::Buffer;
-use crate::model::batch::Run;
+use crate::model::batch::SequenceRun;
 
 /// What a sequence leaves for the tokens behind it, in `f32` where it is computed.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ pub(in crate::model) fn delta_net(
     [channels, strength, decay]: [&Activations; 3],
     weights: DeltaWeights<'_>,
     shape: DeltaShape,
-    runs: &[Run],
+    runs: &[SequenceRun],
     memories: Option<&mut [Option<DeltaMemory>]>,
 ) -> Result<Activations> {
     match (channels, strength, decay) {
@@ -77,7 +77,7 @@ pub(in crate::model) fn delta_net(
 }
 
 /// Where a sequence begins: the matrices, and the rows before its first.
-struct Start {
+struct SequenceStart {
     state: Vec<f32>,
     history: Vec<f32>,
 }
@@ -86,7 +86,7 @@ fn on_host(
     [x, strength, decay]: [&[f32]; 3],
     weights: DeltaWeights<'_>,
     shape: DeltaShape,
-    runs: &[Run],
+    runs: &[SequenceRun],
     memories: Option<&mut [Option<DeltaMemory>]>,
 ) -> Result<Activations> {
     let (channels, heads) = (shape.channels(), shape.value_heads);
@@ -94,28 +94,28 @@ fn on_host(
     let rate = with_elements(weights.rate, <[f32]>::to_vec)?;
     let decay = with_elements(weights.bias, |bias| delta::decay(decay, &rate, bias))?;
     let strength: Vec<f32> = strength.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect();
-    let rows_of = |run: &Run| &x[run.row * channels..(run.row + run.rows) * channels];
+    let rows_of = |run: &SequenceRun| &x[run.row * channels..(run.row + run.rows) * channels];
     let known = memories.as_deref();
-    let start = |run: &Run| -> Result<Start> {
+    let start = |run: &SequenceRun| -> Result<SequenceStart> {
         let nothing = vec![0.0; (shape.taps - 1) * channels];
         if let Some(trunk) = run.trunk {
             // Its matrices are put in when they are there.
-            return Ok(Start {
+            return Ok(SequenceStart {
                 state: Vec::new(),
                 history: last_rows(&nothing, rows_of(&runs[trunk]), nothing.len()),
             });
         }
         match known.and_then(|memories| memories[run.slot].as_ref()).filter(|_| run.past > 0) {
-            None => Ok(Start { state: vec![0.0; shape.elements()], history: nothing }),
+            None => Ok(SequenceStart { state: vec![0.0; shape.elements()], history: nothing }),
             Some(memory) => {
                 let (state, rows) = memory.at(run.past)?;
                 let values = |x: &Tensor| with_elements(x, <[f32]>::to_vec);
-                Ok(Start { state: values(state)?, history: values(&rows)? })
+                Ok(SequenceStart { state: values(state)?, history: values(&rows)? })
             }
         }
     };
     let starts = runs.iter().map(start).collect::<Result<Vec<_>>>()?;
-    let go = |(run, start): (&Run, &Start), state: &[f32]| -> (Vec<f32>, DeltaState) {
+    let go = |(run, start): (&SequenceRun, &SequenceStart), state: &[f32]| -> (Vec<f32>, DeltaState) {
         let mut convolved = vec![0.0; run.rows * channels];
         delta::convolve(&mut convolved, rows_of(run), &start.history, &kernel, shape.taps);
         let of_heads = run.row * heads..(run.row + run.rows) * heads;
@@ -168,7 +168,7 @@ fn on_device(
     [x, strength, decay]: [&Tensor; 3],
     weights: DeltaWeights<'_>,
     shape: DeltaShape,
-    runs: &[Run],
+    runs: &[SequenceRun],
     memories: Option<&mut [Option<DeltaMemory>]>,
 ) -> Result<Activations> {
     let (dtype, device) = (x.dtype(), x.device());
@@ -181,7 +181,7 @@ fn on_device(
     let decay = (decay.relu()? + (decay.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
     let decay = decay.broadcast_mul(&wide(weights.rate)?.exp()?.neg()?)?.exp()?;
     let kernel = wide(weights.kernel)?.reshape((channels, shape.taps))?.t()?.contiguous()?;
-    let rows_of = |x: &Tensor, run: &Run| x.narrow(0, run.row, run.rows);
+    let rows_of = |x: &Tensor, run: &SequenceRun| x.narrow(0, run.row, run.rows);
     let mut done: Vec<Option<(Tensor, Tensor, Tensor)>> = vec![None; runs.len()];
     let mut padded_rows = Vec::with_capacity(runs.len());
     let mut starts: Vec<Option<Tensor>> = Vec::with_capacity(runs.len());
@@ -311,7 +311,7 @@ mod tests {
 
     const SHAPE: DeltaShape = DeltaShape { key_heads: 2, value_heads: 4, key_dim: 3, value_dim: 5, taps: 4 };
 
-    struct Layer {
+    struct DeltaTensors {
         kernel: Tensor,
         rate: Tensor,
         bias: Tensor,
@@ -325,8 +325,12 @@ mod tests {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
-    fn layer() -> Layer {
-        Layer { kernel: random(SHAPE.channels() * SHAPE.taps, 1), rate: random(4, 2), bias: random(4, 3) }
+    fn layer() -> DeltaTensors {
+        DeltaTensors {
+            kernel: random(SHAPE.channels() * SHAPE.taps, 1),
+            rate: random(4, 2),
+            bias: random(4, 3),
+        }
     }
 
     /// Inputs of so many rows: what goes through the convolution, and what strength and decay come from.
@@ -340,7 +344,7 @@ mod tests {
         on_host: bool,
         memories: Option<&mut [Option<DeltaMemory>]>,
     ) -> Vec<Vec<f32>> {
-        let Layer { kernel, rate, bias } = layer();
+        let DeltaTensors { kernel, rate, bias } = layer();
         let weights = DeltaWeights { kernel: &kernel, rate: &rate, bias: &bias };
         let as_rows =
             |x: &Tensor| if on_host { Activations::of(x).unwrap() } else { Activations::Device(x.clone()) };
