@@ -326,6 +326,11 @@ fn configs_that_make_no_sense() {
         case("activation", config("hidden_act", json!("gelu")), &["hidden_act", "gelu", "only silu"]),
         case("quantised", config("quantization_config", json!({"quant_method": "gptq"})), &["gptq", "BF16"]),
         case(
+            "blocks of four bits",
+            config("quantization_config", json!({"quant_method": "mxfp4"})),
+            &["mxfp4", "dequantize=True"],
+        ),
+        case(
             "heads",
             config("num_key_value_heads", json!(3)),
             &["`num_attention_heads` is 4", "is 3", "multiple"],

@@ -273,13 +273,7 @@ impl Sizes {
 
     /// Bytes of the keys and values that all prompts leave in all blocks.
     pub fn prompt_rows_bytes(&self) -> u64 {
-        (2 * self.cached_per_token() * self.compute_bytes * self.prompt_tokens) as u64
-    }
-
-    /// Keys that a token leaves in all blocks.
-    fn cached_per_token(&self) -> usize {
-        let heads = (0..self.config.blocks).map(|block| self.config.attention(block));
-        heads.map(|heads| heads.key * heads.dim).sum()
+        self.config.kept_bytes(self.prompts, self.prompt_tokens, self.compute_bytes) as u64
     }
 
     /// What is left of the base's measurement when its states are those after `first` blocks.
@@ -369,7 +363,7 @@ impl Sizes {
     pub fn memory(&self, cells: &[Procedure]) -> ResourceEstimate {
         let c = &self.config;
         let (host_element, device_element) = (4usize, self.compute_bytes);
-        let states = |tokens: usize| tokens * c.hidden_size * self.compute_bytes;
+        let states = |tokens: usize| tokens * c.widest_state() * self.compute_bytes;
         let block = self.largest_block(|layout| self.held_elements(layout));
         let all_blocks: usize = c.layouts().map(BlockLayout::elements).sum();
         let held_blocks: usize = c.layouts().map(|layout| self.held_elements(layout)).sum();
@@ -384,7 +378,7 @@ impl Sizes {
         }
         let tokens = self.evaluation_tokens().max(if calibrated { self.calibration_tokens() } else { 0 });
         let rows = self.batch_tokens.min(tokens).max(self.seq_len);
-        let of_rows = |rows: usize| rows * (3 * self.widest_output() + 6 * c.hidden_size) * device_element;
+        let of_rows = |rows: usize| rows * (3 * self.widest_output() + 6 * c.widest_state()) * device_element;
         // On a device the scores of some queries of every head, as they come, in `f32`, masked and as weights.
         let queries = rows / self.seq_len * self.seq_len.min(DEVICE_QUERIES);
         let scores = 3 * self.largest_heads(|heads| heads.query) * queries * self.seq_len * 4;
@@ -415,16 +409,16 @@ impl Sizes {
         let heads = 1 + usize::from(cells.iter().any(differs));
         let head = heads * c.vocabulary * c.hidden_size * device_element
             + logits * if self.on_host { 4 } else { 12 };
-        let cache = 2 * self.cached_per_token() * device_element;
         let answering = if self.prompts == 0 {
             0
         } else {
-            let together = self.batch_prompts.min(self.prompts) * self.longest_text;
+            let texts = self.batch_prompts.min(self.prompts);
+            let together = texts * self.longest_text;
+            let cache = c.kept_bytes(texts, together, device_element);
             // Beside the model that answered: a block of the base, with keys and values of one batch.
-            let base =
-                if self.disagreement { block * device_element + together * cache / c.blocks } else { 0 };
+            let base = if self.disagreement { block * device_element + cache / c.blocks } else { 0 };
             (held_blocks + c.vocabulary * c.hidden_size) * device_element
-                + together * cache
+                + cache
                 + of_rows(self.batch_tokens.min(together))
                 + base.max(packed)
         };

@@ -146,8 +146,8 @@ impl HiddenStates {
         Ok(device.synchronize()?)
     }
 
-    /// The same, and shows the states of every batch before the block and behind it, where they are between blocks, inputs of
-    /// modules, `sites` in their order, and what experts make of the rows that are routed to them.
+    /// The same, and shows the residual of every batch before the block and behind it, where they are between blocks, inputs
+    /// of modules, `sites` in their order, and what experts make of the rows that are routed to them.
     pub fn forward_seen(
         &mut self,
         block: &Block,
@@ -161,20 +161,22 @@ impl HiddenStates {
             let onlookers = Onlookers { inputs: Some((sites, &mut *inputs)), experts: Some(&mut *experts) };
             let y = block.forward_observed(&x.to_device(device)?, shape, ropes, onlookers)?;
             let y = y.to_device(&self.home)?;
-            seen(x, &y, shape)?;
+            seen(&block.residual(x)?, &block.residual(&y)?, shape)?;
             *x = y;
         }
         Ok(device.synchronize()?)
     }
 
-    /// The states of the last token of every sequence, on the host in `f32`, sequence after sequence.
+    /// The first `hidden` features of the states of the last token of every sequence, on the host in `f32`, sequence after
+    /// sequence.
     ///
     /// # Errors
     /// A tensor operation that fails.
-    pub fn last_states(&self) -> Result<Vec<f32>> {
+    pub fn last_states(&self, hidden: usize) -> Result<Vec<f32>> {
         let mut last = Vec::new();
         for place in &self.places {
             let row = self.batches[place.batch].narrow(0, place.row + place.rows - 1, 1)?;
+            let row = row.narrow(1, 0, hidden)?;
             last.extend(row.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(last)

@@ -103,7 +103,14 @@ impl Study {
                 procedure.check(module.shape.1, module.short_name())?;
             }
         }
-        procedure.blocks_removed(self.folder.config.blocks).map_err(of_cell)?;
+        let removed = procedure.blocks_removed(self.folder.config.blocks).map_err(of_cell)?;
+        if let Some(why) = self.folder.config.needs_all_blocks.filter(|_| removed > 0) {
+            return Err(Error::mistake(format!(
+                "{}: no block of this {} can be left out: {why}",
+                cell.label(),
+                self.folder.config.architecture
+            )));
+        }
         if procedure.experts_removed(self.folder.config.experts()).map_err(of_cell)? > 0
             && let Some(why) = renumber::refuses_experts(&self.folder)
         {

@@ -47,14 +47,14 @@ pub(super) fn take_survey(
     cell: Option<&str>,
     reporter: &mut Reporter,
 ) -> Result<Survey> {
-    let blocks = study.folder.config.blocks;
+    let (blocks, hidden) = (study.folder.config.blocks, study.folder.config.hidden_size);
     reporter.phase(cell, Phase::Survey, blocks as u64, "blocks");
     let placement = Placement { batch_tokens: study.spec.compute.batch_tokens, home: &place.home };
     let mut states =
         HiddenStates::embed(&study.folder, windows, study.dtype, placement, &mut || reporter.boundary())?;
     let tokens = states.tokens();
     let (mut influence, mut outliers) = (Vec::with_capacity(blocks), Vec::with_capacity(blocks));
-    let mut last = vec![states.last_states()?];
+    let mut last = vec![states.last_states(hidden)?];
     let (mut experts, mut figures) = (Vec::with_capacity(blocks), vec![Vec::new(); blocks]);
     for index in (0..blocks).filter(|index| !dropped.contains(index)) {
         reporter.boundary()?;
@@ -82,7 +82,7 @@ pub(super) fn take_survey(
         )?;
         influence.push(turned / tokens.max(1) as f64);
         experts.push(scores.finish());
-        last.push(states.last_states()?);
+        last.push(states.last_states(hidden)?);
         let forwarded = reporter.clock();
         let SurveyedInputs { mut norms, moments, .. } = inputs;
         figures[index] = moments.finish(block.layout(), &outputs);
@@ -95,7 +95,7 @@ pub(super) fn take_survey(
         reporter.tracker.throughput(tokens as f64, 1.0);
         reporter.tracker.step(index as u64 + 1);
     }
-    let angles = span_angles(&last, study.folder.config.hidden_size);
+    let angles = span_angles(&last, hidden);
     Ok(Survey { windows: windows.len(), influence, angles, experts, outlier_ratio: outliers, sites: figures })
 }
 

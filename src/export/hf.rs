@@ -219,8 +219,9 @@ struct WeightWriter<'a> {
     blocks: Blocks<'a>,
     /// Embedding and head, where these are rounded, by their names in the files: name and format.
     ends: HashMap<String, (String, GgmlType)>,
-    /// Names in the files of all tensors that could have been compressed.
-    modules: HashMap<String, (usize, ModuleId)>,
+    /// Names in the files of all tensors that could have been compressed, and which matrices lie in each, one behind the
+    /// other: those of all experts, or one.
+    modules: HashMap<String, Vec<(usize, ModuleId)>>,
     /// What tensors are called now; those of blocks that are left out have no name.
     names: TensorNames,
     counts: Vec<Count>,
@@ -231,11 +232,12 @@ impl<'a> WeightWriter<'a> {
         let folder = model.folder;
         let names = TensorNames::of(folder)?;
         let layouts = folder.config.layouts().enumerate();
-        let modules =
-            layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
-        let modules = modules
-            .map(|(module, place)| (folder.weights.stored_name(&module.weight()).to_owned(), place))
-            .collect();
+        let all = layouts.flat_map(|(block, layout)| layout.modules().map(move |(id, m)| (m, (block, id))));
+        let mut modules = HashMap::<String, Vec<_>>::new();
+        for (module, place) in all {
+            let tensor = module.fused_tensor().unwrap_or_else(|| module.weight());
+            modules.entry(folder.weights.stored_name(&tensor).to_owned()).or_default().push(place);
+        }
         let ends = [
             (&folder.config.embedding.tensor, folder.ends.embedding),
             (&folder.config.head.tensor, folder.ends.head),
@@ -308,7 +310,7 @@ impl<'a> WeightWriter<'a> {
 
     /// Writes a tensor of which only a part is read, and what became of it.
     fn write_edited(&mut self, tensor: &SourceTensor, out: &mut Output<'_>) -> Result<()> {
-        if let Some((block, module)) = self.modules.get(&tensor.name).copied()
+        if let Some(&[(block, module)]) = self.modules.get(&tensor.name).map(Vec::as_slice)
             && self.blocks.stored(block, module)?.is_some()
         {
             let zeros = self.write_weight(tensor, (block, module), out)?;
@@ -359,17 +361,47 @@ impl<'a> WeightWriter<'a> {
         tensor: &SourceTensor,
         out: &mut Output<'_>,
     ) -> Result<()> {
-        let place = self.modules.get(&tensor.name).copied();
-        let stored = match place {
-            Some((block, module)) => self.blocks.stored(block, module)?.map(|stored| (block, module, stored)),
-            None => None,
-        };
-        let Some((block, module, stored)) = stored else {
+        let Some(places) = self.modules.get(&tensor.name).cloned() else {
             return match (self.ends.get(&tensor.name), self.names.kept_entries(&tensor.name)) {
                 (Some(end), _) => self.write_end(source, tensor, end, out),
                 (None, Some(kept)) => Self::write_entries(source, tensor, kept, out),
                 (None, None) => source.pass(tensor.bytes, |bytes| out.put(bytes)),
             };
+        };
+        let (&[entries, ref shape @ ..], mut places) = (&tensor.shape[..], places.into_iter()) else {
+            return Err(Error::failure(format!("{} is a single number", tensor.name)));
+        };
+        if shape.len() < 2 {
+            return places.try_for_each(|place| self.write_matrix(source, tensor, place, out));
+        }
+        // One matrix for every expert of the files.
+        let piece = SourceTensor {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype.clone(),
+            shape: shape.to_vec(),
+            bytes: tensor.bytes / entries.max(1) as u64,
+        };
+        let kept = self.names.kept_entries(&tensor.name).map(<[usize]>::to_vec);
+        for entry in 0..entries {
+            if kept.as_ref().is_some_and(|kept| !kept.contains(&entry)) {
+                source.skip(piece.bytes)?;
+            } else if let Some(place) = places.next() {
+                self.write_matrix(source, &piece, place, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a matrix that could have been compressed.
+    fn write_matrix(
+        &mut self,
+        source: &mut SourceFile,
+        tensor: &SourceTensor,
+        (block, module): (usize, ModuleId),
+        out: &mut Output<'_>,
+    ) -> Result<()> {
+        let Some(stored) = self.blocks.stored(block, module)? else {
+            return source.pass(tensor.bytes, |bytes| out.put(bytes));
         };
         if self.folder.config.layout(block).module(module).turned {
             let zeros = self.write_weight(tensor, (block, module), out)?;

@@ -83,7 +83,7 @@ pub(super) fn mean_nll(
         Some(change) => {
             let embedding = &folder.config.embedding;
             let rows = folder.weights.rows(&embedding.tensor, &ids, dtype, &device)?;
-            hidden_states(folder, change(&embedding.tensor, rows)?, &batch)?
+            hidden_states(folder, change(&embedding.tensor, rows)?, &ids, &batch)?
         }
     };
     for block in 0..folder.config.blocks {

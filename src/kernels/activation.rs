@@ -40,6 +40,41 @@ pub(crate) fn gated(out: &mut [f32], gate: &[f32], up: &[f32], function: Activat
     }
 }
 
+/// How fast the gate of [`clamped_gated`] opens.
+pub(crate) const SHARPNESS: f32 = 1.702;
+
+/// `out = g · sigmoid(1.702 · g) · (u + 1)`, with a gate `g` of at most `limit` and `u` between `-limit` and `limit`.
+pub(crate) fn clamped_gated(out: &mut [f32], gate: &[f32], up: &[f32], limit: f32) {
+    out.par_chunks_mut(TASK).zip(gate.par_chunks(TASK)).zip(up.par_chunks(TASK)).for_each(
+        |((out, gate), up)| {
+            simd(
+                #[inline(always)]
+                || {
+                    for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+                        // Unlike `min`, this keeps NaN.
+                        let g = if g > limit { limit } else { g };
+                        *o = silu_of(g, SHARPNESS * g) * (u.clamp(-limit, limit) + 1.0);
+                    }
+                },
+            );
+        },
+    );
+}
+
+/// `x · sigmoid(gate)`, in place of `x`.
+pub(crate) fn times_sigmoid(x: &mut [f32], gate: &[f32]) {
+    x.par_chunks_mut(TASK).zip(gate.par_chunks(TASK)).for_each(|(x, gate)| {
+        simd(
+            #[inline(always)]
+            || {
+                for (v, &g) in x.iter_mut().zip(gate) {
+                    *v = silu_of(*v, g);
+                }
+            },
+        );
+    });
+}
+
 fn each(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
     x.par_chunks_mut(TASK).for_each(|x| {
         simd(
@@ -153,6 +188,26 @@ mod tests {
                 let want = want * f64::from(*up);
                 assert!((f64::from(*out) - want).abs() < 4e-6, "{function:?} {x}: {out} {want}");
             }
+        }
+    }
+
+    #[test]
+    fn a_sigmoid_lets_through_what_it_should() {
+        let mut x = [2.0, -3.0, 4.0];
+        times_sigmoid(&mut x, &[0.0, 50.0, -50.0]);
+        assert!(x.iter().zip([1.0, -3.0, 0.0]).all(|(got, want)| (got - want).abs() < 1e-6), "{x:?}");
+    }
+
+    #[test]
+    fn clamped_gates_are_as_defined() {
+        let x: Vec<f32> = (-600..=600).map(|i| i as f32 / 100.0).collect();
+        let up: Vec<f32> = x.iter().map(|v| 1.5 - v).collect();
+        let mut out = vec![f32::NAN; x.len()];
+        clamped_gated(&mut out, &x, &up, 3.0);
+        for ((out, x), up) in out.iter().zip(&x).zip(&up) {
+            let (gate, up) = (f64::from(*x).min(3.0), f64::from(*up).clamp(-3.0, 3.0));
+            let want = gate / (1.0 + (-1.702 * gate).exp()) * (up + 1.0);
+            assert!((f64::from(*out) - want).abs() < 1e-5, "{x} {up}: {out} {want}");
         }
     }
 

@@ -42,7 +42,8 @@ pub struct AttentionShape {
 /// `softmax(softcap(scale · q·kᵀ) + causal mask) · v` for every sequence and head.
 ///
 /// `q` and `out` are `[rows, query heads · dim]`; `k` and `v` are `[rows, key heads · dim]`, already rotated.
-/// Segments must not overlap and must come in the order of their rows; rows of no segment are left alone.
+/// Segments must not overlap and must come in the order of their rows; rows of no segment are left alone. `sinks` is one
+/// more score for every query head, which takes part in the softmax and has no value.
 pub(crate) fn causal(
     out: &mut [f32],
     q: &[f32],
@@ -50,6 +51,7 @@ pub(crate) fn causal(
     v: &[f32],
     segments: &[Segment],
     heads: AttentionShape,
+    sinks: Option<&[f32]>,
 ) {
     let width = heads.query * heads.dim;
     let mut tiles = Vec::new();
@@ -69,7 +71,8 @@ pub(crate) fn causal(
     }
     tiles.into_par_iter().zip(pieces).for_each_init(Vec::new, |scores, ((segment, first, len), out)| {
         for head in 0..heads.query {
-            tile(out, scores, (q, k, v), segment, (first, len), heads, head);
+            let sink = sinks.map(|sinks| sinks[head]);
+            tile(out, scores, (q, k, v), segment, (first, len), heads, (head, sink));
         }
     });
 }
@@ -82,7 +85,7 @@ fn tile(
     segment: Segment,
     (first, len): (usize, usize),
     heads: AttentionShape,
-    head: usize,
+    (head, sink): (usize, Option<f32>),
 ) {
     let (width, key_width) = (heads.query * heads.dim, heads.key * heads.dim);
     let key_head = head * heads.key / heads.query;
@@ -119,7 +122,7 @@ fn tile(
                 let hidden = heads.window.map_or(0, |w| visible.saturating_sub(w));
                 row[..hidden].fill(0.0);
                 row[visible..].fill(0.0);
-                softmax(&mut row[hidden..visible]);
+                softmax(&mut row[hidden..visible], sink);
             }
         },
     );
@@ -134,9 +137,9 @@ fn tile(
     );
 }
 
-/// Softmax in place.
+/// Softmax in place, of a row that may have one more score.
 #[inline(always)]
-fn softmax(row: &mut [f32]) {
+fn softmax(row: &mut [f32], sink: Option<f32>) {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let (whole, rest) = row.as_chunks::<16>();
     for chunk in whole {
@@ -144,7 +147,7 @@ fn softmax(row: &mut [f32]) {
             *lane = if v > *lane { v } else { *lane };
         }
     }
-    let max = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = lanes.iter().chain(rest).copied().fold(sink.unwrap_or(f32::NEG_INFINITY), f32::max);
     let mut sums = [0f32; 16];
     let (whole, rest) = row.as_chunks_mut::<16>();
     for chunk in whole {
@@ -157,7 +160,8 @@ fn softmax(row: &mut [f32]) {
         *v = math::exp(*v - max);
         *sum += *v;
     }
-    let scale = 1.0 / sums.iter().sum::<f32>();
+    let of_sink = sink.map_or(0.0, |sink| math::exp(sink - max));
+    let scale = 1.0 / (sums.iter().sum::<f32>() + of_sink);
     for v in row {
         *v *= scale;
     }
@@ -169,7 +173,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// Attention as its definition says, in f64.
-    fn definition(q: &[f32], k: &[f32], v: &[f32], segments: &[Segment], h: AttentionShape) -> Vec<f64> {
+    fn definition(
+        (q, k, v): (&[f32], &[f32], &[f32]),
+        segments: &[Segment],
+        h: AttentionShape,
+        sinks: Option<&[f32]>,
+    ) -> Vec<f64> {
         let (qw, kw) = (h.query * h.dim, h.key * h.dim);
         let mut out = vec![0f64; q.len()];
         for s in segments {
@@ -191,7 +200,8 @@ mod tests {
                     let dot = |j: usize| h.softcap.map_or(dot(j), |cap| cap * (dot(j) / cap).tanh());
                     let weights: Vec<f64> =
                         (0..s.keys).map(|j| if seen(j) { dot(j).exp() } else { 0.0 }).collect();
-                    let total: f64 = weights.iter().sum();
+                    let of_sink = sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+                    let total: f64 = weights.iter().sum::<f64>() + of_sink;
                     for d in 0..h.dim {
                         out[(s.query_row + i) * qw + head * h.dim + d] = (0..s.keys)
                             .map(|j| {
@@ -213,7 +223,8 @@ mod tests {
             lengths in prop::collection::vec((1usize..90, 0usize..70), 1..4),
             key_heads in 1usize..3, groups in 1usize..4, dim in 1usize..5,
             window in prop::option::of(1usize..80),
-            scale in prop::option::of(0.01f64..1.0), softcap in prop::option::of(0.5f64..9.0), seed in any::<u64>(),
+            scale in prop::option::of(0.01f64..1.0), softcap in prop::option::of(0.5f64..9.0), has_sinks: bool,
+            seed in any::<u64>(),
         ) {
             use rand::{Rng, SeedableRng};
             let heads = AttentionShape { query: key_heads * groups, key: key_heads, dim: dim * 2, window, scale, softcap };
@@ -229,9 +240,11 @@ mod tests {
             let q = random(rows * heads.query * heads.dim);
             let k = random(key_rows * heads.key * heads.dim);
             let v = random(key_rows * heads.key * heads.dim);
-            let truth = definition(&q, &k, &v, &segments, heads);
+            let sinks = has_sinks.then(|| random(heads.query));
+            let sinks = sinks.as_deref();
+            let truth = definition((&q, &k, &v), &segments, heads, sinks);
             let mut out = vec![0.0; q.len()];
-            causal(&mut out, &q, &k, &v, &segments, heads);
+            causal(&mut out, &q, &k, &v, &segments, heads, sinks);
             for (got, want) in out.iter().zip(truth) {
                 prop_assert!((f64::from(*got) - want).abs() < 2e-5, "{got} {want}");
             }

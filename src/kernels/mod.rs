@@ -7,6 +7,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub mod codes;
+pub(crate) mod delta;
 pub(crate) mod device;
 pub(crate) mod elementwise;
 pub mod ggml;

@@ -67,6 +67,19 @@ pub struct Sequence {
     pub new: usize,
 }
 
+/// The rows of a sequence, for what reads them one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SequenceRun {
+    /// The sequence's place in a cache.
+    pub slot: usize,
+    /// Tokens before the first row.
+    pub past: usize,
+    pub row: usize,
+    pub rows: usize,
+    /// The number of the run that this one continues, where it does.
+    pub trunk: Option<usize>,
+}
+
 impl Batch {
     /// A batch of sequences, in the order of their rows.
     pub fn new(sequences: Vec<Sequence>) -> Self {
@@ -171,6 +184,18 @@ impl Batch {
             segments.push(Segment { query_row, queries, key_row, keys });
         }
         Some((rows, segments))
+    }
+
+    /// The sequences in the order of their rows.
+    pub(super) fn runs(&self) -> Vec<SequenceRun> {
+        let mut runs: Vec<SequenceRun> = Vec::with_capacity(self.len());
+        for (number, (row, s)) in self.spans().enumerate() {
+            let first = self.trunks.get(number).copied().flatten();
+            let trunk =
+                first.and_then(|first| runs.iter().position(|run| run.trunk.is_none() && run.row == first));
+            runs.push(SequenceRun { slot: s.slot, past: s.past, row, rows: s.new, trunk });
+        }
+        runs
     }
 
     /// Queries and keys of every sequence; keys lie `capacity` rows apart in a cache, or as the queries do.

@@ -9,7 +9,7 @@ use super::cache::BlockCache;
 use super::config::{BlockPlan, BlockPlans};
 use super::folder::ModelFolder;
 use super::forward::{
-    ActivationObserver, Forward, Halt, Linear, ModuleWeights, Onlookers, Watch, WeightReader,
+    ActivationObserver, BlockMemory, Forward, Halt, Linear, ModuleWeights, Onlookers, Watch, WeightReader,
 };
 use super::layout::{BlockLayout, InputSite, ModuleDef, ModuleId, TensorDef};
 use super::ops::{self, Activations};
@@ -30,6 +30,8 @@ pub enum ExpertWeights {
 #[derive(Debug, Clone)]
 pub struct Block {
     plans: BlockPlans,
+    /// Features of the residual.
+    hidden: usize,
     index: usize,
     modules: Vec<ModuleWeights>,
     tensors: Vec<Tensor>,
@@ -88,11 +90,20 @@ impl Block {
             Ok(ModuleWeights::ReadWhenNeeded { reader, bias, packs: false })
         };
         let modules = layout.modules_in_files().map(module).collect::<Result<_>>()?;
-        Ok(Self { plans: folder.config.plans.clone(), index, modules, tensors })
+        let hidden = folder.config.hidden_size;
+        Ok(Self { plans: folder.config.plans.clone(), hidden, index, modules, tensors })
     }
 
     fn plan(&self) -> &BlockPlan {
         self.plans.at(self.index)
+    }
+
+    /// The residual of rows of hidden states, without what travels with it.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub(crate) fn residual(&self, states: &Tensor) -> Result<Tensor> {
+        Ok(states.narrow(1, 0, self.hidden)?)
     }
 
     /// What the block is made of.
@@ -161,8 +172,12 @@ impl Block {
         dtype: DType,
         device: &Device,
     ) -> Result<BlockCache> {
-        let shape = self.plan().decoder.attention();
-        BlockCache::new(sequences, capacity, shape.key * shape.dim, dtype, device)
+        match self.plan().decoder.memory() {
+            BlockMemory::KeysAndValues { width } => {
+                BlockCache::new(sequences, capacity, width, dtype, device)
+            }
+            BlockMemory::DeltaNet(shape) => Ok(BlockCache::of_delta_net(sequences, shape, device)),
+        }
     }
 
     /// The block's output for hidden states `x`, `[rows of the batch, hidden]`.

@@ -39,6 +39,8 @@ pub struct ModelConfig {
     pub bos: Option<u32>,
     /// What a person should know of settings that contradict each other.
     pub warnings: Vec<String>,
+    /// Why no block can be left out, where that is so.
+    pub needs_all_blocks: Option<&'static str>,
     pub(super) plans: BlockPlans,
 }
 
@@ -55,6 +57,26 @@ pub struct EmbeddingDef {
     pub factor: f64,
     /// Learned positions, which are added after that.
     pub positions: Option<PositionsDef>,
+    /// What every block gets beside the residual.
+    pub block_inputs: Option<BlockInputsDef>,
+}
+
+/// Inputs of blocks that come from the tokens and from the embedding, one for each block. They travel with the residual: a
+/// row of hidden states has them behind it until their blocks have read them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockInputsDef {
+    /// A table, `[rows, blocks · width]`.
+    pub table: String,
+    /// Its rows.
+    pub rows: usize,
+    /// A matrix that the embedding goes through, `[blocks · width, hidden]`.
+    pub projection: String,
+    /// The weight of the RMS norm of every input that comes of that, `[width]`.
+    pub norm: String,
+    /// Its epsilon.
+    pub norm_eps: f64,
+    /// Features of a block's input.
+    pub width: usize,
 }
 
 /// A table of learned positions.
@@ -236,6 +258,18 @@ impl ModelConfig {
         self.plans.iter().map(|plan| &plan.layout)
     }
 
+    /// Bytes of what all blocks keep of so many texts of `tokens` tokens together, where a number takes `element` of them.
+    pub(crate) fn kept_bytes(&self, texts: usize, tokens: usize, element: usize) -> usize {
+        self.plans.iter().map(|plan| plan.decoder.memory().bytes(texts, tokens, element)).sum()
+    }
+
+    /// Features of the widest row of hidden states between two blocks: the residual, and what travels with it.
+    pub(crate) fn widest_state(&self) -> usize {
+        let inputs = self.embedding.block_inputs.as_ref().map_or(0, |inputs| self.blocks * inputs.width);
+        let beside = self.plans.iter().map(|plan| plan.decoder.carried()).max().unwrap_or(0);
+        self.hidden_size + inputs.max(beside)
+    }
+
     /// Shape of the heads of a block.
     ///
     /// # Panics
@@ -281,6 +315,12 @@ impl ModelConfig {
         let positions = embedding.positions.iter();
         tensors.extend(positions.map(|table| (table.tensor.clone(), vec![table.rows, hidden])));
         tensors.extend(embedding.projection.iter().map(|name| (name.clone(), vec![hidden, embedding.width])));
+        if let Some(inputs) = &embedding.block_inputs {
+            let all = self.blocks_in_files() * inputs.width;
+            tensors.push((inputs.table.clone(), vec![inputs.rows, all]));
+            tensors.push((inputs.projection.clone(), vec![all, hidden]));
+            tensors.push((inputs.norm.clone(), vec![inputs.width]));
+        }
         tensors.extend(self.layouts().flat_map(BlockLayout::tensors));
         if head.norm_kind.is_some() {
             tensors.push((head.norm.clone(), vec![hidden]));
@@ -300,8 +340,8 @@ impl ModelConfig {
         self.ropes.iter().filter_map(|embedding| embedding.rope.length_limit()).min()
     }
 
-    /// The same model inside another one, whose files have something in front of the names of its tensors.
-    pub(super) fn below(mut self, prefix: &str) -> Self {
+    /// The same model inside another one, whose files have other names for its tensors.
+    pub(super) fn renamed(mut self, change: &dyn Fn(&mut String)) -> Self {
         let (embedding, head) = (&mut self.embedding, &mut self.head);
         let names = [Some(&mut embedding.tensor), embedding.projection.as_mut()];
         let positions = embedding.positions.as_mut().map(|table| &mut table.tensor);
@@ -312,13 +352,15 @@ impl ModelConfig {
             head.bias.as_mut(),
             positions,
         ];
-        for name in names.into_iter().chain(ends).flatten() {
-            name.insert_str(0, prefix);
+        let inputs = embedding.block_inputs.iter_mut();
+        let inputs = inputs.flat_map(|inputs| [&mut inputs.table, &mut inputs.projection, &mut inputs.norm]);
+        for name in names.into_iter().chain(ends).flatten().chain(inputs) {
+            change(name);
         }
         // A configuration that was just read is nobody else's.
         if let Some(plans) = Arc::get_mut(&mut self.plans.all) {
             for plan in plans {
-                plan.layout.put_below(prefix);
+                plan.layout.rename(change);
             }
         }
         self

@@ -66,6 +66,7 @@ impl ModelFolder {
         let mut weights = Weights::open(path)?;
         reconcile(&mut config, &mut weights)?;
         check_tensors(&config, &weights)?;
+        cut_fused_tensors(&config, &mut weights)?;
         Ok(Self {
             root: path.to_path_buf(),
             config,
@@ -208,6 +209,17 @@ fn check_tensors(config: &ModelConfig, weights: &Weights) -> Result<()> {
                 info.file.display(),
                 info.shape
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Lets the matrix of every expert be found where the files have those of all experts in one tensor.
+fn cut_fused_tensors(config: &ModelConfig, weights: &mut Weights) -> Result<()> {
+    for (_, module) in config.layouts().flat_map(BlockLayout::modules) {
+        let Some(place) = module.expert else { continue };
+        for (tensor, name, _) in module.pieces() {
+            weights.name_piece(name, &tensor, place.index)?;
         }
     }
     Ok(())

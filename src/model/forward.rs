@@ -7,16 +7,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::batch::Batch;
 use super::cache::BlockCache;
 use super::layout::{BlockLayout, InputSite, ModuleId, TensorId};
-use super::ops::{self, Activations};
+use super::ops::{self, Activations, DeltaWeights};
 use super::rope::RopeTables;
 use super::widths::BlockWidths;
 use crate::error::{Error, Result};
 use crate::kernels::attention::AttentionShape;
+use crate::kernels::delta::DeltaShape;
 use crate::kernels::sparse::Packed;
 
 /// Is shown the inputs of modules while a pass runs.
@@ -80,6 +81,62 @@ pub(super) trait DecoderBlock: fmt::Debug + Send + Sync {
     fn widths(&self, _layout: &BlockLayout) -> BlockWidths {
         BlockWidths::UNKNOWN
     }
+
+    /// What it keeps of the tokens of a text.
+    fn memory(&self) -> BlockMemory {
+        BlockMemory::of_attention(self.attention())
+    }
+
+    /// Features that its output has behind the residual, for later blocks.
+    fn carried(&self) -> usize {
+        0
+    }
+
+    /// What `layer_types` of a configuration calls such a block.
+    fn kind(&self) -> &'static str {
+        if self.attention().window.is_some() { "sliding_attention" } else { "full_attention" }
+    }
+}
+
+/// What a block keeps of the tokens of a text, for those behind them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum BlockMemory {
+    /// Keys and values of every token.
+    KeysAndValues {
+        /// Of the keys of a token, and of its values.
+        width: usize,
+    },
+    /// Matrices, however long the text is.
+    DeltaNet(DeltaShape),
+}
+
+impl BlockMemory {
+    pub fn of_attention(shape: AttentionShape) -> Self {
+        Self::KeysAndValues { width: shape.key * shape.dim }
+    }
+
+    /// Bytes that it takes for so many texts of `tokens` tokens together, where a number takes `element` of them. Matrices
+    /// are of `f32`, and those before the last token are kept beside them.
+    pub fn bytes(self, texts: usize, tokens: usize, element: usize) -> usize {
+        match self {
+            Self::KeysAndValues { width } => 2 * width * tokens * element,
+            Self::DeltaNet(shape) => {
+                texts * (2 * shape.elements() + shape.taps * shape.channels()) * size_of::<f32>()
+            }
+        }
+    }
+}
+
+/// Heads that follow the gated delta rule.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DeltaLayer {
+    pub shape: DeltaShape,
+    /// `[channels, 1, taps]`
+    pub kernel: TensorId,
+    /// A number for each head.
+    pub rate: TensorId,
+    /// The same.
+    pub bias: TensorId,
 }
 
 /// Rows from which on packed weights are used: fewer would leave most of a tile of theirs empty.
@@ -244,7 +301,42 @@ impl Forward<'_> {
 
     /// `x · weightᵀ` with a matrix of `rows` rows that is no module: a router.
     pub fn project(&self, weight: TensorId, rows: usize, x: &Activations) -> Result<Activations> {
-        ops::linear(x, &self.tensors[weight.index()].reshape((rows, ()))?, None)
+        self.project_with(weight, None, rows, x)
+    }
+
+    /// The same with a bias, `[rows]`, where there is one.
+    pub fn project_with(
+        &self,
+        weight: TensorId,
+        bias: Option<TensorId>,
+        rows: usize,
+        x: &Activations,
+    ) -> Result<Activations> {
+        let bias = bias.map(|id| &self.tensors[id.index()]);
+        ops::linear(x, &self.tensors[weight.index()].reshape((rows, ()))?, bias)
+    }
+
+    /// What heads say that follow the gated delta rule, of what [`ops::delta_net`] gets.
+    pub fn delta_net(&self, layer: DeltaLayer, inputs: [&Activations; 3]) -> Result<Activations> {
+        let [kernel, rate, bias] = [layer.kernel, layer.rate, layer.bias].map(|id| &self.tensors[id.index()]);
+        let weights = DeltaWeights { kernel, rate, bias };
+        let runs = self.batch.runs();
+        match self.cache {
+            None => ops::delta_net(inputs, weights, layer.shape, &runs, None),
+            Some(cache) => cache.with_memories(|memories| {
+                ops::delta_net(inputs, weights, layer.shape, &runs, Some(memories))
+            }),
+        }
+    }
+
+    /// Every number of a tensor, on the host.
+    pub fn values(&self, tensor: TensorId) -> Result<Vec<f32>> {
+        Ok(self.tensors[tensor.index()].to_dtype(DType::F32)?.to_vec1()?)
+    }
+
+    /// `x` times a tensor of one number.
+    pub fn scale(&self, factor: TensorId, x: Activations) -> Result<Activations> {
+        ops::scale_by(x, &self.tensors[factor.index()])
     }
 
     /// Whether the output of these modules matters: always, unless the pass only observes and watches none of them. Then
@@ -279,23 +371,24 @@ impl Forward<'_> {
         }
     }
 
-    /// What the heads make of queries, keys and values that are rotated already.
+    /// What the heads make of queries, keys and values that are rotated already. `sinks`, where there are some, is one
+    /// more score for every query head, which has no value.
     pub fn attend(
         &self,
-        q: &Activations,
-        k: &Activations,
-        v: &Activations,
+        [q, k, v]: [&Activations; 3],
         shape: AttentionShape,
+        sinks: Option<TensorId>,
     ) -> Result<Activations> {
+        let sinks = sinks.map(|id| &self.tensors[id.index()]);
         match self.cache {
             None => match self.batch.continued() {
-                None => ops::causal_attention(q, k, v, &self.batch.segments(None), shape),
+                None => ops::causal_attention(q, k, v, &self.batch.segments(None), shape, sinks),
                 Some((rows, segments)) => {
                     let (k, v) = (ops::take_rows(k, &rows)?, ops::take_rows(v, &rows)?);
-                    ops::causal_attention(q, &k, &v, &segments, shape)
+                    ops::causal_attention(q, &k, &v, &segments, shape, sinks)
                 }
             },
-            Some(cache) => cache.attend(self.batch, q, k, v, shape),
+            Some(cache) => cache.attend(self.batch, [q, k, v], shape, sinks),
         }
     }
 

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::batch::Batch;
-use super::config::NormKind;
+use super::config::{BlockInputsDef, NormKind};
 use super::folder::ModelFolder;
 use super::ops::{self, Activations, with_elements};
 use crate::error::{Error, Result};
@@ -28,11 +28,16 @@ pub fn embed(
             rounded(kind, &rows)?.to_device(device)?.to_dtype(dtype)?
         }
     };
-    hidden_states(folder, rows, batch)
+    hidden_states(folder, rows, ids, batch)
 }
 
 /// What the first block gets of rows of the embedding, `[rows of the batch, width of the embedding]`.
-pub(crate) fn hidden_states(folder: &ModelFolder, rows: Tensor, batch: &Batch) -> Result<Tensor> {
+pub(crate) fn hidden_states(
+    folder: &ModelFolder,
+    rows: Tensor,
+    ids: &[u32],
+    batch: &Batch,
+) -> Result<Tensor> {
     let embedding = &folder.config.embedding;
     let (dtype, device) = (rows.dtype(), rows.device().clone());
     let rows = match &embedding.projection {
@@ -41,6 +46,9 @@ pub(crate) fn hidden_states(folder: &ModelFolder, rows: Tensor, batch: &Batch) -
     };
     #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
     let rows = if embedding.factor == 1.0 { rows } else { (rows * embedding.factor)? };
+    if let Some(inputs) = &embedding.block_inputs {
+        return with_block_inputs(folder, rows, ids, inputs);
+    }
     let Some(table) = &embedding.positions else { return Ok(rows) };
     let offset = table.offset as u32;
     let positions: Vec<u32> = batch.positions().iter().map(|position| position + offset).collect();
@@ -53,6 +61,24 @@ pub(crate) fn hidden_states(folder: &ModelFolder, rows: Tensor, batch: &Batch) -
         )));
     }
     Ok((rows + folder.weights.rows(&table.tensor, &positions, dtype, &device)?)?)
+}
+
+/// Rows of the residual with the inputs of all blocks behind them: `(N(W·x / √hidden) + table[token]·√width) / √2`.
+fn with_block_inputs(
+    folder: &ModelFolder,
+    rows: Tensor,
+    ids: &[u32],
+    inputs: &BlockInputsDef,
+) -> Result<Tensor> {
+    let (dtype, device) = (rows.dtype(), rows.device().clone());
+    let tensor = |name: &String| folder.weights.tensor(name, dtype, &device);
+    let projected = ops::linear(&Activations::of(&rows)?, &tensor(&inputs.projection)?, None)?;
+    let projected = ops::scale(projected, 1.0 / (folder.config.hidden_size as f64).sqrt())?;
+    let normed = ops::rms_norm(&projected, &tensor(&inputs.norm)?, inputs.norm_eps)?.into_tensor()?;
+    let looked_up =
+        (folder.weights.rows(&inputs.table, ids, dtype, &device)? * (inputs.width as f64).sqrt())?;
+    let both = ((normed + looked_up)? * std::f64::consts::FRAC_1_SQRT_2)?;
+    Ok(Tensor::cat(&[&rows, &both], 1)?)
 }
 
 /// A matrix in `f32` as a format leaves it.

@@ -60,6 +60,9 @@ pub struct ModuleDef {
     /// Whether the files have the weight as `[in, out]`, as `Conv1D` of transformers has it. It is turned when it is read,
     /// and back when it is exported: everything between sees `[out, in]`.
     pub turned: bool,
+    /// Whether the files have it in one tensor with those of the block's other experts, `[experts, ..]`, see
+    /// [`Self::fused_tensor`].
+    pub fused: bool,
     /// Where it reads its input.
     pub site: InputSite,
     /// The expert that it is part of: it sees the tokens that are routed there. `None` sees every token.
@@ -75,6 +78,22 @@ impl ModuleDef {
     /// Name of the bias' tensor, where there is one.
     pub fn bias(&self) -> Option<String> {
         self.bias.then(|| format!("{}.bias", self.full_name))
+    }
+
+    /// The tensor of the files that holds the weights of all experts one behind the other, where there is one:
+    /// `mlp.experts.gate_up_proj` for `mlp.experts.3.gate_up_proj`.
+    pub fn fused_tensor(&self) -> Option<String> {
+        let (path, layer) = self.full_name.rsplit_once('.').filter(|_| self.fused)?;
+        path.rsplit_once('.').map(|(experts, _)| format!("{experts}.{layer}"))
+    }
+
+    /// The tensors of the files that are cut into one for each expert: the tensor, the name that the piece of this
+    /// expert has, and the piece's shape.
+    pub(super) fn pieces(&self) -> Vec<(String, String, Vec<usize>)> {
+        let Some(tensor) = self.fused_tensor() else { return Vec::new() };
+        let bias = self.bias().map(|name| (format!("{tensor}_bias"), name, vec![self.shape.0]));
+        let weight = (tensor, self.weight(), self.stored_shape().to_vec());
+        [Some(weight), bias].into_iter().flatten().collect()
     }
 
     /// Shape of the weight in the files.
@@ -186,9 +205,15 @@ impl BlockLayout {
     }
 
     /// Names of the tensors of which only the entries of [`Self::kept_experts`] are left; none where all experts are there.
-    pub(crate) fn cut_tensors(&self) -> impl Iterator<Item = &str> {
-        let cut = self.tensors.iter().filter(|tensor| tensor.of_experts && !self.removed_experts.is_empty());
-        cut.flat_map(|tensor| tensor.names.iter().map(String::as_str))
+    pub(crate) fn cut_tensors(&self) -> Vec<String> {
+        if self.removed_experts.is_empty() {
+            return Vec::new();
+        }
+        let routers = self.tensors.iter().filter(|tensor| tensor.of_experts);
+        let fused =
+            self.modules.iter().filter(|module| module.expert.is_some_and(|expert| expert.index == 0));
+        let pieces = fused.flat_map(ModuleDef::pieces).map(|(tensor, ..)| tensor);
+        routers.flat_map(|tensor| tensor.names.iter().cloned()).chain(pieces).collect()
     }
 
     pub(crate) fn module(&self, id: ModuleId) -> &ModuleDef {
@@ -222,7 +247,17 @@ impl BlockLayout {
         for tensor in &self.tensors {
             all.extend(tensor.names.iter().map(|name| (name.clone(), tensor.shape.clone())));
         }
-        for (_, module) in self.modules() {
+        for module in &self.modules {
+            if let Some(place) = module.expert.filter(|_| module.fused) {
+                let pieces = module.pieces().into_iter().filter(|_| place.index == 0);
+                all.extend(
+                    pieces.map(|(tensor, _, shape)| (tensor, [&[place.experts], &shape[..]].concat())),
+                );
+                continue;
+            }
+            if module.expert.is_some_and(|expert| self.removed_experts.contains(&expert.index)) {
+                continue;
+            }
             all.push((module.weight(), module.stored_shape().to_vec()));
             all.extend(module.bias().map(|name| (name, vec![module.shape.0])));
         }
@@ -234,11 +269,11 @@ impl BlockLayout {
         self.tensors.iter()
     }
 
-    /// Puts something in front of all names in the files, for a model inside another one.
-    pub(super) fn put_below(&mut self, prefix: &str) {
+    /// Changes all names in the files, for a model inside another one.
+    pub(super) fn rename(&mut self, change: &dyn Fn(&mut String)) {
         let names = self.tensors.iter_mut().flat_map(|tensor| &mut tensor.names);
         for name in names.chain(self.modules.iter_mut().map(|module| &mut module.full_name)) {
-            name.insert_str(0, prefix);
+            change(name);
         }
     }
 
@@ -254,6 +289,7 @@ impl BlockLayout {
 pub(super) struct LayoutBuilder {
     prefix: String,
     turned: bool,
+    fused: bool,
     expert: Option<ExpertPlace>,
     layout: BlockLayout,
 }
@@ -266,12 +302,20 @@ impl LayoutBuilder {
     pub fn new(prefix: String) -> Self {
         let (modules, tensors) = (Vec::new(), Vec::new());
         let layout = BlockLayout { modules, tensors, sites: 0, removed_experts: Vec::new() };
-        Self { prefix, turned: false, expert: None, layout }
+        Self { prefix, turned: false, fused: false, expert: None, layout }
     }
 
     /// The files have the weights of linear layers that are declared from now on as `[in, out]`.
     pub fn turn(&mut self) {
         self.turned = true;
+    }
+
+    /// Declares the linear layers of an expert, which the files have in one tensor with those of the others.
+    pub fn within_fused_expert<T>(&mut self, place: ExpertPlace, declare: impl FnOnce(&mut Self) -> T) -> T {
+        self.fused = true;
+        let declared = self.within_expert(place, declare);
+        self.fused = false;
+        declared
     }
 
     /// Declares the linear layers of an expert.
@@ -296,11 +340,12 @@ impl LayoutBuilder {
         modules: [LinearDef<'_>; N],
     ) -> [ModuleId; N] {
         let site = InputSite(self.layout.sites.saturating_sub(1));
-        let (turned, expert) = (self.turned, self.expert);
+        let (turned, fused, expert) = (self.turned, self.fused, self.expert);
         modules.map(|(name, out, bias)| {
             let full_name = format!("{}.{name}", self.prefix);
             let shape = (out, width);
-            let module = ModuleDef { name: name.to_owned(), full_name, shape, bias, turned, site, expert };
+            let module =
+                ModuleDef { name: name.to_owned(), full_name, shape, bias, turned, fused, site, expert };
             self.layout.modules.push(module);
             ModuleId(self.layout.modules.len() - 1)
         })
@@ -428,7 +473,7 @@ mod tests {
         assert_eq!((layout.module(down).shape, layout.module(down).stored_shape()), ((6, 8), [8, 6]));
         let plus_one: Vec<bool> = layout.other_tensors().map(|tensor| tensor.plus_one).collect();
         assert_eq!(plus_one, [false, true]);
-        layout.put_below("text.");
+        layout.rename(&|name| name.insert_str(0, "text."));
         let tensors = layout.tensors();
         let shape =
             |name: &str| tensors.iter().find(|(known, _)| known == name).map(|(_, shape)| shape.clone());
@@ -451,7 +496,7 @@ mod tests {
         let shared = builder.linear(6, ("shared.up", 3, false));
         let whole = builder.finish();
         assert_eq!((whole.experts(), whole.kept_experts()), (Some((4, 2)), vec![0, 1, 2, 3]));
-        assert_eq!(whole.cut_tensors().count(), 0);
+        assert_eq!(whole.cut_tensors().len(), 0);
         let left = whole.without_experts(&[1]).without_experts(&[1, 3]);
         assert_eq!((left.experts(), left.kept_experts()), (Some((2, 2)), vec![0, 2]));
         assert_eq!(left.removed_experts(), [1, 3]);
@@ -461,7 +506,7 @@ mod tests {
         assert_eq!(left.sites().count(), 4);
         assert_eq!(left.elements(), 36 + 2 * 48 + 18);
         assert!((left.elements_per_token() - (36.0 + 2.0 * 48.0 + 18.0)).abs() < 1e-9);
-        assert_eq!(left.cut_tensors().collect::<Vec<_>>(), ["layers.0.gate.weight"]);
+        assert_eq!(left.cut_tensors(), ["layers.0.gate.weight"]);
         let shape = |name: &str| left.tensors().into_iter().find(|(known, _)| known == name).map(|(_, s)| s);
         assert_eq!(shape("layers.0.gate.weight"), Some(vec![2, 6]));
         assert_eq!(shape("layers.0.experts.1.up.weight"), None);
@@ -486,5 +531,21 @@ mod tests {
         let names: Vec<_> = layout.tensors().into_iter().map(|(name, _)| name).collect();
         let all = ["norm.weight", "attn.q.weight", "attn.q.bias", "attn.k.weight", "mlp.down.weight"];
         assert_eq!(names, all.map(|name| format!("model.layers.7.{name}")));
+    }
+    #[test]
+    fn experts_in_one_tensor_are_a_matrix_each_and_the_tensor_is_listed_once() {
+        let mut builder = LayoutBuilder::new("layers.1".into());
+        let names = ["mlp.experts.0.up_proj", "mlp.experts.1.up_proj"];
+        for (index, name) in names.into_iter().enumerate() {
+            let place = ExpertPlace { index, experts: 2, chosen: 1 };
+            builder.within_fused_expert(place, |layout| layout.linear(6, (name, 4, true)));
+        }
+        let layout = builder.finish();
+        let second = layout.modules().last().unwrap().1;
+        assert_eq!((second.name.as_str(), second.shape), ("mlp.experts.1.up_proj", (4, 6)));
+        assert_eq!(second.fused_tensor().as_deref(), Some("layers.1.mlp.experts.up_proj"));
+        let tensors = [("up_proj", vec![2, 4, 6]), ("up_proj_bias", vec![2, 4])];
+        let tensors = tensors.map(|(name, shape)| (format!("layers.1.mlp.experts.{name}"), shape));
+        assert_eq!(layout.tensors(), tensors);
     }
 }

@@ -4,17 +4,23 @@
 //! anywhere else it is put together from candle's operations. Both ways give the same numbers up to rounding, which
 //! the tests hold.
 
+mod columns;
 mod composed;
+mod delta;
+mod gates;
 mod routing;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 
+pub(super) use self::columns::{ColumnRuns, beside, columns};
+pub(super) use self::delta::{DeltaMemory, DeltaWeights, delta_net};
+pub(crate) use self::gates::silu_mul;
+pub(super) use self::gates::{activate, clamped_gated, gated, times_sigmoid};
 pub(crate) use self::routing::row_norms;
 pub(super) use self::routing::{RoutedRows, add_at_rows, route, sigmoids, zeros_like};
 use super::batch::Batch;
 use super::rope::RopeTable;
 use crate::error::{Error, Result};
-use crate::kernels::activation::{self, ActivationFunction};
 use crate::kernels::attention::{self, AttentionShape};
 use crate::kernels::scratch::Buffer;
 use crate::kernels::sparse::{self, Packed};
@@ -204,6 +210,20 @@ pub(super) fn scale(x: Activations, factor: f64) -> Result<Activations> {
     }
 }
 
+/// The same with a factor in a tensor of one element.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn scale_by(x: Activations, factor: &Tensor) -> Result<Activations> {
+    match x {
+        Activations::Host { .. } => {
+            let factor = with_elements(factor, |values| values.first().copied().unwrap_or(1.0))?;
+            scale(x, f64::from(factor))
+        }
+        Activations::Device(x) => Ok(Activations::Device(x.broadcast_mul(factor)?)),
+    }
+}
+
 /// A weight without its zeroes, where it has enough of them and lies on the host in `f32`.
 ///
 /// # Errors
@@ -267,6 +287,18 @@ pub(crate) fn rms_norm(x: &Activations, weight: &Tensor, eps: f64) -> Result<Act
     }
 }
 
+/// The same without a weight, over every `piece` features of a row.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(super) fn unit_norm(x: &Activations, piece: usize, eps: f64) -> Result<Activations> {
+    let ones = match x {
+        Activations::Host { .. } => Tensor::ones(piece, DType::F32, &Device::Cpu)?,
+        Activations::Device(x) => Tensor::ones(piece, x.dtype(), x.device())?,
+    };
+    rms_norm(x, &ones, eps)
+}
+
 /// `(x − mean) / sqrt(variance + eps) · weight + bias` over every row, or over every `piece` features of it: `weight` and
 /// `bias` have as many elements as a row.
 ///
@@ -294,44 +326,6 @@ pub(super) fn layer_norm(
             Ok(Activations::Host { data: out, width: *width })
         }
         Activations::Device(x) => Ok(Activations::Device(composed::layer_norm(x, weight, bias, piece, eps)?)),
-    }
-}
-
-/// `f(x)`, in place of `x`.
-///
-/// # Errors
-/// A tensor operation that fails.
-pub(super) fn activate(x: Activations, function: ActivationFunction) -> Result<Activations> {
-    match x {
-        Activations::Host { mut data, width } => {
-            activation::apply(&mut data, function);
-            Ok(Activations::Host { data, width })
-        }
-        Activations::Device(x) => Ok(Activations::Device(composed::activate(&x, function)?)),
-    }
-}
-
-/// `f(gate) · up`.
-///
-/// # Errors
-/// A tensor operation that fails.
-pub(super) fn gated(
-    gate: &Activations,
-    up: &Activations,
-    function: ActivationFunction,
-) -> Result<Activations> {
-    match (gate, up) {
-        // The one kernel for both ways to say it, or the numbers would depend on which is called.
-        _ if function == ActivationFunction::Silu => silu_mul(gate, up),
-        (Activations::Host { data: gate, width }, Activations::Host { data: up, .. }) => {
-            let mut out = Buffer::take(gate.len());
-            activation::gated(&mut out, gate, up, function);
-            Ok(Activations::Host { data: out, width: *width })
-        }
-        (Activations::Device(gate), Activations::Device(up)) => {
-            Ok(Activations::Device((composed::activate(gate, function)? * up)?))
-        }
-        _ => Err(mixed()),
     }
 }
 
@@ -363,61 +357,6 @@ pub(super) fn scale_rows(x: Activations, factors: &[f32]) -> Result<Activations>
             let factors = Tensor::from_slice(factors, (factors.len(), 1), x.device())?.to_dtype(x.dtype())?;
             Ok(Activations::Device(x.broadcast_mul(&factors)?))
         }
-    }
-}
-
-/// Some columns of a matrix: `count` runs of `length`, which begin at `start` and then every `stride` columns.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ColumnRuns {
-    pub start: usize,
-    pub length: usize,
-    pub stride: usize,
-    pub count: usize,
-}
-
-/// These columns of `x`, one run behind the other.
-///
-/// # Errors
-/// A tensor operation that fails.
-pub(super) fn columns(x: &Activations, runs: ColumnRuns) -> Result<Activations> {
-    let ColumnRuns { start, length, stride, count } = runs;
-    match x {
-        Activations::Host { data, width } => {
-            let mut out = Buffer::take(data.len() / (*width).max(1) * count * length);
-            let rows = out.chunks_exact_mut(count * length).zip(data.chunks_exact(*width));
-            for (out, row) in rows {
-                for (run, out) in out.chunks_exact_mut(length).enumerate() {
-                    out.copy_from_slice(&row[start + run * stride..][..length]);
-                }
-            }
-            Ok(Activations::Host { data: out, width: count * length })
-        }
-        Activations::Device(x) if count == 1 => {
-            Ok(Activations::Device(x.narrow(1, start, length)?.contiguous()?))
-        }
-        Activations::Device(x) => {
-            let rows = x.dims2()?.0;
-            let runs = x.reshape((rows, count, stride))?.narrow(2, start, length)?;
-            Ok(Activations::Device(runs.contiguous()?.reshape((rows, count * length))?))
-        }
-    }
-}
-
-/// `silu(gate) · up`.
-///
-/// # Errors
-/// A tensor operation that fails.
-pub(crate) fn silu_mul(gate: &Activations, up: &Activations) -> Result<Activations> {
-    match (gate, up) {
-        (Activations::Host { data: gate, width }, Activations::Host { data: up, .. }) => {
-            let mut out = Buffer::take(gate.len());
-            elementwise::silu_mul(&mut out, gate, up);
-            Ok(Activations::Host { data: out, width: *width })
-        }
-        (Activations::Device(gate), Activations::Device(up)) => {
-            Ok(Activations::Device(composed::silu_mul(gate, up)?))
-        }
-        _ => Err(mixed()),
     }
 }
 
@@ -456,7 +395,8 @@ pub(super) fn take_rows(x: &Activations, rows: &[u32]) -> Result<Activations> {
     }
 }
 
-/// Causal attention of a ragged batch: `q` is `[n, heads · dim]`, `k` and `v` are `[n, key heads · dim]`.
+/// Causal attention of a ragged batch: `q` is `[n, heads · dim]`, `k` and `v` are `[n, key heads · dim]`. `sinks`, where
+/// there are some, is one more score for every query head, which has no value.
 ///
 /// # Errors
 /// A tensor operation that fails.
@@ -466,13 +406,14 @@ pub(crate) fn causal_attention(
     v: &Activations,
     segments: &[attention::Segment],
     heads: AttentionShape,
+    sinks: Option<&Tensor>,
 ) -> Result<Activations> {
     match (q, k, v) {
         (Activations::Host { .. }, Activations::Host { data: k, .. }, Activations::Host { data: v, .. }) => {
-            attend_host(q, k, v, segments, heads)
+            attend_host(q, (k, v), segments, heads, sinks)
         }
         (Activations::Device(q), Activations::Device(k), Activations::Device(v)) => {
-            Ok(Activations::Device(composed::causal_attention(q, k, v, segments, heads)?))
+            Ok(Activations::Device(composed::causal_attention(q, (k, v), segments, heads, sinks)?))
         }
         _ => Err(mixed()),
     }
@@ -481,27 +422,32 @@ pub(crate) fn causal_attention(
 /// The same with keys and values that lie in a cache on the host.
 pub(super) fn attend_host(
     q: &Activations,
-    k: &[f32],
-    v: &[f32],
+    (k, v): (&[f32], &[f32]),
     segments: &[attention::Segment],
     heads: AttentionShape,
+    sinks: Option<&Tensor>,
 ) -> Result<Activations> {
     let Activations::Host { data: q, width } = q else { return Err(mixed()) };
     let mut out = Buffer::take(q.len());
-    attention::causal(&mut out, q, k, v, segments, heads);
+    match sinks {
+        None => attention::causal(&mut out, q, k, v, segments, heads, None),
+        Some(sinks) => with_elements(sinks, |sinks| {
+            attention::causal(&mut out, q, k, v, segments, heads, Some(sinks));
+        })?,
+    }
     Ok(Activations::Host { data: out, width: *width })
 }
 
 /// The same with keys and values that lie in a cache on a device.
 pub(super) fn attend_device(
     q: &Activations,
-    k: &Tensor,
-    v: &Tensor,
+    (k, v): (&Tensor, &Tensor),
     segments: &[attention::Segment],
     heads: AttentionShape,
+    sinks: Option<&Tensor>,
 ) -> Result<Activations> {
     let Activations::Device(q) = q else { return Err(mixed()) };
-    Ok(Activations::Device(composed::causal_attention(q, k, v, segments, heads)?))
+    Ok(Activations::Device(composed::causal_attention(q, (k, v), segments, heads, sinks)?))
 }
 
 pub(super) fn mixed() -> Error {

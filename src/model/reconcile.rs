@@ -81,7 +81,8 @@ fn unused(config: &ModelConfig, weights: &Weights) -> Option<String> {
     // Tied, it was found to be the same.
     used.push(config.head.tensor.clone());
     used.sort_unstable();
-    let own = config.embedding.tensor.split('.').next();
+    // What the names of a text model inside another one begin with.
+    let own = config.embedding.tensor.rsplitn(3, '.').nth(2).unwrap_or_default();
     let is_used = |name: &str| used.binary_search_by(|used| used.as_str().cmp(name)).is_ok();
     let left: Vec<&str> = weights
         .names()
@@ -89,7 +90,7 @@ fn unused(config: &ModelConfig, weights: &Weights) -> Option<String> {
         .filter(|name| weights.info(name).is_some() && !is_used(name))
         .filter(|name| !BUFFERS.iter().any(|buffer| name.ends_with(buffer)))
         // What is around a text model is meant to be left alone.
-        .filter(|name| config.inside.is_none() || name.split('.').next() == own)
+        .filter(|name| config.inside.is_none() || name.starts_with(own))
         .collect();
     if left.is_empty() {
         return None;

@@ -22,10 +22,8 @@ const COUNTS: [&str; 4] = ["num_hidden_layers", "n_layer", "num_layers", "n_laye
 /// The keys that families have the number of experts under.
 const EXPERTS: [&str; 2] = ["num_experts", "num_local_experts"];
 
-/// The kinds of blocks as a list with an entry for each, and what these are called.
+/// The kinds of blocks as a list with an entry for each.
 const TYPES: &str = "layer_types";
-const SLIDING: &str = "sliding_attention";
-const FULL: &str = "full_attention";
 
 /// New names of tensors.
 #[derive(Debug, Clone)]
@@ -59,7 +57,7 @@ impl ExpertNames {
     fn add(&mut self, folder: &ModelFolder, layout: &BlockLayout) -> Result<()> {
         let stored = |name: &str| folder.weights.stored_name(name).to_owned();
         let kept = layout.kept_experts();
-        self.entries.extend(layout.cut_tensors().map(|name| (stored(name), kept.clone())));
+        self.entries.extend(layout.cut_tensors().iter().map(|name| (stored(name), kept.clone())));
         for (_, module) in layout.modules_in_files() {
             let Some(expert) = module.expert else { continue };
             let number = kept.iter().position(|kept| *kept == expert.index);
@@ -211,6 +209,9 @@ pub(super) fn text_keys<'a>(
 /// Why the files of a model cannot do without the blocks that are left out, or without any one where none is yet; `None` is
 /// nothing.
 pub(crate) fn refuses(folder: &ModelFolder) -> Option<String> {
+    if let Some(why) = folder.config.needs_all_blocks {
+        return Some(why.to_owned());
+    }
     let blocks = folder.config.blocks;
     if blocks < folder.config.blocks_in_files() {
         return config_of(folder).err().map(|error| error.to_string());
@@ -264,8 +265,7 @@ fn rewrite(keys: &mut Map<String, Value>, config: &ModelConfig) {
 
 /// The kinds of the blocks that stay.
 fn types(config: &ModelConfig) -> Value {
-    let kind = |block| if config.attention(block).window.is_some() { SLIDING } else { FULL };
-    (0..config.blocks).map(|block| json!(kind(block))).collect()
+    (0..config.blocks).map(|block| json!(config.plans.at(block).decoder.kind())).collect()
 }
 
 /// What a configuration that was read again says otherwise of a block; `None` is nothing.
@@ -360,7 +360,7 @@ mod tests {
                 let is_gone = module.expert.is_some_and(|expert| expert.index == 0);
                 assert_eq!(names.new_name(&module.weight()).is_none(), is_gone, "{}", module.full_name);
             }
-            let routers = fewer.config.layout(0).cut_tensors().collect::<Vec<_>>();
+            let routers = fewer.config.layout(0).cut_tensors();
             let kept: Vec<usize> = (1..experts).collect();
             assert!(
                 !routers.is_empty() && routers.iter().all(|name| names.kept_entries(name) == Some(&kept))

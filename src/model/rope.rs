@@ -12,6 +12,13 @@ use crate::kernels::elementwise::Rotation;
 pub enum RopeScaling {
     /// As trained.
     None,
+    /// Gemma 4's: frequencies are those of a whole head, of which only the first pairs turn.
+    Proportional {
+        /// The part of the pairs that turns.
+        part: f64,
+        /// What every frequency is divided by.
+        factor: f64,
+    },
     /// Every frequency is divided by `factor`.
     Linear {
         /// At least 1.
@@ -212,6 +219,11 @@ fn frequencies(rope: &Rope, dim: usize, length: usize) -> Vec<f32> {
     match &rope.scaling {
         RopeScaling::None => plain(rope.theta).collect(),
         RopeScaling::Linear { factor } => plain(rope.theta).map(|f| f / *factor as f32).collect(),
+        RopeScaling::Proportional { part, factor } => {
+            let turning = (part * dim as f64 / 2.0) as usize;
+            let of = |(pair, f): (usize, f32)| if pair < turning { f / *factor as f32 } else { 0.0 };
+            plain(rope.theta).enumerate().map(of).collect()
+        }
         RopeScaling::Llama3 {
             factor,
             low_freq_factor,

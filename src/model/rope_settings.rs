@@ -26,6 +26,8 @@ pub(super) struct RopeReader<'a> {
     pub context: usize,
     /// Pairs of features that turn.
     pub pairs: usize,
+    /// Whether the family knows the kind `proportional`.
+    pub proportional: bool,
 }
 
 impl RopeReader<'_> {
@@ -84,6 +86,7 @@ impl RopeReader<'_> {
     /// The settings of one object.
     fn of(self, json: &JsonFile<'_>, settings: &JsonFile<'_>, warnings: &mut Vec<String>) -> Result<Rope> {
         const ACCEPTED: &str = "default, linear, llama3, dynamic, yarn or longrope";
+        const WITH_PROPORTIONAL: &str = "default, proportional, linear, llama3, dynamic, yarn or longrope";
         let key = self.theta_key;
         let outer = json.number_or(key, self.theta, ABOVE_ZERO, |v| v > 0.0)?;
         let theta = settings.number_or("rope_theta", outer, ABOVE_ZERO, |v| v > 0.0)?;
@@ -125,11 +128,20 @@ impl RopeReader<'_> {
                 }
                 RopeScaling::None
             }
+            Some("proportional") if self.proportional => {
+                let accepted = "a number above 0, at most 1";
+                RopeScaling::Proportional {
+                    part: settings
+                        .number_or("partial_rotary_factor", 1.0, accepted, |v| v > 0.0 && v <= 1.0)?,
+                    factor: settings.number_or("factor", 1.0, "a number of at least 1", |v| v >= 1.0)?,
+                }
+            }
             Some("linear") => RopeScaling::Linear { factor: factor(settings)? },
             Some("llama3") => self.llama3(json, settings, warnings)?,
             Some("dynamic") => self.dynamic(settings)?,
             Some("yarn") => self.yarn(json, settings, warnings)?,
             Some("longrope" | "su") => self.longrope(json, settings, warnings)?,
+            _ if self.proportional => return Err(settings.unexpected(key, kind, WITH_PROPORTIONAL)),
             _ => return Err(settings.unexpected(key, kind, ACCEPTED)),
         };
         Ok(Rope { theta, scaling })

@@ -32,6 +32,8 @@ pub struct Weights {
     aliases: BTreeMap<String, String>,
     /// Tensors that are read otherwise than they lie in the files; their shapes above are what they are read as.
     edits: TensorEdits,
+    /// Pieces of tensors that go by names of their own here.
+    pieces: BTreeMap<String, TensorInfo>,
 }
 
 impl Weights {
@@ -89,12 +91,28 @@ impl Weights {
     }
 
     fn of(root: &Path, tensors: BTreeMap<String, HeaderTensor>) -> Self {
-        Self { root: root.to_path_buf(), tensors, aliases: BTreeMap::new(), edits: TensorEdits::new() }
+        let (aliases, pieces, edits) = (BTreeMap::new(), BTreeMap::new(), TensorEdits::new());
+        Self { root: root.to_path_buf(), tensors, aliases, pieces, edits }
     }
 
     /// Lets a tensor of the files be found by another name.
     pub(super) fn alias(&mut self, name: String, stored: String) {
         self.aliases.insert(name, stored);
+    }
+
+    /// Lets piece `index` of a tensor of the files, which is cut along its first dimension, be found by a name of its own.
+    ///
+    /// # Errors
+    /// As [`Self::required`].
+    pub(super) fn name_piece(&mut self, name: String, tensor: &str, index: usize) -> Result<()> {
+        let mut info = self.required(tensor)?.clone();
+        let bytes =
+            (info.bytes.end - info.bytes.start) / info.shape.first().map_or(1, |pieces| *pieces as u64);
+        info.bytes.start += index as u64 * bytes;
+        info.bytes.end = info.bytes.start + bytes;
+        info.shape.remove(0);
+        self.pieces.insert(name, info);
+        Ok(())
     }
 
     /// The name that the files have for a tensor.
@@ -239,6 +257,9 @@ impl Weights {
     /// # Errors
     /// [`Error::Mistake`] when there is no such tensor, or it is made of something other than F32, F16 or BF16.
     pub fn required(&self, name: &str) -> Result<&TensorInfo> {
+        if let Some(piece) = self.pieces.get(name) {
+            return Ok(piece);
+        }
         match self.tensors.get(self.stored_name(name)) {
             Some(HeaderTensor::Known(info)) => Ok(info),
             Some(HeaderTensor::Foreign { dtype, file }) => Err(Error::mistake(format!(

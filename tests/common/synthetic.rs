@@ -255,8 +255,8 @@ impl Synthetic {
         match shape {
             _ if name == config.head.tensor => (0.0, head),
             _ if name == config.embedding.tensor => (0.0, if self.tied { head } else { 1.0 }),
-            [_, columns] => (0.0, 1.5 / (*columns as f32).sqrt()),
-            _ if name.rsplit('.').next() == Some("bias") => (0.0, 0.1),
+            _ if name.ends_with("bias") => (0.0, 0.1),
+            [.., columns] if shape.len() > 1 => (0.0, 1.5 / (*columns as f32).sqrt()),
             _ => (1.0, 0.1),
         }
     }

@@ -316,7 +316,7 @@ fn block_tensors(
         // The gate of a shared expert is one row.
         let shape = if shape.first() == Some(&1) { shape[1..].to_vec() } else { shape };
         let plus = if name.ends_with("_norm") { plus(config) } else { 0.0 };
-        let is_cut = layout.cut_tensors().any(|cut| names.iter().any(|name| name == cut));
+        let is_cut = layout.cut_tensors().iter().any(|cut| names.contains(cut));
         let kept = is_cut.then(|| layout.kept_experts());
         let entry = TensorEntry { name: format!("blk.{block}.{name}.{part}"), shape, kind: GgmlType::F32 };
         let source = SmallTensor { names, plus, order: RowOrder::AsStored, kept };

@@ -223,6 +223,7 @@ impl<'a> Common<'a> {
             theta: defaults.rope_theta,
             context: self.max_positions,
             pairs: dim / 2,
+            proportional: false,
         };
         Ok(RotaryReader { settings, dim, neighbours })
     }
@@ -275,6 +276,14 @@ impl<'a> Common<'a> {
     /// # Errors
     /// [`crate::Error::Mistake`] for a list that makes no sense.
     pub fn sliding_types(&self) -> Result<Option<Vec<bool>>> {
+        self.typed_blocks("sliding_attention")
+    }
+
+    /// Which blocks `layer_types` calls `named`, where the others are full ones; `None` without that key.
+    ///
+    /// # Errors
+    /// [`crate::Error::Mistake`] for a list that makes no sense.
+    pub fn typed_blocks(&self, named: &str) -> Result<Option<Vec<bool>>> {
         const KEY: &str = "layer_types";
         let (json, blocks) = (self.json, self.blocks);
         let Some(types) = json.get(KEY) else { return Ok(None) };
@@ -287,12 +296,12 @@ impl<'a> Common<'a> {
                 types.len()
             )));
         }
-        let slides = |kind: &Value| match kind.as_str() {
-            Some("sliding_attention") => Ok(true),
+        let is_named = |kind: &Value| match kind.as_str() {
+            Some(kind) if kind == named => Ok(true),
             Some("full_attention") => Ok(false),
-            _ => Err(json.unexpected(KEY, kind, "a list of `full_attention` and `sliding_attention`")),
+            _ => Err(json.unexpected(KEY, kind, &format!("a list of `full_attention` and `{named}`"))),
         };
-        types.iter().map(slides).collect::<Result<_>>().map(Some)
+        types.iter().map(is_named).collect::<Result<_>>().map(Some)
     }
 
     /// The model, block by block.
@@ -329,6 +338,7 @@ impl<'a> Common<'a> {
                 projection: None,
                 factor: 1.0,
                 positions: None,
+                block_inputs: None,
             },
             head: HeadDef {
                 norm: weight(names.norm),
@@ -345,6 +355,7 @@ impl<'a> Common<'a> {
             eos: json.tokens("eos_token_id")?,
             bos: json.tokens("bos_token_id")?.first().copied(),
             warnings: self.warnings.clone(),
+            needs_all_blocks: None,
             plans: (0..self.blocks).map(plan).collect(),
         })
     }
@@ -352,9 +363,14 @@ impl<'a> Common<'a> {
 
 /// The width of attention windows. An absent key is the class' own; only an explicit null switches windows off.
 pub(super) fn window_width(json: &JsonFile<'_>) -> Result<Option<usize>> {
+    window_or(json, 4096)
+}
+
+/// The same where the class' own is another one.
+pub(super) fn window_or(json: &JsonFile<'_>, default: usize) -> Result<Option<usize>> {
     match json.get("sliding_window") {
         None if json.has("sliding_window") => Ok(None),
-        None => Ok(Some(4096)),
+        None => Ok(Some(default)),
         Some(_) => Ok(Some(json.positive("sliding_window")?)),
     }
 }
@@ -386,9 +402,14 @@ impl RotaryReader<'_> {
 pub(super) fn refuse_quantised(json: &JsonFile<'_>) -> Result<()> {
     let Some(quantised) = json.get("quantization_config") else { return Ok(()) };
     let method = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+    let hint = if method == "mxfp4" {
+        "; transformers dequantises this model when it loads it with `Mxfp4Config(dequantize=True)` and can save it then"
+    } else {
+        ""
+    };
     Err(json.wrong(&format!(
         "`quantization_config` says that the weights are quantised ({method}): accepted are models with plain F32, F16 \
-         or BF16 weights"
+         or BF16 weights{hint}"
     )))
 }
 

@@ -64,8 +64,11 @@ pub(super) struct LlamaBlock {
 }
 
 impl LlamaBlock {
+    /// Names of the norms before attention and before the MLP.
+    pub const NORMS: [&str; 2] = ["input_layernorm", "post_attention_layernorm"];
+
     pub fn new(layout: &mut LayoutBuilder, attention: AttentionSettings, mlp: MlpSettings) -> Self {
-        Self::with_norms(layout, ["input_layernorm", "post_attention_layernorm"], attention, mlp)
+        Self::with_norms(layout, Self::NORMS, attention, mlp)
     }
 
     /// The same with other names of the two norms.

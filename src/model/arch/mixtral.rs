@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::common::{Common, Defaults, window_if_given};
-use super::mixture::{MixtureBlock, MixtureDefaults, MixtureNames, MixtureSettings};
+use super::mixture::{ExpertLayers, MixtureBlock, MixtureDefaults, MixtureNames, MixtureSettings};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;
@@ -15,8 +15,9 @@ pub struct Mixtral;
 
 const NAMES: MixtureNames = MixtureNames {
     router: "block_sparse_moe.gate.weight",
+    router_bias: None,
     experts: "block_sparse_moe.experts",
-    layers: ["w1", "w3", "w2"],
+    layers: ExpertLayers::Separate(["w1", "w3", "w2"]),
 };
 
 impl Architecture for Mixtral {

@@ -8,10 +8,13 @@ mod common;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod gemma4_block;
 mod glm;
 mod glm4;
 mod gpt2;
 mod gpt_neox;
+mod gpt_oss;
 mod granite;
 pub mod llama;
 mod ministral3;
@@ -30,6 +33,7 @@ mod pictures;
 pub mod qwen2;
 mod qwen2_moe;
 pub mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
 mod sandwich;
 pub mod smollm3;
@@ -76,6 +80,10 @@ pub const ARCHITECTURES: &[&dyn Architecture] = &[
     &qwen3_moe::Qwen3Moe,
     &olmoe::Olmoe,
     &qwen2_moe::Qwen2Moe,
+    &gpt_oss::GptOss,
+    &gemma4::Gemma4,
+    &qwen3_5::Qwen35,
+    &qwen3_5::Qwen35Moe,
 ];
 
 /// Reads and checks a `config.json`, and takes further end tokens from the `generation_config.json` beside it where there

@@ -5,7 +5,7 @@ use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;
 use crate::model::config::NormKind;
 use crate::model::forward::{Flow, Forward, LayerNormParts, Norm};
-use crate::model::layout::{BlockLayout, LayoutBuilder, ModuleId};
+use crate::model::layout::{BlockLayout, LayoutBuilder, ModuleId, TensorId};
 use crate::model::ops::{self, Activations, ColumnRuns};
 use crate::model::rope::RopeId;
 use crate::model::widths::{UnitRows, WidthPart};
@@ -97,6 +97,17 @@ impl QueryGrowth {
     }
 }
 
+/// Where values come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ValueHeads {
+    /// A layer of theirs.
+    Plain,
+    /// The same, and every head's are normalised, without a weight.
+    Normed,
+    /// The layer of the keys, before these are normalised and rotated; every head's are normalised, without a weight.
+    NormedKeys,
+}
+
 /// What attention has in a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionSettings {
@@ -114,6 +125,12 @@ pub(super) struct AttentionSettings {
     /// `None` does not rotate.
     pub rope: Option<RopeId>,
     pub growth: Option<QueryGrowth>,
+    /// Name of a tensor with one more score for every query head, which takes part in the softmax and has no value.
+    pub sinks: Option<&'static str>,
+    /// Whether the first matrix has, for every head, the rows of its query and then those of a gate: the head's output is
+    /// multiplied by the sigmoid of that.
+    pub output_gate: bool,
+    pub values: ValueHeads,
 }
 
 impl AttentionSettings {
@@ -130,6 +147,9 @@ impl AttentionSettings {
             reads_head_dim: true,
             rope: Some(RopeId::ONLY),
             growth: None,
+            sinks: None,
+            output_gate: false,
+            values: ValueHeads::Plain,
         }
     }
 
@@ -141,6 +161,8 @@ impl AttentionSettings {
     /// Why heads cannot go, where they cannot.
     fn why_heads_stay(&self) -> Option<&'static str> {
         match self.query_key_norms {
+            _ if self.sinks.is_some() => Some("every head has a sink"),
+            _ if self.output_gate => Some("every head has a gate"),
             _ if !self.reads_head_dim => {
                 Some("in `transformers`, a head is as wide as the hidden size over the number of heads")
             }
@@ -163,6 +185,8 @@ impl AttentionSettings {
 #[derive(Debug, Clone, Copy)]
 enum AttentionInputs {
     Separate([ModuleId; 3]),
+    /// Values are the keys.
+    Pair([ModuleId; 2]),
     Rows(ModuleId),
     Heads(ModuleId),
 }
@@ -178,6 +202,25 @@ pub(super) struct Attention {
     pub shape: AttentionShape,
     rope: Option<RopeId>,
     growth: Option<QueryGrowth>,
+    sinks: Option<TensorId>,
+    output_gate: bool,
+    /// The epsilon of the values' norm.
+    value_norm: Option<f64>,
+}
+
+/// Queries, keys and values, normalised and rotated, and the gate of the output where there is one.
+#[derive(Debug)]
+pub(super) struct Projected {
+    heads: [Activations; 3],
+    gate: Option<Activations>,
+}
+
+impl Projected {
+    /// What another block may borrow.
+    pub fn into_keys_and_values(self) -> [Activations; 2] {
+        let [_, keys, values] = self.heads;
+        [keys, values]
+    }
 }
 
 impl Attention {
@@ -192,12 +235,21 @@ impl Attention {
         settings: AttentionSettings,
         beside: impl FnOnce(&mut LayoutBuilder) -> T,
     ) -> (Self, T) {
-        let AttentionSettings { hidden, shape, input_bias, output_bias, rope, growth, .. } = settings;
-        let (queries, keys) = (shape.query * shape.dim, shape.key * shape.dim);
+        let AttentionSettings { hidden, shape, input_bias, output_bias, rope, growth, output_gate, .. } =
+            settings;
+        let (context, keys) = (shape.query * shape.dim, shape.key * shape.dim);
+        let queries = if output_gate { 2 * context } else { context };
         let fixed = settings.why_heads_stay();
         let norms = settings.query_key_norms.map(|norms| query_key_norms(layout, norms, settings));
+        let value_norm = (settings.values != ValueHeads::Plain).then_some(settings.norm.1);
+        let sinks = settings.sinks.map(|name| layout.tensor(name, &[shape.query]));
         let inputs =
             match settings.names.inputs {
+                InputNames::Separate([q, k, _]) if settings.values == ValueHeads::NormedKeys => {
+                    AttentionInputs::Pair(
+                        layout.linears(hidden, [(q, queries, input_bias), (k, keys, input_bias)]),
+                    )
+                }
                 InputNames::Separate([q, k, v]) => AttentionInputs::Separate(layout.linears(
                     hidden,
                     [(q, queries, input_bias), (k, keys, input_bias), (v, keys, input_bias)],
@@ -210,13 +262,23 @@ impl Attention {
                 }
             };
         let other = beside(layout);
-        let output = layout.linear(queries, (settings.names.output, hidden, output_bias));
-        (Self { inputs, output, norms, fixed, shape, rope, growth }, other)
+        let output = layout.linear(context, (settings.names.output, hidden, output_bias));
+        (Self { inputs, output, norms, fixed, shape, rope, growth, sinks, output_gate, value_norm }, other)
     }
 
     /// Queries, keys and values of `x`, normalised and rotated.
-    pub fn project(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<[Activations; 3]> {
-        let [mut q, mut k, v] = self.inputs(x, cx)?;
+    pub fn project(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<Projected> {
+        let [mut q, mut k, mut v] = self.inputs(x, cx)?;
+        let mut gate = None;
+        if self.output_gate {
+            let AttentionShape { query: count, dim: length, .. } = self.shape;
+            let part = |start| ops::columns(&q, ColumnRuns { start, length, stride: 2 * length, count });
+            gate = Some(part(length)?);
+            q = part(0)?;
+        }
+        if let Some(eps) = self.value_norm {
+            v = ops::unit_norm(&v, self.shape.dim, eps)?;
+        }
         if let Some([query, key]) = self.norms {
             q = cx.norm(query, &q)?;
             k = cx.norm(key, &k)?;
@@ -229,13 +291,19 @@ impl Attention {
         if let Some(growth) = self.growth {
             q = ops::scale_rows(q, &growth.factors(cx.batch.positions()))?;
         }
-        Ok([q, k, v])
+        Ok(Projected { heads: [q, k, v], gate })
     }
 
     fn inputs(&self, x: &Activations, cx: &mut Forward<'_>) -> Flow<[Activations; 3]> {
         let AttentionShape { query, key, dim, .. } = self.shape;
         match self.inputs {
             AttentionInputs::Separate(modules) => cx.linear(modules, x),
+            AttentionInputs::Pair(modules) => {
+                let [q, k] = cx.linear(modules, x)?;
+                let length = key * dim;
+                let v = ops::columns(&k, ColumnRuns { start: 0, length, stride: length, count: 1 })?;
+                Ok([q, k, v])
+            }
             AttentionInputs::Rows(module) => {
                 let [all] = cx.linear([module], x)?;
                 let stride = all.width()?;
@@ -274,13 +342,22 @@ impl Attention {
                 rows(module, (query + key) * dim, dim),
             ],
             AttentionInputs::Heads(module) => vec![rows(module, 0, 3 * dim)],
+            AttentionInputs::Pair(_) => return Err("values are made of the keys"),
         };
         Ok(WidthPart { units: key, features: queries, output: self.output, rows })
     }
 
     /// What the heads make of them: the input of the output projection.
-    pub fn attend(&self, [q, k, v]: &[Activations; 3], cx: &Forward<'_>) -> Result<Activations> {
-        cx.attend(q, k, v, self.shape)
+    pub fn attend(
+        &self,
+        Projected { heads: [q, k, v], gate }: &Projected,
+        cx: &Forward<'_>,
+    ) -> Result<Activations> {
+        let context = cx.attend([q, k, v], self.shape, self.sinks)?;
+        match gate {
+            None => Ok(context),
+            Some(gate) => ops::times_sigmoid(context, gate),
+        }
     }
 }
 

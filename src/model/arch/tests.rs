@@ -164,6 +164,61 @@ fn what_changes_a_block_and_is_not_known_is_refused_by_name() {
 }
 
 #[test]
+fn what_is_special_about_this_years_models_is_refused_where_it_makes_no_sense() {
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0});
+    for (class, key, value) in [
+        ("GptOssForCausalLM", "rope_scaling", Value::Null),
+        ("GptOssForCausalLM", "swiglu_limit", json!(0)),
+        ("GptOssForCausalLM", "num_experts_per_tok", json!(200)),
+        ("Gemma4ForCausalLM", "num_kv_shared_layers", json!(4)),
+        ("Gemma4ForCausalLM", "use_bidirectional_attention", json!("all")),
+        ("Gemma4ForCausalLM", "rope_parameters", json!({"rope_type": "default"})),
+        ("Gemma4ForCausalLM", "top_k_experts", json!(5)),
+        ("Gemma4ForCausalLM", "num_global_key_value_heads", json!(3)),
+        ("Qwen3_5ForCausalLM", "attn_output_gate", json!(false)),
+        ("Qwen3_5ForCausalLM", "linear_num_value_heads", json!(3)),
+        ("Qwen3_5ForCausalLM", "layer_types", json!(["sliding_attention", "", "", ""])),
+        ("Qwen3_5MoeForCausalLM", "mlp_only_layers", json!([1])),
+    ] {
+        let architecture = ARCHITECTURES.iter().find(|a| a.name() == class).unwrap();
+        let mut keys = architecture.example();
+        keys["architectures"] = json!([class]);
+        keys["layer_types"] = Value::Null;
+        if class.starts_with("GptOss") {
+            keys["rope_scaling"] = yarn.clone();
+        }
+        parse(&keys).unwrap_or_else(|error| panic!("{class}: {error}"));
+        keys[key] = value;
+        let error = parse(&keys).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(&format!("`{key}`")), "{class} {key}: {error}");
+    }
+}
+
+#[test]
+fn blocks_of_a_model_may_be_of_two_kinds() {
+    let qwen = |keys: Value| {
+        let mut all = json!({"architectures": ["Qwen3_5ForCausalLM"], "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4, "head_dim": 16});
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let config = parse(&all).unwrap();
+        (0..4).map(|block| config.layout(block).find("self_attn.q_proj").is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(qwen(json!({})), [false, false, false, true]);
+    assert_eq!(qwen(json!({"full_attention_interval": 2})), [false, true, false, true]);
+    let types = ["full_attention", "linear_attention", "linear_attention", "full_attention"];
+    assert_eq!(qwen(json!({"layer_types": types})), [true, false, false, true]);
+    let gemma = parse(&json!({"architectures": ["Gemma4ForCausalLM"], "hidden_act": null, "layer_types":
+        ["full_attention", "sliding_attention", "sliding_attention", "sliding_attention"],
+        "hidden_size_per_layer_input": 0, "head_dim": 16, "global_head_dim": 32}))
+    .unwrap();
+    let heads: Vec<_> =
+        (0..4).map(|block| (gemma.attention(block).dim, gemma.attention(block).window)).collect();
+    assert_eq!(heads, [(32, None), (16, Some(512)), (16, Some(512)), (32, None)], "the last one is full");
+    assert!(gemma.warnings.iter().any(|warning| warning.contains("`layer_types`")), "{:?}", gemma.warnings);
+}
+
+#[test]
 fn a_model_that_sees_pictures_is_its_text_part() {
     let text = json!({"model_type": "gemma3_text", "hidden_size": 64, "intermediate_size": 128,
         "num_hidden_layers": 2, "head_dim": 16, "vocab_size": 300});
@@ -184,6 +239,55 @@ fn a_model_that_sees_pictures_is_its_text_part() {
     for part in ["text_config.model_type", "gemma9_text", "gemma3_text"] {
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn a_text_model_may_lie_within_another_one_and_have_its_head_beside() {
+    for (class, outer, inner) in [
+        ("Gemma4ForConditionalGeneration", "gemma4", "gemma4_text"),
+        ("Qwen3_5ForConditionalGeneration", "qwen3_5", "qwen3_5_text"),
+        ("Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", "qwen3_5_moe_text"),
+    ] {
+        let text = json!({"model_type": inner, "hidden_size": 64, "intermediate_size": 128,
+            "num_hidden_layers": 6, "head_dim": 16, "vocab_size": 300});
+        let config = parse(&json!({"architectures": [class], "model_type": outer, "text_config": text,
+            "tie_word_embeddings": false}))
+        .unwrap();
+        assert_eq!((config.inside, config.head.tied), (Some(class), false), "said of the whole model");
+        assert_eq!(config.head.tensor, "lm_head.weight");
+        let tensors = config.tensors().into_iter().filter(|(name, _)| *name != config.head.tensor);
+        for (name, _) in tensors {
+            let rest = name.strip_prefix("model.language_model.");
+            assert!(rest.is_some_and(|rest| !rest.starts_with("model.")), "{name}");
+        }
+    }
+}
+
+#[test]
+fn blocks_borrow_from_the_last_one_of_their_kind_before_them() {
+    let config =
+        parse(&json!({"architectures": ["Gemma4ForCausalLM"], "num_hidden_layers": 6, "head_dim": 16,
+        "global_head_dim": 32, "num_kv_shared_layers": 3, "use_double_wide_mlp": true,
+        "hidden_size_per_layer_input": 8, "layer_types": ["sliding_attention", "full_attention",
+            "sliding_attention", "sliding_attention", "full_attention", "full_attention"]}))
+        .unwrap();
+    let has =
+        |name: &str| -> Vec<bool> { (0..6).map(|block| config.layout(block).find(name).is_some()).collect() };
+    assert_eq!(has("self_attn.k_proj"), [true, true, true, false, false, false]);
+    assert_eq!(has("per_layer_input_gate"), [true; 6]);
+    let widths: Vec<usize> = (0..6)
+        .map(|block| {
+            config.layout(block).find("mlp.up_proj").map(|id| config.layout(block).module(id).shape.0)
+        })
+        .map(Option::unwrap)
+        .collect();
+    assert_eq!(widths, [128, 128, 128, 256, 256, 256]);
+    let carried: Vec<usize> = (0..6).map(|block| config.plans.at(block).decoder.carried()).collect();
+    // Two key heads of 32 and of 16, each with its values, and eight features for every block that is still to come.
+    let (sliding, full) = (2 * 2 * 16, 2 * 2 * 32);
+    assert_eq!(carried, [40, 32 + full, 24 + full + sliding, 16 + full + sliding, 8 + full + sliding, 0]);
+    assert_eq!(config.widest_state(), 64 + carried[2]);
+    assert!(config.needs_all_blocks.is_some());
 }
 
 #[test]

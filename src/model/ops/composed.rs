@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{D, DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::kernels::activation::ActivationFunction;
+use crate::kernels::activation::{ActivationFunction, SHARPNESS};
 use crate::kernels::attention::{self, AttentionShape};
 use crate::model::batch::Batch;
 use crate::model::rope::RopeTable;
@@ -58,6 +58,15 @@ pub(super) fn activate(x: &Tensor, function: ActivationFunction) -> Result<Tenso
     })
 }
 
+/// In `f32`, as above.
+pub(super) fn clamped_gated(gate: &Tensor, up: &Tensor, limit: f64) -> Result<Tensor> {
+    let dtype = gate.dtype();
+    let gate = gate.to_dtype(DType::F32)?.minimum(limit)?;
+    let up = up.to_dtype(DType::F32)?.clamp(-limit, limit)?;
+    let sigmoid = candle_nn::ops::sigmoid(&(&gate * f64::from(SHARPNESS))?)?;
+    Ok(((gate * sigmoid)? * (up + 1.0)?)?.to_dtype(dtype)?)
+}
+
 pub(super) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
     Ok(((x / cap)?.tanh()? * cap)?)
 }
@@ -89,14 +98,14 @@ pub(super) fn rope(x: &Tensor, table: &RopeTable, batch: &Batch, heads: usize) -
 
 pub(super) fn causal_attention(
     q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    (k, v): (&Tensor, &Tensor),
     segments: &[attention::Segment],
     heads: AttentionShape,
+    sinks: Option<&Tensor>,
 ) -> Result<Tensor> {
     let mut out = Vec::new();
     for group in alike(segments) {
-        out.push(attend(q, k, v, group, heads)?);
+        out.push(attend(q, (k, v), group, heads, sinks)?);
     }
     Ok(Tensor::cat(&out, 0)?)
 }
@@ -114,10 +123,10 @@ pub(super) const TILE: usize = 512;
 /// keys that no query sees.
 fn attend(
     q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    (k, v): (&Tensor, &Tensor),
     group: &[attention::Segment],
     h: AttentionShape,
+    sinks: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (first, b) = (group[0], group.len());
     let (t, s) = (first.queries, group.iter().map(|g| g.keys).max().unwrap_or(0));
@@ -152,12 +161,23 @@ fn attend(
             _ => scores.broadcast_add(&mask.unsqueeze(1)?)?,
         };
         let scores = scores.reshape((b, h.key, shared * len, seen))?;
-        let weights = candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(v.dtype())?;
+        let weights = softmax(&scores, sinks, shared)?.to_dtype(v.dtype())?;
         let out = weights.matmul(&v.narrow(2, 0, seen)?)?.reshape((b, h.key, shared, len, h.dim))?;
         tiles.push(out.permute((0, 3, 1, 2, 4))?.reshape((b, len, h.query * h.dim))?);
     }
     let out = if tiles.len() == 1 { tiles.remove(0) } else { Tensor::cat(&tiles, 1)? };
     Ok(out.reshape((b * t, h.query * h.dim))?)
+}
+
+/// Softmax of scores `[segments, key heads, shared · queries, keys]`, in which every query head's sink takes part where
+/// there are some.
+fn softmax(scores: &Tensor, sinks: Option<&Tensor>, shared: usize) -> Result<Tensor> {
+    let Some(sinks) = sinks else { return Ok(candle_nn::ops::softmax_last_dim(scores)?) };
+    let (b, heads, queries, keys) = scores.dims4()?;
+    let sinks = sinks.to_dtype(scores.dtype())?.reshape((1, heads, shared, 1))?;
+    let column = sinks.broadcast_as((b, heads, shared, queries / shared))?.contiguous()?;
+    let all = Tensor::cat(&[scores, &column.reshape((b, heads, queries, 1))?], 3)?;
+    Ok(candle_nn::ops::softmax_last_dim(&all)?.narrow(3, 0, keys)?.contiguous()?)
 }
 
 /// Which rows the keys and values of a run of segments are, as many of each.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::kernels::activation::ActivationFunction;
 use crate::model::batch::Sequence;
 
 /// One operation on the host, as a tensor.
@@ -140,7 +141,8 @@ proptest! {
         lengths in prop::collection::vec((1usize..80, 0usize..20), 1..5), spare in 0usize..3,
         key_heads in 1usize..3, groups in 1usize..4, half in 1usize..9,
         window in prop::option::of(1usize..40), scale in prop::option::of(0.01f64..1.0),
-        softcap in prop::option::of(0.5f64..9.0), part in 1usize..9, neighbours in any::<bool>(), seed in any::<u64>(),
+        softcap in prop::option::of(0.5f64..9.0), part in 1usize..9, neighbours in any::<bool>(), has_sinks: bool,
+        seed in any::<u64>(),
     ) {
         let mut random = Random::new(seed);
         let heads =
@@ -157,8 +159,11 @@ proptest! {
         let rotated = composed::rope(&q, &table, &batch, heads.query).unwrap();
         prop_assert!(apart(&tensor_of(rope(&host(&q), &table, &batch, heads.query)), &rotated) < 1e-5);
         let segments = batch.segments(Some(capacity));
-        let attended = composed::causal_attention(&q, &k, &v, &segments, heads).unwrap();
-        prop_assert!(apart(&tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads)), &attended) < 1e-4);
+        let sinks = has_sinks.then(|| random.tensor(heads.query));
+        let sinks = sinks.as_ref();
+        let attended = composed::causal_attention(&q, (&k, &v), &segments, heads, sinks).unwrap();
+        let fused = tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads, sinks));
+        prop_assert!(apart(&fused, &attended) < 1e-4);
     }
 }
 
@@ -175,8 +180,8 @@ fn attention_of_more_queries_than_live_at_the_same_time_equals_the_fused_one() {
         let k = random.tensor((3 * capacity, heads.key * heads.dim));
         let v = random.tensor((3 * capacity, heads.key * heads.dim));
         let segments = batch.segments(Some(capacity));
-        let device = composed::causal_attention(&q, &k, &v, &segments, heads).unwrap();
-        let host = tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads));
+        let device = composed::causal_attention(&q, (&k, &v), &segments, heads, None).unwrap();
+        let host = tensor_of(causal_attention(&host(&q), &host(&k), &host(&v), &segments, heads, None));
         assert!(apart(&host, &device) < 1e-4);
     }
 }
