@@ -5,7 +5,7 @@ use super::finding::{Finding, Findings};
 use super::ledger::replace_module;
 use super::place::Place;
 use super::stream::HiddenStates;
-use super::structure::savings;
+use super::structure::{dropped_blocks, savings};
 use super::study::Study;
 use super::{Reporter, answer, cell, choices, warnings};
 use crate::error::{Error, Result};
@@ -42,6 +42,26 @@ pub(super) fn compute(
     noted?;
     findings(Finding::Done { peak_rss_bytes: sysinfo::process_memory().peak })?;
     Ok(states)
+}
+
+/// The same of a cell, from the choice of the blocks that it leaves out on.
+///
+/// # Errors
+/// As [`compute`].
+pub(super) fn choose_and_compute(
+    study: &Study,
+    place: &Place,
+    assignment: &mut Assignment,
+    reporter: &mut Reporter,
+    findings: &mut Findings<'_>,
+) -> Result<()> {
+    let started = reporter.clock();
+    assignment.dropped = dropped_blocks(study, place, assignment, reporter)?;
+    if !assignment.dropped.is_empty() {
+        assignment.seconds.calibrate += reporter.clock() - started;
+    }
+    compute(study, place, assignment, reporter, findings)?;
+    Ok(())
 }
 
 fn measure_and_answer(

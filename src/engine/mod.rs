@@ -27,6 +27,7 @@ mod importance;
 mod ledger;
 mod options;
 mod place;
+mod places;
 mod plan;
 mod progress;
 mod prompts;
@@ -43,10 +44,11 @@ mod warnings;
 mod worker;
 mod written;
 
-pub use event::{Command, Event, Phase, RunOptions};
+pub use event::{Command, Event, Phase, PlaceActivity, RunOptions};
 pub(crate) use event::{PlannedCell, Progress, ResourceEstimate, ResourceSample};
 pub(crate) use importance::sums_of_squares;
 pub use options::EngineOptions;
+pub use places::{PlaceWorker, WorkerOptions, WorkerOutcome, WorkerStopper};
 pub(crate) use plan::Plan;
 pub use plan::plan;
 
