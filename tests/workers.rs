@@ -217,6 +217,33 @@ fn a_ledger_that_is_killed_is_followed_by_another_one_with_workers_or_without() 
     }
 }
 
+#[test]
+fn a_worker_that_has_lost_its_claim_leaves_the_cell_to_others() {
+    let place = place();
+    let size = ["60", "24"];
+    whole(&place, size);
+    let mut run = study_of(&place, "lost.db", size, &["--workers", "2"]);
+    let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut found = None;
+    until("a cell is computed", &mut || {
+        found = computing(&place, "lost.db").pop();
+        found.is_some() || child.try_wait().unwrap().is_some()
+    });
+    if let Some((_, cell)) = found {
+        let work = place.path("lost.d/study-1").join(cell).join("work");
+        // Somebody believed that worker to be dead, took the cell, and died.
+        let first = text(&work.join("claim-0001.json"));
+        let mut claim: serde_json::Value = serde_json::from_str(&first).unwrap();
+        claim["worker"] = "dead".into();
+        claim["identity"]["began"] = 1.into();
+        let other = work.join("other");
+        fs::write(&other, claim.to_string()).unwrap();
+        fs::rename(&other, work.join("claim-0002.json")).unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    assert_same(&place, "lost.db", "whole.db");
+}
+
 fn is_alive(process: i32) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
 }

@@ -313,6 +313,13 @@ pub struct PlaceActivity {
     pub(crate) since: Option<u64>,
 }
 
+impl PlaceActivity {
+    /// Whether this is the same worker, still at the same cell.
+    pub(crate) fn is_same_work(&self, other: &Self) -> bool {
+        self.worker == other.worker && self.cell == other.cell
+    }
+}
+
 /// A cell in a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedCell {

@@ -39,7 +39,7 @@ fn compute() -> Vec<SettingEntry> {
             draft.threads = Some(n).filter(|&n| n > 0);
         })
         .at_most(1024)
-        .about("Worker threads; 0 means one per core")
+        .about("Threads to compute with, for all workers together; 0 means one per core")
         .value_name("N")
         .of_machine()
         .example("2"),

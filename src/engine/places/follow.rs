@@ -375,6 +375,7 @@ impl<'a> Following<'a> {
     /// The ledger cannot continue: workers stop, and what they have found out stays in their files.
     fn abandon(&mut self) {
         let began = Instant::now();
+        self.cells.keys().for_each(|id| self.control.end_elsewhere(id, None));
         // The error that led here is the one to report.
         let _ = self.folder.ask_to_stop(StopRequest::Now);
         while !self.processes.is_empty() && began.elapsed() < GRACE {

@@ -14,8 +14,8 @@ pub(crate) enum CellAvailability {
     Free(u32),
     /// Somebody computes it, under this claim.
     Taken(u32),
-    /// It was computed, or failed.
-    Over,
+    /// It was computed, or failed, under this claim.
+    Ended(u32),
 }
 
 /// Watches heartbeats. A worker of this machine has gone when its process has ended; one of another machine when its
@@ -48,23 +48,18 @@ impl HeartbeatObserver {
         Ok(now.duration_since(*since) > self.patience)
     }
 
-    /// What can be done with a cell, of which the order knows what was found out under claims up to `known_claims`.
+    /// What can be done with a cell.
     ///
     /// # Errors
     /// A folder that cannot be read.
-    pub fn availability(
-        &mut self,
-        folder: &PlacesFolder,
-        work: &CellWork,
-        known_claims: u32,
-    ) -> Result<CellAvailability> {
+    pub fn availability(&mut self, folder: &PlacesFolder, work: &CellWork) -> Result<CellAvailability> {
         let newest = work.newest()?;
         let free = CellAvailability::Free(newest + 1);
         if newest == 0 {
             return Ok(free);
         }
         Ok(match work.end(newest)? {
-            Some(ClaimEnd::Done | ClaimEnd::Failed { .. }) if newest > known_claims => CellAvailability::Over,
+            Some(ClaimEnd::Done | ClaimEnd::Failed { .. }) => CellAvailability::Ended(newest),
             Some(_) => free,
             None => match work.claim(newest)? {
                 Some(claim) if self.has_gone(folder, &claim)? => free,
@@ -117,28 +112,27 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_free_taken_or_over_by_its_newest_claim() {
+    fn a_cell_is_free_taken_or_ended_by_its_newest_claim() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = PlacesFolder::new(temporary.path());
         let cell = temporary.path().join("cell");
         std::fs::create_dir_all(cell.join("work")).unwrap();
         let work = CellWork::of(&cell);
         let mut observer = HeartbeatObserver::new(Duration::from_secs(60));
-        let mut at = |known| observer.availability(&folder, &work, known).unwrap();
+        let mut now = || observer.availability(&folder, &work).unwrap();
         let own = CellClaim { worker: "w".into(), identity: ProcessIdentity::own() };
-        assert_eq!(at(0), CellAvailability::Free(1));
+        assert_eq!(now(), CellAvailability::Free(1));
         assert!(work.try_claim(1, &own).unwrap());
-        assert_eq!(at(0), CellAvailability::Taken(1));
+        assert_eq!(now(), CellAvailability::Taken(1));
         work.put_end(1, &ClaimEnd::Stopped).unwrap();
-        assert_eq!(at(0), CellAvailability::Free(2));
+        assert_eq!(now(), CellAvailability::Free(2));
         let ended = ProcessIdentity { began: own.identity.began + 1, ..own.identity.clone() };
         assert!(work.try_claim(2, &CellClaim { worker: "dead".into(), identity: ended }).unwrap());
         if cfg!(target_os = "linux") {
-            assert_eq!(at(0), CellAvailability::Free(3), "its process has ended");
+            assert_eq!(now(), CellAvailability::Free(3), "its process has ended");
         }
         assert!(work.try_claim(3, &own).unwrap());
         work.put_end(3, &ClaimEnd::Failed { message: "no".into(), of_storage: false }).unwrap();
-        assert_eq!(at(0), CellAvailability::Over);
-        assert_eq!(at(3), CellAvailability::Free(4), "it was ordered again since");
+        assert_eq!(now(), CellAvailability::Ended(3));
     }
 }

@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 /// Exit code of a worker that was asked to stop.
 const STOPPED: i32 = 130;
 
-/// So many deaths for each worker, without anything found out between them, are enough.
-const PATIENCE: usize = 4;
+/// So many deaths for each worker, without progress between them, are enough. A cell that kills its workers has failed
+/// before that.
+const PATIENCE: usize = 6;
 
 /// A worker that this process started.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(crate) struct WorkerProcesses {
     threads: usize,
     started: Vec<StartedWorker>,
     own: ProcessIdentity,
-    /// Deaths since something was last found out.
+    /// Deaths since there was last any progress.
     deaths: usize,
 }
 
@@ -66,7 +67,7 @@ impl WorkerProcesses {
         self.started.is_empty()
     }
 
-    /// Something was found out: who died since then died of something else.
+    /// There was progress: who died since then died of something else.
     pub fn forgive(&mut self) {
         self.deaths = 0;
     }
@@ -96,7 +97,7 @@ impl WorkerProcesses {
         self.started = left;
         match said.last() {
             Some(last) if self.deaths >= PATIENCE * self.wanted => Err(Error::failure(format!(
-                "workers end without having found out anything, {} of them so far; {last}",
+                "workers end before there is any progress, {} of them so far; {last}",
                 self.deaths
             ))),
             _ => Ok(said),

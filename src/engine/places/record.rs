@@ -30,7 +30,7 @@ impl FollowedCell {
         Ok(Self { position, work, claim: 0, is_running: false, recorded })
     }
 
-    /// Reads what was found out under a claim since it was last read, and keeps it; `true` where there was something. Of a
+    /// Reads what was found out under a claim since it was last read, and keeps it; `true` where there was progress. Of a
     /// claim that is not the newest counts only what stays true whoever continues.
     ///
     /// # Errors
@@ -38,17 +38,17 @@ impl FollowedCell {
     pub fn read(&mut self, ledger: &mut Ledger, claim: u32, is_newest: bool) -> Result<bool> {
         let from = self.recorded.get(&claim).copied().unwrap_or(0);
         let (findings, to) = self.work.findings(claim, from)?;
+        let is_progress = findings.iter().any(Finding::is_progress);
         for finding in findings {
             if is_newest || stays_true(&finding) {
                 ledger.record(Some(self.position), finding)?;
             }
         }
-        if to == from {
-            return Ok(false);
+        if to > from {
+            self.recorded.insert(claim, to);
+            self.work.put_recorded(&self.recorded)?;
         }
-        self.recorded.insert(claim, to);
-        self.work.put_recorded(&self.recorded)?;
-        Ok(true)
+        Ok(is_progress)
     }
 
     /// Reads all that was found out under any claim, the newest last.

@@ -34,8 +34,8 @@ use crate::study::CellSpec;
 /// How long a worker without a cell waits before it looks again.
 const IDLE: Duration = Duration::from_millis(200);
 
-/// After so many workers that died on a cell without having found out anything, nobody tries it again.
-const DEATHS: u32 = 3;
+/// After so many workers in a row that died on a cell before there was any progress, nobody tries it again.
+const DEATHS: u32 = 5;
 
 /// What a worker is started with.
 #[derive(Debug, Clone)]
@@ -162,16 +162,21 @@ impl PlaceWorker {
         let mut is_left = false;
         for id in &waiting.cells {
             let work = CellWork::of(&self.folder.checkpoints(Some(id)));
-            let Some(order) = work.order()? else { continue };
-            match observer.availability(&self.folder, &work, order.known_claims)? {
-                CellAvailability::Over => {}
-                CellAvailability::Taken(_) => is_left = true,
-                CellAvailability::Free(number) => {
+            let (number, order) = match observer.availability(&self.folder, &work)? {
+                CellAvailability::Taken(_) => {
                     is_left = true;
-                    if work.try_claim(number, claim)? {
-                        return Ok(NextCell::Claimed(Box::new(order), number));
-                    }
+                    continue;
                 }
+                CellAvailability::Free(number) => (number, work.order()?),
+                // One that was ordered again since may be tried again.
+                CellAvailability::Ended(claim) => {
+                    (claim + 1, work.order()?.filter(|order| order.known_claims >= claim))
+                }
+            };
+            let Some(order) = order else { continue };
+            is_left = true;
+            if work.try_claim(number, claim)? {
+                return Ok(NextCell::Claimed(Box::new(order), number));
             }
         }
         Ok(if is_left { NextCell::Wait } else { NextCell::NothingLeft })
@@ -287,8 +292,8 @@ impl<'a> WorkerDesk<'a> {
         let mut deaths = 0;
         for earlier in known_claims + 1..number {
             let (found, _) = work.findings(earlier, 0)?;
-            let died = work.end(earlier)?.is_none();
-            deaths = if died && found.is_empty() { deaths + 1 } else { 0 };
+            let is_death = work.end(earlier)?.is_none() && !found.iter().any(Finding::is_progress);
+            deaths = if is_death { deaths + 1 } else { 0 };
             found.into_iter().for_each(|finding| learn(&mut assignment, finding));
         }
         if deaths >= DEATHS {
