@@ -23,7 +23,7 @@ use crate::study::CellSpec;
 /// How long the ledger waits before it looks again.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long workers get to stop where the ledger itself cannot continue.
+/// How long workers get to end when the ledger does.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// What is done with a cell that is done: its place in the study is given.
@@ -246,7 +246,7 @@ impl<'a> Following<'a> {
             }
             // In this order: whoever has written the end has found out everything before.
             let end = cell.work.end(cell.claim)?;
-            if cell.read(&mut self.session.ledger, cell.claim, true)? {
+            if cell.read(&mut self.session.ledger)? {
                 self.processes.forgive();
             }
             match end {
@@ -261,18 +261,15 @@ impl<'a> Following<'a> {
 
     fn note_claim(&mut self, id: &str, cell: &mut FollowedCell) -> Result<()> {
         let before = cell.claim;
-        if before > 0 {
-            cell.read(&mut self.session.ledger, before, false)?;
-            if cell.is_running && cell.work.end(before)?.is_none() {
-                let who = cell.work.claim(before)?.map(|claim| claim.identity.describe());
-                self.reporter.warn(
-                    Some(id),
-                    format!(
-                        "its worker ({}) ended without a word; another one continues",
-                        who.unwrap_or_else(|| "an unknown one".into())
-                    ),
-                );
-            }
+        if before > 0 && cell.is_running && cell.work.end(before)?.is_none() {
+            let who = cell.work.claim(before)?.map(|claim| claim.identity.describe());
+            self.reporter.warn(
+                Some(id),
+                format!(
+                    "its worker ({}) ended without a word; another one continues",
+                    who.unwrap_or_else(|| "an unknown one".into())
+                ),
+            );
         }
         cell.claim = before + 1;
         self.control.begin_elsewhere(id);
@@ -388,9 +385,16 @@ impl<'a> Following<'a> {
 
     /// Removes what ledger and workers shared, unless somebody still works.
     fn tidy(&mut self) -> Result<()> {
-        let living = living_workers(&self.folder, self.folder.statuses()?, &mut self.observer)?;
-        if self.stop.is_some() || !living.is_empty() {
+        if self.stop.is_some() {
             return Ok(());
+        }
+        let began = Instant::now();
+        // Workers that others started end too, when they see that no cell is left.
+        while !living_workers(&self.folder, self.folder.statuses()?, &mut self.observer)?.is_empty() {
+            if began.elapsed() > GRACE {
+                return Ok(());
+            }
+            self.control.wait(TICK);
         }
         let ledger = &self.session.ledger;
         for position in 0..ledger.cells.len() {
