@@ -51,6 +51,7 @@ fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8
             let search = headless::SearchSetup::new(config, &args)?;
             if args.dry_run { print(&search.plan()?) } else { Ok(search.run(&texts(words))?.exit_code()) }
         }
+        CliCommand::Worker(args) => headless::work(args),
         CliCommand::Doctor(DoctorArgs { format, settings }) => {
             let report = doctor::DoctorReport::gather(&Basics::load(config, &settings.given)?)?;
             print(&match format {

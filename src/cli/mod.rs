@@ -6,6 +6,7 @@
 mod find;
 mod manual;
 mod settings;
+mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::kernels::ggml::{GgmlMixture, MIXTURES};
 pub use find::FindArgs;
 pub use manual::{completions, manual_page};
 pub(crate) use settings::{All, OfMachine, SettingsArgs, StoreOnly};
+pub use worker::WorkerArgs;
 
 /// `secateur`: everything that was typed.
 #[derive(Debug, Parser)]
@@ -51,6 +53,9 @@ pub enum CliCommand {
     /// Find the level at which a recipe breaks a bound, with as few variants as can be
     #[command(after_help = find::AFTER_HELP)]
     Find(Box<FindArgs>),
+    /// Compute cells of a study that another process runs, in its study folder
+    #[command(after_help = worker::AFTER_HELP)]
+    Worker(WorkerArgs),
     /// Report what this machine has and what a study would use
     Doctor(DoctorArgs),
     /// Write a finished cell of a stored study as a Hugging Face model folder

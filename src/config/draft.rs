@@ -41,6 +41,7 @@ pub(super) struct SettingsDraft {
     /// With its place: whether it is accepted depends on the device.
     pub dtype: Option<SettingValue<String>>,
     pub threads: Option<usize>,
+    pub workers: usize,
     pub batch_tokens: usize,
     pub batch_prompts: usize,
     pub offline: bool,
@@ -85,6 +86,7 @@ impl SettingsDraft {
             device: String::new(),
             dtype: None,
             threads: None,
+            workers: 1,
             batch_tokens: 0,
             batch_prompts: 0,
             offline: false,

@@ -119,6 +119,7 @@ impl Settings {
         let basics = draft.basics(layers.config_file())?;
         let (format, save_models, save_as) = (draft.format, draft.save_models.take(), draft.save_as);
         let save_options = ExportOptions { quantize: draft.save_quantized };
+        let workers = draft.workers;
         let cells = match choice {
             CellChoice::Grid => None,
             CellChoice::Cells(cells) => Some(cells),
@@ -126,7 +127,7 @@ impl Settings {
         };
         Ok(Self {
             study: draft.study(&basics, cells)?,
-            run: RunOptions { save_models, save_as, save_options, ..run },
+            run: RunOptions { save_models, save_as, save_options, workers, ..run },
             format,
             basics,
         })

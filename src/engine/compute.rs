@@ -1,12 +1,14 @@
 //! A cell, or the base, from wherever it was left to its last answer.
 
+use super::allocation::allocate;
 use super::assignment::Assignment;
 use super::finding::{Finding, Findings};
 use super::ledger::replace_module;
 use super::place::Place;
 use super::stream::HiddenStates;
-use super::structure::savings;
+use super::structure::{removed_parts, savings};
 use super::study::Study;
+use super::width::{self, narrowed_model};
 use super::{Reporter, answer, cell, choices, warnings};
 use crate::error::{Error, Result};
 use crate::results::Seconds;
@@ -42,6 +44,29 @@ pub(super) fn compute(
     noted?;
     findings(Finding::Done { peak_rss_bytes: sysinfo::process_memory().peak })?;
     Ok(states)
+}
+
+/// The same of a cell, from the choice of what it removes on.
+///
+/// # Errors
+/// As [`compute`].
+pub(super) fn choose_and_compute(
+    study: &Study,
+    place: &Place,
+    assignment: &mut Assignment,
+    reporter: &mut Reporter,
+    findings: &mut Findings<'_>,
+) -> Result<()> {
+    let started = reporter.clock();
+    assignment.removed = removed_parts(study, place, assignment, reporter)?;
+    assignment.narrowed = narrowed_model(study, place, assignment, reporter)?;
+    assignment.calibration_warnings.extend(width::warnings(study, assignment)?);
+    allocate(study, place, assignment, reporter)?;
+    if !assignment.removed.is_empty() || assignment.narrowed.is_some() || assignment.profile.is_some() {
+        assignment.seconds.calibrate += reporter.clock() - started;
+    }
+    compute(study, place, assignment, reporter, findings)?;
+    Ok(())
 }
 
 fn measure_and_answer(

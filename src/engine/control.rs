@@ -30,12 +30,15 @@ pub(super) enum Next {
 struct ControlState {
     jobs: VecDeque<Job>,
     waiting: VecDeque<CellSpec>,
-    /// Grows when cells begin to wait or do not wait any more.
+    /// Grows when cells begin to wait or do not wait any more, or wait in another order.
     queue: u64,
     /// Cells that waited and were cancelled.
     withdrawn: Vec<String>,
     running: Option<String>,
     cancel_running: bool,
+    /// Cells that workers compute, and those of them that were cancelled.
+    elsewhere: Vec<String>,
+    cancelled_elsewhere: Vec<String>,
     paused: bool,
     stop: Option<Stop>,
 }
@@ -70,7 +73,9 @@ impl Control {
             Command::Delete(study) => state.jobs.push_back(Job::Delete(study)),
             Command::AddCell(cell) => {
                 let known = state.waiting.contains(&cell);
-                if !known && state.running.as_deref() != Some(&cell.id()) {
+                let runs =
+                    state.running.as_deref() == Some(&cell.id()) || state.elsewhere.contains(&cell.id());
+                if !known && !runs {
                     state.waiting.push_back(cell);
                     state.queue += 1;
                 }
@@ -78,6 +83,8 @@ impl Control {
             Command::CancelCell(id) => {
                 if state.running.as_deref() == Some(&id) {
                     state.cancel_running = true;
+                } else if state.elsewhere.contains(&id) {
+                    state.cancelled_elsewhere.push(id);
                 } else if let Some(at) = state.waiting.iter().position(|c| c.id() == id) {
                     state.waiting.remove(at);
                     state.queue += 1;
@@ -88,6 +95,7 @@ impl Control {
             Command::Reorder(order) => {
                 let place = |c: &CellSpec| order.iter().position(|id| *id == c.id()).unwrap_or(order.len());
                 state.waiting.make_contiguous().sort_by_key(place);
+                state.queue += 1;
             }
             Command::Pause => state.paused = true,
             Command::Unpause => state.paused = false,
@@ -173,6 +181,49 @@ impl Control {
         state.cancel_running = false;
     }
 
+    /// The waiting cells in their order, and [`Self::queue`] of that moment.
+    pub fn waiting_cells(&self) -> (u64, Vec<CellSpec>) {
+        let state = self.lock();
+        (state.queue, state.waiting.iter().cloned().collect())
+    }
+
+    /// A worker computes this cell, which does not wait any more.
+    pub fn begin_elsewhere(&self, id: &str) {
+        let mut state = self.lock();
+        state.waiting.retain(|cell| cell.id() != id);
+        if !state.elsewhere.iter().any(|known| known == id) {
+            state.elsewhere.push(id.to_owned());
+        }
+        state.queue += 1;
+    }
+
+    /// No worker computes this cell any more. Where it is given back, it waits again, before all others.
+    pub fn end_elsewhere(&self, id: &str, given_back: Option<CellSpec>) {
+        let mut state = self.lock();
+        state.elsewhere.retain(|known| known != id);
+        state.cancelled_elsewhere.retain(|known| known != id);
+        if let Some(cell) = given_back.filter(|cell| !state.waiting.contains(cell)) {
+            state.waiting.push_front(cell);
+        }
+        state.queue += 1;
+    }
+
+    /// Cells that workers compute and that were cancelled.
+    pub fn cancelled_elsewhere(&self) -> Vec<String> {
+        self.lock().cancelled_elsewhere.clone()
+    }
+
+    /// How the engine is to stop, where it is: whether the current blocks are to be finished.
+    pub fn stops_after_block(&self) -> Option<bool> {
+        self.lock().stop.map(|stop| stop == Stop::AfterBlock)
+    }
+
+    /// Waits for a request, but not longer than `most`.
+    pub fn wait(&self, most: std::time::Duration) {
+        let state = self.lock();
+        drop(self.changed.wait_timeout(state, most));
+    }
+
     /// Whether the engine is to stop altogether.
     pub fn stopping(&self) -> bool {
         self.lock().stop.is_some()
@@ -254,6 +305,23 @@ mod tests {
         control.obey(Command::Shutdown { after_block: false });
         control.obey(Command::Shutdown { after_block: true });
         assert!(control.check().is_err(), "a softer wish does not take back a harder one");
+    }
+
+    #[test]
+    fn a_cell_that_a_worker_computes_neither_waits_nor_is_doubled_and_can_be_cancelled() {
+        let control = Control::default();
+        control.fill(vec![cell(10), cell(20)]);
+        let before = control.queue();
+        control.begin_elsewhere(&cell(20).id());
+        assert_ne!(control.queue(), before);
+        control.obey(Command::AddCell(cell(20)));
+        assert_eq!(control.waiting_cells().1, [cell(10)]);
+        assert_eq!(control.obey(Command::CancelCell(cell(20).id())), None);
+        assert_eq!(control.cancelled_elsewhere(), [cell(20).id()]);
+        assert!(control.check().is_ok(), "what computes here goes on");
+        control.end_elsewhere(&cell(20).id(), Some(cell(20)));
+        assert_eq!(control.waiting_cells().1, [cell(20), cell(10)]);
+        assert!(control.cancelled_elsewhere().is_empty());
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct RunOptions {
     pub save_options: ExportOptions,
     /// Most bytes of a block's experts that are held at the same time; `None` depends on how much memory is free.
     pub held_experts: Option<usize>,
+    /// Processes that compute cells at the same time; up to 1, this process computes alone.
+    pub workers: usize,
 }
 
 /// What a client asks of the engine.
@@ -254,6 +256,11 @@ pub enum Event {
         /// What to know.
         message: String,
     },
+    /// What workers do has changed: all of them.
+    Places {
+        /// One entry a worker.
+        places: Vec<PlaceActivity>,
+    },
     /// A pruned model was written.
     Exported {
         /// Id of the cell.
@@ -300,6 +307,26 @@ pub enum Event {
     },
 }
 
+/// What a worker does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlaceActivity {
+    /// How people tell it from others: its process and host, or its job.
+    pub worker: String,
+    pub(crate) device: String,
+    /// Id of the cell that it computes; `None` while it waits or begins.
+    pub cell: Option<String>,
+    pub(crate) phase: Option<Phase>,
+    /// Seconds since the epoch, when it began the cell.
+    pub(crate) since: Option<u64>,
+}
+
+impl PlaceActivity {
+    /// Whether this is the same worker, still at the same cell.
+    pub(crate) fn is_same_work(&self, other: &Self) -> bool {
+        self.worker == other.worker && self.cell == other.cell
+    }
+}
+
 /// A cell in a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedCell {
@@ -326,9 +353,43 @@ pub struct ResourceSample {
     pub(crate) gpu_total_bytes: Option<u64>,
 }
 
+impl ResourceEstimate {
+    /// The same for a study whose cells are computed by so many workers at the same time.
+    pub(crate) fn of_workers(self, workers: usize) -> Self {
+        let times = workers.max(1) as u64;
+        Self { host_bytes: self.host_bytes * times, device_bytes: self.device_bytes * times, ..self }
+    }
+
+    /// How many workers there is memory for, at most so many as are wanted, and at least one.
+    pub(crate) fn fitting_workers(&self, wanted: usize) -> usize {
+        let fits =
+            |needed: u64, available: u64| usize::try_from(available / needed.max(1)).unwrap_or(usize::MAX);
+        let on_host = fits(self.host_bytes, self.host_available);
+        let on_device = self.device_available.map_or(usize::MAX, |free| fits(self.device_bytes, free));
+        wanted.min(on_host).min(on_device).max(1)
+    }
+}
+
 impl Event {
     /// The study could not start or continue.
     pub(super) fn failed(error: &Error) -> Self {
         Self::Failed { message: error.to_string(), exit_code: error.exit_code(), setting: error.flag() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_workers_as_memory_has_room_for_and_never_none() {
+        let estimate =
+            ResourceEstimate { host_bytes: 100, host_available: 350, ..ResourceEstimate::default() };
+        assert_eq!([1, 2, 3, 4, 9].map(|wanted| estimate.fitting_workers(wanted)), [1, 2, 3, 3, 3]);
+        let device = ResourceEstimate { device_bytes: 10, device_available: Some(25), ..estimate.clone() };
+        assert_eq!(device.fitting_workers(8), 2);
+        let tight = ResourceEstimate { host_available: 50, ..estimate };
+        assert_eq!(tight.fitting_workers(4), 1);
+        assert_eq!(tight.of_workers(3).host_bytes, 300);
     }
 }

@@ -38,6 +38,22 @@ pub(super) enum Finding {
     Done { peak_rss_bytes: u64 },
 }
 
+impl Finding {
+    /// Whether whoever continues does not have to find it out again.
+    pub fn is_progress(&self) -> bool {
+        match self {
+            Self::Checkpoint { .. }
+            | Self::Answers { .. }
+            | Self::Disagreements { .. }
+            | Self::Scored { .. }
+            | Self::Done { .. } => true,
+            Self::Warning { .. } | Self::Module { .. } | Self::Seconds { .. } | Self::Measured { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// How far cell and base disagreed on an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct AnswerDisagreement {

@@ -79,6 +79,16 @@ impl Ledger {
         self.store.folder(self.study, cell)
     }
 
+    /// The folder in which those folders are.
+    pub fn study_folder(&self) -> PathBuf {
+        self.store.study_folder(self.study)
+    }
+
+    /// What the files of the study hold.
+    pub fn content(&self) -> &StudyContent {
+        &self.content
+    }
+
     /// Place of a cell in the study; `None` where it is new.
     ///
     /// # Errors
@@ -207,7 +217,11 @@ impl Ledger {
             }
             Finding::Scored { measurements } => {
                 let flips = self.flips(cell.as_deref(), &measurements)?;
-                self.metrics(position).values.extend(measurements.into_iter().chain(flips));
+                let found: Vec<Measurement> = measurements.into_iter().chain(flips).collect();
+                let values = &mut self.metrics(position).values;
+                // A finding that is read from a file a second time changes nothing.
+                values.retain(|known| found.iter().all(|new| !is_same_score(new, known)));
+                values.extend(found);
                 self.tell_metrics(position);
             }
             Finding::Done { peak_rss_bytes } => self.record_done(position, peak_rss_bytes)?,
@@ -312,6 +326,10 @@ impl Ledger {
     fn put_cell(&self, position: usize) -> Result<()> {
         self.store.put_cell(self.study, position, &self.cells[position])
     }
+}
+
+fn is_same_score(one: &Measurement, other: &Measurement) -> bool {
+    one.score == other.score && one.data_set == other.data_set
 }
 
 /// Puts a module in the place of what was known of it.

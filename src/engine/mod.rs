@@ -31,6 +31,7 @@ mod moments;
 mod options;
 mod outliers;
 mod place;
+mod places;
 mod plan;
 mod progress;
 mod prompts;
@@ -48,10 +49,11 @@ mod width;
 mod worker;
 mod written;
 
-pub use event::{Command, Event, Phase, RunOptions};
+pub use event::{Command, Event, Phase, PlaceActivity, RunOptions};
 pub(crate) use event::{PlannedCell, Progress, ResourceEstimate, ResourceSample};
 pub(crate) use importance::sums_of_squares;
 pub use options::EngineOptions;
+pub use places::{PlaceWorker, WorkerOptions, WorkerOutcome, WorkerStopper};
 pub(crate) use plan::Plan;
 pub use plan::plan;
 

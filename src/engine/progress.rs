@@ -18,6 +18,22 @@ struct Pace {
     waiting: f64,
 }
 
+/// What workers do: one of them in detail, and all together.
+#[derive(Debug)]
+pub(super) struct WorkersAtWork {
+    pub cell: Option<String>,
+    pub phase: Option<Phase>,
+    pub done: u64,
+    pub total: u64,
+    pub unit: &'static str,
+    /// Of all of them.
+    pub tokens_per_second: f64,
+    /// Seconds that each has left of its cell.
+    pub left: Vec<f64>,
+    /// Seconds since workers began.
+    pub elapsed: f64,
+}
+
 /// Follows the work of a study and publishes the latest progress.
 #[derive(Debug)]
 pub(super) struct Tracker {
@@ -140,6 +156,20 @@ impl Tracker {
         } else {
             self.recent = Some((now, 0.0, 0.0));
         }
+    }
+
+    /// Workers compute cells, each at its own pace, together as fast as one process with all threads.
+    pub fn elsewhere(&mut self, seen: WorkersAtWork) {
+        let longest = seen.left.iter().copied().fold(0.0, f64::max);
+        let mean = seen.left.iter().sum::<f64>() / seen.left.len().max(1) as f64;
+        let left = (self.left() + mean).max(longest);
+        let spent = self.spent() + seen.elapsed;
+        self.now.eta_seconds = Some(left);
+        self.now.study = (spent / (spent + left)).clamp(0.0, 1.0);
+        (self.now.cell, self.now.phase) = (seen.cell, seen.phase);
+        (self.now.done, self.now.total, self.now.unit) = (seen.done, seen.total, seen.unit);
+        self.now.tokens_per_second = seen.tokens_per_second;
+        self.send();
     }
 
     pub fn paused(&mut self, paused: bool) {

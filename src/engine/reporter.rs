@@ -47,7 +47,7 @@ impl Reporter {
     }
 
     /// Tells the tracker of cells that came or went since it was last told.
-    fn follow_queue(&mut self) {
+    pub fn follow_queue(&mut self) {
         let (queue, recipes) = self.control.waiting();
         self.queue = queue;
         let Some(sizes) = &self.sizes else { return };

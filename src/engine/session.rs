@@ -23,6 +23,8 @@ pub(super) struct Session {
     pub place: Place,
     pub ledger: Ledger,
     pub options: RunOptions,
+    /// Whether the network must not be asked.
+    pub offline: bool,
     sets: CalibrationSets,
 }
 
@@ -46,7 +48,8 @@ impl Session {
         if let (Some(study_id), Some(bits)) = (known, study.info.source_bits) {
             ledger.store.put_source_bits(study_id, bits)?;
         }
-        Ok(Self { study: Arc::new(study), place, ledger, options, sets })
+        let offline = sets.hub.is_offline();
+        Ok(Self { study: Arc::new(study), place, ledger, options, offline, sets })
     }
 
     /// Place of a cell in the study; one that is new is added at the end.

@@ -4,19 +4,17 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::allocation::allocate;
-use super::compute::compute;
+use super::compute::{choose_and_compute, compute};
 use super::control::{Control, Job, Next};
 use super::draft::StudyDraft;
 use super::event::{Event, PlannedCell, ResourceEstimate, RunOptions};
 use super::gpu::Gpu;
 use super::options::EngineOptions;
+use super::places;
 use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::Session;
-use super::structure::removed_parts;
 use super::study::Study;
-use super::width::{self, narrowed_model};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::export::{self, ExportModel};
@@ -116,7 +114,7 @@ impl Worker {
         &mut self,
         spec: &StudySpec,
         known: Option<(Store, i64)>,
-        options: RunOptions,
+        mut options: RunOptions,
     ) -> Result<()> {
         // A store that cannot be used is found out before a model is fetched.
         let (store, mut study) = match known {
@@ -127,11 +125,16 @@ impl Worker {
         if let Some(bytes) = options.held_experts {
             draft.study.sizes.held_experts = bytes;
         }
+        if options.workers > 1 {
+            draft.study.sizes.held_experts /= options.workers;
+        }
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
         if !options.force {
             check_memory(&estimate)?;
+            self.fit_workers(&mut options, &estimate);
         }
+        let estimate = estimate.of_workers(options.workers);
         if let Some(folder) = &options.save_models {
             for cell in &draft.planned() {
                 check_save(&draft, &options, folder, cell)?;
@@ -170,11 +173,34 @@ impl Worker {
         self.control.fill(ledger.unfinished());
         self.reporter.study(&session.study.sizes);
         let gpu = Gpu::of(&session.place.device);
-        self.session = Some(session);
+        let with_workers = session.options.workers > 1;
+        let session = self.session.insert(session);
         let _sampler = Sampler::start(self.reporter.sender(), gpu);
+        if !with_workers {
+            places::settle(session, &mut self.reporter)?;
+        }
         self.run_base()?;
         self.save_done_models();
         self.run_cells()
+    }
+
+    /// Lets only as many workers compute as there is memory for.
+    fn fit_workers(&self, options: &mut RunOptions, estimate: &ResourceEstimate) {
+        let (wanted, fitting) = (options.workers, estimate.fitting_workers(options.workers));
+        if fitting >= wanted {
+            return;
+        }
+        options.workers = fitting;
+        let instead =
+            if fitting == 1 { "this process computes alone".into() } else { format!("{fitting} compute") };
+        self.reporter.warn(
+            None,
+            format!(
+                "{wanted} workers need about {} MiB and {} MiB are free: {instead} (--force starts all of them)",
+                estimate.clone().of_workers(wanted).host_bytes >> 20,
+                estimate.host_available >> 20
+            ),
+        );
     }
 
     /// Measures the base, or takes up what an earlier run measured.
@@ -216,6 +242,9 @@ impl Worker {
 
     /// Runs the waiting cells, then reports.
     fn run_cells(&mut self) -> Result<()> {
+        if self.session.as_ref().is_some_and(|s| s.options.workers > 1) {
+            return self.run_cells_elsewhere();
+        }
         if self.session.as_ref().is_some_and(|s| s.place.base_states.is_none()) {
             // A base that failed is tried again: without it there is nothing to compare cells with.
             self.run_base()?;
@@ -225,6 +254,22 @@ impl Worker {
             self.control.cell_ended();
             outcome?;
         }
+        self.finish()
+    }
+
+    /// Has the waiting cells computed by workers, then reports.
+    fn run_cells_elsewhere(&mut self) -> Result<()> {
+        if self.session.as_ref().is_some_and(|s| s.ledger.base_state != CellState::Done) {
+            self.run_base()?;
+        }
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let threads = rayon::current_num_threads();
+        places::compute_elsewhere(session, &mut self.reporter, threads, save_model)?;
+        self.finish()
+    }
+
+    /// Reports what was found out of all cells that were asked for.
+    fn finish(&mut self) -> Result<()> {
         self.note_withdrawn()?;
         let Some(session) = &self.session else { return Ok(()) };
         // A wish to stop that came too late to stop anything changes nothing.
@@ -287,15 +332,8 @@ impl Worker {
 fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize) -> Result<()> {
     let mut assignment = session.cell_assignment(position, reporter)?;
     let Session { study, place, ledger, .. } = session;
-    let started = reporter.clock();
-    assignment.removed = removed_parts(study, place, &assignment, reporter)?;
-    assignment.narrowed = narrowed_model(study, place, &assignment, reporter)?;
-    assignment.calibration_warnings.extend(width::warnings(study, &assignment)?);
-    allocate(study, place, &mut assignment, reporter)?;
-    if !assignment.removed.is_empty() || assignment.narrowed.is_some() || assignment.profile.is_some() {
-        assignment.seconds.calibrate += reporter.clock() - started;
-    }
-    compute(study, place, &assignment, reporter, &mut |finding| ledger.record(Some(position), finding))?;
+    let record = &mut |finding| ledger.record(Some(position), finding);
+    choose_and_compute(study, place, &mut assignment, reporter, record)?;
     checkpoint::remove_states(&assignment.folder)?;
     save_model(session, reporter, position);
     Ok(())

@@ -7,6 +7,7 @@ mod resume;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 pub use find::SearchSetup;
 pub(crate) use resume::resume_command;
+pub use worker::work;
 
 use crate::config::{OutputFormat, Settings};
 use crate::engine::{self, Command, Engine, Event, Progress};
@@ -86,7 +88,8 @@ impl RunOutcome {
 /// # Errors
 /// Why it cannot run.
 pub fn plan(settings: &Settings) -> Result<String> {
-    let plan = engine::plan(settings.study.clone(), &settings.basics.engine_options())?;
+    let mut plan = engine::plan(settings.study.clone(), &settings.basics.engine_options())?;
+    plan.estimate = plan.estimate.of_workers(settings.run.workers);
     for warning in &plan.warnings {
         // Standard error may be gone; the plan is what was asked for.
         let _ = writeln!(io::stderr(), "warning: {}", escape(warning));

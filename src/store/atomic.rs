@@ -3,8 +3,32 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+
+/// What this process calls its unfinished files, where others may write the same ones.
+static WRITER: OnceLock<String> = OnceLock::new();
+
+/// Gives the unfinished files of this process a name of their own from now on: several may write the same file, of the same
+/// content, and the last one to finish counts. What a killed process leaves behind is then overwritten by nobody.
+pub(crate) fn name_writer(name: &str) {
+    // Whoever was first has named the process.
+    let _ = WRITER.set(name.to_owned());
+}
+
+/// Removes what killed processes with names of their own left unfinished in a folder, where it can be.
+pub(crate) fn remove_unfinished(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".part") {
+            // It takes room and harms nobody.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
 
 /// Bytes gathered before they go to the file.
 const BUFFER: usize = 1 << 20;
@@ -27,6 +51,10 @@ pub fn write_atomically(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io:
     fs::create_dir_all(folder).map_err(failed)?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
+    if let Some(writer) = WRITER.get() {
+        hidden.push(".");
+        hidden.push(writer);
+    }
     hidden.push(".part");
     let part = PartialFile { path: folder.join(hidden), kept: false };
 

@@ -27,7 +27,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
 use self::atomic::cannot_place;
-pub(crate) use self::atomic::sync_folder;
+pub(crate) use self::atomic::{name_writer, remove_unfinished, sync_folder};
 use self::lock::{Holder, Lock};
 pub(crate) use self::read::{StudyRecord, StudySummary};
 use crate::error::{Error, Result};
@@ -134,7 +134,8 @@ impl Store {
         self.study_folder(study).join(cell.unwrap_or("base"))
     }
 
-    fn study_folder(&self, study: i64) -> PathBuf {
+    /// Where everything of a study belongs that is not in the database.
+    pub(crate) fn study_folder(&self, study: i64) -> PathBuf {
         let mut folder = self.path.with_extension("d");
         if folder == self.path {
             folder.as_mut_os_string().push(".d");

@@ -110,6 +110,7 @@ pub(crate) async fn run(setup: Setup) -> Result<ExitState> {
         origin: setup.origin,
         save_models: setup.settings.run.save_models.clone(),
         force: setup.settings.run.force,
+        workers: setup.settings.run.workers,
         started: Instant::now(),
         messages,
         inbox,
@@ -184,6 +185,8 @@ struct Dashboard {
     origin: SettingsSource,
     save_models: Option<std::path::PathBuf>,
     force: bool,
+    /// Processes that compute the cells of a study that is resumed.
+    workers: usize,
     log: LogFile,
     /// Lines of the state's log that are in the file, counted from the program's start.
     logged: usize,
@@ -273,7 +276,11 @@ impl Dashboard {
         for effect in effects {
             match effect {
                 Effect::Engine(order) => {
-                    if self.engine.commands.send(order.into()).await.is_err() {
+                    let mut command = order.into();
+                    if let Command::Resume(_, options) = &mut command {
+                        options.workers = self.workers;
+                    }
+                    if self.engine.commands.send(command).await.is_err() {
                         let _ = self.messages.send(Message::EngineGone);
                     }
                 }

@@ -39,10 +39,19 @@ fn compute() -> Vec<SettingEntry> {
             draft.threads = Some(n).filter(|&n| n > 0);
         })
         .at_most(1024)
-        .about("Worker threads; 0 means one per core")
+        .about("Threads to compute with, for all workers together; 0 means one per core")
         .value_name("N")
         .of_machine()
         .example("2"),
+        SettingEntry::count("workers", "compute.workers", 1, 1, |draft, n| draft.workers = n)
+            .at_most(256)
+            .about("Processes that compute cells at the same time, each with its share of the threads")
+            .detail(
+                "1 computes in one process. Each worker needs the memory of a study of its own; where there is too \
+                 little, fewer are started.",
+            )
+            .value_name("N")
+            .example("2"),
         SettingEntry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| {
             draft.batch_tokens = n;
         })

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::engine::{Event, Phase, Progress, ResourceEstimate, ResourceSample};
+use crate::engine::{Event, Phase, PlaceActivity, Progress, ResourceEstimate, ResourceSample};
 use crate::human;
 use crate::results::CellState;
 
@@ -63,6 +63,8 @@ pub(crate) struct EngineView {
     pub samples: VecDeque<ResourceSample>,
     /// Tokens per second of late, the oldest first.
     pub speeds: VecDeque<f64>,
+    /// What each worker does, and when it was first heard of that, since the start of the program. Empty without workers.
+    pub workers: Vec<(PlaceActivity, Duration)>,
     /// What has happened, the oldest first.
     pub log: VecDeque<LogLine>,
     /// Lines that were ever added to the log.
@@ -150,6 +152,14 @@ impl EngineView {
                 let place = cell.as_ref().map_or_else(String::new, |id| format!("{}: ", label(Some(id))));
                 self.add_line(now, LogLevel::Warning, format!("{place}{message}"));
             }
+            Event::Places { places } => {
+                let before = std::mem::take(&mut self.workers);
+                let since = |place: &PlaceActivity| {
+                    let known = before.iter().find(|(known, _)| known.is_same_work(place));
+                    known.map_or(now, |(_, since)| *since)
+                };
+                self.workers = places.iter().map(|place| (place.clone(), since(place))).collect();
+            }
             Event::Exported { cell, path } => {
                 self.add_line(
                     now,
@@ -193,6 +203,7 @@ impl EngineView {
         self.state = state;
         self.ended = Some(now);
         self.phase = None;
+        self.workers.clear();
         self.progress.cell = None;
         self.progress.phase = None;
         self.progress.eta_seconds = None;

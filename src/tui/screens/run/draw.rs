@@ -5,6 +5,7 @@ use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
+use super::workers;
 use crate::engine::ResourceSample;
 use crate::human;
 use crate::results::{CellResult, CellState, ModuleKind, ModuleResult};
@@ -21,6 +22,8 @@ struct RunPlaces {
     queue: Rect,
     progress: Rect,
     map: Rect,
+    /// Empty without workers.
+    workers: Rect,
     machine: Rect,
     log: Rect,
 }
@@ -36,14 +39,21 @@ fn places(state: &State, area: Rect) -> RunPlaces {
     let map = if tall { 18 } else { 10 } + u16::from(surveyed);
     // On a small screen the machine goes first, then the log.
     let (machine, log) = if area.height >= 21 + machine { (machine, 3) } else { (0, 2) };
-    let [progress, map, machine, log] = Layout::vertical([
+    // Lines of workers come out of the log's, and never take more than half of what is below the map.
+    let workers = match state.engine.workers.len() as u16 {
+        0 => 0,
+        workers => (workers + 2).min(area.height.saturating_sub(machine + log + 12) / 2),
+    };
+    let workers = if workers < 3 { 0 } else { workers };
+    let [progress, map, workers, machine, log] = Layout::vertical([
         Constraint::Length(6),
         Constraint::Max(map),
+        Constraint::Length(workers),
         Constraint::Length(machine),
         Constraint::Min(log),
     ])
     .areas(right);
-    RunPlaces { queue, progress, map, machine, log }
+    RunPlaces { queue, progress, map, workers, machine, log }
 }
 
 pub(crate) fn panels(state: &State, area: Rect) -> Vec<(Panel, Rect)> {
@@ -69,6 +79,7 @@ pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     cells(state, study_view, places.queue, buffer);
     progress(state, study_view, places.progress, buffer);
     map(state, study_view, places.map, buffer);
+    workers::draw(state, study_view, places.workers, buffer);
     machine(state, places.machine, buffer);
     log(state, places.log, buffer);
 }

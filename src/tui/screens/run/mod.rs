@@ -4,6 +4,7 @@ mod draw;
 #[cfg(test)]
 mod tests;
 mod update;
+mod workers;
 
 pub(crate) use draw::{draw, panels};
 pub(crate) use update::act;

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Color;
 
-use crate::engine::{Event, Phase, Progress, ResourceSample};
+use crate::engine::{Event, Phase, PlaceActivity, Progress, ResourceSample};
 use crate::results::{CellState, Footprint};
 use crate::study::StudyContent;
 use crate::tui::message::Message;
@@ -148,6 +148,39 @@ fn without_colours_none_is_used() {
         let mut buffer = Buffer::empty(area);
         view(&state, area, &mut buffer);
         assert!(buffer.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    }
+}
+
+fn at_work(worker: &str, cell: Option<&str>) -> PlaceActivity {
+    PlaceActivity {
+        worker: worker.into(),
+        device: "cpu".into(),
+        cell: cell.map(str::to_owned),
+        phase: cell.map(|_| Phase::Prune),
+        since: cell.map(|_| 1_700_000_000),
+    }
+}
+
+#[test]
+fn workers_are_listed_with_what_they_do_and_how_long_already() {
+    for size in SIZES {
+        let mut state = mid_run(size, false);
+        let mut at = |seconds: u64, places: Vec<PlaceActivity>| {
+            update(&mut state, Message::Tick(Duration::from_secs(seconds)));
+            update(&mut state, Message::Engine(Event::Places { places }));
+        };
+        let (one, other) = ("process 11 on forge", "process 12 on forge");
+        at(40, vec![at_work(one, Some(RUNNING)), at_work(other, None)]);
+        at(100, vec![at_work(one, Some(RUNNING)), at_work(other, Some(WANDA))]);
+        update(&mut state, Message::Tick(Duration::from_secs(130)));
+        insta::assert_snapshot!(format!("workers-{}x{}", size.0, size.1), text(&state, size.0, size.1));
+        let text = text(&state, size.0, size.1);
+        if size.0 >= 160 {
+            assert!(text.contains("Workers: 2 of 2 compute"), "{text}");
+            assert!(text.contains(one) && text.contains("1 min 30 s") && text.contains("  30 s"), "{text}");
+        }
+        update(&mut state, Message::Engine(Event::Stopped { resumable: None }));
+        assert!(state.engine.workers.is_empty());
     }
 }
 

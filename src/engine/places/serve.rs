@@ -1,0 +1,361 @@
+//! A worker: a process that takes cells from a study's folder and computes them, one after the other.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::claims::{CellClaim, CellOrder, CellWork, ClaimEnd, FindingsWriter};
+use super::folder::{PlacesFolder, SharedStudy};
+use super::heartbeat::{CurrentCell, Heartbeat};
+use super::identity::ProcessIdentity;
+use super::liveness::{CellAvailability, HeartbeatObserver};
+use crate::engine::Reporter;
+use crate::engine::assignment::Assignment;
+use crate::engine::calibration::CalibrationSets;
+use crate::engine::compute::{choose_and_compute, compute};
+use crate::engine::content;
+use crate::engine::control::Control;
+use crate::engine::draft::StudyDraft;
+use crate::engine::event::{Command, Progress};
+use crate::engine::finding::Finding;
+use crate::engine::ledger::replace_module;
+use crate::engine::place::Place;
+use crate::engine::progress::Tracker;
+use crate::engine::study::Study;
+use crate::error::{Error, Result};
+use crate::interrupt::panic_message;
+use crate::model::RemovedParts;
+use crate::results::Seconds;
+use crate::store::{name_writer, remove_unfinished};
+use crate::study::CellSpec;
+
+/// How long a worker without a cell waits before it looks again.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// After so many workers in a row that died on a cell before there was any progress, nobody tries it again.
+const DEATHS: u32 = 5;
+
+/// What a worker is started with.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// The study's folder, beside its store.
+    pub folder: PathBuf,
+    /// Threads that it computes with; `None` is one a core.
+    pub threads: Option<usize>,
+    /// Where it computes, in place of the study's device.
+    pub device: Option<String>,
+}
+
+/// A worker that has found its study.
+#[derive(Debug)]
+pub struct PlaceWorker {
+    folder: PlacesFolder,
+    shared: SharedStudy,
+    threads: usize,
+    control: Arc<Control>,
+}
+
+/// How somebody else asks a worker to stop.
+#[derive(Debug, Clone)]
+pub struct WorkerStopper(Arc<Control>);
+
+impl WorkerStopper {
+    /// Asks it to stop: after the current block, or within a module. Every whole block is kept in either case.
+    pub fn stop(&self, after_block: bool) {
+        self.0.obey(Command::Shutdown { after_block });
+    }
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerOutcome {
+    /// Nothing is left to be computed.
+    NothingLeft,
+    /// It was asked to stop.
+    Stopped,
+}
+
+impl PlaceWorker {
+    /// Finds the study of a folder.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] for a folder that is none of a study that workers can join.
+    pub fn open(options: WorkerOptions) -> Result<Self> {
+        let path = options.folder;
+        let path = path.canonicalize().map_err(|e| {
+            Error::mistake(format!("the study folder {} cannot be used: {e}", path.display()))
+        })?;
+        let folder = PlacesFolder::new(&path);
+        let mut shared = folder.shared_study()?;
+        if let Some(device) = options.device {
+            crate::device::check_device(&device)?;
+            shared.spec.compute.device = device;
+        }
+        let threads = options.threads.unwrap_or(0);
+        Ok(Self { folder, shared, threads, control: Arc::new(Control::default()) })
+    }
+
+    /// What stops it.
+    pub fn stopper(&self) -> WorkerStopper {
+        WorkerStopper(self.control.clone())
+    }
+
+    /// Computes cells until none is left, or until it is asked to stop.
+    ///
+    /// # Errors
+    /// A study that cannot be understood here, or whose files hold something else than where it began; a folder that cannot
+    /// be used.
+    pub fn run(self) -> Result<WorkerOutcome> {
+        let working = &self.shared.working_folder;
+        std::env::set_current_dir(working).map_err(|e| Error::io("cannot work in", working, e))?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .thread_name(|i| format!("compute-{i}"))
+            .build()
+            .map_err(|e| Error::failure(format!("cannot start compute threads: {e}")))?;
+        pool.install(|| self.work())
+    }
+
+    fn work(&self) -> Result<WorkerOutcome> {
+        let identity = ProcessIdentity::own();
+        let worker = identity.unique_name();
+        name_writer(&worker);
+        let (publish, progress) = watch::channel(Progress::default());
+        // What a worker finds out goes into files; nobody hears its events.
+        let (events, _) = mpsc::channel(1);
+        let mut reporter = Reporter::new(events, Tracker::new(publish), self.control.clone());
+        let who = (worker.as_str(), &identity, self.shared.spec.compute.device.as_str());
+        let heartbeat = Heartbeat::start(&self.folder, who, self.control.clone(), progress)?;
+        let claim = CellClaim { worker: worker.clone(), identity: identity.clone() };
+        let patience = Duration::from_secs(self.shared.patience_seconds);
+        let mut observer = HeartbeatObserver::new(patience);
+        let desk = WorkerDesk::prepare(self, &mut reporter);
+        let mut desk = match desk {
+            Err(Error::Cancelled) => return Ok(WorkerOutcome::Stopped),
+            desk => desk?,
+        };
+        loop {
+            if self.control.stopping() {
+                return Ok(WorkerOutcome::Stopped);
+            }
+            match self.next(&claim, &mut observer)? {
+                NextCell::Claimed(order, number) => {
+                    heartbeat.computes(Some(CurrentCell::new(&order.id, number)));
+                    let end = desk.compute(*order, number, &mut reporter);
+                    heartbeat.computes(None);
+                    end?;
+                }
+                NextCell::NothingLeft => return Ok(WorkerOutcome::NothingLeft),
+                NextCell::Wait => self.control.wait(IDLE),
+            }
+        }
+    }
+
+    /// The first cell of the list that nobody computes, claimed.
+    fn next(&self, claim: &CellClaim, observer: &mut HeartbeatObserver) -> Result<NextCell> {
+        let waiting = self.folder.waiting()?.unwrap_or_default();
+        if waiting.paused {
+            return Ok(NextCell::Wait);
+        }
+        let mut is_left = false;
+        for id in &waiting.cells {
+            let work = CellWork::of(&self.folder.checkpoints(Some(id)));
+            let (number, order) = match observer.availability(&self.folder, &work)? {
+                CellAvailability::Taken(_) => {
+                    is_left = true;
+                    continue;
+                }
+                CellAvailability::Free(number) => (number, work.order()?),
+                // One that was ordered again since may be tried again.
+                CellAvailability::Ended(claim) => {
+                    (claim + 1, work.order()?.filter(|order| order.known_claims >= claim))
+                }
+            };
+            let Some(order) = order else { continue };
+            is_left = true;
+            if work.try_claim(number, claim)? {
+                return Ok(NextCell::Claimed(Box::new(order), number));
+            }
+        }
+        Ok(if is_left { NextCell::Wait } else { NextCell::NothingLeft })
+    }
+}
+
+enum NextCell {
+    Claimed(Box<CellOrder>, u32),
+    /// Others compute what is left; should they die, it has to be taken over.
+    Wait,
+    NothingLeft,
+}
+
+/// What a worker computes with.
+struct WorkerDesk<'a> {
+    folder: &'a PlacesFolder,
+    control: &'a Control,
+    study: Study,
+    sets: CalibrationSets,
+    place: Place,
+}
+
+impl<'a> WorkerDesk<'a> {
+    /// Understands the study, and brings back what the base was measured with.
+    fn prepare(worker: &'a PlaceWorker, reporter: &mut Reporter) -> Result<Self> {
+        let PlaceWorker { folder, shared, control, .. } = worker;
+        let mut draft = StudyDraft::new(shared.spec.clone(), shared.offline, reporter)?;
+        draft.study.sizes.held_experts = shared.held_experts;
+        let content = draft.content(reporter)?;
+        if let Some(part) = shared.content.difference(&content) {
+            return Err(Error::mistake(format!(
+                "{part} is not what it was where the study began; accepted are the same files on every machine"
+            )));
+        }
+        reporter.tracker.begin(draft.speed);
+        reporter.study(&draft.study.sizes);
+        let mut place = draft.place();
+        let StudyDraft { study, sets, .. } = draft;
+        let base = Assignment {
+            cell: None,
+            id: None,
+            folder: folder.checkpoints(None),
+            base_folder: folder.checkpoints(None),
+            calibration: None,
+            calibration_warnings: Vec::new(),
+            removed: RemovedParts::default(),
+            narrowed: None,
+            profile: None,
+            modules: Vec::new(),
+            answers: Vec::new(),
+            seconds: Seconds::default(),
+            is_known: true,
+            has_cells: true,
+        };
+        place.base_states = compute(&study, &place, &base, reporter, &mut |_| Ok(()))?;
+        Ok(Self { folder, control, study, sets, place })
+    }
+
+    /// Computes a claimed cell. What goes wrong in it is written down, and ends only that; files at fault end the worker.
+    fn compute(&mut self, order: CellOrder, number: u32, reporter: &mut Reporter) -> Result<()> {
+        let work = CellWork::of(&self.folder.checkpoints(Some(&order.id)));
+        // The one that is computed can be cancelled.
+        self.control.fill(vec![order.cell.clone()]);
+        let found = match self.control.take_cell() {
+            None => Err(Error::Cancelled),
+            Some(_) => {
+                std::panic::catch_unwind(AssertUnwindSafe(|| self.find_out(order, (&work, number), reporter)))
+                    .unwrap_or_else(|panic| {
+                        Err(Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))))
+                    })
+            }
+        };
+        self.control.cell_ended();
+        self.control.queue_nothing();
+        reporter.tracker.unit(&Vec::new());
+        reporter.tracker.rest();
+        let end = match &found {
+            Ok(()) => ClaimEnd::Done,
+            Err(Error::Cancelled) if self.control.stopping() => ClaimEnd::Stopped,
+            Err(Error::Cancelled) => ClaimEnd::Cancelled,
+            Err(error) => ClaimEnd::Failed { message: error.to_string(), of_storage: error.is_of_storage() },
+        };
+        work.put_end(number, &end)?;
+        match found {
+            Err(error) if error.is_of_storage() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn find_out(
+        &mut self,
+        order: CellOrder,
+        (work, number): (&CellWork, u32),
+        reporter: &mut Reporter,
+    ) -> Result<()> {
+        let mut findings = FindingsWriter::create(work, number)?;
+        let windows = self.calibration(&order.cell, order.calibration.as_deref(), reporter)?;
+        let checkpoints = self.folder.checkpoints(Some(&order.id));
+        remove_unfinished(&checkpoints);
+        let known_claims = order.known_claims;
+        let mut assignment = Assignment {
+            cell: Some(order.cell),
+            id: Some(order.id),
+            folder: checkpoints,
+            base_folder: self.folder.checkpoints(None),
+            calibration: windows,
+            calibration_warnings: order.calibration_warnings,
+            removed: RemovedParts::default(),
+            narrowed: None,
+            profile: None,
+            modules: order.modules,
+            answers: order.answers,
+            seconds: order.seconds,
+            is_known: false,
+            has_cells: false,
+        };
+        let mut deaths = 0;
+        for earlier in known_claims + 1..number {
+            let (found, _) = work.findings(earlier, 0)?;
+            let is_death = work.end(earlier)?.is_none() && !found.iter().any(Finding::is_progress);
+            deaths = if is_death { deaths + 1 } else { 0 };
+            found.into_iter().for_each(|finding| learn(&mut assignment, finding));
+        }
+        if deaths >= DEATHS {
+            return Err(Error::failure(format!(
+                "{deaths} workers ended without a word while they computed it; is there too little memory for so many \
+                 (--workers)?"
+            )));
+        }
+        choose_and_compute(&self.study, &self.place, &mut assignment, reporter, &mut |finding| {
+            findings.append(&finding)
+        })
+    }
+
+    /// The windows that a cell is calibrated on, which have to be those that the ledger saw.
+    fn calibration(
+        &mut self,
+        cell: &CellSpec,
+        digest: Option<&str>,
+        reporter: &mut Reporter,
+    ) -> Result<Option<Arc<Vec<Vec<u32>>>>> {
+        let Some(set) = &cell.calibration else { return Ok(None) };
+        let windows = self.sets.get((set, cell.seed), &self.study, reporter)?.windows.clone();
+        if digest.is_some_and(|digest| digest != content::of_windows(&windows)) {
+            return Err(Error::mistake(format!(
+                "the calibration set {set} gives other windows than where the study began: accepted is the same text on \
+                 every machine"
+            )));
+        }
+        Ok(Some(windows))
+    }
+}
+
+/// Adds to an assignment what was found out under an earlier claim.
+fn learn(assignment: &mut Assignment, finding: Finding) {
+    match finding {
+        Finding::Module { module } => replace_module(&mut assignment.modules, &module),
+        Finding::Seconds { seconds } => assignment.seconds = seconds,
+        Finding::Answers { answers } => {
+            for answer in answers {
+                let same = |known: &crate::results::Answer| {
+                    known.task == answer.task && known.record == answer.record
+                };
+                assignment.answers.retain(|known| !same(known));
+                assignment.answers.push(answer);
+            }
+        }
+        Finding::Disagreements { task, found } => {
+            for found in found {
+                let known = assignment.answers.iter_mut();
+                let known = known.filter(|known| known.task == task && known.record == found.record);
+                known.for_each(|known| known.disagreement_bits.clone_from(&found.bits));
+            }
+        }
+        Finding::Warning { .. }
+        | Finding::Checkpoint { .. }
+        | Finding::Measured { .. }
+        | Finding::Scored { .. }
+        | Finding::Done { .. } => {}
+    }
+}

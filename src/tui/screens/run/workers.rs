@@ -1,0 +1,44 @@
+//! The panel of workers: who computes what, and since when.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Alignment, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use crate::human;
+use crate::tui::state::{State, StudyView};
+use crate::tui::view::parts::framed;
+use crate::tui::widgets::text::{fit, sanitize, truncate, width};
+
+/// Draws one line a worker; nothing where there is no room for it.
+pub(super) fn draw(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    let (theme, workers) = (&state.theme, &state.engine.workers);
+    let at_work = workers.iter().filter(|(place, _)| place.cell.is_some()).count();
+    let title = format!("Workers: {at_work} of {} compute", workers.len());
+    let inner = framed(theme, &title, false, area, buffer);
+    let names = workers.iter().map(|(place, _)| width(&place.worker)).max().unwrap_or(0);
+    let names = names.min(usize::from(inner.width) / 3);
+    let ellipsis = theme.symbols().ellipsis;
+    for (row, (place, since)) in workers.iter().take(inner.height.into()).enumerate() {
+        let name = fit(&sanitize(&place.worker), names, Alignment::Left, ellipsis);
+        let doing = match (&place.cell, place.phase) {
+            (Some(cell), Some(phase)) => format!("{}: {}", study_view.label(Some(cell)), phase.doing()),
+            (Some(cell), None) => study_view.label(Some(cell)),
+            (None, _) => "waits for a cell".to_owned(),
+        };
+        let spent = human::duration(state.now.saturating_sub(*since).as_secs_f64());
+        let about = format!("  {}  {spent}", sanitize(&place.device));
+        let room = usize::from(inner.width).saturating_sub(width(&name) + 2 + width(&about));
+        let doing = truncate(&sanitize(&doing), room, ellipsis).into_owned();
+        let style = if place.cell.is_some() { theme.text() } else { theme.dim() };
+        Line::from(vec![
+            Span::styled(format!("{name}  "), theme.dim()),
+            Span::styled(doing, style),
+            Span::styled(about, theme.dim()),
+        ])
+        .render(Rect { y: inner.y + row as u16, height: 1, ..inner }, buffer);
+    }
+}
