@@ -307,7 +307,7 @@ mod tests {
             ("depth@8blocks,by=", "by: influence or angular or loss"),
             ("experts@", "a level of experts: a share above 0 (0.25 or 25%)"),
             ("experts@25%,", "experts has no parameters"),
-            ("depth@25%+", "a method: magnitude, wanda, sparsegpt, ria, rtn, gptq, kquant, experts"),
+            ("depth@25%+", "a method: magnitude, wanda, sparsegpt, ria, rtn, gptq, kquant, width, experts"),
             ("wanda@50%+depth@", "comes first"),
             ("wandb@", "unknown method `wandb`: accepted are magnitude"),
             ("wanda@4bit,", "wanda@4bit: accepted behind `wanda@` is a fraction"),

@@ -16,7 +16,7 @@ pub struct Survey {
     /// Of every block, the score of each of its experts: the mean, over the tokens that are routed to it, of what the router
     /// has its output multiplied by, times the Euclidean length of that output (REAP, arXiv 2510.13999). A block without
     /// experts has none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub experts: Vec<Vec<f64>>,
     /// Weights whose score `|W_ij| · sqrt(scaler_j)` is above five times the mean over all modules of their block, in
     /// percent (OWL, arXiv 2310.05175). Empty in surveys of before these were counted.
@@ -24,7 +24,7 @@ pub struct Survey {
     pub outlier_ratio: Vec<f64>,
     /// Of every block, what the inputs of the modules that give the outputs of attention and of the MLP are like, in their
     /// order. A survey that an earlier version made has none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sites: Vec<Vec<SiteFigures>>,
 }
 
@@ -47,7 +47,7 @@ impl Survey {
 
     /// Whether it has all that a survey has today: one of an earlier version may not.
     pub fn is_complete(&self) -> bool {
-        self.outlier_ratio.len() == self.blocks() && self.sites.len() == self.blocks()
+        [self.outlier_ratio.len(), self.sites.len(), self.experts.len()] == [self.blocks(); 3]
     }
 
     /// What the input of a module of a block is like; `None` where that was not looked at.

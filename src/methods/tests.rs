@@ -233,7 +233,7 @@ fn what_is_removed_comes_first_and_once() {
         ("wanda@50%+depth@25%", "comes first"),
         ("depth@25%+depth@1block", "only one step can remove"),
         ("width@25%+width@10%", "only one step can remove"),
-        ("width@20%+depth@25%", "whole blocks go before"),
+        ("width@20%+depth@25%", "blocks go before parts of blocks"),
         ("wanda@50%+width@25%", "comes first"),
         ("width@8blocks", "accepted is a share above 0"),
         ("width@20%,of=heads", "auto or both or mlp"),

@@ -264,7 +264,8 @@ mod tests {
                 let got = block.forward(&last, &again, &ropes, Some(&second)).unwrap();
                 let want = y.index_select(&Tensor::new(&[4u32, 7], &device).unwrap(), 0).unwrap();
                 let apart = (got - want).unwrap().abs().unwrap().max_all().unwrap();
-                assert!(apart.to_scalar::<f32>().unwrap() < 1e-5, "{class} {index}");
+                let apart = apart.to_scalar::<f32>().unwrap();
+                assert!(apart < 1e-5, "{class} {index}: {apart}");
             }
         }
     }

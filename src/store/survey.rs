@@ -27,10 +27,7 @@ pub(crate) fn read(path: &Path, blocks: usize) -> Result<Option<Survey>> {
         Err(e) => return Err(Error::io("cannot read", path, e)),
     };
     let survey = serde_json::from_slice::<Survey>(&bytes).ok();
-    Ok(survey.filter(|survey| {
-        // Earlier versions knew nothing of experts.
-        [survey.blocks(), survey.angles.len(), survey.experts.len()] == [blocks; 3]
-    }))
+    Ok(survey.filter(|survey| [survey.blocks(), survey.angles.len()] == [blocks; 2]))
 }
 
 /// Keeps a survey.
