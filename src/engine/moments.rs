@@ -52,7 +52,7 @@ impl Moments {
         Ok(Self { rows, mean: on_host(&mean)?, squares: on_host(&squares)? })
     }
 
-    /// Adds the moments of further rows (Chan, Golub and LeVeque, 1979).
+    /// Adds the moments of further rows (Chan et al., 1979).
     fn join(&mut self, other: Self) {
         if self.rows == 0 {
             *self = other;

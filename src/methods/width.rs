@@ -155,11 +155,13 @@ fn fluctuations(weights: &[f32], variances: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "exact values are meant")]
+
     use super::super::narrowing::{mean_output, units_that_stay};
     use super::*;
     use crate::study::Parameters;
 
-    /// The blocks of SmolLM2-135M: hidden size 576, 9 query and 3 key heads of 64, 1536 neurons.
+    /// The blocks of `SmolLM2-135M`: hidden size 576, 9 query and 3 key heads of 64, 1536 neurons.
     const SMOL: BlockWeights = BlockWeights {
         all: 3_538_944,
         groups: Some(3),

@@ -343,6 +343,8 @@ fn put_bias(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "exact values are meant")]
+
     use super::*;
     use crate::model::{ARCHITECTURES, Block, Synthetic};
 
