@@ -26,22 +26,22 @@ pub(super) fn allocate(
     let Some(cell) = &assignment.cell else { return Ok(()) };
     let Some((allocation, fraction)) = study.procedure(cell)?.allocation() else { return Ok(()) };
     let blocks = study.folder.config.blocks;
-    let profile = match kept_profile::read(&assignment.folder, blocks)? {
-        Some(known) => known,
-        None => {
-            let survey = SurveyedModel { study, place, assignment, reporter }.survey()?;
-            let (first, end) = study.sizes.blocks;
-            let pruned: Vec<usize> =
-                (first..end).filter(|block| !assignment.removed.blocks.contains(block)).collect();
-            let profile = allocation.profile(&survey, &pruned, fraction)?;
-            let about = format!(
-                "What {} chose for {}: factors of the fraction, one per block.",
-                allocation.name(),
-                cell.id()
-            );
-            kept_profile::write(&assignment.folder, &profile.to_text(&about))?;
-            profile
-        }
+    let known = kept_profile::read(&assignment.folder, blocks)?;
+    let profile = if let Some(known) = known {
+        known
+    } else {
+        let survey = SurveyedModel { study, place, assignment, reporter }.survey()?;
+        let (first, end) = study.sizes.blocks;
+        let pruned: Vec<usize> =
+            (first..end).filter(|block| !assignment.removed.blocks.contains(block)).collect();
+        let profile = allocation.profile(&survey, &pruned, fraction)?;
+        let about = format!(
+            "What {} chose for {}: factors of the fraction, one per block.",
+            allocation.name(),
+            cell.id()
+        );
+        kept_profile::write(&assignment.folder, &profile.to_text(&about))?;
+        profile
     };
     if profile.is_uniform() {
         assignment.calibration_warnings.push(format!(

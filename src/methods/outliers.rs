@@ -7,7 +7,7 @@ use rayon::prelude::*;
 /// A score above so many times the mean of its block is an outlier: `M` of the paper.
 const TIMES_THE_MEAN: f32 = 5.0;
 
-/// Weights whose scores one thread adds up.
+/// Rows whose scores one thread adds up.
 const ROWS: usize = 64;
 
 /// The scores of a block's weights, added up.
