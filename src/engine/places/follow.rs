@@ -141,6 +141,7 @@ impl<'a> Following<'a> {
             self.reporter.follow_queue();
             self.queue = Some(queue);
         }
+        self.reporter.tracker.paused(self.control.paused());
         self.put_list(&waiting)
     }
 
