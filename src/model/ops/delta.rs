@@ -190,7 +190,7 @@ fn on_device(
         let known = memories.as_deref().and_then(|memories| memories[run.slot].as_ref());
         let (start, history) = match (run.trunk, known.filter(|_| run.past > 0)) {
             (Some(trunk), _) => {
-                let before = Tensor::cat(&[&nothing, &rows_of(&x, &runs[trunk])?], 0)?;
+                let before = with_rows(&nothing, &x, &runs[trunk])?;
                 (None, before.narrow(0, before.dim(0)? + 1 - shape.taps, shape.taps - 1)?)
             }
             (None, Some(memory)) => {
@@ -199,7 +199,7 @@ fn on_device(
             }
             (None, None) => (Some(Tensor::zeros(shape.elements(), DType::F32, device)?), nothing),
         };
-        padded_rows.push(Tensor::cat(&[&history, &rows_of(&x, run)?], 0)?);
+        padded_rows.push(with_rows(&history, &x, run)?);
         starts.push(start);
     }
     // Sequences of equal length go side by side; branches behind their trunks.
@@ -237,7 +237,7 @@ fn on_device(
     let (mut out, mut left) = (Vec::with_capacity(runs.len()), Vec::with_capacity(runs.len()));
     for ((run, padded), done) in runs.iter().zip(&padded_rows).zip(done) {
         let (said, last, before) = done.ok_or_else(|| Error::failure("a sequence was left out"))?;
-        out.push(said);
+        out.extend((run.rows > 0).then_some(said));
         left.push((run, padded, last, before));
     }
     if let Some(memories) = memories {
@@ -247,6 +247,14 @@ fn on_device(
         }
     }
     Ok(Activations::Device(Tensor::cat(&out, 0)?.to_dtype(dtype)?))
+}
+
+/// Rows with those of a sequence behind them.
+fn with_rows(before: &Tensor, x: &Tensor, run: &SequenceRun) -> Result<Tensor> {
+    if run.rows == 0 {
+        return Ok(before.clone());
+    }
+    Ok(Tensor::cat(&[before, &x.narrow(0, run.row, run.rows)?], 0)?)
 }
 
 /// The convolution of `rows` rows behind `taps − 1` others, and `silu`; `kernel` is `[taps, channels]`.
