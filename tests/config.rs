@@ -166,7 +166,7 @@ fn what_is_removed_has_levels_of_its_own_and_the_methods_that_do_it_run_at_them(
     let line = "--model m --methods magnitude --sparsity 50% --calibration c4";
     assert_eq!(
         ids(&format!("{line} --structure 20%,8blocks")),
-        ["magnitude-0.5", "depth-0.2-c4-s0", "depth-8blocks-c4-s0"]
+        ["magnitude-0.5", "depth-0.2-c4-s0", "depth-8blocks-c4-s0", "width-0.2-c4-s0"]
     );
     assert_eq!(ids("--model m --methods depth --calibration c4"), ["depth-0.25-c4-s0"]);
     let error = settings(&format!("{line} --structure 2:4")).unwrap_err().to_string();

@@ -317,7 +317,7 @@ fn features_fluctuate_as_flap_says_and_models_without_the_least_of_them_have_its
         let kept = bytes(&chosen[&format!("{block}.mlp.kept")]);
         let mask = bytes(&masks[&format!("width-mlp-307-variance/model.layers.{block}.mlp.neurons")]);
         let bit = |neuron: usize| (mask[neuron / 8] >> (7 - neuron % 8)) & 1;
-        assert_eq!(kept.iter().filter(|kept| **kept == 0).count(), 307);
+        assert_eq!(kept.iter().map(|kept| usize::from(*kept == 0)).sum::<usize>(), 307);
         same += kept.iter().enumerate().filter(|(neuron, kept)| bit(*neuron) == **kept).count();
         all += kept.len();
         let mean = chosen[&format!("{block}.mlp.mean")].to_vec1::<f32>().unwrap();

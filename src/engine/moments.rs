@@ -30,7 +30,9 @@ impl Moments {
                 *sum += f64::from(*value);
             }
         }
-        mean.iter_mut().for_each(|sum| *sum /= rows.max(1) as f64);
+        for sum in &mut mean {
+            *sum /= rows.max(1) as f64;
+        }
         for row in x.chunks_exact(width) {
             for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
                 let off = f64::from(*value) - mean;
@@ -98,7 +100,9 @@ impl ActivationObserver for MomentCollector {
                 // In the order of the rows, so that the sums are the same however many threads there are.
                 let parts: Vec<_> =
                     data.par_chunks(ROWS * width).map(|rows| Moments::of(rows, width)).collect();
-                parts.into_iter().for_each(|part| known.join(part));
+                for part in parts {
+                    known.join(part);
+                }
             }
             Activations::Device(x) => known.join(Moments::of_device(x)?),
         }

@@ -33,18 +33,17 @@ pub(super) fn narrowed_model(
     let procedure = study.procedure(cell)?;
     let Some((_, removal)) = procedure.narrowing() else { return Ok(None) };
     let Some(counts) = unit_counts(&study.folder, &procedure)? else { return Ok(None) };
-    let chosen = match width::read(&assignment.folder)? {
-        Some(known) => known,
-        None => {
-            let survey = SurveyedModel { study, place, assignment, reporter }.survey_with_sites()?;
-            let chosen = choose(study, assignment, &survey, (removal, counts), reporter)?;
-            let dir = &assignment.folder;
-            fs::create_dir_all(dir).map_err(|e| Error::io("cannot create", dir, e))?;
-            let widths = study.folder.config.widths(0);
-            let units = [widths.attention, widths.mlp].map(|part| part.map_or(0, |part| part.units));
-            width::write(dir, &chosen, units)?;
-            chosen
-        }
+    let chosen = if let Some(known) = width::read(&assignment.folder)? {
+        known
+    } else {
+        let survey = SurveyedModel { study, place, assignment, reporter }.survey_with_sites()?;
+        let chosen = choose(study, assignment, &survey, (removal, counts), reporter)?;
+        let dir = &assignment.folder;
+        fs::create_dir_all(dir).map_err(|e| Error::io("cannot create", dir, e))?;
+        let widths = study.folder.config.widths(0);
+        let units = [widths.attention, widths.mlp].map(|part| part.map_or(0, |part| part.units));
+        width::write(dir, &chosen, units)?;
+        chosen
     };
     Ok(Some(Arc::new(narrowed(&study.folder, &chosen)?)))
 }

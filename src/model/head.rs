@@ -47,7 +47,7 @@ pub(crate) fn hidden_states(
     #[allow(clippy::float_cmp, reason = "the factor of a model that has none is 1 exactly")]
     let rows = if embedding.factor == 1.0 { rows } else { (rows * embedding.factor)? };
     if let Some(inputs) = &embedding.block_inputs {
-        return with_block_inputs(folder, rows, ids, inputs);
+        return with_block_inputs(folder, &rows, ids, inputs);
     }
     let Some(table) = &embedding.positions else { return Ok(rows) };
     let offset = table.offset as u32;
@@ -66,19 +66,19 @@ pub(crate) fn hidden_states(
 /// Rows of the residual with the inputs of all blocks behind them: `(N(W·x / √hidden) + table[token]·√width) / √2`.
 fn with_block_inputs(
     folder: &ModelFolder,
-    rows: Tensor,
+    rows: &Tensor,
     ids: &[u32],
     inputs: &BlockInputsDef,
 ) -> Result<Tensor> {
     let (dtype, device) = (rows.dtype(), rows.device().clone());
     let tensor = |name: &String| folder.weights.tensor(name, dtype, &device);
-    let projected = ops::linear(&Activations::of(&rows)?, &tensor(&inputs.projection)?, None)?;
+    let projected = ops::linear(&Activations::of(rows)?, &tensor(&inputs.projection)?, None)?;
     let projected = ops::scale(projected, 1.0 / (folder.config.hidden_size as f64).sqrt())?;
     let normed = ops::rms_norm(&projected, &tensor(&inputs.norm)?, inputs.norm_eps)?.into_tensor()?;
     let looked_up =
         (folder.weights.rows(&inputs.table, ids, dtype, &device)? * (inputs.width as f64).sqrt())?;
     let both = ((normed + looked_up)? * std::f64::consts::FRAC_1_SQRT_2)?;
-    Ok(Tensor::cat(&[&rows, &both], 1)?)
+    Ok(Tensor::cat(&[rows, &both], 1)?)
 }
 
 /// A matrix in `f32` as a format leaves it.

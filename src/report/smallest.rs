@@ -108,6 +108,7 @@ mod tests {
         CellResult { metrics, ..CellResult::queued(&spec) }
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "results have it so")]
     fn whole(size_bytes: u64, packed_size_bytes: u64) -> Option<ModelFootprint> {
         let bits_per_weight = size_bytes as f64;
         Some(ModelFootprint {

@@ -118,7 +118,7 @@ mod tests {
         let cell = temporary.path().join("cell");
         std::fs::create_dir_all(cell.join("work")).unwrap();
         let work = CellWork::of(&cell);
-        let mut observer = HeartbeatObserver::new(Duration::from_secs(60));
+        let mut observer = HeartbeatObserver::new(Duration::from_mins(1));
         let mut now = || observer.availability(&folder, &work).unwrap();
         let own = CellClaim { worker: "w".into(), identity: ProcessIdentity::own() };
         assert_eq!(now(), CellAvailability::Free(1));

@@ -118,8 +118,10 @@ impl WorkerProcesses {
     /// A process that cannot be started.
     pub fn fill(&mut self, cells: usize, others: usize) -> Result<()> {
         while self.started.len() + others < self.wanted.min(cells) {
-            let number = (1..).find(|number| self.started.iter().all(|worker| worker.number != *number));
-            self.start(number.unwrap_or(1))?;
+            // Of one more than there are, one is free.
+            let mut numbers = 1..=self.started.len() + 1;
+            let free = numbers.find(|number| self.started.iter().all(|worker| worker.number != *number));
+            self.start(free.unwrap_or(1))?;
         }
         Ok(())
     }

@@ -299,7 +299,9 @@ impl<'a> WorkerDesk<'a> {
             let (found, _) = work.findings(earlier, 0)?;
             let is_death = work.end(earlier)?.is_none() && !found.iter().any(Finding::is_progress);
             deaths = if is_death { deaths + 1 } else { 0 };
-            found.into_iter().for_each(|finding| learn(&mut assignment, finding));
+            for finding in found {
+                learn(&mut assignment, finding);
+            }
         }
         if deaths >= DEATHS {
             return Err(Error::failure(format!(

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::results::CellState;
 
 /// A worker elsewhere whose heartbeat stands still for so long has gone.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Stops workers that still compute cells of the study, and takes over what they found out. This process computes alone
 /// from then on.

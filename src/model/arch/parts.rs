@@ -110,6 +110,10 @@ pub(super) enum ValueHeads {
 
 /// What attention has in a block.
 #[derive(Debug, Clone, Copy)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of some families, and none excludes another"
+)]
 pub(super) struct AttentionSettings {
     pub hidden: usize,
     pub shape: AttentionShape,
