@@ -258,14 +258,14 @@ fn mixture_study(place: &Place, store: &str, resume: bool) -> Command {
 }
 
 /// When a run is killed: what is told of the moment, and the event that it begins with.
-type Moment<'a> = (&'a str, &'a dyn Fn(&Value) -> bool);
+type KillMoment<'a> = (&'a str, &'a dyn Fn(&Value) -> bool);
 
 #[test]
 fn a_mixture_that_is_killed_loses_the_same_experts_and_chooses_them_once() {
     let place = Place::new(&Synthetic { blocks: BLOCKS, ..Synthetic::tiny(&Mixtral) });
     assert!(mixture_study(&place, "whole.db", false).stdout(Stdio::null()).status().unwrap().success());
     let is_survey = |e: &Value| e["event"] == "phase" && e["phase"] == "survey";
-    let moments: [Moment<'_>; 5] = [
+    let moments: [KillMoment<'_>; 5] = [
         ("the survey has begun", &is_survey),
         ("a block is safe", &|e| is(e, "checkpoint", "experts-0.25")),
         ("in the middle of a block", &|e| {
