@@ -265,7 +265,7 @@ mod tests {
                 let want = y.index_select(&Tensor::new(&[4u32, 7], &device).unwrap(), 0).unwrap();
                 let apart = (got - want).unwrap().abs().unwrap().max_all().unwrap();
                 let apart = apart.to_scalar::<f32>().unwrap();
-                assert!(apart < 1e-5, "{class} {index}: {apart}");
+                assert!(apart < 1e-4, "{class} {index}: {apart}");
             }
         }
     }
