@@ -250,7 +250,9 @@ fn is_alive(process: i32) -> bool {
 }
 
 fn interrupt(child: &Child) {
-    kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+    // One that has ended by itself needs no signal.
+    let sent = kill_process(Pid::from_child(child), Signal::TERM);
+    assert!(matches!(sent, Ok(()) | Err(rustix::io::Errno::SRCH)), "{sent:?}");
 }
 
 #[test]

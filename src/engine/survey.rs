@@ -1,12 +1,15 @@
 //! The survey: one pass of the dense model over a calibration set.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::Reporter;
 use super::collector::Collector;
 use super::costs::Work;
-use super::event::Phase;
+use super::event::{Event, Phase};
 use super::expert_scores::ShownExperts;
 use super::moments::MomentCollector;
 use super::outliers::outlier_ratio;
@@ -17,6 +20,7 @@ use crate::error::Result;
 use crate::methods::{Needs, Survey, cosine, span_angles};
 use crate::model::ops::with_elements;
 use crate::model::{ActivationObserver, Activations, InputSite, ModuleId, WidthPart};
+use crate::store::survey as kept_survey;
 
 /// What is collected of the inputs of a block's modules.
 struct SurveyedInputs {
@@ -97,6 +101,26 @@ pub(super) fn take_survey(
     }
     let angles = span_angles(&last, hidden);
     Ok(Survey { windows: windows.len(), influence, angles, experts, outlier_ratio: outliers, sites: figures })
+}
+
+/// Tells the surveys that lie in the base's folder and are not among `told`.
+///
+/// # Errors
+/// A folder or a file that cannot be read.
+pub(super) fn tell_surveys(
+    base_folder: &Path,
+    blocks: usize,
+    told: &mut BTreeSet<String>,
+    reporter: &mut Reporter,
+) -> Result<()> {
+    for calibration in kept_survey::keys(base_folder)? {
+        if told.insert(calibration.clone())
+            && let Some(found) = kept_survey::read(&kept_survey::path(base_folder, &calibration), blocks)?
+        {
+            reporter.event(Event::Surveyed { calibration, influence: found.influence });
+        }
+    }
+    Ok(())
 }
 
 /// The sum over rows of `1 − cos(before, after)`.

@@ -1,5 +1,6 @@
 //! The computing thread: takes jobs, runs studies cell by cell, survives what goes wrong in one of them.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::Session;
 use super::study::Study;
+use super::survey::tell_surveys;
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::export::{self, ExportModel};
@@ -170,6 +172,8 @@ impl Worker {
             cells: ledger.cells.iter().map(planned).collect(),
             estimate,
         });
+        let (folder, blocks) = (ledger.folder(None), session.study.folder.config.blocks);
+        tell_surveys(&folder, blocks, &mut BTreeSet::new(), &mut self.reporter)?;
         self.control.fill(ledger.unfinished());
         self.reporter.study(&session.study.sizes);
         let gpu = Gpu::of(&session.place.device);

@@ -45,6 +45,20 @@ pub(crate) fn write(path: &Path, survey: &Survey) -> Result<()> {
 /// # Errors
 /// A folder or a file that cannot be read.
 pub(crate) fn all(base_folder: &Path, blocks: usize) -> Result<Vec<(String, Survey)>> {
+    let keys = keys(base_folder)?;
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let survey = read(&path(base_folder, &key), blocks)?;
+        found.extend(survey.map(|survey| (key, survey)));
+    }
+    Ok(found)
+}
+
+/// The calibration sets that have a survey.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub(crate) fn keys(base_folder: &Path) -> Result<Vec<String>> {
     let cannot = |e| Error::io("cannot read", base_folder, e);
     let mut keys = Vec::new();
     match fs::read_dir(base_folder) {
@@ -58,12 +72,7 @@ pub(crate) fn all(base_folder: &Path, blocks: usize) -> Result<Vec<(String, Surv
         }
     }
     keys.sort_unstable();
-    let mut found = Vec::with_capacity(keys.len());
-    for key in keys {
-        let survey = read(&path(base_folder, &key), blocks)?;
-        found.extend(survey.map(|survey| (key, survey)));
-    }
-    Ok(found)
+    Ok(keys)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The ledger's part where workers compute: it puts cells on the list, reads what is found out, and writes it down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,10 @@ use crate::engine::content;
 use crate::engine::control::Control;
 use crate::engine::event::Event;
 use crate::engine::session::Session;
+use crate::engine::survey::tell_surveys;
 use crate::error::{Error, Result};
 use crate::results::CellState;
+use crate::store::survey as kept_survey;
 use crate::study::CellSpec;
 
 /// How long the ledger waits before it looks again.
@@ -66,6 +68,8 @@ struct Following<'a> {
     list: Option<WaitingList>,
     stop: Option<StopRequest>,
     when_done: WhenDone,
+    /// The surveys that were told.
+    surveyed: BTreeSet<String>,
 }
 
 impl<'a> Following<'a> {
@@ -91,6 +95,8 @@ impl<'a> Following<'a> {
         })?;
         let processes = WorkerProcesses::new(&folder, workers, (threads / workers).max(1))?;
         let control = reporter.control();
+        // Those of an earlier run were told when this one began.
+        let known_surveys = kept_survey::keys(&session.ledger.folder(None))?.into_iter().collect();
         Ok(Self {
             session,
             reporter,
@@ -104,6 +110,7 @@ impl<'a> Following<'a> {
             list: None,
             stop: None,
             when_done,
+            surveyed: known_surveys,
         })
     }
 
@@ -325,7 +332,8 @@ impl<'a> Following<'a> {
         (self.when_done)(self.session, self.reporter, cell.position);
         let found = self.session.ledger.rank_correlations();
         self.reporter.event(Event::RankCorrelations { found });
-        Ok(())
+        let base_folder = self.session.ledger.folder(None);
+        tell_surveys(&base_folder, self.session.study.folder.config.blocks, &mut self.surveyed, self.reporter)
     }
 
     /// Sees to it that there are workers, and tells what they do.
