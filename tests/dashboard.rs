@@ -179,7 +179,7 @@ fn a_study_that_is_to_keep_running_is_finished_without_its_terminal() {
     terminal.hang_up();
     assert_eq!(terminal.end(), 0, "that nobody can read the summary is no failure");
     let record = Store::open(&terminal.store()).unwrap().study(1).unwrap();
-    assert_eq!(record.cells.len(), 60);
+    assert_eq!(record.cells.len(), 68);
     assert!(record.cells.iter().all(|cell| cell.state == CellState::Done));
 }
 

@@ -59,7 +59,7 @@ fn the_program_alone_plans_the_whole_study_and_flags_win_over_its_settings() {
     let place = place();
     let cells = |line: &[&str]| json(&place, line)["cells"].as_array().unwrap().len();
     let plan = ["run", "--demo", "--dry-run", "--format", "json"];
-    assert_eq!(cells(&plan), 60);
+    assert_eq!(cells(&plan), 68);
     assert_eq!(cells(&[&plan[..], &["--quick"]].concat()), 9);
     assert_eq!(cells(&[&plan[..], &["--methods", "wanda", "--sparsity", "0.5"]].concat()), 2);
     let mistake = place.program(&["run", "--quick"]).output().unwrap();
