@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::{Arguments, InputStatistics, Parameter, ParameterKind, Statistics};
 use crate::error::{Error, Result};
+use crate::kernels::simd;
 use crate::study::Sparsity;
 
 /// Whether a mask is refined.
@@ -23,6 +24,12 @@ pub(super) const SWAPS_DETAIL: &str = "swaps";
 
 /// Rows between two looks at whether to stop.
 const ROWS: usize = 256;
+
+/// Numbers that are compared side by side.
+const LANES: usize = 8;
+
+/// Pulls for which the least return of a pruned weight is known, each half of the one before.
+const PULLS: usize = 8;
 
 /// A pair has to lower a row's first error by this share of it: less is rounding, and would never end.
 const LEAST_SHARE: f64 = 1e-12;
@@ -58,13 +65,15 @@ pub(super) fn refine(
         Sparsity::SemiStructured { group, .. } => group,
     };
     let gram = Gram { values: gram, columns: *columns };
+    let reach = Reach::of(gram);
     let mut swaps = 0;
     for (before, weights) in before.chunks(ROWS * gram.columns).zip(weights.chunks_mut(ROWS * gram.columns)) {
         if stop() {
             return Err(Error::Cancelled);
         }
         let rows = before.par_chunks(gram.columns).zip(weights.par_chunks_mut(gram.columns));
-        swaps += rows.map(|(before, weights)| refine_row(before, weights, gram, span)).sum::<usize>();
+        swaps +=
+            rows.map(|(before, weights)| refine_row(before, weights, (gram, &reach), span)).sum::<usize>();
     }
     Ok(swaps)
 }
@@ -95,9 +104,38 @@ impl<'a, T: Copy + Into<f64>> Gram<'a, T> {
     }
 }
 
-fn refine_row(before: &[f32], weights: &mut [f32], gram: Gram<'_, f32>, span: usize) -> usize {
+/// How far inputs go together, which bounds what a pair can win.
+#[derive(Debug)]
+struct Reach {
+    /// `√G_vv`
+    roots: Vec<f64>,
+    /// The largest `|G_uv| / √G_vv` of all other columns `v`.
+    reach: Vec<f64>,
+}
+
+impl Reach {
+    fn of<T: Copy + Into<f64> + Sync>(gram: Gram<'_, T>) -> Self {
+        let roots: Vec<f64> = (0..gram.columns).map(|at| gram.diagonal(at).max(0.0).sqrt()).collect();
+        let farthest = |u: usize| {
+            let others =
+                gram.row(u).iter().zip(&roots).enumerate().filter(|(v, (_, root))| *v != u && **root > 0.0);
+            let reach = others.map(|(_, (&g, root))| g.into().abs() / root).fold(0.0, f64::max);
+            // What rounding could hide.
+            reach * (1.0 + 1e-9)
+        };
+        let reach = (0..gram.columns).into_par_iter().map(farthest).collect();
+        Self { roots, reach }
+    }
+}
+
+fn refine_row(
+    before: &[f32],
+    weights: &mut [f32],
+    (gram, reach): (Gram<'_, f32>, &Reach),
+    span: usize,
+) -> usize {
     let numbers = before.iter().map(|&w| f64::from(w)).collect();
-    let mut row = MaskedRow::new(numbers, weights.iter().map(|w| *w == 0.0).collect(), gram);
+    let mut row = MaskedRow::new(numbers, weights.iter().map(|w| *w == 0.0).collect(), gram, reach);
     let enough = -LEAST_SHARE * row.error();
     let mut swaps = 0;
     // Every exchange lowers the error, so none comes twice; the bound is for numbers that are none.
@@ -125,6 +163,7 @@ struct Exchange {
 /// An output row while its mask changes.
 struct MaskedRow<'a, T> {
     gram: Gram<'a, T>,
+    reach: &'a Reach,
     weights: Vec<f64>,
     /// Weights that are zero by themselves are pruned and never come back: nothing is won by them.
     pruned: Vec<bool>,
@@ -137,10 +176,11 @@ struct MaskedRow<'a, T> {
 }
 
 impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
-    fn new(weights: Vec<f64>, pruned: Vec<bool>, gram: Gram<'a, T>) -> Self {
+    fn new(weights: Vec<f64>, pruned: Vec<bool>, gram: Gram<'a, T>, reach: &'a Reach) -> Self {
         let n = weights.len();
         let mut row = Self {
             gram,
+            reach,
             weights,
             pruned,
             products: vec![0.0; n],
@@ -163,10 +203,16 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
 
     /// Adds a weight to the pruned part, or takes it away with `sign` −1.
     fn add(&mut self, at: usize, sign: f64) {
-        let weight = sign * self.weights[at];
-        for (product, &g) in self.products.iter_mut().zip(self.gram.row(at)) {
-            *product += weight * g.into();
-        }
+        let (weight, row) = (sign * self.weights[at], self.gram.row(at));
+        let products = &mut self.products;
+        simd(
+            #[inline(always)]
+            || {
+                for (product, &g) in products.iter_mut().zip(row) {
+                    *product += weight * g.into();
+                }
+            },
+        );
     }
 
     /// Brings what depends on mask and products up to date.
@@ -194,14 +240,18 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
     /// The pair of columns `start..end` that lowers the error most, if one lowers it below `enough`.
     fn best_pair(&self, start: usize, end: usize, enough: f64) -> Option<Exchange> {
         let (back, lost) = (&self.back[start..end], &self.lost[start..end]);
-        let least = back.iter().copied().fold(f64::INFINITY, f64::min);
-        let size = |at: usize| self.weights[at].abs() * self.gram.diagonal(at).max(0.0).sqrt();
-        let largest = (start..end).filter(|&at| self.lost[at] != 0.0).map(size).fold(0.0, f64::max);
+        let pull = |at: usize| 2.0 * self.weights[at].abs() * self.reach.reach[at];
+        let strongest = (start..end).filter(|&at| !self.pruned[at]).map(pull).fold(0.0, f64::max);
+        let least = least_returns(strongest, back, lost, &self.reach.roots[start..end]);
         let out = |at: usize| {
             self.weights[at] * (self.weights[at] * self.gram.diagonal(at) + 2.0 * self.products[at])
         };
-        // No pair of a weight is better than this: |G_uv| is at most the root of G_uu G_vv.
-        let bound = |at: usize| (out(at) + least - 2.0 * size(at) * largest, at);
+        // No pair of a weight is better than this.
+        let bound = |at: usize| {
+            let pull = pull(at);
+            let (_, least) = least.iter().rfind(|(known, _)| *known >= pull).unwrap_or(&least[0]);
+            (out(at) + least, at)
+        };
         let mut candidates: Vec<(f64, usize)> = (start..end)
             .filter(|&at| !self.pruned[at])
             .map(bound)
@@ -214,8 +264,11 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
             if bound >= best {
                 break;
             }
-            let change =
-                least_change(out(at), 2.0 * self.weights[at], back, lost, &self.gram.row(at)[start..end]);
+            let (out, twice, row) = (out(at), 2.0 * self.weights[at], &self.gram.row(at)[start..end]);
+            let change = simd(
+                #[inline(always)]
+                || least_change(out, twice, back, lost, row),
+            );
             if change < best {
                 found = Some((at, change));
             }
@@ -229,13 +282,47 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
     }
 }
 
+/// The least that a pruned weight `v` adds when it comes back and the other weight of its pair pulls: `back_v − pull · |w_v| √G_vv`,
+/// for some pulls from the strongest down. What a pair wins by going together is no more than its pull.
+fn least_returns(strongest: f64, back: &[f64], lost: &[f64], roots: &[f64]) -> [(f64, f64); PULLS] {
+    let mut pull = 2.0 * strongest;
+    [(); PULLS].map(|()| {
+        pull /= 2.0;
+        let least = simd(
+            #[inline(always)]
+            || least_return(pull, back, lost, roots),
+        );
+        (pull, least)
+    })
+}
+
+/// `min_v back_v − pull · |w_v| √G_vv`, in lanes.
+#[inline(always)]
+fn least_return(pull: f64, back: &[f64], lost: &[f64], roots: &[f64]) -> f64 {
+    let of = |back: f64, lost: f64, root: f64| back - pull * lost.abs() * root;
+    let mut least = [f64::INFINITY; LANES];
+    let (backs, losts, all) = (back.chunks_exact(LANES), lost.chunks_exact(LANES), roots.chunks_exact(LANES));
+    let rest = backs.remainder().iter().zip(losts.remainder()).zip(all.remainder());
+    let rest = rest.map(|((&back, &lost), &root)| of(back, lost, root)).fold(f64::INFINITY, f64::min);
+    for ((back, lost), root) in backs.zip(losts).zip(all) {
+        for lane in 0..LANES {
+            let value = of(back[lane], lost[lane], root[lane]);
+            if value < least[lane] {
+                least[lane] = value;
+            }
+        }
+    }
+    least.into_iter().fold(rest, f64::min)
+}
+
+#[inline(always)]
 fn change_of_pair(out: f64, twice: f64, back: f64, lost: f64, gram: impl Into<f64>) -> f64 {
     out + back - twice * lost * gram.into()
 }
 
 /// The least change of all pairs with one weight that goes; in lanes, so that it is fast.
+#[inline(always)]
 fn least_change<T: Copy + Into<f64>>(out: f64, twice: f64, back: &[f64], lost: &[f64], gram: &[T]) -> f64 {
-    const LANES: usize = 8;
     let mut least = [f64::INFINITY; LANES];
     let (backs, losts, grams) =
         (back.chunks_exact(LANES), lost.chunks_exact(LANES), gram.chunks_exact(LANES));
@@ -294,7 +381,8 @@ mod tests {
             let first = error(&weights, &after, gram);
             let close = 1e-5 * (1.0 + first);
             let numbers = weights.iter().map(|w| f64::from(*w)).collect();
-            let row = MaskedRow::new(numbers, after.iter().map(|w| *w == 0.0).collect(), gram);
+            let reach = Reach::of(gram);
+            let row = MaskedRow::new(numbers, after.iter().map(|w| *w == 0.0).collect(), gram, &reach);
             let enough = -LEAST_SHARE * row.error();
             for start in (0..8).step_by(span) {
                 let mut best = 0.0f64;
@@ -314,7 +402,7 @@ mod tests {
             let zeros = |row: &[f32]| -> Vec<usize> {
                 row.chunks(span).map(|part| part.iter().filter(|w| **w == 0.0).count()).collect()
             };
-            let (counts, swaps) = (zeros(&after), refine_row(&weights, &mut after, gram, span));
+            let (counts, swaps) = (zeros(&after), refine_row(&weights, &mut after, (gram, &reach), span));
             prop_assert_eq!(zeros(&after), counts, "every row or group keeps its number");
             let last = error(&weights, &after, gram);
             prop_assert!(last <= first + close && (swaps > 0 || last == first), "{first} to {last}");
@@ -339,11 +427,12 @@ mod tests {
             let (weights, values) = (numbers(&case["weights"]), numbers(&case["gram"]));
             let keep = numbers(&case["initial_keep"]);
             let gram = Gram { values: &values, columns: 12 };
+            let reach = Reach::of(gram);
             let span = case["groups"].as_u64().map_or(12, |group| group as usize);
             let swaps = case["swaps"].as_array().unwrap();
             for (at, weights) in weights.chunks(12).enumerate() {
                 let pruned = keep[at * 12..][..12].iter().map(|keep| *keep == 0.0).collect();
-                let mut row = MaskedRow::new(weights.to_vec(), pruned, gram);
+                let mut row = MaskedRow::new(weights.to_vec(), pruned, gram, &reach);
                 let enough = -LEAST_SHARE * row.error();
                 // Gram matrices and results have nine digits, and much cancels.
                 let rounding = 1e-8 * row.error();
