@@ -65,7 +65,7 @@ pub(super) fn refine(
         Sparsity::SemiStructured { group, .. } => group,
     };
     let gram = Gram { values: gram, columns: *columns };
-    let reach = Reach::of(gram);
+    let reach = PairReach::of(gram);
     let mut swaps = 0;
     for (before, weights) in before.chunks(ROWS * gram.columns).zip(weights.chunks_mut(ROWS * gram.columns)) {
         if stop() {
@@ -106,14 +106,14 @@ impl<'a, T: Copy + Into<f64>> Gram<'a, T> {
 
 /// How far inputs go together, which bounds what a pair can win.
 #[derive(Debug)]
-struct Reach {
+struct PairReach {
     /// `√G_vv`
     roots: Vec<f64>,
     /// The largest `|G_uv| / √G_vv` of all other columns `v`.
     reach: Vec<f64>,
 }
 
-impl Reach {
+impl PairReach {
     fn of<T: Copy + Into<f64> + Sync>(gram: Gram<'_, T>) -> Self {
         let roots: Vec<f64> = (0..gram.columns).map(|at| gram.diagonal(at).max(0.0).sqrt()).collect();
         let farthest = |u: usize| {
@@ -131,7 +131,7 @@ impl Reach {
 fn refine_row(
     before: &[f32],
     weights: &mut [f32],
-    (gram, reach): (Gram<'_, f32>, &Reach),
+    (gram, reach): (Gram<'_, f32>, &PairReach),
     span: usize,
 ) -> usize {
     let numbers = before.iter().map(|&w| f64::from(w)).collect();
@@ -163,7 +163,7 @@ struct Exchange {
 /// An output row while its mask changes.
 struct MaskedRow<'a, T> {
     gram: Gram<'a, T>,
-    reach: &'a Reach,
+    reach: &'a PairReach,
     weights: Vec<f64>,
     /// Weights that are zero by themselves are pruned and never come back: nothing is won by them.
     pruned: Vec<bool>,
@@ -176,7 +176,7 @@ struct MaskedRow<'a, T> {
 }
 
 impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
-    fn new(weights: Vec<f64>, pruned: Vec<bool>, gram: Gram<'a, T>, reach: &'a Reach) -> Self {
+    fn new(weights: Vec<f64>, pruned: Vec<bool>, gram: Gram<'a, T>, reach: &'a PairReach) -> Self {
         let n = weights.len();
         let mut row = Self {
             gram,
@@ -381,7 +381,7 @@ mod tests {
             let first = error(&weights, &after, gram);
             let close = 1e-5 * (1.0 + first);
             let numbers = weights.iter().map(|w| f64::from(*w)).collect();
-            let reach = Reach::of(gram);
+            let reach = PairReach::of(gram);
             let row = MaskedRow::new(numbers, after.iter().map(|w| *w == 0.0).collect(), gram, &reach);
             let enough = -LEAST_SHARE * row.error();
             for start in (0..8).step_by(span) {
@@ -427,7 +427,7 @@ mod tests {
             let (weights, values) = (numbers(&case["weights"]), numbers(&case["gram"]));
             let keep = numbers(&case["initial_keep"]);
             let gram = Gram { values: &values, columns: 12 };
-            let reach = Reach::of(gram);
+            let reach = PairReach::of(gram);
             let span = case["groups"].as_u64().map_or(12, |group| group as usize);
             let swaps = case["swaps"].as_array().unwrap();
             for (at, weights) in weights.chunks(12).enumerate() {
