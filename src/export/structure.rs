@@ -1,4 +1,4 @@
-//! What a recipe's structure makes of a model: which units go from its blocks, and the model that its checkpoints say.
+//! How many heads and neurons a recipe removes from every block, and the smaller model that a cell's checkpoints describe.
 
 use std::borrow::Cow;
 use std::path::Path;

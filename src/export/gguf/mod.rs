@@ -71,6 +71,7 @@ impl Exporter for Gguf {
             recipe.filter(|_| !folder.is_narrowed()).and_then(|recipe| narrowed_folder(folder, recipe));
         let of_model =
             layout::refuses(narrow.as_ref().unwrap_or(folder)).or_else(|| tokenizer::refuses(folder));
+        let of_model = of_model.or_else(|| refuses_fewer_blocks(folder, recipe?));
         of_model.or_else(|| codes::refuses(folder, recipe, options))
     }
 
@@ -150,6 +151,17 @@ fn narrowed_folder(folder: &ModelFolder, recipe: &Recipe) -> Option<ModelFolder>
     // What does not fit the model is refused with its reason when the recipe is checked.
     let narrow = narrow_config(folder, &procedure).ok().flatten()?;
     Some(narrow.of_folder(folder))
+}
+
+/// Why a file cannot do without some block, where a recipe removes blocks: llama.cpp takes some kinds of blocks from their
+/// numbers. Which blocks go is known when the model is surveyed, and a refusal has to come before.
+fn refuses_fewer_blocks(folder: &ModelFolder, recipe: &Recipe) -> Option<String> {
+    let config = &folder.config;
+    let removes =
+        Procedure::of(recipe, &Parameters::new()).is_ok_and(|procedure| procedure.removal().is_some());
+    let is_whole = config.blocks == config.blocks_in_files();
+    let numbers = (0..config.blocks).filter(|_| removes && is_whole && config.blocks > 1);
+    numbers.map(|number| folder.without_blocks(&[number])).find_map(|fewer| layout::refuses(&fewer))
 }
 
 /// The types of a file: those that were asked for, else floats. llama.cpp computes with F16 everywhere, and with BF16 only

@@ -4,7 +4,6 @@
 use serde_json::Value;
 
 use super::container::KeyValue;
-use crate::model::renumber::config_of;
 use crate::model::{ModelConfig, ModelFolder, RopeScaling};
 
 /// A setting that not every family has.
@@ -86,9 +85,9 @@ pub(super) fn strange_rope(config: &ModelConfig) -> Option<String> {
     })
 }
 
-/// A key of `config.json` that is there and not null.
+/// A key of `config.json` that is there and not null. The file was read before, when the folder was opened.
 fn source_key(folder: &ModelFolder, key: &str) -> Option<Value> {
-    config_of(folder).ok()?.get(key).filter(|value| !value.is_null()).cloned()
+    folder.configuration().ok()?.get(key).filter(|value| !value.is_null()).cloned()
 }
 
 fn float(value: f64) -> KeyValue {
@@ -136,7 +135,7 @@ pub(super) fn parallel_key(folder: &ModelFolder, absent: bool) -> Vec<(&'static 
     vec![("use_parallel_residual", KeyValue::Bool(parallel.unwrap_or(absent)))]
 }
 
-/// llama.cpp takes the square root by which such a factor is divided again.
+/// llama.cpp multiplies cosines and sines by `attn_factor` as it is.
 pub(super) fn long_rope_keys(folder: &ModelFolder) -> Vec<(&'static str, KeyValue)> {
     let scaling = folder.config.ropes.first().map(|rope| &rope.rope.scaling);
     let Some(RopeScaling::LongRope { original_max_position_embeddings, attention_factor, .. }) = scaling
@@ -195,7 +194,7 @@ pub(super) fn gemma_scale(folder: &ModelFolder, largest: usize) -> Option<String
     })
 }
 
-/// Whether all blocks but every so manieth have a window, as llama.cpp takes it to be.
+/// llama.cpp takes all blocks to have a window, except block `every`, `2 · every` and so on, counted from 1.
 pub(super) fn windows_but(folder: &ModelFolder, every: usize) -> Option<String> {
     let config = &folder.config;
     let windows: Vec<_> = (0..config.blocks).map(|block| config.attention(block).window).collect();
@@ -212,17 +211,18 @@ pub(super) fn windows_but(folder: &ModelFolder, every: usize) -> Option<String> 
     })
 }
 
-/// llama.cpp does not turn every fourth block of `SmolLM` 3, whatever its configuration says.
+/// llama.cpp does not turn every fourth block of `SmolLM` 3, whatever its configuration says. A block that has moved up,
+/// because others are left out, is turned as its number in the files says.
 pub(super) fn every_fourth_block_is_not_rotated(folder: &ModelFolder) -> Option<String> {
-    let keys = config_of(folder).ok()?;
-    let key = |name: &str| keys.get(name).filter(|value| !value.is_null());
-    let as_known = match key("no_rope_layers").and_then(Value::as_array) {
-        Some(flags) => {
-            let expected = |block: usize| u64::from(!(block + 1).is_multiple_of(4));
-            flags.iter().enumerate().all(|(block, flag)| flag.as_u64() == Some(expected(block)))
-        }
-        None => key("no_rope_layer_interval").is_none_or(|every| every.as_u64() == Some(4)),
+    let list = source_key(folder, "no_rope_layers");
+    let every = source_key(folder, "no_rope_layer_interval").and_then(|every| every.as_u64()).unwrap_or(4);
+    let is_turned = |number: usize| match list.as_ref().and_then(Value::as_array) {
+        Some(flags) => flags.get(number).and_then(Value::as_u64) == Some(1),
+        None => !(number as u64 + 1).is_multiple_of(every),
     };
+    let config = &folder.config;
+    let as_known = (0..config.blocks)
+        .all(|block| is_turned(config.number_in_files(block)) != (block + 1).is_multiple_of(4));
     (!as_known).then(|| {
         "llama.cpp takes every fourth block to be without a rotary embedding, and in this model it is otherwise".to_owned()
     })

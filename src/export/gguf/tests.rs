@@ -244,6 +244,26 @@ fn other_families_and_settings_are_refused_by_name() {
     }
 }
 
+#[test]
+fn blocks_that_would_move_to_another_kind_are_refused_before_they_are_chosen() {
+    let said = |class: &str, recipe: Option<&str>, removed: &[usize]| {
+        let architecture = crate::model::ARCHITECTURES.iter().find(|known| known.name() == class).unwrap();
+        let mut model = Synthetic { blocks: 5, ..Synthetic::tiny(*architecture) };
+        for key in ["no_rope_layers", "use_sliding_window", "sliding_window"] {
+            model.keys.remove(key);
+        }
+        let case = Case::new(&model);
+        let recipe = recipe.map(|recipe| recipe.parse().unwrap());
+        Gguf.refuses(&case.folder.without_blocks(removed), recipe.as_ref(), &ExportOptions::default())
+    };
+    let smollm3 = |recipe, removed: &[usize]| said("SmolLM3ForCausalLM", recipe, removed);
+    assert_eq!(smollm3(None, &[]), None);
+    assert_eq!(smollm3(Some("wanda@50%"), &[4]), None, "the first four are as they were");
+    assert!(smollm3(None, &[0]).unwrap().contains("every fourth block"));
+    assert!(smollm3(Some("depth@20%"), &[]).unwrap().contains("every fourth block"));
+    assert_eq!(said("LlamaForCausalLM", Some("depth@20%+wanda@50%"), &[]), None);
+}
+
 /// A file that is damaged in many ways, and what is read of it.
 struct Damaged<'a> {
     model: ExportModel<'a>,

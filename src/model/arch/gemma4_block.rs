@@ -119,8 +119,9 @@ struct OwnInput {
     activation: ActivationFunction,
 }
 
-/// `x += N(attention(N(x)))`, `x += N(mlp(N(x)))`, then what it makes of its own input, then `x · layer_scalar`. Beside a
-/// mixture, what the second adds is `N(N₁(mlp(N(x))) + N₂(experts(N(x))))`.
+/// `x += N(attention(N(x)))`, then `x += N(mlp(N(x)))`, then `x += N(W(gelu(V·x) ∘ u))` where the block has an input `u` of
+/// its own, then `x · layer_scalar`. With a mixture beside the MLP, the second step is
+/// `x += N(N₁(mlp(N(x))) + N₂(experts(N(x))))`.
 #[derive(Debug)]
 pub(super) struct Gemma4Block {
     hidden: usize,
@@ -209,7 +210,8 @@ impl Gemma4Block {
         self.hidden + if kind == SLIDING { 0 } else { 2 * self.before.lent[SLIDING] }
     }
 
-    /// What attention makes of `x`, and keys and values where the block lends them. `all` are the rows as they came.
+    /// The output of attention for `x`, and keys and values where later blocks borrow them. `all` are the rows that the block
+    /// got, with what travels behind the residual.
     fn attend(
         &self,
         x: &Activations,
@@ -248,7 +250,7 @@ impl Gemma4Block {
         Ok(ops::add(y, &cx.norm(beside.behind, &experts)?, 1.0)?)
     }
 
-    /// Adds what the block makes of its own input.
+    /// Adds `N(W(gelu(V·x) ∘ u))`, where `u` is the block's own input; nothing where it has none.
     fn add_own_input(&self, x: Activations, all: &Activations, cx: &mut Forward<'_>) -> Flow<Activations> {
         let Some(own) = &self.own_input else { return Ok(x) };
         let at = self.hidden + self.before.width() - self.before.inputs;
