@@ -79,6 +79,14 @@ pub(crate) fn choose_dtype(name: &str, device: &Device) -> Result<DType> {
     dtype(name, device.is_cpu())
 }
 
+/// The same on a device of this name, which may be one of another machine.
+///
+/// # Errors
+/// As [`choose_dtype`].
+pub(crate) fn dtype_on(name: &str, device: &str) -> Result<DType> {
+    dtype(name, wish(device)? == Wish::Cpu)
+}
+
 fn dtype(name: &str, cpu: bool) -> Result<DType> {
     match name {
         "f32" => Ok(DType::F32),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{Place, Synthetic};
 use secateur::Error;
-use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, RunOptions, plan};
+use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, Places, RunOptions, plan};
 use secateur::results::{CellResult, CellState, Metrics, ModelInfo, StudyResult};
 use secateur::scores::records;
 use secateur::store::Store;
@@ -541,13 +541,13 @@ fn a_plan_tells_what_a_study_needs_and_leaves_nothing_behind() {
     let place = place();
     let options = EngineOptions { store: place.path("studies.db"), threads: Some(1), offline: true };
     let spec = place.spec(vec![place.cell("wanda", "0.5")]);
-    let plan = plan(spec.clone(), &options).unwrap();
+    let plan = plan(spec.clone(), &Places::Here, &options).unwrap();
     assert!(plan.cells.len() == 1 && plan.estimate.seconds > 0.0 && plan.estimate.host_bytes > 0);
     assert!(!place.path("studies.db").exists());
     let without = |change: fn(&mut StudySpec)| {
         let mut spec = spec.clone();
         change(&mut spec);
-        secateur::engine::plan(spec, &options).unwrap_err()
+        secateur::engine::plan(spec, &Places::Here, &options).unwrap_err()
     };
     assert_eq!(without(|spec| spec.seq_len = 1 << 20).flag(), Some("seq-len"));
     assert_eq!(without(|spec| spec.evaluation.corpora = vec!["no.txt".into()]).flag(), Some("corpus"));

@@ -119,7 +119,7 @@ fn arg(setting: &'static Setting) -> Arg {
     } else if setting.is_switch() {
         arg.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else {
-        arg.allow_negative_numbers(setting.is_number())
+        arg.allow_negative_numbers(setting.is_number()).allow_hyphen_values(setting.holds_options())
     }
 }
 

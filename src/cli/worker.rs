@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub(super) const AFTER_HELP: &str = "\
-A run with --workers starts workers itself. More can join it, also from other machines that see the same files under the \
+A run with --workers or --places slurm starts workers itself. More can join it, also from other machines that see the same files under the \
 same paths. A worker ends when no cell is left. SIGINT or SIGTERM stops it after the current block, a second one at once; \
 another worker then continues its cell.
 
@@ -24,4 +24,7 @@ pub struct WorkerArgs {
     /// Where to compute, in place of the study's device: cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// End when the base is measured, and compute no cell
+    #[arg(long)]
+    pub only_base: bool,
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::basics::Basics;
+use super::computing_places::PlacesName;
 use super::format::OutputFormat;
 use super::places;
 use super::value::SettingValue;
 use crate::device;
+use crate::engine::{Places, SlurmChoice};
 use crate::error::{Error, Result};
 use crate::export::ExportFormat;
 use crate::kernels::ggml::GgmlMixture;
@@ -42,6 +44,10 @@ pub(super) struct SettingsDraft {
     pub dtype: Option<SettingValue<String>>,
     pub threads: Option<usize>,
     pub workers: usize,
+    pub devices: Vec<String>,
+    pub places: PlacesName,
+    pub jobs: usize,
+    pub slurm: String,
     pub batch_tokens: usize,
     pub batch_prompts: usize,
     pub offline: bool,
@@ -87,6 +93,10 @@ impl SettingsDraft {
             dtype: None,
             threads: None,
             workers: 1,
+            devices: Vec::new(),
+            places: PlacesName::default(),
+            jobs: 1,
+            slurm: String::new(),
             batch_tokens: 0,
             batch_prompts: 0,
             offline: false,
@@ -96,6 +106,13 @@ impl SettingsDraft {
             save_quantized: None,
             format: OutputFormat::default(),
         }
+    }
+
+    /// Who computes the cells.
+    pub fn places(&mut self) -> Result<Places> {
+        let options = std::mem::take(&mut self.slurm);
+        let slurm = (self.places == PlacesName::Slurm).then_some(SlurmChoice { jobs: self.jobs, options });
+        Places::of(self.workers, std::mem::take(&mut self.devices), slurm)
     }
 
     /// What every command needs to know; `config_file` is the one that was read.

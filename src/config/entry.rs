@@ -29,6 +29,7 @@ impl SettingEntry {
             unset: None,
             of_machine: false,
             in_fingerprint: false,
+            holds_options: false,
             form: None,
             example: "".into(),
             kind,
@@ -156,6 +157,12 @@ impl SettingEntry {
     /// Studies that differ in it are different studies: neither resumes the other.
     pub fn in_fingerprint(mut self) -> Self {
         self.0.in_fingerprint = true;
+        self
+    }
+
+    /// Its value is options of another program, which begin with a dash.
+    pub fn options_of_another_program(mut self) -> Self {
+        self.0.holds_options = true;
         self
     }
 

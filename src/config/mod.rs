@@ -2,6 +2,7 @@
 //! mistake naming where it was made.
 
 mod basics;
+mod computing_places;
 mod docs;
 mod draft;
 mod entry;
@@ -119,7 +120,7 @@ impl Settings {
         let basics = draft.basics(layers.config_file())?;
         let (format, save_models, save_as) = (draft.format, draft.save_models.take(), draft.save_as);
         let save_options = ExportOptions { quantize: draft.save_quantized };
-        let workers = draft.workers;
+        let places = draft.places()?;
         let cells = match choice {
             CellChoice::Grid => None,
             CellChoice::Cells(cells) => Some(cells),
@@ -127,7 +128,7 @@ impl Settings {
         };
         Ok(Self {
             study: draft.study(&basics, cells)?,
-            run: RunOptions { save_models, save_as, save_options, workers, ..run },
+            run: RunOptions { save_models, save_as, save_options, places, ..run },
             format,
             basics,
         })

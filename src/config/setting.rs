@@ -52,6 +52,7 @@ pub struct Setting {
     pub(super) unset: Option<&'static str>,
     pub(super) of_machine: bool,
     pub(super) in_fingerprint: bool,
+    pub(super) holds_options: bool,
     pub(super) form: Option<FormField>,
     pub(super) example: Text,
     pub(super) kind: SettingKind,
@@ -61,6 +62,11 @@ impl Setting {
     /// The flag without its dashes: `seq-len`.
     pub fn flag(&self) -> &str {
         &self.name.flag
+    }
+
+    /// Whether its value is options of another program, which begin with a dash.
+    pub fn holds_options(&self) -> bool {
+        self.holds_options
     }
 
     /// The environment variable: `SECATEUR_SEQ_LEN`.

@@ -17,6 +17,7 @@ use super::experts::most_held;
 use super::files::LazyHub;
 use super::gpu::Gpu;
 use super::place::Place;
+use super::places::Places;
 use super::prompts::PreparedTask;
 use super::speed;
 use super::structure::LOSS_WINDOWS;
@@ -49,9 +50,10 @@ impl StudyDraft {
     ///
     /// # Errors
     /// [`Error::Mistake`] for everything that a user can put right, before any hours are spent.
-    pub fn new(spec: StudySpec, offline: bool, reporter: &mut Reporter) -> Result<Self> {
-        let device = device::choose_device(&spec.compute.device).map_err(|e| e.at("device"))?;
-        let dtype = device::choose_dtype(&spec.compute.dtype, &device).map_err(|e| e.at("dtype"))?;
+    pub fn new(spec: StudySpec, places: &Places, offline: bool, reporter: &mut Reporter) -> Result<Self> {
+        let computing = ComputingDevice::of(&spec, places)?;
+        let ComputingDevice { device, dtype, .. } = &computing;
+        let (device, dtype) = (device.clone(), *dtype);
         let mut hub = LazyHub::new(offline);
         let root = hub.model(&spec.model, reporter).map_err(|e| e.at("model"))?;
         reporter.phase(None, Phase::Load, 0, "files");
@@ -93,7 +95,7 @@ impl StudyDraft {
         let compressed = layouts.flat_map(|(layout, chosen)| chosen.iter().map(|id| layout.module(*id)));
         let study = Study {
             info: folder.info(&spec.model, compressed),
-            environment: environment(&device, dtype),
+            environment: environment(computing.name, dtype),
             ropes: folder.config.rope_tables(spec.seq_len),
             corpora: Vec::new(),
             tasks: Vec::new(),
@@ -372,10 +374,34 @@ fn check_study(spec: &StudySpec, folder: &ModelFolder) -> Result<(usize, usize)>
     }
 }
 
-fn environment(device: &Device, dtype: DType) -> Environment {
+/// Where a study computes, as far as this process can tell.
+struct ComputingDevice {
+    /// This process's own: what it estimates with, and computes with unless jobs compute everything.
+    device: Device,
+    /// How reports call the one that cells are computed on.
+    name: String,
+    dtype: DType,
+}
+
+impl ComputingDevice {
+    fn of(spec: &StudySpec, places: &Places) -> Result<Self> {
+        let wanted = &spec.compute.device;
+        let device = device::choose_device(places.own_device(wanted)).map_err(|e| e.at("device"))?;
+        let dtype = &spec.compute.dtype;
+        if places.compute_base() {
+            let name = places.device_of_jobs(wanted).to_owned();
+            let dtype = device::dtype_on(dtype, &name).map_err(|e| e.at("dtype"))?;
+            return Ok(Self { device, name, dtype });
+        }
+        let dtype = device::choose_dtype(dtype, &device).map_err(|e| e.at("dtype"))?;
+        Ok(Self { name: device::device_name(&device), device, dtype })
+    }
+}
+
+fn environment(device: String, dtype: DType) -> Environment {
     Environment {
         version: env!("CARGO_PKG_VERSION").into(),
-        device: device::device_name(device),
+        device,
         compute_dtype: dtype.as_str().into(),
         threads: rayon::current_num_threads(),
         platform: sysinfo::platform(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::places::Places;
 use crate::data::Coverage;
 use crate::error::Error;
 use crate::export::{ExportFormat, ExportOptions};
@@ -28,8 +29,8 @@ pub struct RunOptions {
     pub save_options: ExportOptions,
     /// Most bytes of a block's experts that are held at the same time; `None` depends on how much memory is free.
     pub held_experts: Option<usize>,
-    /// Processes that compute cells at the same time; up to 1, this process computes alone.
-    pub workers: usize,
+    /// Who computes the cells.
+    pub places: Places,
 }
 
 /// What a client asks of the engine.
@@ -313,14 +314,44 @@ pub struct PlaceActivity {
     /// How people tell it from others: its process and host, or its job.
     pub worker: String,
     pub(crate) device: String,
-    /// Id of the cell that it computes; `None` while it waits or begins.
+    /// Id of the cell that it computes, `base` for the base; `None` while it waits or begins.
     pub cell: Option<String>,
     pub(crate) phase: Option<Phase>,
+    pub(crate) tokens_per_second: u64,
     /// Seconds since the epoch, when it began the cell.
     pub(crate) since: Option<u64>,
+    /// Why it does not compute: what a scheduler says of a job that waits, or what became of a place that ended without a
+    /// word.
+    pub note: Option<String>,
 }
 
 impl PlaceActivity {
+    /// A job that does not run yet, with what its scheduler says.
+    pub(crate) fn of_waiting_job(job: &str, said: &str) -> Self {
+        Self {
+            worker: format!("job {job}"),
+            device: String::new(),
+            cell: None,
+            phase: None,
+            tokens_per_second: 0,
+            since: None,
+            note: Some(said.to_owned()),
+        }
+    }
+
+    /// A place that ended without a word while it computed a cell.
+    pub(crate) fn of_gone(worker: String, cell: &str) -> Self {
+        Self {
+            worker,
+            device: String::new(),
+            cell: None,
+            phase: None,
+            tokens_per_second: 0,
+            since: None,
+            note: Some(format!("ended without a word; another one continues {cell}")),
+        }
+    }
+
     /// Whether this is the same worker, still at the same cell.
     pub(crate) fn is_same_work(&self, other: &Self) -> bool {
         self.worker == other.worker && self.cell == other.cell
@@ -354,19 +385,23 @@ pub struct ResourceSample {
 }
 
 impl ResourceEstimate {
-    /// The same for a study whose cells are computed by so many workers at the same time.
-    pub(crate) fn of_workers(self, workers: usize) -> Self {
-        let times = workers.max(1) as u64;
-        Self { host_bytes: self.host_bytes * times, device_bytes: self.device_bytes * times, ..self }
+    /// The same for a study whose cells are computed in these places: memory of the host for all processes, and of a device
+    /// for those that share one.
+    pub(crate) fn of_workers(self, places: &Places) -> Self {
+        let here = places.processes_here() as u64;
+        let on_device = here.div_ceil(places.devices() as u64);
+        Self { host_bytes: self.host_bytes * here, device_bytes: self.device_bytes * on_device, ..self }
     }
 
-    /// How many workers there is memory for, at most so many as are wanted, and at least one.
-    pub(crate) fn fitting_workers(&self, wanted: usize) -> usize {
+    /// How many processes there is memory for, at most so many as are wanted, and at least one. Other devices are taken to
+    /// have as much free as the first.
+    pub(crate) fn fitting_workers(&self, places: &Places) -> usize {
         let fits =
             |needed: u64, available: u64| usize::try_from(available / needed.max(1)).unwrap_or(usize::MAX);
         let on_host = fits(self.host_bytes, self.host_available);
         let on_device = self.device_available.map_or(usize::MAX, |free| fits(self.device_bytes, free));
-        wanted.min(on_host).min(on_device).max(1)
+        let on_devices = on_device.saturating_mul(places.devices());
+        places.processes_here().min(on_host).min(on_devices).max(1)
     }
 }
 
@@ -385,11 +420,17 @@ mod tests {
     fn as_many_workers_as_memory_has_room_for_and_never_none() {
         let estimate =
             ResourceEstimate { host_bytes: 100, host_available: 350, ..ResourceEstimate::default() };
-        assert_eq!([1, 2, 3, 4, 9].map(|wanted| estimate.fitting_workers(wanted)), [1, 2, 3, 3, 3]);
+        let workers = |count| Places::Processes { count, devices: Vec::new() };
+        let fitting = [1, 2, 3, 4, 9].map(|wanted| estimate.fitting_workers(&workers(wanted)));
+        assert_eq!(fitting, [1, 2, 3, 3, 3]);
         let device = ResourceEstimate { device_bytes: 10, device_available: Some(25), ..estimate.clone() };
-        assert_eq!(device.fitting_workers(8), 2);
+        assert_eq!(device.fitting_workers(&workers(3)), 2);
+        let two = Places::Processes { count: 5, devices: vec!["cuda:0".into(), "cuda:1".into()] };
+        let roomy = ResourceEstimate { host_available: 5000, ..device };
+        assert_eq!(roomy.fitting_workers(&two), 4, "two on each");
+        assert_eq!(roomy.of_workers(&two).device_bytes, 30);
         let tight = ResourceEstimate { host_available: 50, ..estimate };
-        assert_eq!(tight.fitting_workers(4), 1);
-        assert_eq!(tight.of_workers(3).host_bytes, 300);
+        assert_eq!(tight.fitting_workers(&workers(4)), 1);
+        assert_eq!(tight.of_workers(&workers(3)).host_bytes, 300);
     }
 }

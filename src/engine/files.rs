@@ -21,10 +21,6 @@ impl LazyHub {
         Self { offline, hub: None }
     }
 
-    pub fn is_offline(&self) -> bool {
-        self.offline
-    }
-
     fn open(&mut self) -> Result<&Hub> {
         if self.hub.is_none() {
             self.hub = Some(Hub::new(self.offline)?);

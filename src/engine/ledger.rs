@@ -89,6 +89,11 @@ impl Ledger {
         &self.content
     }
 
+    /// The state of a cell, or of the base.
+    pub fn state(&self, position: Option<usize>) -> CellState {
+        position.map_or(self.base_state, |position| self.cells[position].state)
+    }
+
     /// Place of a cell in the study; `None` where it is new.
     ///
     /// # Errors
@@ -312,7 +317,8 @@ impl Ledger {
         self.tell(Event::Metrics { cell: self.id(position), metrics });
     }
 
-    fn id(&self, position: Option<usize>) -> Option<String> {
+    /// Id of a cell; `None` for the base.
+    pub fn id(&self, position: Option<usize>) -> Option<String> {
         position.map(|position| self.cells[position].id.clone())
     }
 

@@ -53,7 +53,8 @@ pub use event::{Command, Event, Phase, PlaceActivity, RunOptions};
 pub(crate) use event::{PlannedCell, Progress, ResourceEstimate, ResourceSample};
 pub(crate) use importance::sums_of_squares;
 pub use options::EngineOptions;
-pub use places::{PlaceWorker, WorkerOptions, WorkerOutcome, WorkerStopper};
+pub(crate) use places::BASE;
+pub use places::{PlaceWorker, Places, SlurmChoice, WorkerOptions, WorkerOutcome, WorkerStopper};
 pub(crate) use plan::Plan;
 pub use plan::plan;
 

@@ -30,6 +30,10 @@ pub(super) struct WorkersAtWork {
     pub tokens_per_second: f64,
     /// Seconds that each has left of its cell.
     pub left: Vec<f64>,
+    /// How many places compute without slowing each other down.
+    pub apart: usize,
+    /// Seconds that the waiting cells take, where places tell that better than this process.
+    pub waiting_seconds: Option<f64>,
     /// Seconds since workers began.
     pub elapsed: f64,
 }
@@ -158,11 +162,12 @@ impl Tracker {
         }
     }
 
-    /// Workers compute cells, each at its own pace, together as fast as one process with all threads.
+    /// Workers compute cells, each at its own pace. Those that share this machine are together as fast as one process.
     pub fn elsewhere(&mut self, seen: WorkersAtWork) {
         let longest = seen.left.iter().copied().fold(0.0, f64::max);
         let mean = seen.left.iter().sum::<f64>() / seen.left.len().max(1) as f64;
-        let left = (self.left() + mean).max(longest);
+        let waiting = seen.waiting_seconds.unwrap_or_else(|| self.left() / seen.apart.max(1) as f64);
+        let left = (waiting + mean).max(longest);
         let spent = self.spent() + seen.elapsed;
         self.now.eta_seconds = Some(left);
         self.now.study = (spent / (spent + left)).clamp(0.0, 1.0);

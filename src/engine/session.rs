@@ -23,8 +23,8 @@ pub(super) struct Session {
     pub place: Place,
     pub ledger: Ledger,
     pub options: RunOptions,
-    /// Whether the network must not be asked.
-    pub offline: bool,
+    /// Bytes of memory that one process needs, as far as can be foretold.
+    pub worker_memory: u64,
     sets: CalibrationSets,
 }
 
@@ -48,8 +48,7 @@ impl Session {
         if let (Some(study_id), Some(bits)) = (known, study.info.source_bits) {
             ledger.store.put_source_bits(study_id, bits)?;
         }
-        let offline = sets.hub.is_offline();
-        Ok(Self { study: Arc::new(study), place, ledger, options, offline, sets })
+        Ok(Self { study: Arc::new(study), place, ledger, options, worker_memory: 0, sets })
     }
 
     /// Place of a cell in the study; one that is new is added at the end.

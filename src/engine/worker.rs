@@ -11,7 +11,7 @@ use super::draft::StudyDraft;
 use super::event::{Event, PlannedCell, ResourceEstimate, RunOptions};
 use super::gpu::Gpu;
 use super::options::EngineOptions;
-use super::places;
+use super::places::{self, FollowOptions};
 use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::Session;
@@ -123,20 +123,27 @@ impl Worker {
             Some((store, study)) => (Some(store), Some(study)),
             None => (Store::open_existing(&self.options.store)?, None),
         };
-        let mut draft = StudyDraft::new(spec.clone(), self.options.offline, &mut self.reporter)?;
+        places::check(&options.places)?;
+        if options.places.compute_base() && options.save_models.is_some() {
+            return Err(Error::mistake(
+                "--save-models writes models on this machine, where nothing is to be computed with --places slurm: \
+                 accepted is `secateur export` afterwards, in a job",
+            ));
+        }
+        let mut draft =
+            StudyDraft::new(spec.clone(), &options.places, self.options.offline, &mut self.reporter)?;
         if let Some(bytes) = options.held_experts {
             draft.study.sizes.held_experts = bytes;
         }
-        if options.workers > 1 {
-            draft.study.sizes.held_experts /= options.workers;
-        }
+        draft.study.sizes.held_experts /= options.places.processes_here();
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
-        if !options.force {
+        if !options.force && !options.places.compute_base() {
             check_memory(&estimate)?;
             self.fit_workers(&mut options, &estimate);
         }
-        let estimate = estimate.of_workers(options.workers);
+        let worker_memory = estimate.host_bytes;
+        let estimate = estimate.of_workers(&options.places);
         if let Some(folder) = &options.save_models {
             for cell in &draft.planned() {
                 check_save(&draft, &options, folder, cell)?;
@@ -177,32 +184,34 @@ impl Worker {
         self.control.fill(ledger.unfinished());
         self.reporter.study(&session.study.sizes);
         let gpu = Gpu::of(&session.place.device);
-        let with_workers = session.options.workers > 1;
         let session = self.session.insert(session);
+        session.worker_memory = worker_memory;
         let _sampler = Sampler::start(self.reporter.sender(), gpu);
-        if !with_workers {
+        if !session.options.places.are_elsewhere() {
             places::settle(session, &mut self.reporter)?;
+            self.run_base()?;
         }
-        self.run_base()?;
         self.save_done_models();
         self.run_cells()
     }
 
     /// Lets only as many workers compute as there is memory for.
     fn fit_workers(&self, options: &mut RunOptions, estimate: &ResourceEstimate) {
-        let (wanted, fitting) = (options.workers, estimate.fitting_workers(options.workers));
+        let wanted = options.places.processes_here();
+        let fitting = estimate.fitting_workers(&options.places);
         if fitting >= wanted {
             return;
         }
-        options.workers = fitting;
+        let needed = estimate.clone().of_workers(&options.places);
+        options.places = std::mem::take(&mut options.places).at_most(fitting);
         let instead =
             if fitting == 1 { "this process computes alone".into() } else { format!("{fitting} compute") };
         self.reporter.warn(
             None,
             format!(
-                "{wanted} workers need about {} MiB and {} MiB are free: {instead} (--force starts all of them)",
-                estimate.clone().of_workers(wanted).host_bytes >> 20,
-                estimate.host_available >> 20
+                "{wanted} workers need {}, and {} are free: {instead} (--force starts all of them)",
+                in_mebibytes(needed.host_bytes, Some(needed.device_bytes)),
+                in_mebibytes(needed.host_available, needed.device_available)
             ),
         );
     }
@@ -246,7 +255,7 @@ impl Worker {
 
     /// Runs the waiting cells, then reports.
     fn run_cells(&mut self) -> Result<()> {
-        if self.session.as_ref().is_some_and(|s| s.options.workers > 1) {
+        if self.session.as_ref().is_some_and(|s| s.options.places.are_elsewhere()) {
             return self.run_cells_elsewhere();
         }
         if self.session.as_ref().is_some_and(|s| s.place.base_states.is_none()) {
@@ -263,12 +272,19 @@ impl Worker {
 
     /// Has the waiting cells computed by workers, then reports.
     fn run_cells_elsewhere(&mut self) -> Result<()> {
-        if self.session.as_ref().is_some_and(|s| s.ledger.base_state != CellState::Done) {
+        let measures_base = |session: &Session| {
+            session.ledger.base_state != CellState::Done && !session.options.places.compute_base()
+        };
+        if self.session.as_ref().is_some_and(measures_base) {
             self.run_base()?;
         }
         let Some(session) = self.session.as_mut() else { return Ok(()) };
-        let threads = rayon::current_num_threads();
-        places::compute_elsewhere(session, &mut self.reporter, threads, save_model)?;
+        let follow = FollowOptions {
+            threads: rayon::current_num_threads(),
+            memory: session.worker_memory,
+            when_done: save_model,
+        };
+        places::compute_elsewhere(session, &mut self.reporter, follow)?;
         self.finish()
     }
 
@@ -341,6 +357,14 @@ fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize)
     checkpoint::remove_states(&assignment.folder)?;
     save_model(session, reporter, position);
     Ok(())
+}
+
+/// Memory of the host, and of a device where there is one.
+fn in_mebibytes(host: u64, device: Option<u64>) -> String {
+    match device.filter(|bytes| *bytes > 0) {
+        Some(device) => format!("{} MiB of memory and {} MiB of the device's", host >> 20, device >> 20),
+        None => format!("{} MiB of memory", host >> 20),
+    }
 }
 
 /// Refuses to go on with a study whose files hold something else than when it began.

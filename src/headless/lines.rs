@@ -215,7 +215,7 @@ fn needs(estimate: &ResourceEstimate) -> String {
 }
 
 /// The plan of a dry run for people; `None` for any other event.
-pub(super) fn plan(Plan { model, environment, cells, estimate, .. }: &Plan) -> String {
+pub(super) fn plan(Plan { model, environment, cells, estimate, scripts, .. }: &Plan) -> String {
     let mut text = format!("{}\n\n", summary(model, environment, cells));
     let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label()).into_owned()).collect();
     let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
@@ -227,6 +227,10 @@ pub(super) fn plan(Plan { model, environment, cells, estimate, .. }: &Plan) -> S
             (_, blocks) => format!("to do from block {blocks} of {}", model.blocks),
         };
         let _ = writeln!(text, "  {label:wide$}  {state}");
+    }
+    for script in scripts {
+        let lines: Vec<_> = script.lines().map(escape).collect();
+        let _ = writeln!(text, "\nwould be submitted to Slurm:\n\n{}", lines.join("\n"));
     }
     let _ = write!(text, "\nneeds {}\nnothing was run", needs(estimate));
     text

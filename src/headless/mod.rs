@@ -88,8 +88,7 @@ impl RunOutcome {
 /// # Errors
 /// Why it cannot run.
 pub fn plan(settings: &Settings) -> Result<String> {
-    let mut plan = engine::plan(settings.study.clone(), &settings.basics.engine_options())?;
-    plan.estimate = plan.estimate.of_workers(settings.run.workers);
+    let plan = engine::plan(settings.study.clone(), &settings.run.places, &settings.basics.engine_options())?;
     for warning in &plan.warnings {
         // Standard error may be gone; the plan is what was asked for.
         let _ = writeln!(io::stderr(), "warning: {}", escape(warning));

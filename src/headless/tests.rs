@@ -223,7 +223,14 @@ fn json_is_one_object_and_jsonl_is_every_event() {
 #[test]
 fn a_plan_says_what_is_done_and_where_the_rest_begins() {
     let Event::Plan { model, environment, cells, estimate, .. } = planned(7) else { unreachable!() };
-    let text = lines::plan(&Plan { model: *model, environment, cells, estimate, warnings: Vec::new() });
+    let text = lines::plan(&Plan {
+        model: *model,
+        environment,
+        cells,
+        estimate,
+        warnings: Vec::new(),
+        scripts: Vec::new(),
+    });
     assert!(text.contains("wanda 50% c4  to do from block 12 of 30"), "{text}");
     assert!(text.ends_with("nothing was run"), "{text}");
 }

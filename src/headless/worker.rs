@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 /// A folder that is none of a study with workers; what goes wrong beside the cells.
 pub fn work(args: WorkerArgs) -> Result<u8> {
     let threads = Some(args.threads).filter(|threads| *threads > 0);
-    let worker = PlaceWorker::open(WorkerOptions { folder: args.folder, threads, device: args.device })?;
+    let (folder, device, only_base) = (args.folder, args.device, args.only_base);
+    let worker = PlaceWorker::open(WorkerOptions { folder, threads, device, only_base })?;
     let stopper = worker.stopper();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -199,7 +199,9 @@ fn check_all(
             wanted = newer;
         }
         let (number, values) = wanted;
-        let plan = origin.settings(&values).and_then(|settings| engine::plan(settings.study, options));
+        let plan = origin
+            .settings(&values)
+            .and_then(|settings| engine::plan(settings.study, &settings.run.places, options));
         let outcome = match plan {
             Ok(Plan { model, environment, estimate, .. }) => {
                 let device = format!("{} in {}", environment.device, environment.compute_dtype);

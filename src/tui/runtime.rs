@@ -18,7 +18,7 @@ use super::theme::Theme;
 use super::update::{begin, update};
 use super::view::{panels, view};
 use crate::config::Settings;
-use crate::engine::{Command, Engine};
+use crate::engine::{Command, Engine, Places};
 use crate::error::{Error, Result};
 use crate::store::Store;
 
@@ -110,7 +110,7 @@ pub(crate) async fn run(setup: Setup) -> Result<ExitState> {
         origin: setup.origin,
         save_models: setup.settings.run.save_models.clone(),
         force: setup.settings.run.force,
-        workers: setup.settings.run.workers,
+        places: setup.settings.run.places.clone(),
         started: Instant::now(),
         messages,
         inbox,
@@ -185,8 +185,8 @@ struct Dashboard {
     origin: SettingsSource,
     save_models: Option<std::path::PathBuf>,
     force: bool,
-    /// Processes that compute the cells of a study that is resumed.
-    workers: usize,
+    /// Who computes the cells of a study that is resumed.
+    places: Places,
     log: LogFile,
     /// Lines of the state's log that are in the file, counted from the program's start.
     logged: usize,
@@ -278,7 +278,7 @@ impl Dashboard {
                 Effect::Engine(order) => {
                     let mut command = order.into();
                     if let Command::Resume(_, options) = &mut command {
-                        options.workers = self.workers;
+                        options.places.clone_from(&self.places);
                     }
                     if self.engine.commands.send(command).await.is_err() {
                         let _ = self.messages.send(Message::EngineGone);

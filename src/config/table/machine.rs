@@ -1,5 +1,6 @@
 //! Where and how fast things are computed, and where results go.
 
+use crate::config::computing_places::PlacesName;
 use crate::config::entry::SettingEntry;
 use crate::config::format::OutputFormat;
 use crate::device;
@@ -52,6 +53,38 @@ fn compute() -> Vec<SettingEntry> {
             )
             .value_name("N")
             .example("2"),
+        SettingEntry::list("devices", "compute.devices", &[], |draft, found| {
+            draft.devices.clone_from(&found.value);
+            draft.devices.iter().try_for_each(|name| device::check_device(name)).map_err(|e| found.mistake(e))
+        })
+        .about("Devices that compute cells at the same time, each with a worker of its own: cuda:0,cuda:1")
+        .detail("With more workers than devices, several workers share a device.")
+        .value_name("DEVICE")
+        .unset("the one of --device")
+        .example("cpu"),
+        SettingEntry::text("places", "compute.places", PlacesName::NAMES[0], |draft, found| {
+            draft.places = found.parse()?;
+            Ok(())
+        })
+        .about("Who computes: here (this machine) or slurm (jobs of a Slurm cluster)")
+        .detail("With slurm, this machine computes nothing. The study's folder has to be one that all nodes see.")
+        .value_name("PLACES")
+        .choices(&PlacesName::NAMES)
+        .example("slurm"),
+        SettingEntry::count("jobs", "compute.jobs", 1, 1, |draft, n| draft.jobs = n)
+            .at_most(1000)
+            .about("Jobs that compute cells at the same time, with --places slurm")
+            .value_name("N")
+            .example("8"),
+        SettingEntry::text("slurm", "compute.slurm", "", |draft, found| {
+            found.value.clone_into(&mut draft.slurm);
+            Ok(())
+        })
+        .about("Options of sbatch for each of these jobs, such as \"--partition=gpu --gres=gpu:1 --time=4:00:00\"")
+        .value_name("OPTIONS")
+        .unset("the cluster's defaults")
+        .options_of_another_program()
+        .example("--partition=gpu"),
         SettingEntry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| {
             draft.batch_tokens = n;
         })

@@ -18,10 +18,11 @@ use crate::error::{Error, Result};
 use crate::results::{Answer, ModuleResult, Seconds};
 use crate::study::CellSpec;
 
-/// A cell, with what earlier runs left of it.
+/// A cell or the base, with what earlier runs left of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CellOrder {
-    pub cell: CellSpec,
+    /// The cell; `None` is the base.
+    pub cell: Option<CellSpec>,
     pub id: String,
     /// What was found out under claims up to this number is in here.
     pub known_claims: u32,

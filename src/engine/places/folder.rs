@@ -19,7 +19,10 @@ use crate::store::checkpoint::write_atomically;
 use crate::study::{StudyContent, StudySpec};
 
 /// Grows when older workers would misunderstand the files.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+
+/// What the base is called among the ids of cells: its folder.
+pub(crate) const BASE: &str = "base";
 
 /// What a worker has to know of a study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,14 +35,17 @@ pub(crate) struct SharedStudy {
     /// The folder that relative paths of the study begin in.
     pub working_folder: PathBuf,
     pub offline: bool,
-    /// Most bytes of a block's experts that a worker holds at the same time.
-    pub held_experts: usize,
+    /// Most bytes of a block's experts that a worker holds at the same time; `None` depends on its machine.
+    pub held_experts: Option<usize>,
+    /// How often a worker's heart beats.
+    pub beat_milliseconds: u64,
     /// A worker whose heartbeat has stopped for so many seconds is taken to be gone.
     pub patience_seconds: u64,
 }
 
 /// The cells that are to be computed, in their order, with those that are being computed. A worker whose cell is not among
-/// them any more stops computing it.
+/// them any more stops computing it. Where workers measure the base, [`BASE`] is the first of them, and no other is
+/// computed before it is done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WaitingList {
     pub paused: bool,
@@ -55,6 +61,8 @@ pub(crate) struct WorkerStatus {
     pub beat: u64,
     /// The cell that it computes.
     pub cell: Option<String>,
+    /// The claim under which it does so.
+    pub claim: u32,
     pub phase: Option<Phase>,
     /// Steps of the phase that are done, and all of them; what a step is.
     pub done: u64,
@@ -92,7 +100,7 @@ impl PlacesFolder {
 
     /// Folder of a cell's checkpoints, or of the base's.
     pub fn checkpoints(&self, cell: Option<&str>) -> PathBuf {
-        self.study.join(cell.unwrap_or("base"))
+        self.study.join(cell.unwrap_or(BASE))
     }
 
     fn own(&self, name: &str) -> PathBuf {

@@ -1,16 +1,20 @@
 //! The ledger's part where workers compute: it puts cells on the list, reads what is found out, and writes it down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::choice::Places;
 use super::claims::{CellOrder, ClaimEnd};
-use super::folder::{FORMAT, PlacesFolder, SharedStudy, StopRequest, WaitingList};
+use super::folder::{BASE, FORMAT, PlacesFolder, SharedStudy, StopRequest, WaitingList, WorkerStatus};
+use super::identity::ProcessIdentity;
 use super::liveness::HeartbeatObserver;
 use super::processes::WorkerProcesses;
 use super::record::FollowedCell;
-use super::settle::{PATIENCE, living_workers};
-use super::watching::WorkersWatch;
+use super::settle::{PATIENCE, all_positions, living_workers};
+use super::slurm::{self, SlurmJobs};
+use super::starter::{WaitingWork, WorkerStarter};
+use super::watching::{PaceElsewhere, WorkersWatch};
 use crate::engine::Reporter;
 use crate::engine::content;
 use crate::engine::control::Control;
@@ -22,8 +26,9 @@ use crate::results::CellState;
 use crate::store::survey as kept_survey;
 use crate::study::CellSpec;
 
-/// How long the ledger waits before it looks again.
-const TICK: Duration = Duration::from_millis(50);
+/// How often the hearts of workers beat: of processes, which look at the same files as the ledger, and of jobs, whose
+/// beats are requests to a file server.
+const BEAT: [u64; 2] = [250, 3000];
 
 /// How long workers get to end when the ledger does.
 const GRACE: Duration = Duration::from_secs(20);
@@ -31,20 +36,29 @@ const GRACE: Duration = Duration::from_secs(20);
 /// What is done with a cell that is done: its place in the study is given.
 pub(crate) type WhenDone = fn(&Session, &mut Reporter, usize);
 
-/// Has the waiting cells computed by workers, `threads` for all of them together, until none is left or the engine is to
-/// stop.
+/// What the ledger does beside following.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FollowOptions {
+    /// Threads for all workers of this machine together.
+    pub threads: usize,
+    /// Bytes of memory that one worker needs, as far as can be foretold.
+    pub memory: u64,
+    pub when_done: WhenDone,
+}
+
+/// Has the waiting cells computed by workers, and the base where this process does not compute it, until none is left or
+/// the engine is to stop.
 ///
 /// # Errors
 /// A store or files that cannot be used; workers that cannot be started, or die again and again.
 pub(crate) fn compute_elsewhere(
     session: &mut Session,
     reporter: &mut Reporter,
-    threads: usize,
-    when_done: WhenDone,
+    options: FollowOptions,
 ) -> Result<()> {
     // Workers bring back their own.
     session.place.base_states = None;
-    let mut following = Following::begin(session, reporter, threads, when_done)?;
+    let mut following = Following::begin(session, reporter, options)?;
     let outcome = following.run();
     if outcome.is_err() {
         following.abandon();
@@ -58,11 +72,15 @@ struct Following<'a> {
     reporter: &'a mut Reporter,
     control: Arc<Control>,
     folder: PlacesFolder,
-    processes: WorkerProcesses,
+    starter: Box<dyn WorkerStarter>,
     observer: HeartbeatObserver,
     watch: WorkersWatch,
-    /// The cells on the list, by id.
+    /// The cells on the list, by id; the base among them, where workers measure it.
     cells: BTreeMap<String, FollowedCell>,
+    /// When every cell was last looked at.
+    looked: Option<Instant>,
+    /// The newest claims that workers name, by cell.
+    named: BTreeMap<String, u32>,
     /// The state of the queue that is known here.
     queue: Option<u64>,
     list: Option<WaitingList>,
@@ -73,27 +91,37 @@ struct Following<'a> {
 }
 
 impl<'a> Following<'a> {
-    fn begin(
-        session: &'a mut Session,
-        reporter: &'a mut Reporter,
-        threads: usize,
-        when_done: WhenDone,
-    ) -> Result<Self> {
+    fn begin(session: &'a mut Session, reporter: &'a mut Reporter, options: FollowOptions) -> Result<Self> {
         let folder = PlacesFolder::new(&session.ledger.study_folder());
         let working = std::env::current_dir()
             .map_err(|e| Error::Io { context: "cannot find the current folder".into(), source: e })?;
-        let workers = session.options.workers;
+        let places = &session.options.places;
+        let mut spec = session.study.spec.clone();
+        let device = places.device_of_jobs(&spec.compute.device).to_owned();
+        spec.compute.device = device;
+        let is_far = matches!(places, Places::Slurm(_));
         folder.open(&SharedStudy {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
-            spec: session.study.spec.clone(),
+            spec,
             content: session.ledger.content().clone(),
             working_folder: working,
-            offline: session.offline,
-            held_experts: session.study.sizes.held_experts,
+            // What has to be fetched, this process has fetched.
+            offline: true,
+            held_experts: (!is_far).then_some(session.study.sizes.held_experts),
+            beat_milliseconds: BEAT[usize::from(is_far)],
             patience_seconds: PATIENCE.as_secs(),
         })?;
-        let processes = WorkerProcesses::new(&folder, workers, (threads / workers).max(1))?;
+        let starter: Box<dyn WorkerStarter> = match places {
+            Places::Slurm(choice) => {
+                let scripts = slurm::scripts(folder.study_folder(), &choice.options, options.memory)?;
+                Box::new(SlurmJobs::new(scripts, choice)?)
+            }
+            Places::Processes { count, devices } => {
+                Box::new(WorkerProcesses::new(&folder, *count, options.threads, devices.clone())?)
+            }
+            Places::Here => Box::new(WorkerProcesses::new(&folder, 1, options.threads, Vec::new())?),
+        };
         let control = reporter.control();
         // Those of an earlier run were told when this one began.
         let known_surveys = kept_survey::keys(&session.ledger.folder(None))?.into_iter().collect();
@@ -101,20 +129,23 @@ impl<'a> Following<'a> {
             session,
             reporter,
             control,
-            processes,
+            starter,
             observer: HeartbeatObserver::new(PATIENCE),
             watch: WorkersWatch::new(),
             folder,
             cells: BTreeMap::new(),
+            looked: None,
+            named: BTreeMap::new(),
             queue: None,
             list: None,
             stop: None,
-            when_done,
+            when_done: options.when_done,
             surveyed: known_surveys,
         })
     }
 
     fn run(&mut self) -> Result<()> {
+        self.offer_base()?;
         loop {
             self.heed()?;
             self.collect()?;
@@ -122,8 +153,20 @@ impl<'a> Following<'a> {
             if self.is_over()? {
                 return Ok(());
             }
-            self.control.wait(TICK);
+            self.control.wait(self.starter.tick());
         }
+    }
+
+    /// Puts the base on the list, unless it is measured.
+    fn offer_base(&mut self) -> Result<()> {
+        if self.session.ledger.base_state == CellState::Done {
+            return Ok(());
+        }
+        match self.order(None)? {
+            Some(base) => drop(self.cells.insert(BASE.into(), base)),
+            None => self.reporter.event(Event::Cell { cell: None, state: CellState::Done }),
+        }
+        Ok(())
     }
 
     /// Does what the client asked for since it was last looked at.
@@ -132,13 +175,15 @@ impl<'a> Following<'a> {
             let how = if after_block { StopRequest::AfterBlock } else { StopRequest::Now };
             if self.stop != Some(how) {
                 self.folder.ask_to_stop(how)?;
+                self.starter.stop(how);
                 self.stop = Some(how);
             }
         }
         self.session.ledger.withdraw(&self.control.withdrawn())?;
         let (queue, waiting) = self.control.waiting_cells();
         if self.queue != Some(queue) {
-            self.cells.retain(|id, cell| cell.is_running || waiting.iter().any(|cell| cell.id() == *id));
+            let ids: HashSet<String> = waiting.iter().map(CellSpec::id).collect();
+            self.cells.retain(|id, cell| cell.is_running || id == BASE || ids.contains(id));
             let offered: &[CellSpec] = if self.stop.is_none() { &waiting } else { &[] };
             for spec in offered {
                 if !self.cells.contains_key(&spec.id()) {
@@ -156,7 +201,9 @@ impl<'a> Following<'a> {
     fn put_list(&mut self, waiting: &[CellSpec]) -> Result<()> {
         let cancelled = self.control.cancelled_elsewhere();
         let running = self.cells.iter().filter(|(id, cell)| cell.is_running && !cancelled.contains(id));
-        let mut cells: Vec<String> = running.map(|(id, _)| id.clone()).collect();
+        let base = self.cells.contains_key(BASE).then(|| BASE.to_owned());
+        let running = running.map(|(id, _)| id.clone()).filter(|id| id != BASE);
+        let mut cells: Vec<String> = base.into_iter().chain(running).collect();
         let known = waiting.iter().map(CellSpec::id).filter(|id| self.cells.contains_key(id));
         cells.extend(known.filter(|id| !cancelled.contains(id)));
         cells.dedup();
@@ -171,7 +218,7 @@ impl<'a> Following<'a> {
     /// Writes down what a worker needs to compute a cell from wherever it was left.
     fn offer(&mut self, spec: &CellSpec) -> Result<()> {
         let id = spec.id();
-        match self.order(spec) {
+        match self.position(spec).and_then(|position| self.order(Some(position))) {
             Ok(Some(cell)) => {
                 self.cells.insert(id, cell);
                 Ok(())
@@ -196,12 +243,15 @@ impl<'a> Following<'a> {
         }
     }
 
-    /// `None` for a cell that is done already.
-    fn order(&mut self, spec: &CellSpec) -> Result<Option<FollowedCell>> {
-        let position = self.session.position(spec)?;
-        let id = spec.id();
-        if self.session.ledger.cells[position].state == CellState::Done {
-            self.reporter.event(Event::Cell { cell: Some(id), state: CellState::Done });
+    fn position(&mut self, spec: &CellSpec) -> Result<usize> {
+        self.session.position(spec)
+    }
+
+    /// `None` for a cell, or a base, that is done already.
+    fn order(&mut self, position: Option<usize>) -> Result<Option<FollowedCell>> {
+        let id = self.session.ledger.id(position);
+        if self.session.ledger.state(position) == CellState::Done {
+            self.reporter.event(Event::Cell { cell: id, state: CellState::Done });
             return Ok(None);
         }
         let mut cell = FollowedCell::new(&self.session.ledger, position)?;
@@ -214,15 +264,18 @@ impl<'a> Following<'a> {
             return Ok(Some(cell));
         }
         cell.read_all(&mut self.session.ledger)?;
-        if self.session.ledger.cells[position].state == CellState::Done {
+        if self.session.ledger.state(position) == CellState::Done {
             self.done(&cell)?;
             return Ok(None);
         }
-        let assignment = self.session.cell_assignment(position, self.reporter)?;
+        let assignment = match position {
+            Some(position) => self.session.cell_assignment(position, self.reporter)?,
+            None => self.session.base_assignment()?,
+        };
         let windows = assignment.calibration.as_ref();
         cell.work.put_order(&CellOrder {
-            cell: spec.clone(),
-            id,
+            cell: assignment.cell.clone(),
+            id: id.unwrap_or_else(|| BASE.into()),
             known_claims: newest,
             calibration: windows.map(|windows| content::of_windows(windows)),
             calibration_warnings: assignment.calibration_warnings,
@@ -242,7 +295,14 @@ impl<'a> Following<'a> {
 
     /// Reads what workers have written since it was last looked at.
     fn collect(&mut self) -> Result<()> {
-        let ids: Vec<String> = self.cells.keys().cloned().collect();
+        let is_full_look = self.looked.is_none_or(|looked| looked.elapsed() >= self.starter.full_look());
+        if is_full_look {
+            self.looked = Some(Instant::now());
+        }
+        let is_worth_a_look = |(id, cell): &(&String, &FollowedCell)| {
+            is_full_look || cell.is_running || self.named.get(*id).is_some_and(|claim| *claim > cell.claim)
+        };
+        let ids: Vec<String> = self.cells.iter().filter(is_worth_a_look).map(|(id, _)| id.clone()).collect();
         for id in ids {
             let Some(mut cell) = self.cells.remove(&id) else { continue };
             while cell.work.is_claimed(cell.claim + 1) {
@@ -255,7 +315,7 @@ impl<'a> Following<'a> {
             // In this order: whoever has written the end has found out everything before.
             let end = cell.work.end(cell.claim)?;
             if cell.read(&mut self.session.ledger)? {
-                self.processes.forgive();
+                self.starter.forgive();
             }
             match end {
                 Some(end) => self.note_end(&id, cell, end)?,
@@ -270,19 +330,19 @@ impl<'a> Following<'a> {
     fn note_claim(&mut self, id: &str, cell: &mut FollowedCell) -> Result<()> {
         let before = cell.claim;
         if before > 0 && cell.is_running && cell.work.end(before)?.is_none() {
-            let who = cell.work.claim(before)?.map(|claim| claim.identity.describe());
-            self.reporter.warn(
-                Some(id),
-                format!(
-                    "its worker ({}) ended without a word; another one continues",
-                    who.unwrap_or_else(|| "an unknown one".into())
-                ),
-            );
+            let who = cell.work.claim(before)?.map(|claim| claim.identity);
+            let name = who.as_ref().map_or_else(|| "an unknown one".into(), ProcessIdentity::describe);
+            let position = cell.position.map(|_| id);
+            self.reporter
+                .warn(position, format!("its worker ({name}) ended without a word; another one continues"));
+            if let Some(who) = who {
+                self.watch.note_gone(&who, &self.label(cell.position));
+            }
         }
         cell.claim = before + 1;
         self.control.begin_elsewhere(id);
-        if !cell.is_running || self.session.ledger.cells[cell.position].state != CellState::Running {
-            self.session.ledger.set_state(Some(cell.position), CellState::Running)?;
+        if !cell.is_running || self.session.ledger.state(cell.position) != CellState::Running {
+            self.session.ledger.set_state(cell.position, CellState::Running)?;
         }
         cell.is_running = true;
         Ok(())
@@ -291,7 +351,7 @@ impl<'a> Following<'a> {
     fn note_end(&mut self, id: &str, mut cell: FollowedCell, end: ClaimEnd) -> Result<()> {
         let ledger = &mut self.session.ledger;
         match end {
-            ClaimEnd::Done if ledger.cells[cell.position].state == CellState::Done => {
+            ClaimEnd::Done if ledger.state(cell.position) == CellState::Done => {
                 self.forget(id);
                 self.done(&cell)
             }
@@ -305,16 +365,16 @@ impl<'a> Following<'a> {
             ClaimEnd::Stopped | ClaimEnd::Cancelled => {
                 let is_cancelled = self.control.cancelled_elsewhere().iter().any(|known| known == id);
                 if is_cancelled || self.stop.is_some() {
-                    ledger.set_state(Some(cell.position), CellState::Cancelled)?;
+                    ledger.set_state(cell.position, CellState::Cancelled)?;
                     self.forget(id);
                     return Ok(());
                 }
                 // Somebody stopped that worker alone. The next one continues.
                 cell.is_running = false;
-                ledger.set_state(Some(cell.position), CellState::Queued)?;
-                let spec = ledger.cells[cell.position].spec.clone();
+                ledger.set_state(cell.position, CellState::Queued)?;
+                let spec = cell.position.map(|position| ledger.cells[position].spec.clone());
                 self.cells.insert(id.to_owned(), cell);
-                self.control.end_elsewhere(id, Some(spec));
+                self.control.end_elsewhere(id, spec);
                 Ok(())
             }
         }
@@ -322,14 +382,19 @@ impl<'a> Following<'a> {
 
     fn note_failure(&mut self, id: &str, cell: &FollowedCell, message: String) -> Result<()> {
         self.forget(id);
-        self.session.ledger.set_state(Some(cell.position), CellState::Failed)?;
+        self.session.ledger.set_state(cell.position, CellState::Failed)?;
+        if cell.position.is_none() {
+            // Without it there is nothing to compare cells with.
+            return Err(Error::failure(message));
+        }
         self.reporter.event(Event::CellFailed { cell: Some(id.to_owned()), message });
         Ok(())
     }
 
     fn done(&mut self, cell: &FollowedCell) -> Result<()> {
         cell.tidy(&self.session.ledger)?;
-        (self.when_done)(self.session, self.reporter, cell.position);
+        let Some(position) = cell.position else { return Ok(()) };
+        (self.when_done)(self.session, self.reporter, position);
         let found = self.session.ledger.rank_correlations();
         self.reporter.event(Event::RankCorrelations { found });
         let base_folder = self.session.ledger.folder(None);
@@ -338,7 +403,7 @@ impl<'a> Following<'a> {
 
     /// Sees to it that there are workers, and tells what they do.
     fn tend(&mut self) -> Result<()> {
-        for message in self.processes.reap()? {
+        for message in self.starter.reap()? {
             self.reporter.warn(None, message);
         }
         if self.watch.is_due() {
@@ -350,15 +415,45 @@ impl<'a> Following<'a> {
                 }
             }
             statuses.retain(|_, status| status.identity.has_ended() != Some(true));
-            if self.stop.is_none() && !self.cells.is_empty() {
+            if self.stop.is_none() {
                 let living = living_workers(&self.folder, statuses.clone(), &mut self.observer)?;
-                let others = living.iter().filter(|worker| !self.processes.has(worker)).count();
-                self.processes.fill(self.cells.len(), others)?;
+                let others = living.iter().filter(|worker| !self.starter.has(worker)).count();
+                self.starter.fill(&self.work(&statuses), others)?;
             }
+            let claims = statuses.values().filter_map(|status| Some((status.cell.clone()?, status.claim)));
+            self.named = claims.collect();
             let is_running = |id: &str| self.cells.get(id).is_some_and(|cell| cell.is_running);
-            self.watch.tell(&statuses, &is_running, self.reporter);
+            self.watch.tell(&statuses, self.starter.queued(), &self.pace(), &is_running, self.reporter);
         }
         Ok(())
+    }
+
+    /// What workers are there for now.
+    fn work(&self, statuses: &BTreeMap<String, WorkerStatus>) -> WaitingWork {
+        let idle = statuses.values().filter(|status| status.cell.is_none());
+        let base = self.cells.contains_key(BASE);
+        WaitingWork {
+            base,
+            cells: self.cells.len() - usize::from(base),
+            idle_jobs: idle.filter_map(|status| status.identity.job.clone()).collect(),
+        }
+    }
+
+    /// How fast places that share nothing with this process compute.
+    fn pace(&self) -> PaceElsewhere {
+        let cells = &self.session.ledger.cells;
+        let done = cells.iter().filter(|cell| cell.state == CellState::Done).map(|cell| cell.seconds.total());
+        PaceElsewhere {
+            apart: self.session.options.places.machines(),
+            is_other_hardware: self.session.options.places.compute_base(),
+            waiting: self.cells.values().filter(|cell| !cell.is_running && cell.position.is_some()).count(),
+            done: done.collect(),
+        }
+    }
+
+    /// How people call a cell, or the base.
+    fn label(&self, position: Option<usize>) -> String {
+        position.map_or_else(|| "the base".into(), |at| self.session.ledger.cells[at].spec.label())
     }
 
     fn is_over(&mut self) -> Result<bool> {
@@ -369,13 +464,13 @@ impl<'a> Following<'a> {
                 let Some(claim) = cell.work.claim(cell.claim)? else { continue };
                 if self.observer.has_gone(&self.folder, &claim)? && cell.work.end(cell.claim)?.is_none() {
                     let position = cell.position;
-                    self.session.ledger.set_state(Some(position), CellState::Cancelled)?;
+                    self.session.ledger.set_state(position, CellState::Cancelled)?;
                     self.forget(&id);
                 }
             }
-            return Ok(self.processes.is_empty() && self.cells.values().all(|cell| !cell.is_running));
+            return Ok(self.starter.is_empty() && self.cells.values().all(|cell| !cell.is_running));
         }
-        Ok(self.cells.is_empty() && self.processes.is_empty() && self.control.waiting_cells().1.is_empty())
+        Ok(self.cells.is_empty() && self.starter.is_empty() && self.control.waiting_cells().1.is_empty())
     }
 
     /// The ledger cannot continue: workers stop, and what they have found out stays in their files.
@@ -384,11 +479,12 @@ impl<'a> Following<'a> {
         self.cells.keys().for_each(|id| self.control.end_elsewhere(id, None));
         // The error that led here is the one to report.
         let _ = self.folder.ask_to_stop(StopRequest::Now);
-        while !self.processes.is_empty() && began.elapsed() < GRACE {
-            if self.processes.reap().is_err() {
+        self.starter.stop(StopRequest::Now);
+        while !self.starter.is_empty() && began.elapsed() < GRACE {
+            if self.starter.reap().is_err() {
                 return;
             }
-            std::thread::sleep(TICK);
+            std::thread::sleep(self.starter.tick());
         }
     }
 
@@ -403,10 +499,10 @@ impl<'a> Following<'a> {
             if began.elapsed() > GRACE {
                 return Ok(());
             }
-            self.control.wait(TICK);
+            self.control.wait(self.starter.tick());
         }
         let ledger = &self.session.ledger;
-        for position in 0..ledger.cells.len() {
+        for position in all_positions(ledger) {
             FollowedCell::new(ledger, position)?.work.remove()?;
         }
         crate::store::remove_unfinished(&ledger.folder(None));

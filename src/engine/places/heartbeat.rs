@@ -14,9 +14,6 @@ use crate::engine::control::Control;
 use crate::engine::event::{Command, Progress};
 use crate::error::{Error, Result};
 
-/// How often it beats, and looks for requests.
-const INTERVAL: Duration = Duration::from_millis(250);
-
 /// The cell that a worker computes.
 #[derive(Debug, Clone)]
 pub(crate) struct CurrentCell {
@@ -43,6 +40,8 @@ struct Shared {
     control: Arc<Control>,
     progress: watch::Receiver<Progress>,
     current: Mutex<Option<CurrentCell>>,
+    /// How often it beats, and looks for requests.
+    interval: Duration,
     over: AtomicBool,
 }
 
@@ -61,6 +60,7 @@ impl Heartbeat {
     pub fn start(
         folder: &PlacesFolder,
         (worker, identity, device): (&str, &ProcessIdentity, &str),
+        interval: Duration,
         control: Arc<Control>,
         progress: watch::Receiver<Progress>,
     ) -> Result<Self> {
@@ -72,6 +72,7 @@ impl Heartbeat {
             control,
             progress,
             current: Mutex::new(None),
+            interval,
             over: AtomicBool::new(false),
         });
         let beating = shared.clone();
@@ -81,9 +82,12 @@ impl Heartbeat {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// The worker computes this cell now, or none.
+    /// The worker computes this cell now, or none; told at once.
     pub fn computes(&self, current: Option<CurrentCell>) {
         *self.shared.current() = current;
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
@@ -113,7 +117,7 @@ impl Shared {
             // A folder that cannot be written now may be there again at the next beat. If not, the worker finds out.
             let _ = self.folder.put_status(&self.worker, &self.status(beat, current.as_ref()));
             self.hear(current.as_ref(), &mut paused);
-            thread::park_timeout(INTERVAL);
+            thread::park_timeout(self.interval);
         }
     }
 
@@ -124,6 +128,7 @@ impl Shared {
             device: self.device.clone(),
             beat,
             cell: current.map(|cell| cell.id.clone()),
+            claim: current.map_or(0, |cell| cell.claim),
             phase: progress.phase,
             done: progress.done,
             total: progress.total,

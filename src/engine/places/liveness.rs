@@ -82,6 +82,7 @@ mod tests {
             device: "cpu".into(),
             beat,
             cell: None,
+            claim: 0,
             phase: None,
             done: 0,
             total: 0,

@@ -3,9 +3,12 @@
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use super::folder::PlacesFolder;
+use super::folder::{PlacesFolder, StopRequest};
 use super::identity::ProcessIdentity;
+use super::starter::{WaitingWork, WorkerStarter};
+use crate::engine::event::PlaceActivity;
 use crate::error::{Error, Result};
 
 /// Exit code of a worker that was asked to stop.
@@ -30,6 +33,8 @@ pub(crate) struct WorkerProcesses {
     /// How many there are to be, and with how many threads each.
     wanted: usize,
     threads: usize,
+    /// Their devices, in turn; empty for the study's own.
+    devices: Vec<String>,
     started: Vec<StartedWorker>,
     own: ProcessIdentity,
     /// Deaths since there was last any progress.
@@ -37,46 +42,66 @@ pub(crate) struct WorkerProcesses {
 }
 
 impl WorkerProcesses {
-    /// None yet.
+    /// None yet of the `wanted`, who share `threads`.
     ///
     /// # Errors
     /// A program that cannot tell where it is.
-    pub fn new(folder: &PlacesFolder, wanted: usize, threads: usize) -> Result<Self> {
-        let program = std::env::current_exe().map_err(|e| Error::Io {
-            context: "cannot find the program to start workers of".into(),
-            source: e,
-        })?;
+    pub fn new(folder: &PlacesFolder, wanted: usize, threads: usize, devices: Vec<String>) -> Result<Self> {
         Ok(Self {
             folder: folder.clone(),
-            program,
+            program: own_program()?,
             wanted,
-            threads,
+            threads: (threads / wanted.max(1)).max(1),
+            devices,
             started: Vec::new(),
             own: ProcessIdentity::own(),
             deaths: 0,
         })
     }
 
-    /// Whether one of them is this process.
-    pub fn has(&self, worker: &ProcessIdentity) -> bool {
+    fn last_words(&self, number: usize, status: ExitStatus) -> String {
+        let log = std::fs::read_to_string(self.folder.log(number)).unwrap_or_default();
+        match log.lines().rev().find_map(|line| line.strip_prefix("error: ")) {
+            Some(error) if status.code().is_some() => error.to_owned(),
+            _ => format!("ended ({status})"),
+        }
+    }
+
+    fn start(&mut self, number: usize) -> Result<()> {
+        let path = self.folder.log(number);
+        let cannot = |e| Error::io("cannot write", &path, e);
+        let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
+        let mut command = Command::new(&self.program);
+        command.arg("worker").arg(self.folder.study_folder());
+        command.args(["--threads", &self.threads.to_string()]);
+        if !self.devices.is_empty() {
+            command.args(["--device", &self.devices[(number - 1) % self.devices.len()]]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // What the terminal sends to this process is for the ledger to pass on: workers finish their blocks.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().map_err(|e| Error::io("cannot start a worker of", &self.program, e))?;
+        self.started.push(StartedWorker { child, number });
+        Ok(())
+    }
+}
+
+impl WorkerStarter for WorkerProcesses {
+    fn has(&self, worker: &ProcessIdentity) -> bool {
         worker.machine == self.own.machine
             && self.started.iter().any(|started| started.child.id() == worker.process)
     }
 
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.started.is_empty()
     }
 
-    /// There was progress: who died since then died of something else.
-    pub fn forgive(&mut self) {
+    fn forgive(&mut self) {
         self.deaths = 0;
     }
 
-    /// Notices which have ended; returns what to say of those that did not end well.
-    ///
-    /// # Errors
-    /// Workers that die again and again, with the last word of one.
-    pub fn reap(&mut self) -> Result<Vec<String>> {
+    fn reap(&mut self) -> Result<Vec<String>> {
         let mut said = Vec::new();
         let mut left = Vec::new();
         for mut worker in std::mem::take(&mut self.started) {
@@ -104,20 +129,8 @@ impl WorkerProcesses {
         }
     }
 
-    fn last_words(&self, number: usize, status: ExitStatus) -> String {
-        let log = std::fs::read_to_string(self.folder.log(number)).unwrap_or_default();
-        match log.lines().rev().find_map(|line| line.strip_prefix("error: ")) {
-            Some(error) if status.code().is_some() => error.to_owned(),
-            _ => format!("ended ({status})"),
-        }
-    }
-
-    /// Starts workers until there are as many as are wanted, with `others` that somebody else started, and as can be of use.
-    ///
-    /// # Errors
-    /// A process that cannot be started.
-    pub fn fill(&mut self, cells: usize, others: usize) -> Result<()> {
-        while self.started.len() + others < self.wanted.min(cells) {
+    fn fill(&mut self, work: &WaitingWork, others: usize) -> Result<()> {
+        while self.started.len() + others < self.wanted.min(work.cells) {
             // Of one more than there are, one is free.
             let mut numbers = 1..=self.started.len() + 1;
             let free = numbers.find(|number| self.started.iter().all(|worker| worker.number != *number));
@@ -126,19 +139,27 @@ impl WorkerProcesses {
         Ok(())
     }
 
-    fn start(&mut self, number: usize) -> Result<()> {
-        let path = self.folder.log(number);
-        let cannot = |e| Error::io("cannot write", &path, e);
-        let log = OpenOptions::new().create(true).append(true).open(&path).map_err(cannot)?;
-        let mut command = Command::new(&self.program);
-        command.arg("worker").arg(self.folder.study_folder());
-        command.args(["--threads", &self.threads.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // What the terminal sends to this process is for the ledger to pass on: workers finish their blocks.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn().map_err(|e| Error::io("cannot start a worker of", &self.program, e))?;
-        self.started.push(StartedWorker { child, number });
-        Ok(())
+    // They read it in the folder.
+    fn stop(&mut self, _: StopRequest) {}
+
+    fn queued(&self) -> Vec<PlaceActivity> {
+        Vec::new()
     }
+
+    fn tick(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
+    fn full_look(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// This program, to start workers of.
+///
+/// # Errors
+/// A program that cannot tell where it is.
+pub(super) fn own_program() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|e| Error::Io { context: "cannot find the program to start workers of".into(), source: e })
 }

@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::results::Answer;
 use crate::store::checkpoint;
 
-/// A cell whose findings are read.
+/// A cell, or the base, whose findings are read.
 #[derive(Debug)]
 pub(crate) struct FollowedCell {
-    /// Its place in the study.
-    pub position: usize,
+    /// Its place in the study; `None` is the base.
+    pub position: Option<usize>,
     pub work: CellWork,
     /// The newest claim that was seen; 0 before the first.
     pub claim: u32,
@@ -21,12 +21,12 @@ pub(crate) struct FollowedCell {
 }
 
 impl FollowedCell {
-    /// A cell of the study, with what an earlier ledger has read already.
+    /// A cell of the study or its base, with what an earlier ledger has read already.
     ///
     /// # Errors
     /// A folder that cannot be read.
-    pub fn new(ledger: &Ledger, position: usize) -> Result<Self> {
-        let work = CellWork::of(&ledger.folder(Some(&ledger.cells[position].id)));
+    pub fn new(ledger: &Ledger, position: Option<usize>) -> Result<Self> {
+        let work = CellWork::of(&ledger.folder(ledger.id(position).as_deref()));
         let recorded = work.recorded()?;
         Ok(Self { position, work, claim: 0, is_running: false, recorded })
     }
@@ -60,8 +60,8 @@ impl FollowedCell {
         Ok(match finding {
             Finding::Module { .. } | Finding::Disagreements { .. } => Some(finding),
             Finding::Answers { mut answers } => {
-                let id = &ledger.cells[self.position].id;
-                let known = ledger.store.answers(ledger.study, Some(id))?;
+                let id = ledger.id(self.position);
+                let known = ledger.store.answers(ledger.study, id.as_deref())?;
                 let is_known = |answer: &Answer| {
                     known.iter().any(|known| known.task == answer.task && known.record == answer.record)
                 };
@@ -84,7 +84,7 @@ impl FollowedCell {
 
     fn record(&mut self, ledger: &mut Ledger, (claim, to): (u32, u64), findings: Vec<Finding>) -> Result<()> {
         for finding in findings {
-            ledger.record(Some(self.position), finding)?;
+            ledger.record(self.position, finding)?;
         }
         if to > self.recorded.get(&claim).copied().unwrap_or(0) {
             self.recorded.insert(claim, to);
@@ -110,6 +110,10 @@ impl FollowedCell {
     /// # Errors
     /// A file that cannot be removed.
     pub fn tidy(&self, ledger: &Ledger) -> Result<()> {
-        checkpoint::remove_states(&ledger.folder(Some(&ledger.cells[self.position].id)))
+        match ledger.id(self.position) {
+            Some(id) => checkpoint::remove_states(&ledger.folder(Some(&id))),
+            // Cells are compared with the base's.
+            None => Ok(()),
+        }
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::choice::Places;
 use super::claims::{CellClaim, CellOrder, CellWork, ClaimEnd, FindingsWriter};
-use super::folder::{PlacesFolder, SharedStudy};
+use super::folder::{BASE, PlacesFolder, SharedStudy};
 use super::heartbeat::{CurrentCell, Heartbeat};
 use super::identity::ProcessIdentity;
 use super::liveness::{CellAvailability, HeartbeatObserver};
@@ -32,9 +33,6 @@ use crate::results::Seconds;
 use crate::store::{name_writer, remove_unfinished};
 use crate::study::CellSpec;
 
-/// How long a worker without a cell waits before it looks again.
-const IDLE: Duration = Duration::from_millis(200);
-
 /// After so many workers in a row that died on a cell before there was any progress, nobody tries it again.
 const DEATHS: u32 = 5;
 
@@ -47,6 +45,8 @@ pub struct WorkerOptions {
     pub threads: Option<usize>,
     /// Where it computes, in place of the study's device.
     pub device: Option<String>,
+    /// It ends when the base is measured.
+    pub only_base: bool,
 }
 
 /// A worker that has found its study.
@@ -55,6 +55,7 @@ pub struct PlaceWorker {
     folder: PlacesFolder,
     shared: SharedStudy,
     threads: usize,
+    only_base: bool,
     control: Arc<Control>,
 }
 
@@ -95,7 +96,8 @@ impl PlaceWorker {
             shared.spec.compute.device = device;
         }
         let threads = options.threads.unwrap_or(0);
-        Ok(Self { folder, shared, threads, control: Arc::new(Control::default()) })
+        let only_base = options.only_base;
+        Ok(Self { folder, shared, threads, only_base, control: Arc::new(Control::default()) })
     }
 
     /// What stops it.
@@ -128,7 +130,8 @@ impl PlaceWorker {
         let (events, _) = mpsc::channel(1);
         let mut reporter = Reporter::new(events, Tracker::new(publish), self.control.clone());
         let who = (worker.as_str(), &identity, self.shared.spec.compute.device.as_str());
-        let heartbeat = Heartbeat::start(&self.folder, who, self.control.clone(), progress)?;
+        let interval = Duration::from_millis(self.shared.beat_milliseconds);
+        let heartbeat = Heartbeat::start(&self.folder, who, interval, self.control.clone(), progress)?;
         let claim = CellClaim { worker: worker.clone(), identity: identity.clone() };
         let patience = Duration::from_secs(self.shared.patience_seconds);
         let mut observer = HeartbeatObserver::new(patience);
@@ -146,10 +149,15 @@ impl PlaceWorker {
                     heartbeat.computes(Some(CurrentCell::new(&order.id, number)));
                     let end = desk.compute(*order, number, &mut reporter);
                     heartbeat.computes(None);
-                    end?;
+                    match end? {
+                        ClaimEnd::Failed { message, .. } if self.only_base => {
+                            return Err(Error::failure(format!("the base cannot be measured: {message}")));
+                        }
+                        _ => {}
+                    }
                 }
                 NextCell::NothingLeft => return Ok(WorkerOutcome::NothingLeft),
-                NextCell::Wait => self.control.wait(IDLE),
+                NextCell::Wait => self.control.wait(interval),
             }
         }
     }
@@ -162,22 +170,35 @@ impl PlaceWorker {
         }
         let mut is_left = false;
         for id in &waiting.cells {
+            let is_base = id == BASE;
+            if self.only_base && !is_base {
+                break;
+            }
             let work = CellWork::of(&self.folder.checkpoints(Some(id)));
             let (number, order) = match observer.availability(&self.folder, &work)? {
+                // Without the base there is nothing to compare cells with.
+                CellAvailability::Taken(_) if is_base => return Ok(NextCell::Wait),
                 CellAvailability::Taken(_) => {
                     is_left = true;
                     continue;
                 }
                 CellAvailability::Free(number) => (number, work.order()?),
-                // One that was ordered again since may be tried again.
                 CellAvailability::Ended(claim) => {
-                    (claim + 1, work.order()?.filter(|order| order.known_claims >= claim))
+                    // One that was ordered again since may be tried again.
+                    let again = work.order()?.filter(|order| order.known_claims >= claim);
+                    if is_base && again.is_none() && work.end(claim)? != Some(ClaimEnd::Done) {
+                        return Ok(NextCell::NothingLeft);
+                    }
+                    (claim + 1, again)
                 }
             };
             let Some(order) = order else { continue };
             is_left = true;
             if work.try_claim(number, claim)? {
                 return Ok(NextCell::Claimed(Box::new(order), number));
+            }
+            if is_base {
+                return Ok(NextCell::Wait);
             }
         }
         Ok(if is_left { NextCell::Wait } else { NextCell::NothingLeft })
@@ -201,11 +222,13 @@ struct WorkerDesk<'a> {
 }
 
 impl<'a> WorkerDesk<'a> {
-    /// Understands the study, and brings back what the base was measured with.
+    /// Understands the study.
     fn prepare(worker: &'a PlaceWorker, reporter: &mut Reporter) -> Result<Self> {
         let PlaceWorker { folder, shared, control, .. } = worker;
-        let mut draft = StudyDraft::new(shared.spec.clone(), shared.offline, reporter)?;
-        draft.study.sizes.held_experts = shared.held_experts;
+        let mut draft = StudyDraft::new(shared.spec.clone(), &Places::Here, shared.offline, reporter)?;
+        if let Some(bytes) = shared.held_experts {
+            draft.study.sizes.held_experts = bytes;
+        }
         let content = draft.content(reporter)?;
         if let Some(part) = shared.content.difference(&content) {
             return Err(Error::mistake(format!(
@@ -214,13 +237,27 @@ impl<'a> WorkerDesk<'a> {
         }
         reporter.tracker.begin(draft.speed);
         reporter.study(&draft.study.sizes);
-        let mut place = draft.place();
+        let place = draft.place();
         let StudyDraft { study, sets, .. } = draft;
-        let base = Assignment {
+        Ok(Self { folder, control, study, sets, place })
+    }
+
+    /// Brings back what the base was measured with, unless it is there.
+    fn bring_back_base(&mut self, reporter: &mut Reporter) -> Result<()> {
+        if self.place.base_states.is_none() {
+            let base = Assignment { is_known: true, ..self.base_assignment() };
+            self.place.base_states = compute(&self.study, &self.place, &base, reporter, &mut |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// The base, of which nothing is known.
+    fn base_assignment(&self) -> Assignment {
+        Assignment {
             cell: None,
             id: None,
-            folder: folder.checkpoints(None),
-            base_folder: folder.checkpoints(None),
+            folder: self.folder.checkpoints(None),
+            base_folder: self.folder.checkpoints(None),
             calibration: None,
             calibration_warnings: Vec::new(),
             removed: RemovedParts::default(),
@@ -229,26 +266,30 @@ impl<'a> WorkerDesk<'a> {
             modules: Vec::new(),
             answers: Vec::new(),
             seconds: Seconds::default(),
-            is_known: true,
+            is_known: false,
             has_cells: true,
-        };
-        place.base_states = compute(&study, &place, &base, reporter, &mut |_| Ok(()))?;
-        Ok(Self { folder, control, study, sets, place })
+        }
     }
 
-    /// Computes a claimed cell. What goes wrong in it is written down, and ends only that; files at fault end the worker.
-    fn compute(&mut self, order: CellOrder, number: u32, reporter: &mut Reporter) -> Result<()> {
+    /// Computes a claimed cell, or the base. What goes wrong in it is written down, and ends only that; files at fault end
+    /// the worker.
+    fn compute(&mut self, order: CellOrder, number: u32, reporter: &mut Reporter) -> Result<ClaimEnd> {
         let work = CellWork::of(&self.folder.checkpoints(Some(&order.id)));
-        // The one that is computed can be cancelled.
-        self.control.fill(vec![order.cell.clone()]);
-        let found = match self.control.take_cell() {
-            None => Err(Error::Cancelled),
-            Some(_) => {
-                std::panic::catch_unwind(AssertUnwindSafe(|| self.find_out(order, (&work, number), reporter)))
-                    .unwrap_or_else(|panic| {
-                        Err(Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))))
-                    })
+        // The one that is computed can be cancelled. The base ends with the study only.
+        let can_begin = match &order.cell {
+            Some(cell) => {
+                self.control.fill(vec![cell.clone()]);
+                self.control.take_cell().is_some()
             }
+            None => !self.control.stopping(),
+        };
+        let found = if can_begin {
+            std::panic::catch_unwind(AssertUnwindSafe(|| self.find_out(order, (&work, number), reporter)))
+                .unwrap_or_else(|panic| {
+                    Err(Error::failure(format!("a defect in secateur: {}", panic_message(&*panic))))
+                })
+        } else {
+            Err(Error::Cancelled)
         };
         self.control.cell_ended();
         self.control.queue_nothing();
@@ -263,7 +304,7 @@ impl<'a> WorkerDesk<'a> {
         work.put_end(number, &end)?;
         match found {
             Err(error) if error.is_of_storage() => Err(error),
-            _ => Ok(()),
+            _ => Ok(end),
         }
     }
 
@@ -274,26 +315,24 @@ impl<'a> WorkerDesk<'a> {
         reporter: &mut Reporter,
     ) -> Result<()> {
         let mut findings = FindingsWriter::create(work, number)?;
-        let windows = self.calibration(&order.cell, order.calibration.as_deref(), reporter)?;
         let checkpoints = self.folder.checkpoints(Some(&order.id));
         remove_unfinished(&checkpoints);
         let known_claims = order.known_claims;
         let mut assignment = Assignment {
-            cell: Some(order.cell),
-            id: Some(order.id),
-            folder: checkpoints,
-            base_folder: self.folder.checkpoints(None),
-            calibration: windows,
-            calibration_warnings: order.calibration_warnings,
-            removed: RemovedParts::default(),
-            narrowed: None,
-            profile: None,
             modules: order.modules,
             answers: order.answers,
             seconds: order.seconds,
-            is_known: false,
-            has_cells: false,
+            ..self.base_assignment()
         };
+        if let Some(cell) = order.cell {
+            self.bring_back_base(reporter)?;
+            assignment.calibration = self.calibration(&cell, order.calibration.as_deref(), reporter)?;
+            assignment.calibration_warnings = order.calibration_warnings;
+            assignment.folder = checkpoints;
+            assignment.cell = Some(cell);
+            assignment.id = Some(order.id);
+            assignment.has_cells = false;
+        }
         let mut deaths = 0;
         for earlier in known_claims + 1..number {
             let (found, _) = work.findings(earlier, 0)?;
@@ -309,9 +348,12 @@ impl<'a> WorkerDesk<'a> {
                  (--workers)?"
             )));
         }
-        choose_and_compute(&self.study, &self.place, &mut assignment, reporter, &mut |finding| {
-            findings.append(&finding)
-        })
+        let mut append = |finding| findings.append(&finding);
+        if assignment.cell.is_none() {
+            self.place.base_states = compute(&self.study, &self.place, &assignment, reporter, &mut append)?;
+            return Ok(());
+        }
+        choose_and_compute(&self.study, &self.place, &mut assignment, reporter, &mut append)
     }
 
     /// The windows that a cell is calibrated on, which have to be those that the ledger saw.

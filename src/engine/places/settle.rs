@@ -10,6 +10,7 @@ use super::identity::ProcessIdentity;
 use super::liveness::HeartbeatObserver;
 use super::record::FollowedCell;
 use crate::engine::Reporter;
+use crate::engine::ledger::Ledger;
 use crate::engine::session::Session;
 use crate::error::Result;
 use crate::results::CellState;
@@ -49,20 +50,25 @@ pub(crate) fn settle(session: &mut Session, reporter: &mut Reporter) -> Result<(
         reporter.boundary()?;
         sleep(Duration::from_millis(100));
     }
-    for position in 0..session.ledger.cells.len() {
+    for position in all_positions(&session.ledger) {
         let mut cell = FollowedCell::new(&session.ledger, position)?;
         if !cell.work.exists() {
             continue;
         }
-        if session.ledger.cells[position].state != CellState::Done {
+        if session.ledger.state(position) != CellState::Done {
             cell.read_all(&mut session.ledger)?;
-            if session.ledger.cells[position].state == CellState::Done {
+            if session.ledger.state(position) == CellState::Done {
                 cell.tidy(&session.ledger)?;
             }
         }
         cell.work.remove()?;
     }
     folder.remove()
+}
+
+/// The base and the cells of a study, as places in it.
+pub(crate) fn all_positions(ledger: &Ledger) -> impl Iterator<Item = Option<usize>> + use<> {
+    std::iter::once(None).chain((0..ledger.cells.len()).map(Some))
 }
 
 /// The workers of a study that have not gone.

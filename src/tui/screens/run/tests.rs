@@ -157,7 +157,9 @@ fn at_work(worker: &str, cell: Option<&str>) -> PlaceActivity {
         device: "cpu".into(),
         cell: cell.map(str::to_owned),
         phase: cell.map(|_| Phase::Prune),
+        tokens_per_second: 1200,
         since: cell.map(|_| 1_700_000_000),
+        note: None,
     }
 }
 

@@ -5,6 +5,7 @@ use ratatui::layout::{Alignment, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
+use crate::engine::BASE;
 use crate::human;
 use crate::tui::state::{State, StudyView};
 use crate::tui::view::parts::framed;
@@ -24,13 +25,19 @@ pub(super) fn draw(state: &State, study_view: &StudyView, area: Rect, buffer: &m
     let ellipsis = theme.symbols().ellipsis;
     for (row, (place, since)) in workers.iter().take(inner.height.into()).enumerate() {
         let name = fit(&sanitize(&place.worker), names, Alignment::Left, ellipsis);
-        let doing = match (&place.cell, place.phase) {
-            (Some(cell), Some(phase)) => format!("{}: {}", study_view.label(Some(cell)), phase.doing()),
-            (Some(cell), None) => study_view.label(Some(cell)),
-            (None, _) => "waits for a cell".to_owned(),
+        let label = |cell: &String| study_view.label(Some(cell.as_str()).filter(|cell| *cell != BASE));
+        let doing = match (&place.cell, place.phase, &place.note) {
+            (Some(cell), Some(phase), _) => format!("{}: {}", label(cell), phase.doing()),
+            (Some(cell), None, _) => label(cell),
+            (None, _, Some(note)) => note.clone(),
+            (None, _, None) => "waits for a cell".to_owned(),
         };
         let spent = human::duration(state.now.saturating_sub(*since).as_secs_f64());
-        let about = format!("  {}  {spent}", sanitize(&place.device));
+        let speed = match place.tokens_per_second {
+            0 => String::new(),
+            speed => format!("  {speed} tokens/s"),
+        };
+        let about = format!("  {}{speed}  {spent}", sanitize(&place.device));
         let room = usize::from(inner.width).saturating_sub(width(&name) + 2 + width(&about));
         let doing = truncate(&sanitize(&doing), room, ellipsis).into_owned();
         let style = if place.cell.is_some() { theme.text() } else { theme.dim() };
