@@ -95,7 +95,7 @@ impl SettingsDraft {
             workers: 1,
             devices: Vec::new(),
             places: PlacesName::default(),
-            jobs: 1,
+            jobs: 0,
             slurm: String::new(),
             batch_tokens: 0,
             batch_prompts: 0,
@@ -111,7 +111,8 @@ impl SettingsDraft {
     /// Who computes the cells.
     pub fn places(&mut self) -> Result<Places> {
         let options = std::mem::take(&mut self.slurm);
-        let slurm = (self.places == PlacesName::Slurm).then_some(SlurmChoice { jobs: self.jobs, options });
+        let asks_for_slurm = self.places == PlacesName::Slurm || self.jobs > 0 || !options.trim().is_empty();
+        let slurm = asks_for_slurm.then_some(SlurmChoice { jobs: self.jobs.max(1), options });
         Places::of(self.workers, std::mem::take(&mut self.devices), slurm)
     }
 

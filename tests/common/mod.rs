@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+#[cfg(unix)]
+pub mod places;
 pub mod skip;
 pub mod synthetic;
 

@@ -67,24 +67,25 @@ fn compute() -> Vec<SettingEntry> {
             Ok(())
         })
         .about("Who computes: here (this machine) or slurm (jobs of a Slurm cluster)")
-        .detail("With slurm, this machine computes nothing. The study's folder has to be one that all nodes see.")
+        .detail("With slurm, this machine computes nothing. The store has to be in a folder that all nodes see.")
         .value_name("PLACES")
         .choices(&PlacesName::NAMES)
         .example("slurm"),
-        SettingEntry::count("jobs", "compute.jobs", 1, 1, |draft, n| draft.jobs = n)
+        SettingEntry::count("jobs", "compute.jobs", 0, 0, |draft, n| draft.jobs = n)
             .at_most(1000)
-            .about("Jobs that compute cells at the same time, with --places slurm")
+            .about("Jobs that compute cells at the same time; any number means --places slurm")
+            .detail("0 is one job with --places slurm, and none without.")
             .value_name("N")
             .example("8"),
         SettingEntry::text("slurm", "compute.slurm", "", |draft, found| {
             found.value.clone_into(&mut draft.slurm);
             Ok(())
         })
-        .about("Options of sbatch for each of these jobs, such as \"--partition=gpu --gres=gpu:1 --time=4:00:00\"")
+        .about("Options of sbatch for these jobs: \"-p gpu --gres=gpu:1 -t 4:00:00\"; implies --places slurm")
         .value_name("OPTIONS")
-        .unset("the cluster's defaults")
+        .unset("none")
         .options_of_another_program()
-        .example("--partition=gpu"),
+        .example("-p gpu"),
         SettingEntry::count("batch-tokens", "compute.batch_tokens", 2048, 1, |draft, n| {
             draft.batch_tokens = n;
         })

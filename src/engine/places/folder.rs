@@ -75,6 +75,13 @@ pub(crate) struct WorkerStatus {
     pub since: u64,
 }
 
+/// A ledger, as others see it that share a folder with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LedgerClaim {
+    pub identity: ProcessIdentity,
+    pub beat: u64,
+}
+
 /// How workers are asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopRequest {
@@ -121,10 +128,14 @@ impl PlacesFolder {
         self.own("study.json").exists()
     }
 
-    /// Makes the folder for a study that workers are to compute, and takes back a request to stop.
-    pub fn open(&self, study: &SharedStudy) -> Result<()> {
+    /// Makes the folder for a study that workers are to compute.
+    pub fn create(&self) -> Result<()> {
         let workers = self.workers();
-        fs::create_dir_all(&workers).map_err(|e| Error::io("cannot create", &workers, e))?;
+        fs::create_dir_all(&workers).map_err(|e| Error::io("cannot create", &workers, e))
+    }
+
+    /// Lets workers join, and takes back a request to stop.
+    pub fn open(&self, study: &SharedStudy) -> Result<()> {
         self.take_back_stop()?;
         write_json(&self.own("study.json"), study)
     }
@@ -167,6 +178,15 @@ impl PlacesFolder {
     /// The waiting cells; `None` where there is no study any more.
     pub fn waiting(&self) -> Result<Option<WaitingList>> {
         read_json(&self.own("queue.json"))
+    }
+
+    /// The ledger that follows the study, or followed it last.
+    pub fn ledger(&self) -> Result<Option<LedgerClaim>> {
+        read_json(&self.own("ledger.json"))
+    }
+
+    pub fn put_ledger(&self, claim: &LedgerClaim) -> Result<()> {
+        replace_quickly(&self.own("ledger.json"), claim)
     }
 
     fn stop_path(&self) -> PathBuf {

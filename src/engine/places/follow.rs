@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::choice::Places;
 use super::claims::{CellOrder, ClaimEnd};
 use super::folder::{BASE, FORMAT, PlacesFolder, SharedStudy, StopRequest, WaitingList, WorkerStatus};
+use super::followed::OwnLedger;
 use super::identity::ProcessIdentity;
 use super::liveness::HeartbeatObserver;
 use super::processes::WorkerProcesses;
@@ -60,7 +61,7 @@ pub(crate) fn compute_elsewhere(
     session.place.base_states = None;
     let mut following = Following::begin(session, reporter, options)?;
     let outcome = following.run();
-    if outcome.is_err() {
+    if outcome.is_err() && !following.own.is_lost {
         following.abandon();
     }
     outcome?;
@@ -72,6 +73,7 @@ struct Following<'a> {
     reporter: &'a mut Reporter,
     control: Arc<Control>,
     folder: PlacesFolder,
+    own: OwnLedger,
     starter: Box<dyn WorkerStarter>,
     observer: HeartbeatObserver,
     watch: WorkersWatch,
@@ -100,6 +102,8 @@ impl<'a> Following<'a> {
         let device = places.device_of_jobs(&spec.compute.device).to_owned();
         spec.compute.device = device;
         let is_far = matches!(places, Places::Slurm(_));
+        folder.create()?;
+        let own = OwnLedger::claim(&folder, reporter)?;
         folder.open(&SharedStudy {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -129,6 +133,7 @@ impl<'a> Following<'a> {
             session,
             reporter,
             control,
+            own,
             starter,
             observer: HeartbeatObserver::new(PATIENCE),
             watch: WorkersWatch::new(),
@@ -147,6 +152,7 @@ impl<'a> Following<'a> {
     fn run(&mut self) -> Result<()> {
         self.offer_base()?;
         loop {
+            self.own.beat(&self.folder)?;
             self.heed()?;
             self.collect()?;
             self.tend()?;
@@ -295,6 +301,10 @@ impl<'a> Following<'a> {
 
     /// Reads what workers have written since it was last looked at.
     fn collect(&mut self) -> Result<()> {
+        if self.cells.contains_key(BASE) {
+            // What is found out of cells is compared with what the store has of it.
+            return self.collect_of(BASE.into());
+        }
         let is_full_look = self.looked.is_none_or(|looked| looked.elapsed() >= self.starter.full_look());
         if is_full_look {
             self.looked = Some(Instant::now());
@@ -303,28 +313,30 @@ impl<'a> Following<'a> {
             is_full_look || cell.is_running || self.named.get(*id).is_some_and(|claim| *claim > cell.claim)
         };
         let ids: Vec<String> = self.cells.iter().filter(is_worth_a_look).map(|(id, _)| id.clone()).collect();
-        for id in ids {
-            let Some(mut cell) = self.cells.remove(&id) else { continue };
-            while cell.work.is_claimed(cell.claim + 1) {
-                self.note_claim(&id, &mut cell)?;
-            }
-            if !cell.is_running {
+        ids.into_iter().try_for_each(|id| self.collect_of(id))
+    }
+
+    fn collect_of(&mut self, id: String) -> Result<()> {
+        let Some(mut cell) = self.cells.remove(&id) else { return Ok(()) };
+        while cell.work.is_claimed(cell.claim + 1) {
+            self.note_claim(&id, &mut cell)?;
+        }
+        if !cell.is_running {
+            self.cells.insert(id, cell);
+            return Ok(());
+        }
+        // In this order: whoever has written the end has found out everything before.
+        let end = cell.work.end(cell.claim)?;
+        if cell.read(&mut self.session.ledger)? {
+            self.starter.forgive();
+        }
+        match end {
+            Some(end) => self.note_end(&id, cell, end),
+            None => {
                 self.cells.insert(id, cell);
-                continue;
-            }
-            // In this order: whoever has written the end has found out everything before.
-            let end = cell.work.end(cell.claim)?;
-            if cell.read(&mut self.session.ledger)? {
-                self.starter.forgive();
-            }
-            match end {
-                Some(end) => self.note_end(&id, cell, end)?,
-                None => {
-                    self.cells.insert(id, cell);
-                }
+                Ok(())
             }
         }
-        Ok(())
     }
 
     fn note_claim(&mut self, id: &str, cell: &mut FollowedCell) -> Result<()> {

@@ -5,6 +5,7 @@ mod choice;
 mod claims;
 mod folder;
 mod follow;
+mod followed;
 mod heartbeat;
 mod identity;
 mod liveness;

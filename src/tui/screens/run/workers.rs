@@ -11,6 +11,9 @@ use crate::tui::state::{State, StudyView};
 use crate::tui::view::parts::framed;
 use crate::tui::widgets::text::{fit, sanitize, truncate, width};
 
+/// Columns from which on a worker's speed has room beside its cell.
+const ROOM_FOR_SPEED: u16 = 70;
+
 /// Draws one line a worker; nothing where there is no room for it.
 pub(super) fn draw(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
@@ -34,8 +37,8 @@ pub(super) fn draw(state: &State, study_view: &StudyView, area: Rect, buffer: &m
         };
         let spent = human::duration(state.now.saturating_sub(*since).as_secs_f64());
         let speed = match place.tokens_per_second {
-            0 => String::new(),
-            speed => format!("  {speed} tokens/s"),
+            speed if speed > 0 && inner.width >= ROOM_FOR_SPEED => format!("  {speed} tokens/s"),
+            _ => String::new(),
         };
         let about = format!("  {}{speed}  {spent}", sanitize(&place.device));
         let room = usize::from(inner.width).saturating_sub(width(&name) + 2 + width(&about));
