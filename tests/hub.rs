@@ -264,3 +264,22 @@ fn what_goes_wrong_is_said_with_what_to_do() {
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("HF_ENDPOINT"), "{error}");
 }
+
+#[test]
+fn workers_fetch_nothing_that_their_run_has_fetched() {
+    let files = model_files(&Synthetic::default());
+    let asked = ["1", "2"].map(|workers| {
+        let server = Server::start(&[("models/org/tiny", files.clone())]);
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("text.txt"), "some words that stand for a text ".repeat(40)).unwrap();
+        let line = "run --model org/tiny --methods magnitude --sparsity 0.3,0.5 --corpus text.txt --seq-len 32 \
+                    --store s.db --device cpu --workers";
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_secateur"));
+        command.args(line.split_whitespace()).arg(workers).current_dir(home.path()).env_clear();
+        command.env("HOME", home.path()).env("HF_ENDPOINT", server.endpoint());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        server.downloads().len()
+    });
+    assert!(asked[0] > 2 && asked[0] == asked[1], "{asked:?}");
+}

@@ -31,6 +31,9 @@ use crate::study::CellSpec;
 /// beats are requests to a file server.
 const BEAT: [u64; 2] = [250, 3000];
 
+/// Least time between two rankings of the cells.
+const RANKING: Duration = Duration::from_secs(1);
+
 /// How long workers get to end when the ledger does.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -88,6 +91,8 @@ struct Following<'a> {
     list: Option<WaitingList>,
     stop: Option<StopRequest>,
     when_done: WhenDone,
+    /// When cells were last ranked.
+    ranked: Option<Instant>,
     /// The surveys that were told.
     surveyed: BTreeSet<String>,
 }
@@ -145,6 +150,7 @@ impl<'a> Following<'a> {
             list: None,
             stop: None,
             when_done: options.when_done,
+            ranked: None,
             surveyed: known_surveys,
         })
     }
@@ -407,8 +413,12 @@ impl<'a> Following<'a> {
         cell.tidy(&self.session.ledger)?;
         let Some(position) = cell.position else { return Ok(()) };
         (self.when_done)(self.session, self.reporter, position);
-        let found = self.session.ledger.rank_correlations();
-        self.reporter.event(Event::RankCorrelations { found });
+        // They are the result's in any case. With many places, cells end faster than they can be ranked.
+        if self.ranked.is_none_or(|ranked| ranked.elapsed() > RANKING) {
+            let found = self.session.ledger.rank_correlations();
+            self.reporter.event(Event::RankCorrelations { found });
+            self.ranked = Some(Instant::now());
+        }
         let base_folder = self.session.ledger.folder(None);
         tell_surveys(&base_folder, self.session.study.folder.config.blocks, &mut self.surveyed, self.reporter)
     }
