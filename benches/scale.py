@@ -47,8 +47,8 @@ def study(args, folder, store, *more):
 
 def workers_of(ledger):
     """The processes that the ledger has started."""
-    children = Path(f"/proc/{ledger}/task/{ledger}/children").read_text().split()
-    return [int(child) for child in children]
+    tasks = Path(f"/proc/{ledger}/task").glob("*/children")
+    return [int(child) for children in tasks for child in children.read_text().split()]
 
 
 def kill_some(args, process, killed, over):

@@ -164,6 +164,32 @@ fn killed_workers_requeued_jobs_and_a_killed_ledger_lose_nothing() {
 }
 
 #[test]
+fn jobs_that_somebody_cancels_in_slurm_are_not_submitted_again() {
+    let Some(cluster) = Cluster::start() else { return };
+    let place = place();
+    let size = ["60", "24"];
+    whole(&place, size);
+    let said = place.path("said.txt");
+    let mut command = run(&cluster, &place, "cancelled.db", size, &[]);
+    let mut child = command.stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap()).spawn().unwrap();
+    let is_of_a_cell = |(_, cell): &(i32, String)| cell != "base";
+    until("jobs compute", &mut || {
+        computing(&place, "cancelled.db").iter().any(is_of_a_cell) || child.try_wait().unwrap().is_some()
+    });
+    for job in cluster.jobs() {
+        let _ = cluster.known_to(Command::new("scancel")).arg(job).output().unwrap();
+    }
+    // The study may have been done before.
+    if !child.wait().unwrap().success() {
+        assert!(text(&said).contains("all jobs were cancelled in Slurm"), "{}", text(&said));
+        cluster.assert_nothing_is_left();
+    }
+    succeed(&mut run(&cluster, &place, "cancelled.db", size, &["--resume"]));
+    fs::remove_dir_all(place.path("cancelled.d/study-1/slurm")).unwrap();
+    assert_same(&place, "cancelled.db", "whole.db");
+}
+
+#[test]
 fn what_slurm_says_when_it_refuses_is_told_as_it_is() {
     let Some(cluster) = Cluster::start() else { return };
     let place = place();

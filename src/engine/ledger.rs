@@ -1,5 +1,6 @@
 //! The one who writes: findings go into the store, and then to the client.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -232,6 +233,25 @@ impl Ledger {
             Finding::Done { peak_rss_bytes } => self.record_done(position, peak_rss_bytes)?,
         }
         Ok(())
+    }
+
+    /// The same for several findings, as one change of the store.
+    ///
+    /// # Errors
+    /// As [`Self::record`]; then none of them is kept.
+    pub fn record_all(&mut self, position: Option<usize>, findings: Vec<Finding>) -> Result<()> {
+        if findings.len() < 2 {
+            return findings.into_iter().try_for_each(|finding| self.record(position, finding));
+        }
+        self.store.begin_together()?;
+        let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            findings.into_iter().try_for_each(|finding| self.record(position, finding))
+        }));
+        let ended = self.store.end_together(matches!(recorded, Ok(Ok(()))));
+        match recorded {
+            Ok(recorded) => recorded.and(ended),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 
     /// The flips of a cell on the tasks that were scored: its answers are compared with the base's.

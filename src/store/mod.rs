@@ -24,7 +24,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 
 use self::atomic::cannot_place;
 pub(crate) use self::atomic::{name_writer, remove_unfinished, sync_folder};
@@ -144,23 +144,58 @@ impl Store {
     }
 
     /// Runs `f` on one unchanging view of the database.
-    fn read<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.transact(TransactionBehavior::Deferred, f)
     }
 
     /// Runs `f` as one change: all of it happens or nothing.
-    fn write<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    fn write<T>(&self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.transact(TransactionBehavior::Immediate, f)
+    }
+
+    /// Makes one change of all that this process does from here on: one flush of the disk in place of many.
+    /// [`Self::end_together`] has to follow, whatever happens in between.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub(crate) fn begin_together(&self) -> Result<()> {
+        // As every other change, it finds a store of the version that is known here.
+        self.write(|_| Ok(()))?;
+        self.execute("BEGIN IMMEDIATE")
+    }
+
+    /// Keeps all of it, or nothing.
+    ///
+    /// # Errors
+    /// A store that cannot be written; then nothing of it is kept.
+    pub(crate) fn end_together(&self, keep: bool) -> Result<()> {
+        let ended = self.execute(if keep { "COMMIT" } else { "ROLLBACK" });
+        if ended.is_err() && keep {
+            let _ = self.execute("ROLLBACK");
+        }
+        ended
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute_batch(sql).map_err(|e| explain(&self.path, e.into()))
     }
 
     fn transact<T>(
         &self,
         behavior: TransactionBehavior,
-        f: impl FnOnce(&Transaction<'_>) -> Result<T>,
+        f: impl FnOnce(&Connection) -> Result<T>,
     ) -> Result<T> {
         // A panic elsewhere rolled its transaction back, so the connection is sound.
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let run = || {
+            if !connection.is_autocommit() {
+                // A part of one change, see `begin_together`.
+                let part = connection.savepoint()?;
+                let value = f(&part)?;
+                part.commit()?;
+                return Ok(value);
+            }
             let transaction = connection.transaction_with_behavior(behavior)?;
             versions::adapt(&transaction)?;
             let value = f(&transaction)?;
@@ -283,5 +318,25 @@ mod tests {
     fn a_store_goes_between_threads() {
         fn is_send_and_sync<T: Send + Sync>() {}
         is_send_and_sync::<Store>();
+    }
+
+    #[test]
+    fn changes_that_are_made_together_are_kept_or_undone_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        let make = |name: &str| store.write(|t| Ok(t.execute_batch(&format!("CREATE TABLE {name} (a)"))?));
+        let count = || {
+            let sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('one', 'two')";
+            store.read(|t| Ok(t.query_row(sql, [], |row| row.get::<_, i64>(0))?)).unwrap()
+        };
+        for (keep, kept) in [(false, 0), (true, 2)] {
+            store.begin_together().unwrap();
+            make("one").unwrap();
+            make("two").unwrap();
+            assert!(make("two").is_err(), "it is there already");
+            assert_eq!(count(), 2, "what is written can be read");
+            store.end_together(keep).unwrap();
+            assert_eq!(count(), kept);
+        }
     }
 }

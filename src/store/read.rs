@@ -1,6 +1,6 @@
 //! Getting things out of a store.
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
@@ -227,7 +227,7 @@ impl Store {
     }
 
     /// The mistake of naming a study that is not there.
-    pub(super) fn no_study(&self, t: &Transaction<'_>, id: i64) -> Error {
+    pub(super) fn no_study(&self, t: &Connection, id: i64) -> Error {
         let known: rusqlite::Result<Vec<i64>> =
             t.prepare("SELECT id FROM studies ORDER BY id").and_then(|mut query| {
                 let rows = query.query_map([], |row| row.get(0))?;
@@ -265,7 +265,7 @@ fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
     Ok(row.get::<_, Unsigned>(column)?.into())
 }
 
-fn cells(t: &Transaction<'_>, study: i64) -> Result<Vec<CellResult>> {
+fn cells(t: &Connection, study: i64) -> Result<Vec<CellResult>> {
     let mut query = t.prepare_cached(
         "SELECT id, recipe, calibration, seed, state, footprint, peak_rss_bytes, warnings
          FROM cells WHERE study = ?1 ORDER BY position, id",
@@ -297,7 +297,7 @@ fn cells(t: &Transaction<'_>, study: i64) -> Result<Vec<CellResult>> {
     Ok(cells)
 }
 
-fn modules(t: &Transaction<'_>, study: i64, cell: &str) -> Result<Vec<ModuleResult>> {
+fn modules(t: &Connection, study: i64, cell: &str) -> Result<Vec<ModuleResult>> {
     let mut query = t.prepare_cached(
         "SELECT block, name, weights, zeros, stored_bits, packed_bits, reconstruction_error, error_basis,
                 dead_columns, details, seconds
@@ -325,7 +325,7 @@ fn modules(t: &Transaction<'_>, study: i64, cell: &str) -> Result<Vec<ModuleResu
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn seconds(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Seconds> {
+fn seconds(t: &Connection, study: i64, cell: Option<&str>) -> Result<Seconds> {
     let mut query = t.prepare_cached(
         "SELECT phase, seconds FROM timings WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '')",
     )?;
@@ -347,7 +347,7 @@ fn seconds(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Second
     Ok(seconds)
 }
 
-fn metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>) -> Result<Metrics> {
+fn metrics(t: &Connection, study: i64, cell: Option<&str>) -> Result<Metrics> {
     let mut query = t.prepare_cached(
         "SELECT score, data_set, value, lo, hi, n, details
          FROM metrics WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '') ORDER BY position",

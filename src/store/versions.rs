@@ -6,7 +6,7 @@
 
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{FromSql, ValueRef};
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 use super::convert::Real;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ const VIEWS: [&str; STEPS.len() - 1] = [
 
 /// Brings a store of this version (0 is an empty file) up to date, within the caller's transaction. Foreign keys must
 /// not be watched meanwhile: a table that makes room for its successor would take all with it that refers to it.
-pub(super) fn upgrade(t: &Transaction<'_>, version: i32) -> Result<()> {
+pub(super) fn upgrade(t: &Connection, version: i32) -> Result<()> {
     for step in STEPS.iter().skip(version as usize) {
         t.execute_batch(step)?;
     }
@@ -47,7 +47,7 @@ pub(super) fn upgrade(t: &Transaction<'_>, version: i32) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Mistake`] when a newer secateur has brought it to a version that is not known here.
-pub(super) fn adapt(t: &Transaction<'_>) -> Result<()> {
+pub(super) fn adapt(t: &Connection) -> Result<()> {
     let number = |sql: &str| t.query_row(sql, [], |row| row.get::<_, i32>(0));
     let version = number("PRAGMA main.user_version")?;
     // The views are there for the version that the connection's own, temporary part says.

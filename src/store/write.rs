@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
 use super::atomic::cannot_place;
@@ -330,7 +330,7 @@ fn remove_folder(folder: &Path) -> Result<()> {
 }
 
 /// Adds the cells of a definition that are not there yet, and gives all of them their places.
-fn queue_cells(t: &Transaction<'_>, study: i64, spec: &StudySpec) -> Result<()> {
+fn queue_cells(t: &Connection, study: i64, spec: &StudySpec) -> Result<()> {
     let mut insert = t.prepare_cached(
         "INSERT INTO cells (study, id, position, recipe, calibration, seed, state, peak_rss_bytes, warnings)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, '[]')
@@ -351,7 +351,7 @@ fn queue_cells(t: &Transaction<'_>, study: i64, spec: &StudySpec) -> Result<()> 
     Ok(())
 }
 
-fn put_times(t: &Transaction<'_>, study: i64, cell: Option<&str>, seconds: &Seconds) -> Result<()> {
+fn put_times(t: &Connection, study: i64, cell: Option<&str>, seconds: &Seconds) -> Result<()> {
     let Seconds { load, calibrate, prune, evaluate, answer } = *seconds;
     let mut upsert = t.prepare_cached(
         "INSERT INTO timings (study, cell, phase, seconds) VALUES (?1, ?2, ?3, ?4)
@@ -370,7 +370,7 @@ fn put_times(t: &Transaction<'_>, study: i64, cell: Option<&str>, seconds: &Seco
     Ok(())
 }
 
-fn put_metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>, metrics: &Metrics) -> Result<()> {
+fn put_metrics(t: &Connection, study: i64, cell: Option<&str>, metrics: &Metrics) -> Result<()> {
     t.prepare_cached("DELETE FROM metrics WHERE study = ?1 AND ifnull(cell, '') = ifnull(?2, '')")?
         .execute(params![study, cell])?;
     let mut insert = t.prepare_cached(
@@ -395,7 +395,7 @@ fn put_metrics(t: &Transaction<'_>, study: i64, cell: Option<&str>, metrics: &Me
 }
 
 /// Puts the choices of a question, and how likely a model finds them.
-fn put_choices(t: &Transaction<'_>, study: i64, cell: Option<&str>, answer: &Answer) -> rusqlite::Result<()> {
+fn put_choices(t: &Connection, study: i64, cell: Option<&str>, answer: &Answer) -> rusqlite::Result<()> {
     let record = Unsigned::from(answer.record);
     let texts: Vec<&str> = answer.choices.iter().map(|choice| choice.text.as_str()).collect();
     let mut upsert = t.prepare_cached(

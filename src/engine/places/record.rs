@@ -83,9 +83,7 @@ impl FollowedCell {
     }
 
     fn record(&mut self, ledger: &mut Ledger, (claim, to): (u32, u64), findings: Vec<Finding>) -> Result<()> {
-        for finding in findings {
-            ledger.record(self.position, finding)?;
-        }
+        ledger.record_all(self.position, findings)?;
         if to > self.recorded.get(&claim).copied().unwrap_or(0) {
             self.recorded.insert(claim, to);
             self.work.put_recorded(&self.recorded)?;
