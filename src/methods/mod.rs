@@ -307,7 +307,7 @@ pub trait Method: Sync {
         None
     }
 
-    /// Compresses a matrix in place.
+    /// Compresses a matrix in place. A method that removes whole parts of a model is never asked to.
     ///
     /// `inputs` is there whenever [`Method::needs`] asks for any. `stop` is asked now and then and ends the work with
     /// [`Error::Cancelled`].
@@ -316,12 +316,17 @@ pub trait Method: Sync {
     /// [`Error::Mistake`] for a level that does not fit the matrix, [`Error::Failure`] when the method cannot work.
     fn run(
         &self,
-        matrix: Matrix<'_>,
-        inputs: Option<&mut InputStatistics>,
-        level: Level,
-        arguments: &Arguments,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<CompressionOutcome>;
+        _matrix: Matrix<'_>,
+        _inputs: Option<&mut InputStatistics>,
+        _level: Level,
+        _arguments: &Arguments,
+        _stop: &dyn Fn() -> bool,
+    ) -> Result<CompressionOutcome> {
+        Err(Error::failure(format!(
+            "{} removes parts of a model, and leaves matrices as they are",
+            self.name()
+        )))
+    }
 }
 
 impl dyn Method {
