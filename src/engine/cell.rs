@@ -95,7 +95,7 @@ pub(super) fn pass<'a>(
         calibration,
         evaluation,
         seconds,
-        snapshots: Snapshots::new(dir),
+        snapshots: Snapshots::new(checkpoint::states_path(dir)),
         written: BlockWriter::new(dir),
     };
     let result = pass.run(first, if is_cell { pruned } else { 0 });
@@ -120,7 +120,8 @@ fn starting_states(
     let calibration = assignment.calibration.as_ref().filter(|_| needs != Needs::Nothing);
     let calibration = calibration.map(|windows| windows.as_slice());
     let sequences = study.evaluation_sequences();
-    if let Some((block, saved)) = checkpoint::read_states(&assignment.folder, &Device::Cpu)?
+    if let Some((block, saved)) =
+        checkpoint::read_states(&checkpoint::states_path(&assignment.folder), &Device::Cpu)?
         && block <= pruned
     {
         let of = |prefix: &str| -> Vec<Tensor> {
