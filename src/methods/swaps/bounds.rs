@@ -12,10 +12,10 @@ const LANES: usize = 8;
 const LONG: usize = 4 * LANES;
 
 /// Points of `L` that are computed: 0, and from the largest number down.
-const POINTS: usize = 5;
+const POINTS: usize = 4;
 
 /// Each point's number as a share of the next larger one's.
-const STEP: f64 = 0.4;
+const STEP: f64 = 0.3;
 
 /// Lines `start + slope · p`, of which the lowest is a bound of `L` below the largest `p`.
 pub(super) type Chords = [(f64, f64); POINTS - 1];
@@ -72,12 +72,21 @@ pub(super) fn bound(bounds: &mut [f64], alone: &[f64], numbers: &[f64], chords: 
 }
 
 /// Puts the places of all bounds below a number into the first entries of a list of as many entries; returns how many.
+#[inline(always)]
 pub(super) fn list_below(bounds: &[f64], below: f64, list: &mut [u32]) -> usize {
     let mut count = 0;
-    for (at, bound) in (0..).zip(bounds) {
-        // Written in any case: whether to do so could not be foreseen.
-        list[count] = at;
-        count += usize::from(*bound < below);
+    for (start, bounds) in (0..).step_by(2 * LANES).zip(bounds.chunks(2 * LANES)) {
+        let mut is_any = false;
+        for bound in bounds {
+            is_any |= *bound < below;
+        }
+        if is_any {
+            for (at, bound) in (start..).zip(bounds) {
+                // Written in any case: whether to do so could not be foreseen.
+                list[count] = at;
+                count += usize::from(*bound < below);
+            }
+        }
     }
     count
 }

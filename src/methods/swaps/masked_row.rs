@@ -205,11 +205,13 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
             #[inline(always)]
             || chords(largest.0, back, size),
         );
-        simd(
+        let outs = simd(
             #[inline(always)]
-            || bound(&mut list.bounds, out, pull, &of_back),
+            || {
+                bound(&mut list.bounds, out, pull, &of_back);
+                list_below(&list.bounds, most, &mut list.out)
+            },
         );
-        let outs = list_below(&list.bounds, most, &mut list.out);
         for (place, &at) in list.out[..outs].iter().enumerate() {
             (list.alone[place], list.numbers[place]) = (out[at as usize], pull[at as usize]);
         }
@@ -217,11 +219,13 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
             #[inline(always)]
             || chords(largest.1, &list.alone[..outs], &list.numbers[..outs]),
         );
-        simd(
+        let backs = simd(
             #[inline(always)]
-            || bound(&mut list.bounds, back, size, &of_out),
+            || {
+                bound(&mut list.bounds, back, size, &of_out);
+                list_below(&list.bounds, most, &mut list.back)
+            },
         );
-        let backs = list_below(&list.bounds, most, &mut list.back);
         for (place, &at) in list.back[..backs].iter().enumerate() {
             (list.alone[place], list.numbers[place]) = (back[at as usize], twice[at as usize]);
         }
