@@ -304,8 +304,8 @@ pub struct ShowArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = ShowFormat::Table)]
     pub format: ShowFormat,
-    /// Print what the surveys of the study's calibration sets say of every block: influence, angles, outliers, how much the
-    /// inputs of its output layers vary, and in csv and json the scores of experts
+    /// Print what the surveys of the study's calibration sets say of every block: influence, angles, outliers, errors,
+    /// how much the inputs of its output layers vary, and in csv and json the scores of experts
     #[arg(long)]
     pub survey: bool,
     /// Print the profile that an allocation chose for a cell, as `run --profile` reads it

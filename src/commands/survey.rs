@@ -60,11 +60,20 @@ fn mean_variance(survey: &Survey, block: usize, module: &str) -> Option<f64> {
     Some(variance.iter().sum::<f64>() / variance.len().max(1) as f64)
 }
 
-/// For people: influence, the angle across every single block, its outliers, and how much the inputs of its output layers
-/// vary.
+/// The share of weights whose error people are shown.
+const HALF: usize = 50;
+
+/// The error of a block whose modules lose so many percent of their weights.
+fn error_at(survey: &Survey, block: usize, percent: usize) -> Option<f64> {
+    survey.errors.get(block)?.get(percent - 1).copied()
+}
+
+/// For people: influence, the angle across every single block, its outliers, its error without half of its weights, and how
+/// much the inputs of its output layers vary.
 fn rows(surveys: &[(String, Survey)]) -> Vec<Vec<String>> {
     let modules = watched(surveys);
-    let mut header = ["calibration", "block", "influence", "angle", "outliers"].map(str::to_owned).to_vec();
+    let header = ["calibration", "block", "influence", "angle", "outliers", "error at 50%"];
+    let mut header = header.map(str::to_owned).to_vec();
     header.extend(modules.iter().map(|module| format!("{} variance", short(module))));
     let mut rows = vec![header];
     for (set, survey) in surveys {
@@ -72,7 +81,8 @@ fn rows(surveys: &[(String, Survey)]) -> Vec<Vec<String>> {
         for (block, (influence, angle)) in survey.influence.iter().zip(alone).enumerate() {
             let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, |d| format!("{d:.3}%"));
             let [influence, angle] = [influence, angle].map(|figure| format!("{figure:.4}"));
-            let mut row = vec![set.clone(), block.to_string(), influence, angle, outliers];
+            let error = error_at(survey, block, HALF).map_or_else(String::new, |error| format!("{error:.4}"));
+            let mut row = vec![set.clone(), block.to_string(), influence, angle, outliers, error];
             row.extend(modules.iter().map(|module| {
                 mean_variance(survey, block, module).map_or("-".to_owned(), |found| format!("{found:.3e}"))
             }));
@@ -82,7 +92,7 @@ fn rows(surveys: &[(String, Survey)]) -> Vec<Vec<String>> {
     rows
 }
 
-/// A row a block, its outliers in percent, a column for the angle across one block, two blocks and so on from there, one for
+/// A row a block, its outliers in percent, its error without 10%, 20% and so on to 90% of its weights, a column for the angle across one block, two blocks and so on from there, one for
 /// the mean variance of every input that is known, and one for each expert. JSON has the inputs feature by feature.
 fn csv(surveys: &[(String, Survey)]) -> String {
     let modules = watched(surveys);
@@ -92,7 +102,9 @@ fn csv(surveys: &[(String, Survey)]) -> String {
     let most = surveys.iter().flat_map(|(_, survey)| &survey.experts).map(Vec::len).max().unwrap_or(0);
     let experts = (0..most).map(|expert| format!(",expert_{expert}"));
     let columns = spans.chain(variances).chain(experts).collect::<String>();
-    let mut text = format!("calibration,block,influence,outlier_ratio{columns}\n");
+    let errors = || (10..100).step_by(10);
+    let error_columns = errors().map(|percent| format!(",error_{percent}")).collect::<Vec<_>>().concat();
+    let mut text = format!("calibration,block,influence,outlier_ratio{error_columns}{columns}\n");
     for (set, survey) in surveys {
         for (block, influence) in survey.influence.iter().enumerate() {
             let field = |found: Option<f64>| found.map_or(",".to_owned(), |found| format!(",{found}"));
@@ -104,7 +116,8 @@ fn csv(surveys: &[(String, Survey)]) -> String {
             let scores = (0..most).map(|expert| field(scores.and_then(|scores| scores.get(expert)).copied()));
             let fields = (1..=longest).map(angle).chain(variances).chain(scores).collect::<String>();
             let outliers = survey.outlier_ratio.get(block).map_or_else(String::new, f64::to_string);
-            text += &format!("{set},{block},{influence},{outliers}{fields}\n");
+            let lost: String = errors().map(|percent| field(error_at(survey, block, percent))).collect();
+            text += &format!("{set},{block},{influence},{outliers}{lost}{fields}\n");
         }
     }
     text.truncate(text.trim_end().len());
@@ -124,26 +137,31 @@ mod tests {
             influence: vec![0.5, 0.25],
             angles: vec![vec![0.125, 0.0625], vec![0.375]],
             outlier_ratio: vec![1.5, 0.4872],
+            errors: vec![(1..=100).map(|percent| f64::from(percent) / 200.0).collect()],
             sites: vec![vec![site], Vec::new()],
             ..Survey::default()
         };
         let with_experts = Survey { experts: vec![vec![0.5, 2.0], vec![1.0]], ..survey.clone() };
         let of_experts = csv(&[("c4-s0".to_owned(), with_experts)]);
+        let errors = "error_10,error_20,error_30,error_40,error_50,error_60,error_70,error_80,error_90";
         let columns =
-            "calibration,block,influence,outlier_ratio,angle_1,angle_2,o_variance,expert_0,expert_1\n";
-        assert!(of_experts.starts_with(columns), "{of_experts}");
+            format!("calibration,block,influence,outlier_ratio,{errors},angle_1,angle_2,o_variance");
+        assert!(of_experts.starts_with(&format!("{columns},expert_0,expert_1\n")), "{of_experts}");
         assert!(
             of_experts.contains(",0.375,0.5,0.5,2\n") && of_experts.ends_with(",0.0625,,,1,"),
             "{of_experts}"
         );
         let surveys = [("c4-s0".to_owned(), survey)];
+        let lost = "0.05,0.1,0.15,0.2,0.25,0.3,0.35,0.4,0.45";
         assert_eq!(
             csv(&surveys),
-            "calibration,block,influence,outlier_ratio,angle_1,angle_2,o_variance\nc4-s0,0,0.5,1.5,0.125,0.375,0.5\n\
-             c4-s0,1,0.25,0.4872,0.0625,,"
+            format!(
+                "{columns}\nc4-s0,0,0.5,1.5,{lost},0.125,0.375,0.5\nc4-s0,1,0.25,0.4872,{},0.0625,,",
+                ",".repeat(8)
+            )
         );
         let [_, first, second] = &rows(&surveys)[..] else { panic!("two blocks") };
-        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250 1.500% 5.000e-1");
-        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625 0.487% -");
+        assert_eq!(first.join(" "), "c4-s0 0 0.5000 0.1250 1.500% 0.2500 5.000e-1");
+        assert_eq!(second.join(" "), "c4-s0 1 0.2500 0.0625 0.487%  -");
     }
 }

@@ -2,8 +2,8 @@
 
 use super::Reporter;
 use super::assignment::Assignment;
+use super::dense_model::SurveyedModel;
 use super::place::Place;
-use super::structure::SurveyedModel;
 use super::study::Study;
 use crate::error::Result;
 use crate::methods::DenseModel;
@@ -36,7 +36,7 @@ pub(super) fn allocate(
             (first..end).filter(|block| !assignment.removed.blocks.contains(block)).collect();
         let profile = allocation.profile(&survey, &pruned, fraction)?;
         let about = format!(
-            "What {} chose for {}: factors of the fraction, one per block.",
+            "What allocation={} chose for {}: factors of the fraction, one per block.",
             allocation.name(),
             cell.id()
         );

@@ -6,11 +6,12 @@ use candle_core::Tensor;
 
 use super::Reporter;
 use super::assignment::Assignment;
-use super::cell::{apply_checkpoint, load_heads};
+use super::checkpointed::apply_checkpoint;
 use super::costs::Work;
 use super::disagreement::{self, Asked};
 use super::event::Phase;
 use super::finding::{AnswerDisagreement, Finding, Findings};
+use super::measure::load_heads;
 use super::place::Place;
 use super::prompts::PreparedTask;
 use super::study::Study;

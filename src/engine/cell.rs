@@ -1,40 +1,31 @@
-//! One pass over the blocks: prune a cell (or leave the base as it is), carry its hidden states to the end, measure.
+//! One pass over the blocks: prune a cell (or leave the base as it is), and carry its hidden states to the end.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::Reporter;
-use super::allocation::SHARE_DETAIL;
 use super::assignment::Assignment;
+use super::checkpointed::apply_checkpoint;
 use super::collector::Collector;
+use super::compressor::Compressor;
 use super::costs::Work;
-use super::evaluate::Heads;
 use super::event::Phase;
 use super::experts::{compressed_reader, grouped};
 use super::finding::{Finding, Findings};
 use super::place::Place;
 use super::snapshot::Snapshots;
 use super::stream::{HiddenStates, Placement, shapes};
-use super::structure::{added_bias_bits, dropped_modules, untouched};
+use super::structure::dropped_modules;
 use super::study::Study;
 use super::written::BlockWriter;
 use crate::error::{Error, Result};
 use crate::kernels::scratch;
-use crate::methods::{
-    CompressionOutcome, DeviceMatrix, Encoded, InputStatistics, Matrix, Needs, Procedure, RoutedTokens,
-};
-use crate::model::ops::with_elements;
-use crate::model::{Block, InputSite, LmHead, ModelFolder, ModuleId, Tree};
-use crate::results::{Footprint, Metrics, ModuleResult, Seconds};
-use crate::store::checkpoint::block_file::BlockFile;
+use crate::methods::{InputStatistics, Needs, Procedure};
+use crate::model::{Block, InputSite, ModelFolder, ModuleId, Tree};
+use crate::results::Seconds;
 use crate::store::checkpoint::{self, States, Stored};
-use crate::store::stored::footprint;
-use crate::study::CellSpec;
 
 /// A pass over the blocks in the making.
 struct Pass<'a> {
@@ -52,16 +43,6 @@ struct Pass<'a> {
     snapshots: Snapshots,
     /// Blocks that are not on the disk yet.
     written: BlockWriter,
-}
-
-/// What became of a module.
-struct Compressed {
-    /// As it is computed with.
-    weight: Tensor,
-    /// As it goes to the disk.
-    stored: Stored,
-    footprint: Footprint,
-    outcome: CompressionOutcome,
 }
 
 /// What became of the modules of a block so far.
@@ -114,7 +95,7 @@ pub(super) fn pass<'a>(
         calibration,
         evaluation,
         seconds,
-        snapshots: Snapshots::new(dir),
+        snapshots: Snapshots::new(checkpoint::states_path(dir)),
         written: BlockWriter::new(dir),
     };
     let result = pass.run(first, if is_cell { pruned } else { 0 });
@@ -139,7 +120,8 @@ fn starting_states(
     let calibration = assignment.calibration.as_ref().filter(|_| needs != Needs::Nothing);
     let calibration = calibration.map(|windows| windows.as_slice());
     let sequences = study.evaluation_sequences();
-    if let Some((block, saved)) = checkpoint::read_states(&assignment.folder, &Device::Cpu)?
+    if let Some((block, saved)) =
+        checkpoint::read_states(&checkpoint::states_path(&assignment.folder), &Device::Cpu)?
         && block <= pruned
     {
         let of = |prefix: &str| -> Vec<Tensor> {
@@ -220,9 +202,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// The model that blocks are loaded of.
-    fn files(&self) -> &ModelFolder {
-        self.assignment.files(self.study)
+    fn compressor(&self) -> Compressor<'_> {
+        let Self { study, place, assignment, .. } = *self;
+        Compressor { study, place, assignment, model: &self.model, control: self.reporter.control() }
     }
 
     /// Loads a block, prunes it or takes up what was pruned, and sends the states through.
@@ -261,7 +243,7 @@ impl Pass<'_> {
         let mut written = Vec::new();
         if procedure.stages().is_empty() {
             for &id in modules.iter().filter(|_| (first..end).contains(&index)) {
-                let module = self.unchanged(block, index, id)?;
+                let module = self.compressor().unchanged(block, index, id)?;
                 (self.findings)(Finding::Module { module })?;
             }
         } else if (first..end).contains(&index) {
@@ -300,7 +282,8 @@ impl Pass<'_> {
             let started = self.reporter.clock();
             let module = block.layout().module(id).clone();
             let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
-            let (result, stored, weight) = self.prune_module(block, index, id, procedure, of_site)?;
+            let (result, stored, weight) =
+                self.compressor().compress(block, index, id, procedure, of_site)?;
             let seconds = self.reporter.clock() - started;
             self.seconds.prune += seconds;
             self.reporter.tracker.did(Work::compressing(procedure), work, seconds);
@@ -325,16 +308,6 @@ impl Pass<'_> {
             }
         }
         Ok(())
-    }
-
-    /// A module that stays as it is in a cell that only leaves blocks out.
-    fn unchanged(&self, block: &Block, index: usize, id: ModuleId) -> Result<ModuleResult> {
-        let weights = self.source_weights(block, id)?;
-        let module = block.layout().module(id);
-        let zeros = weights.iter().filter(|weight| **weight == 0.0).count() as u64;
-        let bits = 8 * self.files().stored_dtype(module).size_in_bytes();
-        let footprint = footprint(weights.len() as u64, zeros, bits);
-        Ok(untouched(index, &module.full_name, self.with_bias((index, id), footprint)))
     }
 
     /// The dense pass: statistics of the inputs of some modules that this method needs.
@@ -373,124 +346,6 @@ impl Pass<'_> {
             self.reporter.tracker.did(Work::Collect, sizes.collect() * share, collect_seconds);
         }
         Ok(statistics)
-    }
-
-    /// What a module takes, with the bias that it has only because its block is narrower.
-    fn with_bias(&self, (index, id): (usize, ModuleId), footprint: Footprint) -> Footprint {
-        let module = self.files().config.layout(index).module(id);
-        let bits = added_bias_bits(self.study, self.files(), module);
-        let (stored_bits, packed_bits) = (footprint.stored_bits + bits, footprint.packed_bits + bits);
-        Footprint { stored_bits, packed_bits, ..footprint }
-    }
-
-    fn prune_module(
-        &self,
-        block: &Block,
-        index: usize,
-        id: ModuleId,
-        procedure: &Procedure,
-        inputs: Option<&mut InputStatistics>,
-    ) -> Result<(ModuleResult, Stored, Tensor)> {
-        let started = Instant::now();
-        let module = block.layout().module(id).clone();
-        let routed = inputs.as_ref().and_then(|inputs| inputs.routed);
-        let compressed = if procedure.works_on_device() && !self.place.device.is_cpu() {
-            self.compress_on_device(block, id, procedure, inputs)?
-        } else {
-            self.compress_on_host(block, (index, id), procedure, inputs)?
-        };
-        let Compressed { mut outcome, stored, footprint, weight } = compressed;
-        outcome.details.extend(routed.map(RoutedTokens::details));
-        if self.assignment.profile.is_some() {
-            // As people read it; the profile has all digits.
-            outcome.details.put(SHARE_DETAIL, (procedure.zeros() * 1e6).round() / 1e6);
-        }
-        let result = ModuleResult {
-            block: index,
-            name: module.full_name,
-            footprint: self.with_bias((index, id), footprint),
-            reconstruction_error: outcome.error,
-            error_basis: outcome.basis,
-            dead_columns: outcome.dead_columns,
-            details: outcome.details,
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        Ok((result, stored, weight))
-    }
-
-    fn compress_on_host(
-        &self,
-        block: &Block,
-        (index, id): (usize, ModuleId),
-        procedure: &Procedure,
-        mut inputs: Option<&mut InputStatistics>,
-    ) -> Result<Compressed> {
-        let module = block.layout().module(id);
-        let (rows, columns) = module.shape;
-        let source = self.files().stored_dtype(module);
-        let mut weights = self.source_weights(block, id)?;
-        if let Some(inputs) = &mut inputs {
-            inputs.move_to_host()?;
-        }
-        let control = self.reporter.control();
-        let left_out = self.assignment.removed.blocks.iter().filter(|dropped| **dropped < index).count();
-        let place = self.model.config.matrix_place(index - left_out, id);
-        let matrix = Matrix { dtype: source, place, ..Matrix::new(&mut weights, columns) };
-        let stop = || control.cancelled();
-        let mut outcome = procedure.run(matrix, inputs, &stop)?;
-        let device = &self.place.device;
-        let stored = match outcome.encoded.take() {
-            Some(Encoded::Codes(codes)) => Stored::Codes(codes),
-            Some(Encoded::Blocks(blocks)) => Stored::Blocks(blocks),
-            None => Stored::keep(&mut weights, [rows, columns], source, procedure.updates_weights())?,
-        };
-        let footprint = stored.footprint(&weights, 8 * source.size_in_bytes());
-        let weight = if device.is_cpu() {
-            Tensor::from_vec(weights, (rows, columns), device)?
-        } else {
-            stored.for_device(&mut weights, source)?.to_device(device)?
-        };
-        Ok(Compressed { weight, stored, footprint, outcome })
-    }
-
-    /// As on the host, except that only what is stored comes there.
-    fn compress_on_device(
-        &self,
-        block: &Block,
-        id: ModuleId,
-        procedure: &Procedure,
-        inputs: Option<&mut InputStatistics>,
-    ) -> Result<Compressed> {
-        let module = block.layout().module(id);
-        let source = self.files().stored_dtype(module);
-        let loaded = block.module(id)?.weight;
-        let weights = if loaded.dtype() == source || loaded.dtype() == DType::F32 {
-            loaded.to_dtype(DType::F32)?
-        } else {
-            // The block's weights were rounded to the precision that is computed in.
-            self.files().matrix(module, DType::F32, &self.place.device)?
-        };
-        let control = self.reporter.control();
-        let stop = || control.cancelled();
-        let matrix = DeviceMatrix { dtype: source, ..DeviceMatrix::new(&weights) };
-        let (weights, mut outcome) = procedure.run_on_device(matrix, inputs, &stop)?;
-        let (stored, weight, footprint) = match outcome.encoded.take() {
-            Some(Encoded::Codes(codes)) => Stored::keep_codes_from_device(codes, weights)?,
-            Some(Encoded::Blocks(_)) => return Err(Error::failure("blocks of a format came from a device")),
-            None => Stored::keep_from_device(&weights, source, procedure.updates_weights())?,
-        };
-        Ok(Compressed { weight, stored, footprint, outcome })
-    }
-
-    /// A module's weights as the model's files have them, in `f32` on the host.
-    fn source_weights(&self, block: &Block, id: ModuleId) -> Result<Vec<f32>> {
-        let weight = block.module(id)?.weight;
-        if weight.device().is_cpu() && weight.dtype() == DType::F32 {
-            return with_elements(&weight, <[f32]>::to_vec);
-        }
-        let module = block.layout().module(id);
-        let weight = self.files().matrix(module, DType::F32, &Device::Cpu)?;
-        with_elements(&weight, <[f32]>::to_vec)
     }
 
     /// Both streams go through the block as it is now. Calibration states end where no later block needs them.
@@ -534,86 +389,4 @@ impl Pass<'_> {
         }
         states
     }
-}
-
-/// Puts a checkpoint's weights into a block that was loaded from the source.
-pub(super) fn apply_checkpoint(
-    block: &mut Block,
-    study: &Study,
-    place: &Place,
-    dir: &Path,
-    index: usize,
-) -> Result<()> {
-    let file = Arc::new(Mutex::new(BlockFile::open(dir, index)?));
-    let open = || file.lock().unwrap_or_else(PoisonError::into_inner);
-    let names = open().modules();
-    for name in names {
-        let id = block.layout().find(&name).ok_or_else(|| {
-            Error::failure(format!(
-                "the checkpoint {} is damaged: `{name}` is no module",
-                checkpoint::block_path(dir, index).display()
-            ))
-        })?;
-        if let Some(source) = block.reader(id) {
-            let target = (study.dtype, place.device.clone());
-            block.set_reader(id, BlockFile::reader(file.clone(), name, source, target));
-            continue;
-        }
-        let Some(stored) = open().module(&name)? else { continue };
-        let source = block.module(id)?.weight;
-        let weights = stored.weights(|| {
-            // What stays is the source's, which the block holds; zeros are exact in any precision.
-            let source = source.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-            with_elements(&source, <[f32]>::to_vec)
-        })?;
-        block.set_weight(id, weights.to_device(&place.device)?.to_dtype(study.dtype)?);
-    }
-    Ok(())
-}
-
-/// The heads of a cell and the base; the base's (`None`) for both. `own` is the cell's, where it is in memory already.
-pub(super) fn load_heads(
-    study: &Study,
-    place: &Place,
-    cell: Option<&CellSpec>,
-    own: Option<LmHead>,
-) -> Result<Heads> {
-    let load = |model: &ModelFolder| LmHead::load(model, study.dtype, &place.device);
-    let model = study.model_of(cell)?;
-    let base = model.ends.head.map(|_| load(&study.folder)).transpose()?;
-    Ok(Heads::new(own.map_or_else(|| load(&model), Ok)?, base))
-}
-
-/// Measures final states on every corpus, and keeps what every position showed.
-pub(super) fn measure(
-    study: &Study,
-    place: &Place,
-    assignment: &Assignment,
-    reporter: &mut Reporter,
-    states: &HiddenStates,
-    seconds: &mut Seconds,
-) -> Result<Metrics> {
-    if study.corpora.is_empty() {
-        return Ok(Metrics::default());
-    }
-    let started = reporter.clock();
-    let heads = load_heads(study, place, assignment.cell.as_ref(), None)?;
-    let base = assignment.cell.as_ref().and(place.base_states.as_ref());
-    let windows = study.sizes.evaluation_windows;
-    reporter.phase(assignment.id.as_deref(), Phase::Evaluate, windows as u64, "windows");
-    let work = study.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;
-    let mut last = started;
-    let corpora = (study.corpora.as_slice(), study.spec.evaluation.score);
-    let (metrics, positions) =
-        super::evaluate::evaluate(&heads, &place.device, corpora, states, base, &mut |done| {
-            let now = reporter.clock();
-            reporter.tracker.did(Work::Head, work, now - last);
-            last = now;
-            reporter.tracker.step(done as u64);
-            reporter.check()
-        })?;
-    scratch::release();
-    checkpoint::positions::write(&assignment.folder, &positions)?;
-    seconds.evaluate += reporter.clock() - started;
-    Ok(metrics)
 }

@@ -8,12 +8,12 @@ use candle_core::Tensor;
 
 use super::Reporter;
 use super::assignment::Assignment;
-use super::cell::load_heads;
 use super::choice_requests::PreparedChoices;
 use super::costs::Work;
 use super::evaluate;
 use super::event::Phase;
 use super::finding::{Finding, Findings};
+use super::measure::load_heads;
 use super::place::Place;
 use super::stream::HiddenStates;
 use super::study::Study;

@@ -4,6 +4,7 @@ use super::allocation::allocate;
 use super::assignment::Assignment;
 use super::finding::{Finding, Findings};
 use super::ledger::replace_module;
+use super::measure::measure;
 use super::place::Place;
 use super::stream::HiddenStates;
 use super::structure::{removed_parts, savings};
@@ -94,7 +95,7 @@ fn measure_and_answer(
         findings(Finding::Warning { message: message.clone() })?;
     }
     let (states, mut saving) = passed?;
-    let metrics = cell::measure(study, place, assignment, reporter, &states, seconds)?;
+    let metrics = measure(study, place, assignment, reporter, &states, seconds)?;
     saving.wait()?;
 
     let mut all_warnings = assignment.calibration_warnings.clone();

@@ -336,9 +336,9 @@ impl Sizes {
         1.0 - removed * self.mean_block(|_, layout| of_experts(layout)) / self.block_parameters()
     }
 
-    /// The survey of one calibration set.
-    pub fn survey(&self) -> Amounts {
-        let blocks = self.config.blocks as f64;
+    /// The survey of one calibration set, of which some blocks are done.
+    pub fn survey(&self, done: usize) -> Amounts {
+        let blocks = self.config.blocks.saturating_sub(done) as f64;
         vec![
             (Work::Forward, self.forward(self.calibration_tokens()) * blocks),
             (Work::Block, self.block() * blocks),
@@ -346,12 +346,12 @@ impl Sizes {
     }
 
     /// What a cell tries before it has chosen the blocks that it leaves out: `windows` windows through half of the blocks,
-    /// and through the head.
-    pub fn trials(&self, procedure: &Procedure, windows: usize) -> Amounts {
+    /// and through the head. Some trials are done.
+    pub fn trials(&self, procedure: &Procedure, windows: usize, done: usize) -> Amounts {
         let blocks = self.config.blocks;
         let Some((stage, removal)) = procedure.removal() else { return Vec::new() };
         let removed = procedure.blocks_removed(blocks).unwrap_or(0);
-        let trials = removal.trials(blocks, removed, &stage.arguments) as f64;
+        let trials = removal.trials(blocks, removed, &stage.arguments).saturating_sub(done) as f64;
         let tokens = windows.min(self.calibration_windows) * self.seq_len;
         vec![
             (Work::Forward, trials * self.forward(tokens) * blocks as f64 / 2.0),

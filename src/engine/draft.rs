@@ -11,6 +11,7 @@ use super::calibration::CalibrationSets;
 use super::choice_requests::PreparedChoices;
 use super::content;
 use super::costs::Sizes;
+use super::dense_model::LOSS_WINDOWS;
 use super::evaluate::Corpus;
 use super::event::{Phase, PlannedCell, ResourceEstimate};
 use super::experts::most_held;
@@ -20,7 +21,6 @@ use super::place::Place;
 use super::places::Places;
 use super::prompts::PreparedTask;
 use super::speed;
-use super::structure::LOSS_WINDOWS;
 use super::study::Study;
 use crate::data::{self, FieldNames, Task, TaskRecords};
 use crate::device;
@@ -226,8 +226,8 @@ impl StudyDraft {
     pub fn estimate(&self, store: &Path) -> ResourceEstimate {
         let sizes = &self.study.sizes;
         let amounts = self.procedures.iter().flat_map(|procedure| sizes.cell(procedure, 0, 0));
-        let trials = self.procedures.iter().flat_map(|procedure| sizes.trials(procedure, LOSS_WINDOWS));
-        let surveys = self.surveyed_sets().flat_map(|_| sizes.survey());
+        let trials = self.procedures.iter().flat_map(|procedure| sizes.trials(procedure, LOSS_WINDOWS, 0));
+        let surveys = self.surveyed_sets().flat_map(|_| sizes.survey(0));
         let work = sizes.base(0).into_iter().chain(amounts).chain(trials).chain(surveys);
         let work: f64 = work.map(|(_, amount)| amount).sum();
         ResourceEstimate {

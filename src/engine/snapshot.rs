@@ -1,6 +1,6 @@
 //! Hidden states on their way to the disk, beside the computing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::store::checkpoint::{self, States};
 /// Writing may take at most this share of the time.
 const SHARE: f64 = 0.1;
 
-/// Saves the states of a pass, one snapshot at a time.
+/// Saves the states of a pass in one file, one snapshot at a time.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    dir: PathBuf,
+    path: PathBuf,
     /// The snapshot that is being written; its time in seconds comes out of it.
     writing: Option<JoinHandle<Result<f64>>>,
     begun: Instant,
@@ -21,9 +21,9 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Of a pass with this folder.
-    pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), writing: None, begun: Instant::now(), cost: 0.0 }
+    /// Of a pass whose states go into this file.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, writing: None, begun: Instant::now(), cost: 0.0 }
     }
 
     /// Whether states may be saved: the last ones are there, and it would not take too much of the time.
@@ -54,15 +54,15 @@ impl Snapshots {
     /// What went wrong with the last ones.
     pub fn begin(&mut self, block: usize, states: States) -> Result<()> {
         self.wait()?;
-        let dir = self.dir.clone();
+        let path = self.path.clone();
         let write = move || {
             let started = Instant::now();
-            checkpoint::write_states(&dir, block, &states)?;
+            checkpoint::write_states(&path, block, &states)?;
             Ok(started.elapsed().as_secs_f64())
         };
         self.begun = Instant::now();
         let writing = thread::Builder::new().name("snapshot".into()).spawn(write);
-        self.writing = Some(writing.map_err(|e| Error::io("cannot start a thread for", &self.dir, e))?);
+        self.writing = Some(writing.map_err(|e| Error::io("cannot start a thread for", &self.path, e))?);
         Ok(())
     }
 
@@ -88,6 +88,8 @@ impl Drop for Snapshots {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use candle_core::{Device, Tensor};
 
     use super::*;
@@ -97,14 +99,15 @@ mod tests {
     }
 
     fn saved(dir: &Path) -> (usize, f32) {
-        let (block, states) = checkpoint::read_states(dir, &Device::Cpu).unwrap().unwrap();
+        let (block, states) =
+            checkpoint::read_states(&checkpoint::states_path(dir), &Device::Cpu).unwrap().unwrap();
         (block, states[0].1.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0])
     }
 
     #[test]
     fn what_is_saved_is_there_and_what_comes_later_takes_its_place() {
         let dir = tempfile::tempdir().unwrap();
-        let mut snapshots = Snapshots::new(dir.path());
+        let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
         assert!(snapshots.is_due().unwrap());
         snapshots.begin(1, states(1.0)).unwrap();
         snapshots.save(2, states(2.0)).unwrap();
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn nothing_is_due_that_would_take_too_much_time() {
         let dir = tempfile::tempdir().unwrap();
-        let mut snapshots = Snapshots::new(dir.path());
+        let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
         snapshots.save(1, states(1.0)).unwrap();
         snapshots.cost = 3600.0;
         assert!(!snapshots.is_due().unwrap());
@@ -130,7 +133,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let mut snapshots = Snapshots::new(&file.join("cell"));
+        let mut snapshots = Snapshots::new(checkpoint::states_path(&file.join("cell")));
         snapshots.begin(1, states(1.0)).unwrap();
         assert!(snapshots.save(2, states(2.0)).is_err());
     }

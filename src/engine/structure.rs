@@ -1,31 +1,18 @@
 //! Which blocks and experts a cell removes: chosen once, from the dense model, and kept in its folder.
 
 use std::fs;
-use std::path::PathBuf;
 
 use super::Reporter;
 use super::assignment::Assignment;
-use super::costs::Work;
-use super::evaluate::{Heads, window};
-use super::event::{Event, Phase};
+use super::dense_model::SurveyedModel;
 use super::place::Place;
-use super::stream::{HiddenStates, Placement};
 use super::study::Study;
-use super::survey::take_survey;
 use crate::error::{Error, Result};
-use crate::methods::{DenseModel, Survey};
-use crate::model::{LmHead, ModelFolder, ModuleDef, RemovedParts};
+use crate::model::{ModelFolder, ModuleDef, RemovedParts};
 use crate::results::{ErrorBasis, Footprint, ModuleResult};
 use crate::store::checkpoint::removed::{read_experts, write_experts};
 use crate::store::checkpoint::{self, Stored};
-use crate::store::survey as kept_survey;
-use crate::study::StudyContent;
-
-/// Windows that losses are measured on, as SLEB's authors do.
-pub(super) const LOSS_WINDOWS: usize = 8;
-
-/// Most bytes of hidden states of models that are tried together.
-const TRIAL_BYTES: usize = 1 << 30;
+use crate::store::trials;
 
 /// The parts of the model that a cell removes, chosen when they are first asked for.
 ///
@@ -96,6 +83,7 @@ fn dropped_blocks(
             modules.map(|(_, module)| (&module.name, Stored::Dropped([module.shape.0, module.shape.1])));
         checkpoint::write_block(dir, block, &gone.collect::<Vec<_>>())?;
     }
+    trials::remove(dir)?;
     Ok(chosen)
 }
 
@@ -159,128 +147,4 @@ pub(super) fn added_bias_bits(study: &Study, model: &ModelFolder, module: &Modul
     let added = module.bias().filter(|name| study.folder.weights.info(name).is_none());
     let info = added.as_ref().and_then(|name| model.weights.info(name));
     info.map_or(0, |info| (info.elements() * 8 * info.dtype.size_in_bytes()) as u64)
-}
-
-/// The dense model of a study, which is surveyed once for each calibration set.
-pub(super) struct SurveyedModel<'a> {
-    pub study: &'a Study,
-    pub place: &'a Place,
-    pub assignment: &'a Assignment,
-    pub reporter: &'a mut Reporter,
-}
-
-impl SurveyedModel<'_> {
-    fn windows(&self) -> Result<&[Vec<u32>]> {
-        let windows = self.assignment.calibration.as_ref().map(|windows| windows.as_slice());
-        windows.ok_or_else(|| Error::failure("a cell that needs a survey has no calibration windows"))
-    }
-
-    /// The losses of some candidates, which are tried together: each is a stream of states that leaves one block out.
-    fn try_together(
-        &mut self,
-        start: &HiddenStates,
-        removed: &[usize],
-        candidates: &[usize],
-    ) -> Result<Vec<HiddenStates>> {
-        let (study, place) = (self.study, self.place);
-        let (mut whole, mut trials) = (start.clone(), Vec::<HiddenStates>::new());
-        for index in (0..study.folder.config.blocks).filter(|index| !removed.contains(index)) {
-            self.reporter.boundary()?;
-            let started = self.reporter.clock();
-            let block = study.load_block(index, &place.device)?;
-            let loaded = self.reporter.clock();
-            self.reporter.tracker.did(Work::Block, study.sizes.block(), loaded - started);
-            let is_candidate = candidates.contains(&index);
-            let left_out = is_candidate.then(|| whole.clone());
-            // Once all candidates are on their way, nobody needs the model with all blocks.
-            let needs_whole = candidates.iter().any(|candidate| *candidate > index);
-            for states in trials.iter_mut().chain(needs_whole.then_some(&mut whole)) {
-                let began = self.reporter.clock();
-                states.forward(&block, &study.ropes, &place.device, &mut || self.reporter.check())?;
-                let seconds = self.reporter.clock() - began;
-                self.reporter.tracker.did(Work::Forward, study.sizes.forward(states.tokens()), seconds);
-                self.reporter.tracker.throughput(states.tokens() as f64, 1.0);
-            }
-            trials.extend(left_out);
-        }
-        Ok(trials)
-    }
-}
-
-impl SurveyedModel<'_> {
-    /// A survey that also knows what the inputs of modules are like. Of a model of which blocks are left out, it is that of
-    /// the others, and is not kept: what is chosen by it is.
-    ///
-    /// # Errors
-    /// As [`DenseModel::survey`].
-    pub fn survey_with_sites(&mut self) -> Result<Survey> {
-        if self.assignment.removed.blocks.is_empty() { self.survey() } else { self.take() }
-    }
-
-    /// The calibration set, and where its survey is kept.
-    fn path(&self) -> Result<(String, PathBuf)> {
-        let assignment = self.assignment;
-        let cell = assignment.cell.as_ref();
-        let set = cell.and_then(|cell| Some((cell.calibration.as_deref()?, cell.seed)));
-        let (set, seed) = set.ok_or_else(|| Error::failure("a survey needs a calibration set"))?;
-        let key = StudyContent::calibration_key(set, seed);
-        let path = kept_survey::path(&assignment.base_folder, &key);
-        Ok((key, path))
-    }
-
-    fn take(&mut self) -> Result<Survey> {
-        let (study, assignment) = (self.study, self.assignment);
-        let windows = self.windows()?.to_vec();
-        self.reporter.tracker.unit(&study.sizes.survey());
-        let read = (windows.as_slice(), assignment.removed.blocks.as_slice());
-        take_survey(study, self.place, read, assignment.id.as_deref(), self.reporter)
-    }
-}
-
-impl DenseModel for SurveyedModel<'_> {
-    fn survey(&mut self) -> Result<Survey> {
-        let (key, path) = self.path()?;
-        let known = kept_survey::read(&path, self.study.folder.config.blocks)?;
-        if let Some(known) = known.filter(Survey::is_complete) {
-            return Ok(known);
-        }
-        let found = self.take()?;
-        kept_survey::write(&path, &found)?;
-        self.reporter.event(Event::Surveyed { calibration: key, influence: found.influence.clone() });
-        Ok(found)
-    }
-
-    fn losses_without(&mut self, removed: &[usize], candidates: &[usize]) -> Result<Vec<f64>> {
-        let (study, place) = (self.study, self.place);
-        let windows: Vec<Vec<u32>> = self.windows()?.iter().take(LOSS_WINDOWS).cloned().collect();
-        let id = self.assignment.id.clone();
-        self.reporter.phase(id.as_deref(), Phase::Survey, candidates.len() as u64, "trials");
-        if let (true, Some(cell)) = (removed.is_empty(), &self.assignment.cell) {
-            let procedure = study.procedure(cell)?;
-            self.reporter.tracker.unit(&study.sizes.trials(&procedure, LOSS_WINDOWS));
-        }
-        let placement = Placement { batch_tokens: study.spec.compute.batch_tokens, home: &place.home };
-        let start = HiddenStates::embed(&study.folder, &windows, study.dtype, placement, &mut || {
-            self.reporter.boundary()
-        })?;
-        let heads = Heads::new(LmHead::load(&study.folder, study.dtype, &place.device)?, None);
-        let bytes = start.tokens() * study.folder.config.hidden_size * study.sizes.compute_bytes;
-        let together = (TRIAL_BYTES / bytes.max(1)).max(1);
-        let mut losses = Vec::with_capacity(candidates.len());
-        for group in candidates.chunks(together) {
-            for states in self.try_together(&start, removed, group)? {
-                self.reporter.check()?;
-                let mut total = 0.0;
-                for (index, tokens) in windows.iter().enumerate() {
-                    let scored = (tokens.as_slice(), crate::study::ScoredPositions::default());
-                    let found = window(&heads, &place.device, scored, &states.sequence(index)?, None)?;
-                    let predicted = found.with_target();
-                    total += predicted.iter().map(|at| at.nll).sum::<f64>() / predicted.len().max(1) as f64;
-                }
-                losses.push(total / windows.len().max(1) as f64);
-                self.reporter.tracker.step(losses.len() as u64);
-            }
-        }
-        Ok(losses)
-    }
 }

@@ -12,15 +12,21 @@ use super::costs::Work;
 use super::event::{Event, Phase};
 use super::expert_scores::ShownExperts;
 use super::moments::MomentCollector;
-use super::outliers::outlier_ratio;
 use super::place::Place;
+use super::snapshot::Snapshots;
 use super::stream::{HiddenStates, Placement};
 use super::study::Study;
+use super::weight_scores::{WeightScores, weight_scores};
 use crate::error::Result;
-use crate::methods::{Needs, Survey, cosine, span_angles};
+use crate::methods::{BlockFigures, Needs, Survey, cosine};
 use crate::model::ops::with_elements;
-use crate::model::{ActivationObserver, Activations, InputSite, ModuleId, WidthPart};
+use crate::model::{ActivationObserver, Activations, InputSite, ModuleId, Tree, WidthPart};
+use crate::store::checkpoint::States;
 use crate::store::survey as kept_survey;
+
+/// What the tensors of an unfinished survey are called: hidden states, batch by batch, and those of the last tokens.
+const STATES: &str = "windows.";
+const LAST: &str = "last.";
 
 /// What is collected of the inputs of a block's modules.
 struct SurveyedInputs {
@@ -39,29 +45,136 @@ impl ActivationObserver for SurveyedInputs {
     }
 }
 
-/// Sends the windows through the dense model, block by block, without the blocks `dropped`, which have no figures of module
-/// inputs; `cell` is the one that is waiting for it.
+/// What is surveyed, and where the survey will lie.
+pub(super) struct SurveyRequest<'a> {
+    pub windows: &'a [Vec<u32>],
+    /// Blocks that are left out.
+    pub dropped: &'a [usize],
+    pub path: &'a Path,
+    /// The cell that is waiting for it.
+    pub cell: Option<&'a str>,
+}
+
+/// A survey in the making.
+struct SurveyPass<'a> {
+    study: &'a Study,
+    place: &'a Place,
+    states: HiddenStates,
+    figures: Vec<BlockFigures>,
+    /// States of the last tokens of the windows, `[windows, hidden]`: those before the first block, and those behind each.
+    last: Vec<Tensor>,
+}
+
+/// Sends the windows through the dense model, block by block, or takes up such a pass where an earlier run left it. What is
+/// known of it is kept beside the survey, and stays there: whoever writes the survey removes it.
 ///
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled) when it is to end; anything that fails.
 pub(super) fn take_survey(
     study: &Study,
     place: &Place,
-    (windows, dropped): (&[Vec<u32>], &[usize]),
-    cell: Option<&str>,
+    request: &SurveyRequest<'_>,
     reporter: &mut Reporter,
 ) -> Result<Survey> {
     let (blocks, hidden) = (study.folder.config.blocks, study.folder.config.hidden_size);
-    reporter.phase(cell, Phase::Survey, blocks as u64, "blocks");
-    let placement = Placement { batch_tokens: study.spec.compute.batch_tokens, home: &place.home };
-    let mut states =
-        HiddenStates::embed(&study.folder, windows, study.dtype, placement, &mut || reporter.boundary())?;
-    let tokens = states.tokens();
-    let (mut influence, mut outliers) = (Vec::with_capacity(blocks), Vec::with_capacity(blocks));
-    let mut last = vec![states.last_states(hidden)?];
-    let (mut experts, mut figures) = (Vec::with_capacity(blocks), vec![Vec::new(); blocks]);
-    for index in (0..blocks).filter(|index| !dropped.contains(index)) {
-        reporter.boundary()?;
+    let order: Vec<usize> = (0..blocks).filter(|index| !request.dropped.contains(index)).collect();
+    let mut pass = match SurveyPass::resumed(study, place, request, &order)? {
+        Some(pass) => pass,
+        None => SurveyPass::begun(study, place, request, reporter)?,
+    };
+    reporter.tracker.unit(&study.sizes.survey(pass.figures.len()));
+    reporter.phase(request.cell, Phase::Survey, blocks as u64, "blocks");
+    reporter.tracker.step(pass.figures.len() as u64);
+    reporter.boundary()?;
+    let mut snapshots = Snapshots::new(kept_survey::unfinished_states(request.path));
+    for &index in &order[pass.figures.len()..] {
+        pass.survey_block(index, reporter)?;
+        let done = pass.figures.len();
+        reporter.tracker.step(done as u64);
+        if done < order.len() {
+            // States that are ahead of the figures would be of no use.
+            kept_survey::write_unfinished_figures(request.path, &pass.figures)?;
+            if snapshots.is_due()? {
+                snapshots.begin(done, pass.kept())?;
+            }
+            let stopping = reporter.boundary();
+            if stopping.is_err() {
+                snapshots.save(done, pass.kept())?;
+                stopping?;
+            }
+        }
+    }
+    snapshots.wait()?;
+    let last = pass.last.iter().map(|last| last.flatten_all()?.to_vec1::<f32>());
+    let last = last.collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Survey::of_blocks(pass.figures, blocks, &last, (request.windows.len(), hidden)))
+}
+
+impl<'a> SurveyPass<'a> {
+    fn begun(
+        study: &'a Study,
+        place: &'a Place,
+        request: &SurveyRequest<'_>,
+        reporter: &mut Reporter,
+    ) -> Result<Self> {
+        let placement = placement(study, place);
+        let states =
+            HiddenStates::embed(&study.folder, request.windows, study.dtype, placement, &mut || {
+                reporter.boundary()
+            })?;
+        let mut pass = Self { study, place, states, figures: Vec::new(), last: Vec::new() };
+        pass.keep_last()?;
+        Ok(pass)
+    }
+
+    /// `None` where an earlier run left nothing, or something of another pass.
+    fn resumed(
+        study: &'a Study,
+        place: &'a Place,
+        request: &SurveyRequest<'_>,
+        order: &[usize],
+    ) -> Result<Option<Self>> {
+        let Some((figures, saved)) = kept_survey::read_unfinished(request.path)? else { return Ok(None) };
+        let of = |prefix: &str| -> Vec<Tensor> {
+            saved
+                .iter()
+                .filter(|(name, _)| name.starts_with(prefix))
+                .map(|(_, tensor)| tensor.clone())
+                .collect()
+        };
+        let lengths: Vec<_> = request.windows.iter().map(|window| Tree::alone(window.len())).collect();
+        let states = HiddenStates::from_saved(&of(STATES), &lengths, placement(study, place));
+        let last = of(LAST);
+        let shape = [request.windows.len(), study.folder.config.hidden_size];
+        let is_of_this = last.len() == figures.len() + 1
+            && last.iter().all(|last| last.dims() == shape)
+            && figures.len() < order.len()
+            && figures.iter().map(|figures| figures.block).eq(order[..figures.len()].iter().copied());
+        let states = states.ok().filter(|_| is_of_this);
+        Ok(states.map(|states| Self { study, place, states, figures, last }))
+    }
+
+    /// What the pass goes on with, by name.
+    fn kept(&self) -> States {
+        let named = |prefix: &'static str, tensors: &[Tensor]| -> States {
+            tensors
+                .iter()
+                .enumerate()
+                .map(|(at, tensor)| (format!("{prefix}{at:05}"), tensor.clone()))
+                .collect()
+        };
+        [named(STATES, self.states.batches()), named(LAST, &self.last)].concat()
+    }
+
+    fn keep_last(&mut self) -> Result<()> {
+        let hidden = self.study.folder.config.hidden_size;
+        let last = self.states.last_states(hidden)?;
+        self.last.push(Tensor::from_vec(last, (self.states.sequences(), hidden), &Device::Cpu)?);
+        Ok(())
+    }
+
+    fn survey_block(&mut self, index: usize, reporter: &mut Reporter) -> Result<()> {
+        let (study, place) = (self.study, self.place);
         let started = reporter.clock();
         let block = study.load_block(index, &place.device)?;
         let loaded = reporter.clock();
@@ -74,7 +187,7 @@ pub(super) fn take_survey(
         };
         let mut turned = 0.0;
         let mut scores = ShownExperts::of(&block);
-        states.forward_seen(
+        self.states.forward_seen(
             &block,
             (&study.ropes, &place.device),
             (&sites, &mut inputs, &mut scores),
@@ -84,23 +197,31 @@ pub(super) fn take_survey(
                 Ok(())
             },
         )?;
-        influence.push(turned / tokens.max(1) as f64);
-        experts.push(scores.finish());
-        last.push(states.last_states(hidden)?);
+        self.keep_last()?;
         let forwarded = reporter.clock();
         let SurveyedInputs { mut norms, moments, .. } = inputs;
-        figures[index] = moments.finish(block.layout(), &outputs);
-        norms.count(states.sequences());
+        norms.count(self.states.sequences());
         let statistics = norms.finish(block.layout(), &sites, &place.device)?;
-        outliers.push(outlier_ratio(study, &block, &statistics)?);
+        let WeightScores { outlier_ratio, errors } = weight_scores(study, (&block, index), &statistics)?;
+        let tokens = self.states.tokens();
+        self.figures.push(BlockFigures {
+            block: index,
+            influence: turned / tokens.max(1) as f64,
+            experts: scores.finish(),
+            outlier_ratio,
+            errors,
+            sites: moments.finish(block.layout(), &outputs),
+        });
         let beside = loaded - started + reporter.clock() - forwarded;
         reporter.tracker.did(Work::Block, study.sizes.block(), beside);
         reporter.tracker.did(Work::Forward, study.sizes.forward(tokens), forwarded - loaded);
         reporter.tracker.throughput(tokens as f64, 1.0);
-        reporter.tracker.step(index as u64 + 1);
+        Ok(())
     }
-    let angles = span_angles(&last, hidden);
-    Ok(Survey { windows: windows.len(), influence, angles, experts, outlier_ratio: outliers, sites: figures })
+}
+
+fn placement<'a>(study: &Study, place: &'a Place) -> Placement<'a> {
+    Placement { batch_tokens: study.spec.compute.batch_tokens, home: &place.home }
 }
 
 /// Tells the surveys that lie in the base's folder and are not among `told`.

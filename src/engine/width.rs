@@ -7,8 +7,8 @@ use candle_core::{DType, Device};
 
 use super::Reporter;
 use super::assignment::Assignment;
+use super::dense_model::SurveyedModel;
 use super::place::Place;
-use super::structure::SurveyedModel;
 use super::study::Study;
 use crate::error::{Error, Result};
 use crate::export::unit_counts;

@@ -1,6 +1,6 @@
 //! Where the zeros of a fraction go: the same share from every block, or more from blocks that can spare them.
 
-use super::{Arguments, Parameter, ParameterKind, Profile, Survey};
+use super::{Arguments, ERROR_LEVELS, Parameter, ParameterKind, Profile, Survey};
 use crate::error::{Error, Result};
 use crate::study::{Level, Sparsity};
 
@@ -10,12 +10,13 @@ const UNIFORM: &str = "uniform";
 /// How a fraction is spread over the blocks.
 pub(super) const ALLOCATION: Parameter = Parameter {
     name: "allocation",
-    about: "how a fraction is spread over the blocks: the same share of each, or less of blocks with more outliers (owl)",
-    kind: ParameterKind::Choice(&[UNIFORM, "owl"]),
+    about: "how a fraction is spread over the blocks: the same share of each, less of blocks with more outliers (owl), or so \
+            that the least error reaches the hidden states (error)",
+    kind: ParameterKind::Choice(&[UNIFORM, "owl", "error"]),
 };
 
 /// All that are not [`UNIFORM`].
-const ALLOCATIONS: &[&dyn Allocation] = &[&Owl];
+const ALLOCATIONS: &[&dyn Allocation] = &[&Owl, &LeastError];
 
 /// Least and largest share of a block's weights that goes.
 const RANGE: (f64, f64) = (0.01, 0.99);
@@ -100,8 +101,77 @@ impl Allocation for Owl {
     }
 }
 
+/// The shares with the least sum of errors over the blocks, no further than [`LAMBDA`] from the fraction.
+///
+/// A block that loses the share `s` of its weights costs `I · e(s)`: `e` is the relative squared error of its modules, and
+/// the influence `I` is how much the block changes the hidden states. Every hundredth goes where it costs least.
+#[derive(Debug, Clone, Copy)]
+struct LeastError;
+
+/// A part of the share of a block that may go, and what it costs.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// The block's place among those that are pruned.
+    place: usize,
+    width: f64,
+    /// Error for each unit of the share.
+    slope: f64,
+}
+
+impl Allocation for LeastError {
+    fn name(&self) -> &'static str {
+        "error"
+    }
+
+    fn shares(&self, survey: &Survey, blocks: &[usize], fraction: f64) -> Result<Vec<f64>> {
+        let (low, high) = ((fraction - LAMBDA).max(RANGE.0), (fraction + LAMBDA).min(RANGE.1));
+        let mut pieces = Vec::new();
+        for (place, block) in blocks.iter().enumerate() {
+            let known = survey.errors.get(*block).filter(|errors| errors.len() == ERROR_LEVELS);
+            let (Some(errors), Some(influence)) = (known, survey.influence.get(*block)) else {
+                return Err(Error::failure(format!("the survey has no errors of block {block}")));
+            };
+            pieces.extend(pieces_of(place, errors, *influence, (low, high)));
+        }
+        if fraction <= low || fraction >= high {
+            return Ok(vec![fraction; blocks.len()]);
+        }
+        pieces.sort_by(|a, b| a.slope.total_cmp(&b.slope));
+        let mut shares = vec![low; blocks.len()];
+        let mut left = (fraction - low) * blocks.len() as f64;
+        // Of pieces that cost the same, each gives the same part, so that equal blocks lose the same.
+        for equal in pieces.chunk_by(|a, b| a.slope.total_cmp(&b.slope).is_eq()) {
+            let width: f64 = equal.iter().map(|piece| piece.width).sum();
+            let part = (left / width).min(1.0);
+            for piece in equal {
+                shares[piece.place] += part * piece.width;
+            }
+            left = (left - width).max(0.0);
+        }
+        Ok(shares)
+    }
+}
+
+/// The parts of a block's share between two bounds, hundredth by hundredth.
+fn pieces_of(place: usize, errors: &[f64], influence: f64, (low, high): (f64, f64)) -> Vec<Piece> {
+    let mut before = 0.0;
+    let mut pieces = Vec::new();
+    for (level, error) in errors.iter().enumerate() {
+        let share = |level: usize| level as f64 / errors.len() as f64;
+        let width = share(level + 1).min(high) - share(level).max(low);
+        if width > 0.0 {
+            let slope = influence * (error - before) * errors.len() as f64;
+            pieces.push(Piece { place, width, slope });
+        }
+        before = *error;
+    }
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::methods::Procedure;
     use crate::study::Parameters;
@@ -112,7 +182,16 @@ mod tests {
     }
 
     fn shares(ratios: &[f64], blocks: &[usize], fraction: f64) -> Vec<f64> {
-        let profile = <dyn Allocation>::profile(&Owl, &survey(ratios), blocks, fraction).unwrap();
+        shares_of(&Owl, &survey(ratios), blocks, fraction)
+    }
+
+    fn shares_of(
+        allocation: &'static dyn Allocation,
+        survey: &Survey,
+        blocks: &[usize],
+        fraction: f64,
+    ) -> Vec<f64> {
+        let profile = allocation.profile(survey, blocks, fraction).unwrap();
         let share = |block: &usize| profile.at(*block, Sparsity::Fraction(fraction).into()).unwrap().zeros();
         blocks.iter().map(share).collect()
     }
@@ -163,12 +242,125 @@ mod tests {
             assert_eq!(found.allocation().map(|(allocation, _)| allocation.name()), name, "{text}");
             assert!(name.is_none() || found.looks_at_data().is_some(), "{text}");
         }
-        for method in ["magnitude", "wanda", "sparsegpt", "ria"] {
-            let error = procedure(&format!("{method}@2:4,allocation=owl")).unwrap_err();
+        for (method, name) in ["magnitude", "wanda", "sparsegpt", "ria"]
+            .iter()
+            .flat_map(|method| [(method, "owl"), (method, "error")])
+        {
+            let found = procedure(&format!("{method}@70%,allocation={name}")).unwrap();
+            assert_eq!(found.allocation().map(|(allocation, _)| allocation.name()), Some(name));
+            let error = procedure(&format!("{method}@2:4,allocation={name}")).unwrap_err();
             let said = error.to_string();
             assert!(error.exit_code() == 2, "{said}");
-            assert!(said.contains("allocation=owl spreads a fraction") && said.contains("2:4"), "{said}");
+            assert!(
+                said.contains(&format!("allocation={name} spreads a fraction")) && said.contains("2:4"),
+                "{said}"
+            );
         }
         assert!(procedure("gptq@4bit,allocation=owl").unwrap_err().to_string().contains("no parameter"));
+    }
+
+    /// Blocks whose modules lose `s^exponent` where they lose the share `s`, each with its influence.
+    fn with_errors(blocks: &[(f64, f64)]) -> Survey {
+        let curve = |(_, exponent): &(f64, f64)| -> Vec<f64> {
+            (1..=ERROR_LEVELS).map(|level| (level as f64 / ERROR_LEVELS as f64).powf(*exponent)).collect()
+        };
+        Survey {
+            influence: blocks.iter().map(|(influence, _)| *influence).collect(),
+            errors: blocks.iter().map(curve).collect(),
+            ..Survey::default()
+        }
+    }
+
+    fn all(survey: &Survey) -> Vec<usize> {
+        (0..survey.blocks()).collect()
+    }
+
+    /// What shares cost, by the definition.
+    fn cost(survey: &Survey, shares: &[f64]) -> f64 {
+        let of_block = |(block, share): (usize, &f64)| {
+            let (errors, hundredths) = (&survey.errors[block], share * ERROR_LEVELS as f64);
+            let at = |level: usize| if level == 0 { 0.0 } else { errors[level - 1] };
+            let level = (hundredths.floor() as usize).min(ERROR_LEVELS - 1);
+            let error = at(level) + (hundredths - level as f64) * (at(level + 1) - at(level));
+            survey.influence[block] * error
+        };
+        shares.iter().enumerate().map(of_block).sum()
+    }
+
+    #[test]
+    fn least_error_takes_from_blocks_that_matter_less_and_equal_blocks_lose_the_same() {
+        let survey = with_errors(&[(0.1, 2.0), (0.4, 2.0), (0.1, 2.0), (0.4, 2.0)]);
+        let found = shares_of(&LeastError, &survey, &all(&survey), 0.7);
+        for (found, wanted) in found.iter().zip([0.78, 0.62, 0.78, 0.62]) {
+            assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");
+        }
+        let survey = with_errors(&[(0.1, 3.0); 5]);
+        assert!(LeastError.profile_of(&survey, 0.63).is_uniform());
+        // The fifth block is gone: the others share the fraction.
+        let survey = with_errors(&[(0.3, 2.0), (0.3, 2.0), (0.3, 2.0), (9.0, 2.0)]);
+        for share in shares_of(&LeastError, &survey, &[0, 1, 2], 0.5) {
+            assert!((share - 0.5).abs() < 1e-9);
+        }
+        let without = Survey { errors: Vec::new(), ..survey };
+        assert!(<dyn Allocation>::profile(&LeastError, &without, &[0, 1], 0.6).is_err());
+    }
+
+    impl LeastError {
+        fn profile_of(&self, survey: &Survey, fraction: f64) -> Profile {
+            <dyn Allocation>::profile(self, survey, &all(survey), fraction).unwrap()
+        }
+    }
+
+    #[test]
+    fn least_error_stays_within_a_hundredth_and_the_rest_of_it_at_both_ends() {
+        let survey = with_errors(&[(0.1, 2.0), (0.4, 2.0)]);
+        for (fraction, low, high) in
+            [(0.05, 0.01, 0.13), (0.95, 0.87, 0.99), (0.004, 0.01, 0.01), (0.995, 0.99, 0.99)]
+        {
+            for share in shares_of(&LeastError, &survey, &[0, 1], fraction) {
+                assert!((low - 1e-9..=high + 1e-9).contains(&share), "{share} at {fraction}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn least_error_keeps_the_mean_and_its_bounds_and_no_exchange_costs_less(
+            blocks in prop::collection::vec((0.01f64..1.0, 1.0f64..6.0), 1..12),
+            fraction in 0.02f64..0.98,
+        ) {
+            let survey = with_errors(&blocks);
+            let found = shares_of(&LeastError, &survey, &all(&survey), fraction);
+            let mean = found.iter().sum::<f64>() / found.len() as f64;
+            prop_assert!((mean - fraction).abs() < 1e-9, "{mean} for {fraction}");
+            let (low, high) = ((fraction - 0.08).max(0.01), (fraction + 0.08).min(0.99));
+            let within = |share: f64| share > low - 1e-9 && share < high + 1e-9;
+            prop_assert!(found.iter().all(|share| within(*share)), "{found:?}");
+            let least = cost(&survey, &found);
+            for from in 0..found.len() {
+                for to in 0..found.len() {
+                    let mut other = found.clone();
+                    other[from] -= 0.003;
+                    other[to] += 0.003;
+                    if within(other[from]) && within(other[to]) {
+                        prop_assert!(cost(&survey, &other) > least - 1e-12, "{from} to {to}: {found:?}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_block_whose_every_hundredth_costs_less_loses_no_less(
+            influence in 0.01f64..1.0,
+            factor in 1.0f64..4.0,
+            others in prop::collection::vec((0.01f64..1.0, 1.0f64..6.0), 0..6),
+            exponent in 1.0f64..6.0,
+            fraction in 0.1f64..0.9,
+        ) {
+            let blocks = [vec![(influence, exponent), (influence * factor, exponent)], others].concat();
+            let survey = with_errors(&blocks);
+            let found = shares_of(&LeastError, &survey, &all(&survey), fraction);
+            prop_assert!(found[0] >= found[1] - 1e-9, "{found:?}");
+        }
     }
 }

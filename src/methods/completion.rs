@@ -301,7 +301,7 @@ mod tests {
             ("magnitude@50%+", "a method: rtn, gptq"),
             ("magnitude@50%,", "a parameter: swaps"),
             ("ria@50%,a=0.5,compare=row,swaps,allocation=owl,", "ria has no other parameter to give"),
-            ("wanda@2:4,allocation=", "allocation: uniform or owl"),
+            ("wanda@2:4,allocation=", "allocation: uniform or owl or error"),
             ("gptq@4bit,depth=", "gptq has no parameter `depth`; accepted: group, sym"),
             ("depth@", "a level of depth: a share above 0 (0.25 or 25%) and a number of blocks (8blocks)"),
             ("depth@8blocks,by=", "by: influence or angular or loss"),

@@ -5,12 +5,8 @@
 //! one after the other, each time the block without which a text is predicted best.
 
 use super::removal::{BlockRemoval, DenseModel, lowest};
-use super::{
-    Arguments, Bound, CompressionOutcome, Cost, Family, InputStatistics, Matrix, Method, Needs, Parameter,
-    ParameterKind,
-};
+use super::{Arguments, Bound, Cost, Family, Method, Needs, Parameter, ParameterKind};
 use crate::error::{Error, Result};
-use crate::study::Level;
 
 const INFLUENCE: &str = "influence";
 const ANGULAR: &str = "angular";
@@ -62,17 +58,6 @@ impl Method for Depth {
 
     fn block_removal(&self) -> Option<&dyn BlockRemoval> {
         Some(self)
-    }
-
-    fn run(
-        &self,
-        _matrix: Matrix<'_>,
-        _inputs: Option<&mut InputStatistics>,
-        _level: Level,
-        _arguments: &Arguments,
-        _stop: &dyn Fn() -> bool,
-    ) -> Result<CompressionOutcome> {
-        Err(Error::failure("depth removes whole blocks, and leaves matrices as they are"))
     }
 }
 

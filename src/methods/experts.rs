@@ -1,7 +1,7 @@
 //! Experts: those of a mixture that add least go (REAP, arXiv 2510.13999).
 
 use super::removal::{DenseModel, ExpertRemoval, lowest};
-use super::{Arguments, Bound, CompressionOutcome, Cost, Family, InputStatistics, Matrix, Method, Needs};
+use super::{Arguments, Bound, Cost, Family, Method, Needs};
 use crate::error::{Error, Result};
 use crate::study::Level;
 
@@ -57,17 +57,6 @@ impl Method for Experts {
 
     fn expert_removal(&self) -> Option<&dyn ExpertRemoval> {
         Some(self)
-    }
-
-    fn run(
-        &self,
-        _matrix: Matrix<'_>,
-        _inputs: Option<&mut InputStatistics>,
-        _level: Level,
-        _arguments: &Arguments,
-        _stop: &dyn Fn() -> bool,
-    ) -> Result<CompressionOutcome> {
-        Err(Error::failure("experts removes whole experts, and leaves matrices as they are"))
     }
 }
 

@@ -15,6 +15,7 @@ mod formats;
 mod gptq;
 mod grid;
 mod kquant;
+mod layer_errors;
 mod magnitude;
 mod narrowing;
 mod order;
@@ -55,6 +56,7 @@ pub use gptq::Gptq;
 pub use grid::{GridLevels, grid, recipes};
 pub(crate) use grid::{kind_of, needs_calibration};
 pub use kquant::KQuant;
+pub(crate) use layer_errors::{ERROR_LEVELS, ErrorCurve};
 pub use magnitude::Magnitude;
 pub use narrowing::{BlockWeights, WidthCounts, WidthRemoval};
 pub(crate) use narrowing::{mean_output, units_that_stay};
@@ -71,8 +73,8 @@ pub use sparsegpt::SparseGpt;
 pub(crate) use stage::{GridChoice, grid_of};
 pub use stage::{Procedure, Stage};
 pub use statistics::{InputStatistics, Statistics};
+pub(crate) use survey::{BlockFigures, cosine};
 pub use survey::{SiteFigures, Survey};
-pub(crate) use survey::{cosine, span_angles};
 pub use wanda::Wanda;
 pub use warning::ModuleWarning;
 pub use width::Width;
@@ -307,7 +309,7 @@ pub trait Method: Sync {
         None
     }
 
-    /// Compresses a matrix in place.
+    /// Compresses a matrix in place. A method that removes whole parts of a model is never asked to.
     ///
     /// `inputs` is there whenever [`Method::needs`] asks for any. `stop` is asked now and then and ends the work with
     /// [`Error::Cancelled`].
@@ -316,12 +318,17 @@ pub trait Method: Sync {
     /// [`Error::Mistake`] for a level that does not fit the matrix, [`Error::Failure`] when the method cannot work.
     fn run(
         &self,
-        matrix: Matrix<'_>,
-        inputs: Option<&mut InputStatistics>,
-        level: Level,
-        arguments: &Arguments,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<CompressionOutcome>;
+        _matrix: Matrix<'_>,
+        _inputs: Option<&mut InputStatistics>,
+        _level: Level,
+        _arguments: &Arguments,
+        _stop: &dyn Fn() -> bool,
+    ) -> Result<CompressionOutcome> {
+        Err(Error::failure(format!(
+            "{} removes parts of a model, and leaves matrices as they are",
+            self.name()
+        )))
+    }
 }
 
 impl dyn Method {

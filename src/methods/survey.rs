@@ -22,10 +22,31 @@ pub struct Survey {
     /// percent (OWL, arXiv 2310.05175). Empty in surveys of before these were counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outlier_ratio: Vec<f64>,
+    /// Of every block, the relative squared error of its pruned modules where they lose 1%, 2% and so on to all of their
+    /// weights: the mean over the weights. Empty in surveys of before these were measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Vec<f64>>,
     /// Of every block, what the inputs of the modules that give the outputs of attention and of the MLP are like, in their
     /// order. A survey that an earlier version made has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sites: Vec<Vec<SiteFigures>>,
+}
+
+/// What the survey shows of one block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BlockFigures {
+    /// Its number in the files.
+    pub block: usize,
+    /// As in [`Survey`].
+    pub influence: f64,
+    /// As in [`Survey`].
+    pub experts: Vec<f64>,
+    /// As in [`Survey`].
+    pub outlier_ratio: f64,
+    /// As in [`Survey`].
+    pub errors: Vec<f64>,
+    /// As in [`Survey`].
+    pub sites: Vec<SiteFigures>,
 }
 
 /// What the input of a module is like, feature by feature, over all tokens of all windows.
@@ -40,6 +61,28 @@ pub struct SiteFigures {
 }
 
 impl Survey {
+    /// The survey of a model of `blocks` blocks, some of which were left out. `last` are the states of the last token of every
+    /// window before each block that was not, and at the end those behind the last, `[windows, hidden]` each.
+    pub(crate) fn of_blocks(
+        figures: Vec<BlockFigures>,
+        blocks: usize,
+        last: &[Vec<f32>],
+        (windows, hidden): (usize, usize),
+    ) -> Self {
+        let angles = span_angles(last, hidden);
+        let mut survey = Self { windows, angles, sites: vec![Vec::new(); blocks], ..Self::default() };
+        for of_block in figures {
+            survey.influence.push(of_block.influence);
+            survey.experts.push(of_block.experts);
+            survey.outlier_ratio.push(of_block.outlier_ratio);
+            survey.errors.push(of_block.errors);
+            if let Some(sites) = survey.sites.get_mut(of_block.block) {
+                *sites = of_block.sites;
+            }
+        }
+        survey
+    }
+
     /// Blocks that it is about.
     pub fn blocks(&self) -> usize {
         self.influence.len()
@@ -47,7 +90,8 @@ impl Survey {
 
     /// Whether it has all that a survey has today: one of an earlier version may not.
     pub fn is_complete(&self) -> bool {
-        [self.outlier_ratio.len(), self.sites.len(), self.experts.len()] == [self.blocks(); 3]
+        let known = [self.outlier_ratio.len(), self.errors.len(), self.sites.len(), self.experts.len()];
+        known == [self.blocks(); 4]
     }
 
     /// What the input of a module of a block is like; `None` where that was not looked at.

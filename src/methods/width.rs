@@ -4,10 +4,7 @@
 //! what the weights make of it; what it gives in the mean stays as a bias, where the architecture has one.
 
 use super::narrowing::{BlockWeights, WidthCounts, WidthRemoval};
-use super::{
-    Arguments, Bound, CompressionOutcome, Cost, Family, InputStatistics, Matrix, Method, Needs, Parameter,
-    ParameterKind, SiteFigures,
-};
+use super::{Arguments, Bound, Cost, Family, Method, Needs, Parameter, ParameterKind, SiteFigures};
 use crate::error::{Error, Result};
 use crate::study::Level;
 
@@ -79,17 +76,6 @@ impl Method for Width {
 
     fn width_removal(&self) -> Option<&dyn WidthRemoval> {
         Some(self)
-    }
-
-    fn run(
-        &self,
-        _matrix: Matrix<'_>,
-        _inputs: Option<&mut InputStatistics>,
-        _level: Level,
-        _arguments: &Arguments,
-        _stop: &dyn Fn() -> bool,
-    ) -> Result<CompressionOutcome> {
-        Err(Error::failure("width removes whole rows and columns, and leaves the others as they are"))
     }
 }
 

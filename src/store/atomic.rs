@@ -68,6 +68,17 @@ pub fn write_atomically(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io:
     sync_folder(folder).map_err(failed)
 }
 
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// [`Error::Io`] when it is there and cannot be removed.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// The error for a failed write to `path`: a full disk is said in plain words.
 pub(super) fn write_failed(path: &Path, source: io::Error) -> Error {
     match source.kind() {

@@ -10,12 +10,11 @@ pub(crate) mod block_file;
 pub mod positions;
 pub mod removed;
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
+use super::atomic::remove_file;
 pub use super::atomic::write_atomically;
 use super::container::{self, Contents, Data, NamedTensor, TensorContent, Unreadable};
 pub use super::stored::Stored;
@@ -32,7 +31,8 @@ pub fn block_path(dir: &Path, block: usize) -> PathBuf {
     dir.join(format!("block-{block:04}.safetensors"))
 }
 
-fn states_path(dir: &Path) -> PathBuf {
+/// Where the hidden states of a cell or the base lie in its folder.
+pub(crate) fn states_path(dir: &Path) -> PathBuf {
     dir.join("states.safetensors")
 }
 
@@ -99,30 +99,29 @@ pub fn dropped_blocks(dir: &Path, blocks: usize) -> Result<Vec<usize>> {
     Ok(dropped)
 }
 
-/// Writes the hidden states after `block` blocks in place of those that were there.
+/// Writes the hidden states after `block` blocks into a file, in place of those that were there.
 ///
 /// # Errors
 /// As [`write_block`].
-pub(crate) fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn write_states(path: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
     let entries: Vec<_> = states
         .iter()
         .map(|(name, tensor)| NamedTensor { name: name.clone(), data: Data::Values(tensor.clone()) })
         .collect();
-    container::write(&states_path(dir), &entries, &[(BLOCK_KEY.to_owned(), block.to_string())])?;
+    container::write(path, &entries, &[(BLOCK_KEY.to_owned(), block.to_string())])?;
     Ok(())
 }
 
-/// The block number and the hidden states that [`write_states`] wrote last, on `device`; `None` when there are none
-/// or when they are damaged.
+/// The block number and the hidden states that [`write_states`] wrote last into a file, on `device`; `None` when there are
+/// none or when they are damaged.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::Tensor`] when the device has no room for it.
-pub(crate) fn read_states(dir: &Path, device: &Device) -> Result<Option<(usize, States)>> {
-    let path = states_path(dir);
-    let Contents { entries, metadata } = match container::read(&path) {
+pub(crate) fn read_states(path: &Path, device: &Device) -> Result<Option<(usize, States)>> {
+    let Contents { entries, metadata } = match container::read(path) {
         Ok(contents) => contents,
         Err(Unreadable::Missing | Unreadable::Broken(_)) => return Ok(None),
-        Err(e) => return Err(unreadable(&path, e)),
+        Err(e) => return Err(unreadable(path, e)),
     };
     let Some(block) = metadata.get(BLOCK_KEY).and_then(|b| b.parse().ok()) else { return Ok(None) };
     let mut states = Vec::with_capacity(entries.len());
@@ -133,16 +132,12 @@ pub(crate) fn read_states(dir: &Path, device: &Device) -> Result<Option<(usize, 
     Ok(Some((block, states)))
 }
 
-/// Removes the hidden states, if there are any.
+/// Removes the hidden states of a cell or the base from its folder, if there are any.
 ///
 /// # Errors
 /// [`Error::Io`] when they are there and cannot be removed.
 pub(crate) fn remove_states(dir: &Path) -> Result<()> {
-    let path = states_path(dir);
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", &path, e)),
-        _ => Ok(()),
-    }
+    remove_file(&states_path(dir))
 }
 
 fn broken(path: &Path, why: &str) -> Error {

@@ -1,3 +1,5 @@
+use std::fs;
+
 use candle_core::DType;
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -227,13 +229,18 @@ fn a_block_that_is_gone_is_known_by_its_checkpoint_alone() {
 fn hidden_states_are_those_of_the_last_block_or_none() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    assert!(read_states(dir, &Device::Cpu).unwrap().is_none());
+    assert!(read_states(&states_path(dir), &Device::Cpu).unwrap().is_none());
     remove_states(dir).unwrap();
     // More values than are written at once.
     let long = ramp(600, 1000).reshape((2, 300, 1000)).unwrap().to_dtype(DType::BF16).unwrap();
-    write_states(dir, 4, &[("calibration".into(), ramp(1, 2))]).unwrap();
-    write_states(dir, 5, &[("calibration".into(), ramp(3, 2)), ("wikitext2".into(), long.clone())]).unwrap();
-    let (block, states) = read_states(dir, &Device::Cpu).unwrap().unwrap();
+    write_states(&states_path(dir), 4, &[("calibration".into(), ramp(1, 2))]).unwrap();
+    write_states(
+        &states_path(dir),
+        5,
+        &[("calibration".into(), ramp(3, 2)), ("wikitext2".into(), long.clone())],
+    )
+    .unwrap();
+    let (block, states) = read_states(&states_path(dir), &Device::Cpu).unwrap().unwrap();
     assert_eq!(block, 5);
     assert_eq!(
         states.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
@@ -245,7 +252,7 @@ fn hidden_states_are_those_of_the_last_block_or_none() {
     let path = dir.join("states.safetensors");
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    assert!(read_states(dir, &Device::Cpu).unwrap().is_none());
+    assert!(read_states(&states_path(dir), &Device::Cpu).unwrap().is_none());
     remove_states(dir).unwrap();
     assert!(!path.exists());
 }

@@ -1,23 +1,31 @@
-//! How many of a block's weights are outliers, given the norms of its inputs.
+//! What the scores of a block's weights say of it, given the norms of its inputs: how many are outliers, and what its modules
+//! lose with the lowest.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::study::Study;
 use crate::error::Result;
-use crate::methods::{InputStatistics, ScoreSum, count_above};
+use crate::methods::{ErrorCurve, InputStatistics, ScoreSum, count_above};
 use crate::model::ops::with_elements;
 use crate::model::{Block, InputSite, ModuleId};
 
-/// The outliers among all modules of a block, in percent of their weights. Experts that no token reached are left out:
-/// nothing is known of their inputs.
+/// By which allocations tell blocks apart.
+pub(super) struct WeightScores {
+    /// Outliers among all modules, in percent of their weights.
+    pub outlier_ratio: f64,
+    /// The relative squared error of the modules that are pruned, at every hundredth of their weights.
+    pub errors: Vec<f64>,
+}
+
+/// The scores of block `index`. Experts that no token reached are left out: nothing is known of their inputs.
 ///
 /// # Errors
 /// Weights that cannot be read; a tensor operation that fails.
-pub(super) fn outlier_ratio(
+pub(super) fn weight_scores(
     study: &Study,
-    block: &Block,
+    (block, index): (&Block, usize),
     statistics: &[(InputSite, InputStatistics)],
-) -> Result<f64> {
+) -> Result<WeightScores> {
     let mut modules: Vec<(ModuleId, Vec<f32>)> = Vec::new();
     for (id, module) in block.layout().modules() {
         let of_site = statistics.iter().find(|(site, _)| *site == module.site).map(|(_, inputs)| inputs);
@@ -32,12 +40,15 @@ pub(super) fn outlier_ratio(
         let weights = weights(study, block, *id)?;
         with_elements(&weights, |weights| sum.add(weights, norms))?;
     }
-    let (threshold, mut outliers) = (sum.threshold(), 0);
+    let (threshold, mut outliers, mut curve) = (sum.threshold(), 0, ErrorCurve::new());
     for (id, norms) in &modules {
         let weights = weights(study, block, *id)?;
         outliers += with_elements(&weights, |weights| count_above(weights, norms, threshold))?;
+        if study.modules[index].contains(id) {
+            with_elements(&weights, |weights| curve.add(weights, norms))?;
+        }
     }
-    Ok(sum.percent(outliers))
+    Ok(WeightScores { outlier_ratio: sum.percent(outliers), errors: curve.finish() })
 }
 
 /// A module's weights as the model's files have them, in `f32` on the host.
