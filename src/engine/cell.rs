@@ -9,6 +9,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 
 use super::Reporter;
+use super::ahead::BlocksAhead;
 use super::allocation::SHARE_DETAIL;
 use super::assignment::Assignment;
 use super::collector::Collector;
@@ -52,6 +53,7 @@ struct Pass<'a> {
     snapshots: Snapshots,
     /// Blocks that are not on the disk yet.
     written: BlockWriter,
+    ahead: BlocksAhead<'a>,
 }
 
 /// What became of a module.
@@ -103,6 +105,7 @@ pub(super) fn pass<'a>(
         None => {}
     }
     let model = assignment.model(study)?;
+    let ahead = BlocksAhead::new(study, &model, &place.device);
     let mut pass = Pass {
         study,
         model,
@@ -116,6 +119,7 @@ pub(super) fn pass<'a>(
         seconds,
         snapshots: Snapshots::new(dir),
         written: BlockWriter::new(dir),
+        ahead,
     };
     let result = pass.run(first, if is_cell { pruned } else { 0 });
     if result.is_err() {
@@ -229,7 +233,9 @@ impl Pass<'_> {
     fn run_block(&mut self, index: usize, to_prune: bool) -> Result<()> {
         let (study, place) = (self.study, self.place);
         let started = self.reporter.clock();
-        let mut block = study.load_block_of(&self.model, index, &place.device)?;
+        let is_there = |block: &usize| !self.assignment.removed.blocks.contains(block);
+        let next = (index + 1..study.folder.config.blocks).find(is_there);
+        let mut block = self.ahead.take(index, next)?;
         if self.assignment.cell.is_some() && !to_prune {
             apply_checkpoint(&mut block, study, place, &self.assignment.folder, index)?;
         }
@@ -300,7 +306,11 @@ impl Pass<'_> {
             let started = self.reporter.clock();
             let module = block.layout().module(id).clone();
             let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
-            let (result, stored, weight) = self.prune_module(block, index, id, procedure, of_site)?;
+            let (result, mut stored, weight) = self.prune_module(block, index, id, procedure, of_site)?;
+            if block.reader(id).is_some() {
+                // There is no room on the device for what is not held there.
+                stored = stored.on_host()?;
+            }
             let seconds = self.reporter.clock() - started;
             self.seconds.prune += seconds;
             self.reporter.tracker.did(Work::compressing(procedure), work, seconds);

@@ -1,4 +1,4 @@
-//! The kernels of `kernels.cu`: compiled, and started with what they need.
+//! The kernels of `kernels.cu` and `passes.cu`: compiled, and those of the first started with what they need.
 //!
 //! Nothing here waits for the GPU but where a number comes back to the host.
 #![allow(
@@ -23,9 +23,9 @@ use super::grid::{Grids, largest};
 use super::limits::{LEAF, MOST_NEIGHBOURS};
 use super::projection::{GridTarget, Projection, Solved, Tile, Zeros};
 use crate::error::Error;
-use crate::kernels::codes::Grid;
+use crate::kernels::codes::{Grid, packed_row_bytes};
 
-const SOURCE: &str = include_str!("kernels.cu");
+const SOURCE: &str = concat!(include_str!("kernels.cu"), include_str!("passes.cu"));
 /// As the constants of these names in `kernels.cu`.
 const SOLVE_WARPS: usize = 4;
 const ROW_THREADS: u32 = 256;
@@ -37,7 +37,7 @@ const ZEROS_KEPT: i32 = 1;
 const ZEROS_UP_TO: i32 = 2;
 const ZEROS_OF_GROUPS: i32 = 3;
 /// Threads of a block where a kernel leaves their number open.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 /// Blocks that count magnitudes: enough for every GPU, few enough that adding up their counts costs little.
 const COUNT_BLOCKS: usize = 512;
 
@@ -49,24 +49,29 @@ fn ptx() -> Result<&'static str> {
 }
 
 /// A kernel of `kernels.cu` on a device.
-struct Kernel {
+pub(super) struct Kernel {
     function: CudaFunction,
     stream: Arc<CudaStream>,
 }
 
 impl Kernel {
-    fn builder(&self) -> LaunchArgs<'_> {
+    pub(super) fn builder(&self) -> LaunchArgs<'_> {
         self.stream.launch_builder(&self.function)
     }
 }
 
-fn kernel(device: &CudaDevice, name: &str) -> Result<Kernel> {
+pub(super) fn kernel(device: &CudaDevice, name: &str) -> Result<Kernel> {
     let function = device.get_or_load_custom_func(name, "secateur", ptx()?)?.into_cuda_function();
     Ok(Kernel { function, stream: device.cuda_stream() })
 }
 
+/// Loads the kernels of both files.
+pub(super) fn load(device: &CudaDevice) -> Result<()> {
+    kernel(device, "add_parts").map(drop)
+}
+
 /// `blocks` blocks of `threads` threads.
-fn grid(blocks: usize, threads: u32) -> LaunchConfig {
+pub(super) fn grid(blocks: usize, threads: u32) -> LaunchConfig {
     LaunchConfig { grid_dim: (blocks as u32, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
 }
 
@@ -85,7 +90,11 @@ fn with_floats<R, E: From<candle_core::Error>>(
     f(&storage.device, elements)
 }
 
-fn tensor<T: CudaDType>(elements: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
+pub(super) fn tensor<T: CudaDType>(
+    elements: CudaSlice<T>,
+    device: &CudaDevice,
+    shape: impl Into<Shape>,
+) -> Tensor {
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(elements, device.clone()));
     Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
@@ -184,6 +193,26 @@ pub(super) fn factor_leaf(h: &Tensor) -> crate::Result<Tensor> {
         unsafe { start.launch(grid(1, THREADS)) }.w()?;
         Ok(tensor(upper, device, (n, n)))
     })
+}
+
+/// As [`super::pack::pack_codes`], of codes in `u8`.
+pub(super) fn pack_codes(codes: &Tensor, bits: u8) -> Result<Tensor> {
+    let (rows, columns) = codes.dims2()?;
+    let codes = codes.contiguous()?;
+    let (storage, layout) = codes.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { candle_core::bail!("codes on a GPU are needed") };
+    let (device, first) = (&storage.device, layout.start_offset());
+    let elements = storage.as_cuda_slice::<u8>()?.slice(first..first + rows * columns);
+    let bytes = packed_row_bytes(columns, usize::from(bits));
+    let function = kernel(device, "pack_codes")?;
+    let mut packed = device.alloc_zeros::<u8>(rows * bytes)?;
+    let (count, [width, row_bytes, bits]) =
+        ((rows * bytes) as u64, [columns, bytes, usize::from(bits)].map(|n| n as i32));
+    let mut start = function.builder();
+    start.arg(&elements).arg(&count).arg(&width).arg(&row_bytes).arg(&bits).arg(&mut packed);
+    // SAFETY: `codes` has a row of `width` elements for every `row_bytes` of the `count` bytes of `packed`.
+    unsafe { start.launch(grid((rows * bytes).div_ceil(THREADS as usize), THREADS)) }.w()?;
+    Ok(tensor(packed, device, (rows, bytes)))
 }
 
 /// As [`super::fit::fit_grids`].

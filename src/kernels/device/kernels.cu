@@ -251,6 +251,23 @@ extern "C" __global__ void fit_groups(
     zeros[at] = symmetric ? (largest + 1.0f) / 2.0f : fminf(fmaxf(rintf(-low / scale), 0.0f), largest);
 }
 
+// Codes of `bits` bits, one string of bits for every row of `columns` of them, the first in the lowest; filled up to
+// `row_bytes` bytes. A thread makes a byte.
+extern "C" __global__ void pack_codes(
+    const u8 *codes, u64 count, int columns, int row_bytes, int bits, u8 *packed
+) {
+    u64 at = blockIdx.x * (u64)blockDim.x + threadIdx.x;
+    if (at >= count) return;
+    codes += at / row_bytes * columns;
+    int first = (int)(at % row_bytes) * 8;
+    u32 byte = 0;
+    for (int code = first / bits; code < columns && code * bits < first + 8; code++) {
+        int shift = code * bits - first;
+        byte |= shift >= 0 ? (u32)codes[code] << shift : (u32)codes[code] >> -shift;
+    }
+    packed[at] = (u8)byte;
+}
+
 // ---- A tile of columns ---------------------------------------------------------------------------------------------
 
 // How it is known what goes: as `Zeros` of projection.rs.

@@ -7,6 +7,7 @@ use candle_core::{D, DType, Device, Tensor};
 use crate::error::Result;
 use crate::kernels::activation::{ActivationFunction, SHARPNESS};
 use crate::kernels::attention::{self, AttentionShape};
+use crate::kernels::device;
 use crate::model::batch::Batch;
 use crate::model::rope::RopeTable;
 
@@ -105,7 +106,10 @@ pub(super) fn causal_attention(
 ) -> Result<Tensor> {
     let mut out = Vec::new();
     for group in alike(segments) {
-        out.push(attend(q, (k, v), group, heads, sinks)?);
+        out.push(match device::attention::causal(q, (k, v), group, heads, sinks)? {
+            Some(attended) => attended,
+            None => attend(q, (k, v), group, heads, sinks)?,
+        });
     }
     Ok(Tensor::cat(&out, 0)?)
 }
