@@ -189,7 +189,9 @@ impl Pass<'_> {
                 self.finish_writing()?;
                 self.tell_checkpoint(Some(index))?;
             }
-            if index + 1 == blocks || self.snapshots.is_due()? {
+            let is_last = index + 1 == blocks;
+            let saving = (is_last && study.needs_final_states(is_cell)) || self.snapshots.is_due()?;
+            if saving {
                 // States that are ahead of the checkpoints would be of no use.
                 self.finish_writing()?;
                 self.snapshots.begin(index + 1, self.states(index + 1))?;
@@ -203,7 +205,7 @@ impl Pass<'_> {
             }
             self.reporter.tracker.step(index as u64 + 1);
             let stopping = self.reporter.boundary();
-            if stopping.is_err() && index + 1 < blocks {
+            if stopping.is_err() && !(is_last && saving) {
                 self.finish_writing()?;
                 self.snapshots.save(index + 1, self.states(index + 1))?;
                 return stopping;

@@ -96,6 +96,12 @@ impl Study {
         self.block_loader(model, index)?.load(model, device)
     }
 
+    /// Whether the final states of a cell, or of the base, have to be on the disk before it is measured: cells are compared
+    /// with the base's, and answering takes longer than saving. To measure a cell takes less.
+    pub fn needs_final_states(&self, is_cell: bool) -> bool {
+        !is_cell || !self.tasks.is_empty() || !self.choices.is_empty()
+    }
+
     /// How [`Self::load_block_of`] reads a block, for another thread.
     ///
     /// # Errors

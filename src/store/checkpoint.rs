@@ -99,16 +99,23 @@ pub fn dropped_blocks(dir: &Path, blocks: usize) -> Result<Vec<usize>> {
     Ok(dropped)
 }
 
-/// Writes the hidden states after `block` blocks in place of those that were there.
+/// Writes the hidden states after `block` blocks in place of those that were there. `goes_on` is asked between tensors; where
+/// it says no, the old ones stay.
 ///
 /// # Errors
-/// As [`write_block`].
-pub(crate) fn write_states(dir: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
+/// As [`write_block`]; that `goes_on` said no.
+pub(crate) fn write_states(
+    dir: &Path,
+    block: usize,
+    states: &[(String, Tensor)],
+    goes_on: &dyn Fn() -> bool,
+) -> Result<()> {
     let entries: Vec<_> = states
         .iter()
         .map(|(name, tensor)| NamedTensor { name: name.clone(), data: Data::Values(tensor.clone()) })
         .collect();
-    container::write(&states_path(dir), &entries, &[(BLOCK_KEY.to_owned(), block.to_string())])?;
+    let metadata = [(BLOCK_KEY.to_owned(), block.to_string())];
+    container::write_while(&states_path(dir), &entries, &metadata, goes_on)?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The kernels of `kernels.cu` and `passes.cu`: compiled, and those of the first started with what they need.
+//! The CUDA kernels: compiled, and those of `kernels.cu` started with what they need.
 //!
 //! Nothing here waits for the GPU but where a number comes back to the host.
 #![allow(
@@ -25,7 +25,6 @@ use super::projection::{GridTarget, Projection, Solved, Tile, Zeros};
 use crate::error::Error;
 use crate::kernels::codes::{Grid, packed_row_bytes};
 
-const SOURCE: &str = concat!(include_str!("kernels.cu"), include_str!("passes.cu"));
 /// As the constants of these names in `kernels.cu`.
 const SOLVE_WARPS: usize = 4;
 const ROW_THREADS: u32 = 256;
@@ -41,14 +40,44 @@ pub(super) const THREADS: u32 = 256;
 /// Blocks that count magnitudes: enough for every GPU, few enough that adding up their counts costs little.
 const COUNT_BLOCKS: usize = 512;
 
-/// The kernels as PTX, which a driver translates for the GPU that it drives and keeps.
-fn ptx() -> Result<&'static str> {
-    static PTX: OnceLock<std::result::Result<String, String>> = OnceLock::new();
-    let ptx = PTX.get_or_init(|| compile_ptx(SOURCE).map(|ptx| ptx.to_src()).map_err(|e| e.to_string()));
-    ptx.as_deref().map_err(|e| candle_core::Error::Msg(format!("the CUDA kernels do not compile: {e}")))
+/// Kernels that are compiled together.
+pub(super) struct KernelSet {
+    name: &'static str,
+    source: &'static str,
+    /// As PTX, which a driver translates for the GPU that it drives, and keeps what comes of it.
+    ptx: OnceLock<std::result::Result<String, String>>,
 }
 
-/// A kernel of `kernels.cu` on a device.
+/// Those that methods use.
+static METHOD_KERNELS: KernelSet =
+    KernelSet::new("methods", concat!(include_str!("common.cu"), include_str!("kernels.cu")));
+
+/// Those that passes use: few, since the first study on a machine waits for them.
+pub(super) static PASS_KERNELS: KernelSet = KernelSet::new(
+    "passes",
+    concat!(include_str!("common.cu"), include_str!("passes.cu"), include_str!("rows.cu")),
+);
+
+impl KernelSet {
+    const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source, ptx: OnceLock::new() }
+    }
+
+    fn ptx(&self) -> Result<&str> {
+        let ptx = self
+            .ptx
+            .get_or_init(|| compile_ptx(self.source).map(|ptx| ptx.to_src()).map_err(|e| e.to_string()));
+        ptx.as_deref().map_err(|e| candle_core::Error::Msg(format!("the CUDA kernels do not compile: {e}")))
+    }
+
+    /// A kernel of the set on a device, where all are loaded with the first.
+    pub fn kernel(&self, device: &CudaDevice, name: &str) -> Result<Kernel> {
+        let function = device.get_or_load_custom_func(name, self.name, self.ptx()?)?.into_cuda_function();
+        Ok(Kernel { function, stream: device.cuda_stream() })
+    }
+}
+
+/// A kernel on a device.
 pub(super) struct Kernel {
     function: CudaFunction,
     stream: Arc<CudaStream>,
@@ -60,14 +89,8 @@ impl Kernel {
     }
 }
 
-pub(super) fn kernel(device: &CudaDevice, name: &str) -> Result<Kernel> {
-    let function = device.get_or_load_custom_func(name, "secateur", ptx()?)?.into_cuda_function();
-    Ok(Kernel { function, stream: device.cuda_stream() })
-}
-
-/// Loads the kernels of both files.
-pub(super) fn load(device: &CudaDevice) -> Result<()> {
-    kernel(device, "add_parts").map(drop)
+fn kernel(device: &CudaDevice, name: &str) -> Result<Kernel> {
+    METHOD_KERNELS.kernel(device, name)
 }
 
 /// `blocks` blocks of `threads` threads.

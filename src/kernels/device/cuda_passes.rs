@@ -22,7 +22,7 @@ use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::{CpuStorage, CudaDevice, CudaStorage, DType, InplaceOp2, Layout, Result, Storage, Tensor};
 use half::{bf16, f16};
 
-use super::cuda::{THREADS, grid, kernel, tensor};
+use super::cuda::{PASS_KERNELS, THREADS, grid, tensor};
 use crate::kernels::attention::{AttentionShape, Segment};
 
 /// Queries of a sequence whose scores live at the same time: so few that scores of many heads stay in the GPU's cache
@@ -36,7 +36,7 @@ const WARPS: usize = 8;
 const SQUARED_ROWS: usize = 128;
 
 /// What passes are computed in.
-trait PassElement: CudaDType + DeviceRepr {
+pub(super) trait PassElement: CudaDType + DeviceRepr {
     /// How kernels for it end.
     const SUFFIX: &str;
     const DATA: cudaDataType_t;
@@ -127,14 +127,14 @@ unsafe fn multiply(
 }
 
 /// Rows of features on a GPU.
-struct Rows<'a, T> {
-    elements: CudaView<'a, T>,
-    rows: usize,
-    width: usize,
+pub(super) struct Rows<'a, T> {
+    pub elements: CudaView<'a, T>,
+    pub rows: usize,
+    pub width: usize,
 }
 
 /// Calls `f` with the elements of a matrix.
-fn with_rows<T: PassElement, R>(
+pub(super) fn with_rows<T: PassElement, R>(
     x: &Tensor,
     f: impl FnOnce(&CudaDevice, Rows<'_, T>) -> Result<R>,
 ) -> Result<R> {
@@ -268,7 +268,7 @@ impl<T: PassElement> Attention<'_, T> {
     /// The softmax of scores in their place.
     fn soften(&self, tile: ScoreTile, scores: &mut CudaSlice<T>) -> Result<()> {
         let shape = self.shape;
-        let function = kernel(self.device, &format!("softmax_{}", T::SUFFIX))?;
+        let function = PASS_KERNELS.kernel(self.device, &format!("softmax_{}", T::SUFFIX))?;
         let rows = shape.query * tile.queries;
         let [queries, stride, keys, first, window] =
             [tile.queries, tile.stride, tile.keys, tile.keys - tile.queries, shape.window.unwrap_or(0)]
@@ -413,8 +413,8 @@ fn add_squares<T: PassElement>(
         candle_core::bail!("sums of {width} features in {:?}", at.shape());
     }
     let (device, parts) = (&x.device, rows.div_ceil(SQUARED_ROWS));
-    let of_parts = kernel(device, &format!("square_sums_{}", T::SUFFIX))?;
-    let add = kernel(device, "add_parts")?;
+    let of_parts = PASS_KERNELS.kernel(device, &format!("square_sums_{}", T::SUFFIX))?;
+    let add = PASS_KERNELS.kernel(device, "add_parts")?;
     // SAFETY: the first kernel writes all of it.
     let mut partial = unsafe { device.alloc::<f32>(parts * width)? };
     let [height, columns, count] = [rows, width, parts].map(|n| n as i32);

@@ -1,11 +1,5 @@
-// CUDA kernels for what a GPU does badly as many small operations. They are compiled when they are first used, for the
-// GPU that is there. `src/kernels/device/*.rs` has the same composed of operations on tensors.
+// CUDA kernels for what methods do with matrices, behind those of `common.cu`.
 
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define WHOLE_WARP 0xffffffffu
 #define MAGNITUDE 0x7fffffffu
 // Columns that a lane holds of a row of a tile: 4 · 32 = 128 columns.
 #define HELD 4

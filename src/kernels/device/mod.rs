@@ -11,6 +11,8 @@ mod cuda;
 #[cfg(feature = "cuda")]
 mod cuda_passes;
 #[cfg(feature = "cuda")]
+mod cuda_rows;
+#[cfg(feature = "cuda")]
 mod cuda_start;
 pub(crate) mod factor;
 pub(crate) mod fit;
@@ -18,6 +20,7 @@ pub(crate) mod grid;
 pub(crate) mod limits;
 pub(crate) mod pack;
 pub(crate) mod projection;
+pub(crate) mod rows;
 pub(crate) mod select;
 pub(crate) mod start;
 mod sums;

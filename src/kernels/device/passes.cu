@@ -1,4 +1,4 @@
-// CUDA kernels for passes through blocks; they are compiled together with those of `kernels.cu`.
+// CUDA kernels for passes through blocks, behind those of `common.cu`.
 
 // ---- Elements ------------------------------------------------------------------------------------------------------
 
