@@ -33,6 +33,8 @@ struct Arguments {
 enum Preset {
     #[value(name = "llama2-7b")]
     Llama2With7b,
+    #[value(name = "smollm2-135m")]
+    SmolLm2With135m,
     Mixtral,
     Tiny,
     TinyMistral,
@@ -46,6 +48,7 @@ impl Preset {
     fn model(self) -> Synthetic {
         match self {
             Self::Llama2With7b => Synthetic::llama2_7b(),
+            Self::SmolLm2With135m => Synthetic::smollm2_135m(),
             Self::Mixtral => Synthetic::mixtral(),
             Self::Tiny => Synthetic::default(),
             Self::TinyMistral => Synthetic::tiny(&Mistral),

@@ -406,7 +406,8 @@ fn differing_codes(recipe: &str, weights: &[f32], inputs: &Inputs, dtype: DType)
     assert_eq!((codes.shape, codes.grid), (expected.shape, expected.grid), "{recipe}");
     assert_eq!(codes.values(), device, "{recipe}: the codes stand for the weights");
     let (mut differing, mut apart, mut size) = (0, 0.0, 0.0);
-    let rows = codes.codes.chunks(columns).zip(expected.codes.chunks(columns));
+    let (codes, expected) = (codes.codes(), expected.codes());
+    let rows = codes.chunks(columns).zip(expected.chunks(columns));
     for (row, (codes, expected)) in rows.enumerate() {
         let differ = codes.iter().zip(expected).filter(|(a, b)| a != b).count();
         differing += differ;

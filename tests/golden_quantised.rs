@@ -182,8 +182,9 @@ fn the_first_block_has_the_authors_codes() {
             let packed: Vec<u8> = packed.flatten_all().unwrap().to_vec1().unwrap();
             let wanted = packed.iter().flat_map(|byte| [byte & 15, byte >> 4]);
             let found = codes(&setting.store(), result.study, of_recipe(&result.cells, recipe), module);
-            let same = found.codes.iter().zip(wanted).filter(|(a, b)| **a == *b).count();
-            let share = same as f64 / found.codes.len() as f64;
+            let found = found.codes();
+            let same = found.iter().zip(wanted).filter(|(a, b)| **a == *b).count();
+            let share = same as f64 / found.len() as f64;
             println!("{recipe} {module}: {:.4}% of the codes agree", share * 100.0);
             // A mask that rounding turns in one place moves what stands behind it: the threshold is one for 128 columns of
             // all rows.

@@ -56,7 +56,7 @@ fn the_solver_gives_the_codes_of_the_authors_code() {
         let matrix = Matrix { dtype, ..Matrix::new(&mut solved, columns) };
         let outcome = procedure.run(matrix, Some(&mut inputs), &|| false).unwrap();
         let Some(Encoded::Codes(codes)) = outcome.encoded else { panic!("no codes") };
-        let same = agreement(&codes.codes, &bytes(&fixture[&format!("{name}/codes")]));
+        let same = agreement(&codes.codes(), &bytes(&fixture[&format!("{name}/codes")]));
         println!("{name}: {:.3}% of the codes agree", same * 100.0);
         assert!(same >= 0.999, "{name}: {same}");
         let (scales, zeros): (Vec<f32>, Vec<u8>) = codes.groups.iter().map(|g| (g.scale, g.zero)).unzip();
@@ -117,7 +117,7 @@ fn rounding_gives_the_codes_of_the_golden_run_to_the_last_bit() {
             let codes = Codes::nearest(&mut floats(&source[&name]), columns, grid);
             let scales = codes.groups.iter().flat_map(|g| g.scale.to_le_bytes()).collect();
             let zeros = codes.groups.iter().map(|g| g.zero).collect();
-            let found = [digest(codes.codes), digest(scales), digest(zeros)];
+            let found = [digest(codes.codes()), digest(scales), digest(zeros)];
             let wanted = ["codes_u8", "scales_f32", "zeros_u8"].map(|what| wanted[what].as_str().unwrap());
             assert_eq!(found, wanted, "{} {name}", cell["cell"]);
             checked += 1;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use candle_core::{Device, Tensor};
 
 use super::Reporter;
+use super::ahead::BlocksAhead;
 use super::assignment::Assignment;
 use super::checkpointed::apply_checkpoint;
 use super::collector::Collector;
@@ -43,6 +44,7 @@ struct Pass<'a> {
     snapshots: Snapshots,
     /// Blocks that are not on the disk yet.
     written: BlockWriter,
+    ahead: BlocksAhead<'a>,
 }
 
 /// What became of the modules of a block so far.
@@ -84,6 +86,7 @@ pub(super) fn pass<'a>(
         None => {}
     }
     let model = assignment.model(study)?;
+    let ahead = BlocksAhead::new(study, &model, &place.device);
     let mut pass = Pass {
         study,
         model,
@@ -97,6 +100,7 @@ pub(super) fn pass<'a>(
         seconds,
         snapshots: Snapshots::new(checkpoint::states_path(dir)),
         written: BlockWriter::new(dir),
+        ahead,
     };
     let result = pass.run(first, if is_cell { pruned } else { 0 });
     if result.is_err() {
@@ -167,7 +171,9 @@ impl Pass<'_> {
                 self.finish_writing()?;
                 self.tell_checkpoint(Some(index))?;
             }
-            if index + 1 == blocks || self.snapshots.is_due()? {
+            let is_last = index + 1 == blocks;
+            let saving = (is_last && study.needs_final_states(is_cell)) || self.snapshots.is_due()?;
+            if saving {
                 // States that are ahead of the checkpoints would be of no use.
                 self.finish_writing()?;
                 self.snapshots.begin(index + 1, self.states(index + 1))?;
@@ -181,7 +187,7 @@ impl Pass<'_> {
             }
             self.reporter.tracker.step(index as u64 + 1);
             let stopping = self.reporter.boundary();
-            if stopping.is_err() && index + 1 < blocks {
+            if stopping.is_err() && !(is_last && saving) {
                 self.finish_writing()?;
                 self.snapshots.save(index + 1, self.states(index + 1))?;
                 return stopping;
@@ -211,7 +217,9 @@ impl Pass<'_> {
     fn run_block(&mut self, index: usize, to_prune: bool) -> Result<()> {
         let (study, place) = (self.study, self.place);
         let started = self.reporter.clock();
-        let mut block = study.load_block_of(&self.model, index, &place.device)?;
+        let is_there = |block: &usize| !self.assignment.removed.blocks.contains(block);
+        let next = (index + 1..study.folder.config.blocks).find(is_there);
+        let mut block = self.ahead.take(index, next)?;
         if self.assignment.cell.is_some() && !to_prune {
             apply_checkpoint(&mut block, study, place, &self.assignment.folder, index)?;
         }
@@ -282,8 +290,12 @@ impl Pass<'_> {
             let started = self.reporter.clock();
             let module = block.layout().module(id).clone();
             let of_site = statistics.iter_mut().find(|(s, _)| *s == module.site).map(|(_, s)| s);
-            let (result, stored, weight) =
+            let (result, mut stored, weight) =
                 self.compressor().compress(block, index, id, procedure, of_site)?;
+            if block.reader(id).is_some() {
+                // There is no room on the device for what is not held there.
+                stored = stored.on_host()?;
+            }
             let seconds = self.reporter.clock() - started;
             self.seconds.prune += seconds;
             self.reporter.tracker.did(Work::compressing(procedure), work, seconds);

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device, Tensor, cuda};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::kernels::{matmul, simd};
+use crate::kernels::{device, matmul, simd};
 use crate::methods::{InputStatistics, Needs, Statistics};
 use crate::model::{ActivationObserver, Activations, BlockLayout, InputSite};
 
@@ -144,35 +144,15 @@ impl Collector {
         seen.tokens += rows;
         match (&mut seen.running, x) {
             (Running::HostNorms(sums), Activations::Host { data, .. }) => add_squares(sums, data, width),
-            (Running::DeviceNorms(sums), Activations::Device(x)) => {
-                // A product with ones: devices sum columns far faster that way than by a reduction.
-                let squares = x.to_dtype(DType::F32)?.sqr()?;
-                let ones = Tensor::ones((1, squares.dim(0)?), DType::F32, x.device())?;
-                let squares = ones.matmul(&squares)?.squeeze(0)?;
-                *sums = (&*sums + squares.to_dtype(DType::F64)?)?;
-            }
+            (Running::DeviceNorms(sums), Activations::Device(x)) => device::add_squares(sums, x)?,
             (Running::HostGram(gram), Activations::Host { data, .. }) => {
                 matmul::gram_lower(gram, data, width);
             }
-            (Running::DeviceGram(gram), Activations::Device(x)) => {
-                *gram = (&*gram + gram_of(x)?)?;
-            }
+            (Running::DeviceGram(gram), Activations::Device(x)) => device::add_gram(gram, x)?,
             _ => return Err(crate::Error::failure("the inputs of one module came from two devices")),
         }
         Ok(())
     }
-}
-
-/// `xᵀ · x` in `f32`, on the device of `x`, `[n, width]`.
-fn gram_of(x: &Tensor) -> Result<Tensor> {
-    let wide = x.to_dtype(DType::F32)?;
-    // The tensor cores of a GPU take ten bits of an `f32`'s mantissa and add up in `f32`. A half has no more: its products
-    // are exact there too, at many times the speed.
-    let before = cuda::gemm_reduced_precision_f32();
-    cuda::set_gemm_reduced_precision_f32(x.dtype().size_in_bytes() == 2);
-    let gram = wide.t()?.matmul(&wide);
-    cuda::set_gemm_reduced_precision_f32(before);
-    Ok(gram?)
 }
 
 /// Adds the sum of squares of every column of `x`, `[n, width]`.

@@ -423,7 +423,10 @@ impl Sizes {
                 + base.max(packed)
         };
         let program = 60 << 20;
-        let passing = (block * device_element + activations + pruning).max(head);
+        // On a device the next block is read while one is computed, and new values of the one before are written.
+        let solved = cells.iter().any(Procedure::updates_weights);
+        let blocks = if self.on_host { 1 } else { 2 + usize::from(solved) };
+        let passing = (blocks * block * device_element + activations + pruning).max(head);
         // While a model answers, the base's states of the windows are left.
         let windows = states(self.evaluation_windows * self.seq_len);
         let working = (kept + passing).max(windows + answering);

@@ -26,6 +26,7 @@ use crate::data::{self, FieldNames, Task, TaskRecords};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::interrupt::{GoOn, interruptible};
+use crate::kernels::device::start;
 use crate::methods::{Procedure, Profile};
 use crate::model::{ModelFolder, PromptFormat, Tree, empty_text_token, load_tokenizer};
 use crate::results::{CellState, Environment};
@@ -54,6 +55,7 @@ impl StudyDraft {
         let computing = ComputingDevice::of(&spec, places)?;
         let ComputingDevice { device, dtype, .. } = &computing;
         let (device, dtype) = (device.clone(), *dtype);
+        let kernels = start::prepare(&device);
         let mut hub = LazyHub::new(offline);
         let root = hub.model(&spec.model, reporter).map_err(|e| e.at("model"))?;
         reporter.phase(None, Phase::Load, 0, "files");
@@ -116,6 +118,10 @@ impl StudyDraft {
         draft.study.sizes.held_experts = most_held(draft.free_memory());
         let sizes = &draft.study.sizes;
         let shape = (sizes.config.hidden_size, sizes.widest_output());
+        interruptible(&mut || reporter.boundary(), move |_| {
+            kernels.wait();
+            Ok(())
+        })?;
         draft.speed = speed::measured(&draft.device, draft.study.dtype, shape)?;
         if !draft.device.is_cpu() {
             draft.study.sizes.host_slower = draft.speed / speed::measured(&Device::Cpu, DType::F32, shape)?;

@@ -3,6 +3,7 @@
 //! Three threads: one hears commands, one computes (with rayon's threads inside, all at lower priority than the
 //! screen), one samples the machine. They share [`control::Control`] and nothing else; nothing here prints.
 
+mod ahead;
 mod allocation;
 mod answer;
 mod assignment;

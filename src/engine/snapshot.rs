@@ -1,6 +1,8 @@
 //! Hidden states on their way to the disk, beside the computing.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -18,12 +20,14 @@ pub(super) struct Snapshots {
     writing: Option<JoinHandle<Result<f64>>>,
     begun: Instant,
     cost: f64,
+    /// Whether nobody needs what is being written any more.
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Snapshots {
     /// Of a pass whose states go into this file.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, writing: None, begun: Instant::now(), cost: 0.0 }
+        Self { path, writing: None, begun: Instant::now(), cost: 0.0, abandoned: Arc::default() }
     }
 
     /// Whether states may be saved: the last ones are there, and it would not take too much of the time.
@@ -54,10 +58,10 @@ impl Snapshots {
     /// What went wrong with the last ones.
     pub fn begin(&mut self, block: usize, states: States) -> Result<()> {
         self.wait()?;
-        let path = self.path.clone();
+        let (path, abandoned) = (self.path.clone(), self.abandoned.clone());
         let write = move || {
             let started = Instant::now();
-            checkpoint::write_states(&path, block, &states)?;
+            checkpoint::write_states(&path, block, &states, &|| !abandoned.load(Ordering::Relaxed))?;
             Ok(started.elapsed().as_secs_f64())
         };
         self.begun = Instant::now();
@@ -75,6 +79,15 @@ impl Snapshots {
         let stopped = || Error::failure("the thread that saves hidden states has stopped");
         self.cost = writing.join().map_err(|_| stopped())??;
         Ok(())
+    }
+}
+
+impl Snapshots {
+    /// Lets go of what is being written, since nobody will need it.
+    pub fn abandon(mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        // What is not wanted may fail.
+        let _ = self.wait();
     }
 }
 
@@ -126,6 +139,21 @@ mod tests {
         snapshots.save(1, states(1.0)).unwrap();
         snapshots.cost = 3600.0;
         assert!(!snapshots.is_due().unwrap());
+    }
+
+    #[test]
+    fn what_is_abandoned_leaves_what_was_saved_before_or_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::new(dir.path());
+        snapshots.save(1, states(1.0)).unwrap();
+        snapshots.begin(2, states(2.0)).unwrap();
+        snapshots.abandon();
+        assert!([(1, 1.0), (2, 2.0)].contains(&saved(dir.path())));
+        let mut snapshots = Snapshots::new(dir.path());
+        snapshots.abandoned.store(true, Ordering::Relaxed);
+        assert!(snapshots.save(3, states(3.0)).is_err());
+        assert!([(1, 1.0), (2, 2.0)].contains(&saved(dir.path())));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing unfinished is left");
     }
 
     #[test]

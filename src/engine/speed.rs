@@ -45,8 +45,8 @@ fn measure(device: &Device, dtype: DType, (inner, outer): (usize, usize)) -> Res
             Ok(())
         })
     } else {
-        let x = Tensor::ones((rows, inner), dtype, device)?;
-        let w = Tensor::ones((inner, outer), dtype, device)?;
+        let x = Tensor::zeros((rows, inner), dtype, device)?;
+        let w = Tensor::zeros((inner, outer), dtype, device)?;
         Box::new(move || {
             x.matmul(&w)?;
             Ok(x.device().synchronize()?)

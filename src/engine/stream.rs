@@ -6,9 +6,9 @@ use candle_core::{DType, Device, Tensor};
 
 use super::collector::Collector;
 use crate::error::{Error, Result};
+use crate::model::head::EmbeddingRows;
 use crate::model::{
     ActivationObserver, Batch, Block, ExpertObserver, InputSite, ModelFolder, Onlookers, RopeTables, Tree,
-    head,
 };
 
 /// Hidden states of token sequences of any lengths, or of trees of them, some a batch, in the precision of the device.
@@ -69,12 +69,14 @@ impl HiddenStates {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
         let (mut states, groups) = Self::shaped(&shapes(trees), placement);
+        let tokens = trees.iter().flat_map(Tree::tokens);
+        let rows = EmbeddingRows::new(folder, tokens, dtype, placement.home)?;
         for group in groups {
             check()?;
             let trees = &trees[group];
             let tokens: Vec<u32> = trees.iter().flat_map(Tree::tokens).collect();
             let batch = Batch::trees(&shapes(trees));
-            states.batches.push(head::embed(folder, &tokens, &batch, dtype, placement.home)?);
+            states.batches.push(rows.embed(&tokens, &batch)?);
         }
         Ok(states)
     }

@@ -36,6 +36,25 @@ pub(super) struct Study {
     pub sizes: Sizes,
 }
 
+/// What has to be known to read a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockLoader {
+    /// Its number in the model.
+    place: usize,
+    dtype: DType,
+    experts: ExpertWeights,
+}
+
+impl BlockLoader {
+    /// Reads it from the model that it is of.
+    ///
+    /// # Errors
+    /// As [`Block::load_with`].
+    pub fn load(self, model: &ModelFolder, device: &Device) -> Result<Block> {
+        Block::load_with(model, self.place, self.dtype, device, self.experts)
+    }
+}
+
 impl Study {
     /// What goes through the blocks to be measured: the windows of one corpus after the other, then the questions of one
     /// task with choices after the other.
@@ -74,11 +93,25 @@ impl Study {
     /// # Errors
     /// As [`Block::load`]; a block that the model is without.
     pub fn load_block_of(&self, model: &ModelFolder, index: usize, device: &Device) -> Result<Block> {
+        self.block_loader(model, index)?.load(model, device)
+    }
+
+    /// Whether the final states of a cell, or of the base, have to be on the disk before it is measured: cells are compared
+    /// with the base's, and answering takes longer than saving. To measure a cell takes less.
+    pub fn needs_final_states(&self, is_cell: bool) -> bool {
+        !is_cell || !self.tasks.is_empty() || !self.choices.is_empty()
+    }
+
+    /// How [`Self::load_block_of`] reads a block, for another thread.
+    ///
+    /// # Errors
+    /// A block that the model is without.
+    pub fn block_loader(&self, model: &ModelFolder, index: usize) -> Result<BlockLoader> {
         let gone = || Error::failure(format!("block {index} is left out of the model"));
         let place = model.config.place_of(index).ok_or_else(gone)?;
         let held = self.sizes.holds_experts(model.config.layout(place));
         let experts = if held { ExpertWeights::Held } else { ExpertWeights::ReadWhenNeeded };
-        Block::load_with(model, place, self.dtype, device, experts)
+        Ok(BlockLoader { place, dtype: self.dtype, experts })
     }
 
     /// The level of one block of a cell, by the cell's own profile or the study's.

@@ -90,12 +90,12 @@ impl GroupGrid {
     }
 }
 
-/// A matrix on a grid.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Codes {
+/// A matrix on its way to a grid: every code has a byte.
+#[derive(Debug, Clone)]
+pub struct UnpackedCodes {
     /// `[out, in]`
     pub shape: [usize; 2],
-    /// How it was made.
+    /// How it is made.
     pub grid: Grid,
     /// One a weight, row-major.
     pub codes: Vec<u8>,
@@ -103,7 +103,7 @@ pub struct Codes {
     pub groups: Vec<GroupGrid>,
 }
 
-impl Codes {
+impl UnpackedCodes {
     /// A matrix of which nothing is known yet.
     pub fn empty(shape: [usize; 2], grid: Grid) -> Self {
         let none = GroupGrid { scale: 1.0, zero: 0 };
@@ -126,10 +126,61 @@ impl Codes {
         });
     }
 
+    /// As it is kept.
+    pub fn pack(self) -> Codes {
+        Codes::of(self.shape, self.grid, &self.codes, self.groups)
+    }
+}
+
+/// A matrix on a grid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codes {
+    /// `[out, in]`
+    pub shape: [usize; 2],
+    /// How it was made.
+    pub grid: Grid,
+    /// As `pack-quantized` of compressed-tensors has them: every row is one string of bits, the first code in the lowest,
+    /// filled up to whole words of 32.
+    packed: Vec<u8>,
+    /// Those of every group, row-major `[out, groups]`.
+    pub groups: Vec<GroupGrid>,
+}
+
+impl Codes {
+    /// Of codes with a byte each, row-major.
+    pub fn of(shape: [usize; 2], grid: Grid, codes: &[u8], groups: Vec<GroupGrid>) -> Self {
+        let (columns, bits) = (shape[1], usize::from(grid.bits));
+        let row_bytes = packed_row_bytes(columns, bits);
+        let mut packed = vec![0u8; shape[0] * row_bytes];
+        let rows = packed.par_chunks_mut(row_bytes).zip(codes.par_chunks(columns));
+        rows.for_each(|(packed, codes)| pack(codes, bits, packed));
+        Self { shape, grid, packed, groups }
+    }
+
+    /// Of codes that are packed already.
+    ///
+    /// # Errors
+    /// [`Error::Failure`] where the lengths do not fit each other.
+    pub fn of_packed(shape: [usize; 2], grid: Grid, packed: Vec<u8>, groups: Vec<GroupGrid>) -> Result<Self> {
+        let wrong = |what: &str| Error::failure(format!("{what} of a quantised matrix do not fit its shape"));
+        let [rows, columns] = shape;
+        if !(1..=8).contains(&grid.bits) || grid.group == 0 || columns == 0 {
+            return Err(wrong("bits or groups"));
+        }
+        let row_bytes = packed_row_bytes(columns, usize::from(grid.bits));
+        if rows.checked_mul(row_bytes) != Some(packed.len()) {
+            return Err(wrong("codes"));
+        }
+        if rows.checked_mul(grid.groups(columns)) != Some(groups.len()) {
+            return Err(wrong("scales"));
+        }
+        Ok(Self { shape, grid, packed, groups })
+    }
+
     /// Puts every weight of a row-major matrix on its grid, without looking at data; `weights` become what the codes
     /// stand for.
     pub fn nearest(weights: &mut [f32], columns: usize, grid: Grid) -> Self {
-        let mut codes = Self::empty([weights.len() / columns, columns], grid);
+        let mut codes = UnpackedCodes::empty([weights.len() / columns, columns], grid);
         let rows = weights.par_chunks_mut(columns).zip(codes.codes.par_chunks_mut(columns));
         rows.zip(codes.groups.par_chunks_mut(grid.groups(columns))).for_each(|((weights, codes), groups)| {
             let parts = weights.chunks_mut(grid.group).zip(codes.chunks_mut(grid.group));
@@ -147,39 +198,64 @@ impl Codes {
                 );
             }
         });
+        codes.pack()
+    }
+
+    /// The codes as they are kept: see the field.
+    pub fn packed(&self) -> &[u8] {
+        &self.packed
+    }
+
+    /// A byte for every code, row-major.
+    pub fn codes(&self) -> Vec<u8> {
+        let (columns, bits) = (self.shape[1], usize::from(self.grid.bits));
+        let mut codes = vec![0u8; self.shape[0] * columns];
+        codes.par_chunks_mut(columns).zip(self.rows()).for_each(|(codes, (packed, _))| {
+            unpack(packed, bits, codes);
+        });
         codes
     }
 
     /// What the codes stand for, row-major.
     pub fn values(&self) -> Vec<f32> {
         let columns = self.shape[1];
-        let mut values = vec![0f32; self.codes.len()];
-        let rows = values.par_chunks_mut(columns).zip(self.codes.par_chunks(columns));
-        rows.zip(self.groups.par_chunks(self.grid.groups(columns))).for_each(|((values, codes), groups)| {
-            let parts = values.chunks_mut(self.grid.group).zip(codes.chunks(self.grid.group));
-            for ((values, codes), group) in parts.zip(groups) {
-                for (value, code) in values.iter_mut().zip(codes) {
-                    *value = group.value(*code);
+        let mut values = vec![0f32; self.shape[0] * columns];
+        let rows = values.par_chunks_mut(columns).zip(self.rows());
+        rows.for_each_init(
+            || vec![0u8; columns],
+            |codes, (values, (packed, groups))| {
+                unpack(packed, usize::from(self.grid.bits), codes);
+                let parts = values.chunks_mut(self.grid.group).zip(codes.chunks(self.grid.group));
+                for ((values, codes), group) in parts.zip(groups) {
+                    for (value, code) in values.iter_mut().zip(codes) {
+                        *value = group.value(*code);
+                    }
                 }
-            }
-        });
+            },
+        );
         values
     }
 
     /// Groups whose weights are all zero.
     pub fn empty_groups(&self) -> usize {
-        let columns = self.shape[1];
-        let rows = self.codes.par_chunks(columns).zip(self.groups.par_chunks(self.grid.groups(columns)));
-        let of_row = |(codes, groups): (&[u8], &[GroupGrid])| {
+        let of_row = |codes: &mut Vec<u8>, (packed, groups): (&[u8], &[GroupGrid])| {
+            unpack(packed, usize::from(self.grid.bits), codes);
             let parts = codes.chunks(self.grid.group).zip(groups);
             parts.filter(|(codes, group)| codes.iter().all(|code| *code == group.zero)).count()
         };
-        rows.map(of_row).sum()
+        self.rows().map_init(|| vec![0u8; self.shape[1]], of_row).sum()
+    }
+
+    /// Packed codes and grids of every row.
+    fn rows(&self) -> impl IndexedParallelIterator<Item = (&[u8], &[GroupGrid])> {
+        let (columns, bits) = (self.shape[1], usize::from(self.grid.bits));
+        let codes = self.packed.par_chunks(packed_row_bytes(columns, bits));
+        codes.zip(self.groups.par_chunks(self.grid.groups(columns)))
     }
 
     /// Bits of codes, scales and, where they are not all the same, zeros.
     pub fn bits(&self) -> u64 {
-        self.codes.len() as u64 * u64::from(self.grid.bits) + self.group_bits()
+        (self.shape[0] * self.shape[1]) as u64 * u64::from(self.grid.bits) + self.group_bits()
     }
 
     /// Bits of scales and zeros alone.
@@ -187,45 +263,10 @@ impl Codes {
         let zero = if self.grid.symmetric { 0 } else { u64::from(self.grid.bits) };
         self.groups.len() as u64 * (8 * self.grid.scale_dtype.size_in_bytes() as u64 + zero)
     }
-
-    /// The codes as `pack-quantized` of compressed-tensors has them: every row is one string of bits, the first code in
-    /// the lowest, filled up to whole words of 32.
-    pub fn packed(&self) -> Vec<u8> {
-        let (columns, bits) = (self.shape[1], usize::from(self.grid.bits));
-        let row_bytes = packed_row_bytes(columns, bits);
-        let mut packed = vec![0u8; self.shape[0] * row_bytes];
-        let rows = packed.par_chunks_mut(row_bytes).zip(self.codes.par_chunks(columns));
-        rows.for_each(|(packed, codes)| pack(codes, bits, packed));
-        packed
-    }
-
-    /// The codes that [`Codes::packed`] made bytes of.
-    ///
-    /// # Errors
-    /// [`Error::Failure`] where the lengths do not fit each other.
-    pub fn unpack(shape: [usize; 2], grid: Grid, packed: &[u8], groups: Vec<GroupGrid>) -> Result<Self> {
-        let wrong = |what: &str| Error::failure(format!("{what} of a quantised matrix do not fit its shape"));
-        let [rows, columns] = shape;
-        if !(1..=8).contains(&grid.bits) || grid.group == 0 || columns == 0 {
-            return Err(wrong("bits or groups"));
-        }
-        let bits = usize::from(grid.bits);
-        let row_bytes = packed_row_bytes(columns, bits);
-        if rows.checked_mul(row_bytes) != Some(packed.len()) {
-            return Err(wrong("codes"));
-        }
-        if rows.checked_mul(grid.groups(columns)) != Some(groups.len()) {
-            return Err(wrong("scales"));
-        }
-        let mut codes = vec![0u8; rows * columns];
-        let all = codes.par_chunks_mut(columns).zip(packed.par_chunks(row_bytes));
-        all.for_each(|(codes, packed)| unpack(packed, bits, codes));
-        Ok(Self { shape, grid, codes, groups })
-    }
 }
 
 /// Bytes of a packed row: whole words of 32 bits.
-fn packed_row_bytes(columns: usize, bits: usize) -> usize {
+pub(super) fn packed_row_bytes(columns: usize, bits: usize) -> usize {
     4 * (columns * bits).div_ceil(32)
 }
 
@@ -290,10 +331,12 @@ mod tests {
             let mut values = weights.clone();
             let codes = Codes::nearest(&mut values, 24, grid(bits, group, symmetric));
             prop_assert_eq!(&codes.values(), &values);
-            let packed = codes.packed();
+            let packed = codes.packed().to_vec();
             prop_assert_eq!(packed.len(), 3 * 4 * (24 * usize::from(bits)).div_ceil(32));
-            let read = Codes::unpack([3, 24], codes.grid, &packed, codes.groups.clone()).unwrap();
-            prop_assert_eq!(read, codes.clone());
+            let read = Codes::of_packed([3, 24], codes.grid, packed, codes.groups.clone()).unwrap();
+            prop_assert_eq!(&read, &codes);
+            let again = Codes::of([3, 24], codes.grid, &codes.codes(), codes.groups.clone());
+            prop_assert_eq!(&again, &codes);
             for (i, (before, after)) in weights.iter().zip(&values).enumerate() {
                 let scale = codes.groups[i / 24 * (24 / group) + i % 24 / group].scale;
                 // At the ends of the range the zero's own rounding comes in.
@@ -303,12 +346,13 @@ mod tests {
 
         #[test]
         fn bytes_that_do_not_fit_are_refused(cut in 0usize..100) {
-            let codes = Codes::empty([3, 24], grid(4, 8, false));
-            let packed = codes.packed();
-            let short = &packed[..packed.len().saturating_sub(cut)];
-            let read = Codes::unpack([3, 24], codes.grid, short, codes.groups.clone());
-            prop_assert_eq!(read.is_ok(), short.len() == packed.len());
-            prop_assert!(Codes::unpack([3, 24], codes.grid, &packed, Vec::new()).is_err());
+            let codes = UnpackedCodes::empty([3, 24], grid(4, 8, false)).pack();
+            let packed = codes.packed().to_vec();
+            let short = packed[..packed.len().saturating_sub(cut)].to_vec();
+            let fits = short.len() == packed.len();
+            let read = Codes::of_packed([3, 24], codes.grid, short, codes.groups.clone());
+            prop_assert_eq!(read.is_ok(), fits);
+            prop_assert!(Codes::of_packed([3, 24], codes.grid, packed, Vec::new()).is_err());
         }
     }
 }

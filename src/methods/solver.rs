@@ -15,7 +15,7 @@ use super::{
     Arguments, CompressionOutcome, Encoded, InputStatistics, Matrix, Parameter, ParameterKind, Zeroing, share,
 };
 use crate::error::{Error, Result};
-use crate::kernels::codes::{Codes, Grid, GroupGrid};
+use crate::kernels::codes::{Grid, GroupGrid, UnpackedCodes};
 use crate::kernels::matmul::{rows, rows_mut};
 use crate::kernels::select::{kth_smallest_magnitude, mark_smallest};
 use crate::kernels::simd;
@@ -38,7 +38,7 @@ pub struct Target<'a> {
     /// Which weights become zero.
     pub zeroing: Zeroing,
     /// The codes that the weights that stay get; else they keep their values.
-    pub codes: Option<&'a mut Codes>,
+    pub codes: Option<&'a mut UnpackedCodes>,
     /// Whether scales and zeros of the codes are there already. Else those of a group are found when the loop reaches
     /// the block of columns that the group begins in.
     pub fitted: bool,
@@ -112,7 +112,7 @@ pub(super) fn compress(
         return Err(Error::Cancelled);
     }
     let order = ordered.as_ref().map(|(order, _)| order.as_slice());
-    let mut codes = grid.map(|grid| Codes::empty([weights.len() / columns, columns], grid));
+    let mut codes = grid.map(|grid| UnpackedCodes::empty([weights.len() / columns, columns], grid));
     let whole_rows = grid.is_some_and(|grid| grid.group >= columns);
     if let Some(codes) = codes.as_mut().filter(|_| whole_rows) {
         // Of the row as it came: later grids see dead columns as zeros.
@@ -147,7 +147,7 @@ pub(super) fn compress(
         basis: ErrorBasis::Hessian,
         dead_columns: factor.dead.iter().filter(|dead| **dead).count(),
         details: [(DAMPING_USED, factor.damping)].into_iter().collect(),
-        encoded: codes.map(Encoded::Codes),
+        encoded: codes.map(|codes| Encoded::Codes(codes.pack())),
     })
 }
 

@@ -7,6 +7,7 @@ use super::config::{BlockInputsDef, NormKind};
 use super::folder::ModelFolder;
 use super::ops::{self, Activations, with_elements};
 use crate::error::{Error, Result};
+use crate::kernels::device::rows::take_rows;
 use crate::kernels::ggml::{self, GgmlType};
 
 /// Values of a head that are rounded at once.
@@ -29,6 +30,63 @@ pub fn embed(
         }
     };
     hidden_states(folder, rows, ids, batch)
+}
+
+/// Most bytes of a table of rows that lie on a device at once.
+const MOST_TABLE: usize = 1 << 30;
+
+/// The rows of an embedding that some texts need, each of which is read once where the texts go to a GPU.
+#[derive(Debug)]
+pub(crate) struct EmbeddingRows<'a> {
+    folder: &'a ModelFolder,
+    dtype: DType,
+    device: &'a Device,
+    /// Token ids in their order, and their rows.
+    table: Option<(Vec<u32>, Tensor)>,
+}
+
+impl<'a> EmbeddingRows<'a> {
+    /// Of texts with these tokens.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a device without room.
+    pub fn new(
+        folder: &'a ModelFolder,
+        tokens: impl Iterator<Item = u32>,
+        dtype: DType,
+        device: &'a Device,
+    ) -> Result<Self> {
+        let alone = Self { folder, dtype, device, table: None };
+        if !device.is_cuda() || folder.ends.embedding.is_some() {
+            return Ok(alone);
+        }
+        let mut ids: Vec<u32> = tokens.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let embedding = &folder.config.embedding;
+        if ids.len() * embedding.width * dtype.size_in_bytes() > MOST_TABLE {
+            return Ok(alone);
+        }
+        let rows = folder.weights.rows(&embedding.tensor, &ids, dtype, device)?;
+        Ok(Self { table: Some((ids, rows)), ..alone })
+    }
+
+    /// As [`embed`], of a batch of these texts.
+    ///
+    /// # Errors
+    /// As [`embed`].
+    pub fn embed(&self, ids: &[u32], batch: &Batch) -> Result<Tensor> {
+        if let Some((known, table)) = &self.table {
+            let places: Option<Vec<u32>> =
+                ids.iter().map(|id| known.binary_search(id).ok().map(|place| place as u32)).collect();
+            if let Some(places) = places
+                && let Some(rows) = take_rows(table, &places)?
+            {
+                return hidden_states(self.folder, rows, ids, batch);
+            }
+        }
+        embed(self.folder, ids, batch, self.dtype, self.device)
+    }
 }
 
 /// What the first block gets of rows of the embedding, `[rows of the batch, width of the embedding]`.

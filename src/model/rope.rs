@@ -200,7 +200,8 @@ impl RopeTable {
         }
         let put = |values: &[f32]| {
             let rows = values.len() / self.half.max(1);
-            Tensor::from_slice(values, (rows, self.half), device)?.to_dtype(dtype)
+            // Rounded on the host: a GPU's driver takes more than a second for the first conversion on a machine.
+            Tensor::from_slice(values, (rows, self.half), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
         };
         Ok(kept.insert((put(&self.cos)?, put(&self.sin)?)).clone())
     }

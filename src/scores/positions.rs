@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::window::Position;
 use crate::error::Result;
+use crate::kernels::device::rows::{self, Compared};
 use crate::kernels::{math, simd};
 use crate::model::Activations;
 
@@ -116,9 +117,12 @@ fn position(
         js += tile_js;
         kl += tile_kl;
     }
-    // Both are non-negative by definition; rounding may say otherwise for equal rows, NaN must stay NaN.
-    let positive = |v: f64| if v < 0.0 { 0.0 } else { v };
     Position { nll, base_nll, js: positive(js / 2.0), kl: positive(kl), agrees: p_norm.top == q_norm.top }
+}
+
+/// Divergences are non-negative by definition; rounding may say otherwise for equal rows, NaN must stay NaN.
+fn positive(divergence: f64) -> f64 {
+    if divergence < 0.0 { 0.0 } else { divergence }
 }
 
 type Side<'a> = (&'a [f32], &'a [f32], &'a Normaliser);
@@ -151,11 +155,28 @@ fn tile((p, p_exp, p_norm): Side<'_>, (q, q_exp, q_norm): Side<'_>) -> (f64, f64
 
 /// The same by candle's operations, for any device.
 fn tensors(base: Option<&Tensor>, cell: &Tensor, targets: &[Option<u32>]) -> Result<Vec<Position>> {
+    let ids: Vec<u32> = targets.iter().map(|t| t.unwrap_or(0)).collect();
+    if let Some(compared) = rows::compare(cell, base, &ids)? {
+        let position = |(found, target): (Compared, &Option<u32>)| {
+            let of_target = |nll: f32| target.map_or(0.0, |_| f64::from(nll));
+            let nll = of_target(found.nll);
+            if base.is_none() {
+                return Position { nll, ..Position::default() };
+            }
+            Position {
+                nll,
+                base_nll: of_target(found.base_nll),
+                js: positive(f64::from(found.js)),
+                kl: positive(f64::from(found.kl)),
+                agrees: found.agrees,
+            }
+        };
+        return Ok(compared.into_iter().zip(targets).map(position).collect());
+    }
     let log_softmax = |x: &Tensor| -> Result<Tensor> {
         Ok(candle_nn::ops::log_softmax(&x.to_dtype(DType::F32)?, D::Minus1)?)
     };
     let log_q = log_softmax(cell)?;
-    let ids: Vec<u32> = targets.iter().map(|t| t.unwrap_or(0)).collect();
     let ids = Tensor::from_vec(ids, (targets.len(), 1), cell.device())?;
     let nll = |log: &Tensor| -> Result<Vec<f64>> {
         let of_targets = log.gather(&ids, 1)?.squeeze(1)?.to_vec1::<f32>()?;

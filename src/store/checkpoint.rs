@@ -99,16 +99,23 @@ pub fn dropped_blocks(dir: &Path, blocks: usize) -> Result<Vec<usize>> {
     Ok(dropped)
 }
 
-/// Writes the hidden states after `block` blocks into a file, in place of those that were there.
+/// Writes the hidden states after `block` blocks into a file, in place of those that were there. `goes_on` is asked between
+/// tensors; where it says no, the old ones stay.
 ///
 /// # Errors
-/// As [`write_block`].
-pub(crate) fn write_states(path: &Path, block: usize, states: &[(String, Tensor)]) -> Result<()> {
+/// As [`write_block`]; that `goes_on` said no.
+pub(crate) fn write_states(
+    path: &Path,
+    block: usize,
+    states: &[(String, Tensor)],
+    goes_on: &dyn Fn() -> bool,
+) -> Result<()> {
     let entries: Vec<_> = states
         .iter()
         .map(|(name, tensor)| NamedTensor { name: name.clone(), data: Data::Values(tensor.clone()) })
         .collect();
-    container::write(path, &entries, &[(BLOCK_KEY.to_owned(), block.to_string())])?;
+    let metadata = [(BLOCK_KEY.to_owned(), block.to_string())];
+    container::write_while(path, &entries, &metadata, goes_on)?;
     Ok(())
 }
 

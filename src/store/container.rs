@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor, WithDType};
 use flate2::Crc;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -61,6 +61,16 @@ impl Data<'_> {
 
 /// Writes the entries in their order, atomically; returns the file's length in bytes.
 pub(super) fn write(path: &Path, entries: &[NamedTensor<'_>], metadata: &[(String, String)]) -> Result<u64> {
+    write_while(path, entries, metadata, &|| true)
+}
+
+/// The same while nobody says otherwise, who is asked before every entry; else the old file stays.
+pub(super) fn write_while(
+    path: &Path,
+    entries: &[NamedTensor<'_>],
+    metadata: &[(String, String)],
+    goes_on: &dyn Fn() -> bool,
+) -> Result<u64> {
     let mut header = Map::new();
     let mut notes = Map::from_iter([(CRC_KEY.to_owned(), json!(NO_CRC))]);
     notes.extend(metadata.iter().map(|(key, value)| (key.clone(), json!(value))));
@@ -85,6 +95,9 @@ pub(super) fn write(path: &Path, entries: &[NamedTensor<'_>], metadata: &[(Strin
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
         for entry in entries {
+            if !goes_on() {
+                return Err(ErrorKind::Interrupted.into());
+            }
             match &entry.data {
                 Data::Bytes(bytes) => out.write_all(bytes)?,
                 Data::Values(tensor) => write_values(&mut out, tensor)?,
@@ -123,16 +136,30 @@ impl Write for Summed<'_> {
 
 /// Writes a tensor's values in chunks, so that large hidden states are not held twice.
 fn write_values(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
-    let flat = tensor.to_device(&Device::Cpu).and_then(|t| t.flatten_all()).map_err(io::Error::other)?;
-    let count = flat.elem_count();
-    let mut buffer = Vec::new();
-    for start in (0..count).step_by(CHUNK) {
-        buffer.clear();
-        let chunk = flat.narrow(0, start, CHUNK.min(count - start));
-        chunk.and_then(|c| c.write_bytes(&mut buffer)).map_err(io::Error::other)?;
-        out.write_all(&buffer)?;
+    fn write<const N: usize, T>(
+        out: &mut impl Write,
+        values: &[T],
+        bytes: impl Fn(&T) -> [u8; N],
+    ) -> io::Result<()> {
+        let mut buffer = vec![0u8; N * CHUNK.min(values.len())];
+        for values in values.chunks(CHUNK) {
+            let buffer = &mut buffer[..N * values.len()];
+            for (bytes_of, value) in buffer.as_chunks_mut().0.iter_mut().zip(values) {
+                *bytes_of = bytes(value);
+            }
+            out.write_all(buffer)?;
+        }
+        Ok(())
     }
-    Ok(())
+    let flat = tensor.to_device(&Device::Cpu).and_then(|t| t.contiguous()).map_err(io::Error::other)?;
+    let (storage, layout) = flat.storage_and_layout();
+    let of = layout.start_offset()..layout.start_offset() + flat.elem_count();
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => write(out, &values[of], |value| value.to_le_bytes()),
+        Storage::Cpu(CpuStorage::F16(values)) => write(out, &values[of], |value| value.to_le_bytes()),
+        Storage::Cpu(CpuStorage::BF16(values)) => write(out, &values[of], |value| value.to_le_bytes()),
+        _ => Err(io::Error::other("a checkpoint holds floats")),
+    }
 }
 
 /// Why a file could not be read.

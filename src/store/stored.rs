@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::container::{Data, NamedTensor, TensorContent};
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid, GroupGrid};
-use crate::kernels::device::{count_zeros, select::mask_bytes};
+use crate::kernels::device::{count_zeros, pack::mask_bytes};
 use crate::kernels::ggml::{BlockMatrix, GgmlType};
 use crate::model::convert::round_to;
 use crate::results::Footprint;
@@ -63,8 +63,9 @@ impl Stored {
         Ok(Self::Mask { shape, bits: mask_of(weights) })
     }
 
-    /// [`Stored::keep`] of a matrix in `f32` on a device, of which only what is kept comes to the host. Also returns the
-    /// matrix as it is computed with, in the dtype `source` on its device, and its bits.
+    /// [`Stored::keep`] of a matrix in `f32` on a device, of which only what is kept comes to the host: a mask now, new
+    /// values when they are written. Also returns the matrix as it is computed with, in the dtype `source` on its device,
+    /// and its bits.
     ///
     /// # Errors
     /// A tensor operation that fails.
@@ -75,12 +76,23 @@ impl Stored {
     ) -> Result<(Self, Tensor, Footprint)> {
         let rounded = weights.to_dtype(source)?;
         let stored = if new_values {
-            Self::Values(rounded.to_device(&Device::Cpu)?)
+            Self::Values(rounded.clone())
         } else {
             Self::Mask { shape: rounded.dims2()?.into(), bits: mask_bytes(&rounded)? }
         };
         let (count, zeros) = (rounded.elem_count() as u64, count_zeros(&rounded)? as u64);
         Ok((stored, rounded, footprint(count, zeros, 8 * source.size_in_bytes())))
+    }
+
+    /// The same with new values on the host.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn on_host(self) -> Result<Self> {
+        Ok(match self {
+            Self::Values(values) => Self::Values(values.to_device(&Device::Cpu)?),
+            other => other,
+        })
     }
 
     /// As [`Stored::keep_from_device`], of codes whose values lie on a device in `f32`, where they are computed with.
@@ -255,7 +267,7 @@ impl Stored {
                     if let Some(module) = of(CODES) {
                         let grid = metadata.get(&format!("{module}{GRID}"));
                         let (scales, zeros) = (entries.next(), entries.next());
-                        let codes = read_codes(module, shape(module)?, grid, &packed, [scales, zeros])?;
+                        let codes = read_codes(module, shape(module)?, grid, packed, [scales, zeros])?;
                         (module.to_owned(), Self::Codes(codes))
                     } else if let Some(module) = of(BLOCKS) {
                         let format = metadata.get(&format!("{module}{FORMAT}"));
@@ -299,7 +311,7 @@ fn read_codes(
     module: &str,
     shape: [usize; 2],
     grid: Option<&String>,
-    packed: &[u8],
+    packed: Vec<u8>,
     others: [Option<(String, TensorContent)>; 2],
 ) -> std::result::Result<Codes, String> {
     let broken = || format!("the codes of {module} are not whole");
@@ -325,7 +337,7 @@ fn read_codes(
         return Err(broken());
     }
     let groups = scales.into_iter().zip(zeros).map(|(scale, zero)| GroupGrid { scale, zero }).collect();
-    Codes::unpack(shape, grid, packed, groups).map_err(|e| e.to_string())
+    Codes::of_packed(shape, grid, packed, groups).map_err(|e| e.to_string())
 }
 
 /// Whether an entry of a container is of a module that is gone.

@@ -152,7 +152,7 @@ mod tests {
         let states =
             |value: f32| [("windows.00000".to_owned(), Tensor::new(&[[value]], &Device::Cpu).unwrap())];
         assert!(read_unfinished(&file).unwrap().is_none());
-        write_states(&unfinished_states(&file), 2, &states(0.5)).unwrap();
+        write_states(&unfinished_states(&file), 2, &states(0.5), &|| true).unwrap();
         assert!(read_unfinished(&file).unwrap().is_none(), "states alone are not enough");
         write_unfinished_figures(&file, &[block(0)]).unwrap();
         assert!(

@@ -108,6 +108,22 @@ impl Synthetic {
         }
     }
 
+    /// `SmolLM2-135M`'s shape: 0.3 GB in bf16.
+    pub fn smollm2_135m() -> Self {
+        Self {
+            hidden: 576,
+            intermediate: 1536,
+            blocks: 30,
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 64,
+            vocabulary: 49_152,
+            max_positions: 8192,
+            dtype: DType::BF16,
+            ..Self::default()
+        }
+    }
+
     /// Mixtral 8x7B's shape: 93 GB in bf16, 2.9 GB of them each block.
     pub fn mixtral() -> Self {
         Self {

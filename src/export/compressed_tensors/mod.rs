@@ -183,7 +183,7 @@ fn parts_of(codes: &Codes) -> Vec<Part> {
     };
     let words = |count: usize| (count * bits).div_ceil(32);
     let mut parts = vec![
-        Part { name: PACKED, dtype: "I32", shape: vec![rows, words(columns)], bytes: Codes::packed },
+        Part { name: PACKED, dtype: "I32", shape: vec![rows, words(columns)], bytes: packed },
         Part { name: SCALE, dtype, shape: vec![rows, groups], bytes: scales },
         Part { name: SHAPE, dtype: "I64", shape: vec![2], bytes: shape },
     ];
@@ -191,6 +191,10 @@ fn parts_of(codes: &Codes) -> Vec<Part> {
         parts.push(Part { name: ZERO_POINT, dtype: "I32", shape: vec![words(rows), groups], bytes: zeros });
     }
     parts
+}
+
+fn packed(codes: &Codes) -> Vec<u8> {
+    codes.packed().to_vec()
 }
 
 fn scales(codes: &Codes) -> Vec<u8> {

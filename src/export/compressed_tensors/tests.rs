@@ -19,7 +19,7 @@ fn codes(shape: [usize; 2], bits: u8, group: usize, codes: Vec<u8>, zeros: Optio
     let groups = (0..shape[0] * shape[1] / group)
         .map(|i| GroupGrid { scale: (i + 1) as f32, zero: zero(i) })
         .collect();
-    Codes { shape, grid, codes, groups }
+    Codes::of(shape, grid, &codes, groups)
 }
 
 /// Dtype, shape and bytes of a tensor that a matrix becomes.

@@ -147,8 +147,9 @@ pub(super) fn bytes(name: &str, kind: GgmlType, codes: &Codes) -> Result<Vec<u8>
         return Err(wrong(format!("groups of {} columns are not whole blocks of {BLOCK}", grid.group)));
     }
     let (groups, row_blocks) = (grid.groups(columns), columns / BLOCK);
-    let mut bytes = Vec::with_capacity(codes.codes.len() / BLOCK * kind.block_bytes());
-    for (index, block) in codes.codes.chunks_exact(BLOCK).enumerate() {
+    let unpacked = codes.codes();
+    let mut bytes = Vec::with_capacity(unpacked.len() / BLOCK * kind.block_bytes());
+    for (index, block) in unpacked.chunks_exact(BLOCK).enumerate() {
         let (row, column) = (index / row_blocks, index % row_blocks * BLOCK);
         let scale = codes.groups[row * groups + column / grid.group].scale;
         let half = f16::from_f32(scale);
@@ -178,9 +179,15 @@ mod tests {
     fn matrix(bits: u8, rows: usize, columns: usize, group: usize, scales: &[f32]) -> Codes {
         let grid = Grid { bits, group, symmetric: true, scale_dtype: DType::BF16 };
         let largest = (1u32 << bits) - 1;
-        let codes = (0..rows * columns).map(|i| (i as u32 * 7 % (largest + 1)) as u8).collect();
+        let codes: Vec<u8> = (0..rows * columns).map(|i| (i as u32 * 7 % (largest + 1)) as u8).collect();
         let group = |scale: &f32| GroupGrid { scale: *scale, zero: 1 << (bits - 1) };
-        Codes { shape: [rows, columns], grid, codes, groups: scales.iter().map(group).collect() }
+        Codes::of([rows, columns], grid, &codes, scales.iter().map(group).collect())
+    }
+
+    /// The same with other codes.
+    fn with_codes(matrix: Codes, code: impl Fn(usize) -> u8) -> Codes {
+        let codes: Vec<u8> = (0..matrix.shape[0] * matrix.shape[1]).map(code).collect();
+        Codes::of(matrix.shape, matrix.grid, &codes, matrix.groups)
     }
 
     #[test]
@@ -191,8 +198,7 @@ mod tests {
         let halves =
             [0x00, 0x77, 0xee, 0x55, 0xcc, 0x33, 0xaa, 0x11, 0x88, 0xff, 0x66, 0xdd, 0x44, 0xbb, 0x22, 0x99];
         assert_eq!(bytes, [&scale[..], &halves].concat());
-        let mut codes = matrix(4, 1, 32, 32, &[0.25]);
-        codes.codes = (0..32).map(|i| i / 2).collect();
+        let codes = with_codes(matrix(4, 1, 32, 32, &[0.25]), |i| i as u8 / 2);
         let bytes = super::bytes("q", GgmlType::Q4_0, &codes).unwrap();
         let halves =
             [0x80, 0x80, 0x91, 0x91, 0xa2, 0xa2, 0xb3, 0xb3, 0xc4, 0xc4, 0xd5, 0xd5, 0xe6, 0xe6, 0xf7, 0xf7];
@@ -201,8 +207,7 @@ mod tests {
 
     #[test]
     fn a_block_of_eight_bits_has_whole_numbers_around_zero() {
-        let mut codes = matrix(8, 1, 32, 32, &[-2.0]);
-        codes.codes = (0..32).map(|i| [0, 127, 128, 255][i % 4]).collect();
+        let codes = with_codes(matrix(8, 1, 32, 32, &[-2.0]), |i| [0, 127, 128, 255][i % 4]);
         let bytes = bytes("q", GgmlType::Q8_0, &codes).unwrap();
         assert_eq!(bytes[..6], [0x00, 0xc0, 0x80, 0xff, 0x00, 0x7f]);
         assert_eq!(bytes.len(), 34);

@@ -1,4 +1,4 @@
-//! The kernels of `kernels.cu`: compiled, and started with what they need.
+//! The CUDA kernels: compiled, and those of `kernels.cu` started with what they need.
 //!
 //! Nothing here waits for the GPU but where a number comes back to the host.
 #![allow(
@@ -23,9 +23,8 @@ use super::grid::{Grids, largest};
 use super::limits::{LEAF, MOST_NEIGHBOURS};
 use super::projection::{GridTarget, Projection, Solved, Tile, Zeros};
 use crate::error::Error;
-use crate::kernels::codes::Grid;
+use crate::kernels::codes::{Grid, packed_row_bytes};
 
-const SOURCE: &str = include_str!("kernels.cu");
 /// As the constants of these names in `kernels.cu`.
 const SOLVE_WARPS: usize = 4;
 const ROW_THREADS: u32 = 256;
@@ -37,36 +36,65 @@ const ZEROS_KEPT: i32 = 1;
 const ZEROS_UP_TO: i32 = 2;
 const ZEROS_OF_GROUPS: i32 = 3;
 /// Threads of a block where a kernel leaves their number open.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 /// Blocks that count magnitudes: enough for every GPU, few enough that adding up their counts costs little.
 const COUNT_BLOCKS: usize = 512;
 
-/// The kernels as PTX, which a driver translates for the GPU that it drives and keeps.
-fn ptx() -> Result<&'static str> {
-    static PTX: OnceLock<std::result::Result<String, String>> = OnceLock::new();
-    let ptx = PTX.get_or_init(|| compile_ptx(SOURCE).map(|ptx| ptx.to_src()).map_err(|e| e.to_string()));
-    ptx.as_deref().map_err(|e| candle_core::Error::Msg(format!("the CUDA kernels do not compile: {e}")))
+/// Kernels that are compiled together.
+pub(super) struct KernelSet {
+    name: &'static str,
+    source: &'static str,
+    /// As PTX, which a driver translates for the GPU that it drives, and keeps what comes of it.
+    ptx: OnceLock<std::result::Result<String, String>>,
 }
 
-/// A kernel of `kernels.cu` on a device.
-struct Kernel {
+/// Those that methods use.
+static METHOD_KERNELS: KernelSet =
+    KernelSet::new("methods", concat!(include_str!("common.cu"), include_str!("kernels.cu")));
+
+/// Those that passes use: few, since the first study on a machine waits for them.
+pub(super) static PASS_KERNELS: KernelSet = KernelSet::new(
+    "passes",
+    concat!(include_str!("common.cu"), include_str!("passes.cu"), include_str!("rows.cu")),
+);
+
+impl KernelSet {
+    const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source, ptx: OnceLock::new() }
+    }
+
+    fn ptx(&self) -> Result<&str> {
+        let ptx = self
+            .ptx
+            .get_or_init(|| compile_ptx(self.source).map(|ptx| ptx.to_src()).map_err(|e| e.to_string()));
+        ptx.as_deref().map_err(|e| candle_core::Error::Msg(format!("the CUDA kernels do not compile: {e}")))
+    }
+
+    /// A kernel of the set on a device, where all are loaded with the first.
+    pub fn kernel(&self, device: &CudaDevice, name: &str) -> Result<Kernel> {
+        let function = device.get_or_load_custom_func(name, self.name, self.ptx()?)?.into_cuda_function();
+        Ok(Kernel { function, stream: device.cuda_stream() })
+    }
+}
+
+/// A kernel on a device.
+pub(super) struct Kernel {
     function: CudaFunction,
     stream: Arc<CudaStream>,
 }
 
 impl Kernel {
-    fn builder(&self) -> LaunchArgs<'_> {
+    pub(super) fn builder(&self) -> LaunchArgs<'_> {
         self.stream.launch_builder(&self.function)
     }
 }
 
 fn kernel(device: &CudaDevice, name: &str) -> Result<Kernel> {
-    let function = device.get_or_load_custom_func(name, "secateur", ptx()?)?.into_cuda_function();
-    Ok(Kernel { function, stream: device.cuda_stream() })
+    METHOD_KERNELS.kernel(device, name)
 }
 
 /// `blocks` blocks of `threads` threads.
-fn grid(blocks: usize, threads: u32) -> LaunchConfig {
+pub(super) fn grid(blocks: usize, threads: u32) -> LaunchConfig {
     LaunchConfig { grid_dim: (blocks as u32, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
 }
 
@@ -85,7 +113,11 @@ fn with_floats<R, E: From<candle_core::Error>>(
     f(&storage.device, elements)
 }
 
-fn tensor<T: CudaDType>(elements: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
+pub(super) fn tensor<T: CudaDType>(
+    elements: CudaSlice<T>,
+    device: &CudaDevice,
+    shape: impl Into<Shape>,
+) -> Tensor {
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(elements, device.clone()));
     Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
@@ -184,6 +216,26 @@ pub(super) fn factor_leaf(h: &Tensor) -> crate::Result<Tensor> {
         unsafe { start.launch(grid(1, THREADS)) }.w()?;
         Ok(tensor(upper, device, (n, n)))
     })
+}
+
+/// As [`super::pack::pack_codes`], of codes in `u8`.
+pub(super) fn pack_codes(codes: &Tensor, bits: u8) -> Result<Tensor> {
+    let (rows, columns) = codes.dims2()?;
+    let codes = codes.contiguous()?;
+    let (storage, layout) = codes.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { candle_core::bail!("codes on a GPU are needed") };
+    let (device, first) = (&storage.device, layout.start_offset());
+    let elements = storage.as_cuda_slice::<u8>()?.slice(first..first + rows * columns);
+    let bytes = packed_row_bytes(columns, usize::from(bits));
+    let function = kernel(device, "pack_codes")?;
+    let mut packed = device.alloc_zeros::<u8>(rows * bytes)?;
+    let (count, [width, row_bytes, bits]) =
+        ((rows * bytes) as u64, [columns, bytes, usize::from(bits)].map(|n| n as i32));
+    let mut start = function.builder();
+    start.arg(&elements).arg(&count).arg(&width).arg(&row_bytes).arg(&bits).arg(&mut packed);
+    // SAFETY: `codes` has a row of `width` elements for every `row_bytes` of the `count` bytes of `packed`.
+    unsafe { start.launch(grid((rows * bytes).div_ceil(THREADS as usize), THREADS)) }.w()?;
+    Ok(tensor(packed, device, (rows, bytes)))
 }
 
 /// As [`super::fit::fit_grids`].

@@ -1,7 +1,8 @@
 //! Weights on a grid where they lie: as [`crate::kernels::codes`] has it for slices.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
+use super::pack::pack_codes;
 use crate::error::{Error, Result};
 use crate::kernels::codes::{Codes, Grid, GroupGrid};
 
@@ -53,19 +54,16 @@ impl Grids {
         Ok(GridPart { scales: self.scales.narrow(1, group, 1)?, zeros: self.zeros.narrow(1, group, 1)? })
     }
 
-    /// A matrix of codes, `[rows, columns]`, with these grids on the host.
+    /// A matrix of codes, `[rows, columns]`, with these grids on the host, where it comes packed.
     ///
     /// # Errors
     /// A tensor operation that fails.
     pub fn to_host(&self, codes: &Tensor) -> Result<Codes> {
         let values = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
         let groups = values(&self.scales)?.into_iter().zip(values(&self.zeros)?);
-        Ok(Codes {
-            shape: codes.dims2()?.into(),
-            grid: self.grid,
-            codes: codes.to_dtype(DType::U8)?.flatten_all()?.to_vec1()?,
-            groups: groups.map(|(scale, zero)| GroupGrid { scale, zero: zero as u8 }).collect(),
-        })
+        let groups = groups.map(|(scale, zero)| GroupGrid { scale, zero: zero as u8 }).collect();
+        let packed = pack_codes(codes, self.grid.bits)?.flatten_all()?.to_vec1()?;
+        Codes::of_packed(codes.dims2()?.into(), self.grid, packed, groups)
     }
 }
 

@@ -1,11 +1,5 @@
-// CUDA kernels for what a GPU does badly as many small operations. They are compiled when they are first used, for the
-// GPU that is there. `src/kernels/device/*.rs` has the same composed of operations on tensors.
+// CUDA kernels for what methods do with matrices, behind those of `common.cu`.
 
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define WHOLE_WARP 0xffffffffu
 #define MAGNITUDE 0x7fffffffu
 // Columns that a lane holds of a row of a tile: 4 · 32 = 128 columns.
 #define HELD 4
@@ -249,6 +243,23 @@ extern "C" __global__ void fit_groups(
     u64 at = row * (columns / size) + group;
     scales[at] = scale;
     zeros[at] = symmetric ? (largest + 1.0f) / 2.0f : fminf(fmaxf(rintf(-low / scale), 0.0f), largest);
+}
+
+// Codes of `bits` bits, one string of bits for every row of `columns` of them, the first in the lowest; filled up to
+// `row_bytes` bytes. A thread makes a byte.
+extern "C" __global__ void pack_codes(
+    const u8 *codes, u64 count, int columns, int row_bytes, int bits, u8 *packed
+) {
+    u64 at = blockIdx.x * (u64)blockDim.x + threadIdx.x;
+    if (at >= count) return;
+    codes += at / row_bytes * columns;
+    int first = (int)(at % row_bytes) * 8;
+    u32 byte = 0;
+    for (int code = first / bits; code < columns && code * bits < first + 8; code++) {
+        int shift = code * bits - first;
+        byte |= shift >= 0 ? (u32)codes[code] << shift : (u32)codes[code] >> -shift;
+    }
+    packed[at] = (u8)byte;
 }
 
 // ---- A tile of columns ---------------------------------------------------------------------------------------------

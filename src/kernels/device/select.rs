@@ -147,22 +147,6 @@ pub(crate) fn zero_where(flags: &Tensor, x: &Tensor) -> Result<Tensor> {
     Ok(flags.where_cond(&x.zeros_like()?, x)?)
 }
 
-/// One bit an element, 1 where it is not zero: row-major, the most significant bit of a byte first; the last byte is
-/// filled up with zeroes. Only the bytes come to the host.
-///
-/// # Errors
-/// A tensor operation that fails.
-pub(crate) fn mask_bytes(x: &Tensor) -> Result<Vec<u8>> {
-    let flags = x.ne(0f64)?.flatten_all()?;
-    let missing = flags.dim(0)?.next_multiple_of(8) - flags.dim(0)?;
-    let flags = if missing == 0 { flags } else { flags.pad_with_zeros(0, 0, missing)? };
-    let bytes = flags.dim(0)? / 8;
-    let weights = Tensor::new(&[[128f32], [64.0], [32.0], [16.0], [8.0], [4.0], [2.0], [1.0]], x.device())?;
-    // Sums of few small powers of two are exact in any precision.
-    let packed = flags.reshape((bytes, 8))?.to_dtype(DType::F32)?.matmul(&weights)?;
-    Ok(packed.flatten_all()?.to_dtype(DType::U8)?.to_vec1()?)
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -222,9 +206,8 @@ mod tests {
         }
 
         #[test]
-        fn masks_are_packed_and_zeroes_counted_as_on_the_host((columns, values) in matrix()) {
+        fn zeroes_are_counted_as_on_the_host((columns, values) in matrix()) {
             let x = tensor(&values, columns);
-            prop_assert_eq!(mask_bytes(&x).unwrap(), crate::store::stored::mask_of(&values));
             prop_assert_eq!(sums::count_zeros(&x).unwrap(), values.iter().filter(|v| **v == 0.0).count());
         }
     }

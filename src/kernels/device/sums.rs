@@ -1,4 +1,4 @@
-//! Sums over a matrix in `f64`.
+//! Sums over a matrix in `f64`, and those over activations.
 
 use candle_core::{DType, Tensor};
 
@@ -71,6 +71,37 @@ pub(super) fn count(flags: &Tensor) -> Result<usize> {
     Ok(rows.into_iter().map(|n| n as usize).sum())
 }
 
+/// Adds `xᵀ·x` of activations, `[n, width]`, to a matrix in `f32`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(crate) fn add_gram(gram: &mut Tensor, x: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return Ok(gram.inplace_op2(&x.contiguous()?, &super::cuda_passes::AddGram)?);
+    }
+    let wide = x.to_dtype(DType::F32)?;
+    *gram = (&*gram + wide.t()?.matmul(&wide)?)?;
+    Ok(())
+}
+
+/// Adds the sum of squares of every column of activations, `[n, width]`, to a vector in `f64`.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(crate) fn add_squares(sums: &mut Tensor, x: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return Ok(sums.inplace_op2(&x.contiguous()?, &super::cuda_passes::AddSquares)?);
+    }
+    // A product with ones: devices sum columns far faster that way than by a reduction.
+    let squares = x.to_dtype(DType::F32)?.sqr()?;
+    let ones = Tensor::ones((1, squares.dim(0)?), DType::F32, x.device())?;
+    let squares = ones.matmul(&squares)?.squeeze(0)?;
+    *sums = (&*sums + squares.to_dtype(DType::F64)?)?;
+    Ok(())
+}
+
 fn by_rows(a: &Tensor, part: impl Fn(usize, usize) -> Result<Tensor>) -> Result<f64> {
     let rows = a.dim(0)?;
     let mut total = 0.0;
@@ -79,4 +110,25 @@ fn by_rows(a: &Tensor, part: impl Fn(usize, usize) -> Result<Tensor>) -> Result<
         total += sums.into_iter().sum::<f64>();
     }
     Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn sums_over_activations_grow_by_those_of_every_batch() {
+        let device = &Device::Cpu;
+        let mut gram = Tensor::zeros((2, 2), DType::F32, device).unwrap();
+        let mut squares = Tensor::zeros(2, DType::F64, device).unwrap();
+        for batch in [&[1f32, 2.0, 3.0, 0.0, 0.0, -1.0][..], &[2.0, -4.0]] {
+            let batch = Tensor::from_slice(batch, (batch.len() / 2, 2), device).unwrap();
+            add_gram(&mut gram, &batch).unwrap();
+            add_squares(&mut squares, &batch).unwrap();
+        }
+        assert_eq!(gram.to_vec2::<f32>().unwrap(), [[14.0, -6.0], [-6.0, 21.0]]);
+        assert_eq!(squares.to_vec1::<f64>().unwrap(), [14.0, 21.0]);
+    }
 }

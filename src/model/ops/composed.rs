@@ -7,6 +7,7 @@ use candle_core::{D, DType, Device, Tensor};
 use crate::error::Result;
 use crate::kernels::activation::{ActivationFunction, SHARPNESS};
 use crate::kernels::attention::{self, AttentionShape};
+use crate::kernels::device;
 use crate::model::batch::Batch;
 use crate::model::rope::RopeTable;
 
@@ -15,7 +16,11 @@ pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn product_add(residual: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    Ok((product(x, weight)? + residual)?)
+    let product = product(x, weight)?;
+    match device::rows::add(&product, residual)? {
+        Some(sum) => Ok(sum),
+        None => Ok((product + residual)?),
+    }
 }
 
 /// In the precision of the weight: one that is one more than its file says is kept in `f32`, or it would be rounded twice.
@@ -24,7 +29,10 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> 
         let normed = rms_norm(&x.to_dtype(weight.dtype())?, weight, eps)?;
         return Ok(normed.to_dtype(x.dtype())?);
     }
-    Ok(candle_nn::ops::rms_norm(&x.contiguous()?, weight, eps as f32)?)
+    match device::rows::rms_norm(x, weight, eps)? {
+        Some(normed) => Ok(normed),
+        None => Ok(candle_nn::ops::rms_norm(&x.contiguous()?, weight, eps as f32)?),
+    }
 }
 
 /// In `f32` up to the weight, which has as many elements as a row; the row is normalised in pieces.
@@ -72,12 +80,21 @@ pub(super) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
 }
 
 pub(super) fn silu_mul(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    Ok((candle_nn::ops::silu(gate)? * up)?)
+    match device::rows::silu_mul(gate, up)? {
+        Some(product) => Ok(product),
+        None => Ok((candle_nn::ops::silu(gate)? * up)?),
+    }
 }
 
 pub(super) fn rope(x: &Tensor, table: &RopeTable, batch: &Batch, heads: usize) -> Result<Tensor> {
     let (n, width) = x.dims2()?;
     let (cos, sin) = table.on(x.device(), x.dtype())?;
+    if !table.neighbours
+        && let Some(rotated) =
+            device::rows::rotate(x, batch.positions(), (&cos, &sin), (heads, table.turned()))?
+    {
+        return Ok(rotated);
+    }
     let positions = Tensor::from_slice(batch.positions(), n, x.device())?;
     let at = |table: &Tensor| table.index_select(&positions, 0);
     let (dim, turned) = (width / heads, table.turned());
@@ -105,7 +122,10 @@ pub(super) fn causal_attention(
 ) -> Result<Tensor> {
     let mut out = Vec::new();
     for group in alike(segments) {
-        out.push(attend(q, (k, v), group, heads, sinks)?);
+        out.push(match device::attention::causal(q, (k, v), group, heads, sinks)? {
+            Some(attended) => attended,
+            None => attend(q, (k, v), group, heads, sinks)?,
+        });
     }
     Ok(Tensor::cat(&out, 0)?)
 }
