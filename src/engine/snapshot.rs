@@ -144,12 +144,12 @@ mod tests {
     #[test]
     fn what_is_abandoned_leaves_what_was_saved_before_or_is_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let mut snapshots = Snapshots::new(dir.path());
+        let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
         snapshots.save(1, states(1.0)).unwrap();
         snapshots.begin(2, states(2.0)).unwrap();
         snapshots.abandon();
         assert!([(1, 1.0), (2, 2.0)].contains(&saved(dir.path())));
-        let mut snapshots = Snapshots::new(dir.path());
+        let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
         snapshots.abandoned.store(true, Ordering::Relaxed);
         assert!(snapshots.save(3, states(3.0)).is_err());
         assert!([(1, 1.0), (2, 2.0)].contains(&saved(dir.path())));

@@ -4,9 +4,9 @@
 //! an older one they put views of the newest shape, on their own connection and in memory; a writer copies the same
 //! views into new tables.
 
+use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{FromSql, ValueRef};
-use rusqlite::Connection;
 
 use super::convert::Real;
 use crate::error::{Error, Result};

@@ -235,8 +235,13 @@ fn hidden_states_are_those_of_the_last_block_or_none() {
     let long = ramp(600, 1000).reshape((2, 300, 1000)).unwrap().to_dtype(DType::BF16).unwrap();
     let path = states_path(dir);
     write_states(&path, 4, &[("calibration".into(), ramp(1, 2))], &|| true).unwrap();
-    write_states(&path, 5, &[("calibration".into(), ramp(3, 2)), ("wikitext2".into(), long.clone())], &|| true)
-        .unwrap();
+    write_states(
+        &path,
+        5,
+        &[("calibration".into(), ramp(3, 2)), ("wikitext2".into(), long.clone())],
+        &|| true,
+    )
+    .unwrap();
     let (block, states) = read_states(&path, &Device::Cpu).unwrap().unwrap();
     assert_eq!(block, 5);
     assert_eq!(
