@@ -295,7 +295,8 @@ mod tests {
             assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");
         }
         let survey = with_errors(&[(0.1, 3.0); 5]);
-        assert!(LeastError.profile_of(&survey, 0.63).is_uniform());
+        let profile = <dyn Allocation>::profile(&LeastError, &survey, &all(&survey), 0.63).unwrap();
+        assert!(profile.is_uniform());
         // The fifth block is gone: the others share the fraction.
         let survey = with_errors(&[(0.3, 2.0), (0.3, 2.0), (0.3, 2.0), (9.0, 2.0)]);
         for share in shares_of(&LeastError, &survey, &[0, 1, 2], 0.5) {
@@ -303,12 +304,6 @@ mod tests {
         }
         let without = Survey { errors: Vec::new(), ..survey };
         assert!(<dyn Allocation>::profile(&LeastError, &without, &[0, 1], 0.6).is_err());
-    }
-
-    impl LeastError {
-        fn profile_of(&self, survey: &Survey, fraction: f64) -> Profile {
-            <dyn Allocation>::profile(self, survey, &all(survey), fraction).unwrap()
-        }
     }
 
     #[test]
