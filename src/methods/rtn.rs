@@ -11,6 +11,7 @@ use super::{
 use crate::error::Result;
 use crate::kernels::codes::Codes;
 use crate::kernels::device::fit::fit_grids;
+use crate::kernels::device::pack::codes_to_host;
 use crate::number::NamedNumbers;
 use crate::results::ErrorBasis;
 use crate::study::Level;
@@ -90,7 +91,7 @@ impl DeviceMethod for Rtn {
         let grids = fit_grids(matrix.weights, grid(level, arguments, matrix.weights.dim(1)?, matrix.dtype)?)?;
         let (codes, values) = grids.nearest(matrix.weights)?;
         let error = device::weighted_error(matrix.weights, &values, None)?;
-        let codes = grids.to_host(&codes)?;
+        let codes = codes_to_host(&codes, &grids)?;
         let outcome = CompressionOutcome {
             error,
             basis: ErrorBasis::Weights,

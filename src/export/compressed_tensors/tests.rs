@@ -13,13 +13,13 @@ use crate::model::Synthetic;
 use crate::model::arch::qwen2::Qwen2;
 
 /// A matrix of given codes with groups of `group` columns, scales 1, 2, 3 … and zeros `zeros`.
-fn codes(shape: [usize; 2], bits: u8, group: usize, codes: Vec<u8>, zeros: Option<&[u8]>) -> Codes {
+fn codes(shape: [usize; 2], bits: u8, group: usize, codes: &[u8], zeros: Option<&[u8]>) -> Codes {
     let grid = Grid { bits, group, symmetric: zeros.is_none(), scale_dtype: DType::BF16 };
     let zero = |i: usize| zeros.map_or(1 << (bits - 1), |zeros| zeros[i]);
     let groups = (0..shape[0] * shape[1] / group)
         .map(|i| GroupGrid { scale: (i + 1) as f32, zero: zero(i) })
         .collect();
-    Codes::of(shape, grid, &codes, groups)
+    Codes::of(shape, grid, codes, groups)
 }
 
 /// Dtype, shape and bytes of a tensor that a matrix becomes.
@@ -37,24 +37,24 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 #[test]
 fn the_words_of_a_row_are_one_string_of_bits() {
     // Ten codes of four bits: eight fill a word, two begin the next.
-    let four = codes([2, 10], 4, 10, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].repeat(2), None);
+    let four = codes([2, 10], 4, 10, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].repeat(2), None);
     let (dtype, shape, bytes) = part(&four, PACKED).unwrap();
     assert_eq!((dtype, shape), ("I32", vec![2, 2]));
     assert_eq!(words(&bytes), [0x8765_4321, 0xa9, 0x8765_4321, 0xa9]);
     // Eleven of three: the last has two bits in the first word and one in the second.
-    let three = codes([1, 11], 3, 11, vec![1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 7], None);
+    let three = codes([1, 11], 3, 11, &[1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 7], None);
     let (_, shape, bytes) = part(&three, PACKED).unwrap();
     assert_eq!(shape, [1, 2]);
     assert_eq!(words(&bytes), [0b11_010_001_000_111_110_101_100_011_010_001, 0b1]);
-    let eight = codes([1, 4], 8, 4, vec![0x10, 0x32, 0x54, 0xfe], None);
+    let eight = codes([1, 4], 8, 4, &[0x10, 0x32, 0x54, 0xfe], None);
     assert_eq!(words(&part(&eight, PACKED).unwrap().2), [0xfe54_3210]);
-    let two = codes([1, 3], 2, 3, vec![3, 0, 2], None);
+    let two = codes([1, 3], 2, 3, &[3, 0, 2], None);
     assert_eq!(words(&part(&two, PACKED).unwrap().2), [0b10_00_11]);
 }
 
 #[test]
 fn scales_and_the_shape_stand_beside_the_words() {
-    let matrix = codes([2, 4], 4, 2, vec![0; 8], None);
+    let matrix = codes([2, 4], 4, 2, &[0; 8], None);
     let (dtype, shape, bytes) = part(&matrix, SCALE).unwrap();
     let halves = [1.0, 2.0, 3.0, 4.0].map(|scale| bf16::from_f32(scale).to_le_bytes()).concat();
     assert_eq!((dtype, shape, bytes), ("BF16", vec![2, 2], halves));
@@ -68,7 +68,7 @@ fn scales_and_the_shape_stand_beside_the_words() {
 fn the_words_of_zero_points_run_down_the_rows() {
     // Nine rows of two groups: the zeros of the first are 1 … 9, those of the second 15, 14 … 7.
     let zeros: Vec<u8> = (0..9).flat_map(|row| [row + 1, 15 - row]).collect();
-    let matrix = codes([9, 2], 4, 1, vec![0; 18], Some(&zeros));
+    let matrix = codes([9, 2], 4, 1, &[0; 18], Some(&zeros));
     let (dtype, shape, bytes) = part(&matrix, ZERO_POINT).unwrap();
     assert_eq!((dtype, shape), ("I32", vec![2, 2]));
     assert_eq!(words(&bytes), [0x8765_4321, 0x89ab_cdef, 0x9, 0x7]);

@@ -127,7 +127,7 @@ unsafe fn multiply(
 }
 
 /// Rows of features on a GPU.
-pub(super) struct Rows<'a, T> {
+pub(super) struct DeviceRows<'a, T> {
     pub elements: CudaView<'a, T>,
     pub rows: usize,
     pub width: usize,
@@ -136,7 +136,7 @@ pub(super) struct Rows<'a, T> {
 /// Calls `f` with the elements of a matrix.
 pub(super) fn with_rows<T: PassElement, R>(
     x: &Tensor,
-    f: impl FnOnce(&CudaDevice, Rows<'_, T>) -> Result<R>,
+    f: impl FnOnce(&CudaDevice, DeviceRows<'_, T>) -> Result<R>,
 ) -> Result<R> {
     let x = x.contiguous()?;
     let (rows, width) = x.dims2()?;
@@ -144,7 +144,7 @@ pub(super) fn with_rows<T: PassElement, R>(
     let Storage::Cuda(storage) = &*storage else { candle_core::bail!("a tensor on a GPU is needed") };
     let first = layout.start_offset();
     let elements = storage.as_cuda_slice::<T>()?.slice(first..first + rows * width);
-    f(&storage.device, Rows { elements, rows, width })
+    f(&storage.device, DeviceRows { elements, rows, width })
 }
 
 /// Attention of some sequences, as [`crate::kernels::attention::causal`] has it: `[queries of all segments, width]`.
@@ -175,10 +175,10 @@ fn attend_in<T: PassElement>(
     with_rows::<T, _>(q, |device, q| {
         with_rows::<T, _>(k, |_, k| {
             with_rows::<T, _>(v, |_, v| match &sinks {
-                None => Attention { device, q, k, v, shape, sinks: None }.of(segments),
+                None => SequenceAttention { device, q, k, v, shape, sinks: None }.of(segments),
                 Some(sinks) => with_rows::<f32, _>(sinks, |_, sinks| {
                     let sinks = Some(sinks.elements);
-                    Attention { device, q, k, v, shape, sinks }.of(segments)
+                    SequenceAttention { device, q, k, v, shape, sinks }.of(segments)
                 }),
             })
         })
@@ -186,11 +186,11 @@ fn attend_in<T: PassElement>(
 }
 
 /// Attention in the making.
-struct Attention<'a, T> {
+struct SequenceAttention<'a, T> {
     device: &'a CudaDevice,
-    q: Rows<'a, T>,
-    k: Rows<'a, T>,
-    v: Rows<'a, T>,
+    q: DeviceRows<'a, T>,
+    k: DeviceRows<'a, T>,
+    v: DeviceRows<'a, T>,
     shape: AttentionShape,
     sinks: Option<CudaView<'a, f32>>,
 }
@@ -206,7 +206,7 @@ struct ScoreTile {
     stride: usize,
 }
 
-impl<T: PassElement> Attention<'_, T> {
+impl<T: PassElement> SequenceAttention<'_, T> {
     fn of(&self, segments: &[Segment]) -> Result<Tensor> {
         let AttentionShape { query: heads, key: key_heads, dim, .. } = self.shape;
         let queries: usize = segments.iter().map(|segment| segment.queries).sum();
@@ -357,10 +357,10 @@ impl InplaceOp2 for AddGram {
 }
 
 /// The elements of a matrix with rows one after the other.
-fn whole_rows<'a, T: PassElement>(storage: &'a CudaStorage, layout: &Layout) -> Result<Rows<'a, T>> {
+fn whole_rows<'a, T: PassElement>(storage: &'a CudaStorage, layout: &Layout) -> Result<DeviceRows<'a, T>> {
     let (rows, width) = layout.shape().dims2()?;
     let Some((first, end)) = layout.contiguous_offsets() else { candle_core::bail!("rows with gaps") };
-    Ok(Rows { elements: storage.as_cuda_slice::<T>()?.slice(first..end), rows, width })
+    Ok(DeviceRows { elements: storage.as_cuda_slice::<T>()?.slice(first..end), rows, width })
 }
 
 fn add_gram<T: PassElement>(
@@ -408,7 +408,7 @@ fn add_squares<T: PassElement>(
     (sums, at): (&mut CudaStorage, &Layout),
     (x, layout): (&CudaStorage, &Layout),
 ) -> Result<()> {
-    let Rows { elements, rows, width } = whole_rows::<T>(x, layout)?;
+    let DeviceRows { elements, rows, width } = whole_rows::<T>(x, layout)?;
     if !at.is_contiguous() || at.start_offset() != 0 || at.shape().dims() != [width] {
         candle_core::bail!("sums of {width} features in {:?}", at.shape());
     }

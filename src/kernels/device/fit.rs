@@ -62,6 +62,7 @@ mod tests {
     use candle_core::Device;
     use proptest::prelude::*;
 
+    use super::super::pack::codes_to_host;
     use super::*;
     use crate::kernels::codes::Codes;
 
@@ -86,7 +87,7 @@ mod tests {
             let grids = fit_grids(&tensor, grid).unwrap();
             let (codes, nearest) = grids.nearest(&tensor).unwrap();
             let expected = Codes::nearest(&mut values, 24, grid);
-            prop_assert_eq!(grids.to_host(&codes).unwrap(), expected);
+            prop_assert_eq!(codes_to_host(&codes, &grids).unwrap(), expected);
             prop_assert_eq!(nearest.flatten_all().unwrap().to_vec1::<f32>().unwrap(), values);
         }
     }

@@ -2,9 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::pack::pack_codes;
 use crate::error::{Error, Result};
-use crate::kernels::codes::{Codes, Grid, GroupGrid};
+use crate::kernels::codes::Grid;
 
 /// Farther from zero than any code: what lies beyond it becomes the first code or the last one either way.
 const BEYOND_CODES: f64 = 1024.0;
@@ -52,18 +51,6 @@ impl Grids {
     /// The grids of one group of columns, `[rows, 1]` each.
     pub(super) fn part(&self, group: usize) -> Result<GridPart> {
         Ok(GridPart { scales: self.scales.narrow(1, group, 1)?, zeros: self.zeros.narrow(1, group, 1)? })
-    }
-
-    /// A matrix of codes, `[rows, columns]`, with these grids on the host, where it comes packed.
-    ///
-    /// # Errors
-    /// A tensor operation that fails.
-    pub fn to_host(&self, codes: &Tensor) -> Result<Codes> {
-        let values = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
-        let groups = values(&self.scales)?.into_iter().zip(values(&self.zeros)?);
-        let groups = groups.map(|(scale, zero)| GroupGrid { scale, zero: zero as u8 }).collect();
-        let packed = pack_codes(codes, self.grid.bits)?.flatten_all()?.to_vec1()?;
-        Codes::of_packed(codes.dims2()?.into(), self.grid, packed, groups)
     }
 }
 

@@ -2,14 +2,27 @@
 
 use candle_core::{DType, Tensor};
 
+use super::grid::Grids;
 use crate::error::Result;
-use crate::kernels::codes::packed_row_bytes;
+use crate::kernels::codes::{Codes, GroupGrid, packed_row_bytes};
+
+/// A matrix of codes, `[rows, columns]`, with its grids on the host, where it comes packed.
+///
+/// # Errors
+/// A tensor operation that fails.
+pub(crate) fn codes_to_host(codes: &Tensor, grids: &Grids) -> Result<Codes> {
+    let values = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
+    let groups = values(&grids.scales)?.into_iter().zip(values(&grids.zeros)?);
+    let groups = groups.map(|(scale, zero)| GroupGrid { scale, zero: zero as u8 }).collect();
+    let packed = pack_codes(codes, grids.grid.bits)?.flatten_all()?.to_vec1()?;
+    Codes::of_packed(codes.dims2()?.into(), grids.grid, packed, groups)
+}
 
 /// Codes of `bits` bits each, `[rows, columns]`, as [`crate::kernels::codes::Codes`] keeps them: `[rows, bytes]` in `u8`.
 ///
 /// # Errors
 /// A tensor operation that fails.
-pub(super) fn pack_codes(codes: &Tensor, bits: u8) -> Result<Tensor> {
+fn pack_codes(codes: &Tensor, bits: u8) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if codes.device().is_cuda() {
         return Ok(super::cuda::pack_codes(&codes.to_dtype(DType::U8)?, bits)?);
@@ -52,7 +65,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::codes::{Codes, Grid, GroupGrid};
+    use crate::kernels::codes::Grid;
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]

@@ -11,6 +11,7 @@ pub(crate) struct KernelLoading {
 
 impl KernelLoading {
     /// Waits until they are there.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unused_self, reason = "there is nothing to wait for"))]
     pub fn wait(self) {
         #[cfg(feature = "cuda")]
         if let Some(thread) = self.thread {

@@ -9,6 +9,7 @@ use crate::kernels::device::columns::{output_energy, solve};
 use crate::kernels::device::factor::{add_to_diagonal, diagonal_of, inverse_factor};
 use crate::kernels::device::fit::fit_grids;
 use crate::kernels::device::grid::Grids;
+use crate::kernels::device::pack::codes_to_host;
 use crate::kernels::device::projection::{GridTarget, Projection, Zeros};
 use crate::kernels::device::select::zero_where;
 use crate::methods::device::DeviceMatrix;
@@ -155,7 +156,7 @@ pub(in crate::methods) fn compress_on_device(
         Some(ordered) => x.contiguous()?.index_select(&ordered.places, 1),
         None => Ok(x),
     };
-    let codes = codes.map(|(codes, grids)| grids.to_host(&as_it_came(codes)?)).transpose()?;
+    let codes = codes.map(|(codes, grids)| codes_to_host(&as_it_came(codes)?, &grids)).transpose()?;
     let outcome = CompressionOutcome {
         error,
         basis: ErrorBasis::Hessian,
