@@ -336,13 +336,11 @@ impl<'a> Following<'a> {
         if cell.read(&mut self.session.ledger)? {
             self.starter.forgive();
         }
-        match end {
-            Some(end) => self.note_end(&id, cell, end),
-            None => {
-                self.cells.insert(id, cell);
-                Ok(())
-            }
+        if let Some(end) = end {
+            return self.note_end(&id, cell, end);
         }
+        self.cells.insert(id, cell);
+        Ok(())
     }
 
     fn note_claim(&mut self, id: &str, cell: &mut FollowedCell) -> Result<()> {
