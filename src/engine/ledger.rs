@@ -228,6 +228,11 @@ impl Ledger {
                 // A finding that is read from a file a second time changes nothing.
                 values.retain(|known| found.iter().all(|new| !is_same_score(new, known)));
                 values.extend(found);
+                // A worker's findings are read once: whoever follows after this run finds it in the store.
+                match position {
+                    None => self.store.put_base(self.study, &self.base, self.base_state)?,
+                    Some(position) => self.put_cell(position)?,
+                }
                 self.tell_metrics(position);
             }
             Finding::Done { peak_rss_bytes } => self.record_done(position, peak_rss_bytes)?,
