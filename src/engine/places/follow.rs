@@ -448,7 +448,7 @@ impl<'a> Following<'a> {
         Ok(())
     }
 
-    /// What workers are there for now.
+    /// The work that is left for workers.
     fn work(&self, statuses: &BTreeMap<String, WorkerStatus>) -> WaitingWork {
         let idle = statuses.values().filter(|status| status.cell.is_none());
         let base = self.cells.contains_key(BASE);

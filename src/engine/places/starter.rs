@@ -7,7 +7,7 @@ use super::identity::ProcessIdentity;
 use crate::engine::event::PlaceActivity;
 use crate::error::Result;
 
-/// What workers are there for now.
+/// The work that is left for workers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct WaitingWork {
     /// The base is not measured yet, and a worker has to.
