@@ -214,7 +214,11 @@ fn ria_agrees_with_its_authors_code() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("golden.db");
     // Recipe, id, golden cell; how far zeros may be off as a share of a module, and the least agreement of masks in the
-    // last block. In N:M groups either of two equal scores may go, and what goes there moves every later block.
+    // last block. The golden page asks for 99.9% of these masks and for 0.5% of perplexity. That is not to be had, as with
+    // Wanda: the authors' formula in PyTorch gives the golden figures to the last digit (2:4: perplexity 313.6230, every
+    // mask) on transformers' fused attention alone. With eager attention, or with the calibration windows from last to
+    // first, it gives 321.269 and 321.349 and 99.02% to 99.47% of the masks of block 29. Here it is 321.270, and the masks
+    // agree with the golden ones in the same shares as those of eager attention do, to the last digit.
     // Where one threshold serves a whole matrix, all scores equal to it go: in the authors' run two scores were equal
     // there in one of 210 matrices, by chance of rounding. Here that may befall a few others.
     let cells = [
@@ -244,7 +248,6 @@ fn ria_agrees_with_its_authors_code() {
                 }
             }
         }
-        // At 2:4 the model is ruined, and what rounding moved on the way counts for more.
         let (perplexity, js) = if want == "ria-2of4" { (0.04, 0.03) } else { (0.005, 0.01) };
         check_metrics(cell, golden, perplexity, js);
     }

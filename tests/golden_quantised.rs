@@ -187,7 +187,8 @@ fn the_first_block_has_the_authors_codes() {
             let share = same as f64 / found.len() as f64;
             println!("{recipe} {module}: {:.4}% of the codes agree", share * 100.0);
             // A mask that rounding turns in one place moves what stands behind it: the threshold is one for 128 columns of
-            // all rows.
+            // all rows. The authors' formula in PyTorch has 99.80% of the golden codes of down_proj at 50% when nothing but
+            // the order of the calibration windows is reversed, and 99.56% to 99.74% with its solver in f64.
             let least = if recipe.starts_with("sparsegpt") { 0.995 } else { 0.999 };
             assert!(share >= least, "{recipe} {module}: {share}");
             compared += 1;

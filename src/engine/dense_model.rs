@@ -93,7 +93,8 @@ impl DenseModel for SurveyedModel<'_> {
     }
 
     fn losses_without(&mut self, removed: &[usize], candidates: &[usize]) -> Result<Vec<f64>> {
-        let mut trials = trials::read(&self.assignment.folder)?;
+        let path = trials::path(&self.assignment.base_folder, &self.key()?);
+        let mut trials = trials::read(&path)?;
         let known = |trials: &[Trial], candidate: usize| {
             let is_it = |trial: &&Trial| trial.removed == removed && trial.candidate == candidate;
             trials.iter().find(is_it).map(|trial| trial.loss)
@@ -101,7 +102,7 @@ impl DenseModel for SurveyedModel<'_> {
         let untried = candidates.iter().copied().filter(|candidate| known(&trials, *candidate).is_none());
         let untried: Vec<usize> = untried.collect();
         if !untried.is_empty() {
-            self.try_without(removed, &untried, &mut trials)?;
+            self.try_without(removed, &untried, &path, &mut trials)?;
         }
         let losses: Option<_> = candidates.iter().map(|candidate| known(&trials, *candidate)).collect();
         losses.ok_or_else(|| Error::failure("a model without one of the blocks was not tried"))
@@ -110,11 +111,12 @@ impl DenseModel for SurveyedModel<'_> {
 
 impl SurveyedModel<'_> {
     /// Measures the model without the blocks `removed` and each candidate in turn. What is known of one group of candidates
-    /// is kept before the next begins.
+    /// is kept at `path` before the next begins.
     fn try_without(
         &mut self,
         removed: &[usize],
         candidates: &[usize],
+        path: &Path,
         trials: &mut Vec<Trial>,
     ) -> Result<()> {
         let (study, place) = (self.study, self.place);
@@ -142,7 +144,7 @@ impl SurveyedModel<'_> {
                 tried += 1;
                 self.reporter.tracker.step(tried);
             }
-            trials::write(&self.assignment.folder, trials)?;
+            trials::add(path, trials)?;
         }
         Ok(())
     }

@@ -320,9 +320,18 @@ pub struct PlaceActivity {
     pub(crate) tokens_per_second: u64,
     /// Seconds since the epoch, when it began the cell.
     pub(crate) since: Option<u64>,
-    /// Why it does not compute: what a scheduler says of a job that waits, or what became of a place that ended without a
-    /// word.
-    pub note: Option<String>,
+    /// Why it cannot compute.
+    pub(crate) absence: Option<Absence>,
+}
+
+/// Why a worker is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Absence {
+    /// Its job waits; what the scheduler says of it.
+    Queued(String),
+    /// It ended without a word; what became of its cell.
+    Gone(String),
 }
 
 impl PlaceActivity {
@@ -335,7 +344,7 @@ impl PlaceActivity {
             phase: None,
             tokens_per_second: 0,
             since: None,
-            note: Some(said.to_owned()),
+            absence: Some(Absence::Queued(said.to_owned())),
         }
     }
 
@@ -348,7 +357,7 @@ impl PlaceActivity {
             phase: None,
             tokens_per_second: 0,
             since: None,
-            note: Some(format!("ended without a word; another one continues {cell}")),
+            absence: Some(Absence::Gone(format!("ended without a word; another one continues {cell}"))),
         }
     }
 

@@ -12,7 +12,6 @@ use crate::model::{ModelFolder, ModuleDef, RemovedParts};
 use crate::results::{ErrorBasis, Footprint, ModuleResult};
 use crate::store::checkpoint::removed::{read_experts, write_experts};
 use crate::store::checkpoint::{self, Stored};
-use crate::store::trials;
 
 /// The parts of the model that a cell removes, chosen when they are first asked for.
 ///
@@ -83,7 +82,6 @@ fn dropped_blocks(
             modules.map(|(_, module)| (&module.name, Stored::Dropped([module.shape.0, module.shape.1])));
         checkpoint::write_block(dir, block, &gone.collect::<Vec<_>>())?;
     }
-    trials::remove(dir)?;
     Ok(chosen)
 }
 

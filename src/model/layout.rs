@@ -4,6 +4,12 @@
 //! An architecture declares its block once, through a [`LayoutBuilder`], and gets numbers back that its forward pass uses.
 //! Loading, checking, checkpoints, export, costs and the dashboard read the same declaration.
 
+mod builder;
+mod glob;
+
+pub(super) use self::builder::LayoutBuilder;
+use self::glob::matches_glob;
+
 /// A linear layer of a block: its place in the block's layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleId(usize);
@@ -284,177 +290,9 @@ impl BlockLayout {
     }
 }
 
-/// Declares the tensors of one block.
-#[derive(Debug)]
-pub(super) struct LayoutBuilder {
-    prefix: String,
-    turned: bool,
-    fused: bool,
-    expert: Option<ExpertPlace>,
-    layout: BlockLayout,
-}
-
-/// A linear layer to declare: path within the block, outputs, and whether it has a bias.
-pub(super) type LinearDef<'a> = (&'a str, usize, bool);
-
-impl LayoutBuilder {
-    /// For a block whose tensors begin with `prefix`: `model.layers.3`.
-    pub fn new(prefix: String) -> Self {
-        let (modules, tensors) = (Vec::new(), Vec::new());
-        let layout = BlockLayout { modules, tensors, sites: 0, removed_experts: Vec::new() };
-        Self { prefix, turned: false, fused: false, expert: None, layout }
-    }
-
-    /// The files have the weights of linear layers that are declared from now on as `[in, out]`.
-    pub fn turn(&mut self) {
-        self.turned = true;
-    }
-
-    /// Declares the linear layers of an expert, which the files have in one tensor with those of the others.
-    pub fn within_fused_expert<T>(&mut self, place: ExpertPlace, declare: impl FnOnce(&mut Self) -> T) -> T {
-        self.fused = true;
-        let declared = self.within_expert(place, declare);
-        self.fused = false;
-        declared
-    }
-
-    /// Declares the linear layers of an expert.
-    pub fn within_expert<T>(&mut self, place: ExpertPlace, declare: impl FnOnce(&mut Self) -> T) -> T {
-        let outside = self.expert.replace(place);
-        let declared = declare(self);
-        self.expert = outside;
-        declared
-    }
-
-    /// Linear layers that read one input of `width` features: those of one call of `Forward::linear`.
-    pub fn linears<const N: usize>(&mut self, width: usize, modules: [LinearDef<'_>; N]) -> [ModuleId; N] {
-        self.layout.sites += 1;
-        self.linears_beside(width, modules)
-    }
-
-    /// Linear layers that read the input of those that were declared last. A pass shows that input once, in the call of
-    /// the first: the others are called by `Forward::linear_beside`.
-    pub fn linears_beside<const N: usize>(
-        &mut self,
-        width: usize,
-        modules: [LinearDef<'_>; N],
-    ) -> [ModuleId; N] {
-        let site = InputSite(self.layout.sites.saturating_sub(1));
-        let (turned, fused, expert) = (self.turned, self.fused, self.expert);
-        modules.map(|(name, out, bias)| {
-            let full_name = format!("{}.{name}", self.prefix);
-            let shape = (out, width);
-            let module =
-                ModuleDef { name: name.to_owned(), full_name, shape, bias, turned, fused, site, expert };
-            self.layout.modules.push(module);
-            ModuleId(self.layout.modules.len() - 1)
-        })
-    }
-
-    /// A linear layer that alone reads an input of `width` features.
-    pub fn linear(&mut self, width: usize, module: LinearDef<'_>) -> ModuleId {
-        let [id] = self.linears(width, [module]);
-        id
-    }
-
-    /// Another tensor.
-    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> TensorId {
-        self.stacked(&[name.to_owned()], shape, false)
-    }
-
-    /// Another tensor whose first dimension counts the experts of the block: a router, its bias, a factor for each expert.
-    /// It loses the entries of experts that are left out.
-    pub fn tensor_of_experts(&mut self, name: &str, shape: &[usize]) -> TensorId {
-        let id = self.tensor(name, shape);
-        self.layout.tensors[id.0].of_experts = true;
-        id
-    }
-
-    /// Another tensor, which is used as one more than the files say.
-    pub fn tensor_plus_one(&mut self, name: &str, shape: &[usize]) -> TensorId {
-        self.stacked(&[name.to_owned()], shape, true)
-    }
-
-    /// Several tensors of one shape, which are used as one.
-    pub fn stacked(&mut self, names: &[String], shape: &[usize], plus_one: bool) -> TensorId {
-        let names = names.iter().map(|name| format!("{}.{name}", self.prefix)).collect();
-        self.layout.tensors.push(TensorDef { names, shape: shape.to_vec(), plus_one, of_experts: false });
-        TensorId(self.layout.tensors.len() - 1)
-    }
-
-    pub fn finish(self) -> BlockLayout {
-        self.layout
-    }
-}
-
-/// Whether a text is what a pattern says: `*` is any number of characters, `?` is one.
-pub(crate) fn matches_glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
-    // The last star, and how far the text had come when it was met: where to try again with one character more.
-    let mut retry: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                retry = Some((p, t));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((star, from)) = retry else { return false };
-                retry = Some((star, from + 1));
-                p = star + 1;
-                t = from + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn globs_match_whole_texts() {
-        for (pattern, text, fits) in [
-            ("q_proj", "q_proj", true),
-            ("q_proj", "qq_proj", false),
-            ("*", "", true),
-            ("*", "mlp.up_proj", true),
-            ("mlp.*", "mlp.up_proj", true),
-            ("mlp.*", "self_attn.q_proj", false),
-            ("*_proj", "mlp.up_proj", true),
-            ("?_proj", "q_proj", true),
-            ("?_proj", "up_proj", false),
-            ("*.experts.*.w1", "moe.experts.12.w1", true),
-            ("*a*b", "xxaxbxb", true),
-            ("*a*b", "xxaxbxc", false),
-            ("", "", true),
-            ("", "x", false),
-        ] {
-            assert_eq!(matches_glob(pattern, text), fits, "{pattern} {text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_text_with_parts_left_out_matches_itself(text in "[ab.]{0,12}", from in 0usize..12, len in 0usize..12) {
-            let from = from.min(text.len());
-            let to = (from + len).min(text.len());
-            let pattern = format!("{}*{}", &text[..from], &text[to..]);
-            prop_assert!(matches_glob(&pattern, &text));
-            let pattern = format!("{}{}{}", &text[..from], "?".repeat(to - from), &text[to..]);
-            prop_assert!(matches_glob(&pattern, &text));
-            let longer = format!("{text}?");
-            prop_assert!(!matches_glob(&longer, &text));
-        }
-    }
 
     #[test]
     fn modules_beside_others_read_their_input_and_matrices_may_be_turned() {

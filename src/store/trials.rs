@@ -1,10 +1,10 @@
-//! Losses of models with some blocks left out, in the folder of a cell that chooses by them, until it has chosen.
+//! Losses of models with some blocks left out, beside the base of their study: what one cell has tried no other one tries
+//! again.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic::remove_file;
 use super::json::{read_json, write_json};
 use crate::error::Result;
 
@@ -19,32 +19,31 @@ pub(crate) struct Trial {
     pub loss: f64,
 }
 
-fn path(cell_folder: &Path) -> PathBuf {
-    cell_folder.join("trials.json")
+/// Where the trials of a calibration set lie; `key` is the set's within the study.
+pub(crate) fn path(base_folder: &Path, key: &str) -> PathBuf {
+    base_folder.join(format!("trials-{key}.json"))
 }
 
-/// What an earlier run tried; nothing where that is damaged.
+/// What was tried before; nothing where that is damaged.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(crate) fn read(cell_folder: &Path) -> Result<Vec<Trial>> {
-    Ok(read_json(&path(cell_folder))?.unwrap_or_default())
+pub(crate) fn read(path: &Path) -> Result<Vec<Trial>> {
+    Ok(read_json(path)?.unwrap_or_default())
 }
 
-/// Keeps what was tried.
+/// Keeps what was tried, beside what another process has kept since.
 ///
 /// # Errors
-/// A file that cannot be written.
-pub(crate) fn write(cell_folder: &Path, trials: &[Trial]) -> Result<()> {
-    write_json(&path(cell_folder), &trials)
-}
-
-/// Removes what was tried, if it is there.
-///
-/// # Errors
-/// A file that is there and cannot be removed.
-pub(crate) fn remove(cell_folder: &Path) -> Result<()> {
-    remove_file(&path(cell_folder))
+/// A file that cannot be read or written.
+pub(crate) fn add(path: &Path, tried: &[Trial]) -> Result<()> {
+    let mut all = read(path)?;
+    let is_new = |trial: &&Trial| {
+        !all.iter().any(|known| known.removed == trial.removed && known.candidate == trial.candidate)
+    };
+    let new: Vec<Trial> = tried.iter().filter(is_new).cloned().collect();
+    all.extend(new);
+    write_json(path, &all)
 }
 
 #[cfg(test)]
@@ -52,17 +51,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trials_are_read_back_as_they_were_and_damaged_ones_count_as_none() {
+    fn trials_are_read_back_once_each_and_damaged_ones_count_as_none() {
         let dir = tempfile::tempdir().unwrap();
-        let cell = dir.path().join("cell");
-        assert_eq!(read(&cell).unwrap(), []);
+        let path = path(&dir.path().join("base"), "c4-1");
+        assert_eq!(read(&path).unwrap(), []);
         let trials = [0.1 + 0.2, 1.0 / 3.0].map(|loss| Trial { removed: vec![4, 2], candidate: 3, loss });
-        write(&cell, &trials).unwrap();
-        assert_eq!(read(&cell).unwrap(), trials);
-        std::fs::write(path(&cell), "[{").unwrap();
-        assert_eq!(read(&cell).unwrap(), []);
-        remove(&cell).unwrap();
-        remove(&cell).unwrap();
-        assert_eq!(std::fs::read_dir(&cell).unwrap().count(), 0);
+        let other = Trial { removed: vec![4], ..trials[0].clone() };
+        add(&path, &trials[..1]).unwrap();
+        add(&path, &[trials[1].clone(), other.clone()]).unwrap();
+        assert_eq!(
+            read(&path).unwrap(),
+            [trials[0].clone(), other],
+            "the first of two that are the same stays"
+        );
+        std::fs::write(&path, "[{").unwrap();
+        assert_eq!(read(&path).unwrap(), []);
     }
 }

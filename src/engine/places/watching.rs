@@ -129,7 +129,7 @@ fn activity(status: &WorkerStatus) -> PlaceActivity {
         phase: status.cell.as_ref().and(status.phase),
         tokens_per_second: status.cell.as_ref().map_or(0, |_| status.tokens_per_second.round() as u64),
         since: status.cell.as_ref().map(|_| status.since),
-        note: None,
+        absence: None,
     }
 }
 

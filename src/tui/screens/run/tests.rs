@@ -159,7 +159,7 @@ fn at_work(worker: &str, cell: Option<&str>) -> PlaceActivity {
         phase: cell.map(|_| Phase::Prune),
         tokens_per_second: 1200,
         since: cell.map(|_| 1_700_000_000),
-        note: None,
+        absence: None,
     }
 }
 
@@ -178,11 +178,30 @@ fn workers_are_listed_with_what_they_do_and_how_long_already() {
         insta::assert_snapshot!(format!("workers-{}x{}", size.0, size.1), text(&state, size.0, size.1));
         let text = text(&state, size.0, size.1);
         if size.0 >= 160 {
-            assert!(text.contains("Workers: 2 of 2 compute"), "{text}");
+            assert!(text.contains("Workers: 2 compute ─"), "{text}");
             assert!(text.contains(one) && text.contains("1 min 30 s") && text.contains("  30 s"), "{text}");
         }
         update(&mut state, Message::Engine(Event::Stopped { resumable: None }));
         assert!(state.engine.workers.is_empty());
+    }
+}
+
+#[test]
+fn workers_that_are_not_there_are_counted_apart_and_say_why() {
+    for size in SIZES {
+        let mut state = mid_run(size, false);
+        let waiting = PlaceActivity::of_waiting_job("71", "waits (Priority)");
+        let gone = PlaceActivity::of_gone("process 12 on forge".into(), WANDA);
+        let places =
+            vec![at_work("process 11 on forge", Some(RUNNING)), at_work("job 70", None), waiting, gone];
+        update(&mut state, Message::Engine(Event::Places { places }));
+        let text = text(&state, size.0, size.1);
+        assert!(text.contains("Workers: 1 computes, 1 waits, 1 queued, 1 gone"), "{text}");
+        if size.0 >= 160 {
+            for line in ["job 71", "waits (Priority)", "process 12 on forge", "ended without a word"] {
+                assert!(text.contains(line), "{line}: {text}");
+            }
+        }
     }
 }
 
