@@ -154,8 +154,14 @@ fn cells_may_be_added_and_cleared() {
         calibration: Some("data/c4.txt".into()),
         seed: 1,
     };
+    let [of_known, of_new] = [&spec.cells[0].id(), &more.id()].map(|cell| {
+        let path = store.folder(id, Some(cell)).join("block-0001.safetensors");
+        write_atomically(&path, |w| w.write_all(b"x")).unwrap();
+        path
+    });
     spec.cells.insert(1, more.clone());
     store.put_spec(id, &spec, None).unwrap();
+    assert!(of_known.exists() && !of_new.exists(), "a cell that the store does not know has no checkpoints");
     let record = store.study(id).unwrap();
     assert_eq!(record.spec, spec);
     assert_eq!(record.cells[1], CellResult::queued(&more));

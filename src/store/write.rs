@@ -64,7 +64,7 @@ impl Store {
                 params![id, Word(CellState::Queued)],
             )?;
             put_times(t, id, None, &Seconds::default())?;
-            queue_cells(t, id, spec)?;
+            self.queue_cells(t, id, spec)?;
             Ok(id)
         });
         if let (Err(_), Some(folder)) = (&study, folder) {
@@ -88,7 +88,7 @@ impl Store {
             if changed == 0 {
                 return Err(self.no_study(t, study));
             }
-            queue_cells(t, study, spec)
+            self.queue_cells(t, study, spec)
         })
     }
 
@@ -308,6 +308,35 @@ impl Store {
         })?;
         remove_folder(&self.study_folder(study))
     }
+
+    /// Adds the cells of a definition that are not there yet, and gives all of them their places. Files that lie where those
+    /// of a new cell will are of one that the store does not know any more, and go: what they compress has no figures here.
+    fn queue_cells(&self, t: &Connection, study: i64, spec: &StudySpec) -> Result<()> {
+        let mut insert = t.prepare_cached(
+            "INSERT INTO cells (study, id, position, recipe, calibration, seed, state, peak_rss_bytes, warnings)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, '[]')
+             ON CONFLICT (study, id) DO NOTHING",
+        )?;
+        let mut place = t.prepare_cached("UPDATE cells SET position = ?3 WHERE study = ?1 AND id = ?2")?;
+        for (position, cell) in spec.cells.iter().enumerate() {
+            let (id, position) = (cell.id(), Unsigned::from(position));
+            let new = insert.execute(params![
+                study,
+                id,
+                position,
+                Word(&cell.recipe),
+                cell.calibration,
+                Unsigned(cell.seed),
+                Word(CellState::Queued),
+            ])?;
+            if new == 0 {
+                place.execute(params![study, id, position])?;
+            } else {
+                remove_folder(&self.folder(study, Some(&id)))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Makes a folder that must be new; `false` when it is there already.
@@ -327,28 +356,6 @@ fn remove_folder(folder: &Path) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("cannot remove", folder, e)),
         _ => Ok(()),
     }
-}
-
-/// Adds the cells of a definition that are not there yet, and gives all of them their places.
-fn queue_cells(t: &Connection, study: i64, spec: &StudySpec) -> Result<()> {
-    let mut insert = t.prepare_cached(
-        "INSERT INTO cells (study, id, position, recipe, calibration, seed, state, peak_rss_bytes, warnings)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, '[]')
-         ON CONFLICT (study, id) DO UPDATE SET position = excluded.position",
-    )?;
-    for (position, cell) in spec.cells.iter().enumerate() {
-        let id = cell.id();
-        insert.execute(params![
-            study,
-            id,
-            Unsigned::from(position),
-            Word(&cell.recipe),
-            cell.calibration,
-            Unsigned(cell.seed),
-            Word(CellState::Queued),
-        ])?;
-    }
-    Ok(())
 }
 
 fn put_times(t: &Connection, study: i64, cell: Option<&str>, seconds: &Seconds) -> Result<()> {

@@ -34,7 +34,7 @@ pub fn device() -> Device {
 
 /// What a GPU's libraries are found by.
 pub fn gpu_variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter(|(name, _)| name == "LD_LIBRARY_PATH" || name.starts_with("CUDA_"))
+    std::env::vars().filter(|(name, _)| name.starts_with("LD_") || name.starts_with("CUDA_"))
 }
 
 /// A small study: windows of `seq_len` tokens from one calibration text and one corpus.

@@ -6,10 +6,10 @@
 //! chords between any of its points: a few chords say for every `p` what cannot be undercut.
 
 /// Numbers that are compared side by side.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
-/// Lanes that do not wait for each other: a minimum takes several cycles.
-const LONG: usize = 4 * LANES;
+/// Groups of lanes that do not wait for each other: a minimum takes several cycles.
+const GROUPS: usize = 4;
 
 /// Points of `L` that are computed: 0, and from the largest number down.
 const POINTS: usize = 4;
@@ -54,20 +54,22 @@ fn least_returns(points: &[f64; POINTS], alone: &[f64], sizes: &[f64]) -> [f64; 
     let mut found = [0.0; POINTS];
     for ((found, least), point) in found.iter_mut().zip(least).zip(points) {
         let rest = last_alone.iter().zip(last_sizes).map(|(alone, size)| alone - point * size);
-        *found = rest.chain(least).fold(f64::INFINITY, lower);
+        *found = rest.fold(least_of(least), lower);
     }
     found
+}
+
+/// What chords say of a number.
+#[inline(always)]
+pub(super) fn value_at(chords: &Chords, number: f64) -> f64 {
+    chords.iter().fold(f64::INFINITY, |least, (start, slope)| lower(start + slope * number, least))
 }
 
 /// Of every weight of the other side, what none of its pairs undercuts.
 #[inline(always)]
 pub(super) fn bound(bounds: &mut [f64], alone: &[f64], numbers: &[f64], chords: &Chords) {
     for ((bound, alone), number) in bounds.iter_mut().zip(alone).zip(numbers) {
-        let mut least = f64::INFINITY;
-        for (start, slope) in chords {
-            least = lower(start + slope * number, least);
-        }
-        *bound = alone + least;
+        *bound = alone + value_at(chords, *number);
     }
 }
 
@@ -75,48 +77,100 @@ pub(super) fn bound(bounds: &mut [f64], alone: &[f64], numbers: &[f64], chords: 
 #[inline(always)]
 pub(super) fn list_below(bounds: &[f64], below: f64, list: &mut [u32]) -> usize {
     let mut count = 0;
-    for (start, bounds) in (0..).step_by(2 * LANES).zip(bounds.chunks(2 * LANES)) {
-        let mut is_any = false;
-        for bound in bounds {
-            is_any |= *bound < below;
+    let (eights, last) = bounds.as_chunks::<LANES>();
+    for (start, bounds) in (0u32..).step_by(LANES).zip(eights) {
+        let mut found = 0u32;
+        for (lane, bound) in bounds.iter().enumerate() {
+            found |= u32::from(*bound < below) << lane;
         }
-        if is_any {
-            for (at, bound) in (start..).zip(bounds) {
-                // Written in any case: whether to do so could not be foreseen.
-                list[count] = at;
-                count += usize::from(*bound < below);
-            }
+        while found != 0 {
+            list[count] = start + found.trailing_zeros();
+            count += 1;
+            found &= found - 1;
+        }
+    }
+    let start = (eights.len() * LANES) as u32;
+    for (at, bound) in (start..).zip(last) {
+        if *bound < below {
+            list[count] = at;
+            count += 1;
         }
     }
     count
 }
 
-/// The least of some values and its place, of equals the first; `None` where none is below a number.
+/// Numbers of which the least is looked for: eight side by side, and those that are left.
+pub(super) trait Numbers {
+    fn len(&self) -> usize;
+    fn eight(&self, at: usize) -> [f64; LANES];
+    fn one(&self, at: usize) -> f64;
+}
+
+impl Numbers for &[f64] {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        <[f64]>::len(self)
+    }
+
+    #[inline(always)]
+    fn eight(&self, at: usize) -> [f64; LANES] {
+        self.as_chunks().0[at]
+    }
+
+    #[inline(always)]
+    fn one(&self, at: usize) -> f64 {
+        self[at]
+    }
+}
+
+/// The least of some numbers and its place, of equals the first; `None` where none is below a number.
 #[inline(always)]
-pub(super) fn least(count: usize, below: f64, value: impl Fn(usize) -> f64) -> Option<(f64, usize)> {
-    let mut lanes = [f64::INFINITY; LONG];
-    let whole = count / LONG * LONG;
-    for start in (0..whole).step_by(LONG) {
-        for (lane, least) in lanes.iter_mut().enumerate() {
-            *least = lower(value(start + lane), *least);
+pub(super) fn least(numbers: &impl Numbers, below: f64) -> Option<(f64, usize)> {
+    let (count, eights) = (numbers.len(), numbers.len() / LANES);
+    let mut groups = [[f64::INFINITY; LANES]; GROUPS];
+    let whole = eights / GROUPS * GROUPS;
+    for start in (0..whole).step_by(GROUPS) {
+        for (at, group) in groups.iter_mut().enumerate() {
+            lower_all(group, numbers.eight(start + at));
         }
     }
-    let rest = (whole..count).map(&value);
-    let least = rest.chain(lanes).fold(f64::INFINITY, lower);
+    for at in whole..eights {
+        lower_all(&mut groups[0], numbers.eight(at));
+    }
+    let [mut all, rest @ ..] = groups;
+    for group in rest {
+        lower_all(&mut all, group);
+    }
+    let least = (eights * LANES..count).map(|at| numbers.one(at)).fold(least_of(all), lower);
     if least >= below {
         return None;
     }
-    for start in (0..count).step_by(LONG) {
-        let end = (start + LONG).min(count);
+    for at in 0..eights {
+        let eight = numbers.eight(at);
         let mut is_here = false;
-        for at in start..end {
-            is_here |= value(at) <= least;
+        for number in eight {
+            is_here |= number <= least;
         }
         if is_here {
-            return (start..end).find(|&at| value(at) <= least).map(|at| (least, at));
+            return eight.iter().position(|number| *number <= least).map(|lane| (least, at * LANES + lane));
         }
     }
-    None
+    (eights * LANES..count).find(|at| numbers.one(*at) <= least).map(|at| (least, at))
+}
+
+/// The lower of each two.
+#[inline(always)]
+fn lower_all(group: &mut [f64; LANES], eight: [f64; LANES]) {
+    for (least, number) in group.iter_mut().zip(eight) {
+        *least = lower(number, *least);
+    }
+}
+
+/// The least of eight, in three steps.
+#[inline(always)]
+fn least_of(lanes: [f64; LANES]) -> f64 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    lower(lower(lower(a, e), lower(b, f)), lower(lower(c, g), lower(d, h)))
 }
 
 /// As processors compare; `f64::min` minds what is no number.

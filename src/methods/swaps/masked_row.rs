@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::bounds::{bound, chords, least, list_below};
+use super::bounds::{Chords, LANES, Numbers, bound, chords, least, list_below, value_at};
 use crate::kernels::simd;
 
 /// Rows of the Gram matrix that are added together.
@@ -25,6 +25,9 @@ impl<'a, T: Copy + Into<f64>> Gram<'a, T> {
     }
 }
 
+/// Columns that go together with a column most, and are looked at one by one. A few stand out in most models.
+const NEAR: usize = 16;
+
 /// How far inputs go together, which bounds what a pair can win.
 #[derive(Debug)]
 pub(super) struct PairReach {
@@ -32,20 +35,47 @@ pub(super) struct PairReach {
     roots: Vec<f64>,
     /// The largest `|G_uv| / √G_vv` of all other columns `v`.
     reach: Vec<f64>,
+    /// The largest of all but the nearest columns.
+    far_reach: Vec<f64>,
+    /// Of every column the nearest ones, and their `G_uv`.
+    nearest: Vec<(u32, f64)>,
 }
 
 impl PairReach {
     pub fn of<T: Copy + Into<f64> + Sync>(gram: Gram<'_, T>) -> Self {
         let roots: Vec<f64> = (0..gram.columns).map(|at| gram.diagonal(at).max(0.0).sqrt()).collect();
-        let farthest = |u: usize| {
-            let others =
-                gram.row(u).iter().zip(&roots).enumerate().filter(|(v, (_, root))| *v != u && **root > 0.0);
-            let reach = others.map(|(_, (&g, root))| g.into().abs() / root).fold(0.0, f64::max);
+        let near = NEAR.min(gram.columns.saturating_sub(1));
+        let of_column = |u: usize| {
+            let others = gram.row(u).iter().zip(&roots).enumerate().filter(|(v, _)| *v != u);
+            let reach = |(v, (g, root)): (usize, (&T, &f64))| {
+                let g: f64 = (*g).into();
+                (if *root > 0.0 { g.abs() / root } else { 0.0 }, v as u32, g)
+            };
+            let mut others: Vec<(f64, u32, f64)> = others.map(reach).collect();
+            let farther_first = |a: &(f64, u32, f64), b: &(f64, u32, f64)| b.0.total_cmp(&a.0);
+            if near < others.len() {
+                others.select_nth_unstable_by(near, farther_first);
+            }
             // What rounding could hide.
-            reach * (1.0 + 1e-9)
+            let largest = |of: &[(f64, u32, f64)]| of.iter().map(|o| o.0).fold(0.0, f64::max) * (1.0 + 1e-9);
+            let (nearest, far) = others.split_at(near);
+            let far_reach = largest(far);
+            let nearest: Vec<(u32, f64)> = nearest.iter().map(|(_, v, g)| (*v, *g)).collect();
+            (largest(&others), far_reach, nearest)
         };
-        let reach = (0..gram.columns).into_par_iter().map(farthest).collect();
-        Self { roots, reach }
+        let found: Vec<_> = (0..gram.columns).into_par_iter().map(of_column).collect();
+        Self {
+            roots,
+            reach: found.iter().map(|of| of.0).collect(),
+            far_reach: found.iter().map(|of| of.1).collect(),
+            nearest: found.into_iter().flat_map(|of| of.2).collect(),
+        }
+    }
+
+    /// The nearest columns of one.
+    fn nearest(&self, at: usize) -> &[(u32, f64)] {
+        let near = self.nearest.len() / self.roots.len().max(1);
+        &self.nearest[at * near..][..near]
     }
 }
 
@@ -64,10 +94,13 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 pub(super) struct MaskedRow<'a, T> {
     gram: Gram<'a, T>,
+    reach: &'a PairReach,
     /// `2 w`
     twice: Vec<f64>,
     /// `2 |w_u| · max_v |G_uv| / √G_vv`
     pull: Vec<f64>,
+    /// The same without the columns that are nearest to `u`.
+    far_pull: Vec<f64>,
     /// `|w_v| √G_vv`
     size: Vec<f64>,
     /// The largest of each.
@@ -92,7 +125,7 @@ struct Shortlist {
 }
 
 impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
-    pub fn new(weights: &[f64], pruned: &[bool], gram: Gram<'a, T>, reach: &PairReach) -> Self {
+    pub fn new(weights: &[f64], pruned: &[bool], gram: Gram<'a, T>, reach: &'a PairReach) -> Self {
         let n = weights.len();
         let products = products(weights, pruned, gram);
         let numbers = |scale: f64, others: &[f64]| -> Vec<f64> {
@@ -120,6 +153,8 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
         };
         Self {
             gram,
+            reach,
+            far_pull: numbers(2.0, &reach.far_reach),
             twice: weights.iter().map(|weight| 2.0 * weight).collect(),
             largest: (largest(&pull), largest(&size)),
             pull,
@@ -196,32 +231,69 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
     }
 
     fn best_in_row(&mut self, enough: f64) -> Option<Exchange> {
-        let mut best = self.good_pair(enough);
-        let most = best.map_or(enough, |pair| pair.change);
-        let n = self.out.len();
-        let Self { gram, twice, pull, size, largest, out, back, shortlist: list } = self;
-        let (twice, out, back) = (&twice[..n], &out[..n], &back[..n]);
+        let good = self.good_pair(enough);
         let of_back = simd(
             #[inline(always)]
-            || chords(largest.0, back, size),
+            || chords(self.largest.0, &self.back, &self.size),
         );
-        let outs = simd(
+        let outs = self.list_outs(&of_back, good.map_or(enough, |pair| pair.change));
+        let best = self.near_pair(outs, enough, good);
+        let outs = self.drop_near(outs, &of_back, best.map_or(enough, |pair| pair.change));
+        self.far_pair(outs, enough, best)
+    }
+
+    /// Lists weights that may be pruned in a pair below `most`; returns how many.
+    fn list_outs(&mut self, of_back: &Chords, most: f64) -> usize {
+        let list = &mut self.shortlist;
+        simd(
             #[inline(always)]
             || {
-                bound(&mut list.bounds, out, pull, &of_back);
+                bound(&mut list.bounds, &self.out, &self.pull, of_back);
                 list_below(&list.bounds, most, &mut list.out)
             },
-        );
-        for (place, &at) in list.out[..outs].iter().enumerate() {
-            (list.alone[place], list.numbers[place]) = (out[at as usize], pull[at as usize]);
+        )
+    }
+
+    /// The best pair of one of the listed weights and a column that is near to it, if it is better than `best`.
+    fn near_pair(&self, outs: usize, enough: f64, mut best: Option<Exchange>) -> Option<Exchange> {
+        for &at in &self.shortlist.out[..outs] {
+            let out = at as usize;
+            let half = self.twice[out] / 2.0;
+            for &(partner, gram) in self.reach.nearest(out) {
+                let back = partner as usize;
+                let change = self.out[out] + (self.back[back] - half * self.twice[back] * gram);
+                if change < best.map_or(enough, |pair| pair.change) {
+                    best = Some(Exchange { out, back, change });
+                }
+            }
         }
-        let of_out = simd(
-            #[inline(always)]
-            || chords(largest.1, &list.alone[..outs], &list.numbers[..outs]),
-        );
+        best
+    }
+
+    /// Leaves only those on the list that may have a pair below `most` with a column that is not near; returns how many.
+    fn drop_near(&mut self, outs: usize, of_back: &Chords, most: f64) -> usize {
+        let list = &mut self.shortlist;
+        let mut left = 0;
+        for place in 0..outs {
+            let at = list.out[place];
+            let (alone, number) = (self.out[at as usize], self.far_pull[at as usize]);
+            if alone + value_at(of_back, number) < most {
+                list.out[left] = at;
+                (list.alone[left], list.numbers[left]) = (alone, number);
+                left += 1;
+            }
+        }
+        left
+    }
+
+    /// The best pair of one of the listed weights, if it is better than `best`.
+    fn far_pair(&mut self, outs: usize, enough: f64, mut best: Option<Exchange>) -> Option<Exchange> {
+        let Self { gram, twice, size, largest, out, back, shortlist: list, .. } = self;
+        let most = best.map_or(enough, |pair| pair.change);
         let backs = simd(
             #[inline(always)]
             || {
+                let of_out = chords(largest.1, &list.alone[..outs], &list.numbers[..outs]);
                 bound(&mut list.bounds, back, size, &of_out);
                 list_below(&list.bounds, most, &mut list.back)
             },
@@ -230,18 +302,24 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
             (list.alone[place], list.numbers[place]) = (back[at as usize], twice[at as usize]);
         }
         let (alone, numbers) = (&list.alone[..backs], &list.numbers[..backs]);
-        for &at in &list.out[..outs] {
-            let at = at as usize;
-            let row = gram.row(at);
-            for (gram, &back) in list.gram.iter_mut().zip(&list.back[..backs]) {
-                *gram = row[back as usize].into();
-            }
-            let below = best.map_or(enough, |pair| pair.change) - out[at];
-            if let Some((change, place)) = best_partner(alone, twice[at], numbers, &list.gram[..backs], below)
-            {
-                best = Some(Exchange { out: at, back: list.back[place] as usize, change: out[at] + change });
-            }
-        }
+        simd(
+            #[inline(always)]
+            || {
+                for &at in &list.out[..outs] {
+                    let at = at as usize;
+                    let row = gram.row(at);
+                    for (gram, &back) in list.gram.iter_mut().zip(&list.back[..backs]) {
+                        *gram = row[back as usize].into();
+                    }
+                    let below = best.map_or(enough, |pair| pair.change) - out[at];
+                    let partners = Partners::new(alone, twice[at], numbers, &list.gram);
+                    if let Some((change, place)) = least(&partners, below) {
+                        let (back, change) = (list.back[place] as usize, out[at] + change);
+                        best = Some(Exchange { out: at, back, change });
+                    }
+                }
+            },
+        );
         best
     }
 
@@ -251,19 +329,16 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
         let cheapest = |alone: &[f64]| {
             simd(
                 #[inline(always)]
-                || {
-                    least(
-                        alone.len(),
-                        f64::INFINITY,
-                        #[inline(always)]
-                        |at| alone[at],
-                    )
-                },
+                || least(&alone, f64::INFINITY),
             )
         };
         let ((of_out, out), (of_back, back)) = (cheapest(&self.out)?, cheapest(&self.back)?);
         let partner = |alone: &[f64], of: usize, below: f64| {
-            best_partner(alone, self.twice[of], &self.twice, self.gram.row(of), below)
+            let partners = Partners::new(alone, self.twice[of], &self.twice, self.gram.row(of));
+            simd(
+                #[inline(always)]
+                || least(&partners, below),
+            )
         };
         let first = partner(&self.back, out, enough - of_out);
         let first = first.map(|(change, back)| Exchange { out, back, change: of_out + change });
@@ -273,27 +348,46 @@ impl<'a, T: Copy + Into<f64>> MaskedRow<'a, T> {
     }
 }
 
-/// The partner with which a weight changes the error least, and what it adds to what the weight does alone.
-fn best_partner<T: Copy + Into<f64>>(
-    alone: &[f64],
-    twice: f64,
-    partners: &[f64],
-    gram: &[T],
-    below: f64,
-) -> Option<(f64, usize)> {
-    let half = twice / 2.0;
-    let (partners, gram) = (&partners[..alone.len()], &gram[..alone.len()]);
-    simd(
-        #[inline(always)]
-        || {
-            least(
-                alone.len(),
-                below,
-                #[inline(always)]
-                |at| alone[at] - half * partners[at] * gram[at].into(),
-            )
-        },
-    )
+/// What the partners of a weight add to what it changes alone.
+struct Partners<'a, T> {
+    /// What each changes alone.
+    alone: &'a [f64],
+    /// The weight's `w`.
+    weight: f64,
+    /// `2 w` of each.
+    twice: &'a [f64],
+    /// `G` of the weight and each.
+    gram: &'a [T],
+}
+
+impl<'a, T> Partners<'a, T> {
+    /// Of as many partners as `alone` has. `weight` is `2 w` of the weight.
+    #[inline(always)]
+    fn new(alone: &'a [f64], weight: f64, twice: &'a [f64], gram: &'a [T]) -> Self {
+        Self { alone, weight: weight / 2.0, twice: &twice[..alone.len()], gram: &gram[..alone.len()] }
+    }
+}
+
+impl<T: Copy + Into<f64>> Numbers for Partners<'_, T> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.alone.len()
+    }
+
+    #[inline(always)]
+    fn eight(&self, at: usize) -> [f64; LANES] {
+        let mut changes = self.alone.as_chunks::<LANES>().0[at];
+        let (twice, gram) = (&self.twice.as_chunks::<LANES>().0[at], &self.gram.as_chunks::<LANES>().0[at]);
+        for (change, (twice, &gram)) in changes.iter_mut().zip(twice.iter().zip(gram)) {
+            *change -= self.weight * twice * gram.into();
+        }
+        changes
+    }
+
+    #[inline(always)]
+    fn one(&self, at: usize) -> f64 {
+        self.alone[at] - self.weight * self.twice[at] * self.gram[at].into()
+    }
 }
 
 /// `c = Gp`, where `p` is the pruned part of a row.
