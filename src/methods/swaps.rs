@@ -39,9 +39,10 @@ pub(super) fn is_asked(arguments: &Arguments) -> bool {
 }
 
 /// Floating-point operations for a matrix `[rows, columns]`, about: a row is gone through some times for every exchange, of
-/// which there are a few in a hundred columns.
+/// which there are a few in a hundred columns, and what is compared there takes longer than a product's operations. Measured
+/// on SmolLM2 at 60% beside products of its shapes.
 pub(super) fn operations(rows: usize, columns: usize) -> f64 {
-    2.0 * rows as f64 * (columns as f64).powi(2)
+    80.0 * rows as f64 * (columns as f64).powi(2)
 }
 
 /// Improves the mask of a matrix `[rows, columns]` that was `before`; returns how often weights were exchanged.
