@@ -216,7 +216,7 @@ fn the_dashboard_shows_jobs_and_cancels_a_cell_and_what_is_not_needed_any_more()
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_secateur"));
     command.args(["--places", "slurm", "--jobs", "2", "--slurm", "-c2 --mem=900"]);
     // So many cells that some are left when the first heartbeat is read, however fast the machine is.
-    let levels: Vec<String> = (1..=24).map(|of_hundred| format!("{}%", 3 * of_hundred)).collect();
+    let levels: Vec<String> = (1..=24).map(|step| format!("{}%", 3 * step)).collect();
     command.args(["--methods", "magnitude", "--sparsity", &levels.join(","), "--offline"]);
     for (name, value) in cluster.variables() {
         command.env(name, value);
