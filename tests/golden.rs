@@ -213,25 +213,24 @@ fn ria_agrees_with_its_authors_code() {
     let masks = load_masks(&gold.join("masks.safetensors"));
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("golden.db");
-    // Recipe, id, golden cell; how far zeros may be off as a share of a module, and the least agreement of masks in the
-    // last block. The golden page asks for 99.9% of these masks and for 0.5% of perplexity. That is not to be had, as with
-    // Wanda: the authors' formula in PyTorch gives the golden figures to the last digit (2:4: perplexity 313.6230, every
-    // mask) on transformers' fused attention alone. With eager attention, or with the calibration windows from last to
-    // first, it gives 321.269 and 321.349 and 99.02% to 99.47% of the masks of block 29. Here it is 321.270, and all 210
-    // masks are those of eager attention, to the last weight; from the golden ones, two weights of block 10 part first.
+    // Recipe, id, golden cell; how far zeros may be off as a share of a module, the least agreement of masks in the last
+    // block, and the perplexity of the authors' formula in f64. The golden page asks for 99.9% of these masks and for 0.5%
+    // of perplexity, which that formula misses itself, on the same model and windows: by row it has 99.82% to 99.91% of the
+    // masks and a perplexity of 87.1366, at 2:4 98.87% to 99.34% and 319.255. A pair of scores that is equal but for f32's
+    // last bits decides there. So perplexity is held to f64's too, where f32 allows it (2:4: 313.6 to 321.3 in PyTorch).
     // Where one threshold serves a whole matrix, all scores equal to it go: in the authors' run two scores were equal
     // there in one of 210 matrices, by chance of rounding. Here that may befall a few others.
     let cells = [
-        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", 0.0, 0.997),
-        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", 0.0, 0.997),
-        ("ria@2:4", "ria-2of4", "ria-2of4", 0.0001, 0.96),
+        ("ria@50%", "ria-0.5-c4", "ria-0.5-matrix", 0.0, 0.998, 87.7285),
+        ("ria@50%,compare=row", "ria-0.5-comparerow", "ria-0.5-row", 0.0, 0.998, 87.1366),
+        ("ria@2:4", "ria-2of4", "ria-2of4", 0.0001, 0.98, 319.255),
     ];
     let mut spec = golden_study(&model, &data, &cells.map(|(recipe, ..)| recipe));
     spec.evaluation.max_windows = Some(16);
     spec.compute.device = "cpu".into();
     let (result, _) = common::run(&store, spec, RunOptions::default());
     let mut wrong = Vec::new();
-    for (_, id, want, slack, last) in cells {
+    for (_, id, want, slack, last, exact) in cells {
         let of_name = |c: &&Value| c["cell"] == want;
         let golden = results["ria"]["cells"].as_array().unwrap().iter().find(of_name).unwrap();
         let cell = cell(&result, id);
@@ -248,8 +247,10 @@ fn ria_agrees_with_its_authors_code() {
                 }
             }
         }
-        let (perplexity, js) = if want == "ria-2of4" { (0.04, 0.03) } else { (0.005, 0.01) };
+        let (perplexity, js, of_exact) =
+            if want == "ria-2of4" { (0.04, 0.03, 0.02) } else { (0.005, 0.01, 0.003) };
         check_metrics(cell, golden, perplexity, js);
+        close(&format!("{want}: perplexity in f64"), value(&cell.metrics, &PERPLEXITY), exact, of_exact);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
