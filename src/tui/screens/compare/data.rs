@@ -138,6 +138,8 @@ pub(crate) struct Comparison<'a> {
     pub axis: XAxis,
     /// Every place on the x axis where a cell stands, ascending.
     pub xs: Vec<f64>,
+    /// The calibration set of all cells that have one, where it is the same: their labels leave it out.
+    pub only_set: Option<String>,
 }
 
 impl<'a> Comparison<'a> {
@@ -168,6 +170,7 @@ impl<'a> Comparison<'a> {
             series: Vec::new(),
             axis: XAxis::Sparsity,
             xs: Vec::new(),
+            only_set: None,
         };
         let mut sets: Vec<String> = Vec::new();
         for set in study_views
@@ -183,6 +186,7 @@ impl<'a> Comparison<'a> {
         for (i, study_view) in study_views.into_iter().enumerate() {
             found.add(study_view, i > 0, &sets);
         }
+        found.only_set = if sets.len() == 1 { sets.pop() } else { None };
         found.place(view.x);
         for series in &mut found.series {
             series.rows.sort_by(|&a, &b| by_x(&found.rows[a], &found.rows[b]));
@@ -262,10 +266,12 @@ impl<'a> Comparison<'a> {
         for cell in &study_view.cells {
             let recipe = &cell.spec.recipe;
             let set = cell.spec.calibration.as_deref().map(short_name);
-            let name = match &set {
-                Some(set) if sets.len() > 1 => format!("{prefix}{} {set}", recipe.series()),
-                _ => format!("{prefix}{}", recipe.series()),
-            };
+            let (mut name, mut label) = (recipe.series(), recipe.label());
+            if let (Some(set), true) = (&set, sets.len() > 1) {
+                name = format!("{name} {set}");
+                label = cell.spec.label();
+            }
+            let (name, label) = (format!("{prefix}{name}"), format!("{prefix}{label}"));
             let series = self.series.iter().position(|series| series.name == name).unwrap_or_else(|| {
                 let style = self.style(&cell.spec, study_view, overlay, sets);
                 self.series.push(CellSeries { name, style, rows: Vec::new() });
@@ -278,7 +284,7 @@ impl<'a> Comparison<'a> {
                 key: RowKey { study: study_view.study, cell: Some(cell.id.clone()) },
                 overlay,
                 cell: Some(cell),
-                label: format!("{prefix}{}", cell.spec.label()),
+                label,
                 state: cell.state,
                 sparsity: Some(lost(cell, study_view)),
                 structural: is_structural(recipe),
@@ -376,7 +382,9 @@ impl<'a> Comparison<'a> {
         let fixed = order.len();
         let words: Vec<String> = view.filter().split_whitespace().map(str::to_lowercase).collect();
         let passes = |row: &ModelRow<'_>| {
-            let searched = format!("{} {}", row.label, row.state.name()).to_lowercase();
+            let set = row.cell.and_then(|cell| cell.spec.calibration.as_deref()).map(short_name);
+            let searched = format!("{} {} {}", row.label, set.unwrap_or_default(), row.state.name());
+            let searched = searched.to_lowercase();
             words.iter().all(|word| searched.contains(word.as_str()))
         };
         let mut rest: Vec<usize> = all.filter(|i| !order.contains(i) && passes(&self.rows[*i])).collect();

@@ -125,7 +125,8 @@ fn title(found: &Comparison<'_>, view: &CompareView) -> String {
     } else {
         String::new()
     };
-    format!("Cells: {done} of {all} done{relative}{front}")
+    let set = found.only_set.as_ref().map_or_else(String::new, |set| format!(", calibrated on {set}"));
+    format!("Cells: {done} of {all} done{relative}{front}{set}")
 }
 
 /// The filter as it is typed, or as it holds; `None` if there is none.

@@ -119,10 +119,10 @@ fn overlays_are_named_by_their_study_and_compared_with_their_own_base() {
     let names: Vec<&str> = found.series.iter().map(|series| series.name.as_str()).collect();
     assert_eq!(names, ["wanda", "#7 wanda"]);
     assert_ne!(found.series[0].style, found.series[1].style);
-    assert_eq!(
-        labels(&found, &CompareView::default()),
-        ["base", "#7 base", "wanda 50% c4", "#7 wanda 50% c4"]
-    );
+    assert_eq!(labels(&found, &CompareView::default()), ["base", "#7 base", "wanda 50%", "#7 wanda 50%"]);
+    assert_eq!(found.only_set.as_deref(), Some("c4"), "which the labels leave out");
+    let view = CompareView { kept: "#7 c4".into(), ..CompareView::default() };
+    assert_eq!(labels(&found, &view), ["base", "#7 base", "#7 wanda 50%"], "a filter still finds it");
     let row = found.row(&RowKey { study: 7, cell: Some("wanda-0.5-c4-s0".into()) }).unwrap();
     let relative = |score: &Score| row.figures.value(score, &row.base, true).unwrap().value;
     assert_eq!(relative(&PERPLEXITY), 2.0);

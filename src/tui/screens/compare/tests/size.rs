@@ -85,9 +85,9 @@ fn cells_stand_at_the_size_of_the_whole_model() {
 fn the_front_goes_by_the_score_that_is_shown() {
     let mut state = over_size(families(), FULL);
     let by_perplexity = ["sparsegpt 30%", "wanda 30%", "wanda 20%", "sparsegpt 20%", "wanda 10%"];
-    assert_eq!(front(&state, &PERPLEXITY), by_perplexity.map(|label| format!("{label}{}", " c4")));
+    assert_eq!(front(&state, &PERPLEXITY), by_perplexity);
     // By divergence SparseGPT's cell of 4.5 bits is worse than Wanda's smaller one; so are the answers of both.
-    let by_js = ["sparsegpt 30% c4", "wanda 30% c4", "wanda 20% c4", "wanda 10% c4"];
+    let by_js = ["sparsegpt 30%", "wanda 30%", "wanda 20%", "wanda 10%"];
     assert_eq!(front(&state, &JS_DIVERGENCE), by_js);
     assert_eq!(front(&state, &F1), by_js, "the more the better");
     let marked = |state: &State| {
@@ -133,11 +133,11 @@ fn tables_sort_by_size_bits_and_front() {
         order.into_iter().skip(1).map(|i| found.rows[i].label.clone()).collect::<Vec<_>>()
     };
     state.compare.sort = Some(SortBy::Front);
-    assert_eq!(labels(&state)[5..8], ["magnitude 30%", "magnitude 50%", "wanda 50% c4"], "those on it first");
+    assert_eq!(labels(&state)[5..8], ["magnitude 30%", "magnitude 50%", "wanda 50%"], "those on it first");
     for column in [SortBy::Size, SortBy::Bits] {
         state.compare.sort = Some(column);
-        assert_eq!(labels(&state)[..2], ["sparsegpt 30% c4", "wanda 30% c4"]);
-        assert_eq!(labels(&state).last().unwrap(), "sparsegpt 40% c4", "what is not known comes last");
+        assert_eq!(labels(&state)[..2], ["sparsegpt 30%", "wanda 30%"]);
+        assert_eq!(labels(&state).last().unwrap(), "sparsegpt 40%", "what is not known comes last");
     }
     assert!(SortBy::all(XQuantity::Size).contains(&SortBy::Front));
     assert!(!SortBy::all(XQuantity::Sparsity).contains(&SortBy::Front));
