@@ -203,7 +203,7 @@ fn outliers_and_the_shares_that_owl_makes_of_them_are_the_authors() {
     // 7.3138. So what is held is f64's. OWL has more such pairs: in f32, PyTorch ends at 7.3044 to 7.3138.
     let cells = [
         ("wanda-owl-0.7", Some(7.2236), 0.03),
-        ("wanda-0.7", Some(7.6626), 0.015),
+        ("wanda-0.7", Some(7.6626), 0.03),
         ("sparsegpt-owl-0.7", None, 0.08),
     ];
     for (cell, (name, exact, tolerance)) in result.cells.iter().zip(cells) {
