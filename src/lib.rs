@@ -1,7 +1,7 @@
-//! secateur: prune a large language model and see what that really costs.
+//! secateur: compress a large language model and see what that really costs.
 //!
 //! The library behind the `secateur` binary. [`engine`] runs studies and talks over channels; `headless` shows them
-//! as lines, a table or JSON, `tui` on a screen; everything below (`prune`, `scores`, `model`, `data`, `store`) knows neither.
+//! as lines, a table or JSON, `tui` on a screen; everything below (`methods`, `scores`, `model`, `data`, `store`) knows neither.
 
 // Files of `tests/` that unit tests include know the library by its name.
 #[cfg(test)]

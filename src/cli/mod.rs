@@ -27,7 +27,7 @@ pub use worker::WorkerArgs;
 #[command(
     name = "secateur",
     version,
-    about = "Prune a large language model and see what that really costs: perplexity, JS divergence and task scores",
+    about = "Compress a large language model and see what that really costs: perplexity, JS divergence and task scores",
     subcommand_required = true,
     max_term_width = 110,
     after_help = "Without a command, secateur opens the dashboard; without a model, on the built-in study.\n\n\
@@ -47,7 +47,7 @@ pub struct Cli {
 pub enum CliCommand {
     /// Open the dashboard, as `secateur` without a command does
     Tui(Box<TuiArgs>),
-    /// Prune a model with every method at every sparsity and measure each variant against the base
+    /// Compress a model with every method at every level and measure each variant against the base
     #[command(after_help = RUN_AFTER_HELP)]
     Run(Box<RunArgs>),
     /// Find the level at which a recipe breaks a bound, with as few variants as can be
@@ -58,7 +58,7 @@ pub enum CliCommand {
     Worker(WorkerArgs),
     /// Report what this machine has and what a study would use
     Doctor(DoctorArgs),
-    /// Write a finished cell of a stored study as a Hugging Face model folder
+    /// Write a finished cell of a stored study as a model: a Hugging Face folder, GGUF or compressed-tensors
     Export(ExportArgs),
     /// List the studies of a store
     List(ListArgs),

@@ -75,7 +75,7 @@ pub enum Phase {
     Evaluate,
     /// Generating task answers.
     Answer,
-    /// Writing a pruned model.
+    /// Writing a compressed model.
     Export,
 }
 
@@ -85,7 +85,7 @@ impl Phase {
             Self::Download => "downloading",
             Self::Load => "loading",
             Self::Survey => "surveying blocks",
-            Self::Prune => "pruning",
+            Self::Prune => "compressing",
             Self::Evaluate => "evaluating",
             Self::Answer => "answering tasks",
             Self::Export => "exporting",

@@ -192,7 +192,7 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
 study 7: m (LlamaForCausalLM, 134.5M parameters, 30 blocks, BF16), base and 1 cells on cpu in f32 with 2 threads
 needs 430.0 MB of memory (3.0 GB free), 120.0 MB of disk, about 4 min 10 s
 wanda 50% c4: loading
-wanda 50% c4: pruning
+wanda 50% c4: compressing
 warning: wanda 50% c4: odd \\x1b[31mtext\\n
 wanda 50% c4 (1 of 1): done in 1 min 30 s, 50.00% zeros, perplexity 32.700 (wikitext2), JS 0.0530 bits
 ";

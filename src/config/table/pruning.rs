@@ -15,7 +15,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             }
             Ok(())
         })
-        .about("Modules to prune: names such as q_proj, patterns such as mlp.*, or * for all")
+        .about("Modules to compress: names such as q_proj, patterns such as mlp.*, or * for all")
         .value_name("NAME")
         .in_fingerprint()
         .example("down_proj"),
@@ -23,7 +23,7 @@ pub(super) fn entries() -> Vec<SettingEntry> {
             draft.prune.blocks = blocks(found)?;
             Ok(())
         })
-        .about("Blocks to prune: A to B-1, counted from 0")
+        .about("Blocks to compress: A to B-1, counted from 0")
         .value_name("A..B")
         .unset("all")
         .in_fingerprint()

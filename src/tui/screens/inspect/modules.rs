@@ -145,9 +145,9 @@ fn summary(theme: Theme, study_view: &StudyView, cell: &CellResult) -> Line<'sta
         let plural = if warnings == 1 { "" } else { "s" };
         add(format!("{warnings} warning{plural}"));
     }
-    let (spent, pruning) = (cell.seconds.total(), cell.seconds.prune);
+    let (spent, compressing) = (cell.seconds.total(), cell.seconds.prune);
     if spent > 0.0 {
-        add(format!("took {} ({} pruning)", human::duration(spent), human::duration(pruning)));
+        add(format!("took {} ({} compressing)", human::duration(spent), human::duration(compressing)));
     }
     Line::from(spans)
 }
@@ -185,10 +185,12 @@ fn warnings(theme: Theme, study_view: &StudyView, cell: &CellResult, place: Rect
 
 fn no_modules(state: CellState) -> &'static str {
     match state {
-        CellState::Queued => "The cell is queued. Modules appear here as they are pruned.",
-        CellState::Running => "No module is pruned yet. Modules appear here as they are pruned.",
-        CellState::Cancelled => "The cell was stopped before a module was pruned. R on History resumes it.",
-        CellState::Failed => "The cell failed before a module was pruned.",
+        CellState::Queued => "The cell is queued. Modules appear here as they are compressed.",
+        CellState::Running => "No module is compressed yet. They appear here as they are.",
+        CellState::Cancelled => {
+            "The cell was stopped before a module was compressed. R on History resumes it."
+        }
+        CellState::Failed => "The cell failed before a module was compressed.",
         CellState::Done => "No modules are stored for this cell.",
     }
 }

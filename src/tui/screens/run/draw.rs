@@ -241,7 +241,7 @@ fn map(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
     let Some(cell) = mapped(state, study_view) else {
         let inner = framed(theme, "Blocks", false, area, buffer);
-        nothing(state, "Fills in as modules are pruned", inner, buffer);
+        nothing(state, "Fills in as modules are compressed", inner, buffer);
         return;
     };
     let errors = state.run.errors;
