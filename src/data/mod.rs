@@ -8,6 +8,7 @@
 //! A file goes through three tables, each in one place: `format` says what its extension means, `records` reads its
 //! records one by one, `shapes` says which of their fields make a text or a task.
 
+mod answers;
 mod calibration;
 mod calibration_set;
 mod chat;

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+use super::answers::accepted;
 use super::chat::{self, ChatTurn};
 use super::choice_formats::{self, CHOICE_FORMATS, ChoiceFormat};
 use super::choice_record::ChoiceRecord;
@@ -425,44 +426,6 @@ impl Pair {
         let place = some.or(read.len().checked_sub(1));
         Ok(place.map_or(Answers::Absent, |place| read.swap_remove(place)))
     }
-}
-
-/// The accepted answers in a field: one, or a list of them, or what holds such a list as `text`, or messages of which the
-/// assistant's last is the answer.
-fn accepted(record: &Record, field: &str, value: FieldValue) -> Result<Vec<String>> {
-    match value {
-        FieldValue::Text(text) | FieldValue::Number(text) => Ok(vec![text]),
-        FieldValue::List(items) => {
-            if items.iter().any(chat::is_message) {
-                let turns = chat::turns(record, field, FieldValue::List(items))?;
-                let answer = turns.and_then(|turns| chat::split(turns).1);
-                return Ok(answer.into_iter().collect());
-            }
-            items.into_iter().map(|item| one_answer(record, field, item)).collect()
-        }
-        FieldValue::Object(mut fields) => match fields.remove("text") {
-            Some(text @ FieldValue::Object(_)) => Err(wrong_answer(record, field, &text)),
-            Some(FieldValue::Null) => Ok(Vec::new()),
-            Some(texts) => accepted(record, field, texts),
-            None => Err(wrong_answer(record, field, &FieldValue::Object(fields))),
-        },
-        other => Err(wrong_answer(record, field, &other)),
-    }
-}
-
-fn one_answer(record: &Record, field: &str, item: FieldValue) -> Result<String> {
-    let item = match item {
-        FieldValue::Object(mut fields) => fields.remove("text").unwrap_or(FieldValue::Object(fields)),
-        other => other,
-    };
-    match item {
-        FieldValue::Text(text) | FieldValue::Number(text) => Ok(text),
-        other => Err(record.wrong_type(field, "a list of strings or numbers only", &other)),
-    }
-}
-
-fn wrong_answer(record: &Record, field: &str, found: &FieldValue) -> Error {
-    record.wrong_type(field, "a string, a number or a list of those (or of objects with a `text`)", found)
 }
 
 fn read_choice(record: &Record, format: &ChoiceFormat, names: &FieldNames) -> Result<Attempt> {

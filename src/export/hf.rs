@@ -6,18 +6,17 @@
 //! of a checkpoint is in memory.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::Read;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::edited::{as_written, new_tensors};
 use super::exporter::{ExportOptions, Exporter};
+use super::files::{CONFIG, REPORT_FILE, companions, copy, json_text, weight_files};
 use super::model::{Blocks, ExportModel, refuses_removal};
 use super::part::{Output, PartialExport};
 use super::report::{Count, SparsityReport};
@@ -32,14 +31,6 @@ use crate::model::{ModelFolder, ModuleId};
 use crate::store::checkpoint::Stored;
 use crate::store::stored::unpack_mask;
 use crate::study::Recipe;
-
-pub(super) const CONFIG: &str = "config.json";
-
-/// The report that lies beside the weights.
-const REPORT_FILE: &str = "sparsity.json";
-
-/// Files besides the weights are copied up to this size: tokenizers have some tens of megabytes.
-const LARGEST_COMPANION: u64 = 256 << 20;
 
 /// The format of `transformers`.
 #[derive(Debug, Clone, Copy)]
@@ -126,12 +117,6 @@ impl Exporter for HuggingFace {
     }
 }
 
-/// A file of JSON.
-pub(super) fn json_text(name: &str, value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value);
-    Ok(text.map_err(|e| Error::failure(format!("cannot make {name}: {e}")))? + "\n")
-}
-
 /// The index of the shards, with new names of tensors, with those that are new, and without those that are gone.
 fn renumbered_index(path: &Path, folder: &ModelFolder, names: &TensorNames) -> Result<String> {
     let wrong = |what: &str| Error::mistake(format!("{}: {what}", path.display()));
@@ -152,65 +137,6 @@ fn renumbered_index(path: &Path, folder: &ModelFolder, names: &TensorNames) -> R
         notes.remove("total_parameters");
     }
     json_text(INDEX_FILE, &index)
-}
-
-/// What counts in `model.safetensors.index.json`.
-#[derive(Deserialize)]
-struct Index {
-    /// From tensor to file.
-    weight_map: HashMap<String, String>,
-}
-
-/// Names of the files that the weights are in.
-pub(super) fn weight_files(folder: &ModelFolder) -> Result<BTreeSet<String>> {
-    if folder.root.join(SINGLE_FILE).is_file() {
-        return Ok(BTreeSet::from([SINGLE_FILE.to_owned()]));
-    }
-    let path = folder.root.join(INDEX_FILE);
-    let text = fs::read(&path).map_err(|e| Error::io("cannot read", &path, e))?;
-    let index: Index =
-        serde_json::from_slice(&text).map_err(|e| Error::mistake(format!("{}: {e}", path.display())))?;
-    Ok(index.weight_map.into_values().collect())
-}
-
-/// Names of the files in a model's folder that belong to the model besides its weights.
-pub(super) fn companions(root: &Path, sharded: bool) -> Result<BTreeSet<OsString>> {
-    let cannot = |e| Error::io("cannot read", root, e);
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(root).map_err(cannot)? {
-        let name = entry.map_err(cannot)?.file_name();
-        // The file that a link points to is meant: the hub's cache is made of links.
-        let small = |m: fs::Metadata| m.is_file() && m.len() <= LARGEST_COMPANION;
-        if is_companion(&name.to_string_lossy(), sharded) && fs::metadata(root.join(&name)).is_ok_and(small) {
-            names.insert(name);
-        }
-    }
-    Ok(names)
-}
-
-fn is_companion(name: &str, sharded: bool) -> bool {
-    if name.ends_with(".index.json") {
-        // Any other index is of weights in another format, which are not exported.
-        return sharded && name == INDEX_FILE;
-    }
-    let kind = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
-    let legal = ["license", "licence", "notice", "use_policy"];
-    name != REPORT_FILE
-        && (matches!(kind, "json" | "jinja" | "txt")
-            || name.starts_with("tokenizer.model")
-            || legal.iter().any(|word| name.to_lowercase().starts_with(word)))
-}
-
-pub(super) fn copy(path: &Path, out: &mut Output<'_>) -> Result<()> {
-    let cannot = |e| Error::io("cannot read", path, e);
-    let mut file = File::open(path).map_err(cannot)?;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match file.read(&mut buffer).map_err(cannot)? {
-            0 => return Ok(()),
-            n => out.put(&buffer[..n])?,
-        }
-    }
 }
 
 /// Copies files of weights, with what became of them in the place of the compressed ones.

@@ -8,6 +8,7 @@
 mod compressed_tensors;
 mod edited;
 mod exporter;
+mod files;
 mod gguf;
 mod hf;
 mod model;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::edited::{as_written, new_tensors};
 use super::exporter::{ExportOptions, Exporter};
-use super::hf::{CONFIG, companions, copy, json_text, weight_files};
+use super::files::{CONFIG, companions, copy, json_text, weight_files};
 use super::model::{Blocks, ExportModel, quantises, refuses_removal};
 use super::part::PartialExport;
 use super::source::SourceFile;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionSettings, QueryKeyNorms};
 use super::common::{Common, Defaults, KeyNames, Turning};
 use super::parallel::ParallelBlock;
-use super::parts::{AttentionSettings, QueryKeyNorms};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::{ModelConfig, NormKind};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::parts::{AttentionSettings, MlpSettings};
+use super::attention::AttentionSettings;
+use super::mlp::MlpSettings;
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::AttentionSettings;
 use super::common::{Common, Defaults, KeyNames, only, window_width};
 use super::gemma::GEMMA;
-use super::parts::AttentionSettings;
 use super::sandwich::{SandwichBlock, SandwichNames};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionSettings, QueryKeyNorms};
 use super::common::{Common, Defaults, only, window_width};
 use super::gemma2::{NAMES, SECOND, attention, softcap};
-use super::parts::{AttentionSettings, QueryKeyNorms};
 use super::sandwich::SandwichBlock;
 use crate::error::Result;
 use crate::model::architecture::Architecture;

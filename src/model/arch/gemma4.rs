@@ -4,11 +4,12 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionSettings, QueryKeyNorms, ValueHeads};
 use super::common::{Common, Defaults, window_or};
 use super::gemma2::{SECOND, softcap};
 use super::gemma4_block::{BlockParts, Carried, FULL, Gemma4Block, LendingRole, SLIDING};
 use super::mixture::{ExpertLayers, MixtureNames, MixtureSettings};
-use super::parts::{AttentionSettings, MlpSettings, QueryKeyNorms, ValueHeads};
+use super::mlp::MlpSettings;
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;
 use crate::model::architecture::Architecture;

@@ -4,9 +4,10 @@
 //! `[residual | keys and values of the block with a window that lends | the same of the full one | inputs of this block and
 //! of those behind it]`. So whatever sends states from block to block need not know of them.
 
+use super::attention::{Attention, AttentionSettings};
 use super::gemma2::NAMES;
 use super::mixture::{Mixture, MixtureSettings};
-use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings};
+use super::mlp::{Mlp, MlpSettings};
 use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};

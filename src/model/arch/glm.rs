@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::AttentionSettings;
 use super::common::{Common, Defaults, Turning};
 use super::llama::LlamaBlock;
-use super::parts::AttentionSettings;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;

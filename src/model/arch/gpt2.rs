@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionNames, AttentionSettings, InputNames};
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionNames, AttentionSettings, InputNames, MlpSettings};
+use super::mlp::MlpSettings;
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::model::architecture::Architecture;

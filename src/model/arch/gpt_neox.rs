@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionNames, AttentionSettings, InputNames};
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning};
 use super::llama::LlamaBlock;
+use super::mlp::MlpSettings;
 use super::parallel::ParallelBlock;
-use super::parts::{AttentionNames, AttentionSettings, InputNames, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::model::architecture::Architecture;

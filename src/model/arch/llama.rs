@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{Attention, AttentionSettings};
 use super::common::{Common, Defaults};
-use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings};
+use super::mlp::{Mlp, MlpSettings};
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;
 use crate::model::architecture::Architecture;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionSettings, QueryGrowth};
 use super::common::{Common, Defaults, window_if_given};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, QueryGrowth};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;

@@ -1,7 +1,8 @@
 //! Mixtures of experts: what the families with one MLP out of many for every token share.
 
+use super::attention::{Attention, AttentionSettings};
 use super::common::Common;
-use super::parts::{Attention, AttentionSettings, Mlp, MlpNames, MlpSettings};
+use super::mlp::{Mlp, MlpNames, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;

@@ -3,6 +3,7 @@
 //! A family says which tensors its blocks have, in what shapes and with which inputs, and how hidden states go through;
 //! see [`super::architecture::Architecture`].
 
+mod attention;
 mod cohere;
 mod common;
 mod gemma;
@@ -21,12 +22,13 @@ mod ministral3;
 pub mod mistral;
 pub mod mixtral;
 mod mixture;
+mod mlp;
+mod norm;
 mod olmo2;
 mod olmo3;
 mod olmoe;
 mod opt;
 mod parallel;
-mod parts;
 mod phi;
 mod phi3;
 mod pictures;

@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{Attention, AttentionNames, AttentionSettings};
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
 use super::llama::LlamaBlock;
-use super::parts::{Attention, AttentionNames, AttentionSettings, Mlp, MlpSettings};
+use super::mlp::{Mlp, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::kernels::attention::AttentionShape;

@@ -1,6 +1,7 @@
 //! A block whose attention and MLP read the same residual, and whose outputs are added to it together.
 
-use super::parts::{Attention, AttentionSettings, Mlp, MlpInputs, MlpSettings};
+use super::attention::{Attention, AttentionSettings};
+use super::mlp::{Mlp, MlpInputs, MlpSettings};
 use crate::kernels::attention::AttentionShape;
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
 use crate::model::layout::{BlockLayout, LayoutBuilder};

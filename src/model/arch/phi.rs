@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionNames, AttentionSettings};
 use super::common::{Common, Defaults, EndNames, KeyNames, Turning, only};
+use super::mlp::MlpSettings;
 use super::parallel::ParallelBlock;
-use super::parts::{AttentionNames, AttentionSettings, MlpSettings};
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::model::architecture::Architecture;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionNames, AttentionSettings, InputNames};
 use super::common::{Common, Defaults, Turning, only, window_if_given};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionNames, AttentionSettings, InputNames};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::AttentionSettings;
 use super::common::{Common, Defaults, window_width};
 use super::llama::LlamaBlock;
-use super::parts::AttentionSettings;
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::ModelConfig;

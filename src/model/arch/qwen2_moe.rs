@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::AttentionSettings;
 use super::common::{Common, Defaults, only};
 use super::mixture::{MixtureBlock, MixtureDefaults, MixtureSettings, refuse_dense_blocks, shared_expert};
-use super::parts::AttentionSettings;
 use super::qwen3_moe::KEYS;
 use crate::error::Result;
 use crate::model::architecture::Architecture;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionSettings, QueryKeyNorms};
 use super::common::{Common, Defaults};
 use super::llama::LlamaBlock;
-use super::parts::{AttentionSettings, QueryKeyNorms};
 use super::qwen2::{DEFAULTS, windows_if_used};
 use crate::error::Result;
 use crate::model::architecture::Architecture;

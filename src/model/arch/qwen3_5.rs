@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{Attention, AttentionSettings, QueryKeyNorms};
 use super::common::{Common, Defaults, only};
 use super::llama::LlamaBlock;
 use super::mixture::{ExpertLayers, Mixture, MixtureDefaults, MixtureNames, MixtureSettings, shared_expert};
-use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings, QueryKeyNorms};
+use super::mlp::{Mlp, MlpSettings};
 use super::qwen3_moe::KEYS;
 use crate::error::Result;
 use crate::kernels::attention::AttentionShape;

@@ -1,6 +1,7 @@
 //! A block with a norm before and a norm behind attention and MLP.
 
-use super::parts::{Attention, AttentionSettings, Mlp, MlpSettings};
+use super::attention::{Attention, AttentionSettings};
+use super::mlp::{Mlp, MlpSettings};
 use crate::kernels::attention::AttentionShape;
 use crate::model::forward::{DecoderBlock, Flow, Forward, Norm};
 use crate::model::layout::{BlockLayout, LayoutBuilder};

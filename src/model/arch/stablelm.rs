@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
+use super::attention::{AttentionNames, AttentionSettings, QueryKeyNorms};
 use super::common::{Common, Defaults, KeyNames, Turning};
 use super::llama::LlamaBlock;
 use super::parallel::ParallelBlock;
-use super::parts::{AttentionNames, AttentionSettings, QueryKeyNorms};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 use crate::model::config::{ModelConfig, NormKind};

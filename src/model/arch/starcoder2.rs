@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, Defaults, KeyNames, window_if_given};
 use super::llama::LlamaBlock;
-use super::parts::MlpSettings;
+use super::mlp::MlpSettings;
 use crate::error::Result;
 use crate::kernels::activation::ActivationFunction;
 use crate::model::architecture::Architecture;
