@@ -117,6 +117,22 @@ fn bits_and_formats_have_edges_too_and_the_sentence_names_them() {
     assert!(out.starts_with("The base itself breaks perplexity<=1: perplexity "), "{out}");
 }
 
+#[test]
+fn one_worker_computes_level_after_level() {
+    let place = place();
+    let bound = bound(&place);
+    let more = ["--recipe", "magnitude", "--until", &bound, "--workers", "2", "--format", "jsonl"];
+    let output = find(&place, "shared.db", &more).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let events: Vec<Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let lists = events.iter().filter_map(|event| event["places"].as_array());
+    let workers: BTreeSet<&str> = lists.flatten().filter_map(|place| place["worker"].as_str()).collect();
+    assert_eq!(workers.len(), 1, "{workers:?}");
+    assert!(cells(&place, "shared.db").len() > 2, "it had more than one level to compute");
+    assert_eq!(events.last().unwrap()["edge"]["complete"], true);
+}
+
 /// A search whose events are read as they come.
 struct Followed {
     child: Child,

@@ -116,6 +116,23 @@ fn jobs_find_out_what_one_process_does_and_their_scripts_are_kept() {
 }
 
 #[test]
+fn a_search_stands_in_the_queue_once() {
+    let Some(cluster) = Cluster::start() else { return };
+    let place = place();
+    let line = "find --model model --recipe magnitude --until js<=0.02 --corpus corpus.txt --max-windows 4 --seq-len 32 \
+                --dtype f32 --store found.db --places slurm --jobs 2 --slurm=-c1";
+    let line: Vec<&str> = line.split_whitespace().collect();
+    let output = succeed(&mut cluster.known_to(place.program(&line)));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cells were run"), "{output:?}");
+    let logs = fs::read_dir(place.path("found.d/study-1/slurm")).unwrap().flatten();
+    let logs =
+        logs.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| !name.ends_with(".sh"));
+    let of_cells: Vec<_> = logs.filter(|name| !name.starts_with("base")).collect();
+    assert_eq!(of_cells.len(), 1, "{of_cells:?}");
+    cluster.assert_nothing_is_left();
+}
+
+#[test]
 fn killed_workers_requeued_jobs_and_a_killed_ledger_lose_nothing() {
     let Some(cluster) = Cluster::start() else { return };
     let place = place();

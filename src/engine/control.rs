@@ -40,6 +40,8 @@ struct ControlState {
     elsewhere: Vec<String>,
     cancelled_elsewhere: Vec<String>,
     paused: bool,
+    /// More cells may come when those that there are have been computed.
+    expects_cells: bool,
     stop: Option<Stop>,
 }
 
@@ -80,6 +82,7 @@ impl Control {
                     state.queue += 1;
                 }
             }
+            Command::ExpectCells(expects) => state.expects_cells = expects,
             Command::CancelCell(id) => {
                 if state.running.as_deref() == Some(&id) {
                     state.cancel_running = true;
@@ -120,6 +123,7 @@ impl Control {
                 return Next::Stop;
             }
             if let Some(job) = state.jobs.pop_front() {
+                state.expects_cells = false;
                 return Next::Job(job);
             }
             if session && !state.waiting.is_empty() {
@@ -216,6 +220,11 @@ impl Control {
     /// How the engine is to stop, where it is: whether the current blocks are to be finished.
     pub fn stops_after_block(&self) -> Option<bool> {
         self.lock().stop.map(|stop| stop == Stop::AfterBlock)
+    }
+
+    /// Whether more cells may come when those that there are have been computed.
+    pub fn expects_cells(&self) -> bool {
+        self.lock().expects_cells
     }
 
     /// Waits for a request, but not longer than `most`.

@@ -42,6 +42,8 @@ pub enum Command {
     Resume(i64, RunOptions),
     /// Queues one more cell of the running (or last) study.
     AddCell(CellSpec),
+    /// Whether more cells depend on what the current ones turn out to be: workers wait a moment for them before they end.
+    ExpectCells(bool),
     /// Stops the running cell within one module, or takes a waiting one out of the queue.
     CancelCell(String),
     /// The waiting cells in their new order; cells that are not named keep theirs, behind.

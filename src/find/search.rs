@@ -157,7 +157,7 @@ impl EdgeSearch {
                         self.waiting.get_or_insert(place);
                     }
                 }
-                SearchNews::default()
+                SearchNews { commands: vec![Command::ExpectCells(true)], lines: Vec::new() }
             }
             Event::Metrics { cell, metrics } => {
                 self.heard.insert(cell.clone(), metrics.clone());
@@ -249,9 +249,13 @@ impl EdgeSearch {
             }
             (Some(next), None) => {
                 self.waiting = Some(next);
+                news.commands.push(Command::ExpectCells(true));
                 news.commands.extend(self.places[next].cell.clone().map(Command::AddCell));
             }
             _ => {}
+        }
+        if self.is_known {
+            news.commands.push(Command::ExpectCells(false));
         }
         if let (Some(next), false) = (self.waiting, self.is_known) {
             let cells = bisection.cells_at_most();
@@ -304,7 +308,8 @@ impl EdgeSearch {
 
     fn fail(&mut self, message: String, is_mistake: bool) -> SearchNews {
         let waiting = self.waiting.take().and_then(|waiting| self.places[waiting].cell.as_ref());
-        let commands = waiting.map(|cell| Command::CancelCell(cell.id())).into_iter().collect();
+        let cancelled = waiting.map(|cell| Command::CancelCell(cell.id()));
+        let commands = cancelled.into_iter().chain([Command::ExpectCells(false)]).collect();
         self.trouble = Some(SearchTrouble { message, is_mistake });
         SearchNews { commands, lines: Vec::new() }
     }

@@ -66,6 +66,8 @@ struct MadeUp<'a> {
     base_done: bool,
     /// Says that it has finished whenever a cell is done, before it hears what comes next.
     hasty: bool,
+    /// The search may ask for more cells.
+    expects: bool,
     /// The cells that it ran, in order, of all its lives.
     ran: Vec<String>,
     lines: Vec<String>,
@@ -74,7 +76,7 @@ struct MadeUp<'a> {
 impl<'a> MadeUp<'a> {
     fn new(truth: Truth<'a>) -> Self {
         let (queue, cells, ran, lines) = (VecDeque::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { truth, queue, cells, base_done: false, hasty: false, ran, lines }
+        Self { truth, queue, cells, base_done: false, hasty: false, expects: false, ran, lines }
     }
 
     fn cell(&mut self, spec: &CellSpec) -> &mut CellResult {
@@ -104,6 +106,7 @@ impl<'a> MadeUp<'a> {
             match command {
                 Command::AddCell(cell) => self.queue.push_back(cell),
                 Command::CancelCell(id) => self.queue.retain(|cell| cell.id() != id),
+                Command::ExpectCells(expects) => self.expects = expects,
                 other => panic!("{other:?}"),
             }
         }
@@ -164,7 +167,7 @@ fn found(recipe: &str, bound: &str, truth: Truth<'_>) -> (EdgeAnswer, Vec<String
     let (mut search, mut engine) = (search(recipe, bound), MadeUp::new(truth));
     engine.run(&mut search, 1000);
     assert!(search.is_over() && search.trouble().is_none(), "{:?}", search.trouble());
-    assert!(engine.queue.is_empty());
+    assert!(engine.queue.is_empty() && !engine.expects, "nothing more is asked for");
     (search.answer(), engine.ran, engine.lines)
 }
 
@@ -310,7 +313,7 @@ fn a_study_that_is_open_can_be_searched_without_a_plan() {
     let result = engine.result();
     let mut open = search("wanda", "js<=0.0415");
     let news = open.learn(7, &result.model, Some(&result.base.metrics), &result.cells);
-    let [Command::AddCell(next)] = &news.commands[..] else { panic!("{news:?}") };
+    let [Command::ExpectCells(true), Command::AddCell(next)] = &news.commands[..] else { panic!("{news:?}") };
     assert_eq!(next.id(), "wanda-0.37-c4-s0");
     let again = open.learn(7, &result.model, Some(&result.base.metrics), &result.cells);
     assert!(again.commands.is_empty(), "it waits: {again:?}");

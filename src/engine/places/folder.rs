@@ -49,6 +49,9 @@ pub(crate) struct SharedStudy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WaitingList {
     pub paused: bool,
+    /// More may come: whoever has nothing to do waits.
+    #[serde(default)]
+    pub more: bool,
     pub cells: Vec<String>,
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::choice::Places;
 use super::claims::{CellOrder, ClaimEnd};
-use super::folder::{BASE, FORMAT, PlacesFolder, SharedStudy, StopRequest, WaitingList, WorkerStatus};
+use super::folder::{BASE, PlacesFolder, StopRequest, WorkerStatus};
 use super::followed::OwnLedger;
 use super::identity::ProcessIdentity;
 use super::liveness::HeartbeatObserver;
+use super::offer::{CellsOnOffer, OfferedCells, share_study};
 use super::processes::WorkerProcesses;
 use super::record::FollowedCell;
 use super::settle::{PATIENCE, all_positions, living_workers};
@@ -26,10 +27,6 @@ use crate::error::{Error, Result};
 use crate::results::CellState;
 use crate::store::survey as kept_survey;
 use crate::study::CellSpec;
-
-/// How often the hearts of workers beat: of processes, which look at the same files as the ledger, and of jobs, whose
-/// beats are requests to a file server.
-const BEAT: [u64; 2] = [250, 3000];
 
 /// Least time between two rankings of the cells.
 const RANKING: Duration = Duration::from_secs(1);
@@ -88,7 +85,7 @@ struct Following<'a> {
     named: BTreeMap<String, u32>,
     /// The state of the queue that is known here.
     queue: Option<u64>,
-    list: Option<WaitingList>,
+    offer: CellsOnOffer,
     stop: Option<StopRequest>,
     when_done: WhenDone,
     /// When cells were last ranked.
@@ -100,27 +97,10 @@ struct Following<'a> {
 impl<'a> Following<'a> {
     fn begin(session: &'a mut Session, reporter: &'a mut Reporter, options: FollowOptions) -> Result<Self> {
         let folder = PlacesFolder::new(&session.ledger.study_folder());
-        let working = std::env::current_dir()
-            .map_err(|e| Error::Io { context: "cannot find the current folder".into(), source: e })?;
         let places = &session.options.places;
-        let mut spec = session.study.spec.clone();
-        let device = places.device_of_jobs(&spec.compute.device).to_owned();
-        spec.compute.device = device;
-        let is_far = matches!(places, Places::Slurm(_));
         folder.create()?;
         let own = OwnLedger::claim(&folder, reporter)?;
-        folder.open(&SharedStudy {
-            format: FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
-            spec,
-            content: session.ledger.content().clone(),
-            working_folder: working,
-            // What has to be fetched, this process has fetched.
-            offline: true,
-            held_experts: (!is_far).then_some(session.study.sizes.held_experts),
-            beat_milliseconds: BEAT[usize::from(is_far)],
-            patience_seconds: PATIENCE.as_secs(),
-        })?;
+        share_study(session, &folder)?;
         let starter: Box<dyn WorkerStarter> = match places {
             Places::Slurm(choice) => {
                 let scripts = slurm::scripts(folder.study_folder(), &choice.options, options.memory)?;
@@ -131,6 +111,7 @@ impl<'a> Following<'a> {
             }
             Places::Here => Box::new(WorkerProcesses::new(&folder, 1, options.threads, Vec::new())?),
         };
+        let offer = CellsOnOffer::new(starter.tick());
         let control = reporter.control();
         // Those of an earlier run were told when this one began.
         let known_surveys = kept_survey::keys(&session.ledger.folder(None))?.into_iter().collect();
@@ -147,7 +128,7 @@ impl<'a> Following<'a> {
             looked: None,
             named: BTreeMap::new(),
             queue: None,
-            list: None,
+            offer,
             stop: None,
             when_done: options.when_done,
             ranked: None,
@@ -209,22 +190,16 @@ impl<'a> Following<'a> {
         self.put_list(&waiting)
     }
 
-    /// Tells the workers which cells are wanted, those that are computed first.
+    /// Tells the workers which cells are wanted.
     fn put_list(&mut self, waiting: &[CellSpec]) -> Result<()> {
-        let cancelled = self.control.cancelled_elsewhere();
-        let running = self.cells.iter().filter(|(id, cell)| cell.is_running && !cancelled.contains(id));
-        let base = self.cells.contains_key(BASE).then(|| BASE.to_owned());
-        let running = running.map(|(id, _)| id.clone()).filter(|id| id != BASE);
-        let mut cells: Vec<String> = base.into_iter().chain(running).collect();
-        let known = waiting.iter().map(CellSpec::id).filter(|id| self.cells.contains_key(id));
-        cells.extend(known.filter(|id| !cancelled.contains(id)));
-        cells.dedup();
-        let list = WaitingList { paused: self.control.paused(), cells };
-        if self.list.as_ref() != Some(&list) {
-            self.folder.put_waiting(&list)?;
-            self.list = Some(list);
-        }
-        Ok(())
+        let offered = OfferedCells {
+            cells: &self.cells,
+            waiting,
+            cancelled: &self.control.cancelled_elsewhere(),
+            is_paused: self.control.paused(),
+            expects_more: self.stop.is_none() && self.control.expects_cells(),
+        };
+        self.offer.put(&self.folder, &offered)
     }
 
     /// Writes down what a worker needs to compute a cell from wherever it was left.
@@ -452,10 +427,11 @@ impl<'a> Following<'a> {
     fn work(&self, statuses: &BTreeMap<String, WorkerStatus>) -> WaitingWork {
         let idle = statuses.values().filter(|status| status.cell.is_none());
         let base = self.cells.contains_key(BASE);
+        let idle_jobs = idle.filter_map(|status| status.identity.job.clone());
         WaitingWork {
             base,
             cells: self.cells.len() - usize::from(base),
-            idle_jobs: idle.filter_map(|status| status.identity.job.clone()).collect(),
+            idle_jobs: if self.offer.waits_for_more() { Vec::new() } else { idle_jobs.collect() },
         }
     }
 

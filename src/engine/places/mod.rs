@@ -9,6 +9,7 @@ mod followed;
 mod heartbeat;
 mod identity;
 mod liveness;
+mod offer;
 mod processes;
 mod record;
 mod serve;

@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -140,6 +140,7 @@ impl PlaceWorker {
             Err(Error::Cancelled) => return Ok(WorkerOutcome::Stopped),
             desk => desk?,
         };
+        let mut idle = Instant::now();
         loop {
             if self.control.stopping() {
                 return Ok(WorkerOutcome::Stopped);
@@ -149,6 +150,7 @@ impl PlaceWorker {
                     heartbeat.computes(Some(CurrentCell::new(&order.id, number)));
                     let end = desk.compute(*order, number, &mut reporter);
                     heartbeat.computes(None);
+                    idle = Instant::now();
                     match end? {
                         ClaimEnd::Failed { message, .. } if self.only_base => {
                             return Err(Error::failure(format!("the base cannot be measured: {message}")));
@@ -157,7 +159,9 @@ impl PlaceWorker {
                     }
                 }
                 NextCell::NothingLeft => return Ok(WorkerOutcome::NothingLeft),
-                NextCell::Wait => self.control.wait(interval),
+                // A ledger that was killed does not take back what it said.
+                NextCell::MayFollow if idle.elapsed() > patience => return Ok(WorkerOutcome::NothingLeft),
+                NextCell::MayFollow | NextCell::Wait => self.control.wait(interval),
             }
         }
     }
@@ -201,7 +205,11 @@ impl PlaceWorker {
                 return Ok(NextCell::Wait);
             }
         }
-        Ok(if is_left { NextCell::Wait } else { NextCell::NothingLeft })
+        Ok(match (is_left, waiting.more && !self.only_base) {
+            (true, _) => NextCell::Wait,
+            (false, true) => NextCell::MayFollow,
+            (false, false) => NextCell::NothingLeft,
+        })
     }
 }
 
@@ -209,6 +217,8 @@ enum NextCell {
     Claimed(Box<CellOrder>, u32),
     /// Others compute what is left; should they die, it has to be taken over.
     Wait,
+    /// Nothing is left, and the ledger may ask for more.
+    MayFollow,
     NothingLeft,
 }
 

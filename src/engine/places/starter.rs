@@ -14,7 +14,7 @@ pub(crate) struct WaitingWork {
     pub base: bool,
     /// Cells that wait or are computed.
     pub cells: usize,
-    /// Jobs of workers that wait for a cell.
+    /// Jobs of workers that wait for a cell, and that are of no use where there are more of them than cells.
     pub idle_jobs: Vec<String>,
 }
 
