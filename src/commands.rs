@@ -12,6 +12,7 @@ use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
 use crate::config::{Basics, Given};
 use crate::data::{self, Fetch, FieldNames};
 use crate::demo;
+use crate::engine;
 use crate::error::{Error, Result};
 use crate::export::{
     self, ExportFormat, ExportModel, ExportOptions, ExportedForm, Verification, stored_model,
@@ -23,7 +24,7 @@ use crate::model::{ModelFolder, load_tokenizer};
 use crate::report;
 use crate::results::{CellResult, CellState};
 use crate::scores::{self, BASE};
-use crate::store::{Store, StudyRecord, profile};
+use crate::store::{Store, StudyRecord, StudySummary, profile};
 use crate::study::StudySpec;
 use crate::text::{aligned, escape};
 
@@ -39,7 +40,7 @@ pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
             study.id.to_string(),
             date(study.created_at),
             format!("{}/{}", study.cells_done, study.cells),
-            study.state.name().to_owned(),
+            StudySummary::word(study.state).to_owned(),
             escape(&study.model).into_owned(),
         ]);
     }
@@ -174,6 +175,7 @@ pub(crate) fn export_cell(
     let mut spec = record.spec.clone();
     demo::find_files(&mut spec)?;
     let folder = ModelFolder::open(&hub::model_folder(&spec.model, request.offline)?)?;
+    check_model(store, record, &folder)?;
     let texts = request.verify.then(|| verification_texts(&spec, &folder, request.offline)).transpose()?;
     let checkpoints = cell.map(|cell| store.folder(record.id, Some(&cell.id)));
     let model;
@@ -186,6 +188,19 @@ pub(crate) fn export_cell(
         _ => ExportModel::base(&folder),
     };
     export::export(request.format.0, &exported, &request.options, target, texts.as_deref())
+}
+
+/// Refuses a model that is not what it was when the study began: masks and codes belong to those weights.
+fn check_model(store: &Store, record: &StudyRecord, folder: &ModelFolder) -> Result<()> {
+    let Some(before) = store.content(record.id)? else { return Ok(()) };
+    if before.model == engine::model_digest(folder, &mut || Ok(()))? {
+        return Ok(());
+    }
+    Err(Error::mistake(format!(
+        "the model {} is not what it was when study {} began; accepted are the same files, or a new study",
+        folder.root.display(),
+        record.id
+    )))
 }
 
 /// Data sets of the hub.

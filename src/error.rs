@@ -5,7 +5,10 @@
 //! ([`Error::Cancelled`], exit code 130). Messages of mistakes name what was found and what is accepted,
 //! since they are printed as they are.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use crate::text::escape;
 
 /// Result of the library's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -68,11 +71,29 @@ impl Error {
         Self::Io { context: format!("{what} {}", path.display()), source }
     }
 
-    /// The same mistake, made in a setting: `flag` is its flag without dashes. Other errors stay as they are.
+    /// The message for a terminal: what files of others have put into it cannot steer it.
+    pub fn printable(&self) -> String {
+        let message = self.to_string();
+        message.lines().map(escape).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The same mistake, made in a setting: `flag` is its flag without dashes. To name a file that is not there, or that
+    /// may not be read, is one too. Other errors stay as they are.
     #[must_use]
     pub fn at(self, flag: &'static str) -> Self {
         match self {
             Self::Mistake(message) => Self::Setting { flag, message },
+            Self::Io { ref source, .. }
+                if matches!(
+                    source.kind(),
+                    ErrorKind::NotFound
+                        | ErrorKind::PermissionDenied
+                        | ErrorKind::IsADirectory
+                        | ErrorKind::NotADirectory
+                ) =>
+            {
+                Self::Setting { flag, message: self.to_string() }
+            }
             other => other,
         }
     }

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Standard error may be gone (a closed terminal); there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let _ = writeln!(io::stderr(), "error: {}", error.printable());
             ExitCode::from(error.exit_code())
         }
     }
@@ -60,7 +60,9 @@ fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8
                     .map_err(|e| Error::failure(format!("cannot write the report as JSON: {e}")))?,
             })
         }
-        CliCommand::Export(args) => print(&commands::export(config, &args)?),
+        CliCommand::Export(args) => {
+            print(&headless::until_stopped(move || commands::export(file.as_deref(), &args))?)
+        }
         CliCommand::List(args) => print(&commands::list(config, &args)?),
         CliCommand::Snapshot(args) => print(&picture::take(config, &args)?),
         CliCommand::Settings(args) => print(&match args.format {
@@ -92,6 +94,12 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
     let run = RunOptions { force, ..RunOptions::default() };
     let found = Settings::load(config.as_deref(), &settings.given, run)?;
     if no_tui {
+        if readonly || study.is_some() {
+            return Err(Error::mistake(format!(
+                "--no-tui runs a study, which {} does not go with; `secateur show` prints a stored one",
+                if readonly { "--readonly" } else { "--study" }
+            )));
+        }
         return run_headless(&found, words);
     }
     if let Some(why) = tui::why_impossible(&picture::variable) {

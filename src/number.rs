@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The largest count that is accepted from a person: products of two of them are still a usize.
+pub(crate) const MOST_COUNTED: u64 = 1_000_000_000;
+
 /// Writes a float, or its name where JSON has no number for it.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
 pub(crate) fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {

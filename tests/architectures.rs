@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use common::{Place, Synthetic};
-use secateur::engine::{Command, EngineOptions, Event, Places, RunOptions, plan};
+use secateur::engine::{Command, EngineOptions, Event, RunOptions, plan};
 use secateur::model::{ARCHITECTURES, ModelFolder, Weights};
 use secateur::results::Seconds;
 use secateur::scores::{JS_DIVERGENCE, PERPLEXITY, records};
@@ -146,7 +146,7 @@ fn is_part_of(module: &str, tensor: &str) -> bool {
 fn blocks_that_hand_things_on_cannot_be_left_out() {
     let place = Place::new(&gemma_with_shared_parts());
     let options = EngineOptions { store: place.path("studies.db"), threads: Some(1), offline: true };
-    let error = plan(place.spec(vec![place.cell("depth", "1blocks")]), &Places::Here, &options)
+    let error = plan(place.spec(vec![place.cell("depth", "1blocks")]), &RunOptions::default(), &options)
         .unwrap_err()
         .to_string();
     for part in ["depth 1block", "Gemma4ForCausalLM", "keys and values"] {

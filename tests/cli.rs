@@ -79,6 +79,14 @@ fn options_without_a_command_are_the_dashboards() {
 }
 
 #[test]
+fn who_only_looks_runs_nothing() {
+    let shell = Shell::new();
+    let said = shell.run(&["--no-tui", "--readonly", "--store", "s.db"]);
+    assert_mistake(&said, &["--no-tui", "--readonly", "secateur show"]);
+    assert!(!shell.path().join("s.db").exists());
+}
+
+#[test]
 fn help_names_every_setting_with_its_variable_and_default() {
     let said = Shell::new().run(&["run", "--help"]);
     assert_eq!(said.code, Some(0));
@@ -110,7 +118,11 @@ fn what_the_command_line_does_not_know_is_a_mistake() {
         assert!(said.err.starts_with("error: ") && said.out.is_empty(), "{}", said.err);
     }
     let said = Shell::new().run(&["run", "--seq-len", "-3"]);
-    assert!(said.err.contains("`-3`") && said.err.contains("a whole number, 2 or more"), "{}", said.err);
+    assert!(
+        said.err.contains("`-3`") && said.err.contains("a whole number, 2 or more, up to 1000000000"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use common::{Place, Synthetic};
 use secateur::Error;
-use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, Places, RunOptions, plan};
+use secateur::engine::{Command, Engine, EngineOptions, Event, Phase, RunOptions, plan};
 use secateur::results::{CellResult, CellState, Metrics, ModelInfo, StudyResult};
 use secateur::scores::records;
 use secateur::store::Store;
@@ -359,6 +360,36 @@ fn assert_resumable(place: &Place, cell: &CellSpec, before: &[Event], after: &[E
 }
 
 #[test]
+fn a_cell_that_was_added_is_not_lost_when_the_engine_stops_before_its_turn() {
+    let place = slow_place();
+    let (cell, added) = (place.cell("sparsegpt", "0.5"), place.cell("wanda", "0.3"));
+    let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
+    client.until(|e| is_checkpoint(e, &cell.id()));
+    client.send(Command::AddCell(added.clone()));
+    client.send(Command::Shutdown { after_block: true });
+    client.rest();
+    let store = Store::open_read_only(&place.path("studies.db")).unwrap();
+    let states: Vec<_> = store.study(1).unwrap().cells.into_iter().map(|c| (c.id, c.state)).collect();
+    assert!(states.contains(&(added.id(), CellState::Queued)), "{states:?}");
+}
+
+#[test]
+fn an_added_cell_that_does_not_fit_is_refused_while_others_run() {
+    let place = slow_place();
+    let cell = place.cell("sparsegpt", "0.5");
+    let mut client = Client::start(&place, place.spec(vec![cell.clone()]));
+    client.until(|e| is_module(e, &cell.id()));
+    let unfit = CellSpec { recipe: "experts@50%".parse().unwrap(), ..cell.clone() };
+    client.send(Command::AddCell(unfit.clone()));
+    let events = client.until(|e| failure(e, &unfit.id()).is_some());
+    let message = failure(events.last().unwrap(), &unfit.id()).unwrap();
+    assert!(message.starts_with("experts removes"), "the cell is named beside it: {message}");
+    assert!(!events.iter().any(|e| is_state(e, &cell.id(), CellState::Done)), "it is told at once");
+    let (_, result) = client.finish();
+    assert_eq!(result.cells.len(), 1);
+}
+
+#[test]
 fn a_shutdown_after_the_block_leaves_a_whole_checkpoint() {
     let place = slow_place();
     let cell = place.cell("sparsegpt", "0.5");
@@ -511,14 +542,50 @@ fn the_same_files_elsewhere_are_the_same_study_and_changed_ones_are_not() {
     there.write("corpus.txt", common::prose(6000, 3));
     let (third, events) = common::run(&store, there.spec(cells.to_vec()), resume);
     assert_ne!(third.study, first.study);
-    let told =
-        |e: &Event| matches!(e, Event::Warning { message, .. } if message.contains("nothing to resume"));
+    let told = |e: &Event| {
+        matches!(e, Event::Warning { message, .. }
+            if message.contains("nothing to resume in this store, since a corpus is not what it was when study 1"))
+    };
     assert!(events.iter().any(told), "{events:?}");
     let mut client = Client::new(&here);
     client.send(Command::Resume(first.study, RunOptions::default()));
     let events = client.until(|e| matches!(e, Event::Failed { .. }));
     let Some(Event::Failed { message, exit_code: 2, .. }) = events.last() else { panic!("{events:?}") };
     assert!(message.contains("a corpus is not what it was"), "{message}");
+}
+
+/// What the engine says where it cannot resume a study.
+fn refusal(place: &Place, study: i64) -> String {
+    let mut client = Client::new(place);
+    client.send(Command::Resume(study, RunOptions::default()));
+    let events = client.until(|e| matches!(e, Event::Failed { .. }));
+    let Some(Event::Failed { message, exit_code: 2, .. }) = events.last() else { panic!("{events:?}") };
+    message.clone()
+}
+
+#[test]
+fn a_study_is_not_resumed_where_answers_would_end_elsewhere_or_in_another_precision() {
+    let place = place();
+    let store = place.path("studies.db");
+    let mut spec = place.spec(vec![place.cell("wanda", "0.5")]);
+    spec.evaluation.tasks = vec![place.path("tasks.jsonl").display().to_string()];
+    let (first, _) = common::run(&store, spec, RunOptions::default());
+    let generation = place.path("model/generation_config.json");
+    let before = fs::read(&generation).ok();
+    fs::write(&generation, r#"{"eos_token_id": [77]}"#).unwrap();
+    let message = refusal(&place, first.study);
+    assert!(message.contains("a task is not what it was"), "{message}");
+    match before {
+        Some(before) => fs::write(&generation, before).unwrap(),
+        None => fs::remove_file(&generation).unwrap(),
+    }
+
+    let database = rusqlite::Connection::open(&store).unwrap();
+    let change = "UPDATE studies SET environment = json_set(environment, '$.compute_dtype', 'bf16')";
+    assert_eq!(database.execute(change, []).unwrap(), 1);
+    drop(database);
+    let message = refusal(&place, first.study);
+    assert!(message.contains("computes in bf16") && message.contains("would in f32"), "{message}");
 }
 
 #[test]
@@ -541,16 +608,17 @@ fn a_plan_tells_what_a_study_needs_and_leaves_nothing_behind() {
     let place = place();
     let options = EngineOptions { store: place.path("studies.db"), threads: Some(1), offline: true };
     let spec = place.spec(vec![place.cell("wanda", "0.5")]);
-    let plan = plan(spec.clone(), &Places::Here, &options).unwrap();
+    let plan = plan(spec.clone(), &RunOptions::default(), &options).unwrap();
     assert!(plan.cells.len() == 1 && plan.estimate.seconds > 0.0 && plan.estimate.host_bytes > 0);
     assert!(!place.path("studies.db").exists());
     let without = |change: fn(&mut StudySpec)| {
         let mut spec = spec.clone();
         change(&mut spec);
-        secateur::engine::plan(spec, &Places::Here, &options).unwrap_err()
+        secateur::engine::plan(spec, &RunOptions::default(), &options).unwrap_err()
     };
     assert_eq!(without(|spec| spec.seq_len = 1 << 20).flag(), Some("seq-len"));
     assert_eq!(without(|spec| spec.evaluation.corpora = vec!["no.txt".into()]).flag(), Some("corpus"));
+    assert_eq!(without(|spec| spec.calibration.samples = usize::MAX).flag(), Some("calibration-samples"));
     assert_eq!(without(|spec| spec.compute.device = "cuda:99".into()).flag(), Some("device"));
     assert_eq!(without(|spec| spec.model = "./offline-llama".into()).flag(), Some("model"));
     let missing = without(|spec| spec.model = "some-org/some-model".into());

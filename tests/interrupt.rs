@@ -6,7 +6,7 @@ mod common;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Place, Synthetic};
@@ -115,10 +115,15 @@ fn a_signal_ends_a_run_that_reads() {
     let line = "run --model model --methods magnitude --sparsity 0.5 --seq-len 32 --corpus endless.txt --dtype f32 \
                 --device cpu --store studies.db";
     let line: Vec<&str> = line.split_whitespace().collect();
-    let mut child = place.program(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = place.program(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let _pipe = is_read(&pipe);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_interrupted(child);
+}
+
+/// Asserts that a process ends as one that was asked to stop.
+fn assert_interrupted(mut child: Child) {
     let asked = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -126,13 +131,31 @@ fn a_signal_ends_a_run_that_reads() {
         }
         if asked.elapsed() > PATIENCE {
             child.kill().unwrap();
-            panic!("the run goes on");
+            panic!("it goes on");
         }
         std::thread::sleep(Duration::from_millis(5));
     };
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(status.code(), Some(130), "{said}");
+}
+
+#[test]
+fn a_signal_ends_an_export_and_leaves_nothing_of_it() {
+    let place = Place::new(&Synthetic::default());
+    let line = "run --model model --methods magnitude --sparsity 0.5 --seq-len 32 --corpus corpus.txt --dtype f32 \
+                --device cpu --store studies.db";
+    let line: Vec<&str> = line.split_whitespace().collect();
+    assert!(place.program(&line).output().unwrap().status.success());
+    std::fs::remove_file(place.path("corpus.txt")).unwrap();
+    let pipe = endless(&place, "corpus.txt");
+    let line = ["export", "magnitude-0.5", "out/model", "--store", "studies.db"];
+    let child = place.program(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _pipe = is_read(&pipe);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_interrupted(child);
+    assert!(!place.path("out").exists());
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn mistake(name: &str, output: &Output, parts: &[&str]) -> String {
             || line.starts_with("looking for ")),
         "{name}: {err}"
     );
+    assert!(!err.contains(|c: char| c.is_control() && c != '\n'), "{name}: it steers the terminal: {err:?}");
     for word in ["panicked", "BACKTRACE", "backtrace", "Os {", "Location:"] {
         assert!(!err.contains(word), "{name}: {err}");
     }
@@ -234,12 +235,30 @@ fn weights_that_lie() {
             "",
             &["config.json", "MambaForCausalLM", "LlamaForCausalLM", "Qwen3ForCausalLM"],
         ),
+        case(
+            "an architecture that steers the terminal",
+            config("architectures", json!(["Evil\u{1b}]0;owned\u{7}"])),
+            "",
+            &["config.json", "Evil\\x1b]0;owned\\x07"],
+        ),
     ]);
 }
 
 #[test]
 fn sparsities_and_other_settings() {
     check(vec![
+        case(
+            "more windows than there is memory for",
+            nothing,
+            "--calibration-samples 1000000000 --seq-len 64",
+            &["--calibration-samples", "1000000000 windows of 64 tokens", "are free"],
+        ),
+        case(
+            "more than is counted",
+            nothing,
+            "--batch-prompts 2305843009213693952",
+            &["--batch-prompts", "1000000000"],
+        ),
         case("sparsity 1.0", nothing, "--sparsity 1.0", &["--sparsity", "`1.0`", "2:4"]),
         case("sparsity below 0", nothing, "--sparsity -0.1", &["--sparsity", "`-0.1`", "2:4"]),
         case("4:2", nothing, "--sparsity 4:2", &["--sparsity", "`4:2`", "2:4"]),
@@ -545,7 +564,7 @@ fn more_memory_than_there_is_is_refused_unless_forced() {
     let place = place();
     config("max_position_embeddings", json!(2_000_000_000))(&place);
     // The keys and values of such answers would fill any machine.
-    let line = ["--tasks", "tasks.jsonl", "--max-new-tokens", "100000000000"];
+    let line = ["--tasks", "tasks.jsonl", "--max-new-tokens", "1000000000"];
     let said = mistake(
         "memory",
         &run(&place, &line),

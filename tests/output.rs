@@ -400,6 +400,41 @@ fn list_show_and_export_work_on_the_store() {
 }
 
 #[test]
+fn a_model_that_has_changed_since_its_study_is_not_exported() {
+    let place = place();
+    run_grid(&place, &["--methods", "magnitude", "--sparsity", "0.5"]);
+    let path = place.path("model/model.safetensors");
+    let mut weights = std::fs::read(&path).unwrap();
+    weights.last_mut().into_iter().for_each(|byte| *byte ^= 1);
+    std::fs::write(path, weights).unwrap();
+    for cell in ["magnitude-0.5", "base"] {
+        let output = place.program(&["export", cell, "out", "--store", "studies.db"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("is not what it was when study 1 began") && !place.path("out").exists(),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_a_run_would_refuse_a_dry_run_refuses_or_says() {
+    let place = place();
+    let dry = |more: &[&str]| {
+        let line = "run --model model --methods magnitude --sparsity 0.5 --corpus corpus.txt --seq-len 32 --dtype f32 \
+                    --device cpu --dry-run";
+        let line: Vec<&str> = line.split_whitespace().chain(more.iter().copied()).collect();
+        let output = place.program(&line).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = dry(&["--save-models", "out", "--save-as", "compressed-tensors"]);
+    assert!(code == Some(2) && said.contains("cannot be exported as compressed-tensors"), "{said}");
+    let (code, said) = dry(&["--save-models", "corpus.txt"]);
+    assert!(code == Some(2) && said.contains("corpus.txt"), "{said}");
+}
+
+#[test]
 fn an_importance_matrix_is_of_the_base_and_a_calibration_set() {
     let place = place();
     run_grid(&place, &["--methods", "wanda", "--sparsity", "0.5"]);

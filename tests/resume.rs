@@ -235,6 +235,11 @@ fn killed_at_many_moments_it_ends_as_if_it_never_stopped() {
         run.wait_for(&mut *wanted);
         run.signal(rustix::process::Signal::KILL);
         assert_eq!(run.child.wait().unwrap().signal(), Some(9), "{moment}: it had ended before");
+        let left = Store::open_read_only(&place.path("killed.db")).unwrap();
+        assert_ne!(left.studies().unwrap()[0].state, CellState::Running, "nobody runs it");
+        let left = left.study(1).unwrap();
+        let mut states = left.cells.iter().map(|cell| cell.state).chain([left.base_state]);
+        assert!(states.all(|state| state != CellState::Running), "{moment}");
         resume = true;
     }
     assert!(Run::start(&mut study(&place, "killed.db", true)).end().success());

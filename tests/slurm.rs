@@ -125,9 +125,8 @@ fn a_search_stands_in_the_queue_once() {
     let output = succeed(&mut cluster.known_to(place.program(&line)));
     assert!(String::from_utf8_lossy(&output.stdout).contains("cells were run"), "{output:?}");
     let logs = fs::read_dir(place.path("found.d/study-1/slurm")).unwrap().flatten();
-    let logs =
-        logs.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| !name.ends_with(".sh"));
-    let of_cells: Vec<_> = logs.filter(|name| !name.starts_with("base")).collect();
+    let names = logs.map(|entry| entry.file_name().into_string().unwrap());
+    let of_cells: Vec<_> = names.filter(|name| name.starts_with("cells") && name != "cells.sh").collect();
     assert_eq!(of_cells.len(), 1, "{of_cells:?}");
     cluster.assert_nothing_is_left();
 }

@@ -4,6 +4,7 @@ use super::draft::SettingsDraft;
 use super::setting::{FormField, Setting, SettingKind, Text};
 use super::value::{SettingName, SettingValue};
 use crate::error::Result;
+use crate::number::MOST_COUNTED;
 use crate::study::StudySpec;
 
 /// A setting that is being written down.
@@ -71,9 +72,8 @@ impl SettingEntry {
     where
         F: Fn(&mut SettingsDraft, usize) + Send + Sync + 'static,
     {
-        // What is beyond a usize is refused before.
-        Self::whole(flag, key, default, least, move |draft, n| set(draft, n as usize))
-            .at_most(usize::MAX as u64)
+        // Products of two of them are a usize.
+        Self::whole(flag, key, default, least, move |draft, n| set(draft, n as usize)).at_most(MOST_COUNTED)
     }
 
     /// A number; `accepted` says which, `fits` whether one is.

@@ -147,7 +147,8 @@ fn written<'a>(value: &'a DeValue<'_>) -> Cow<'a, str> {
 fn wrong(key: &str, value: &Spanned<DeValue<'_>>, accepted: &str) -> Fault {
     let kind = value.get_ref().type_str();
     let found = match value.get_ref() {
-        DeValue::Array(_) | DeValue::Table(_) => format!("a {kind}"),
+        DeValue::Array(_) => format!("an {kind}"),
+        DeValue::Table(_) => format!("a {kind}"),
         DeValue::String(text) => format!("{kind} {text:?}"),
         other => format!("{kind} `{}`", written(other)),
     };
@@ -189,7 +190,7 @@ mod tests {
     fn a_wrong_type_names_the_key_even_in_a_list_over_several_lines() {
         assert_eq!(
             refused("[study]\nseq_len = \"long\"\n"),
-            "c.toml:2: `seq_len`: found string \"long\"; accepted is a whole number, 2 or more"
+            "c.toml:2: `seq_len`: found string \"long\"; accepted is a whole number, 2 or more, up to 1000000000"
         );
         assert_eq!(
             refused("[evaluation]\ncorpora = [\n  \"a\",\n  true,\n]\n"),

@@ -6,6 +6,7 @@ use super::draft::SettingsDraft;
 use super::list::join_list;
 use super::value::{Layer, SettingName, SettingValue};
 use crate::error::Result;
+use crate::number::MOST_COUNTED;
 use crate::study::StudySpec;
 
 /// Sections of `config.toml` in their order, with the headings that `--help` and the documents give them.
@@ -220,8 +221,11 @@ impl Setting {
         match &self.kind {
             SettingKind::Text(_) => "a string".into(),
             SettingKind::List(_) => "a list such as [\"a\", \"b\"]".into(),
-            SettingKind::Whole { least, most, .. } if *most >= usize::MAX as u64 => {
+            SettingKind::Whole { least, most: u64::MAX, .. } => {
                 format!("a whole number, {least} or more").into()
+            }
+            SettingKind::Whole { least, most: MOST_COUNTED, .. } => {
+                format!("a whole number, {least} or more, up to {MOST_COUNTED}").into()
             }
             SettingKind::Whole { least, most, .. } => format!("a whole number from {least} to {most}").into(),
             SettingKind::Number { accepted, .. } => accepted.as_ref().into(),

@@ -128,7 +128,8 @@ fn checked(form: ChoiceForm, gold: Option<usize>) -> std::result::Result<ChoiceR
     };
     match gold {
         Some(gold) if gold < count => Ok(ChoiceRecord::new(form, gold)),
-        _ => Err(Omission::Unanswered),
+        Some(_) => Err(Omission::NoSuchChoice),
+        None => Err(Omission::Unanswered),
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn extensions(plain: bool) -> String {
         mut all => (all.pop().unwrap_or_default(), all.join(", ")),
     };
     let packings: Vec<&str> = PACKINGS.iter().map(|(extension, _)| *extension).collect();
-    format!("{others} or {last} (each also with {} behind it)", packings.join(" or "))
+    format!("{others} or {last} (each also with {} after it)", packings.join(" or "))
 }
 
 #[cfg(test)]
@@ -90,7 +90,7 @@ mod tests {
     fn messages_name_every_extension() {
         assert_eq!(
             extensions(true),
-            ".txt, .jsonl, .ndjson, .json, .csv, .tsv or .parquet (each also with .gz or .zst behind it)"
+            ".txt, .jsonl, .ndjson, .json, .csv, .tsv or .parquet (each also with .gz or .zst after it)"
         );
         assert!(!extensions(false).contains(".txt"));
     }

@@ -9,6 +9,8 @@ pub(super) enum Omission {
     Null(String),
     /// A question without an accepted answer.
     Unanswered,
+    /// An answer that is none of the choices.
+    NoSuchChoice,
     /// A message that is not text, or has none.
     NoText,
 }
@@ -45,6 +47,7 @@ impl Omissions {
             match why {
                 Omission::Null(field) => format!("{count} {have} nothing in `{field}`"),
                 Omission::Unanswered => format!("{count} {have} no accepted answer"),
+                Omission::NoSuchChoice => format!("{count} {have} an answer that is none of the choices"),
                 Omission::NoText => format!("{count} {have} a message without text"),
             }
         };

@@ -422,8 +422,9 @@ impl Pair {
             Purpose::Task | Purpose::LastWord => read.iter().position(has_some),
             Purpose::Text => read.iter().rposition(has_some),
         };
-        // Without any, the field that has to be there tells: absent, null or empty.
-        let place = some.or(read.len().checked_sub(1));
+        // Without any, the last field that is there tells: null or empty.
+        let is_there = |answers: &Answers| !matches!(answers, Answers::Absent);
+        let place = some.or_else(|| read.iter().rposition(is_there)).or(read.len().checked_sub(1));
         Ok(place.map_or(Answers::Absent, |place| read.swap_remove(place)))
     }
 }

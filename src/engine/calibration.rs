@@ -10,8 +10,13 @@ use super::event::Event;
 use super::files::LazyHub;
 use super::study::Study;
 use crate::data::{self, FieldNames, WindowDraw};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::human;
 use crate::study::{CalibrationSpec, Contamination, StudyContent, contamination_warning, short_name};
+use crate::sysinfo::host_memory;
+
+/// Bytes of a token, and of what is noted of the window that it is in.
+const TOKEN_BYTES: u64 = 8;
 
 /// The windows of a calibration set.
 pub(super) struct CalibrationSet {
@@ -69,6 +74,22 @@ impl CalibrationSets {
     }
 }
 
+/// Refuses more windows than memory holds even as tokens: what else a study needs is only known once they are drawn.
+fn check_room(samples: usize, seq_len: usize, available: u64) -> Result<()> {
+    let tokens = (samples as u64).saturating_mul(seq_len as u64);
+    let needed = tokens.saturating_mul(TOKEN_BYTES);
+    if needed <= available / 2 {
+        return Ok(());
+    }
+    let message = format!(
+        "--calibration-samples: {samples} windows of {seq_len} tokens take {} of memory as tokens alone, and {} are free; \
+         accepted are fewer, or shorter ones (--seq-len)",
+        human::bytes(needed),
+        human::bytes(available)
+    );
+    Err(Error::mistake(message).at("calibration-samples"))
+}
+
 fn read(
     study: &Study,
     hub: &mut LazyHub,
@@ -79,6 +100,7 @@ fn read(
     let spec = &study.spec;
     let (source, tokenizer) = (set.to_string(), study.tokenizer.clone());
     let CalibrationSpec { samples, sampling, .. } = spec.calibration;
+    check_room(samples, spec.seq_len, host_memory().available)?;
     let draw = WindowDraw { samples, seq_len: spec.seq_len, sampling, seed };
     let fields = FieldNames::new(&spec.fields)?;
     let drawn =
@@ -100,4 +122,18 @@ fn read(
     }
     let (windows, names_used) = (Arc::new(drawn.windows), drawn.names_used);
     Ok(CalibrationSet { windows, warnings, contamination, names_used })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_that_no_memory_holds_are_refused_before_they_are_drawn() {
+        assert!(check_room(128, 2048, 1 << 30).is_ok());
+        let error = check_room(1_000_000_000, 2048, 1 << 34).unwrap_err();
+        assert_eq!(error.flag(), Some("calibration-samples"));
+        assert!(error.to_string().contains("1000000000 windows of 2048 tokens take 16.4 TB"), "{error}");
+        assert!(check_room(usize::MAX, usize::MAX, 1 << 34).is_err());
+    }
 }

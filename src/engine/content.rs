@@ -12,6 +12,7 @@ use super::evaluate::Corpus;
 use super::prompts::PreparedTask;
 use crate::error::{Error, Result};
 use crate::interrupt::GoOn;
+use crate::model::config::ModelConfig;
 use crate::model::{ModelFolder, Weights};
 
 /// Pieces of a tensor that are looked at, evenly spread over it, and bytes of each. All of a tensor would be all of a
@@ -55,7 +56,7 @@ impl Parts {
 ///
 /// # Errors
 /// Files that cannot be read; what `go_on` says, which is asked before each tensor.
-pub(super) fn of_model(folder: &ModelFolder, go_on: &mut GoOn<'_>) -> Result<String> {
+pub(crate) fn of_model(folder: &ModelFolder, go_on: &mut GoOn<'_>) -> Result<String> {
     let path = folder.root.join("config.json");
     let text = fs::read(&path).map_err(|e| Error::io("cannot read", &path, e))?;
     let mut config: Value =
@@ -103,11 +104,19 @@ pub(super) fn of_corpora(corpora: &[Corpus]) -> Vec<(String, String)> {
     corpora.iter().map(|corpus| (corpus.name.clone(), of_windows(&corpus.windows))).collect()
 }
 
-/// Prompts, accepted answers and their longest lengths of every task, by its name; of those with choices what is read
-/// and scored.
-pub(super) fn of_tasks(tasks: &[PreparedTask], choices: &[PreparedChoices]) -> Vec<(String, String)> {
+/// Prompts, accepted answers and their longest lengths of every task, by its name, and what ends an answer; of those with
+/// choices what is read and scored.
+pub(super) fn of_tasks(
+    tasks: &[PreparedTask],
+    choices: &[PreparedChoices],
+    config: &ModelConfig,
+) -> Vec<(String, String)> {
     let digest = |task: &PreparedTask| {
         let mut parts = Parts::default();
+        // The others are part of the configuration.
+        if !config.generation_eos.is_empty() {
+            parts.tokens(&config.generation_eos);
+        }
         for ((prompt, record), limit) in task.prompts.iter().zip(&task.records).zip(&task.limits) {
             parts.tokens(prompt).add(&limit.to_le_bytes());
             parts.add(&record.references.len().to_le_bytes());

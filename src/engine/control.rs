@@ -154,6 +154,13 @@ impl Control {
         std::mem::take(&mut self.lock().withdrawn)
     }
 
+    /// Takes a waiting cell out of the queue, since it cannot be computed.
+    pub fn refuse(&self, cell: &CellSpec) {
+        let mut state = self.lock();
+        state.waiting.retain(|waiting| waiting != cell);
+        state.queue += 1;
+    }
+
     /// A number that differs from an earlier one when other cells wait than then.
     pub fn queue(&self) -> u64 {
         self.lock().queue

@@ -280,7 +280,7 @@ impl StudyDraft {
         Ok(StudyContent {
             model: content::of_model(&study.folder, &mut || reporter.boundary())?,
             corpora: content::of_corpora(&study.corpora),
-            tasks: content::of_tasks(&study.tasks, &study.choices),
+            tasks: content::of_tasks(&study.tasks, &study.choices, &study.folder.config),
             profile: study.spec.prune.profile.as_deref().map(content::of_file).transpose()?,
             calibration: self.sets.digests().collect(),
             contamination: self.sets.contamination().cloned().collect(),

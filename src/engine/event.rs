@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::places::Places;
 use crate::data::Coverage;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::export::{ExportFormat, ExportOptions};
+use crate::human;
 use crate::results::{
     Answer, CellState, Environment, Footprint, Metrics, ModelInfo, ModuleResult, RankCorrelations, Seconds,
     StudyResult,
@@ -396,6 +397,39 @@ pub struct ResourceSample {
 }
 
 impl ResourceEstimate {
+    /// Refuses a study that needs more memory than there is.
+    ///
+    /// # Errors
+    /// [`Error::Mistake`] with what would need less.
+    pub(super) fn check_memory(&self) -> Result<()> {
+        let needs = [
+            ("", self.host_bytes, Some(self.host_available)),
+            (" on the device", self.device_bytes, self.device_available),
+        ];
+        for (place, needed, available) in needs {
+            let Some(available) = available.filter(|&available| needed > available) else { continue };
+            return Err(Error::mistake(format!(
+                "not enough memory{place}: the study needs about {} MiB and {} MiB are free; use fewer or shorter windows \
+                 (--max-windows, --calibration-samples, --seq-len, --batch-tokens), fewer or shorter answers at once \
+                 (--batch-prompts, --max-new-tokens), or --force to try all the same",
+                needed >> 20,
+                available >> 20
+            )));
+        }
+        Ok(())
+    }
+
+    /// What a person should know where the disk seems too small.
+    pub(super) fn too_little_disk(&self) -> Option<String> {
+        (self.disk_bytes > self.disk_available).then(|| {
+            format!(
+                "the study needs about {} of disk, and {} are free: it stops where these end, and can be resumed then",
+                human::bytes(self.disk_bytes),
+                human::bytes(self.disk_available)
+            )
+        })
+    }
+
     /// The same for a study whose cells are computed in these places: memory of the host for all processes, and of a device
     /// for those that share one.
     pub(crate) fn of_workers(self, places: &Places) -> Self {
@@ -417,6 +451,14 @@ impl ResourceEstimate {
 }
 
 impl Event {
+    /// A cell does not fit the model, or the other cells. Whoever hears it puts the cell's name before the reason.
+    pub(super) fn cell_refused(cell: &CellSpec, error: &Error) -> Self {
+        let reason = error.to_string();
+        let named = format!("{}: ", cell.label());
+        let message = reason.strip_prefix(&named).unwrap_or(&reason).to_owned();
+        Self::CellFailed { cell: Some(cell.id()), message }
+    }
+
     /// The study could not start or continue.
     pub(super) fn failed(error: &Error) -> Self {
         Self::Failed { message: error.to_string(), exit_code: error.exit_code(), setting: error.flag() }

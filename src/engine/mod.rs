@@ -54,6 +54,7 @@ mod width;
 mod worker;
 mod written;
 
+pub(crate) use content::of_model as model_digest;
 pub(crate) use event::Absence;
 pub use event::{Command, Event, Phase, PlaceActivity, RunOptions};
 pub(crate) use event::{PlannedCell, Progress, ResourceEstimate, ResourceSample};

@@ -1,5 +1,6 @@
 //! What a study would need, found out without running it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -7,11 +8,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::control::Control;
 use super::draft::StudyDraft;
-use super::event::{Event, PlannedCell, Progress, ResourceEstimate};
-use super::places::{self, Places};
+use super::event::{Event, PlannedCell, Progress, ResourceEstimate, RunOptions};
+use super::places;
 use super::progress::Tracker;
 use super::{EngineOptions, Reporter};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::results::{Environment, ModelInfo};
 use crate::study::StudySpec;
 
@@ -36,7 +37,8 @@ pub struct Plan {
 /// # Errors
 /// [`Error::Setting`](crate::Error::Setting) or [`Error::Mistake`](crate::Error::Mistake) for what a user can put right,
 /// [`Error::Offline`](crate::Error::Offline) where files would have to be fetched and must not.
-pub fn plan(spec: StudySpec, places: &Places, options: &EngineOptions) -> Result<Plan> {
+pub fn plan(spec: StudySpec, run: &RunOptions, options: &EngineOptions) -> Result<Plan> {
+    let places = &run.places;
     let (events, mut told) = mpsc::channel(64);
     let listener = std::thread::spawn(move || {
         let mut warnings = Vec::new();
@@ -52,15 +54,47 @@ pub fn plan(spec: StudySpec, places: &Places, options: &EngineOptions) -> Result
     let draft = StudyDraft::new(spec, places, options.offline, &mut reporter)?;
     // The listener ends when nothing can be told any more.
     drop(reporter);
+    check_saves(&draft, run)?;
     let estimate = draft.estimate(&options.store);
+    let memory = estimate.check_memory().err().filter(|_| !run.force && !places.compute_base());
+    let mut warnings = listener.join().unwrap_or_default();
+    warnings.extend(memory.map(|error| format!("a run would end here: {error}")));
+    warnings.extend(estimate.too_little_disk());
     // Its number is given when the study begins.
     let folder = options.store.with_extension("d").join("study-N");
     Ok(Plan {
-        warnings: listener.join().unwrap_or_default(),
+        warnings,
         scripts: places::scripts(places, &folder, estimate.host_bytes)?,
         estimate: estimate.of_workers(places),
         model: draft.study.info.clone(),
         environment: draft.study.environment.clone(),
         cells: draft.planned(),
     })
+}
+
+/// Refuses to save cells in places or a format that will not do.
+///
+/// # Errors
+/// [`Error::Mistake`] for the first of them.
+pub(super) fn check_saves(draft: &StudyDraft, options: &RunOptions) -> Result<()> {
+    let Some(folder) = &options.save_models else { return Ok(()) };
+    draft.planned().iter().try_for_each(|cell| check_save(draft, options, folder, cell))
+}
+
+/// Refuses to save a cell in a place or a format that will not do. What an interrupted run has saved is not saved again.
+fn check_save(draft: &StudyDraft, options: &RunOptions, folder: &Path, cell: &PlannedCell) -> Result<()> {
+    let format = options.save_as.0;
+    if let Some(why) =
+        format.refuses_with(&draft.study.folder, Some(&cell.spec.recipe), &options.save_options)
+    {
+        let message = format!("{} cannot be exported as {}: {why}", cell.id, format.name());
+        return Err(Error::mistake(message).at("save-as"));
+    }
+    let target = format.path_in(folder, &cell.id);
+    if options.resume && is_saved(&target) { Ok(()) } else { format.check_target(&target) }
+}
+
+/// Whether an earlier run has exported something to a place: an export is there whole or not at all.
+pub(super) fn is_saved(target: &Path) -> bool {
+    target.is_file() || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some())
 }

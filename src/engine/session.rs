@@ -6,8 +6,9 @@ use super::Reporter;
 use super::assignment::Assignment;
 use super::calibration::CalibrationSets;
 use super::content;
+use super::control::Control;
 use super::draft::StudyDraft;
-use super::event::RunOptions;
+use super::event::{Event, RunOptions};
 use super::ledger::Ledger;
 use super::place::Place;
 use super::study::Study;
@@ -61,6 +62,14 @@ impl Session {
         }
         self.study.check_cell(spec)?;
         self.ledger.add_cell(spec)
+    }
+
+    /// Enters the cells that were added while others were computed.
+    ///
+    /// # Errors
+    /// As [`enter_added`].
+    pub fn enter_added(&mut self, control: &Control) -> Result<()> {
+        enter_added(&self.study, &mut self.ledger, control)
     }
 
     /// The base, to be computed from wherever it was left.
@@ -122,4 +131,27 @@ impl Session {
             cell: Some(spec),
         })
     }
+}
+
+/// Enters the cells that were added while others were computed into the study, so that they are not lost with the
+/// process. Those that do not fit are taken out of the queue, and told.
+///
+/// # Errors
+/// A store that cannot be written.
+pub(super) fn enter_added(study: &Study, ledger: &mut Ledger, control: &Control) -> Result<()> {
+    for spec in control.waiting_cells().1 {
+        let entered = match ledger.position(&spec) {
+            Ok(Some(_)) => continue,
+            Ok(None) => study.check_cell(&spec).map(drop),
+            Err(error) => Err(error),
+        };
+        match entered {
+            Ok(()) => drop(ledger.add_cell(&spec)?),
+            Err(error) => {
+                control.refuse(&spec);
+                ledger.tell(Event::cell_refused(&spec, &error));
+            }
+        }
+    }
+    Ok(())
 }

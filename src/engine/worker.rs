@@ -2,26 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::compute::{choose_and_compute, compute};
 use super::control::{Control, Job, Next};
 use super::draft::StudyDraft;
 use super::event::{Event, PlannedCell, ResourceEstimate, RunOptions};
+use super::finding::Finding;
 use super::gpu::Gpu;
 use super::options::EngineOptions;
 use super::places::{self, FollowOptions};
+use super::plan::{check_saves, is_saved};
 use super::reporter::Reporter;
 use super::resources::Sampler;
-use super::session::Session;
+use super::session::{Session, enter_added};
 use super::study::Study;
 use super::survey::tell_surveys;
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::export::{self, ExportModel};
 use crate::interrupt::panic_message;
-use crate::results::{CellResult, CellState};
+use crate::results::{CellResult, CellState, Environment};
 use crate::store::{Store, checkpoint};
 use crate::study::{CellSpec, StudyContent, StudySpec};
 
@@ -61,6 +62,10 @@ impl Worker {
                 Next::Cells => self.guarded(Self::run_cells),
             }
             self.reporter.tracker.rest();
+        }
+        if let Some(session) = self.session.as_mut() {
+            // What cannot be kept now was to be computed by nobody yet.
+            let _ = session.enter_added(&self.control);
         }
         let resumable =
             self.session.as_ref().map(|s| &s.ledger).filter(|l| !l.unfinished().is_empty()).map(|l| l.study);
@@ -139,16 +144,15 @@ impl Worker {
         let estimate = draft.estimate(&self.options.store);
         self.reporter.tracker.begin(draft.speed);
         if !options.force && !options.places.compute_base() {
-            check_memory(&estimate)?;
+            estimate.check_memory()?;
             self.fit_workers(&mut options, &estimate);
+        }
+        if let Some(message) = estimate.too_little_disk() {
+            self.reporter.warn(None, message);
         }
         let worker_memory = estimate.host_bytes;
         let estimate = estimate.of_workers(&options.places);
-        if let Some(folder) = &options.save_models {
-            for cell in &draft.planned() {
-                check_save(&draft, &options, folder, cell)?;
-            }
-        }
+        check_saves(&draft, &options)?;
         // A new store is made when nothing stands in the way of the study any more.
         let store = match store {
             Some(store) => store,
@@ -160,9 +164,12 @@ impl Worker {
         } else if options.resume {
             study = store.resumable(spec, Some(&content))?;
             if study.is_none() {
-                self.reporter
-                    .warn(None, "nothing to resume in this store: the study starts from the beginning");
+                let why = why_not_resumed(&store, spec, &content)?;
+                self.reporter.warn(None, format!("{why}: the study starts from the beginning"));
             }
+        }
+        if let Some(study) = study {
+            check_precision(&store, study, &draft.study.environment)?;
         }
         let session = Session::begin(draft, content, store, study, options, &self.reporter)?;
         let ledger = &session.ledger;
@@ -262,7 +269,11 @@ impl Worker {
             // A base that failed is tried again: without it there is nothing to compare cells with.
             self.run_base()?;
         }
-        while let Some(spec) = self.control.take_cell() {
+        loop {
+            if let Some(session) = self.session.as_mut() {
+                session.enter_added(&self.control)?;
+            }
+            let Some(spec) = self.control.take_cell() else { break };
             let outcome = self.run_cell(&spec);
             self.control.cell_ended();
             outcome?;
@@ -317,8 +328,7 @@ impl Worker {
         let position = match session.position(spec) {
             Ok(found) => found,
             Err(error) => {
-                let message = error.to_string();
-                reporter.event(Event::CellFailed { cell: Some(id), message });
+                reporter.event(Event::cell_refused(spec, &error));
                 return Ok(());
             }
         };
@@ -351,8 +361,15 @@ impl Worker {
 /// One cell from wherever it was left to its export.
 fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize) -> Result<()> {
     let mut assignment = session.cell_assignment(position, reporter)?;
+    let control = reporter.control();
     let Session { study, place, ledger, .. } = session;
-    let record = &mut |finding| ledger.record(Some(position), finding);
+    let record = &mut |finding| {
+        // Once a block is soon enough.
+        if matches!(finding, Finding::Checkpoint { .. }) {
+            enter_added(study, ledger, &control)?;
+        }
+        ledger.record(Some(position), finding)
+    };
     choose_and_compute(study, place, &mut assignment, reporter, record)?;
     checkpoint::remove_states(&assignment.folder)?;
     save_model(session, reporter, position);
@@ -367,6 +384,24 @@ fn in_mebibytes(host: u64, device: Option<u64>) -> String {
     }
 }
 
+/// Why no study of the store can be resumed as this one.
+fn why_not_resumed(store: &Store, spec: &StudySpec, content: &StudyContent) -> Result<String> {
+    let same_but_for_content = store.resumable(spec, None)?;
+    let before = match same_but_for_content {
+        Some(study) => store.content(study)?.map(|before| (study, before)),
+        None => None,
+    };
+    let changed = before.and_then(|(study, before)| Some((study, before.difference(content)?)));
+    Ok(match changed {
+        None => "nothing to resume in this store".to_owned(),
+        Some((study, part)) => {
+            format!(
+                "nothing to resume in this store, since {part} is not what it was when study {study} began"
+            )
+        }
+    })
+}
+
 /// Refuses to go on with a study whose files hold something else than when it began.
 fn check_content(store: &Store, study: i64, now: &StudyContent) -> Result<()> {
     let before = store.content(study)?;
@@ -379,41 +414,17 @@ fn check_content(store: &Store, study: i64, now: &StudyContent) -> Result<()> {
     })
 }
 
-/// Refuses a study that needs more memory than there is.
-fn check_memory(estimate: &ResourceEstimate) -> Result<()> {
-    let needs = [
-        ("", estimate.host_bytes, Some(estimate.host_available)),
-        (" on the device", estimate.device_bytes, estimate.device_available),
-    ];
-    for (place, needed, available) in needs {
-        let Some(available) = available.filter(|&available| needed > available) else { continue };
-        return Err(Error::mistake(format!(
-            "not enough memory{place}: the study needs about {} MiB and {} MiB are free; use fewer or shorter windows \
-             (--max-windows, --calibration-samples, --seq-len, --batch-tokens), fewer or shorter answers at once \
-             (--batch-prompts, --max-new-tokens), or --force to try all the same",
-            needed >> 20,
-            available >> 20
-        )));
+/// Refuses to go on with a study in another precision: cells are compared with a base that was measured in the first one.
+fn check_precision(store: &Store, study: i64, now: &Environment) -> Result<()> {
+    let before = store.study(study)?.environment;
+    if before.compute_dtype == now.compute_dtype {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Refuses to save a cell in a place or a format that will not do. What an interrupted run has saved is not saved again.
-fn check_save(draft: &StudyDraft, options: &RunOptions, folder: &Path, cell: &PlannedCell) -> Result<()> {
-    let format = options.save_as.0;
-    if let Some(why) =
-        format.refuses_with(&draft.study.folder, Some(&cell.spec.recipe), &options.save_options)
-    {
-        let message = format!("{} cannot be exported as {}: {why}", cell.id, format.name());
-        return Err(Error::mistake(message).at("save-as"));
-    }
-    let target = format.path_in(folder, &cell.id);
-    if options.resume && is_saved(&target) { Ok(()) } else { format.check_target(&target) }
-}
-
-/// Whether an earlier run has exported something to a place: an export is there whole or not at all.
-fn is_saved(target: &Path) -> bool {
-    target.is_file() || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some())
+    Err(Error::mistake(format!(
+        "study {study} cannot be resumed here: it computes in {} (on {}), and this run would in {} (on {}); accepted are \
+         a device that computes in {0} (--device), or a new study",
+        before.compute_dtype, before.device, now.compute_dtype, now.device
+    )))
 }
 
 /// The texts that an export is compared on.

@@ -25,6 +25,7 @@ mod write;
 pub use exporter::{ExportOptions, Exporter};
 pub(crate) use gguf::{BlockSums, InputSums, refuses_sums, write_sums};
 pub use model::{ExportModel, cell_model};
+pub(crate) use part::remove_unfinished;
 pub use registry::{EXPORTERS, ExportFormat, ExportedForm};
 pub use structure::stored_model;
 pub(crate) use structure::{narrow_config, unit_counts};

@@ -43,12 +43,6 @@ impl<'a> ExportModel<'a> {
         Self { folder, cell: Some(ExportCell { checkpoints, result }) }
     }
 
-    /// Whether some of its matrices are codes or blocks, whose values are products.
-    pub(super) fn has_products(&self) -> bool {
-        let mut steps = self.cell.iter().flat_map(|cell| cell.result.spec.recipe.steps());
-        steps.any(|step| find(&step.method).is_ok_and(|method| method.bits(step.level).is_some()))
-    }
-
     /// What messages call it.
     pub(super) fn name(&self) -> &str {
         self.cell.map_or("the base", |cell| &cell.result.id)

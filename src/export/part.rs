@@ -7,9 +7,21 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::store::sync_folder;
+
+/// Exports in the making of this process, with the folders that were made for them.
+static IN_THE_MAKING: Mutex<Vec<(PathBuf, Vec<PathBuf>)>> = Mutex::new(Vec::new());
+
+/// Removes what is not finished: for a process that is asked to end in the middle of it.
+pub(crate) fn remove_unfinished() {
+    let mut unfinished = IN_THE_MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    for (path, made) in unfinished.drain(..) {
+        remove_all(&path, &made);
+    }
+}
 
 /// What an export is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +65,9 @@ impl PartialExport {
         // From here on whatever is made is removed again, whoever returns early.
         let part = Self { kind, out: out.to_path_buf(), target: target.clone(), path, made, kept: false };
         fs::create_dir_all(parent).map_err(cannot)?;
+        let mut unfinished = IN_THE_MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.push((part.path.clone(), part.made.clone()));
+        drop(unfinished);
         if part.path.exists() {
             // Left by a killed process that had the same id.
             remove(&part.path).map_err(cannot)?;
@@ -145,14 +160,21 @@ fn remove(path: &Path) -> io::Result<()> {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
+fn remove_all(path: &Path, made: &[PathBuf]) {
+    // Whatever led here is what there is to report.
+    let _ = remove(path);
+    for folder in made {
+        let _ = fs::remove_dir(folder);
+    }
+}
+
 impl Drop for PartialExport {
     fn drop(&mut self) {
+        let mut unfinished = IN_THE_MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.retain(|(path, _)| *path != self.path);
+        drop(unfinished);
         if !self.kept {
-            // The error that led here is the one to report.
-            let _ = remove(&self.path);
-            for folder in &self.made {
-                let _ = fs::remove_dir(folder);
-            }
+            remove_all(&self.path, &self.made);
         }
     }
 }

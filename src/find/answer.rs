@@ -78,7 +78,7 @@ impl EdgeAnswer {
             (Some(holds), None) if self.met_by_compressing => {
                 format!("The edge is at {holds} or at less compression.")
             }
-            (Some(holds), None) => format!("The edge lies behind {holds}."),
+            (Some(holds), None) => format!("The edge lies after {holds}."),
             (None, Some(breaks)) if self.met_by_compressing => {
                 format!("If any level meets the bound, it compresses more than {breaks}.")
             }

@@ -217,7 +217,7 @@ mod tests {
         for (text, part) in [
             ("wandb", "unknown method `wandb`: accepted are magnitude"),
             ("", "unknown method ``"),
-            ("wanda@x%", "accepted behind `wanda@` is a fraction"),
+            ("wanda@x%", "accepted after `wanda@` is a fraction"),
             ("gptq,groups=64", "gptq has no parameter `groups`; accepted: group"),
             ("sparsegpt@50%+gptq@4bit", "found none of its steps without a level; accepted is one"),
             ("sparsegpt+gptq", "found several of its steps without a level; accepted is one"),

@@ -130,6 +130,11 @@ impl EdgeSearch {
         self.is_known || self.trouble.is_some()
     }
 
+    /// Whether it looks for the edge of this study.
+    pub(crate) fn is_in(&self, study: i64) -> bool {
+        self.study == Some(study)
+    }
+
     /// The cell that it waits for.
     pub(crate) fn awaited(&self) -> Option<&CellSpec> {
         self.places.get(self.waiting?)?.cell.as_ref()
@@ -151,6 +156,9 @@ impl EdgeSearch {
                 (self.study, self.model) = (Some(*study), Some(model.as_ref().clone()));
                 for cell in cells {
                     let Some(place) = self.place_of(&cell.id) else { continue };
+                    if self.places[place].found.is_some() {
+                        continue;
+                    }
                     if cell.state == CellState::Done {
                         self.unread.insert(place);
                     } else {

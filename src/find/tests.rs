@@ -190,7 +190,7 @@ fn it_finds_the_edge_and_says_on_the_way_what_is_known() {
     );
     assert_eq!((ran.len(), ran[0].as_str()), (7, "wanda-0.5-c4-s0"));
     assert_eq!(lines[0], "base keeps js<=0.0415: JS 0.0000 bits");
-    assert_eq!(lines[1], "The edge lies behind base. At most 7 cells to go; next is 50%.");
+    assert_eq!(lines[1], "The edge lies after base. At most 7 cells to go; next is 50%.");
     assert_eq!(lines[2], "50% breaks js<=0.0415: JS 0.0500 bits");
     assert_eq!(lines[3], "The edge lies between base and 50%. At most 6 cells to go; next is 25%.");
     assert_eq!(lines.len(), 2 + 2 * 6 + 1, "{lines:?}");

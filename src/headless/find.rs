@@ -106,6 +106,9 @@ impl<R: Fn(&StudyResult) -> String, O: std::io::Write, E: std::io::Write> Client
         // What is being stopped needs no more cells.
         if self.interrupts == 0 {
             for command in news.commands {
+                if let Command::AddCell(cell) = &command {
+                    self.lines.know(cell);
+                }
                 // A closed channel shows as the engine's silence, which is reported.
                 let _ = commands.try_send(command);
             }

@@ -9,7 +9,7 @@ use crate::human::{bytes, count, duration};
 use crate::results::{CellState, Environment, Footprint, Measurement, Metrics, ModelInfo, Seconds};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{Subject, headline_scores};
-use crate::study::{Contamination, RUN_TOKENS};
+use crate::study::{CellSpec, Contamination, RUN_TOKENS};
 use crate::text::escape;
 
 /// What has been said so far, so that the next line can build on it.
@@ -83,9 +83,15 @@ impl Lines {
         }
     }
 
+    /// Takes note of a cell that is asked for.
+    pub fn know(&mut self, cell: &CellSpec) {
+        self.labels.insert(cell.id(), escape(&cell.label()).into_owned());
+    }
+
     fn learn(&mut self, cells: &[PlannedCell]) {
-        self.labels =
-            cells.iter().map(|cell| (cell.id.clone(), escape(&cell.spec.label()).into_owned())).collect();
+        for cell in cells {
+            self.know(&cell.spec);
+        }
         self.cells = cells.len();
         self.done = cells.iter().filter(|cell| cell.state == CellState::Done).count();
     }
@@ -180,18 +186,23 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
     (n > 0).then(|| values.sum::<f64>() / n as f64)
 }
 
+/// `1 cell`, `2 cells`.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 fn summary(model: &ModelInfo, environment: &Environment, cells: &[PlannedCell]) -> String {
     format!(
-        "{} ({}, {} parameters, {} blocks, {}), base and {} cells on {} in {} with {} threads",
+        "{} ({}, {} parameters, {} blocks, {}), base and {} on {} in {} with {}",
         escape(&model.source),
         escape(&model.architecture),
         count(model.parameters),
         model.blocks,
         escape(&model.dtype),
-        cells.len(),
+        counted(cells.len(), "cell"),
         environment.device,
         environment.compute_dtype,
-        environment.threads,
+        counted(environment.threads, "thread"),
     )
 }
 

@@ -23,6 +23,7 @@ pub use worker::work;
 use crate::config::{OutputFormat, Settings};
 use crate::engine::{self, Command, Engine, Event, Progress};
 use crate::error::{Error, Result};
+use crate::export;
 use crate::find::EdgeSearch;
 use crate::results::{CellResult, CellState, StudyResult};
 use crate::text::{escape, truncate};
@@ -83,12 +84,38 @@ impl RunOutcome {
     }
 }
 
+/// Does work that writes an export, until it is done or the process is asked to stop: nothing of it is left then.
+///
+/// # Errors
+/// What the work says; [`Error::Cancelled`] when it was stopped.
+pub fn until_stopped<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failure(format!("cannot start the event loop: {e}")))?;
+    let (sender, done) = tokio::sync::oneshot::channel();
+    runtime.block_on(async {
+        let mut signals = signals::listen(false)?;
+        std::thread::spawn(move || {
+            // Nobody waits for it any more where it was stopped.
+            let _ = sender.send(work());
+        });
+        tokio::select! {
+            outcome = done => outcome.unwrap_or_else(|_| Err(Error::failure("a defect in secateur: the export ended early"))),
+            Some(()) = signals.recv() => {
+                export::remove_unfinished();
+                Err(Error::Cancelled)
+            }
+        }
+    })
+}
+
 /// What a study would need, as text for standard output; nothing is run.
 ///
 /// # Errors
 /// Why it cannot run.
 pub fn plan(settings: &Settings) -> Result<String> {
-    let plan = engine::plan(settings.study.clone(), &settings.run.places, &settings.basics.engine_options())?;
+    let plan = engine::plan(settings.study.clone(), &settings.run, &settings.basics.engine_options())?;
     for warning in &plan.warnings {
         // Standard error may be gone; the plan is what was asked for.
         let _ = writeln!(io::stderr(), "warning: {}", escape(warning));

@@ -189,7 +189,7 @@ fn a_run_tells_its_plan_phases_and_figures_and_ends_with_the_table() {
     assert_eq!(said.outcome.unwrap(), RunOutcome::Done);
     assert_eq!(said.out, "table of 1 cells\\x1b[2J\n");
     let expected = "\
-study 7: m (LlamaForCausalLM, 134.5M parameters, 30 blocks, BF16), base and 1 cells on cpu in f32 with 2 threads
+study 7: m (LlamaForCausalLM, 134.5M parameters, 30 blocks, BF16), base and 1 cell on cpu in f32 with 2 threads
 needs 430.0 MB of memory (3.0 GB free), 120.0 MB of disk, about 4 min 10 s
 wanda 50% c4: loading
 wanda 50% c4: compressing

@@ -191,7 +191,7 @@ pub(crate) fn understand(text: &str) -> Result<Recipe> {
         if known.and_then(|level| method.check_level(level)).is_err() {
             let (name, accepted) = (method.name(), levels(method).1);
             let level = level.trim();
-            return Err(Error::mistake(format!("{name}@{level}: accepted behind `{name}@` is {accepted}")));
+            return Err(Error::mistake(format!("{name}@{level}: accepted after `{name}@` is {accepted}")));
         }
     }
     let recipe: Recipe = text.parse()?;
@@ -310,7 +310,7 @@ mod tests {
             ("depth@25%+", "a method: magnitude, wanda, sparsegpt, ria, rtn, gptq, kquant, width, experts"),
             ("wanda@50%+depth@", "comes first"),
             ("wandb@", "unknown method `wandb`: accepted are magnitude"),
-            ("wanda@4bit,", "wanda@4bit: accepted behind `wanda@` is a fraction"),
+            ("wanda@4bit,", "wanda@4bit: accepted after `wanda@` is a fraction"),
             ("gptq@4bit+", "do not go together"),
         ] {
             let found = complete(text).expected;
@@ -322,16 +322,16 @@ mod tests {
     fn a_recipe_that_is_wrong_says_what_is_accepted_where() {
         for (text, part) in [
             ("wan", "unknown method `wan`: accepted are"),
-            ("gptq", "gptq@: accepted behind `gptq@` is 8bit, 4bit, 3bit, 2bit"),
-            ("gptq@", "accepted behind `gptq@` is 8bit"),
-            ("wanda@150%", "wanda@150%: accepted behind `wanda@` is a fraction"),
-            ("wanda@50%+rtn@5bit", "rtn@5bit: accepted behind `rtn@` is 8bit"),
+            ("gptq", "gptq@: accepted after `gptq@` is 8bit, 4bit, 3bit, 2bit"),
+            ("gptq@", "accepted after `gptq@` is 8bit"),
+            ("wanda@150%", "wanda@150%: accepted after `wanda@` is a fraction"),
+            ("wanda@50%+rtn@5bit", "rtn@5bit: accepted after `rtn@` is 8bit"),
             ("gptq@4bit,groups=64", "gptq has no parameter `groups`; accepted: group"),
-            ("depth@0", "depth@0: accepted behind `depth@` is a share above 0"),
-            ("depth@2:4", "accepted behind `depth@` is a share"),
+            ("depth@0", "depth@0: accepted after `depth@` is a share above 0"),
+            ("depth@2:4", "accepted after `depth@` is a share"),
             (
                 "experts@8blocks",
-                "experts@8blocks: accepted behind `experts@` is a share above 0 (0.25 or 25%)",
+                "experts@8blocks: accepted after `experts@` is a share above 0 (0.25 or 25%)",
             ),
             ("gptq@4bit,group=65", "group `65`: accepted is 64 or row"),
         ] {

@@ -21,7 +21,7 @@ const FIRST_DAMPING: f64 = 0.01;
 pub(super) const DAMPING: Parameter = Parameter {
     name: "damping",
     about: "share of the Hessian's mean diagonal that is added to its diagonal",
-    kind: ParameterKind::Number { default: 0.01, least: 0.0, most: f64::INFINITY },
+    kind: ParameterKind::Number { default: 0.01, least: 0.0, most: 1000.0 },
 };
 
 /// Name of the detail that says with which damping the factorisation succeeded.

@@ -1,6 +1,7 @@
 //! Parameters of methods: one table entry gives the name, the default, the range and the help text.
 
 use crate::error::{Error, Result};
+use crate::number::MOST_COUNTED;
 use crate::study::Parameters;
 
 /// What a parameter accepts.
@@ -15,7 +16,7 @@ pub enum ParameterKind {
         /// Largest value accepted.
         most: f64,
     },
-    /// A whole number from `least` on.
+    /// A whole number from `least` to [`MOST_COUNTED`].
     Count {
         /// Value where none is given.
         default: usize,
@@ -54,7 +55,7 @@ impl Parameter {
                 format!("a number from {least} to {most}")
             }
             ParameterKind::Number { least, .. } => format!("a number from {least} on"),
-            ParameterKind::Count { least, .. } => format!("a whole number from {least} on"),
+            ParameterKind::Count { least, .. } => format!("a whole number from {least} to {MOST_COUNTED}"),
             ParameterKind::Choice(words) => words.join(" or "),
         }
     }
@@ -64,7 +65,9 @@ impl Parameter {
             ParameterKind::Number { least, most, .. } => {
                 text.parse::<f64>().is_ok_and(|v| v.is_finite() && (least..=most).contains(&v))
             }
-            ParameterKind::Count { least, .. } => text.parse::<usize>().is_ok_and(|v| v >= least),
+            ParameterKind::Count { least, .. } => {
+                text.parse::<usize>().is_ok_and(|v| (least..=MOST_COUNTED as usize).contains(&v))
+            }
             ParameterKind::Choice(words) => words.contains(&text),
         }
     }

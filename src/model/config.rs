@@ -35,6 +35,8 @@ pub struct ModelConfig {
     pub ropes: Vec<RotaryEmbedding>,
     /// Tokens that end an answer, from `config.json` and `generation_config.json`.
     pub eos: Vec<u32>,
+    /// Those of them that only `generation_config.json` names.
+    pub generation_eos: Vec<u32>,
     /// Token that begins a text.
     pub bos: Option<u32>,
     /// What a person should know of settings that contradict each other.

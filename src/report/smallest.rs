@@ -5,6 +5,7 @@ use crate::methods;
 use crate::results::{CellResult, Metrics, ModelFootprint};
 use crate::scores::stats::mean_over_tasks;
 use crate::scores::{F1, JS_DIVERGENCE, PERPLEXITY};
+use crate::study::CellSpec;
 
 /// How far a measure may go.
 struct Limit {
@@ -50,7 +51,14 @@ pub(crate) fn smallest_models(
     let mut kinds: Vec<&str> = known.iter().map(|found| found.kind).collect();
     kinds.sort_by_key(|kind| methods::KINDS.iter().position(|known| known == kind));
     kinds.dedup();
-    kinds.into_iter().filter_map(|kind| sentence(kind, base, &known)).collect()
+    let mut sets: Vec<&String> =
+        known.iter().filter_map(|found| found.cell.spec.calibration.as_ref()).collect();
+    sets.sort_unstable();
+    sets.dedup();
+    // What another set makes of a recipe is another model.
+    let name: fn(&CellSpec) -> String =
+        if sets.len() > 1 { CellSpec::label } else { |cell| cell.recipe.label() };
+    kinds.into_iter().filter_map(|kind| sentence(kind, base, &known, name)).collect()
 }
 
 /// A cell whose size is known.
@@ -60,7 +68,12 @@ struct SizedCell<'a> {
     whole: ModelFootprint,
 }
 
-fn sentence(kind: &str, base: &Metrics, cells: &[SizedCell<'_>]) -> Option<String> {
+fn sentence(
+    kind: &str,
+    base: &Metrics,
+    cells: &[SizedCell<'_>],
+    name: fn(&CellSpec) -> String,
+) -> Option<String> {
     let within = |limit: &Limit| {
         let judged = cells.iter().filter(|found| found.kind == kind);
         let judged: Vec<_> =
@@ -73,14 +86,23 @@ fn sentence(kind: &str, base: &Metrics, cells: &[SizedCell<'_>]) -> Option<Strin
         let smallest = kept.min_by_key(|found| (found.whole.size_bytes, found.whole.packed_size_bytes));
         let found = smallest.map_or_else(
             || "none".to_owned(),
-            |found| {
-                let label = found.cell.spec.recipe.label();
-                format!("{label}, {}", human::bytes(found.whole.size_bytes))
-            },
+            |found| format!("{}, {}", name(&found.cell.spec), human::bytes(found.whole.size_bytes)),
         );
-        Some(format!("{}: {found}", limit.name))
+        Some(found)
     };
-    let parts: Vec<String> = LIMITS.iter().filter_map(within).collect();
+    // Limits with the same answer share it.
+    let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
+    for (limit, found) in LIMITS.iter().filter_map(|limit| Some((limit.name, within(limit)?))) {
+        match answers.iter_mut().find(|(known, _)| *known == found) {
+            Some((_, limits)) => limits.push(limit),
+            None => answers.push((found, vec![limit])),
+        }
+    }
+    let parts = answers.into_iter().map(|(found, limits)| match &limits[..] {
+        [first, second, third] => format!("{first}, {second} and {third}: {found}"),
+        limits => format!("{}: {found}", limits.join(" and ")),
+    });
+    let parts: Vec<String> = parts.collect();
     (!parts.is_empty()).then(|| format!("Smallest {kind} model with {}", parts.join("; ")))
 }
 
@@ -89,7 +111,6 @@ mod tests {
     use super::*;
     use crate::number::NamedNumbers;
     use crate::results::Measurement;
-    use crate::study::CellSpec;
 
     fn measured(score: &str, value: f64) -> Measurement {
         let (ci95, details) = ([value; 2], NamedNumbers::default());
@@ -136,16 +157,29 @@ mod tests {
         let cells: Vec<_> = cells.iter().map(|(cell, whole)| (cell, *whole)).collect();
         let found = smallest_models((&base, whole(1_000_000, 1_000_000)), &cells);
         let expected = [
-            "Smallest cut-down model with perplexity up to +10%: none; JS under 0.05: none; F1 at least 95%: \
-             depth 2blocks, 800.0 kB",
-            "Smallest pruned model with perplexity up to +10%: wanda 60%, 1.0 MB; JS under 0.05: wanda 50%, 1.0 MB; F1 at \
-             least 95%: wanda 50%, 1.0 MB",
-            "Smallest quantised model with perplexity up to +10%: gptq 3bit, 300.0 kB; JS under 0.05: gptq 4bit, 400.0 \
-             kB; F1 at least 95%: gptq 4bit, 400.0 kB",
-            "Smallest combined model with perplexity up to +10%: none; F1 at least 95%: none",
+            "Smallest cut-down model with perplexity up to +10% and JS under 0.05: none; F1 at least 95%: depth 2blocks, \
+             800.0 kB",
+            "Smallest pruned model with perplexity up to +10%: wanda 60%, 1.0 MB; JS under 0.05 and F1 at least 95%: wanda \
+             50%, 1.0 MB",
+            "Smallest quantised model with perplexity up to +10%: gptq 3bit, 300.0 kB; JS under 0.05 and F1 at least 95%: \
+             gptq 4bit, 400.0 kB",
+            "Smallest combined model with perplexity up to +10% and F1 at least 95%: none",
         ];
         assert_eq!(found, expected);
         assert!(found.iter().all(|line| line.is_ascii()));
+        // Another set makes another model of a recipe.
+        let calibrated = |recipe: &str, set: &str, perplexity: f64| {
+            let mut cell = cell(recipe, metrics(perplexity, None, None));
+            cell.spec.calibration = Some(set.into());
+            cell
+        };
+        let of_sets = [
+            (calibrated("wanda@60%", "c4", 10.5), whole(900_000, 600_000)),
+            (calibrated("wanda@60%", "alpaca", 12.0), whole(900_000, 600_000)),
+        ];
+        let of_sets: Vec<_> = of_sets.iter().map(|(cell, whole)| (cell, *whole)).collect();
+        let found = smallest_models((&base, whole(1_000_000, 1_000_000)), &of_sets);
+        assert_eq!(found, ["Smallest pruned model with perplexity up to +10%: wanda 60% c4, 900.0 kB"]);
         // Where nothing is smaller there is nothing to say.
         assert_eq!(smallest_models((&base, whole(1_000_000, 1_000_000)), &cells[..2]), [""; 0]);
         assert_eq!(smallest_models((&base, None), &cells), [""; 0]);

@@ -32,15 +32,15 @@ pub static NUMBER_MATCH: Score = Score {
     measure: Measure::Answers { score: number_match, applies: are_numbers, right_or_wrong: true },
 };
 
-/// The same of the number behind `#### `.
+/// The same of the number after `#### `.
 pub static STRICT_NUMBER_MATCH: Score = Score {
     id: "number_strict",
     csv: "number_strict",
-    title: "Number behind ####",
+    title: "Number after ####",
     name: "number, strict",
     short: "strict",
     unit: "",
-    about: "Share of answers whose number behind `#### ` equals the reference's (GSM8K, strict): where every reference \
+    about: "Share of answers whose number after `#### ` equals the reference's (GSM8K, strict): where every reference \
             is a number.",
     better: Better::Higher,
     range: [0.0, 1.0],

@@ -116,7 +116,10 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection> {
         version(&connection, path).map(|version| (connection, version))
     });
     let (connection, version) = match opened {
-        Err(Error::Store(e)) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(path) => {
+        Err(Error::Store(e))
+            if matches!(e.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+                && !has_log(path) =>
+        {
             // In a folder that cannot be written SQLite has no place for its index of the log. Without a log,
             // nobody writes, and the file can be taken as it is.
             let flags = flags | OpenFlags::SQLITE_OPEN_URI;

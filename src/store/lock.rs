@@ -4,9 +4,14 @@ use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::atomic::cannot_place;
 use crate::error::{Error, Result};
+
+/// How often a lock that is held is asked for before it is believed to be.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// An exclusive lock on `STORE.lock`, which the operating system lets go when the process ends, however it ends.
 /// The file stays: removing it would let two processes lock two files of the same name.
@@ -40,21 +45,37 @@ impl Lock {
         path.as_mut_os_string().push(".lock");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = file.map_err(|e| cannot_place(store, e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Err(holder(&mut file))),
-            Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", &path, e)),
+        for look in 1.. {
+            match file.try_lock() {
+                Ok(()) => break,
+                // It may be somebody who asks whether it is held.
+                Err(TryLockError::WouldBlock) if look < LOOKS => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => return Ok(Err(holder(&mut file))),
+                Err(TryLockError::Error(e)) => return Err(Error::io("cannot lock", &path, e)),
+            }
         }
         let lock = Self { file };
         lock.write(None).map_err(|e| cannot_place(store, e))?;
         Ok(Ok(lock))
     }
 
+    /// Who holds the lock of a store, if somebody does.
+    pub(super) fn holder(store: &Path) -> Option<Holder> {
+        let mut path = store.to_owned();
+        path.as_mut_os_string().push(".lock");
+        let mut file = File::open(path).ok()?;
+        match file.try_lock_shared() {
+            // It is let go with the file.
+            Ok(()) => None,
+            Err(_) => Some(holder(&mut file)),
+        }
+    }
+
     pub(super) fn acquire(store: &Path) -> Result<Self> {
         Self::attempt(store)?.map_err(|holder| {
             Error::mistake(format!(
                 "the store {} is in use by {holder}: wait until it has ended, or name another with --store \
-                 (`secateur list` and `secateur show` read this one meanwhile)",
+                 (`secateur list`, `secateur show` and the dashboard with --readonly read this one meanwhile)",
                 store.display()
             ))
         })

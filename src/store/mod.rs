@@ -78,6 +78,12 @@ impl Store {
         }
     }
 
+    /// Whether nobody works on a study, whatever its states say: who is killed cannot take them back.
+    fn stands_still(&self, study: i64) -> bool {
+        self.lock.is_none()
+            && Lock::holder(&self.path).is_none_or(|holder| holder.study.is_some_and(|other| other != study))
+    }
+
     /// Says in the store's lock which study is worked on, so that others leave that one alone.
     ///
     /// # Errors

@@ -63,10 +63,20 @@ pub struct StudySummary {
     pub cells: usize,
     /// Those that are done.
     pub cells_done: usize,
-    /// How far it has come as a whole: done when the base and every cell are; running when one of them is, or was
-    /// when its process died; failed when nothing runs and one has failed; queued when nothing has begun; else
-    /// cancelled, which is to say that it can be resumed.
+    /// How far it has come as a whole: done when the base and every cell are; running while one of them is; failed when
+    /// nothing runs and one has failed; queued when nothing has begun; else cancelled, which is to say that it can be
+    /// resumed.
     pub state: CellState,
+}
+
+impl StudySummary {
+    /// The word for a study's state. One that was stopped can be resumed: "cancelled", as of a cell, would mislead.
+    pub fn word(state: CellState) -> &'static str {
+        match state {
+            CellState::Cancelled => "unfinished",
+            other => other.name(),
+        }
+    }
 }
 
 impl Store {
@@ -131,6 +141,11 @@ impl Store {
             record.base.metrics = metrics(t, id, None)?;
             record.base.seconds = seconds(t, id, None)?;
             record.cells = cells(t, id)?;
+            if self.stands_still(id) {
+                let states = record.cells.iter_mut().map(|cell| &mut cell.state);
+                let running = |state: &&mut CellState| **state == CellState::Running;
+                states.chain([&mut record.base_state]).filter(running).for_each(|s| *s = CellState::Queued);
+            }
             Ok(record)
         })
     }
@@ -172,7 +187,13 @@ impl Store {
                     state,
                 })
             })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
+            let mut studies: Vec<StudySummary> = rows.collect::<rusqlite::Result<_>>()?;
+            for study in studies.iter_mut().filter(|study| study.state == CellState::Running) {
+                if self.stands_still(study.id) {
+                    study.state = CellState::Cancelled;
+                }
+            }
+            Ok(studies)
         })
     }
 

@@ -57,11 +57,18 @@ impl FromStr for Sparsity {
             return if zeros < group { Ok(Self::SemiStructured { zeros, group }) } else { Err(wrong()) };
         }
         let value = match s.strip_suffix('%') {
-            Some(percent) => percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0,
+            Some(percent) => hundredths(percent).ok_or_else(wrong)?,
             None => s.parse().map_err(|_| wrong())?,
         };
         if (0.0..1.0).contains(&value) { Ok(Self::Fraction(value)) } else { Err(wrong()) }
     }
+}
+
+/// A percentage as a fraction: 33.4 is 0.334, which a division in binary misses.
+fn hundredths(percent: &str) -> Option<f64> {
+    let percent = percent.trim();
+    percent.parse::<f64>().ok()?;
+    format!("{percent}e-2").parse().ok()
 }
 
 impl Serialize for Sparsity {
@@ -161,7 +168,12 @@ impl FromStr for Level {
         }
         match parse_format(text) {
             Ok(name) => Ok(Self::Format(name)),
-            Err(_) => text.parse().map(Self::Sparsity),
+            Err(_) => text.parse().map(Self::Sparsity).map_err(|_| {
+                Error::mistake(format!(
+                    "level `{text}`: accepted are a fraction 0 <= s < 1 (0.5 or 50%) or N:M with N < M (2:4) of weights, \
+                     bits (4bit), a format (q4_k) and blocks (2blocks)"
+                ))
+            }),
         }
     }
 }
@@ -214,6 +226,8 @@ mod tests {
             ("0.5", "0.5", 0.5),
             ("50%", "0.5", 0.5),
             ("0", "0", 0.0),
+            ("33.4%", "0.334", 0.334),
+            ("99.99 %", "0.9999", 0.9999),
             ("2:4", "2:4", 0.5),
             ("3:4", "3:4", 0.75),
         ] {

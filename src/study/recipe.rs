@@ -252,7 +252,8 @@ mod tests {
         for (text, part) in [
             ("", "no `@`"),
             ("wanda", "no `@`"),
-            ("wanda@", "sparsity ``"),
+            ("wanda@", "level ``"),
+            ("gptq@4bits", "bits (4bit)"),
             ("wanda@4:2", "N < M"),
             ("@50%", "name of a method"),
             ("wanda@50%+", "no `@`"),

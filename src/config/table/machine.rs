@@ -73,11 +73,15 @@ fn compute() -> Vec<SettingEntry> {
         .example("slurm"),
         SettingEntry::count("jobs", "compute.jobs", 0, 0, |draft, n| draft.jobs = n)
             .at_most(1000)
-            .about("Jobs that compute cells at the same time; any number means --places slurm")
+            .about("Jobs that compute cells at the same time; 1 or more implies --places slurm")
             .detail("0 is one job with --places slurm, and none without.")
             .value_name("N")
             .example("8"),
         SettingEntry::text("slurm", "compute.slurm", "", |draft, found| {
+            // Another line of a script would be a command.
+            if found.value.contains(['\n', '\r']) {
+                return Err(found.refuse(&found.value, "options of sbatch on one line"));
+            }
             found.value.clone_into(&mut draft.slurm);
             Ok(())
         })

@@ -3,9 +3,10 @@
 use crate::config::entry::SettingEntry;
 
 pub(super) fn entries() -> Vec<SettingEntry> {
-    let above_0: (_, fn(f64) -> bool) = ("a number above 0, such as 0.01", |x: f64| x.is_finite() && x > 0.0);
+    let damping: (_, fn(f64) -> bool) =
+        ("a number from 0 to 1000, such as 0.01", |x: f64| (0.0..=1000.0).contains(&x));
     vec![
-        SettingEntry::number("damping", "prune.damping", 0.01, above_0, |draft, x| draft.prune.damping = x)
+        SettingEntry::number("damping", "prune.damping", 0.01, damping, |draft, x| draft.prune.damping = x)
             .about("SparseGPT: share of the Hessian's mean diagonal that is added to its diagonal")
             .value_name("X")
             .in_fingerprint()

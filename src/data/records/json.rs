@@ -202,7 +202,7 @@ impl JsonArray {
                 self.finished = true;
                 return match self.peek() {
                     None => Ok(None),
-                    Some(_) => Err(self.wrong("something stands behind the array", 0)),
+                    Some(_) => Err(self.wrong("something stands after the array", 0)),
                 };
             }
             (Some(','), 1..) => self.step(1),

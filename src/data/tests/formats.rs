@@ -206,7 +206,7 @@ fn arrays_that_are_broken_name_the_line() {
         (format!("[{good}\n{good}]"), ["line 2", "comma"]),
         (format!("[{good},\n{good}\n"), ["line 3", "does not end"]),
         (format!("[{good},\n]"), ["line 2", "not JSON"]),
-        (format!("[\n{good}] x"), ["line 2", "behind the array"]),
+        (format!("[\n{good}] x"), ["line 2", "after the array"]),
         (format!("[{good},\n{{\"text\": \"a]"), ["line 2", "not JSON"]),
         (format!("[{good},\n 7]"), ["element 2 (line 2)", "not a JSON object"]),
         ("{\n \"text\": \"pretty\"\n}\n".to_owned(), ["line 1", "one object a line, or one array"]),

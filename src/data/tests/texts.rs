@@ -153,13 +153,22 @@ fn bad_records_are_named_by_line() {
     for (name, bad, word) in [
         ("no_json.jsonl", "hello", "not JSON"),
         ("no_instruction.jsonl", "{\"output\":\"o\"}", "lacks `instruction`"),
-        ("no_output.jsonl", "{\"instruction\":\"i\",\"references\":[]}", "lacks `output`"),
+        ("no_output.jsonl", "{\"instruction\":\"i\"}", "lacks `output`"),
         ("truth.jsonl", "{\"instruction\":\"i\",\"output\":true}", "found a boolean"),
         ("lists.jsonl", "{\"instruction\":\"i\",\"references\":[\"r\",[1]]}", "found a list"),
     ] {
         let message = task_mistake(&write(&folder, name, format!("{good}{bad}\n")));
         assert!(message.contains("line 2") && message.contains(word), "{name}: {message}");
     }
+}
+
+#[test]
+fn a_question_with_an_empty_list_of_answers_is_left_out() {
+    let folder = TempDir::new().unwrap();
+    let lines = "{\"instruction\":\"i\",\"output\":\"o\"}\n{\"instruction\":\"i\",\"references\":[]}\n";
+    let task = load_records(&write(&folder, "t.jsonl", lines)).unwrap();
+    assert_eq!(task.questions(), [record("i", "", &["o"])]);
+    assert!(task.warnings().concat().ends_with("1 has no accepted answer"), "{:?}", task.warnings());
 }
 
 #[test]

@@ -189,13 +189,15 @@ impl CellWork {
 pub(crate) struct FindingsWriter {
     file: File,
     path: PathBuf,
+    /// Bytes of the lines that are whole.
+    length: u64,
 }
 
 impl FindingsWriter {
     pub fn create(work: &CellWork, number: u32) -> Result<Self> {
         let path = work.findings_path(number);
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
-        Ok(Self { file: file.map_err(|e| Error::io("cannot write", &path, e))?, path })
+        Ok(Self { file: file.map_err(|e| Error::io("cannot write", &path, e))?, path, length: 0 })
     }
 
     /// Appends one. What comes before a block's checkpoint is on the disk before the checkpoint is, since a block that is
@@ -207,7 +209,17 @@ impl FindingsWriter {
         let can_wait = matches!(finding, Finding::Module { .. } | Finding::Warning { .. });
         let written =
             self.file.write_all(&line).and_then(|()| if can_wait { Ok(()) } else { self.file.sync_data() });
+        match written {
+            Ok(()) => self.length += line.len() as u64,
+            // The next line must not stand behind a part of this one.
+            Err(_) => self.take_back()?,
+        }
         written.map_err(|e| Error::io("cannot write", &self.path, e))
+    }
+
+    /// Removes what follows the last whole line.
+    fn take_back(&self) -> Result<()> {
+        self.file.set_len(self.length).map_err(|e| Error::io("cannot shorten", &self.path, e))
     }
 }
 
@@ -267,5 +279,18 @@ mod tests {
         assert_eq!(rest, [Finding::Done { peak_rss_bytes: 8 }]);
         assert!(last > end);
         assert!(FindingsWriter::create(&work, 1).is_err(), "a claim has one writer");
+    }
+
+    #[test]
+    fn what_a_full_disk_tore_off_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = work(&folder);
+        let mut writer = FindingsWriter::create(&work, 1).unwrap();
+        let done = |peak_rss_bytes| Finding::Done { peak_rss_bytes };
+        writer.append(&done(7)).unwrap();
+        writer.file.write_all(b"{\"finding\":\"done\",\"peak").unwrap();
+        writer.take_back().unwrap();
+        writer.append(&done(8)).unwrap();
+        assert_eq!(work.findings(1, 0).unwrap().0, [done(7), done(8)]);
     }
 }

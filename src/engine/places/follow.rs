@@ -224,7 +224,7 @@ impl<'a> Following<'a> {
                 if matches!(error, Error::Cancelled) {
                     return Ok(());
                 }
-                self.reporter.event(Event::CellFailed { cell: Some(id), message: error.to_string() });
+                self.reporter.event(Event::cell_refused(spec, &error));
                 if error.is_of_storage() { Err(error) } else { Ok(()) }
             }
         }

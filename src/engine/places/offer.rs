@@ -28,7 +28,10 @@ pub(super) fn share_study(session: &Session, folder: &PlacesFolder) -> Result<()
     let places = &session.options.places;
     let is_far = matches!(places, Places::Slurm(_));
     let mut spec = session.study.spec.clone();
-    spec.compute.device = places.device_of_jobs(&spec.compute.device).to_owned();
+    let device = places.device_of_jobs(&spec.compute.device).to_owned();
+    spec.compute.device = device;
+    // One that finds no GPU must not compute in another precision.
+    spec.compute.dtype.clone_from(&session.study.environment.compute_dtype);
     folder.open(&SharedStudy {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),

@@ -354,6 +354,7 @@ impl<'a> Common<'a> {
             },
             ropes: self.ropes.clone(),
             eos: json.tokens("eos_token_id")?,
+            generation_eos: Vec::new(),
             bos: json.tokens("bos_token_id")?.first().copied(),
             warnings: self.warnings.clone(),
             needs_all_blocks: None,

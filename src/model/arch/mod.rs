@@ -102,6 +102,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         for token in JsonFile::read(&generation)?.tokens("eos_token_id")? {
             if !config.eos.contains(&token) {
                 config.eos.push(token);
+                config.generation_eos.push(token);
             }
         }
     }
