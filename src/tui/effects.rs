@@ -201,7 +201,7 @@ fn check_all(
         let (number, values) = wanted;
         let plan = origin
             .settings(&values)
-            .and_then(|settings| engine::plan(settings.study, &settings.run.places, options));
+            .and_then(|settings| engine::plan(settings.study, &settings.run, options));
         let outcome = match plan {
             Ok(Plan { model, environment, estimate, .. }) => {
                 let device = format!("{} in {}", environment.device, environment.compute_dtype);

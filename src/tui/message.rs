@@ -135,6 +135,7 @@ pub(crate) enum Effect {
 pub(crate) enum EngineOrder {
     Resume(i64),
     AddCell(crate::study::CellSpec),
+    ExpectCells(bool),
     CancelCell(String),
     Reorder(Vec<String>),
     Pause,
@@ -147,6 +148,7 @@ impl From<EngineOrder> for Command {
         match order {
             EngineOrder::Resume(study) => Self::Resume(study, crate::engine::RunOptions::default()),
             EngineOrder::AddCell(cell) => Self::AddCell(cell),
+            EngineOrder::ExpectCells(expects) => Self::ExpectCells(expects),
             EngineOrder::CancelCell(id) => Self::CancelCell(id),
             EngineOrder::Reorder(order) => Self::Reorder(order),
             EngineOrder::Pause => Self::Pause,

@@ -116,9 +116,25 @@ impl Form {
     }
 
     pub(crate) fn set(&mut self, field: Field, text: &str) {
-        if self.fields[field as usize] != text {
-            text.clone_into(&mut self.fields[field as usize]);
-            self.changed();
+        if self.fields[field as usize] == text {
+            return;
+        }
+        let selected: BTreeSet<String> = self.cells().iter().map(|cell| cell.recipe.to_string()).collect();
+        let before: BTreeSet<String> = self.all_cells().map(|cell| cell.id()).collect();
+        text.clone_into(&mut self.fields[field as usize]);
+        // Of other sets, or of another seed, the same recipes are selected.
+        let new: Vec<CellSpec> = self.all_cells().filter(|cell| !before.contains(&cell.id())).collect();
+        for cell in new {
+            self.select(&cell, selected.contains(&cell.recipe.to_string()));
+        }
+        self.changed();
+    }
+
+    fn select(&mut self, cell: &CellSpec, on: bool) {
+        if on {
+            self.grid.left_out.remove(&cell.id());
+        } else {
+            self.grid.left_out.insert(cell.id());
         }
     }
 
@@ -182,10 +198,13 @@ impl Form {
 
     fn all_cells(&self) -> impl Iterator<Item = CellSpec> + '_ {
         let seed = self.seed();
-        let row = move |row: GridRow| {
-            self.grid.columns(row.section()).into_iter().map(move |level| row.cell(level, seed))
-        };
-        self.rows().into_iter().flat_map(row)
+        self.rows().into_iter().flat_map(move |row| self.cells_of(&row, seed))
+    }
+
+    /// The cells of a row, at the levels that its method knows.
+    fn cells_of(&self, row: &GridRow, seed: u64) -> Vec<CellSpec> {
+        let levels = self.grid.columns(row.section()).into_iter().filter(|level| row.takes(*level));
+        levels.map(|level| row.cell(level, seed)).collect()
     }
 
     pub(crate) fn is_on(&self, cell: &CellSpec) -> bool {
@@ -209,18 +228,15 @@ impl Form {
     /// The cell under the grid's cursor.
     pub(crate) fn cell_at_cursor(&self) -> Option<CellSpec> {
         let (row, column) = self.grid.cursor;
-        Some(self.rows().get(row)?.cell(*self.columns().get(column)?, self.seed()))
+        let level = *self.columns().get(column)?;
+        Some(self.rows().get(row).filter(|row| row.takes(level))?.cell(level, self.seed()))
     }
 
     /// Selects cells, or deselects them when all of them are selected.
     fn toggle(&mut self, cells: &[CellSpec]) {
         let all_on = cells.iter().all(|cell| self.is_on(cell));
         for cell in cells {
-            if all_on {
-                self.grid.left_out.insert(cell.id());
-            } else {
-                self.grid.left_out.remove(&cell.id());
-            }
+            self.select(cell, !all_on);
         }
         self.changed();
     }
@@ -235,7 +251,7 @@ impl Form {
     pub(crate) fn toggle_row(&mut self) {
         let seed = self.seed();
         if let Some(row) = self.rows().get(self.grid.cursor.0) {
-            let cells: Vec<_> = self.columns().into_iter().map(|level| row.cell(level, seed)).collect();
+            let cells = self.cells_of(row, seed);
             self.toggle(&cells);
         }
     }
@@ -244,7 +260,7 @@ impl Form {
     pub(crate) fn toggle_column(&mut self) {
         let (seed, section) = (self.seed(), self.section());
         if let Some(&level) = self.columns().get(self.grid.cursor.1) {
-            let rows = self.rows().into_iter().filter(|row| row.section() == section);
+            let rows = self.rows().into_iter().filter(|row| row.section() == section && row.takes(level));
             let cells: Vec<_> = rows.map(|row| row.cell(level, seed)).collect();
             self.toggle(&cells);
         }
@@ -255,14 +271,27 @@ impl Form {
         self.toggle(&cells);
     }
 
-    /// Adds a column to the section of its family and puts the cursor there.
+    /// Adds a column to the section of its family and puts the cursor there. Selected in it are the rows that have a
+    /// selection; where none of the section has one, all.
     pub(crate) fn add_level(&mut self, level: Level) {
+        let section = GridSection::Family(family_of(level));
         if !self.grid.levels.contains(&level) {
+            let seed = self.seed();
+            let rows = self.rows().into_iter().filter(|row| row.section() == section);
+            let rows: Vec<(GridRow, bool)> = rows
+                .map(|row| {
+                    let has_selection = self.cells_of(&row, seed).iter().any(|cell| self.is_on(cell));
+                    (row, has_selection)
+                })
+                .collect();
+            let all = rows.iter().all(|(_, has_selection)| !has_selection);
+            for (row, has_selection) in &rows {
+                self.select(&row.cell(Some(level), seed), all || *has_selection);
+            }
             self.grid.levels.push(level);
             self.grid.levels.sort_by(|a, b| order(*a, *b));
             self.changed();
         }
-        let section = GridSection::Family(family_of(level));
         if self.section() != section {
             let first = self.rows().iter().position(|row| row.section() == section);
             self.grid.cursor.0 = first.unwrap_or(0);
@@ -349,6 +378,55 @@ impl Form {
 mod tests {
     use super::*;
     use crate::config::settings;
+    use crate::methods::{GridLevels, grid, recipes};
+    use crate::study::Sparsity;
+    use crate::tui::testing::study;
+
+    fn selected(form: &Form) -> Vec<String> {
+        form.cells().iter().map(|cell| cell.recipe.to_string()).collect()
+    }
+
+    /// Two of three methods are selected, at one of two sparsities each.
+    fn two_cells() -> Form {
+        let mut spec = study();
+        spec.cells.retain(|cell| ["wanda@50%", "magnitude@70%"].contains(&cell.recipe.to_string().as_str()));
+        Form::new(&spec)
+    }
+
+    #[test]
+    fn another_set_or_seed_changes_no_selection() {
+        let mut form = two_cells();
+        let before = selected(&form);
+        assert_eq!(before.len(), 2);
+        form.set(Field::Calibration, "other");
+        assert_eq!(selected(&form), before);
+        form.set(Field::Seed, "7");
+        assert_eq!(selected(&form), before);
+        form.set(Field::Calibration, "other,c4");
+        assert_eq!(selected(&form), ["magnitude@70%", "wanda@50%", "wanda@50%"]);
+    }
+
+    #[test]
+    fn a_new_level_is_selected_in_rows_that_have_a_selection() {
+        let mut form = two_cells();
+        form.add_level(Level::Sparsity(Sparsity::Fraction(0.6)));
+        assert_eq!(selected(&form), ["magnitude@60%", "magnitude@70%", "wanda@50%", "wanda@60%"]);
+        form.add_level(Level::Bits(4));
+        assert!(selected(&form).contains(&"gptq@4bit".to_owned()), "the first of its section");
+    }
+
+    #[test]
+    fn what_a_method_does_not_know_is_never_selected() {
+        let levels =
+            GridLevels { structure: vec![Level::Blocks(1), Level::Share(0.2)], ..GridLevels::default() };
+        let mut spec = study();
+        spec.cells = grid(&recipes(&["depth", "width"], &levels), &["c4".to_owned()], 0);
+        let mut form = Form::new(&spec);
+        form.toggle_all();
+        let all = selected(&form);
+        assert!(all.contains(&"depth@1block".to_owned()) && all.contains(&"width@20%".to_owned()), "{all:?}");
+        assert!(!all.contains(&"width@1block".to_owned()), "{all:?}");
+    }
 
     #[test]
     fn the_form_has_exactly_the_fields_that_the_table_of_settings_gives_it() {

@@ -160,6 +160,17 @@ impl GridRow {
         CellSpec { recipe: self.recipe.recipe(level), calibration: self.set.clone(), seed }
     }
 
+    /// Whether its method works at a level at all. Of a method that is not known, and of a whole recipe, the study's check
+    /// tells more.
+    pub(crate) fn takes(&self, level: Option<Level>) -> bool {
+        match (&self.recipe, level) {
+            (RowRecipe::Method(method, _), Some(level)) => {
+                find(method).map_or(true, |method| method.check_level(level).is_ok())
+            }
+            _ => true,
+        }
+    }
+
     pub(crate) fn label(&self) -> String {
         let cell = self.cell(None, 0);
         let name = match &self.recipe {

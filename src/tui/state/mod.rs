@@ -98,6 +98,8 @@ pub(crate) struct State {
     pub interrupted: bool,
     /// Looks for the edge among levels of the study that the engine runs.
     pub edge: Option<EdgeSearch>,
+    /// Cells for the study that is shown, once the engine has taken it up.
+    pub added: Vec<CellSpec>,
 }
 
 impl State {
@@ -122,6 +124,7 @@ impl State {
             leaving: None,
             interrupted: false,
             edge: None,
+            added: Vec::new(),
         }
     }
 

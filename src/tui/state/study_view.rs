@@ -117,6 +117,9 @@ impl StudyView {
     /// Takes over what another look at the same study found, and keeps what only this one knows.
     pub(crate) fn refresh(&mut self, found: Self) {
         let engine = std::mem::replace(self, found);
+        // Cells that were added since the store was read.
+        let added = engine.cells.into_iter().filter(|cell| self.cell(&cell.id).is_none()).collect::<Vec<_>>();
+        self.cells.extend(added);
         self.failures = engine.failures;
         self.answers = engine.answers;
         self.influence.extend(engine.influence);

@@ -1,5 +1,6 @@
 //! What keys and commands do that no screen does by itself.
 
+use super::adding::takes_no_cells;
 use crate::find::OpenRecipe;
 use crate::methods::{Family, METHODS, Method};
 use crate::methods::{USUAL_BITS, usual_format};
@@ -164,15 +165,6 @@ fn add_cell(state: &mut State) -> Vec<Effect> {
         fault: None,
     }));
     Vec::new()
-}
-
-/// Why no cells can be added to the study that is shown.
-fn takes_no_cells(state: &State) -> Option<&'static str> {
-    if state.options.readonly {
-        return Some("read-only: restart without --readonly to add cells");
-    }
-    let active = state.shows_engine_study() && state.engine.state != EngineState::Gone;
-    (!active).then_some("no active study: press r to start one, or R on History to resume one")
 }
 
 /// Asks for a recipe and a bound: the recipe of the selected cell, where it has one level.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::actions::act;
+use super::adding;
 use super::edge;
 use crate::tui::keymap::{self, Context};
 use crate::tui::message::{Effect, EngineOrder};
@@ -216,9 +217,8 @@ fn chosen(state: &mut State, chooser: &mut LevelDialog) -> (bool, Vec<Effect>) {
                     chooser.fault = Some(format!("{} is already done", cell.label()));
                     return (true, Vec::new());
                 }
-                state.queue(&cell);
                 state.toast(format!("{} is queued", cell.label()), false);
-                (false, vec![Effect::Engine(EngineOrder::AddCell(cell))])
+                (false, adding::add(state, cell))
             }
             Err(fault) => {
                 chooser.fault = Some(fault);

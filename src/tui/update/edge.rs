@@ -1,5 +1,6 @@
 //! The search for the edge while it runs: the engine's events go to it, and what it asks for to the engine.
 
+use super::adding;
 use crate::engine::{Command, Event};
 use crate::find::{EdgeSearch, SearchNews};
 use crate::results::CellState;
@@ -26,7 +27,11 @@ pub(super) fn begin(state: &mut State, mut search: EdgeSearch) -> Vec<Effect> {
 /// not pushed aside by the word that the study has ended.
 pub(super) fn event(state: &mut State, event: &Event) -> Vec<Effect> {
     let Some(search) = state.edge.as_mut() else { return Vec::new() };
-    let is_of_another = matches!(event, Event::Plan { .. } | Event::Failed { .. } | Event::Stopped { .. });
+    let is_of_another = match event {
+        // It was taken up again for the search.
+        Event::Plan { study, .. } => !search.is_in(*study),
+        event => matches!(event, Event::Failed { .. } | Event::Stopped { .. }),
+    };
     let is_finished = matches!(event, Event::Finished { .. });
     if is_of_another || (is_finished && search.is_over()) {
         state.edge = None;
@@ -56,10 +61,8 @@ fn carry_out(state: &mut State, news: SearchNews) -> Vec<Effect> {
     for command in news.commands {
         match command {
             // Whoever leaves wants no more cells.
-            Command::AddCell(cell) if state.leaving.is_none() => {
-                state.queue(&cell);
-                effects.push(Effect::Engine(EngineOrder::AddCell(cell)));
-            }
+            Command::AddCell(cell) if state.leaving.is_none() => effects.extend(adding::add(state, cell)),
+            Command::ExpectCells(expects) => effects.push(Effect::Engine(EngineOrder::ExpectCells(expects))),
             Command::CancelCell(id) => effects.push(Effect::Engine(EngineOrder::CancelCell(id))),
             _ => {}
         }
@@ -159,10 +162,11 @@ mod tests {
     }
 
     fn added(effects: &[Effect]) -> Option<CellSpec> {
-        match effects {
+        let said = |effect: &&Effect| !matches!(effect, Effect::Engine(EngineOrder::ExpectCells(_)));
+        match effects.iter().filter(said).collect::<Vec<_>>()[..] {
             [Effect::Engine(EngineOrder::AddCell(cell))] => Some(cell.clone()),
             [] => None,
-            other => panic!("{other:?}"),
+            ref other => panic!("{other:?}"),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::tui::state::{
     Check, Dialog, EngineState, Field, Leave, LogLevel, QuestionDialog, Screen, State, StudyView,
 };
 
+use super::adding;
 use super::edge;
 use super::outcomes::forget;
 
@@ -30,6 +31,11 @@ pub(crate) fn event(state: &mut State, event: &Event) -> Vec<Effect> {
         study_view.apply(event);
     }
     let mut effects = told(state, event);
+    match event {
+        Event::Plan { .. } => effects.extend(adding::taken_up(state)),
+        Event::Failed { .. } | Event::Stopped { .. } => state.added.clear(),
+        _ => {}
+    }
     effects.extend(edge::event(state, event));
     effects
 }

@@ -1,6 +1,7 @@
 //! The one way in which the state changes. Pure: what is to be done outside comes back as effects.
 
 mod actions;
+mod adding;
 mod dialogs;
 mod edge;
 mod engine;

@@ -198,7 +198,7 @@ fn a_recipe_that_is_wrong_says_what_is_accepted_there_and_can_be_put_right() {
     typed(&mut state, "gptq@5bit");
     assert!(text(&state, 80, 24).contains("a level of gptq: 8bit, 4bit, 3bit, 2bit"));
     press(&mut state, KeyCode::Enter);
-    assert!(text(&state, 80, 24).contains("accepted behind `gptq@` is 8bit, 4bit, 3bit, 2bit"));
+    assert!(text(&state, 80, 24).contains("accepted after `gptq@` is 8bit, 4bit, 3bit, 2bit"));
     // The arrows go through what was typed, and do not throw it away.
     for key in [KeyCode::Left, KeyCode::Left, KeyCode::Left, KeyCode::Backspace, KeyCode::Char('4')] {
         press(&mut state, key);

@@ -20,11 +20,18 @@ pub(crate) struct TableColumn {
     pub min: u16,
     /// On a narrow screen the columns of the lowest priority are dropped first.
     pub priority: u8,
+    /// Columns of the terminal at the end of its cells that its title does not stand over, where it need not.
+    pub trailing: u16,
 }
 
 impl TableColumn {
     pub(crate) fn new(title: impl Into<String>, align: Alignment, min: u16, priority: u8) -> Self {
-        Self { title: title.into(), align, min, priority }
+        Self { title: title.into(), align, min, priority, trailing: 0 }
+    }
+
+    /// The same with something that follows the figures of its cells.
+    pub(crate) fn with_trailing(self, trailing: u16) -> Self {
+        Self { trailing, ..self }
     }
 }
 
@@ -159,7 +166,10 @@ impl Widget for Table<'_> {
         for &(column, x, width) in &starts {
             let sorted = self.sort.is_some_and(|(at, _)| at == column);
             let style = if sorted { theme.key() } else { theme.dim().patch(theme.title()) };
-            let title = Line::styled(self.title(column, usize::from(width)), style);
+            let title = self.title(column, usize::from(width));
+            let free = usize::from(width).saturating_sub(text::width(&title));
+            let trailing = " ".repeat(free.min(self.columns[column].trailing.into()));
+            let title = Line::styled(title + &trailing, style);
             place(&title, area.y, x, width, self.columns[column].align, buf);
         }
 

@@ -136,9 +136,10 @@ fn verdict_lines(state: &State, study_view: &StudyView, area: Rect) -> Vec<Strin
 
 fn draw_verdict(state: &State, lines: &[String], area: Rect, buffer: &mut Buffer) {
     let theme = &state.theme;
+    let smallest = lines.iter().position(|line| line.starts_with("Smallest")).unwrap_or(lines.len());
     for (i, (line, row)) in lines.iter().zip(area.rows()).enumerate() {
         let sign = if i == 0 { theme.symbols().chevron } else { " " };
-        let style = if line.starts_with("Smallest") { theme.text() } else { theme.title() };
+        let style = if i < smallest { theme.title() } else { theme.text() };
         let spans = vec![Span::styled(format!(" {sign} "), theme.key()), Span::styled(line.clone(), style)];
         Line::from(spans).render(row, buffer);
     }

@@ -21,6 +21,8 @@ use crate::tui::widgets::{Table, TableColumn, TableRow, panel, text};
 const ROOMY: u16 = 100;
 /// Below this width names of cells may be cut.
 const NARROW: u16 = 70;
+/// Columns of a difference from the base, behind a score of tasks.
+const DIFFERENCE: u16 = 6;
 
 pub(crate) fn draw(state: &State, found: &Comparison<'_>, area: Rect, buffer: &mut Buffer) {
     let (theme, view) = (state.theme, &state.compare);
@@ -184,7 +186,10 @@ fn columns(
             let left = matches!(by, SortBy::Cell | SortBy::State);
             let align = if left { Alignment::Left } else { Alignment::Right };
             let sorted = view.sort == Some(by) && by != SortBy::Cell;
-            (by, TableColumn::new(title, align, min, if sorted { 240 } else { priority }))
+            let column = TableColumn::new(title, align, min, if sorted { 240 } else { priority });
+            let has_difference = matches!(by, SortBy::Score(score) if score.subject() == Subject::Task);
+            let trailing = if has_difference && !view.relative { DIFFERENCE + 1 } else { 0 };
+            (by, column.with_trailing(trailing))
         })
         .collect()
 }
@@ -347,7 +352,8 @@ fn on_tasks(row: &ModelRow<'_>, score: &Score, view: &CompareView, theme: Theme)
         }
         _ => (String::new(), theme.dim()),
     };
-    line.spans.push(Span::styled(format!(" {difference:>6}"), style));
+    let width = usize::from(DIFFERENCE);
+    line.spans.push(Span::styled(format!(" {difference:>width$}"), style));
     line
 }
 

@@ -22,8 +22,8 @@ pub(crate) fn lines(study_view: &StudyView, most: usize, width: usize, theme: Th
     text::wrap(&brief, width).into_iter().take(most).collect()
 }
 
-/// How small models of each kind are within limits of three measures: a line of a width at most for every kind, none where
-/// there are not as many lines.
+/// How small models of each kind are within limits of three measures, in as many lines of a width: each is cut to one
+/// where they do not fit, and there are none where there are more kinds than lines.
 pub(crate) fn smallest(study_view: &StudyView, most: usize, width: usize, theme: Theme) -> Vec<String> {
     let (model, base) = (&study_view.model, &study_view.base.metrics);
     let whole = |cell: &CellResult| cell.footprint.as_ref().and_then(|found| model.cell_footprint(found));
@@ -31,6 +31,10 @@ pub(crate) fn smallest(study_view: &StudyView, most: usize, width: usize, theme:
     let lines = smallest_models((base, model.base_footprint()), &cells);
     if lines.len() > most {
         return Vec::new();
+    }
+    let whole: Vec<String> = lines.iter().flat_map(|line| text::wrap(line, width)).collect();
+    if whole.len() <= most {
+        return whole;
     }
     let cut = |line: &String| text::truncate(line, width, theme.symbols().ellipsis).into_owned();
     lines.iter().map(cut).collect()

@@ -91,16 +91,11 @@ fn row(state: &State, study: &StudySummary) -> TableRow {
         Line::styled(human::date(study.created_at), theme.dim()),
         Line::from(model(&study.model).to_owned()),
         Line::from(format!("{done}/{all}")),
-        Line::from(vec![parts::mark(&theme, standing), Span::raw(format!(" {}", word(standing)))]),
+        Line::from(vec![
+            parts::mark(&theme, standing),
+            Span::raw(format!(" {}", StudySummary::word(standing))),
+        ]),
     ])
-}
-
-/// A study that was stopped can be resumed: "cancelled", as of a cell, would mislead.
-fn word(standing: CellState) -> &'static str {
-    match standing {
-        CellState::Cancelled => "unfinished",
-        other => other.name(),
-    }
 }
 
 /// The name of a model: a hub id, or the last two folders of a path.
@@ -120,7 +115,7 @@ fn draw_preview(state: &State, study: &StudySummary, area: Rect, buffer: &mut Bu
     facts.add("model", model_name(&study.model));
     facts.add("created", &format!("{} UTC", human::date(study.created_at)));
     facts.add("cells", &format!("{done} of {all} done"));
-    facts.add("state", word(standing));
+    facts.add("state", StudySummary::word(standing));
     let known = study_view(state, study.id);
     if let Some(study_view) = known {
         details(&mut facts, study_view);

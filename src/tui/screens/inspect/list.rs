@@ -157,7 +157,9 @@ fn head(theme: Theme, column: ListColumn, rows: &[PromptRow<'_>]) -> String {
         ListColumn::Task => "task".into(),
         ListColumn::Record => "no.".into(),
         ListColumn::Prompt => "prompt".into(),
-        ListColumn::Change => format!("{}{}", theme.symbols().delta, rows::score_name(rows)),
+        ListColumn::Change => {
+            format!("{}{}", theme.symbols().delta, rows::only_score(rows).map_or("", |score| score.name))
+        }
         ListColumn::Margin => "margin".into(),
         ListColumn::Bits => "JS bits".into(),
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::prompt_row::PromptRow;
 use super::records::listed;
 use crate::results::{CellResult, CellState, ModuleResult};
-use crate::scores::{Subject, headline_scores, records};
+use crate::scores::{Score, Subject, headline_scores, records};
 use crate::tui::state::{State, StudyView};
 
 /// The cell on the right-hand side: the chosen one, else the first that has something to show.
@@ -131,8 +131,16 @@ pub(super) fn failure<'a>(study_view: &'a StudyView, cell: Option<&str>) -> Opti
     Some(told.or_else(warned).unwrap_or("see the log file beside the store"))
 }
 
-/// The name of the score that tells the sides of these rows apart.
+/// The score that tells the sides of these rows apart, where it is one for all of them.
+pub(super) fn only_score(rows: &[PromptRow<'_>]) -> Option<&'static Score> {
+    let mut scores = rows.iter().filter_map(PromptRow::score);
+    match scores.next() {
+        None => headline_scores(Subject::Task).next(),
+        Some(first) => scores.all(|score| score == first).then_some(first),
+    }
+}
+
+/// What it is called.
 pub(super) fn score_name(rows: &[PromptRow<'_>]) -> &'static str {
-    let score = rows.iter().find_map(PromptRow::score).or_else(|| headline_scores(Subject::Task).next());
-    score.map_or("score", |score| score.name)
+    only_score(rows).map_or("score", |score| score.name)
 }

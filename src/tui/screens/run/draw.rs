@@ -14,7 +14,7 @@ use crate::tui::state::{EngineState, LogLevel, Panel, State, StudyView, model_na
 use crate::tui::view::parts::{first_shown, framed, mark, nothing};
 use crate::tui::widgets::Gauge;
 use crate::tui::widgets::Spark;
-use crate::tui::widgets::text::{fit, sanitize, truncate, width};
+use crate::tui::widgets::text::{fit, sanitize, truncate, width, wrap};
 use crate::tui::widgets::{HeatMap, HeatRow};
 
 /// The panels: cells, progress, heat map, machine, log.
@@ -223,10 +223,14 @@ fn at_rest(state: &State, study_view: &StudyView, lines: [Rect; 3], buffer: &mut
     }
 }
 
-/// The cell that the heat map shows: the selected one, or while the base is selected the last that has modules.
+/// The cell that the heat map shows: the selected one, or while the base is selected the one that is computed, else the
+/// last that has modules.
 fn mapped<'a>(state: &State, study_view: &'a StudyView) -> Option<&'a CellResult> {
     let selected = state.run.row(Some(study_view)).checked_sub(1).and_then(|at| study_view.cells.get(at));
-    selected.or_else(|| study_view.cells.iter().rev().find(|cell| !cell.modules.is_empty()))
+    let running = |cell: &&CellResult| cell.state == CellState::Running;
+    selected
+        .or_else(|| study_view.cells.iter().find(running))
+        .or_else(|| study_view.cells.iter().rev().find(|cell| !cell.modules.is_empty()))
 }
 
 /// The influence of the blocks as bars, as shares of the largest, where the set of the cell that is mapped was surveyed.
@@ -373,8 +377,9 @@ fn log(state: &State, area: Rect, buffer: &mut Buffer) {
     let inner = framed(theme, &title, false, area, buffer);
     let rows = usize::from(inner.height);
     let end = lines.len().saturating_sub(state.run.scrolled);
-    let first = end.saturating_sub(rows);
-    for (row, line) in lines.range(first..end).enumerate() {
+    // From the newest line upwards: long ones take several rows.
+    let mut drawn = Vec::new();
+    for line in lines.range(..end).rev() {
         let style = match line.level {
             LogLevel::Info => theme.text(),
             LogLevel::Good => theme.good(),
@@ -383,9 +388,20 @@ fn log(state: &State, area: Rect, buffer: &mut Buffer) {
         };
         let seconds = line.at.as_secs();
         let stamp = format!("{:02}:{:02}:{:02} ", seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let room = usize::from(inner.width).saturating_sub(width(&stamp));
-        let text = truncate(&sanitize(&line.text), room, theme.symbols().ellipsis).into_owned();
-        Line::from(vec![Span::styled(stamp, theme.dim()), Span::styled(text, style)])
-            .render(Rect { y: inner.y + row as u16, height: 1, ..inner }, buffer);
+        let room = usize::from(inner.width).saturating_sub(width(&stamp)).max(1);
+        let blank = " ".repeat(width(&stamp));
+        let texts = wrap(&sanitize(&line.text), room).into_iter().enumerate();
+        let parts = texts.map(|(part, text)| {
+            let before = if part == 0 { stamp.clone() } else { blank.clone() };
+            Line::from(vec![Span::styled(before, theme.dim()), Span::styled(text, style)])
+        });
+        drawn.extend(parts.collect::<Vec<_>>().into_iter().rev());
+        if drawn.len() >= rows {
+            break;
+        }
+    }
+    drawn.truncate(rows);
+    for (row, line) in drawn.into_iter().rev().enumerate() {
+        line.render(Rect { y: inner.y + row as u16, height: 1, ..inner }, buffer);
     }
 }

@@ -146,8 +146,13 @@ fn row_line(
     let here = form.focus == Focus::Grid && number == form.grid.cursor.0;
     let mut spans = vec![Span::styled(format!("{name}  "), if here { theme.accent() } else { theme.text() })];
     for column in columns.shown.clone() {
-        let on = form.is_on(&row.cell(columns.levels[column], form.seed()));
-        let glyph = if on { symbols.box_on } else { symbols.box_off };
+        let level = columns.levels[column];
+        let on = row.takes(level) && form.is_on(&row.cell(level, form.seed()));
+        let glyph = match (row.takes(level), on) {
+            (false, _) => symbols.dot,
+            (true, true) => symbols.box_on,
+            (true, false) => symbols.box_off,
+        };
         let style = match (here && column == form.grid.cursor.1, on) {
             (true, _) => theme.selected(),
             (false, true) => theme.good(),
