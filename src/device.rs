@@ -46,6 +46,8 @@ pub(crate) fn check_device(name: &str) -> Result<()> {
 
 /// A file that is there where the system knows a GPU of NVIDIA's.
 const FIRST_GPU: &str = "/dev/nvidia0";
+/// What the driver says where no GPU is meant for this process (`CUDA_VISIBLE_DEVICES`, a job without one).
+const HIDDEN: &str = "NO_DEVICE";
 
 /// The device that `name` (`auto`, `cpu`, `cuda`, `cuda:N`) stands for; `auto` is the first GPU where the build
 /// knows GPUs and there is one, else the CPU.
@@ -54,23 +56,24 @@ const FIRST_GPU: &str = "/dev/nvidia0";
 /// [`Error::Mistake`] for an unknown name, for `cuda` in a build without it, and for a GPU that is not there.
 pub fn choose_device(name: &str) -> Result<Device> {
     match wish(name)? {
-        // Whoever has a GPU does not want hours on the CPU because another process holds it.
-        Wish::Auto if BUILT_WITH_CUDA && Path::new(FIRST_GPU).exists() => {
-            open_gpu(0, "device `auto`: there is a GPU that cannot be used", "cpu, cuda:N")
-        }
-        Wish::Auto if BUILT_WITH_CUDA => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+        Wish::Auto if BUILT_WITH_CUDA => match Device::new_cuda(0) {
+            // Whoever has a GPU does not want hours on the CPU because another process holds it.
+            Err(e) if Path::new(FIRST_GPU).exists() && !e.to_string().contains(HIDDEN) => {
+                Err(unusable(&e, "device `auto`: there is a GPU that cannot be used", "cpu, cuda:N"))
+            }
+            found => Ok(found.unwrap_or(Device::Cpu)),
+        },
         Wish::Auto | Wish::Cpu => Ok(Device::Cpu),
-        Wish::Cuda(n) => open_gpu(n, &format!("device `{name}` is not available"), "auto, cpu"),
+        Wish::Cuda(n) => Device::new_cuda(n)
+            .map_err(|e| unusable(&e, &format!("device `{name}` is not available"), "auto, cpu")),
     }
 }
 
-fn open_gpu(number: usize, trouble: &str, accepted: &str) -> Result<Device> {
-    Device::new_cuda(number).map_err(|e| {
-        // A GPU library's error may carry a backtrace below its first line.
-        let reason = e.to_string();
-        let reason = reason.lines().next().unwrap_or_default();
-        Error::mistake(format!("{trouble} ({reason}); accepted are {accepted}"))
-    })
+fn unusable(error: &candle_core::Error, trouble: &str, accepted: &str) -> Error {
+    // A GPU library's error may carry a backtrace below its first line.
+    let reason = error.to_string();
+    let reason = reason.lines().next().unwrap_or_default();
+    Error::mistake(format!("{trouble} ({reason}); accepted are {accepted}"))
 }
 
 /// Checks the name of a precision, on the device as it was asked for, without touching the device.

@@ -117,6 +117,12 @@ impl RecipeWord {
             _ => format!("{before}{first}"),
         };
         match (self, understand(&tried)) {
+            (Self::Method, Err(error)) if !before.is_empty() => {
+                // Nobody has typed the step that was tried.
+                let (reason, steps) = (error.to_string(), before.trim_end().trim_end_matches('+'));
+                let reason = reason.split_once("`: ").map_or(reason.as_str(), |(_, reason)| reason);
+                format!("no step goes after `{steps}`: {reason}")
+            }
             (_, Err(error)) => error.to_string(),
             (Self::Parameter(method), Ok(_)) if first.is_empty() => {
                 format!("{} has no parameters", method.name())
@@ -311,7 +317,7 @@ mod tests {
             ("wanda@50%+depth@", "comes first"),
             ("wandb@", "unknown method `wandb`: accepted are magnitude"),
             ("wanda@4bit,", "wanda@4bit: accepted after `wanda@` is a fraction"),
-            ("gptq@4bit+", "do not go together"),
+            ("gptq@4bit+", "no step goes after `gptq@4bit`: these steps do not go together"),
         ] {
             let found = complete(text).expected;
             assert!(found.contains(expected), "{text}: {found}");

@@ -161,8 +161,8 @@ impl Procedure {
             [] | [_] | [Family::Prune, Family::Quantise] => {}
             _ => {
                 return Err(Error::mistake(
-                    "these steps do not go together; accepted are one step, or one that prunes and behind it one \
-                     that quantises (sparsegpt@50%+gptq@4bit)",
+                    "these steps do not go together; accepted are one step, or one that prunes and then one that \
+                     quantises (sparsegpt@50%+gptq@4bit)",
                 ));
             }
         }

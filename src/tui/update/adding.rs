@@ -15,7 +15,10 @@ pub(super) fn takes_no_cells(state: &State) -> Option<&'static str> {
     match state.engine.state {
         _ if state.options.readonly => Some("read-only: restart without --readonly to add cells"),
         EngineState::Gone => Some("the engine has stopped: restart secateur to add cells"),
-        _ if state.shows_engine_study() || !state.added.is_empty() => None,
+        EngineState::Starting if !state.added.is_empty() => {
+            Some("the study is being taken up: it takes more cells in a moment")
+        }
+        _ if state.shows_engine_study() => None,
         EngineState::Idle if is_complete => None,
         EngineState::Idle => {
             Some("this study is not complete: R on History resumes it, and then it takes more cells")
@@ -31,11 +34,7 @@ pub(super) fn add(state: &mut State, cell: CellSpec) -> Vec<Effect> {
         return vec![Effect::Engine(EngineOrder::AddCell(cell))];
     }
     let Some(study) = state.study_view.as_ref().map(|study_view| study_view.study) else { return Vec::new() };
-    let is_first = state.added.is_empty();
     state.added.push(cell);
-    if !is_first {
-        return Vec::new();
-    }
     state.engine.starting(state.now);
     vec![Effect::Engine(EngineOrder::Resume(study))]
 }
@@ -93,6 +92,8 @@ mod tests {
         let effects = press(&mut state, KeyCode::Enter);
         assert_eq!(effects, [Effect::Engine(EngineOrder::Resume(7))]);
         assert!(state.engine.busy(), "the header says so");
+        press(&mut state, KeyCode::Char('a'));
+        assert!(state.dialogs.is_empty(), "not twice");
         let plan = Event::Plan {
             study: 7,
             model: Box::new(model()),
