@@ -46,6 +46,8 @@ pub(super) struct Tracker {
     paces: Vec<(Work, Pace)>,
     /// Operations per second, measured on this machine before anything ran.
     speed: f64,
+    /// Seconds of work in earlier runs of the study.
+    earlier: f64,
     recent: Option<(Instant, f64, f64)>,
 }
 
@@ -56,17 +58,23 @@ impl Tracker {
             now: Progress::default(),
             paces: Work::ALL.iter().map(|&w| (w, Pace::default())).collect(),
             speed: 1e11,
+            earlier: 0.0,
             recent: None,
         }
     }
 
     /// Begins a study on a machine of `speed` operations per second.
     pub fn begin(&mut self, speed: f64) {
-        self.speed = speed;
+        (self.speed, self.earlier) = (speed, 0.0);
         self.now = Progress::default();
         for (_, pace) in &mut self.paces {
             *pace = Pace::default();
         }
+    }
+
+    /// Earlier runs of the study have spent so many seconds on what they have left.
+    pub fn continues(&mut self, seconds: f64) {
+        self.earlier = seconds;
     }
 
     /// The base or a cell begins, of which so much is left; what was left of the one before does not come any more.
@@ -124,7 +132,7 @@ impl Tracker {
     fn tell(&mut self) {
         let (spent, left) = (self.spent(), self.left());
         self.now.eta_seconds = Some(left);
-        self.now.study = if spent > 0.0 { (spent / (spent + left)).clamp(0.0, 1.0) } else { 0.0 };
+        self.now.study = share(self.earlier + spent, left);
     }
 
     /// A phase begins, of `total` steps.
@@ -168,9 +176,9 @@ impl Tracker {
         let mean = seen.left.iter().sum::<f64>() / seen.left.len().max(1) as f64;
         let waiting = seen.waiting_seconds.unwrap_or_else(|| self.left() / seen.apart.max(1) as f64);
         let left = (waiting + mean).max(longest);
-        let spent = self.spent() + seen.elapsed;
+        let spent = self.earlier + self.spent() + seen.elapsed;
         self.now.eta_seconds = Some(left);
-        self.now.study = (spent / (spent + left)).clamp(0.0, 1.0);
+        self.now.study = share(spent, left);
         (self.now.cell, self.now.phase) = (seen.cell, seen.phase);
         (self.now.done, self.now.total, self.now.unit) = (seen.done, seen.total, seen.unit);
         self.now.tokens_per_second = seen.tokens_per_second;
@@ -199,6 +207,11 @@ impl Tracker {
         let at = self.paces.iter().position(|(w, _)| *w == work).unwrap_or(0);
         &mut self.paces[at].1
     }
+}
+
+/// How much of the seconds are spent.
+fn share(spent: f64, left: f64) -> f64 {
+    if spent > 0.0 { (spent / (spent + left)).clamp(0.0, 1.0) } else { 0.0 }
 }
 
 fn of(amounts: &Amounts, work: Work) -> f64 {
@@ -237,6 +250,19 @@ mod tests {
         assert!((tracker.now.study - 0.5).abs() < 1e-9);
         tracker.skip(Work::Head, 25.0);
         assert!((tracker.left() - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_study_that_is_resumed_is_as_far_as_it_was() {
+        let mut tracker = tracker();
+        tracker.continues(30.0);
+        tracker.unit(&vec![(Work::Forward, 100.0)]);
+        assert!((tracker.now.study - 0.75).abs() < 1e-9, "thirty seconds of forty");
+        tracker.did(Work::Forward, 50.0, 5.0);
+        assert!((tracker.now.study - 35.0 / 40.0).abs() < 1e-9);
+        tracker.begin(10.0);
+        tracker.unit(&vec![(Work::Forward, 100.0)]);
+        assert!(tracker.now.study.abs() < 1e-9, "another study");
     }
 
     #[test]

@@ -186,6 +186,8 @@ impl Worker {
             cells: ledger.cells.iter().map(planned).collect(),
             estimate,
         });
+        let spent = ledger.cells.iter().map(|cell| cell.seconds.total()).sum::<f64>();
+        self.reporter.tracker.continues(ledger.base.seconds.total() + spent);
         let (folder, blocks) = (ledger.folder(None), session.study.folder.config.blocks);
         tell_surveys(&folder, blocks, &mut BTreeSet::new(), &mut self.reporter)?;
         self.control.fill(ledger.unfinished());

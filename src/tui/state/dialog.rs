@@ -195,6 +195,8 @@ pub(crate) enum DialogAnswer {
     /// Continue without a screen.
     Headless,
     Delete(i64),
+    /// Start the study of the form.
+    Start,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::tui::message::{Effect, EngineOrder};
 use crate::tui::screens::{compare, history, inspect, run, show, study, toast_error};
 use crate::tui::state::{
     Check, CommandPalette, Dialog, DialogAnswer, EngineState, Field, GridRow, Leave, LevelDialog, Line,
-    QuestionDialog, RowRecipe, Screen, SearchDialog, State, StudyView, Wanted,
+    QuestionDialog, RowRecipe, Screen, SearchDialog, State, StudyView, Wanted, model_name,
 };
 
 /// Does what a key or a command of the palette asks for.
@@ -104,6 +104,32 @@ fn start(state: &mut State) -> Vec<Effect> {
     if let Check::Refused { field, message } = state.form.check.clone() {
         return refuse(state, field, message);
     }
+    let own = model_name(state.form.get(Field::Model)).to_owned();
+    let shown = state.study_view.as_ref().filter(|shown| model_name(&shown.model.source) != own);
+    if let (Some(shown), true) = (shown, state.screen != Screen::Study) {
+        let number = shown.study;
+        let cells = state.form.cells().len();
+        let plural = if cells == 1 { "cell" } else { "cells" };
+        state.dialogs.push(Dialog::Question(QuestionDialog {
+            title: "Start another study?".into(),
+            text: vec![
+                format!("On Study stands a study of {own}, {cells} {plural}."),
+                format!("Study {number}, which is open, is of another model; a adds cells to it."),
+            ],
+            answers: vec![
+                ('y', "start the one on Study".into(), DialogAnswer::Start),
+                ('b', "back".into(), DialogAnswer::Back),
+            ],
+            chosen: 1,
+            bad: false,
+        }));
+        return Vec::new();
+    }
+    start_now(state)
+}
+
+/// Starts the study of the form, which nothing stands against.
+pub(super) fn start_now(state: &mut State) -> Vec<Effect> {
     state.engine.starting(state.now);
     state.screen = Screen::Run;
     vec![Effect::Start(Box::new(state.form.values()))]

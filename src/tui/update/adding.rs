@@ -53,7 +53,7 @@ mod tests {
     use crate::results::{Environment, ModelInfo};
     use crate::tui::message::{EffectOutcome, Message, OpenReason};
     use crate::tui::state::{Screen, StudyView};
-    use crate::tui::testing::{press, state};
+    use crate::tui::testing::{press, state, text};
     use crate::tui::update::update;
 
     fn model() -> ModelInfo {
@@ -116,6 +116,26 @@ mod tests {
         let found = Box::new(StudyView::planned(7, model(), Environment::default(), &planned()));
         update(&mut state, Message::Done(EffectOutcome::Study(found, OpenReason::Refresh)));
         assert!(state.study_view.as_ref().is_some_and(|shown| shown.cell(&cells[0]).is_some()));
+    }
+
+    #[test]
+    fn a_study_of_another_model_than_the_one_that_is_open_starts_only_when_that_is_meant() {
+        let mut state = open(CellState::Done);
+        assert!(press(&mut state, KeyCode::Char('r')).is_empty());
+        let drawn = text(&state, 80, 24);
+        for part in ["Start another study?", "a study of models/tiny, 6 cells", "Study 7"] {
+            assert!(drawn.contains(part), "{part}: {drawn}");
+        }
+        press(&mut state, KeyCode::Enter);
+        assert!(state.dialogs.is_empty() && !state.engine.busy(), "the answer that is chosen goes back");
+        press(&mut state, KeyCode::Char('r'));
+        let effects = press(&mut state, KeyCode::Char('y'));
+        assert!(matches!(effects[..], [Effect::Start(_)]) && state.engine.busy(), "{effects:?}");
+
+        let mut state = open(CellState::Done);
+        state.screen = Screen::Study;
+        let effects = press(&mut state, KeyCode::Char('r'));
+        assert!(matches!(effects[..], [Effect::Start(_)]), "what starts is in sight: {effects:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::actions::act;
+use super::actions::{act, start_now};
 use super::adding;
 use super::edge;
 use crate::tui::keymap::{self, Context};
@@ -248,6 +248,7 @@ fn decide(state: &mut State, answer: DialogAnswer) -> Vec<Effect> {
     match answer {
         DialogAnswer::Back => Vec::new(),
         DialogAnswer::Headless => vec![Effect::Leave(Leave::Headless)],
+        DialogAnswer::Start => start_now(state),
         DialogAnswer::Delete(study) => vec![Effect::DeleteStudy(study)],
         DialogAnswer::StopAfterBlock | DialogAnswer::StopNow => {
             state.leaving = Some(Leave::Now);
