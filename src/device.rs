@@ -1,7 +1,5 @@
 //! Which device computes, and in what precision.
 
-use std::path::Path;
-
 use candle_core::{DType, Device};
 
 use crate::error::{Error, Result};
@@ -44,10 +42,17 @@ pub(crate) fn check_device(name: &str) -> Result<()> {
     wish(name).map(drop)
 }
 
-/// A file that is there where the system knows a GPU of NVIDIA's.
-const FIRST_GPU: &str = "/dev/nvidia0";
-/// What the driver says where no GPU is meant for this process (`CUDA_VISIBLE_DEVICES`, a job without one).
-const HIDDEN: &str = "NO_DEVICE";
+/// Whether the driver shows this process a GPU: `CUDA_VISIBLE_DEVICES` and a job's limits may hide all of them.
+#[cfg(feature = "cuda")]
+fn sees_a_gpu() -> bool {
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    CudaContext::device_count().is_ok_and(|count| count > 0)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn sees_a_gpu() -> bool {
+    false
+}
 
 /// The device that `name` (`auto`, `cpu`, `cuda`, `cuda:N`) stands for; `auto` is the first GPU where the build
 /// knows GPUs and there is one, else the CPU.
@@ -56,13 +61,9 @@ const HIDDEN: &str = "NO_DEVICE";
 /// [`Error::Mistake`] for an unknown name, for `cuda` in a build without it, and for a GPU that is not there.
 pub fn choose_device(name: &str) -> Result<Device> {
     match wish(name)? {
-        Wish::Auto if BUILT_WITH_CUDA => match Device::new_cuda(0) {
-            // Whoever has a GPU does not want hours on the CPU because another process holds it.
-            Err(e) if Path::new(FIRST_GPU).exists() && !e.to_string().contains(HIDDEN) => {
-                Err(unusable(&e, "device `auto`: there is a GPU that cannot be used", "cpu, cuda:N"))
-            }
-            found => Ok(found.unwrap_or(Device::Cpu)),
-        },
+        // Whoever has a GPU does not want hours on the CPU because another process holds it.
+        Wish::Auto if sees_a_gpu() => Device::new_cuda(0)
+            .map_err(|e| unusable(&e, "device `auto`: there is a GPU that cannot be used", "cpu, cuda:N")),
         Wish::Auto | Wish::Cpu => Ok(Device::Cpu),
         Wish::Cuda(n) => Device::new_cuda(n)
             .map_err(|e| unusable(&e, &format!("device `{name}` is not available"), "auto, cpu")),

@@ -15,8 +15,10 @@ use crate::human;
 use crate::study::{CalibrationSpec, Contamination, StudyContent, contamination_warning, short_name};
 use crate::sysinfo::host_memory;
 
-/// Bytes of a token, and of what is noted of the window that it is in.
-const TOKEN_BYTES: u64 = 8;
+/// Bytes of a token.
+const TOKEN_BYTES: u64 = 4;
+/// Bytes that a window takes besides: the vector that holds it, and its place while windows are counted.
+const WINDOW_BYTES: u64 = 128;
 
 /// The windows of a calibration set.
 pub(super) struct CalibrationSet {
@@ -76,8 +78,8 @@ impl CalibrationSets {
 
 /// Refuses more windows than memory holds even as tokens: what else a study needs is only known once they are drawn.
 fn check_room(samples: usize, seq_len: usize, available: u64) -> Result<()> {
-    let tokens = (samples as u64).saturating_mul(seq_len as u64);
-    let needed = tokens.saturating_mul(TOKEN_BYTES);
+    let window = (seq_len as u64).saturating_mul(TOKEN_BYTES).saturating_add(WINDOW_BYTES);
+    let needed = window.saturating_mul(samples as u64);
     if needed <= available / 2 {
         return Ok(());
     }
@@ -133,7 +135,7 @@ mod tests {
         assert!(check_room(128, 2048, 1 << 30).is_ok());
         let error = check_room(1_000_000_000, 2048, 1 << 34).unwrap_err();
         assert_eq!(error.flag(), Some("calibration-samples"));
-        assert!(error.to_string().contains("1000000000 windows of 2048 tokens take 16.4 TB"), "{error}");
+        assert!(error.to_string().contains("1000000000 windows of 2048 tokens take 8.3 TB"), "{error}");
         assert!(check_room(usize::MAX, usize::MAX, 1 << 34).is_err());
     }
 }

@@ -63,9 +63,9 @@ impl Worker {
             }
             self.reporter.tracker.rest();
         }
-        if let Some(session) = self.session.as_mut() {
-            // What cannot be kept now was to be computed by nobody yet.
-            let _ = session.enter_added(&self.control);
+        let entered = self.session.as_mut().map_or(Ok(()), |session| session.enter_added(&self.control));
+        if let Err(error) = entered {
+            self.reporter.warn(None, format!("cells that were added are not kept: {error}"));
         }
         let resumable =
             self.session.as_ref().map(|s| &s.ledger).filter(|l| !l.unfinished().is_empty()).map(|l| l.study);

@@ -118,10 +118,13 @@ impl RecipeWord {
         };
         match (self, understand(&tried)) {
             (Self::Method, Err(error)) if !before.is_empty() => {
-                // Nobody has typed the step that was tried.
-                let (reason, steps) = (error.to_string(), before.trim_end().trim_end_matches('+'));
-                let reason = reason.split_once("`: ").map_or(reason.as_str(), |(_, reason)| reason);
-                format!("no step goes after `{steps}`: {reason}")
+                let steps = before.trim_end().trim_end_matches('+');
+                // The last step that was tried was not typed, so the reason must not quote it.
+                match (understand(steps), tried.parse().map(|recipe| Procedure::why_refused(&recipe))) {
+                    (Err(own), _) => own.to_string(),
+                    (Ok(_), Ok(Some(reason))) => format!("no step goes after `{steps}`: {reason}"),
+                    _ => error.to_string(),
+                }
             }
             (_, Err(error)) => error.to_string(),
             (Self::Parameter(method), Ok(_)) if first.is_empty() => {
@@ -317,6 +320,7 @@ mod tests {
             ("wanda@50%+depth@", "comes first"),
             ("wandb@", "unknown method `wandb`: accepted are magnitude"),
             ("wanda@4bit,", "wanda@4bit: accepted after `wanda@` is a fraction"),
+            ("wandb@50%+", "unknown method `wandb`: accepted are magnitude"),
             ("gptq@4bit+", "no step goes after `gptq@4bit`: these steps do not go together"),
         ] {
             let found = complete(text).expected;

@@ -150,6 +150,11 @@ impl Procedure {
         Self::understand(recipe, study).map_err(|e| Error::mistake(format!("recipe `{recipe}`: {e}")))
     }
 
+    /// Why a recipe is none, with the defaults of all parameters; the recipe is not quoted.
+    pub(super) fn why_refused(recipe: &Recipe) -> Option<String> {
+        Self::understand(recipe, &Parameters::new()).err().map(|error| error.to_string())
+    }
+
     fn understand(recipe: &Recipe, study: &Parameters) -> Result<Self> {
         let steps: Vec<_> = recipe.steps().collect();
         let methods = steps.iter().map(|step| find(&step.method)).collect::<Result<Vec<_>>>()?;

@@ -55,7 +55,7 @@ pub(crate) fn smallest_models(
         known.iter().filter_map(|found| found.cell.spec.calibration.as_ref()).collect();
     sets.sort_unstable();
     sets.dedup();
-    // What another set makes of a recipe is another model.
+    // A recipe makes one model for every calibration set: where there are several, the name tells which.
     let name: fn(&CellSpec) -> String =
         if sets.len() > 1 { CellSpec::label } else { |cell| cell.recipe.label() };
     kinds.into_iter().filter_map(|kind| sentence(kind, base, &known, name)).collect()
@@ -167,7 +167,7 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert!(found.iter().all(|line| line.is_ascii()));
-        // Another set makes another model of a recipe.
+        // The same recipe, calibrated on two sets.
         let calibrated = |recipe: &str, set: &str, perplexity: f64| {
             let mut cell = cell(recipe, metrics(perplexity, None, None));
             cell.spec.calibration = Some(set.into());

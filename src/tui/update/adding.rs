@@ -50,25 +50,11 @@ mod tests {
 
     use super::*;
     use crate::engine::{Event, PlannedCell, ResourceEstimate};
-    use crate::results::{Environment, ModelInfo};
+    use crate::results::Environment;
     use crate::tui::message::{EffectOutcome, Message, OpenReason};
     use crate::tui::state::{Screen, StudyView};
-    use crate::tui::testing::{press, state, text};
+    use crate::tui::testing::{model, press, state, text};
     use crate::tui::update::update;
-
-    fn model() -> ModelInfo {
-        ModelInfo {
-            source: "m".into(),
-            architecture: "LlamaForCausalLM".into(),
-            parameters: 1000,
-            prunable_parameters: 900,
-            modules: ModelInfo::llama_modules(),
-            blocks: 2,
-            vocabulary: 16,
-            dtype: "BF16".into(),
-            source_bits: None,
-        }
-    }
 
     fn planned() -> Vec<PlannedCell> {
         let spec = CellSpec { recipe: "magnitude@50%".parse().unwrap(), calibration: None, seed: 0 };

@@ -83,12 +83,12 @@ mod tests {
 
     use super::*;
     use crate::engine::{PlannedCell, ResourceEstimate};
-    use crate::results::{self, Environment, Footprint, Metrics, ModelInfo, Seconds};
+    use crate::results::{self, Environment, Footprint, Metrics, Seconds};
     use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Score, Summary};
     use crate::study::{CellSpec, Sparsity, Step};
     use crate::tui::message::Message;
     use crate::tui::state::{Dialog, Screen};
-    use crate::tui::testing::{press, state, text, typed};
+    use crate::tui::testing::{model, press, state, text, typed};
     use crate::tui::update::update;
 
     fn cell(percent: u32) -> CellSpec {
@@ -130,23 +130,12 @@ mod tests {
     /// A study whose base and one cell are done.
     fn measured_study() -> State {
         let mut state = state();
-        let model = ModelInfo {
-            source: "m".into(),
-            architecture: "LlamaForCausalLM".into(),
-            parameters: 1000,
-            prunable_parameters: 900,
-            modules: ModelInfo::llama_modules(),
-            blocks: 2,
-            vocabulary: 16,
-            dtype: "BF16".into(),
-            source_bits: None,
-        };
         let spec = cell(70);
         let planned =
             PlannedCell { id: spec.id(), spec: spec.clone(), state: CellState::Queued, blocks_done: 0 };
         let (environment, estimate) = (Environment::default(), ResourceEstimate::default());
         let cells = vec![planned];
-        tell(&mut state, Event::Plan { study: 7, model: Box::new(model), environment, cells, estimate });
+        tell(&mut state, Event::Plan { study: 7, model: Box::new(model()), environment, cells, estimate });
         done(&mut state, None);
         done(&mut state, Some(&spec));
         finished(&mut state);
