@@ -34,13 +34,16 @@ impl<'a> BlocksAhead<'a> {
             Some((read, reading)) if read == index => joined(reading)?,
             _ => self.study.load_block_of(&self.model, index, &self.device)?,
         };
-        if let Some(next) = next.filter(|_| !self.device.is_cpu()) {
-            self.begin(next)?;
-        }
+        self.expect(next)?;
         Ok(block)
     }
 
-    fn begin(&mut self, index: usize) -> Result<()> {
+    /// Begins to read a block where that is done ahead; it is the next that is taken.
+    ///
+    /// # Errors
+    /// A block that the model is without.
+    pub fn expect(&mut self, index: Option<usize>) -> Result<()> {
+        let Some(index) = index.filter(|_| !self.device.is_cpu()) else { return Ok(()) };
         let load = self.study.block_loader(&self.model, index)?;
         let (model, device) = (self.model.clone(), self.device.clone());
         let read = move || {

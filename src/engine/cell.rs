@@ -47,6 +47,16 @@ struct Pass<'a> {
     ahead: BlocksAhead<'a>,
 }
 
+/// What a pass leaves.
+pub(super) struct Passed {
+    /// The final hidden states of what is measured.
+    pub states: HiddenStates,
+    /// The last block, which may still be on its way to the disk.
+    pub written: BlockWriter,
+    /// The same of hidden states.
+    pub snapshots: Snapshots,
+}
+
 /// What became of the modules of a block so far.
 #[derive(Default)]
 struct PrunedModules {
@@ -59,8 +69,8 @@ struct PrunedModules {
 }
 
 /// Carries the evaluation windows of a cell through all blocks, pruning each on the way, or takes up such a pass where
-/// it was left; returns the final hidden states of the evaluation windows, and what may still be putting them on the
-/// disk. Time is added to `seconds` as it is spent. Every pruned module is told.
+/// it was left. Time is added to `seconds` as it is spent. Every pruned module is told, and every block that is on the
+/// disk but the last.
 ///
 /// # Errors
 /// [`Error::Cancelled`] with every whole block on disk; anything that fails.
@@ -71,13 +81,18 @@ pub(super) fn pass<'a>(
     reporter: &'a mut Reporter,
     seconds: &'a mut Seconds,
     findings: &'a mut Findings<'a>,
-) -> Result<(HiddenStates, Snapshots)> {
+) -> Result<Passed> {
     let dir = &assignment.folder;
     std::fs::create_dir_all(dir).map_err(|e| Error::io("cannot create", dir, e))?;
     let is_cell = assignment.cell.is_some();
     let procedure = assignment.cell.as_ref().map(|cell| study.procedure(cell)).transpose()?;
     let needs = procedure.as_ref().map_or(Needs::Nothing, Procedure::needs);
     let pruned = if is_cell { checkpoint::blocks_done(dir)? } else { study.folder.config.blocks };
+    let model = assignment.model(study)?;
+    let mut ahead = BlocksAhead::new(study, &model, &place.device);
+    if !checkpoint::states_path(dir).exists() {
+        ahead.expect(assignment.next_block(study, 0))?;
+    }
     let (first, calibration, evaluation) =
         starting_states(study, place, (assignment, needs), pruned, &mut || reporter.boundary())?;
     match &procedure {
@@ -85,8 +100,6 @@ pub(super) fn pass<'a>(
         None if !assignment.is_known => reporter.tracker.unit(&study.sizes.base(first)),
         None => {}
     }
-    let model = assignment.model(study)?;
-    let ahead = BlocksAhead::new(study, &model, &place.device);
     let mut pass = Pass {
         study,
         model,
@@ -108,7 +121,8 @@ pub(super) fn pass<'a>(
         let _ = pass.finish_writing();
     }
     scratch::release();
-    result.map(|()| (pass.evaluation, pass.snapshots))
+    let Pass { evaluation, written, snapshots, .. } = pass;
+    result.map(|()| Passed { states: evaluation, written, snapshots })
 }
 
 /// Where a pass begins: at the saved states if there are any that the checkpoints reach, else at the embeddings.
@@ -174,9 +188,8 @@ impl Pass<'_> {
             let is_last = index + 1 == blocks;
             let saving = (is_last && study.needs_final_states(is_cell)) || self.snapshots.is_due()?;
             if saving {
-                // States that are ahead of the checkpoints would be of no use.
-                self.finish_writing()?;
-                self.snapshots.begin(index + 1, self.states(index + 1))?;
+                let states = self.states(index + 1);
+                self.snapshots.begin(index + 1, states, self.written.when_written())?;
             }
             if !is_cell {
                 (self.findings)(Finding::Seconds { seconds: *self.seconds })?;
@@ -193,7 +206,7 @@ impl Pass<'_> {
                 return stopping;
             }
         }
-        self.finish_writing()
+        Ok(())
     }
 
     /// Tells what became of the modules of blocks and experts that are left out, unless an earlier run has.
@@ -217,9 +230,7 @@ impl Pass<'_> {
     fn run_block(&mut self, index: usize, to_prune: bool) -> Result<()> {
         let (study, place) = (self.study, self.place);
         let started = self.reporter.clock();
-        let is_there = |block: &usize| !self.assignment.removed.blocks.contains(block);
-        let next = (index + 1..study.folder.config.blocks).find(is_there);
-        let mut block = self.ahead.take(index, next)?;
+        let mut block = self.ahead.take(index, self.assignment.next_block(study, index + 1))?;
         if self.assignment.cell.is_some() && !to_prune {
             apply_checkpoint(&mut block, study, place, &self.assignment.folder, index)?;
         }

@@ -2,11 +2,12 @@
 
 use super::allocation::allocate;
 use super::assignment::Assignment;
+use super::cell::Passed;
 use super::finding::{Finding, Findings};
 use super::ledger::replace_module;
 use super::measure::measure;
-use super::place::Place;
-use super::stream::HiddenStates;
+use super::place::{BaseStates, Place};
+use super::snapshot::Snapshots;
 use super::structure::{removed_parts, savings};
 use super::study::Study;
 use super::width::{self, narrowed_model};
@@ -16,8 +17,8 @@ use crate::results::Seconds;
 use crate::sysinfo;
 
 /// Computes what an assignment lacks and returns the base's final hidden states of the evaluation windows, which cells are
-/// compared with; none of a cell. What is found out is told step by step; of a model of which everything is known, nothing
-/// is.
+/// compared with and which may still be on their way to the disk; none of a cell. What is found out is told step by step;
+/// of a model of which everything is known, nothing is.
 ///
 /// # Errors
 /// [`Error::Cancelled`](crate::Error::Cancelled) with every whole block on disk; anything that fails.
@@ -27,13 +28,11 @@ pub(super) fn compute(
     assignment: &Assignment,
     reporter: &mut Reporter,
     findings: &mut Findings<'_>,
-) -> Result<Option<HiddenStates>> {
+) -> Result<Option<BaseStates>> {
     let mut seconds = assignment.seconds;
     if assignment.is_known {
-        let (states, mut saving) =
-            cell::pass(study, place, assignment, reporter, &mut seconds, &mut |_| Ok(()))?;
-        saving.wait()?;
-        return kept(study, assignment, states);
+        let passed = cell::pass(study, place, assignment, reporter, &mut seconds, &mut |_| Ok(()))?;
+        return kept(study, assignment, passed).map(|(base, _)| base);
     }
     for message in &assignment.calibration_warnings {
         findings(Finding::Warning { message: message.clone() })?;
@@ -41,10 +40,13 @@ pub(super) fn compute(
     let computed = measure_and_answer(study, place, assignment, reporter, &mut seconds, findings);
     // What was spent is spent, also where the work ends early.
     let noted = findings(Finding::Seconds { seconds });
-    let states = computed?;
+    let (base, saving) = computed?;
     noted?;
     findings(Finding::Done { peak_rss_bytes: sysinfo::process_memory().peak })?;
-    Ok(states)
+    if let Some(saving) = saving {
+        place.leftovers.remove_states(&assignment.folder, saving);
+    }
+    Ok(base)
 }
 
 /// The same of a cell, from the choice of what it removes on.
@@ -77,7 +79,7 @@ fn measure_and_answer(
     reporter: &mut Reporter,
     seconds: &mut Seconds,
     findings: &mut Findings<'_>,
-) -> Result<Option<HiddenStates>> {
+) -> Result<(Option<BaseStates>, Option<Snapshots>)> {
     let mut modules = assignment.modules.clone();
     let passed = cell::pass(study, place, assignment, reporter, seconds, &mut |finding| {
         if let Finding::Module { module } = &finding {
@@ -94,12 +96,18 @@ fn measure_and_answer(
     for message in &about_modules {
         findings(Finding::Warning { message: message.clone() })?;
     }
-    let (states, mut saving) = passed?;
-    let metrics = measure(study, place, assignment, reporter, &states, seconds)?;
-    if study.needs_final_states(assignment.cell.is_some()) {
-        saving.wait()?;
-    } else {
-        saving.abandon();
+    let mut passed = passed?;
+    let measured = measure(study, place, assignment, reporter, &passed.states, seconds);
+    // The last block goes to the disk while what came of it is measured.
+    if let Some(block) = passed.written.wait()? {
+        findings(Finding::Checkpoint { block })?;
+    }
+    let metrics = measured?;
+    if !study.needs_final_states(assignment.cell.is_some()) {
+        passed.snapshots.abandon();
+    } else if !study.tasks.is_empty() || !study.choices.is_empty() {
+        // Answering takes longer than saving, and wants the room.
+        passed.snapshots.wait()?;
     }
 
     let mut all_warnings = assignment.calibration_warnings.clone();
@@ -108,20 +116,27 @@ fn measure_and_answer(
     let model = assignment.model(study)?;
     let (saved_at_ends, removed) = savings(study, &model);
     findings(Finding::Measured { metrics, warnings: all_warnings, saved_at_ends, removed })?;
-    let choices = choices::score(study, place, assignment, reporter, (&states, seconds), findings)?;
+    let choices = choices::score(study, place, assignment, reporter, (&passed.states, seconds), findings)?;
     // A whole model answers: what is not needed any more makes room for it.
-    let states = kept(study, assignment, states)?;
+    let kept = kept(study, assignment, passed)?;
     let mut measurements = answer::answer(study, place, assignment, reporter, &mut seconds.answer, findings)?;
     measurements.extend(choices);
     if !measurements.is_empty() {
         findings(Finding::Scored { measurements })?;
     }
-    Ok(states)
+    Ok(kept)
 }
 
-/// What is needed of final states once they are measured: the base's, of the windows alone. Choices are compared by their
-/// likelihoods.
-fn kept(study: &Study, assignment: &Assignment, states: HiddenStates) -> Result<Option<HiddenStates>> {
-    let is_base = assignment.cell.is_none();
-    is_base.then(|| states.into_first(study.sizes.evaluation_windows)).transpose()
+/// What is needed of a pass once it is measured: the base's final states, of the windows alone, since choices are compared
+/// by their likelihoods; and of a cell what still saves its states.
+fn kept(
+    study: &Study,
+    assignment: &Assignment,
+    Passed { states, snapshots, .. }: Passed,
+) -> Result<(Option<BaseStates>, Option<Snapshots>)> {
+    if assignment.cell.is_some() {
+        return Ok((None, Some(snapshots)));
+    }
+    let states = states.into_first(study.sizes.evaluation_windows)?;
+    Ok((Some(BaseStates { states, saving: snapshots }), None))
 }

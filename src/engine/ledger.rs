@@ -25,6 +25,8 @@ pub(super) struct Ledger {
     pub base: BaseResult,
     pub base_state: CellState,
     pub cells: Vec<CellResult>,
+    /// Modules of the block in hand, with the places of their cells: told, and kept with the next finding.
+    held: Vec<(usize, ModuleResult)>,
     spec: StudySpec,
     content: StudyContent,
     events: mpsc::Sender<Event>,
@@ -67,7 +69,7 @@ impl Ledger {
         for (position, cell) in cells.iter().enumerate() {
             store.put_cell(study, position, cell)?;
         }
-        Ok(Self { store, study, base, base_state, cells, spec, content, events })
+        Ok(Self { store, study, base, base_state, cells, held: Vec::new(), spec, content, events })
     }
 
     /// The cells that are not done, in order.
@@ -160,6 +162,7 @@ impl Ledger {
     /// # Errors
     /// A store that cannot be written.
     pub fn set_state(&mut self, position: Option<usize>, state: CellState) -> Result<()> {
+        self.keep_held()?;
         match position {
             None => {
                 self.base_state = state;
@@ -174,15 +177,45 @@ impl Ledger {
         Ok(())
     }
 
-    /// Keeps what was found out of a cell, or of the base, then tells it.
+    /// Keeps what was found out of a cell, or of the base, then tells it. A module is told at once and kept with what comes
+    /// next, which is found before its block is on the disk: one flush of the disk for a block, not one for each module.
     ///
     /// # Errors
     /// A store that cannot be written.
     pub fn record(&mut self, position: Option<usize>, finding: Finding) -> Result<()> {
+        match finding {
+            Finding::Module { module } => {
+                self.hold_module(position, module);
+                Ok(())
+            }
+            Finding::Warning { .. } | Finding::Checkpoint { .. } => self.put(position, finding),
+            finding if self.held.is_empty() => self.put(position, finding),
+            finding => self.together(|ledger| {
+                ledger.keep_held()?;
+                ledger.put(position, finding)
+            }),
+        }
+    }
+
+    /// The same for several findings, as one change of the store.
+    ///
+    /// # Errors
+    /// As [`Self::record`]; then none of them is kept.
+    pub fn record_all(&mut self, position: Option<usize>, findings: Vec<Finding>) -> Result<()> {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        self.together(|ledger| {
+            findings.into_iter().try_for_each(|finding| ledger.put(position, finding))?;
+            ledger.keep_held()
+        })
+    }
+
+    fn put(&mut self, position: Option<usize>, finding: Finding) -> Result<()> {
         let cell = self.id(position);
         match finding {
             Finding::Warning { message } => self.tell(Event::Warning { cell, message }),
-            Finding::Module { module } => self.record_module(position, module)?,
+            Finding::Module { module } => self.hold_module(position, module),
             Finding::Checkpoint { block } => self.tell_of(cell, |cell| Event::Checkpoint { cell, block }),
             Finding::Seconds { seconds } => {
                 self.store.put_seconds(self.study, cell.as_deref(), &seconds)?;
@@ -240,21 +273,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// The same for several findings, as one change of the store.
-    ///
-    /// # Errors
-    /// As [`Self::record`]; then none of them is kept.
-    pub fn record_all(&mut self, position: Option<usize>, findings: Vec<Finding>) -> Result<()> {
-        if findings.len() < 2 {
-            return findings.into_iter().try_for_each(|finding| self.record(position, finding));
-        }
+    /// Makes several changes of the store one.
+    fn together(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         self.store.begin_together()?;
-        let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            findings.into_iter().try_for_each(|finding| self.record(position, finding))
-        }));
-        let ended = self.store.end_together(matches!(recorded, Ok(Ok(()))));
-        match recorded {
-            Ok(recorded) => recorded.and(ended),
+        let changed = std::panic::catch_unwind(AssertUnwindSafe(|| change(self)));
+        let ended = self.store.end_together(matches!(changed, Ok(Ok(()))));
+        match changed {
+            Ok(changed) => changed.and(ended),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
@@ -275,13 +300,19 @@ impl Ledger {
         Ok(tasks.iter().filter_map(flips).collect())
     }
 
-    fn record_module(&mut self, position: Option<usize>, module: ModuleResult) -> Result<()> {
-        let Some(position) = position else { return Ok(()) };
+    fn hold_module(&mut self, position: Option<usize>, module: ModuleResult) {
+        let Some(position) = position else { return };
         let cell = &mut self.cells[position];
-        self.store.put_module(self.study, &cell.id, &module)?;
         replace_module(&mut cell.modules, &module);
         let cell = cell.id.clone();
+        self.held.push((position, module.clone()));
         self.tell(Event::Module { cell, module });
+    }
+
+    fn keep_held(&mut self) -> Result<()> {
+        for (position, module) in self.held.drain(..) {
+            self.store.put_module(self.study, &self.cells[position].id, &module)?;
+        }
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub(super) fn measure(
     }
     let started = reporter.clock();
     let heads = load_heads(study, place, assignment.cell.as_ref(), None)?;
-    let base = assignment.cell.as_ref().and(place.base_states.as_ref());
+    let base = assignment.cell.as_ref().and(place.base_states());
     let windows = study.sizes.evaluation_windows;
     reporter.phase(assignment.id.as_deref(), Phase::Evaluate, windows as u64, "windows");
     let work = study.sizes.head(1 + usize::from(base.is_some())) / windows.max(1) as f64;

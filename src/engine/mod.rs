@@ -31,6 +31,7 @@ mod finding;
 mod gpu;
 mod importance;
 mod ledger;
+mod leftovers;
 mod measure;
 mod moments;
 mod options;

@@ -46,6 +46,8 @@ impl Session {
         let StudyDraft { study, sets, .. } = draft;
         let create = |store: &Store, spec: &_| store.create_study(spec, &study.info, &study.environment);
         let ledger = Ledger::open(store, known, (study.spec.clone(), content), create, reporter.sender())?;
+        let done = ledger.cells.iter().filter(|cell| cell.state == CellState::Done);
+        place.leftovers.remove_all_states(done.map(|cell| ledger.folder(Some(&cell.id))).collect());
         if let (Some(study_id), Some(bits)) = (known, study.info.source_bits) {
             ledger.store.put_source_bits(study_id, bits)?;
         }

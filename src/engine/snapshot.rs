@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use super::written::BlockWritten;
 use crate::error::{Error, Result};
 use crate::store::checkpoint::{self, States};
 
@@ -47,19 +48,23 @@ impl Snapshots {
     /// # Errors
     /// What went wrong, with these or the last ones.
     pub fn save(&mut self, block: usize, states: States) -> Result<()> {
-        self.begin(block, states)?;
+        self.begin(block, states, None)?;
         self.wait()
     }
 
-    /// Begins to save the states after `block` blocks once the last ones are there. Tensors are shared with the pass, not
+    /// Begins to save the states after `block` blocks once the last ones are there, and the block itself where that is still
+    /// to be `written`: states that are ahead of the checkpoints would be of no use. Tensors are shared with the pass, not
     /// copied: it replaces them, it does not change them.
     ///
     /// # Errors
     /// What went wrong with the last ones.
-    pub fn begin(&mut self, block: usize, states: States) -> Result<()> {
+    pub fn begin(&mut self, block: usize, states: States, written: Option<BlockWritten>) -> Result<()> {
         self.wait()?;
         let (path, abandoned) = (self.path.clone(), self.abandoned.clone());
         let write = move || {
+            if written.is_some_and(|written| !written.wait()) {
+                return Err(Error::failure(format!("block {} is not on the disk", block - 1)));
+            }
             let started = Instant::now();
             checkpoint::write_states(&path, block, &states, &|| !abandoned.load(Ordering::Relaxed))?;
             Ok(started.elapsed().as_secs_f64())
@@ -80,14 +85,10 @@ impl Snapshots {
         self.cost = writing.join().map_err(|_| stopped())??;
         Ok(())
     }
-}
 
-impl Snapshots {
-    /// Lets go of what is being written, since nobody will need it.
-    pub fn abandon(mut self) {
+    /// Lets go of what is being written, since nobody will need it; the thread that writes it may take a moment.
+    pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
-        // What is not wanted may fail.
-        let _ = self.wait();
     }
 }
 
@@ -105,6 +106,7 @@ mod tests {
 
     use candle_core::{Device, Tensor};
 
+    use super::super::written::BlockWriter;
     use super::*;
 
     fn states(value: f32) -> States {
@@ -122,12 +124,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
         assert!(snapshots.is_due().unwrap());
-        snapshots.begin(1, states(1.0)).unwrap();
+        snapshots.begin(1, states(1.0), None).unwrap();
         snapshots.save(2, states(2.0)).unwrap();
         assert_eq!(saved(dir.path()), (2, 2.0));
         snapshots.cost = 0.0;
         assert!(snapshots.is_due().unwrap());
-        snapshots.begin(3, states(3.0)).unwrap();
+        snapshots.begin(3, states(3.0), None).unwrap();
         drop(snapshots);
         assert_eq!(saved(dir.path()), (3, 3.0));
     }
@@ -146,8 +148,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
         snapshots.save(1, states(1.0)).unwrap();
-        snapshots.begin(2, states(2.0)).unwrap();
+        snapshots.begin(2, states(2.0), None).unwrap();
         snapshots.abandon();
+        drop(snapshots);
         assert!([(1, 1.0), (2, 2.0)].contains(&saved(dir.path())));
         let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
         snapshots.abandoned.store(true, Ordering::Relaxed);
@@ -157,12 +160,32 @@ mod tests {
     }
 
     #[test]
+    fn states_are_saved_behind_their_block_and_never_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::new(checkpoint::states_path(dir.path()));
+        snapshots.save(1, states(1.0)).unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let mut writer = BlockWriter::new(&file.join("cell"));
+        writer.begin(1, Vec::new()).unwrap();
+        snapshots.begin(2, states(2.0), writer.when_written()).unwrap();
+        assert!(snapshots.wait().is_err());
+        assert_eq!(saved(dir.path()), (1, 1.0));
+        let mut writer = BlockWriter::new(dir.path());
+        writer.begin(1, Vec::new()).unwrap();
+        snapshots.begin(2, states(2.0), writer.when_written()).unwrap();
+        snapshots.wait().unwrap();
+        assert_eq!(saved(dir.path()), (2, 2.0));
+        assert!(checkpoint::block_path(dir.path(), 1).is_file());
+    }
+
+    #[test]
     fn a_snapshot_that_fails_is_heard_of_at_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         let mut snapshots = Snapshots::new(checkpoint::states_path(&file.join("cell")));
-        snapshots.begin(1, states(1.0)).unwrap();
+        snapshots.begin(1, states(1.0), None).unwrap();
         assert!(snapshots.save(2, states(2.0)).is_err());
     }
 }

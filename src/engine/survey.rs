@@ -95,7 +95,7 @@ pub(super) fn take_survey(
             // States that are ahead of the figures would be of no use.
             kept_survey::write_unfinished_figures(request.path, &pass.figures)?;
             if snapshots.is_due()? {
-                snapshots.begin(done, pass.kept())?;
+                snapshots.begin(done, pass.kept(), None)?;
             }
             let stopping = reporter.boundary();
             if stopping.is_err() {

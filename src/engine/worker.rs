@@ -236,11 +236,10 @@ impl Worker {
             ledger.base_state = CellState::Running;
             ledger.store.put_base(ledger.study, &ledger.base, CellState::Running)?;
         }
-        let states =
-            compute(study, place, &assignment, reporter, &mut |finding| ledger.record(None, finding));
+        let base = compute(study, place, &assignment, reporter, &mut |finding| ledger.record(None, finding));
         reporter.tracker.unit(&Vec::new());
-        match states {
-            Ok(states) => place.base_states = states,
+        match base {
+            Ok(base) => place.base = base,
             Err(error) => {
                 let cancelled = matches!(error, Error::Cancelled);
                 ledger.set_state(None, if cancelled { CellState::Cancelled } else { CellState::Failed })?;
@@ -267,7 +266,7 @@ impl Worker {
         if self.session.as_ref().is_some_and(|s| s.options.places.are_elsewhere()) {
             return self.run_cells_elsewhere();
         }
-        if self.session.as_ref().is_some_and(|s| s.place.base_states.is_none()) {
+        if self.session.as_ref().is_some_and(|s| s.place.base.is_none()) {
             // A base that failed is tried again: without it there is nothing to compare cells with.
             self.run_base()?;
         }
@@ -304,7 +303,8 @@ impl Worker {
     /// Reports what was found out of all cells that were asked for.
     fn finish(&mut self) -> Result<()> {
         self.note_withdrawn()?;
-        let Some(session) = &self.session else { return Ok(()) };
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        session.place.finish_saving_base()?;
         // A wish to stop that came too late to stop anything changes nothing.
         if self.control.stopping() && !session.ledger.unfinished().is_empty() {
             return Err(Error::Cancelled);
@@ -347,7 +347,7 @@ impl Worker {
         match result {
             Ok(()) => {
                 reporter.event(Event::RankCorrelations { found: session.ledger.rank_correlations() });
-                Ok(())
+                session.place.finish_saving_base()
             }
             Err(Error::Cancelled) => session.ledger.set_state(Some(position), CellState::Cancelled),
             Err(error) => {
@@ -373,7 +373,6 @@ fn compute_cell(session: &mut Session, reporter: &mut Reporter, position: usize)
         ledger.record(Some(position), finding)
     };
     choose_and_compute(study, place, &mut assignment, reporter, record)?;
-    checkpoint::remove_states(&assignment.folder)?;
     save_model(session, reporter, position);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::batch::Batch;
 use super::cache::BlockCache;
@@ -89,7 +90,11 @@ impl Block {
             let reader = Arc::new(move || files.matrix(&module, dtype, &device));
             Ok(ModuleWeights::ReadWhenNeeded { reader, bias, packs: false })
         };
-        let modules = layout.modules_in_files().map(module).collect::<Result<_>>()?;
+        let modules = if device.is_cpu() {
+            layout.modules_in_files().map(module).collect::<Result<_>>()?
+        } else {
+            read_together(layout.modules_in_files().collect(), module, device)?
+        };
         let hidden = folder.config.hidden_size;
         Ok(Self { plans: folder.config.plans.clone(), hidden, index, modules, tensors })
     }
@@ -282,6 +287,21 @@ impl Block {
             experts: None,
         }
     }
+}
+
+/// Reads the modules of a block side by side: one is looked at on the host while another one is on its way to the device.
+pub(super) fn read_together<T: Send>(
+    modules: Vec<(ModuleId, &ModuleDef)>,
+    read: impl Fn((ModuleId, &ModuleDef)) -> Result<T> + Sync,
+    device: &Device,
+) -> Result<Vec<T>> {
+    let read = |module| {
+        let weights = read(module)?;
+        // Every thread has a stream of its own on a GPU: what it has begun there is done when others see the weights.
+        device.synchronize()?;
+        Ok(weights)
+    };
+    modules.into_par_iter().map(read).collect()
 }
 
 /// Of tensors with an entry for every expert of the files, those of the experts that are there.

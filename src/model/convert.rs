@@ -1,5 +1,6 @@
 //! Stored weights to tensors: one pass over the bytes that converts, and refuses what is not finite.
 
+use bytemuck::Pod;
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -36,6 +37,43 @@ pub(super) fn tensor(
         Some(tensor) => Some(tensor.to_device(device)?.to_dtype(dtype)?),
         None => None,
     })
+}
+
+/// The same of bytes that lie together, for a device that takes them as they are stored: nothing is copied on the host.
+pub(super) fn onto_device(
+    bytes: &[u8],
+    stored: DType,
+    shape: Vec<usize>,
+    dtype: DType,
+    device: &Device,
+) -> Result<Option<Tensor>> {
+    fn uploaded<T: WithDType + Pod>(
+        bytes: &[u8],
+        shape: Vec<usize>,
+        device: &Device,
+        is_finite: impl Fn(&T) -> bool + Sync,
+    ) -> Result<Option<Tensor>> {
+        // Whoever wrote the file did not have to align its tensors.
+        let copied: Vec<T>;
+        let values = if let Ok(values) = bytemuck::try_cast_slice(bytes) {
+            values
+        } else {
+            copied = bytemuck::pod_collect_to_vec(bytes);
+            &copied
+        };
+        // All of a piece are looked at, not up to the first: such a loop is vectorised.
+        let finite = |piece: &[T]| piece.iter().fold(true, |finite, value| finite & is_finite(value));
+        if !values.par_chunks(PIECE_BYTES / size_of::<T>()).all(finite) {
+            return Ok(None);
+        }
+        Ok(Some(Tensor::from_slice(values, shape, device)?))
+    }
+    let tensor = match stored {
+        DType::F32 => uploaded(bytes, shape, device, |value: &f32| value.is_finite()),
+        DType::BF16 => uploaded(bytes, shape, device, |value: &bf16| value.is_finite()),
+        _ => uploaded(bytes, shape, device, |value: &f16| value.is_finite()),
+    }?;
+    Ok(tensor.map(|tensor| tensor.to_dtype(dtype)).transpose()?)
 }
 
 /// Rounds weights to the precision that they are stored in, and returns them in it too, `[shape]` on the host.
@@ -167,6 +205,8 @@ mod tests {
                     .collect();
                 let found = read(&pieces, stored, DType::F32);
                 prop_assert_eq!(read(&pieces, stored, stored), found.clone());
+                prop_assert_eq!(uploaded(&bytes, stored, stored), found.clone());
+                prop_assert_eq!(uploaded(&bytes, stored, DType::F32), found.clone());
                 match found {
                     Some(found) => prop_assert_eq!(found, wanted),
                     None => prop_assert!(wanted.iter().any(|v| !v.is_finite())),
@@ -182,14 +222,29 @@ mod tests {
             let bytes = write(&values);
             let pieces: Vec<&[u8]> = bytes.chunks(4 * size).collect();
             prop_assert_eq!(read(&pieces, DType::F32, DType::F32), Some(values.clone()));
+            prop_assert_eq!(uploaded(&bytes, DType::F32, DType::F32), Some(values.clone()));
             let at = at.index(values.len());
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 values[at] = bad;
                 let bytes = write(&values);
                 let pieces: Vec<&[u8]> = bytes.chunks(4 * size).collect();
                 prop_assert_eq!(read(&pieces, DType::F32, DType::F32), None);
+                prop_assert_eq!(uploaded(&bytes, DType::F32, DType::F32), None);
             }
         }
+    }
+
+    /// What [`onto_device`] finds in the same bytes, wherever they lie in memory.
+    fn uploaded(bytes: &[u8], stored: DType, dtype: DType) -> Option<Vec<f32>> {
+        let found = [0, 1].map(|offset| {
+            let moved: Vec<u8> = std::iter::repeat_n(0, offset).chain(bytes.iter().copied()).collect();
+            let shape = vec![bytes.len() / stored.size_in_bytes()];
+            let tensor = onto_device(&moved[offset..], stored, shape, dtype, &Device::Cpu).unwrap()?;
+            assert_eq!(tensor.dtype(), dtype);
+            Some(tensor.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap())
+        });
+        assert_eq!(found[0], found[1]);
+        found.into_iter().next().flatten()
     }
 
     #[test]
@@ -211,5 +266,6 @@ mod tests {
     #[test]
     fn nothing_becomes_an_empty_tensor() {
         assert_eq!(read(&[], DType::BF16, DType::F32), Some(Vec::new()));
+        assert_eq!(uploaded(&[], DType::BF16, DType::F32), Some(Vec::new()));
     }
 }

@@ -257,6 +257,25 @@ fn a_vocabulary_without_room_for_the_bytes_is_refused() {
 }
 
 #[test]
+fn modules_that_are_read_together_stand_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    Synthetic::tiny(&arch::mixtral::Mixtral).write(dir.path()).unwrap();
+    let folder = ModelFolder::open(dir.path()).unwrap();
+    let layout = folder.config.layout(0);
+    let modules = || layout.modules_in_files().collect();
+    let read = |(_, module): (ModuleId, &layout::ModuleDef)| {
+        folder.matrix(module, DType::F32, &Device::Cpu)?.to_vec2::<f32>().map_err(Into::into)
+    };
+    let one_by_one: Vec<_> = layout.modules_in_files().map(|module| read(module).unwrap()).collect();
+    assert_eq!(block::read_together(modules(), read, &Device::Cpu).unwrap(), one_by_one);
+    let damaged = |(id, module): (ModuleId, &layout::ModuleDef)| {
+        if id.index() == 2 { Err(crate::error::Error::failure("damaged")) } else { read((id, module)) }
+    };
+    let error = block::read_together(modules(), damaged, &Device::Cpu).unwrap_err();
+    assert_eq!(error.to_string(), "damaged");
+}
+
+#[test]
 fn experts_that_are_read_when_they_are_needed_give_the_same() {
     let dir = tempfile::tempdir().unwrap();
     Synthetic::tiny(&arch::mixtral::Mixtral).write(dir.path()).unwrap();

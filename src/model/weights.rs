@@ -211,9 +211,14 @@ impl Weights {
     pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let info = self.required(name)?;
         let map = self.data(name, info)?;
-        let pieces: Vec<&[u8]> = map.chunks(convert::PIECE_BYTES).collect();
-        convert::tensor(&pieces, info.dtype, info.shape.clone(), dtype, device)?
-            .ok_or_else(|| not_finite(name, info))
+        let shape = info.shape.clone();
+        let tensor = if device.is_cpu() {
+            let pieces: Vec<&[u8]> = map.chunks(convert::PIECE_BYTES).collect();
+            convert::tensor(&pieces, info.dtype, shape, dtype, device)?
+        } else {
+            convert::onto_device(&map, info.dtype, shape, dtype, device)?
+        };
+        tensor.ok_or_else(|| not_finite(name, info))
     }
 
     /// Reads rows of a matrix, converted to `dtype`, onto `device`: `[ids, columns]`. Only these rows are read.

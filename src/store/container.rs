@@ -64,7 +64,7 @@ pub(super) fn write(path: &Path, entries: &[NamedTensor<'_>], metadata: &[(Strin
     write_while(path, entries, metadata, &|| true)
 }
 
-/// The same while nobody says otherwise, who is asked before every entry; else the old file stays.
+/// The same while nobody says otherwise, who is asked before every entry and behind the last; else the old file stays.
 pub(super) fn write_while(
     path: &Path,
     entries: &[NamedTensor<'_>],
@@ -94,15 +94,16 @@ pub(super) fn write_while(
         let mut out = Summed { file, crc: Crc::new() };
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
+        let goes_on = || if goes_on() { Ok(()) } else { Err(io::Error::from(ErrorKind::Interrupted)) };
         for entry in entries {
-            if !goes_on() {
-                return Err(ErrorKind::Interrupted.into());
-            }
+            goes_on()?;
             match &entry.data {
                 Data::Bytes(bytes) => out.write_all(bytes)?,
                 Data::Values(tensor) => write_values(&mut out, tensor)?,
             }
         }
+        // Behind this the disk is waited for.
+        goes_on()?;
         let Summed { file, crc } = out;
         file.seek(SeekFrom::Start(8 + digits as u64))?;
         write!(file, "{:08x}", crc.sum())

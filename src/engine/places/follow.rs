@@ -57,8 +57,9 @@ pub(crate) fn compute_elsewhere(
     reporter: &mut Reporter,
     options: FollowOptions,
 ) -> Result<()> {
-    // Workers bring back their own.
-    session.place.base_states = None;
+    // Workers bring back their own, from the disk.
+    session.place.finish_saving_base()?;
+    session.place.base = None;
     let mut following = Following::begin(session, reporter, options)?;
     let outcome = following.run();
     if outcome.is_err() && !following.own.is_lost {

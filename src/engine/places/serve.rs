@@ -254,11 +254,11 @@ impl<'a> WorkerDesk<'a> {
 
     /// Brings back what the base was measured with, unless it is there.
     fn bring_back_base(&mut self, reporter: &mut Reporter) -> Result<()> {
-        if self.place.base_states.is_none() {
+        if self.place.base.is_none() {
             let base = Assignment { is_known: true, ..self.base_assignment() };
-            self.place.base_states = compute(&self.study, &self.place, &base, reporter, &mut |_| Ok(()))?;
+            self.place.base = compute(&self.study, &self.place, &base, reporter, &mut |_| Ok(()))?;
         }
-        Ok(())
+        self.place.finish_saving_base()
     }
 
     /// The base, of which nothing is known.
@@ -360,8 +360,8 @@ impl<'a> WorkerDesk<'a> {
         }
         let mut append = |finding| findings.append(&finding);
         if assignment.cell.is_none() {
-            self.place.base_states = compute(&self.study, &self.place, &assignment, reporter, &mut append)?;
-            return Ok(());
+            self.place.base = compute(&self.study, &self.place, &assignment, reporter, &mut append)?;
+            return self.place.finish_saving_base();
         }
         choose_and_compute(&self.study, &self.place, &mut assignment, reporter, &mut append)
     }
