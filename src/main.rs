@@ -129,7 +129,9 @@ fn run_settings(config: Option<&Path>, args: &RunArgs) -> Result<Settings> {
     let RunArgs { ref settings, resume, force, demo, quick, .. } = *args;
     let built_in = if demo { Some(demo::settings_file(quick)?) } else { None };
     let run = RunOptions { resume, force, ..RunOptions::default() };
-    Settings::load(built_in.as_deref().or(config), &settings.given, run)
+    let found = Settings::load(built_in.as_deref().or(config), &settings.given, run)?;
+    found.check_saves(&settings.given)?;
+    Ok(found)
 }
 
 /// The engine without a screen; `words` are the command line.

@@ -430,6 +430,16 @@ fn what_a_run_would_refuse_a_dry_run_refuses_or_says() {
     };
     let (code, said) = dry(&["--save-models", "out", "--save-as", "compressed-tensors"]);
     assert!(code == Some(2) && said.contains("cannot be exported as compressed-tensors"), "{said}");
+    let (code, said) = dry(&["--save-models", "out", "--save-quantized", "q8_0"]);
+    let why = "--quantize q8_0 (--save-quantized for a study) asks for another";
+    assert!(code == Some(2) && said.contains(why), "{said}");
+    for flag in [["--save-as", "gguf"], ["--save-quantized", "q8_0"]] {
+        let (code, said) = dry(&flag);
+        let parts = [&flag.join(" "), "--save-models is missing"];
+        assert!(code == Some(2) && parts.iter().all(|part| said.contains(*part)), "{said}");
+    }
+    std::fs::write(place.path("saved.toml"), "[output]\nsave_as = \"gguf\"\n").unwrap();
+    assert_eq!(dry(&["--config", "saved.toml"]).0, Some(0));
     let (code, said) = dry(&["--save-models", "corpus.txt"]);
     assert!(code == Some(2) && said.contains("corpus.txt"), "{said}");
 }

@@ -30,7 +30,7 @@ pub use table::{setting, settings};
 use layers::Layers;
 
 use crate::engine::RunOptions;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::export::ExportOptions;
 use crate::study::{CellSpec, Recipe, StudySpec};
 
@@ -85,6 +85,25 @@ impl Settings {
     /// found and what is accepted.
     pub fn load(config: Option<&Path>, given: &Given, run: RunOptions) -> Result<Self> {
         Self::put_together(config, given, run, CellChoice::Grid)
+    }
+
+    /// Refuses flags that say how models are saved where none are. A config file may say so for later.
+    ///
+    /// # Errors
+    /// A mistake that names the flag.
+    pub fn check_saves(&self, given: &Given) -> Result<()> {
+        let mut flags = ["save-as", "save-quantized"].into_iter().filter_map(setting);
+        let typed = |setting: &'static Setting| match given.get(setting)? {
+            (Means::Flag, words) => words.first().map(|word| (setting.flag(), word)),
+            (Means::Variable, _) => None,
+        };
+        match flags.find_map(typed) {
+            Some((flag, word)) if self.run.save_models.is_none() => Err(Error::mistake(format!(
+                "--{flag} {word} says how models are saved, and --save-models is missing: accepted is a folder there, \
+                 below which every finished cell is saved"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// The same for a study of these cells, instead of a grid of methods and sparsities.

@@ -96,9 +96,10 @@ impl dyn Exporter + '_ {
         options: &ExportOptions,
     ) -> Option<String> {
         match options.quantize {
-            Some(mixture) if !self.quantises() => {
-                Some(format!("it keeps the source's precision, and --quantize {mixture} asks for another"))
-            }
+            Some(mixture) if !self.quantises() => Some(format!(
+                "it keeps the source's precision, and --quantize {mixture} (--save-quantized for a study) asks for \
+                     another"
+            )),
             _ => self.refuses(folder, recipe, options),
         }
     }

@@ -61,7 +61,9 @@ pub(super) fn refuses(
     options: &ExportOptions,
 ) -> Option<String> {
     if let (Some(format), Some(asked)) = (format_of(recipe), options.quantize) {
-        return Some(format!("it is written as the {format} that it is, and --quantize asks for {asked}"));
+        return Some(format!(
+            "it is written as the {format} that it is, and --quantize (--save-quantized for a study) asks for {asked}"
+        ));
     }
     let grid = recipe.and_then(grid_of).filter(|_| options.quantize.is_none())?;
     let GridChoice { bits, group, symmetric } = grid;
