@@ -147,6 +147,12 @@ impl State {
         self.study_view.as_ref().is_some_and(|study_view| Some(study_view.study) == self.engine.study)
     }
 
+    /// The study that is open, where it is of another model than the settings on Study.
+    pub(crate) fn open_study_of_another_model(&self) -> Option<&StudyView> {
+        let own = model_name(self.form.get(Field::Model));
+        self.study_view.as_ref().filter(|open| !own.is_empty() && model_name(&open.model.source) != own)
+    }
+
     /// Id of the cell that is selected on the compare screen; `None` for the base, a cell of an overlay, or no selection.
     pub(crate) fn selected_cell(&self) -> Option<String> {
         let study_view = self.study_view.as_ref()?;

@@ -104,10 +104,9 @@ fn start(state: &mut State) -> Vec<Effect> {
     if let Check::Refused { field, message } = state.form.check.clone() {
         return refuse(state, field, message);
     }
-    let own = model_name(state.form.get(Field::Model)).to_owned();
-    let shown = state.study_view.as_ref().filter(|shown| model_name(&shown.model.source) != own);
-    if let (Some(shown), true) = (shown, state.screen != Screen::Study) {
-        let number = shown.study;
+    if let (Some(open), true) = (state.open_study_of_another_model(), state.screen != Screen::Study) {
+        let number = open.study;
+        let own = model_name(state.form.get(Field::Model)).to_owned();
         let cells = state.form.cells().len();
         let plural = if cells == 1 { "cell" } else { "cells" };
         state.dialogs.push(Dialog::Question(QuestionDialog {

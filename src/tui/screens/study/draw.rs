@@ -42,7 +42,10 @@ pub(crate) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
 fn fields(state: &State, area: Rect, buffer: &mut Buffer) {
     let (theme, form) = (&state.theme, &state.form);
     let focused = form.focus == Focus::Fields;
-    let inner = framed(theme, "Settings", focused, area, buffer);
+    let title = state
+        .open_study_of_another_model()
+        .map_or_else(|| "Settings".to_owned(), |open| format!("Settings, not of study {}", open.study));
+    let inner = framed(theme, &title, focused, area, buffer);
     let width = usize::from(inner.width);
     let fault = match &form.check {
         Check::Refused { field: Some(field), message } => Some((*field, message)),

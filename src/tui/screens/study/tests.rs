@@ -71,11 +71,26 @@ fn it_looks_as_it_did() {
         snapshot("refused", &state);
 
         let mut state = checked(size);
-        state.study_view = Some(sample::study_view());
+        let mut open = sample::study_view();
+        open.model.source = state.form.get(Field::Model).to_owned();
+        state.study_view = Some(open);
         state.engine.study = Some(3);
         state.engine.starting(Duration::ZERO);
         state.engine.state = EngineState::Running;
         state.screen = Screen::Study;
         snapshot("mid-run", &state);
     }
+}
+
+#[test]
+fn settings_of_another_model_than_the_open_study_say_so() {
+    let mut state = checked((100, 30));
+    state.screen = Screen::Study;
+    let mut open = sample::study_view();
+    open.model.source = "other/model".into();
+    let number = open.study;
+    state.study_view = Some(open);
+    assert!(text(&state, 100, 30).contains(&format!("Settings, not of study {number}")));
+    state.study_view.as_mut().unwrap().model.source = state.form.get(Field::Model).to_owned();
+    assert!(!text(&state, 100, 30).contains("not of study"));
 }
