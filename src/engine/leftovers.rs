@@ -34,6 +34,15 @@ impl Leftovers {
         });
     }
 
+    /// Waits until all of it is gone.
+    pub fn finish(&mut self) {
+        let removing = self.removing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in removing.drain(..) {
+            // A panic has been told by its thread.
+            let _ = thread.join();
+        }
+    }
+
     fn begin(&self, remove: impl FnOnce() + Send + 'static) {
         // No code panics while it holds the lock; a poisoned one would still be whole.
         let mut removing = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,11 +54,7 @@ impl Leftovers {
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        let removing = self.removing.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for thread in removing.drain(..) {
-            // A panic has been told by its thread.
-            let _ = thread.join();
-        }
+        self.finish();
     }
 }
 

@@ -88,7 +88,11 @@ impl Worker {
 
     /// Deletes a study of the store. The last one run is forgotten by that: no cells can be added to it any more.
     fn delete(&mut self, study: i64) {
-        let last = self.session.take_if(|session| session.ledger.study == study);
+        let mut last = self.session.take_if(|session| session.ledger.study == study);
+        if let Some(session) = &mut last {
+            // Nobody else may change the folder that goes.
+            session.place.leftovers.finish();
+        }
         let store = match last.as_ref().or(self.session.as_ref()) {
             Some(session) => session.ledger.store.delete_study(study),
             None => Store::open(&self.options.store).and_then(|store| store.delete_study(study)),
