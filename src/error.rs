@@ -50,6 +50,9 @@ pub enum Error {
     /// The results database failed.
     #[error("the results store failed: {0}")]
     Store(#[from] rusqlite::Error),
+    /// The results database cannot be used as it is now; the message says why.
+    #[error("{0}")]
+    StoreUnusable(String),
     /// The work was cancelled on request.
     #[error("cancelled")]
     Cancelled,
@@ -108,7 +111,7 @@ impl Error {
 
     /// Whether files or the store are at fault: what else is tried there would fail alike.
     pub fn is_of_storage(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::DiskFull(_) | Self::Store(_))
+        matches!(self, Self::Io { .. } | Self::DiskFull(_) | Self::Store(_) | Self::StoreUnusable(_))
     }
 
     /// The process exit code that this error deserves: 2 mistake, 130 cancelled, 1 anything else.

@@ -317,6 +317,30 @@ fn killed_behind_the_last_block_it_sends_nothing_through_the_blocks_again() {
 }
 
 #[test]
+fn a_base_that_is_done_stays_done_while_its_states_are_brought_back() {
+    let place = place();
+    assert!(study(&place, "a.db", false).output().unwrap().status.success());
+    let states = place.path("a.d/study-1/base/states.safetensors");
+    std::fs::remove_file(&states).unwrap();
+    std::fs::create_dir(&states).unwrap();
+    let output = study(&place, "a.db", true).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("states.safetensors"), "{said}");
+    let base = |store: &Store| store.study(1).unwrap().base_state;
+    assert_eq!(base(&Store::open_read_only(&place.path("a.db")).unwrap()), CellState::Done);
+    std::fs::remove_dir(&states).unwrap();
+    // What a killed process did not come to remove goes with the next run.
+    let cell = std::fs::read_dir(place.path("a.d/study-1")).unwrap().map(|entry| entry.unwrap().path());
+    let cell = cell.into_iter().find(|path| path.to_string_lossy().contains("wanda")).unwrap();
+    for left in ["states.safetensors", ".states.safetensors.part"] {
+        std::fs::write(cell.join(left), "left").unwrap();
+    }
+    assert!(study(&place, "a.db", true).output().unwrap().status.success());
+    assert!(states.is_file() && !cell.join("states.safetensors").exists());
+    assert!(!cell.join(".states.safetensors.part").exists());
+}
+
+#[test]
 fn killed_at_random_times_it_ends_as_if_it_never_stopped() {
     let place = place();
     let started = Instant::now();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::snapshot::Snapshots;
-use crate::store::checkpoint;
+use crate::store::{checkpoint, remove_unfinished};
 
 /// The threads that still remove something. What cannot be removed takes room and harms nobody.
 #[derive(Debug, Default)]
@@ -30,6 +30,7 @@ impl Leftovers {
         self.begin(move || {
             for folder in folders {
                 let _ = checkpoint::remove_states(&folder);
+                remove_unfinished(&folder);
             }
         });
     }
@@ -75,6 +76,7 @@ mod tests {
         let mut being_written = saving("being-written");
         being_written.begin(1, states(), None).unwrap();
         saving("killed").save(1, states()).unwrap();
+        std::fs::write(folder("killed").join(".states.safetensors.part"), "torn").unwrap();
 
         let leftovers = Leftovers::default();
         leftovers.remove_states(&folder("saved"), saved);

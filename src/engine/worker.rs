@@ -244,6 +244,8 @@ impl Worker {
         reporter.tracker.unit(&Vec::new());
         match base {
             Ok(base) => place.base = base,
+            // What is known of it stays known: only its states were to be brought back.
+            Err(error) if assignment.is_known => return Err(error),
             Err(error) => {
                 let cancelled = matches!(error, Error::Cancelled);
                 ledger.set_state(None, if cancelled { CellState::Cancelled } else { CellState::Failed })?;
@@ -282,6 +284,8 @@ impl Worker {
             let outcome = self.run_cell(&spec);
             self.control.cell_ended();
             outcome?;
+            // By now they are there, and nobody waits.
+            self.finish_saving_base()?;
         }
         self.finish()
     }
@@ -307,8 +311,8 @@ impl Worker {
     /// Reports what was found out of all cells that were asked for.
     fn finish(&mut self) -> Result<()> {
         self.note_withdrawn()?;
-        let Some(session) = self.session.as_mut() else { return Ok(()) };
-        session.place.finish_saving_base()?;
+        self.finish_saving_base()?;
+        let Some(session) = &self.session else { return Ok(()) };
         // A wish to stop that came too late to stop anything changes nothing.
         if self.control.stopping() && !session.ledger.unfinished().is_empty() {
             return Err(Error::Cancelled);
@@ -316,6 +320,21 @@ impl Worker {
         let result = Box::new(session.ledger.report()?);
         self.reporter.event(Event::Finished { result });
         Ok(())
+    }
+
+    /// Waits until the base's final states are on the disk. Where that fails and nothing is left to be compared with them,
+    /// the study is whole all the same.
+    fn finish_saving_base(&mut self) -> Result<()> {
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        match session.place.finish_saving_base() {
+            Err(error) if session.ledger.unfinished().is_empty() => {
+                let message =
+                    format!("{error}: cells that are added later bring the base's states back first");
+                self.reporter.warn(None, message);
+                Ok(())
+            }
+            saved => saved,
+        }
     }
 
     /// Keeps which waiting cells the client has withdrawn.
@@ -351,7 +370,7 @@ impl Worker {
         match result {
             Ok(()) => {
                 reporter.event(Event::RankCorrelations { found: session.ledger.rank_correlations() });
-                session.place.finish_saving_base()
+                Ok(())
             }
             Err(Error::Cancelled) => session.ledger.set_state(Some(position), CellState::Cancelled),
             Err(error) => {

@@ -80,7 +80,7 @@ pub(super) fn remove_file(path: &Path) -> Result<()> {
 }
 
 /// The error for a failed write to `path`: a full disk is said in plain words.
-pub(super) fn write_failed(path: &Path, source: io::Error) -> Error {
+pub(crate) fn write_failed(path: &Path, source: io::Error) -> Error {
     match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::DiskFull(path.to_path_buf()),
         _ => Error::io("cannot write", path, source),

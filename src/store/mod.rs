@@ -29,7 +29,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 
 use self::atomic::cannot_place;
-pub(crate) use self::atomic::{name_writer, remove_unfinished, sync_folder};
+pub(crate) use self::atomic::{name_writer, remove_unfinished, sync_folder, write_failed};
 use self::lock::{Holder, Lock};
 pub(crate) use self::read::{StudyRecord, StudySummary};
 use crate::error::{Error, Result};
@@ -252,20 +252,20 @@ fn explain_opening(path: &Path, error: Error) -> Error {
 /// What `SQLite` says, put so that people know what happened.
 fn explain(path: &Path, error: Error) -> Error {
     let Error::Store(rusqlite::Error::SqliteFailure(e, _)) = &error else { return error };
+    let is_full = e.code == ErrorCode::DiskFull || e.extended_code == ffi::SQLITE_IOERR_SHMSIZE;
+    if is_full {
+        return Error::DiskFull(path.to_path_buf());
+    }
     let path = path.display();
     match e.code {
-        ErrorCode::DiskFull => Error::failure(format!("the disk that holds {path} is full")),
-        _ if e.extended_code == ffi::SQLITE_IOERR_SHMSIZE => {
-            Error::failure(format!("the disk that holds {path} is full"))
-        }
         ErrorCode::ReadOnly => Error::mistake(format!(
             "the store {path} was opened only to be read: nothing in it can be changed"
         )),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            Error::failure(format!("the store {path} is busy: another program holds it"))
+            Error::StoreUnusable(format!("the store {path} is busy: another program holds it"))
         }
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-            Error::failure(format!("the store {path} is damaged ({error}); name another with --store"))
+            Error::StoreUnusable(format!("the store {path} is damaged ({error}); name another with --store"))
         }
         _ => error,
     }
@@ -315,7 +315,7 @@ mod tests {
         };
         let error = store.put_answers(study, None, std::slice::from_ref(&answer)).unwrap_err();
         assert_eq!(error.to_string(), format!("the disk that holds {} is full", path.display()));
-        assert_eq!(error.exit_code(), 1);
+        assert!(error.exit_code() == 1 && error.is_of_storage());
         assert!(store.answers(study, None).unwrap().is_empty());
         limit(1 << 20);
         store.put_answers(study, None, std::slice::from_ref(&answer)).unwrap();

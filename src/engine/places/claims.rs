@@ -16,6 +16,7 @@ use super::identity::ProcessIdentity;
 use crate::engine::finding::Finding;
 use crate::error::{Error, Result};
 use crate::results::{Answer, ModuleResult, Seconds};
+use crate::store::write_failed;
 use crate::study::CellSpec;
 
 /// A cell or the base, with what earlier runs left of it.
@@ -117,11 +118,11 @@ impl CellWork {
                 Ok(mut file) => {
                     let text = serde_json::to_vec(claim)
                         .map_err(|e| Error::failure(format!("cannot make {}: {e}", path.display())))?;
-                    file.write_all(&text).map_err(|e| Error::io("cannot write", &path, e))?;
+                    file.write_all(&text).map_err(|e| write_failed(&path, e))?;
                     Ok(true)
                 }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
-                Err(e) => Err(Error::io("cannot write", &path, e)),
+                Err(e) => Err(write_failed(&path, e)),
             },
         }
     }
@@ -197,7 +198,7 @@ impl FindingsWriter {
     pub fn create(work: &CellWork, number: u32) -> Result<Self> {
         let path = work.findings_path(number);
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
-        Ok(Self { file: file.map_err(|e| Error::io("cannot write", &path, e))?, path, length: 0 })
+        Ok(Self { file: file.map_err(|e| write_failed(&path, e))?, path, length: 0 })
     }
 
     /// Appends one. What comes before a block's checkpoint is on the disk before the checkpoint is, since a block that is
@@ -214,7 +215,7 @@ impl FindingsWriter {
             // The next line must not stand behind a part of this one.
             Err(_) => self.take_back()?,
         }
-        written.map_err(|e| Error::io("cannot write", &self.path, e))
+        written.map_err(|e| write_failed(&self.path, e))
     }
 
     /// Removes what follows the last whole line.

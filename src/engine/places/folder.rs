@@ -16,6 +16,7 @@ use super::identity::ProcessIdentity;
 use crate::engine::event::Phase;
 use crate::error::{Error, Result};
 use crate::store::checkpoint::write_atomically;
+use crate::store::write_failed;
 use crate::study::{StudyContent, StudySpec};
 
 /// Grows when older workers would misunderstand the files.
@@ -273,7 +274,7 @@ pub(crate) fn replace_quickly(path: &Path, value: &impl Serialize) -> Result<()>
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let part = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = fs::write(&part, &json).and_then(|()| fs::rename(&part, path));
-    written.map_err(|e| Error::io("cannot write", path, e))
+    written.map_err(|e| write_failed(path, e))
 }
 
 fn to_json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {

@@ -321,7 +321,9 @@ impl<'a> Following<'a> {
 
     fn note_claim(&mut self, id: &str, cell: &mut FollowedCell) -> Result<()> {
         let before = cell.claim;
-        if before > 0 && cell.is_running && cell.work.end(before)?.is_none() {
+        // Where a worker dies between its last finding and its end, the next one only says so.
+        let is_done = self.session.ledger.state(cell.position) == CellState::Done;
+        if !is_done && before > 0 && cell.is_running && cell.work.end(before)?.is_none() {
             let who = cell.work.claim(before)?.map(|claim| claim.identity);
             let name = who.as_ref().map_or_else(|| "an unknown one".into(), ProcessIdentity::describe);
             let position = cell.position.map(|_| id);
@@ -333,7 +335,8 @@ impl<'a> Following<'a> {
         }
         cell.claim = before + 1;
         self.control.begin_elsewhere(id);
-        if !cell.is_running || self.session.ledger.state(cell.position) != CellState::Running {
+        let is_known = cell.is_running && self.session.ledger.state(cell.position) == CellState::Running;
+        if !is_done && !is_known {
             self.session.ledger.set_state(cell.position, CellState::Running)?;
         }
         cell.is_running = true;
@@ -343,7 +346,8 @@ impl<'a> Following<'a> {
     fn note_end(&mut self, id: &str, mut cell: FollowedCell, end: ClaimEnd) -> Result<()> {
         let ledger = &mut self.session.ledger;
         match end {
-            ClaimEnd::Done if ledger.state(cell.position) == CellState::Done => {
+            // Whatever its worker met since.
+            _ if ledger.state(cell.position) == CellState::Done => {
                 self.forget(id);
                 self.done(&cell)
             }

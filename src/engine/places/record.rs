@@ -4,7 +4,7 @@ use super::claims::{CellWork, Recorded};
 use crate::engine::finding::Finding;
 use crate::engine::ledger::Ledger;
 use crate::error::Result;
-use crate::results::Answer;
+use crate::results::{Answer, CellState};
 use crate::store::checkpoint;
 
 /// A cell, or the base, whose findings are read.
@@ -37,6 +37,10 @@ impl FollowedCell {
     /// # Errors
     /// A store that cannot be written, or findings that cannot be read.
     pub fn read(&mut self, ledger: &mut Ledger) -> Result<bool> {
+        if ledger.state(self.position) == CellState::Done {
+            // What comes behind the last finding is said a second time.
+            return Ok(false);
+        }
         let newest = self.claim;
         let latest = self.findings(newest)?;
         // A worker that does not know yet that it has lost its claim may finish a block, which the next one then finds on

@@ -346,6 +346,12 @@ impl<'a> WorkerDesk<'a> {
         let mut deaths = 0;
         for earlier in known_claims + 1..number {
             let (found, _) = work.findings(earlier, 0)?;
+            if assignment.cell.is_some()
+                && found.iter().any(|finding| matches!(finding, Finding::Done { .. }))
+            {
+                // Nothing is left to do, but of older claims the ledger does not read everything.
+                return found.iter().try_for_each(|finding| findings.append(finding));
+            }
             let is_death = work.end(earlier)?.is_none() && !found.iter().any(Finding::is_progress);
             deaths = if is_death { deaths + 1 } else { 0 };
             for finding in found {
@@ -358,11 +364,21 @@ impl<'a> WorkerDesk<'a> {
                  (--workers)?"
             )));
         }
-        let mut append = |finding| findings.append(&finding);
         if assignment.cell.is_none() {
+            // Others bring the base's states back from the disk as soon as it is done.
+            let mut done = None;
+            let mut append = |finding| match finding {
+                Finding::Done { .. } => {
+                    done = Some(finding);
+                    Ok(())
+                }
+                finding => findings.append(&finding),
+            };
             self.place.base = compute(&self.study, &self.place, &assignment, reporter, &mut append)?;
-            return self.place.finish_saving_base();
+            self.place.finish_saving_base()?;
+            return done.map_or(Ok(()), |done| findings.append(&done));
         }
+        let mut append = |finding| findings.append(&finding);
         choose_and_compute(&self.study, &self.place, &mut assignment, reporter, &mut append)
     }
 

@@ -14,6 +14,7 @@ use crate::engine::ledger::Ledger;
 use crate::engine::session::Session;
 use crate::error::Result;
 use crate::results::CellState;
+use crate::store::remove_unfinished;
 
 /// A worker elsewhere whose heartbeat stands still for so long has gone.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -62,6 +63,7 @@ pub(crate) fn settle(session: &mut Session, reporter: &mut Reporter) -> Result<(
             }
         }
         cell.work.remove()?;
+        remove_unfinished(&session.ledger.folder(session.ledger.id(position).as_deref()));
     }
     folder.remove()
 }

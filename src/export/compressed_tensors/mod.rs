@@ -227,6 +227,16 @@ fn zeros(codes: &Codes) -> Vec<u8> {
     packed
 }
 
+/// The columns that share a scale in all matrices, of which each has so many columns; `None` where every row has one scale.
+/// A row that is one group long can be said either way.
+fn common_group(grids: &[(Grid, usize)]) -> Result<Option<usize>> {
+    let group = grids.iter().find(|(grid, columns)| grid.group < *columns).map(|(grid, _)| grid.group);
+    if group.is_none_or(|group| grids.iter().all(|(grid, _)| grid.group == group)) {
+        return Ok(group);
+    }
+    Err(Error::mistake("the matrices of the cell have groups of several sizes, which the format cannot say"))
+}
+
 /// What the file will hold.
 struct PackedFile {
     /// Name, dtype, shape and length of every tensor, in the order of their data.
@@ -238,7 +248,8 @@ struct PackedFile {
     /// What tensors are called now; those of blocks that are left out have no name.
     names: TensorNames,
     grid: Grid,
-    columns: usize,
+    /// Columns that share a scale; `None` where every row has one scale.
+    group: Option<usize>,
 }
 
 impl PackedFile {
@@ -246,21 +257,14 @@ impl PackedFile {
         let folder = model.folder;
         let mut blocks = Blocks::new(model);
         let (mut modules, mut ignored, mut layouts) = (HashMap::new(), Vec::new(), HashMap::new());
-        let mut first = None;
+        let mut grids: Vec<(Grid, usize)> = Vec::new();
         let names = TensorNames::of(folder)?;
         for (block, layout) in folder.config.layouts().enumerate() {
             for (id, module) in layout.modules() {
                 match blocks.stored(block, id)? {
                     Some(Stored::Codes(codes)) => {
                         let name = folder.weights.stored_name(&module.weight()).to_owned();
-                        let (grid, columns) = *first.get_or_insert((codes.grid, codes.shape[1]));
-                        let is_row = |grid: Grid, columns: usize| grid.group >= columns;
-                        if is_row(grid, columns) != is_row(codes.grid, codes.shape[1]) {
-                            return Err(Error::mistake(format!(
-                                "{}: some matrices have one scale a row and others groups, which the format cannot say",
-                                module.full_name
-                            )));
-                        }
+                        grids.push((codes.grid, codes.shape[1]));
                         layouts.insert(name.clone(), parts_of(&codes));
                         modules.insert(name, (block, id));
                     }
@@ -269,9 +273,10 @@ impl PackedFile {
                 }
             }
         }
-        let Some((grid, columns)) = first else {
+        let Some(&(grid, _)) = grids.first() else {
             return Err(Error::mistake("no matrix of the cell has codes".to_owned()));
         };
+        let group = common_group(&grids)?;
         let mut tensors = Vec::new();
         for file in files {
             let source = SourceFile::open(&folder.root.join(file))?;
@@ -290,7 +295,7 @@ impl PackedFile {
                 }
             }
         }
-        Ok(Self { tensors, modules, ignored, names, grid, columns })
+        Ok(Self { tensors, modules, ignored, names, grid, group })
     }
 
     /// The header of the safetensors file, filled up to a multiple of 8.
@@ -318,10 +323,10 @@ impl PackedFile {
             "num_bits": self.grid.bits,
             "type": "int",
             "symmetric": self.grid.symmetric,
-            "strategy": if self.grid.group >= self.columns { "channel" } else { "group" },
+            "strategy": if self.group.is_some() { "group" } else { "channel" },
         });
-        if self.grid.group < self.columns {
-            weights["group_size"] = json!(self.grid.group);
+        if let Some(group) = self.group {
+            weights["group_size"] = json!(group);
         }
         let mut ignored = vec!["lm_head".to_owned()];
         ignored.extend(self.ignored.iter().cloned());
