@@ -79,9 +79,12 @@ fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8
 /// The dashboard; where there is no terminal, the same study without a screen. Where no model is named it opens on the
 /// built-in study.
 fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Result<u8> {
-    let TuiArgs { settings, look, readonly, keep_running, mouse, study, no_tui, force } = args;
-    let named = Settings::name_a_model(config.as_deref(), &settings.given)?;
-    let config = if named { config } else { Some(demo::settings_file(false)?) };
+    let TuiArgs { settings, look, readonly, keep_running, mouse, study, no_tui, force, demo, quick } = args;
+    let named = !demo && Settings::name_a_model(config.as_deref(), &settings.given)?;
+    let config = if named { config } else { Some(demo::settings_file(quick)?) };
+    // What is to be typed to resume has to name the built-in study.
+    let own_choice = (!named && !demo).then(|| OsString::from("--demo"));
+    let words: Vec<OsString> = words.iter().cloned().chain(own_choice).collect();
     let store_named = config::setting("store")
         .and_then(|store| settings.given.get(store))
         .is_some_and(|(means, _)| means == config::Means::Flag);
@@ -100,7 +103,7 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
                 if readonly { "--readonly" } else { "--study" }
             )));
         }
-        return run_headless(&found, words);
+        return run_headless(&found, &words);
     }
     if let Some(why) = tui::why_impossible(&picture::variable) {
         if readonly || study.is_some() {
@@ -110,7 +113,7 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
         }
         // Standard error may be gone; then nobody needs to know.
         let _ = writeln!(io::stderr(), "no dashboard ({why}): the study runs without it");
-        return run_headless(&found, words);
+        return run_headless(&found, &words);
     }
     let setup = tui::Setup {
         settings: found,

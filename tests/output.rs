@@ -445,6 +445,26 @@ fn what_a_run_would_refuse_a_dry_run_refuses_or_says() {
 }
 
 #[test]
+fn a_dry_run_of_what_would_be_resumed_says_what_is_done() {
+    let place = place();
+    run_grid(&place, &["--methods", "magnitude", "--sparsity", "0.5"]);
+    let dry = |sparsities: &str| {
+        run_grid(&place, &["--methods", "magnitude", "--sparsity", sparsities, "--resume", "--dry-run"])
+    };
+    let said = dry("0.5,0.6");
+    let state = |name: &str| said.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+    assert!(state("base  ").ends_with("done by an earlier run"), "{said}");
+    assert!(state("magnitude 50%").ends_with("done by an earlier run"), "{said}");
+    assert!(state("magnitude 60%").ends_with("to do"), "{said}");
+
+    std::fs::remove_dir_all(place.path("studies.d/study-1/magnitude-0.5")).unwrap();
+    let line = ["export", "magnitude-0.5", "out", "--store", "studies.db"];
+    let output = place.program(&line).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("magnitude-0.5 are gone"), "{said}");
+}
+
+#[test]
 fn an_importance_matrix_is_of_the_base_and_a_calibration_set() {
     let place = place();
     run_grid(&place, &["--methods", "wanda", "--sparsity", "0.5"]);

@@ -140,6 +140,12 @@ pub struct TuiArgs {
     /// Run even if the estimate says that there is not enough memory
     #[arg(long, help_heading = "Dashboard")]
     pub force: bool,
+    /// Begin with the built-in study, also where the config file names a model
+    #[arg(long, help_heading = "Dashboard")]
+    pub demo: bool,
+    /// Begin with a part of the built-in study that takes half a minute
+    #[arg(long, requires = "demo", help_heading = "Dashboard")]
+    pub quick: bool,
 }
 
 /// Colours and symbols.
@@ -260,7 +266,7 @@ pub enum DoctorFormat {
 /// `secateur export`.
 #[derive(Debug, Clone, Args)]
 pub struct ExportArgs {
-    /// Id of the cell, as `secateur show` prints it: wanda-0.5-c4-s0; or base, the model as it came
+    /// Id of the cell, as `secateur show --format csv` prints it: wanda-0.5-c4-s0; or base, the model as it came
     pub cell: String,
     /// Folder or file to write; must not exist yet (a folder may be empty)
     pub out: PathBuf,
@@ -316,7 +322,7 @@ pub struct ShowArgs {
 /// `secateur compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// Id of a cell, as `secateur show` prints it; or base, the model as it came
+    /// Id of a cell, as `secateur show --format csv` prints it; or base, the model as it came
     pub a: String,
     /// Id of the other one; differences are what it has more or less than A
     pub b: String,

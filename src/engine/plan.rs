@@ -13,7 +13,8 @@ use super::places;
 use super::progress::Tracker;
 use super::{EngineOptions, Reporter};
 use crate::error::{Error, Result};
-use crate::results::{Environment, ModelInfo};
+use crate::results::{CellState, Environment, ModelInfo};
+use crate::store::{Store, checkpoint};
 use crate::study::StudySpec;
 
 /// A study that can run.
@@ -22,6 +23,8 @@ use crate::study::StudySpec;
 pub struct Plan {
     pub(crate) model: ModelInfo,
     pub(crate) environment: Environment,
+    /// Whether an earlier run has measured the base.
+    pub(crate) base_done: bool,
     /// Its cells in the order they would run.
     pub cells: Vec<PlannedCell>,
     /// What it needs.
@@ -51,7 +54,9 @@ pub fn plan(spec: StudySpec, run: &RunOptions, options: &EngineOptions) -> Resul
     });
     let (progress, _) = watch::channel(Progress::default());
     let mut reporter = Reporter::new(events, Tracker::new(progress), Arc::new(Control::default()));
+    check_where_saved(run)?;
     let draft = StudyDraft::new(spec, places, options.offline, &mut reporter)?;
+    let earlier = if run.resume { earlier_run(&draft, &options.store, &mut reporter)? } else { None };
     // The listener ends when nothing can be told any more.
     drop(reporter);
     check_saves(&draft, run)?;
@@ -60,6 +65,10 @@ pub fn plan(spec: StudySpec, run: &RunOptions, options: &EngineOptions) -> Resul
     let mut warnings = listener.join().unwrap_or_default();
     warnings.extend(memory.map(|error| format!("a run would end here: {error}")));
     warnings.extend(estimate.too_little_disk());
+    if run.resume && earlier.is_none() {
+        warnings.push("nothing to resume in this store: the study would start from the beginning".into());
+    }
+    let (base_done, cells) = earlier.unwrap_or_else(|| (false, draft.planned()));
     // Its number is given when the study begins.
     let folder = options.store.with_extension("d").join("study-N");
     Ok(Plan {
@@ -68,8 +77,47 @@ pub fn plan(spec: StudySpec, run: &RunOptions, options: &EngineOptions) -> Resul
         estimate: estimate.of_workers(places),
         model: draft.study.info.clone(),
         environment: draft.study.environment.clone(),
-        cells: draft.planned(),
+        base_done,
+        cells,
     })
+}
+
+/// What the store has of a study that would be resumed: whether its base is done, and how far its cells are. `None` where
+/// there is no such study.
+fn earlier_run(
+    draft: &StudyDraft,
+    store: &Path,
+    reporter: &mut Reporter,
+) -> Result<Option<(bool, Vec<PlannedCell>)>> {
+    if !store.exists() {
+        return Ok(None);
+    }
+    let store = Store::open_read_only(store)?;
+    let content = draft.content(reporter)?;
+    let Some(number) = store.resumable(&draft.study.spec, Some(&content))? else { return Ok(None) };
+    let record = store.study(number)?;
+    let mut cells = draft.planned();
+    for cell in &mut cells {
+        if record.cells.iter().any(|known| known.id == cell.id && known.state == CellState::Done) {
+            cell.state = CellState::Done;
+        }
+        cell.blocks_done = checkpoint::blocks_done(&store.folder(number, Some(&cell.id)))?;
+    }
+    Ok(Some((record.base_state == CellState::Done, cells)))
+}
+
+/// Refuses to save models where this machine computes nothing.
+///
+/// # Errors
+/// [`Error::Mistake`] saying what does instead.
+pub(super) fn check_where_saved(options: &RunOptions) -> Result<()> {
+    if options.places.compute_base() && options.save_models.is_some() {
+        return Err(Error::mistake(
+            "--save-models writes models on this machine, where nothing is to be computed with --places slurm: \
+             accepted is `secateur export` afterwards, in a job",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses to save cells in places or a format that will not do.

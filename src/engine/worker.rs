@@ -12,7 +12,7 @@ use super::finding::Finding;
 use super::gpu::Gpu;
 use super::options::EngineOptions;
 use super::places::{self, FollowOptions};
-use super::plan::{check_saves, is_saved};
+use super::plan::{check_saves, check_where_saved, is_saved};
 use super::reporter::Reporter;
 use super::resources::Sampler;
 use super::session::{Session, enter_added};
@@ -133,12 +133,7 @@ impl Worker {
             None => (Store::open_existing(&self.options.store)?, None),
         };
         places::check(&options.places)?;
-        if options.places.compute_base() && options.save_models.is_some() {
-            return Err(Error::mistake(
-                "--save-models writes models on this machine, where nothing is to be computed with --places slurm: \
-                 accepted is `secateur export` afterwards, in a job",
-            ));
-        }
+        check_where_saved(&options)?;
         let mut draft =
             StudyDraft::new(spec.clone(), &options.places, self.options.offline, &mut self.reporter)?;
         if let Some(bytes) = options.held_experts {

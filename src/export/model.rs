@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{Error, Result};
 use crate::methods::{Family, Procedure, find};
 use crate::model::{Block, ExpertWeights, ModelFolder, ModuleId, RemovedParts, renumber};
-use crate::results::CellResult;
+use crate::results::{CellResult, CellState};
 use crate::store::checkpoint::block_file::BlockFile;
 use crate::store::checkpoint::{self, Stored};
 use crate::study::{Recipe, Step};
@@ -60,11 +60,18 @@ impl<'a> ExportModel<'a> {
         if done == blocks {
             return Ok(());
         }
-        Err(Error::mistake(format!(
-            "the cell {} is not finished: {done} of {blocks} blocks are in {}; run its study with --resume first",
-            result.id,
-            checkpoints.display()
-        )))
+        let (id, folder) = (&result.id, checkpoints.display());
+        Err(Error::mistake(if result.state == CellState::Done {
+            format!(
+                "the checkpoints of the cell {id} are gone: {done} of {blocks} blocks are in {folder}; accepted is another \
+                 study with this cell"
+            )
+        } else {
+            format!(
+                "the cell {id} is not finished: {done} of {blocks} blocks are in {folder}; run its study with --resume \
+                 first"
+            )
+        }))
     }
 }
 

@@ -24,7 +24,8 @@ pub(crate) fn unit_counts(folder: &ModelFolder, procedure: &Procedure) -> Result
     let name = stage.method.name();
     let refused = |why: &str| {
         Error::mistake(format!(
-            "{name}: the blocks of a {} cannot be made narrower: {why}",
+            "{name}: the blocks of a {} cannot be made narrower: {why}; accepted are other methods, such as depth \
+             (--methods depth)",
             config.architecture
         ))
     };

@@ -30,7 +30,7 @@ impl Lines {
     pub fn of_event(&mut self, event: &Event, live: bool) -> Option<String> {
         match event {
             Event::Plan { study, model, environment, cells, estimate } => {
-                self.learn(cells);
+                self.learn(cells.iter().map(|cell| (&cell.spec, cell.state)));
                 let summary = summary(model, environment, cells);
                 Some(format!("study {study}: {summary}\nneeds {}", needs(estimate)))
             }
@@ -88,12 +88,14 @@ impl Lines {
         self.labels.insert(cell.id(), escape(&cell.label()).into_owned());
     }
 
-    fn learn(&mut self, cells: &[PlannedCell]) {
-        for cell in cells {
-            self.know(&cell.spec);
+    /// Takes note of all cells of a study, and of how many are done.
+    pub fn learn<'a>(&mut self, cells: impl Iterator<Item = (&'a CellSpec, CellState)>) {
+        (self.cells, self.done) = (0, 0);
+        for (cell, state) in cells {
+            self.know(cell);
+            self.cells += 1;
+            self.done += usize::from(state == CellState::Done);
         }
-        self.cells = cells.len();
-        self.done = cells.iter().filter(|cell| cell.state == CellState::Done).count();
     }
 
     fn label(&self, cell: Option<&str>) -> String {
@@ -225,15 +227,18 @@ fn needs(estimate: &ResourceEstimate) -> String {
     text
 }
 
+const DONE_EARLIER: &str = "done by an earlier run";
+
 /// The plan of a dry run for people; `None` for any other event.
-pub(super) fn plan(Plan { model, environment, cells, estimate, scripts, .. }: &Plan) -> String {
+pub(super) fn plan(Plan { model, environment, base_done, cells, estimate, scripts, .. }: &Plan) -> String {
     let mut text = format!("{}\n\n", summary(model, environment, cells));
     let labels: Vec<String> = cells.iter().map(|cell| escape(&cell.spec.label()).into_owned()).collect();
     let wide = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(4);
-    let _ = writeln!(text, "  {:wide$}  to measure", "base");
+    let base = if *base_done { DONE_EARLIER } else { "to measure" };
+    let _ = writeln!(text, "  {:wide$}  {base}", "base");
     for (cell, label) in cells.iter().zip(&labels) {
         let state = match (cell.state, cell.blocks_done) {
-            (CellState::Done, _) => "done by an earlier run".to_owned(),
+            (CellState::Done, _) => DONE_EARLIER.to_owned(),
             (_, 0) => "to do".to_owned(),
             (_, blocks) => format!("to do from block {blocks} of {}", model.blocks),
         };

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub use find::SearchSetup;
-pub(crate) use resume::resume_command;
+pub(crate) use resume::{quote, resume_command};
 pub use worker::work;
 
 use crate::config::{OutputFormat, Settings};
@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::export;
 use crate::find::EdgeSearch;
 use crate::results::{CellResult, CellState, StudyResult};
+use crate::study::CellSpec;
 use crate::text::{escape, truncate};
 use lines::Lines;
 
@@ -180,17 +181,20 @@ fn run_with(
 ///
 /// # Errors
 /// As of [`run`].
-pub(crate) async fn attach(
+pub(crate) async fn attach<'a>(
     mut engine: Engine,
     terminal_may_go: bool,
+    cells: impl Iterator<Item = (&'a CellSpec, CellState)>,
+    resume: String,
     render: impl Fn(&StudyResult) -> String,
 ) -> Result<RunOutcome> {
     let mut interrupts = signals::listen(terminal_may_go)?;
-    let look = Look::of_process(OutputFormat::Table, "R on the History screen of secateur".into());
+    let look = Look::of_process(OutputFormat::Table, resume);
     let ends =
         Ends { commands: &engine.commands, events: &mut engine.events, progress: &mut engine.progress };
     let mut client = Client::new(look, render, Terminal(io::stdout().lock()), io::stderr());
     client.begun = true;
+    client.lines.learn(cells);
     let outcome = client.watch(ends, &mut interrupts).await;
     if !matches!(outcome, Ok(RunOutcome::Abandoned)) {
         engine.join();

@@ -2,16 +2,45 @@
 
 /// The same command line with `--resume`, quoted for a shell.
 pub(crate) fn resume_command(args: &[String]) -> String {
+    let command = args.iter().position(|arg| ["run", "find"].contains(&arg.as_str()));
+    let Some(command) = command else { return resumed_without_screen(args) };
     let mut words: Vec<String> = args.iter().map(|arg| quote(arg)).collect();
     if !args.iter().any(|arg| arg == "--resume") {
-        let command = args.iter().position(|arg| ["run", "find"].contains(&arg.as_str()));
-        words.insert(command.map_or(words.len(), |at| at + 1), "--resume".into());
+        words.insert(command + 1, "--resume".into());
     }
     words.join(" ")
 }
 
+/// Flags of the dashboard alone, and whether a value follows.
+const SCREEN_FLAGS: [(&str, bool); 6] = [
+    ("--no-tui", false),
+    ("--keep-running", false),
+    ("--mouse", false),
+    ("--ascii", false),
+    ("--colors", true),
+    ("--background", true),
+];
+
+/// The same of the dashboard's command line, which ran the study without a screen.
+fn resumed_without_screen(args: &[String]) -> String {
+    let mut words = Vec::new();
+    let mut rest = args.iter().enumerate();
+    while let Some((at, arg)) = rest.next() {
+        let flag = arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag);
+        match SCREEN_FLAGS.iter().find(|(known, _)| *known == flag) {
+            Some((_, has_value)) if *has_value && flag == arg => drop(rest.next()),
+            Some(_) => {}
+            None if at > 0 && arg == "tui" => {}
+            None => words.push(quote(arg)),
+        }
+    }
+    let after_program = words.len().min(1);
+    words.splice(after_program..after_program, ["run".into(), "--resume".into()]);
+    words.join(" ")
+}
+
 /// One word of a POSIX shell; control characters in the `$'…'` form, so that the line is safe to show.
-fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -68,6 +97,11 @@ mod tests {
             resumed(&["secateur", "find", "--recipe", "wanda", "--until", "js<=0.05"]),
             "secateur find --resume --recipe wanda --until 'js<=0.05'"
         );
+        assert_eq!(
+            resumed(&["secateur", "--store", "s.db", "--no-tui", "--colors", "none", "--ascii=false"]),
+            "secateur run --resume --store s.db"
+        );
+        assert_eq!(resumed(&["secateur", "tui", "--demo", "--colors=256"]), "secateur run --resume --demo");
         assert_eq!(
             resumed(&["secateur", "--config", "c.toml", "run", "--prompt", "a\n\u{1b}'"]),
             r"secateur --config c.toml run --resume --prompt $'a\n\u001b\''"

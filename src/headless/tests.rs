@@ -224,6 +224,7 @@ fn json_is_one_object_and_jsonl_is_every_event() {
 fn a_plan_says_what_is_done_and_where_the_rest_begins() {
     let Event::Plan { model, environment, cells, estimate, .. } = planned(7) else { unreachable!() };
     let text = lines::plan(&Plan {
+        base_done: false,
         model: *model,
         environment,
         cells,

@@ -215,7 +215,7 @@ impl Procedure {
         let experts = experts.ok_or_else(|| {
             Error::mistake(format!(
                 "{name} removes experts, and the model is no mixture of experts: its blocks have one MLP for all tokens; \
-                 accepted here are depth and methods for matrices"
+                 accepted here are depth, width and methods for matrices"
             ))
         })?;
         experts_removed(stage.level, experts).map_err(|e| Error::mistake(format!("{name}: {e}")))

@@ -26,9 +26,10 @@ mod view;
 mod widgets;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::headless;
+use crate::headless::{self, quote};
 use crate::results::StudyResult;
 use crate::text;
 pub use runtime::{Setup, StartsWith};
@@ -67,7 +68,11 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
         match left.leave {
             Leave::Headless => {
                 say("continuing without the screen; Ctrl-C stops after the current block");
-                let outcome = headless::attach(left.engine, state.options.keep_running, render).await?;
+                let shown = state.study_view.as_ref().filter(|_| state.shows_engine_study());
+                let cells = shown.iter().flat_map(|shown| &shown.cells).map(|cell| (&cell.spec, cell.state));
+                let resume = format!("R on History, in {}", reopening(&state.options.store));
+                let outcome =
+                    headless::attach(left.engine, state.options.keep_running, cells, resume, render).await?;
                 return Ok(outcome.exit_code());
             }
             Leave::Abandon => {}
@@ -82,7 +87,8 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
             let store = state.options.store.display().to_string();
             say(&format!("study {} is saved in {}", study_view.study, text::escape(&store)));
             if done < all {
-                say(&format!("{done} of {all} cells are done; R on the History screen resumes"));
+                let again = reopening(&state.options.store);
+                say(&format!("{done} of {all} cells are done; R on History resumes, in {again}"));
                 return Ok(130);
             }
         }
@@ -90,6 +96,11 @@ pub fn run(setup: Setup, render: impl Fn(&StudyResult) -> String) -> Result<u8> 
     });
     runtime.shutdown_background();
     code
+}
+
+/// The command that opens the dashboard on a store.
+fn reopening(store: &Path) -> String {
+    text::escape(&format!("secateur --store {}", quote(&store.display().to_string()))).into_owned()
 }
 
 /// Prints the result; a reader that has gone is no reason to fail.

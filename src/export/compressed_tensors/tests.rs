@@ -134,6 +134,19 @@ fn with_header(header: &Value, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_row_that_is_one_group_long_goes_with_groups_and_with_rows() {
+    let grids = |grids: &[(usize, usize)]| {
+        let grid = |group| Grid { bits: 4, group, symmetric: true, scale_dtype: DType::F32 };
+        common_group(&grids.iter().map(|(group, columns)| (grid(*group), *columns)).collect::<Vec<_>>())
+    };
+    assert_eq!(grids(&[(64, 64), (64, 128)]).unwrap(), Some(64));
+    assert_eq!(grids(&[(64, 128), (64, 64)]).unwrap(), Some(64));
+    assert_eq!(grids(&[(64, 64), (128, 128)]).unwrap(), None);
+    assert_eq!(grids(&[(64, 64), (64, 64)]).unwrap(), None);
+    assert!(grids(&[(32, 32), (64, 128)]).is_err());
+}
+
+#[test]
 fn what_is_read_back_is_what_the_codes_stand_for() {
     for (bits, symmetric) in [(2, true), (3, false), (4, true), (4, false), (8, false)] {
         let case = Case::new(bits, symmetric);

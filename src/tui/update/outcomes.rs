@@ -1,5 +1,6 @@
 //! What becomes of effects that are done.
 
+use super::actions::CANNOT_START;
 use crate::tui::message::{Effect, EffectOutcome, OpenReason};
 use crate::tui::screens::{history, inspect, show, toast_error};
 use crate::tui::state::{Check, Dialog, EngineState, LogLevel, Screen, State, StudyView, model_name};
@@ -38,6 +39,8 @@ pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
         EffectOutcome::Checked { number, plan } => {
             if number == state.form.version {
                 state.form.check = Check::Fine(plan);
+                // What stood in the way does not any more.
+                state.toast.take_if(|toast| toast.text.starts_with(CANNOT_START));
             }
             Vec::new()
         }

@@ -171,11 +171,13 @@ fn progress(state: &State, study_view: &StudyView, area: Rect, buffer: &mut Buff
         (unit, total) => format!("{}/{total} {unit}", now.done),
     };
     let share = if now.total > 0 { now.done as f64 / now.total as f64 } else { 0.0 };
-    Gauge::new(theme, share).label(fit(&steps, 14, Alignment::Left, "")).render(second, buffer);
     let study = format!("{:.0}% of study", (now.study * 100.0).clamp(0.0, 100.0));
+    // Both gauges begin in one column.
+    let wide = width(&steps).max(width(&study)).max(14).min(usize::from(second.width) / 2);
+    Gauge::new(theme, share).label(fit(&steps, wide, Alignment::Left, "")).render(second, buffer);
     Gauge::new(theme, now.study)
         .style(theme.good())
-        .label(fit(&study, 14, Alignment::Left, ""))
+        .label(fit(&study, wide, Alignment::Left, ""))
         .render(third, buffer);
     let mut words = vec![];
     if let Some(eta) = now.eta_seconds {
@@ -210,7 +212,7 @@ fn at_rest(state: &State, study_view: &StudyView, lines: [Rect; 3], buffer: &mut
     Line::styled(text, style).render(lines[0], buffer);
     let model = &study_view.model;
     let what = format!(
-        "{} parameters, {} blocks, {}, computed on {} in {}",
+        "{} parameters, {} blocks, {}, on {} in {}",
         human::count(model.parameters),
         model.blocks,
         model.dtype,
