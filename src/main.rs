@@ -11,6 +11,7 @@ use secateur::config::{self, Basics, Settings};
 use secateur::engine::RunOptions;
 use secateur::error::{Error, Result};
 use secateur::results::StudyResult;
+use secateur::store::Store;
 use secateur::tui::{self, StartsWith, effects::SettingsSource, picture};
 use secateur::{commands, demo, doctor, headless, report};
 
@@ -91,7 +92,7 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
     let opens = match study {
         Some(study) => StartsWith::Study(study),
         // Who names a store and no model wants to see what is in the store.
-        None if readonly || (store_named && !named) => StartsWith::Newest,
+        None if readonly || (store_named && !named && !demo) => StartsWith::Newest,
         None => StartsWith::Form,
     };
     let run = RunOptions { force, ..RunOptions::default() };
@@ -114,6 +115,10 @@ fn dashboard(config: Option<PathBuf>, args: TuiArgs, words: &[OsString]) -> Resu
         // Standard error may be gone; then nobody needs to know.
         let _ = writeln!(io::stderr(), "no dashboard ({why}): the study runs without it");
         return run_headless(&found, &words);
+    }
+    if let Some(number) = study {
+        // A study that is not there is told before the screen is taken.
+        Store::open_read_only(&found.basics.store)?.study(number)?;
     }
     let setup = tui::Setup {
         settings: found,

@@ -353,6 +353,13 @@ fn a_terminal_that_cannot_place_text_gets_lines_and_is_told_why() {
 }
 
 #[test]
+fn a_study_that_is_not_there_is_told_before_the_screen_is_taken() {
+    let mut terminal = Terminal::start(&["--store", "none.db", "--study", "7"], 80, 24);
+    terminal.wait_for(&["error: ", "none.db"]);
+    assert_eq!(terminal.end(), 2);
+}
+
+#[test]
 fn an_option_draws_with_ascii_alone() {
     let mut terminal = Terminal::start(&["--ascii"], 80, 24);
     let screen = terminal.wait_for(&["Settings", "can run"]);

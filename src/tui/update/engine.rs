@@ -53,6 +53,8 @@ fn told(state: &mut State, event: &Event) -> Vec<Effect> {
             if state.edge.is_none() {
                 state.toast(if complete { "the study is complete" } else { "the study has ended" }, false);
             }
+            // It has taken room, so the estimate on Study is looked at again.
+            state.form.version += 1;
             leave_if_wanted(state).unwrap_or_else(|| vec![Effect::ListStudies])
         }
         Event::Failed { message, exit_code, setting } => failed(state, message, *exit_code, *setting),
