@@ -6,9 +6,11 @@ mod survey;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 pub use self::compare::compare;
 pub(crate) use self::compare::compare_models;
-use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat};
+use crate::cli::{ExportArgs, ListArgs, ShowArgs, ShowFormat, TableFormat};
 use crate::config::{Basics, Given};
 use crate::data::{self, Fetch, FieldNames};
 use crate::demo;
@@ -28,14 +30,28 @@ use crate::store::{Store, StudyRecord, StudySummary, profile};
 use crate::study::StudySpec;
 use crate::text::{aligned, escape};
 
-/// The studies of a store, one a line.
+/// The studies of a store, one a line, or as a JSON list.
 ///
 /// # Errors
 /// [`Error::Mistake`] where there is no store.
 pub fn list(config: Option<&Path>, args: &ListArgs) -> Result<String> {
     let store = open(config, &args.settings.given)?.0;
+    let studies = store.studies()?;
+    if args.format == TableFormat::Json {
+        let line = |study: &StudySummary| {
+            json!({
+                "study": study.id,
+                "created_at": study.created_at,
+                "cells": study.cells,
+                "cells_done": study.cells_done,
+                "state": StudySummary::word(study.state),
+                "model": study.model,
+            })
+        };
+        return Ok(format!("{:#}", Value::Array(studies.iter().map(line).collect())));
+    }
     let mut rows = vec![["study", "created (UTC)", "cells", "state", "model"].map(str::to_owned)];
-    for study in store.studies()? {
+    for study in studies {
         rows.push([
             study.id.to_string(),
             date(study.created_at),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use color_eyre::config::{HookBuilder, Theme};
-use secateur::cli::{self, Cli, CliCommand, DoctorArgs, DoctorFormat, RunArgs, SettingsFormat, TuiArgs};
+use secateur::cli::{self, Cli, CliCommand, DoctorArgs, RunArgs, SettingsFormat, TableFormat, TuiArgs};
 use secateur::config::{self, Basics, Settings};
 use secateur::engine::RunOptions;
 use secateur::error::{Error, Result};
@@ -56,8 +56,8 @@ fn dispatch(Cli { config: file, command }: Cli, words: &[OsString]) -> Result<u8
         CliCommand::Doctor(DoctorArgs { format, settings }) => {
             let report = doctor::DoctorReport::gather(&Basics::load(config, &settings.given)?)?;
             print(&match format {
-                DoctorFormat::Table => report.text(),
-                DoctorFormat::Json => serde_json::to_string_pretty(&report)
+                TableFormat::Table => report.text(),
+                TableFormat::Json => serde_json::to_string_pretty(&report)
                     .map_err(|e| Error::failure(format!("cannot write the report as JSON: {e}")))?,
             })
         }

@@ -368,6 +368,10 @@ fn list_show_and_export_work_on_the_store() {
         serde_json::from_str(&run(&place, &["--format", "json", "--save-models", "saved"])).unwrap();
     run_grid(&place, &["--methods", "magnitude", "--sparsity", "0.1"]);
 
+    let listed = say(&place, &["list", "--store", "studies.db", "--format", "json"]);
+    let studies: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    assert_eq!((&studies[0]["study"], &studies[0]["state"]), (&Value::from(1), &Value::from("done")));
+    assert_eq!(studies[0]["cells_done"], studies[0]["cells"]);
     let listed = say(&place, &["list", "--store", "studies.db"]);
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 3, "{listed}");

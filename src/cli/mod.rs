@@ -247,19 +247,19 @@ pub enum ScreenName {
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
     /// How to print it
-    #[arg(long, value_enum, default_value_t = DoctorFormat::Table)]
-    pub format: DoctorFormat,
+    #[arg(long, value_enum, default_value_t = TableFormat::Table)]
+    pub format: TableFormat,
     /// What a study would use.
     #[command(flatten)]
     pub settings: SettingsArgs<OfMachine>,
 }
 
-/// How `secateur doctor` prints.
+/// How `secateur doctor` and `secateur list` print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DoctorFormat {
+pub enum TableFormat {
     /// Lines for people.
     Table,
-    /// One JSON object.
+    /// JSON.
     Json,
 }
 
@@ -294,6 +294,9 @@ pub struct ExportArgs {
 /// `secateur list`.
 #[derive(Debug, Clone, Args)]
 pub struct ListArgs {
+    /// How to print them
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: TableFormat,
     /// `--store`.
     #[command(flatten)]
     pub settings: SettingsArgs<StoreOnly>,
