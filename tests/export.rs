@@ -516,9 +516,16 @@ fn a_link_to_an_empty_folder_is_filled_and_stays_a_link() {
 fn a_cell_that_is_not_finished_is_refused() {
     let case = Case::new(&small());
     fs::remove_file(block_path(&case.checkpoints(), 1)).unwrap();
+    let (folder, unfinished) = (case.folder(), CellResult { state: CellState::Cancelled, ..cell() });
+    let checkpoints = case.checkpoints();
+    let model = ExportModel::cell(&folder, &checkpoints, &unfinished);
+    let refused =
+        export(ExportFormat::default().0, &model, &ExportOptions::default(), &case.path("a/out"), None);
+    mistake(refused.map(drop), &["sparsegpt-2of4-c4-s7", "not finished", "1 of 2 blocks", "--resume"]);
+    // One that is done was whole.
     mistake(
         case.export(&case.path("a/out")),
-        &["sparsegpt-2of4-c4-s7", "not finished", "1 of 2 blocks", "--resume"],
+        &["sparsegpt-2of4-c4-s7 are gone", "1 of 2 blocks", "another study"],
     );
     fs::remove_dir_all(case.checkpoints()).unwrap();
     mistake(case.export(&case.path("a/out")), &["0 of 2 blocks"]);
