@@ -71,7 +71,7 @@ pub(super) struct CellsOnOffer {
 impl CellsOnOffer {
     /// Nothing yet; the ledger looks every `tick`.
     pub fn new(tick: Duration) -> Self {
-        Self { list: None, linger: (tick * LOOKS).max(Duration::from_secs(1)), filled: None }
+        Self { list: None, linger: (tick * LOOKS).max(Duration::from_secs(3)), filled: None }
     }
 
     /// Whether workers that have nothing to do are still of use.
