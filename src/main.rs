@@ -138,7 +138,7 @@ fn run_settings(config: Option<&Path>, args: &RunArgs) -> Result<Settings> {
     let built_in = if demo { Some(demo::settings_file(quick)?) } else { None };
     let run = RunOptions { resume, force, ..RunOptions::default() };
     let found = Settings::load(built_in.as_deref().or(config), &settings.given, run)?;
-    found.check_saves(&settings.given)?;
+    found.check_save_flags(&settings.given)?;
     Ok(found)
 }
 

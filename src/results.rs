@@ -267,6 +267,22 @@ impl ModelInfo {
         attention.into_iter().chain(mlp).collect()
     }
 
+    /// A made-up Llama of two blocks: a thousand weights of 16 bits, 900 of them in modules.
+    #[cfg(test)]
+    pub(crate) fn of_two_blocks() -> Self {
+        Self {
+            source: "m".into(),
+            architecture: "LlamaForCausalLM".into(),
+            parameters: 1000,
+            prunable_parameters: 900,
+            modules: Self::llama_modules(),
+            blocks: 2,
+            vocabulary: 16,
+            dtype: "BF16".into(),
+            source_bits: Some(SourceBits { all: 16_000, untouched: 1600 }),
+        }
+    }
+
     /// The base as a whole; `None` where the study did not record what its tensors take.
     pub fn base_footprint(&self) -> Option<ModelFootprint> {
         Some(ModelFootprint::of_base(self.parameters, self.source_bits?))

@@ -148,6 +148,20 @@ pub struct TuiArgs {
     pub quick: bool,
 }
 
+/// Flags that only the dashboard has, `secateur run` not, with their dashes, and whether the next word is a value.
+pub(crate) fn screen_flags() -> Vec<(String, bool)> {
+    let program = Cli::command();
+    let flags = |name: &str| program.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    let of_run: Vec<_> = flags("run").filter_map(clap::Arg::get_long).collect();
+    let own = flags("tui").filter_map(|arg| arg.get_long().map(|long| (arg, long)));
+    own.filter(|(_, long)| !of_run.contains(long))
+        .map(|(arg, long)| {
+            let takes_a_word = arg.get_action().takes_values() && !arg.is_require_equals_set();
+            (format!("--{long}"), takes_a_word)
+        })
+        .collect()
+}
+
 /// Colours and symbols.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LookArgs {

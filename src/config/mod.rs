@@ -91,7 +91,7 @@ impl Settings {
     ///
     /// # Errors
     /// A mistake that names the flag.
-    pub fn check_saves(&self, given: &Given) -> Result<()> {
+    pub fn check_save_flags(&self, given: &Given) -> Result<()> {
         let mut flags = ["save-as", "save-quantized"].into_iter().filter_map(setting);
         let typed = |setting: &'static Setting| match given.get(setting)? {
             (Means::Flag, words) => words.first().map(|word| (setting.flag(), word)),

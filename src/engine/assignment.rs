@@ -58,6 +58,7 @@ impl Assignment {
         let Some(cell) = &self.cell else { return Ok(Cow::Borrowed(&study.folder)) };
         cell_model(self.files(study), &study.procedure(cell)?, &self.removed)
     }
+
     /// The first block from `from` on that is not left out, by its number in the files.
     pub fn next_block(&self, study: &Study, from: usize) -> Option<usize> {
         (from..study.folder.config.blocks).find(|block| !self.removed.blocks.contains(block))

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::results::{Answer, Measurement, Metrics, ModuleResult, Seconds};
 
 /// One thing that was found out of a cell, or of the base. Findings are told in the order in which they were made, and
-/// the ledger keeps each before the work goes on; modules it keeps with the finding behind them. As a line of JSON a finding comes back as it was.
+/// the ledger keeps each before the work goes on. Only a module may wait for the next finding that is kept. As a line of
+/// JSON a finding comes back as it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
 pub(super) enum Finding {

@@ -25,7 +25,7 @@ pub(super) struct Ledger {
     pub base: BaseResult,
     pub base_state: CellState,
     pub cells: Vec<CellResult>,
-    /// Modules of the block in hand, with the places of their cells: told, and kept with the next finding.
+    /// Modules that the client was told of and the store does not have yet, each with the place of its cell.
     held: Vec<(usize, ModuleResult)>,
     spec: StudySpec,
     content: StudyContent,

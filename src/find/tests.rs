@@ -8,7 +8,7 @@ use crate::engine::{Command, Event, PlannedCell, ResourceEstimate};
 use crate::number::NamedNumbers;
 use crate::results::{
     BaseResult, CellResult, CellState, Environment, Footprint, Measurement, Metrics, ModelInfo,
-    RankCorrelations, Seconds, SourceBits, StudyResult,
+    RankCorrelations, Seconds, StudyResult,
 };
 use crate::scores::{F1, JS_DIVERGENCE, PERPLEXITY, Score};
 use crate::study::{CellSpec, Level};
@@ -26,21 +26,6 @@ fn metrics(values: &[(&'static Score, f64)]) -> Metrics {
         details: NamedNumbers::default(),
     };
     Metrics { values: values.iter().map(value).collect() }
-}
-
-/// A thousand weights of 16 bits, 900 of them in modules.
-fn model() -> ModelInfo {
-    ModelInfo {
-        source: "m".into(),
-        architecture: "LlamaForCausalLM".into(),
-        parameters: 1000,
-        prunable_parameters: 900,
-        modules: ModelInfo::llama_modules(),
-        blocks: 2,
-        vocabulary: 16,
-        dtype: "BF16".into(),
-        source_bits: Some(SourceBits { all: 16_000, untouched: 1600 }),
-    }
 }
 
 fn footprint(cell: &CellSpec) -> Footprint {
@@ -91,7 +76,7 @@ impl<'a> MadeUp<'a> {
         let base = BaseResult { metrics: metrics(&(self.truth)(None)), ..BaseResult::default() };
         StudyResult::new(
             7,
-            model(),
+            ModelInfo::of_two_blocks(),
             Environment::default(),
             base,
             self.cells.clone(),
@@ -131,7 +116,16 @@ impl<'a> MadeUp<'a> {
         };
         let cells = self.cells.iter().map(planned).collect();
         let (environment, estimate) = (Environment::default(), ResourceEstimate::default());
-        self.tell(search, &Event::Plan { study: 7, model: Box::new(model()), environment, cells, estimate });
+        self.tell(
+            search,
+            &Event::Plan {
+                study: 7,
+                model: Box::new(ModelInfo::of_two_blocks()),
+                environment,
+                cells,
+                estimate,
+            },
+        );
         if !std::mem::replace(&mut self.base_done, true) {
             let found = metrics(&(self.truth)(None));
             self.tell(search, &Event::Metrics { cell: None, metrics: found });

@@ -41,7 +41,7 @@ impl SearchSetup {
         };
         let config = built_in.as_deref().or(config);
         let mut settings = Settings::of_recipe(config, &args.settings.given, run, recipe.at(*least))?;
-        settings.check_saves(&args.settings.given)?;
+        settings.check_save_flags(&args.settings.given)?;
         check_measured(&bound, &settings.study)?;
         let [like] = &settings.study.cells[..] else {
             return Err(Error::mistake(format!(

@@ -1,5 +1,7 @@
 //! The command line that resumes an interrupted run.
 
+use crate::cli::screen_flags;
+
 /// The same command line with `--resume`, quoted for a shell.
 pub(crate) fn resume_command(args: &[String]) -> String {
     let command = args.iter().position(|arg| ["run", "find"].contains(&arg.as_str()));
@@ -11,23 +13,14 @@ pub(crate) fn resume_command(args: &[String]) -> String {
     words.join(" ")
 }
 
-/// Flags of the dashboard alone, and whether a value follows.
-const SCREEN_FLAGS: [(&str, bool); 6] = [
-    ("--no-tui", false),
-    ("--keep-running", false),
-    ("--mouse", false),
-    ("--ascii", false),
-    ("--colors", true),
-    ("--background", true),
-];
-
 /// The same of the dashboard's command line, which ran the study without a screen.
 fn resumed_without_screen(args: &[String]) -> String {
+    let screen_flags = screen_flags();
     let mut words = Vec::new();
     let mut rest = args.iter().enumerate();
     while let Some((at, arg)) = rest.next() {
         let flag = arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag);
-        match SCREEN_FLAGS.iter().find(|(known, _)| *known == flag) {
+        match screen_flags.iter().find(|(known, _)| known == flag) {
             Some((_, has_value)) if *has_value && flag == arg => drop(rest.next()),
             Some(_) => {}
             None if at > 0 && arg == "tui" => {}

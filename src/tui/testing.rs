@@ -13,26 +13,10 @@ use super::theme::{Background, ColorMode, Theme};
 use super::update::update;
 use super::view::view;
 use crate::methods::{GridLevels, grid, recipes};
-use crate::results::ModelInfo;
 use crate::study::{
     CalibrationSpec, ComputeSpec, EvaluationSpec, PruneSpec, Sampling, ScoredPositions, ShotsSpec, Sparsity,
     StudySpec,
 };
-
-/// A model of two blocks.
-pub(crate) fn model() -> ModelInfo {
-    ModelInfo {
-        source: "m".into(),
-        architecture: "LlamaForCausalLM".into(),
-        parameters: 1000,
-        prunable_parameters: 900,
-        modules: ModelInfo::llama_modules(),
-        blocks: 2,
-        vocabulary: 16,
-        dtype: "BF16".into(),
-        source_bits: None,
-    }
-}
 
 /// A study of three methods at two sparsities.
 pub(crate) fn study() -> StudySpec {

@@ -65,6 +65,8 @@ pub(crate) struct Options {
 pub(crate) struct Toast {
     pub text: String,
     pub bad: bool,
+    /// It says what of the form stands in the way of a start.
+    pub refuses_start: bool,
     /// When it goes, since the start of the program.
     pub until: Duration,
 }
@@ -195,7 +197,8 @@ impl State {
     /// Shows a short message for a few seconds.
     pub(crate) fn toast(&mut self, text: impl Into<String>, bad: bool) {
         let seconds = if bad { 8 } else { 4 };
-        self.toast = Some(Toast { text: text.into(), bad, until: self.now + Duration::from_secs(seconds) });
+        let until = self.now + Duration::from_secs(seconds);
+        self.toast = Some(Toast { text: text.into(), bad, refuses_start: false, until });
     }
 
     /// Whether something on the screen changes by itself as time passes.

@@ -134,15 +134,15 @@ pub(super) fn start_now(state: &mut State) -> Vec<Effect> {
     vec![Effect::Start(Box::new(state.form.values()))]
 }
 
-/// What the message begins with that says why a study cannot start.
-pub(super) const CANNOT_START: &str = "cannot start: ";
-
 /// Shows why a study cannot start, where it can be put right.
 fn refuse(state: &mut State, field: Option<Field>, message: String) -> Vec<Effect> {
     state.screen = Screen::Study;
     state.form.focus_on(field);
     let place = field.map_or_else(String::new, |field| format!("{}: ", field.label()));
-    state.toast(format!("{CANNOT_START}{place}{message}"), true);
+    state.toast(format!("cannot start: {place}{message}"), true);
+    if let Some(toast) = &mut state.toast {
+        toast.refuses_start = true;
+    }
     state.form.check = Check::Refused { field, message };
     state.form.checked = state.form.version;
     Vec::new()

@@ -50,10 +50,10 @@ mod tests {
 
     use super::*;
     use crate::engine::{Event, PlannedCell, ResourceEstimate};
-    use crate::results::Environment;
+    use crate::results::{Environment, ModelInfo};
     use crate::tui::message::{EffectOutcome, Message, OpenReason};
     use crate::tui::state::{Screen, StudyView};
-    use crate::tui::testing::{model, press, state, text};
+    use crate::tui::testing::{press, state, text};
     use crate::tui::update::update;
 
     fn planned() -> Vec<PlannedCell> {
@@ -64,7 +64,7 @@ mod tests {
     /// A study of the store, open on Compare.
     fn open(base_state: CellState) -> State {
         let mut state = state();
-        let mut shown = StudyView::planned(7, model(), Environment::default(), &planned());
+        let mut shown = StudyView::planned(7, ModelInfo::of_two_blocks(), Environment::default(), &planned());
         shown.base_state = base_state;
         state.study_view = Some(shown);
         state.screen = Screen::Compare;
@@ -82,7 +82,7 @@ mod tests {
         assert!(state.dialogs.is_empty(), "not twice");
         let plan = Event::Plan {
             study: 7,
-            model: Box::new(model()),
+            model: Box::new(ModelInfo::of_two_blocks()),
             environment: Environment::default(),
             cells: planned(),
             estimate: ResourceEstimate::default(),
@@ -99,7 +99,8 @@ mod tests {
         assert_eq!(state.engine.queue, cells);
         assert!(state.added.is_empty());
         // What the store has of the study comes later, and does not know of it.
-        let found = Box::new(StudyView::planned(7, model(), Environment::default(), &planned()));
+        let found =
+            Box::new(StudyView::planned(7, ModelInfo::of_two_blocks(), Environment::default(), &planned()));
         update(&mut state, Message::Done(EffectOutcome::Study(found, OpenReason::Refresh)));
         assert!(state.study_view.as_ref().is_some_and(|shown| shown.cell(&cells[0]).is_some()));
     }

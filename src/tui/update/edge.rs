@@ -83,12 +83,12 @@ mod tests {
 
     use super::*;
     use crate::engine::{PlannedCell, ResourceEstimate};
-    use crate::results::{self, Environment, Footprint, Metrics, Seconds};
+    use crate::results::{self, Environment, Footprint, Metrics, ModelInfo, Seconds};
     use crate::scores::{JS_DIVERGENCE, PERPLEXITY, Score, Summary};
     use crate::study::{CellSpec, Sparsity, Step};
     use crate::tui::message::Message;
     use crate::tui::state::{Dialog, Screen};
-    use crate::tui::testing::{model, press, state, text, typed};
+    use crate::tui::testing::{press, state, text, typed};
     use crate::tui::update::update;
 
     fn cell(percent: u32) -> CellSpec {
@@ -135,7 +135,16 @@ mod tests {
             PlannedCell { id: spec.id(), spec: spec.clone(), state: CellState::Queued, blocks_done: 0 };
         let (environment, estimate) = (Environment::default(), ResourceEstimate::default());
         let cells = vec![planned];
-        tell(&mut state, Event::Plan { study: 7, model: Box::new(model()), environment, cells, estimate });
+        tell(
+            &mut state,
+            Event::Plan {
+                study: 7,
+                model: Box::new(ModelInfo::of_two_blocks()),
+                environment,
+                cells,
+                estimate,
+            },
+        );
         done(&mut state, None);
         done(&mut state, Some(&spec));
         finished(&mut state);

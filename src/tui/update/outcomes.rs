@@ -1,6 +1,5 @@
 //! What becomes of effects that are done.
 
-use super::actions::CANNOT_START;
 use crate::tui::message::{Effect, EffectOutcome, OpenReason};
 use crate::tui::screens::{history, inspect, show, toast_error};
 use crate::tui::state::{Check, Dialog, EngineState, LogLevel, Screen, State, StudyView, model_name};
@@ -40,7 +39,7 @@ pub(super) fn done(state: &mut State, outcome: EffectOutcome) -> Vec<Effect> {
             if number == state.form.version {
                 state.form.check = Check::Fine(plan);
                 // What stood in the way does not any more.
-                state.toast.take_if(|toast| toast.text.starts_with(CANNOT_START));
+                state.toast.take_if(|toast| toast.refuses_start);
             }
             Vec::new()
         }
